@@ -1,0 +1,110 @@
+/* Operations and kernels: the one signature, the op table, the kernel table.
+ *
+ * An op is layer-sized (linear, layernorm, attention, joint_mix, ...).  Adding one is: a row in kd_op_list.inc, its
+ * attr struct and contract in kd_ops.h, op/<op>.c (shape rule and gradient rule), cpu/<op>.c (reference kernels),
+ * tests/cases/<op>.inc.  Faster or other-device kernels override table slots; nothing else changes.
+ *
+ * Rules every kernel obeys:
+ *   - no allocation, no synchronisation, no log, no globals; scratch is asked for at compile time and planned;
+ *   - operands are dense row-major; an absent optional input and an output nobody wants have data == NULL;
+ *   - outputs are written whole (never read), unless bit i of `accum` is set: then out[i] is added to.  Every
+ *     output that can be the gradient of a parameter must honour accum; others may ignore it (the compiler
+ *     only sets it for parameter gradients);
+ *   - saved-for-backward values (mean, lse, ...) are declared outputs: the planner sees everything;
+ *   - statistics, softmax sums, losses and parameter gradients are computed and stored in the stat dtype: f32 for
+ *     f32/bf16/fp16 programs, f64 for f64 programs (tests);
+ *   - reductions run in an order fixed by the shapes, never by the number of threads: same inputs, same bits;
+ *   - NaN in gives NaN out wherever the maths says so.
+ */
+#ifndef KD_OP_H
+#define KD_OP_H
+
+#include "kernels/kd_tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KD_MAX_IN 12
+#define KD_MAX_OUT 8
+
+/* Everything that changes from step to step without changing the program.  Lives in device memory next to the
+ * program, so that a captured CUDA graph sees new values. */
+typedef struct kd_step {
+    uint64_t seed;
+    uint64_t step;     /* optimiser step or micro-step: the `epoch` counter of KD_RNG_DROPOUT */
+    float grad_scale;  /* d(loss) fed to backward: 1/accumulation, times the loss scale in fp16 */
+} kd_step;
+
+typedef struct kd_call {
+    const kd_tensor *in, *out; /* indexed as documented for the op in kd_ops.h */
+    int n_in, n_out;
+    uint32_t accum;            /* bit i: add into out[i] */
+    const void *attr;          /* kd_<op>_attr */
+    void *scratch;             /* 256-byte aligned, as many bytes as the slot's scratch() asked for */
+    const kd_step *step;
+    void *prep;                /* what the slot's prepare() left (a oneDNN primitive, a cuBLASLt algorithm) */
+    void *stream;              /* CUDA stream; NULL on the CPU */
+} kd_call;
+
+typedef kd_status (*kd_kernel)(const kd_call *c);
+
+/* One slot of a backend's table.  run == NULL: unsupported, reported at compile time with the node's scope name. */
+typedef struct kd_kernel_def {
+    kd_kernel run;
+    size_t (*scratch)(const kd_call *c);                 /* NULL: none; c has shapes and attr, no data */
+    kd_status (*prepare)(kd_call *c, kd_err *err);       /* NULL: nothing; called once with data bound; sets c->prep.
+                                                          * KD_E_UNSUPPORTED: use the next slower slot for this call */
+    void (*release)(kd_call *c);
+} kd_kernel_def;
+
+typedef enum kd_op_flags {
+    KD_OP_EFFECT = 1,   /* writes persistent state (running statistics): never cloned, never dropped */
+    KD_OP_INPLACE0 = 2, /* out[0] may share the bytes of in[0] (same size); kernel takes no restrict on the pair */
+    KD_OP_NODIFF = 4    /* gradients stop here (input preparation) */
+} kd_op_flags;
+
+typedef enum kd_op {
+    KD_OP_NONE = 0,
+#define KD_OP(ID, name, n_in, n_out, flags) KD_OP_##ID,
+#include "kernels/kd_op_list.inc"
+#undef KD_OP
+    KD_OP_COUNT
+} kd_op;
+
+struct kd_grad_ctx;
+
+typedef struct kd_op_def {
+    const char *name;
+    uint8_t n_in, n_out; /* maxima; trailing inputs may be absent */
+    uint8_t flags;
+    size_t attr_size;
+    /* Shape and dtype rule.  in[i].shape.rank == -1: absent.  Fills out[0..n_out). */
+    kd_status (*infer)(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err);
+    /* Gradient rule (kd_graph.h, kd_grad_*).  NULL: not differentiable. */
+    kd_status (*grad)(struct kd_grad_ctx *ctx);
+} kd_op_def;
+
+/* Each op/<op>.c defines one of these per op: KD_OP_DEFINE(LAYERNORM, layernorm, kd_layernorm_attr, infer, grad). */
+typedef struct kd_op_rule {
+    size_t attr_size;
+    kd_status (*infer)(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err);
+    kd_status (*grad)(struct kd_grad_ctx *ctx);
+} kd_op_rule;
+
+#define KD_OP(ID, name, n_in, n_out, flags) extern const kd_op_rule kd_op_rule_##name;
+#include "kernels/kd_op_list.inc"
+#undef KD_OP
+
+const kd_op_def *kd_op_get(kd_op op); /* never NULL for a valid id */
+
+/* Stat dtype of a program's activation dtype: f64 for f64, else f32. */
+static inline kd_dtype kd_stat_dtype(kd_dtype act)
+{
+    return act == KD_F64 ? KD_F64 : KD_F32;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif
