@@ -1,0 +1,246 @@
+/* The operations: attributes, operands and contracts.  One comment block an op; kernels are in cpu/ (reference), fast/
+ * (oneDNN, AVX) and cuda/.
+ *
+ * Reading the contracts: `act` is the program's activation dtype, `stat` its statistics dtype (f32, or f64 in f64
+ * programs).  "x act (N,C,T,V)" means dtype and shape.  `?` marks an operand that may be absent.  A `_bwd` op lists the
+ * forward operands it reads; outputs named d* are gradients, those of parameters are stat and honour accum.
+ * Dims: B batch, N tokens (or samples in student ops), C channels, H heads, D head dim, T frames, V joints, M persons,
+ * K classes, partitions or landmarks.  Weight-like operands (W of linear and conv2d) are act, their gradients stat.
+ *
+ * Utility ops marked [any] accept operands that are all act or all stat: they serve weights and adjacencies as well.
+ */
+#ifndef KD_OPS_H
+#define KD_OPS_H
+
+#include "kernels/kd_op.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum kd_act_kind {
+    KD_ACT_NONE,
+    KD_ACT_RELU,
+    KD_ACT_GELU,      /* exact erf form */
+    KD_ACT_HARDSWISH, /* x clip(x+3,0,6)/6; derivative 0 below -3, 1 above 3, else x/3 + 1/2 */
+    KD_ACT_SILU,
+    KD_ACT_SIGMOID
+} kd_act_kind;
+
+/* ============================ utility and elementwise (op/elementwise.c, op/layout.c, op/reduce.c) ============= */
+
+/* add [any]: a, b -> y.  b has a's shape or a suffix of it (broadcast over leading dims).  y may be a. */
+/* sum_lead [any]: x, -> y stat or x's dtype; sums the leading dims away; honours accum. */
+typedef struct kd_sum_lead_attr {
+    int32_t keep; /* how many trailing dims stay */
+    int32_t to_stat; /* result in stat dtype (parameter gradient) */
+} kd_sum_lead_attr;
+/* scale [any]: x -> y = value * x; honours accum.  y may be x. */
+typedef struct kd_scale_attr {
+    float value;
+} kd_scale_attr;
+/* mul [any]: a, b of one shape -> y; honours accum. */
+/* act: x -> y.  act_bwd: x, dy -> dx. */
+typedef struct kd_act_attr {
+    int32_t kind; /* kd_act_kind */
+} kd_act_attr;
+/* dropout: x (rows, ...) -> y = x * mask / (1-p).  per_row: one draw a leading index (drop path), else one an element.
+ * keep iff kd_rng_unit(kd_rng_at(step.seed, KD_RNG_DROPOUT, rng_id, step.step, i)) >= p, i the element or row index.
+ * Linear in x: its backward is the same op on dy. */
+typedef struct kd_dropout_attr {
+    float p;
+    uint32_t rng_id;
+    int32_t per_row;
+} kd_dropout_attr;
+/* scale_last: x act (..., C), g stat (C) -> y = x * g.  scale_last_bwd: x, g, dy -> dx, dg. */
+/* cast: x -> y of another floating dtype; honours accum. */
+typedef struct kd_cast_attr {
+    int32_t to; /* kd_dtype */
+} kd_cast_attr;
+/* slice [any]: x -> y = x[.., start : start+len, ..] along axis.  slice_bwd: dy -> dx, zero elsewhere (full = dim of x). */
+typedef struct kd_slice_attr {
+    int32_t axis;
+    int64_t start, len, full;
+} kd_slice_attr;
+/* concat [any]: up to 8 inputs -> y along axis.  Its backward is one slice an input; slice honours accum. */
+typedef struct kd_concat_attr {
+    int32_t axis;
+} kd_concat_attr;
+/* permute [any]: x -> y, y.dim[i] = x.dim[perm[i]]. */
+typedef struct kd_permute_attr {
+    int32_t perm[KD_MAX_RANK];
+} kd_permute_attr;
+/* reduce: x act -> y act, the dims in `axes` (bit i = dim i) removed.
+ * reduce_bwd: dy, x?, y? (max only) -> dx.  Max over one dim sends the gradient to the first maximum, over several
+ * dims splits it evenly between ties (torch max / amax). */
+typedef enum kd_reduce_kind { KD_REDUCE_MEAN, KD_REDUCE_SUM, KD_REDUCE_MAX } kd_reduce_kind;
+typedef struct kd_reduce_attr {
+    int32_t kind;
+    uint32_t axes;
+    kd_shape x_shape; /* filled by the rule for reduce_bwd */
+} kd_reduce_attr;
+/* softmax: x act (..., K) -> y = out_scale * softmax over the last dim.  softmax_bwd: dy, y -> dx. */
+typedef struct kd_softmax_attr {
+    float out_scale;
+} kd_softmax_attr;
+/* mixup: x (B, ...), perm i32 (B), lam stat (B) -> y[i] = lam[i] x[i] + (1 - lam[i]) x[perm[i]]; NODIFF. */
+/* grad_seed: -> scalar stat = step.grad_scale.  The start of every backward. */
+typedef struct kd_grad_seed_attr {
+    int32_t dtype; /* kd_dtype of the loss */
+} kd_grad_seed_attr;
+
+/* ============================ transformer ====================================================================== */
+
+/* linear: x act (..., Ci), W act (Co, Ci), b? stat (Co) -> y (..., Co) = act(x W^T + b).
+ * `act` other than none only in forward-only programs (the compiler's fusion sets it).  stat_out: y in the stat dtype.
+ * linear_bwd_x: dy act, W -> dx.   linear_bwd_w: dy act, x -> dW stat (Co,Ci), db? stat (Co); both honour accum. */
+typedef struct kd_linear_attr {
+    int32_t act;
+    int32_t stat_out;
+    int32_t has_bias; /* bwd_w: db exists */
+} kd_linear_attr;
+/* layernorm: x act (..., C), gamma stat (C), beta stat (C) -> y act, mean stat (rows), rstd stat (rows).
+ * layernorm_bwd: dy, x, gamma, mean, rstd -> dx act, dgamma stat, dbeta stat (accum).  Two-pass variance, biased. */
+typedef struct kd_layernorm_attr {
+    float eps;
+} kd_layernorm_attr;
+/* qkv_bias: q_bias stat (C), v_bias stat (C) -> (3C) = [q_bias, 0, v_bias].  qkv_bias_bwd: d (3C) -> dq, dv (accum). */
+/* attention: qkv act (B,N,3C), C = H*D, channel h*D+d in each third -> o act (B,N,C), lse stat (B,H,N).
+ * o = softmax(scale q k^T) v; lse = log sum exp of the scaled logits.  scale 0 means D^-1/2.
+ * attention_bwd: do, qkv, o, lse -> dqkv. */
+typedef struct kd_attention_attr {
+    int32_t heads;
+    float scale;
+} kd_attention_attr;
+/* cos_qk: qkv act (B,N,3C), log_scale stat (H) -> qkv' act with q' = q/max(|q|,1e-12) * exp(min(log_scale, 4.6052)),
+ * k' = k/max(|k|,1e-12), v unchanged; norms stat (B,N,2,H).  cos_qk_bwd: dqkv', qkv, log_scale, norms -> dqkv, dlog_scale. */
+typedef struct kd_cos_qk_attr {
+    int32_t heads;
+} kd_cos_qk_attr;
+/* patchify: x (B,3,T,H,W) act or stat -> rows act (B, N, 3*t*p*p), N in (t,y,x) order, row in (c,dt,dy,dx) order.
+ * patchify_bwd: dy -> dx (x_shape). */
+typedef struct kd_patchify_attr {
+    int32_t tubelet, patch;
+    kd_shape x_shape;
+    int32_t x_dtype;
+} kd_patchify_attr;
+
+/* ============================ convolution and normalisation ===================================================== */
+
+/* conv2d: x act (N,Ci,H,W), W act (Co,Ci/groups,kh,kw), b? stat (Co) -> y act (N,Co,Ho,Wo) = act(conv + b).
+ * For skeletons H = T, W = V.  Symmetric padding.  `act` as in linear.
+ * conv2d_bwd_x: dy, W -> dx (x_shape).  conv2d_bwd_w: dy, x -> dW stat, db? stat (accum). */
+typedef struct kd_conv2d_attr {
+    int32_t stride[2], pad[2], dilation[2];
+    int32_t groups;
+    int32_t act;
+    int32_t has_bias;
+    int32_t kernel[2]; /* bwd_w: shape of dW */
+    kd_shape x_shape;  /* bwd_x */
+} kd_conv2d_attr;
+/* batchnorm (training): x act (N,C,...), gamma stat (C), beta stat (C) -> y act, mean stat (C), var stat (C, biased).
+ * batchnorm_bwd: dy, x, gamma, mean, var -> dx, dgamma, dbeta (accum).
+ * bn_update [EFFECT]: mean, var, running_mean, running_var -> (none); writes in[2], in[3] in place:
+ *   running = (1-momentum) running + momentum batch, with the unbiased variance n/(n-1) (n = count; count 1: biased).
+ * batchnorm_eval: x, gamma, beta, running_mean, running_var -> y = act((x-rm)/sqrt(rv+eps)*gamma+beta). */
+typedef struct kd_batchnorm_attr {
+    float eps, momentum;
+    int64_t count; /* bn_update: elements per channel */
+    int32_t act;   /* batchnorm_eval */
+} kd_batchnorm_attr;
+
+/* ============================ skeleton graphs ==================================================================== */
+
+/* joint_mix: x act, A stat -> y act (.., w) = sum_v x[.., v] A[.., v, w]  (transpose: A[.., w, v]).
+ *   SHARED  x (N,C,T,V), A (V,V)            -> (N,C,T,V)
+ *   EXPAND  x (N,C,T,V), A (K,V,V)          -> (N,K*C,T,V), channel k*C+c
+ *   GROUPED x (N,K*C,T,V), A (K,V,V)        -> (N,K*C,T,V), group k uses A[k]
+ *   SAMPLE  x (N,C,T,V), A act-or-stat (N,V,V) -> (N,C,T,V)
+ * joint_mix_bwd_x: dy, A -> dx (x has channels x_channels).  joint_mix_bwd_a: dy, x -> dA stat (accum). */
+typedef enum kd_mix_mode { KD_MIX_SHARED, KD_MIX_EXPAND, KD_MIX_GROUPED, KD_MIX_SAMPLE } kd_mix_mode;
+typedef struct kd_joint_mix_attr {
+    int32_t mode, transpose;
+    int64_t x_channels; /* bwd: channels of x */
+    int64_t parts;      /* bwd: K (1 for SHARED, N for SAMPLE) */
+} kd_joint_mix_attr;
+/* group_sum: z act (N,K*C,T,V), a? act (N,K) -> y act (N,C,T,V) = scale * sum_k a[n,k] z[n,k*C+c].
+ * group_sum_bwd: dy, z?, a? -> dz, da?. */
+typedef struct kd_group_sum_attr {
+    int32_t parts;
+    float scale;
+} kd_group_sum_attr;
+/* adj_norm: learned stat (V,V), fixed? stat (V,V) -> A stat (V,V).
+ *   V1:  A = S L S, S = diag(rowsum(L)^-1/2), infinite entries of S replaced by 0; NaN for a negative row sum
+ *   ABS: B = |fixed + L|, d = max(rowsum(B), 1e-6)^-1/2, A[v,w] = d_v B[v,w] d_w   (derivative of |.| at 0 is 0;
+ *        the clamp passes gradient where rowsum >= 1e-6)
+ * adj_norm_bwd: dA, learned, fixed? -> dlearned (accum). */
+typedef enum kd_adj_norm_mode { KD_ADJ_V1, KD_ADJ_ABS } kd_adj_norm_mode;
+typedef struct kd_adj_norm_attr {
+    int32_t mode;
+} kd_adj_norm_attr;
+/* dyn_adj (LAST v1): e act (N,E,V) -> A stat (N,V,V) = softmax over the last dim of (u^T u), u = e/(|e|_E + 1e-8).
+ * dyn_adj_bwd: dA stat, e, A -> de. */
+/* time_shift (TSM): x act (N,C,T,V) -> y.  Channels [0,s): y[t] = x[t-1]; [s,2s): y[t] = x[t+1]; zero fill; rest copied.
+ * reverse: the adjoint (used as its own backward). */
+typedef struct kd_time_shift_attr {
+    int32_t channels, reverse;
+} kd_time_shift_attr;
+/* joint_gather: x act (N,C,T,V), idx i32 (C,V) -> y[n,c,t,v] = x[n,c,t,idx[c,v]].  joint_gather_bwd: dy, idx -> dx (scatter-add). */
+/* joint_embed: x act (N,C,T,V), w stat (V,C) -> x + w[v,c].  y may be x.  joint_embed_bwd: dy -> dw (accum). */
+/* linear_attention (LAST v1): qkv act (S,T,3C) -> o act (S,T,C); phi(u) = elu(u)+1 on q and k, no scaling;
+ * o = (phi(q) KV) / (phi(q) . sum_t phi(k) + 1e-6), KV = sum_t phi(k_t) v_t^T per head.  linear_attention_bwd: do, qkv -> dqkv. */
+typedef struct kd_linear_attention_attr {
+    int32_t heads;
+} kd_linear_attention_attr;
+/* motion: x act (N,C,T,V) -> m act (N,C) = mean over (T-1,V) of |x[t+1]-x[t]|.  motion_bwd: dm, x -> dx. */
+/* channel_gate: x act (N,C,T,V), g act (N,C), alpha stat (C) -> y = x + alpha (x g - x).
+ * channel_gate_bwd: dy, x, g, alpha -> dx, dg, dalpha (accum). */
+/* st_gate: x act (N,C,T,V), at act (N,C,T), av act (N,C,V), alpha stat (C) -> y = x + alpha (x at av - x).
+ * st_gate_bwd: dy, x, at, av, alpha -> dx, dat, dav, dalpha (accum). */
+/* stc_gate: x act (N,C,T,V), at act (N,T), av? act (N,V), ac? act (N,C), gate stat (1) ->
+ *   y = x (1-s) + x at av ac s, s = sigmoid(gate); absent factors are 1.
+ * stc_gate_bwd: dy, x, at, av?, ac?, gate -> dx, dat, dav?, dac?, dgate (accum). */
+/* landmark_interp: u act (N,T,C), anchors stat (K) -> l act (N,K,C): p = sigmoid(anchor) (T-1); f = trunc(p) clamped to
+ * [0,T-2]; l = u[f] + (p-f)(u[f+1]-u[f]).  landmark_interp_bwd: dl, u, anchors -> du, danchors (accum; only through p-f). */
+/* landmark_attention: q act (N,T,D), k act (N,K,D), v act (N,K,D) -> o act (N,T,D), p act (N,T,K) = softmax_k(q.k/sqrt(D)).
+ * landmark_attention_bwd: do, q, k, v, p -> dq, dk, dv. */
+/* gated_add: x act (N,C,T,V), o act (N,C,T), gate stat (1) -> y = x + sigmoid(gate) o (broadcast over V).
+ * gated_add_bwd: dy, o, gate -> do, dgate (accum). */
+/* gate_mix: a act (N,C), b act (N,C), gate stat (1) or (C) -> y = s a + (1-s) b, s = sigmoid(gate).
+ * gate_mix_bwd: dy, a, b, gate -> da, db, dgate (accum). */
+/* body_select: x (N,C,T,V,M) -> bodies; NODIFF.
+ *   ACTIVE (N,C,T,V): the body with the most frames whose sum of |x| over (C,V) is > 0, first on a tie
+ *   FIRST  (N,C,T,V): body 0
+ *   STACK  (M*N,C,T,V): [all body 0; all body 1; ...] */
+typedef enum kd_body_mode { KD_BODY_ACTIVE, KD_BODY_FIRST, KD_BODY_STACK } kd_body_mode;
+typedef struct kd_body_select_attr {
+    int32_t mode;
+} kd_body_select_attr;
+
+/* ============================ losses ================================================================================ */
+
+/* ce: z stat (B,K), target stat (B,K) probabilities, valid? stat (B) 0/1 -> loss stat () = mean over valid rows of
+ * -sum_k t log_softmax(z); 0 when no row is valid.  ce_bwd: dloss, z, target, valid? -> dz.
+ * Rows are summed in order: deterministic. */
+/* kd_kl: z stat (B,K) student logits, t stat (B,K) teacher logits, valid? stat (B) -> loss () =
+ *   T^2 mean over valid rows of KL(softmax(t/T) || softmax(z/T)).  kd_kl_bwd: dloss, z, t, valid? -> dz (z only).
+ * Source: Hinton et al. 2015, section 2.  t_is_prob: t holds probabilities (mixed teacher targets), used as they are. */
+typedef struct kd_kl_attr {
+    float temperature;
+    int32_t t_is_prob;
+} kd_kl_attr;
+/* feature_loss: s stat (B,P), f stat (B,P), valid? stat (B) -> loss ().  MSE: mean over all valid entries of (s-f)^2;
+ * COSINE: mean over valid rows of 1 - cos(s,f), norms clamped at 1e-8.  feature_loss_bwd: dloss, s, f, valid? -> ds. */
+typedef enum kd_feature_kind { KD_FEATURE_MSE, KD_FEATURE_COSINE } kd_feature_kind;
+typedef struct kd_feature_loss_attr {
+    int32_t kind;
+} kd_feature_loss_attr;
+/* weighted_sum: up to 6 scalar losses stat -> sum_i w[i] x_i.  Its backward is one scale an input. */
+typedef struct kd_weighted_sum_attr {
+    float w[6];
+} kd_weighted_sum_attr;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
