@@ -1,0 +1,473 @@
+/* Option parsing: see args.h. */
+#include "tools/args.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { NAME_MAX_LEN = 48 };
+
+/* clang-format off */
+#define C(field) offsetof(kd_common, field)
+/* Row i belongs to the bit 1 << i. */
+static const kd_arg COMMON[] = {
+    {"config", KD_ARG_STR, C(config), "FILE", NULL, NULL, 0, 0, "YAML recipe; `kd config show FILE` prints what it resolves to"},
+    {"set", KD_ARG_LIST, C(set), "KEY=VALUE", NULL, NULL, 0, 0, "override one key of the config (repeatable): --set optim.lr=1e-3"},
+    {"data", KD_ARG_STR, C(data), "DIR", NULL, NULL, 0, 0, "data set: an NTU tree, a flat folder or a list"},
+    {"out", KD_ARG_STR, C(out), "PATH", NULL, NULL, 0, 0, "where results go"},
+    {"device", KD_ARG_CHOICE, C(device), NULL, "auto", "auto|cpu|cuda", 0, 0, "auto takes a GPU if one answers, else the CPU"},
+    {"dtype", KD_ARG_CHOICE, C(dtype), NULL, "f32", "f32|bf16|fp16", 0, 0, "activations and matrix products; parameters stay f32"},
+    {"seed", KD_ARG_INT, C(seed), "N", "0", NULL, 0, 9.0e15, "every random draw follows from it"},
+    {"threads", KD_ARG_INT, C(threads), "N", "0", NULL, 0, 4096, "compute threads; 0: every core this process may use"},
+    {"workers", KD_ARG_INT, C(workers), "N", "0", NULL, 0, 1024, "decoding threads; 0: chosen from the cores"},
+    {"epochs", KD_ARG_INT, C(epochs), "N", NULL, NULL, 1, 1000000, "training epochs; the config's without it"},
+    {"batch-size", KD_ARG_INT, C(batch_size), "N", NULL, NULL, 1, 65536, "samples per step; the config's without it"},
+    {"limit", KD_ARG_INT, C(limit), "N", "0", NULL, 0, 1.0e12, "take only the first N samples; 0: all"},
+    {"resume", KD_ARG_FLAG, C(resume), NULL, NULL, NULL, 0, 0, "continue from the last saved state"},
+    {"dry-run", KD_ARG_FLAG, C(dry_run), NULL, NULL, NULL, 0, 0, "check everything, print the plan, write nothing"},
+    {"json", KD_ARG_FLAG, C(json), NULL, NULL, NULL, 0, 0, "results and progress as JSON on stdout"},
+    {"debug", KD_ARG_FLAG, C(debug), NULL, NULL, NULL, 0, 0, "log everything, with times"},
+    {"quiet", KD_ARG_FLAG, C(quiet), NULL, NULL, NULL, 0, 0, "-q: errors only"},
+    {"verbose", KD_ARG_FLAG, C(verbose), NULL, NULL, NULL, 0, 0, "-v: say more"},
+};
+#undef C
+/* clang-format on */
+
+static const uint32_t ALWAYS = KD_COMMON_DEBUG | KD_COMMON_QUIET | KD_COMMON_VERBOSE;
+
+/* ---- nearest name ------------------------------------------------------------------------------------------ */
+
+static size_t edit_distance(const char *a, const char *b)
+{
+    size_t row[NAME_MAX_LEN + 1];
+    const size_t na = strnlen(a, NAME_MAX_LEN);
+    const size_t nb = strnlen(b, NAME_MAX_LEN);
+    for (size_t j = 0; j <= nb; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 1; i <= na; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= nb; j++) {
+            const size_t replace = diagonal + (a[i - 1] != b[j - 1]);
+            const size_t other = KD_MIN(row[j], row[j - 1]) + 1;
+            diagonal = row[j];
+            row[j] = KD_MIN(replace, other);
+        }
+    }
+    return row[nb];
+}
+
+const char *kd_nearest(const char *word, size_t count,
+                       const char *(*get)(size_t i, const void *user), const void *user)
+{
+    const char *best = NULL;
+    const size_t len = strlen(word);
+    size_t best_distance = KD_MAX((size_t)2, len / 3) + 1;
+    for (size_t i = 0; i < count; i++) {
+        const char *name = get(i, user);
+        if (name == NULL) {
+            continue;
+        }
+        size_t d = edit_distance(word, name);
+        if (len >= 3 && strncmp(word, name, len) == 0) {
+            d = 1; /* an unfinished name */
+        }
+        if (d < best_distance) {
+            best_distance = d;
+            best = name;
+        }
+    }
+    return best;
+}
+
+/* ---- messages ---------------------------------------------------------------------------------------------- */
+
+static void print_clean(FILE *f, const char *s)
+{
+    for (; *s != '\0'; s++) { /* what the user typed must not forge lines or terminal commands */
+        (void)fputc((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s, f);
+    }
+}
+
+int kd_usage(const kd_cmd *cmd, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    (void)fprintf(stderr, "%s: ", cmd->name);
+    print_clean(stderr, text);
+    (void)fprintf(stderr, "\n(`%s --help` lists the options)\n", cmd->name);
+    return kd_status_exit_code(KD_E_ARG);
+}
+
+int kd_cmd_end(const kd_cmd *cmd, kd_status st, const kd_err *err)
+{
+    if (st == KD_OK) {
+        return 0;
+    }
+    const char *text = err != NULL && err->code != KD_OK ? err->msg : kd_status_text(st);
+    (void)fprintf(stderr, "%s: ", cmd->name);
+    print_clean(stderr, text);
+    (void)fputc('\n', stderr);
+    if (err != NULL && err->code != KD_OK && kd_log_get_level() >= KD_LOG_DEBUG) {
+        (void)fprintf(stderr, "(raised at %s:%d: %s)\n", err->file, err->line,
+                      kd_status_text(err->code));
+    }
+    return kd_status_exit_code(st);
+}
+
+/* ---- help -------------------------------------------------------------------------------------------------- */
+
+static void help_row(const kd_arg *a)
+{
+    char left[96];
+    const char *meta = a->type == KD_ARG_CHOICE ? a->choices : a->meta;
+    (void)snprintf(left, sizeof left, "--%s%s%s", a->name, meta != NULL ? " " : "",
+                   meta != NULL ? meta : "");
+    if (strlen(left) <= 28) {
+        (void)printf("  %-28s %s", left, a->help);
+    } else {
+        (void)printf("  %s\n  %28s %s", left, "", a->help);
+    }
+    if (a->fallback != NULL) {
+        (void)printf(" [%s]", a->fallback);
+    }
+    (void)putchar('\n');
+}
+
+static void print_help(const kd_cmd *cmd)
+{
+    (void)printf("usage: %s [options]%s%s\n\n%s\n", cmd->name, cmd->operands != NULL ? " " : "",
+                 cmd->operands != NULL ? cmd->operands : "", cmd->about);
+    if (cmd->arg_count > 0) {
+        (void)printf("\noptions [default]:\n");
+    }
+    for (size_t i = 0; i < cmd->arg_count; i++) {
+        help_row(&cmd->args[i]);
+    }
+    (void)printf("\ncommon options:\n");
+    for (size_t i = 0; i < KD_COUNTOF(COMMON); i++) {
+        if (((cmd->common | ALWAYS) & (1u << i)) != 0) {
+            help_row(&COMMON[i]);
+        }
+    }
+    (void)printf("  %-28s %s\n", "-h, --help", "this text");
+    if (cmd->notes != NULL) {
+        (void)printf("\n%s\n", cmd->notes);
+    }
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------ */
+
+static bool parse_bool(const char *text, bool *out)
+{
+    static const char *const YES[] = {"true", "yes", "on", "1"};
+    static const char *const NO[] = {"false", "no", "off", "0"};
+    for (size_t i = 0; i < KD_COUNTOF(YES); i++) {
+        if (strcmp(text, YES[i]) == 0) {
+            *out = true;
+            return true;
+        }
+        if (strcmp(text, NO[i]) == 0) {
+            *out = false;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool parse_int(const char *text, int64_t *out)
+{
+    const bool sign = *text == '-';
+    if (text[sign] < '0' || text[sign] > '9') { /* strtoll would skip blanks */
+        return false;
+    }
+    char *end = NULL;
+    errno = 0;
+    const long long v = strtoll(text, &end, 10);
+    *out = (int64_t)v;
+    return errno == 0 && *end == '\0';
+}
+
+static bool parse_real(const char *text, double *out)
+{
+    if (*text == '\0' || strspn(text, "0123456789+-.eE") != strlen(text)) { /* no nan, inf, hex */
+        return false;
+    }
+    char *end = NULL;
+    *out = strtod(text, &end);
+    return *end == '\0' && isfinite(*out);
+}
+
+static bool choice_holds(const char *choices, const char *text)
+{
+    const size_t n = strlen(text);
+    for (const char *p = choices; n > 0;) {
+        const size_t len = strcspn(p, "|");
+        if (len == n && strncmp(p, text, n) == 0) {
+            return true;
+        }
+        if (p[len] == '\0') {
+            return false;
+        }
+        p += len + 1;
+    }
+    return false;
+}
+
+/* 0, or the exit code after the message. */
+static int store_value(const kd_cmd *cmd, const kd_arg *a, const char *text, void *base)
+{
+    void *dest = (char *)base + a->offset;
+    switch (a->type) {
+    case KD_ARG_FLAG: {
+        bool on = false;
+        if (!parse_bool(text, &on)) {
+            return kd_usage(cmd, "--%s: expected true or false, found '%s'", a->name, text);
+        }
+        memcpy(dest, &on, sizeof on);
+        return 0;
+    }
+    case KD_ARG_INT: {
+        int64_t v = 0;
+        if (!parse_int(text, &v) || (double)v < a->min || (double)v > a->max) {
+            return kd_usage(cmd, "--%s: expected a whole number from %.0f to %.0f, found '%s'",
+                            a->name, a->min, a->max, text);
+        }
+        memcpy(dest, &v, sizeof v);
+        return 0;
+    }
+    case KD_ARG_REAL: {
+        double v = 0.0;
+        if (!parse_real(text, &v) || !(v >= a->min && v <= a->max)) {
+            return kd_usage(cmd, "--%s: expected a number from %g to %g, found '%s'", a->name,
+                            a->min, a->max, text);
+        }
+        memcpy(dest, &v, sizeof v);
+        return 0;
+    }
+    case KD_ARG_CHOICE:
+        if (!choice_holds(a->choices, text)) {
+            return kd_usage(cmd, "--%s: expected one of %s, found '%s'", a->name, a->choices, text);
+        }
+        memcpy(dest, &text, sizeof text);
+        return 0;
+    case KD_ARG_STR:
+        if (*text == '\0') {
+            return kd_usage(cmd, "--%s: expected %s, found an empty text", a->name, a->meta);
+        }
+        memcpy(dest, &text, sizeof text);
+        return 0;
+    case KD_ARG_LIST: {
+        kd_arg_list *list = dest;
+        if (list->count == KD_ARG_LIST_MAX) {
+            return kd_usage(cmd, "--%s: given more than %d times", a->name, KD_ARG_LIST_MAX);
+        }
+        list->item[list->count++] = text;
+        return 0;
+    }
+    }
+    return kd_status_exit_code(KD_E_ARG);
+}
+
+/* ---- parsing ------------------------------------------------------------------------------------------------ */
+
+typedef struct parser {
+    const kd_cmd *cmd;
+    void *opts;
+    kd_common *common;
+} parser;
+
+static const char *option_name(size_t i, const void *user)
+{
+    const kd_cmd *cmd = user;
+    if (i < cmd->arg_count) {
+        return cmd->args[i].name;
+    }
+    i -= cmd->arg_count;
+    return ((cmd->common | ALWAYS) & (1u << i)) != 0 ? COMMON[i].name : NULL;
+}
+
+/* The row of an option, its destination struct and its bit (0 for a command's own). A command's own row hides a
+ * common one of the same name. */
+static const kd_arg *find_option(const parser *p, const char *name, void **base, uint32_t *bit)
+{
+    const kd_cmd *cmd = p->cmd;
+    for (size_t i = 0; i < cmd->arg_count + KD_COUNTOF(COMMON); i++) {
+        const char *known = option_name(i, cmd);
+        if (known == NULL || strcmp(known, name) != 0) {
+            continue;
+        }
+        const bool own = i < cmd->arg_count;
+        *base = own ? p->opts : (void *)p->common;
+        *bit = own ? 0u : 1u << (i - cmd->arg_count);
+        return own ? &cmd->args[i] : &COMMON[i - cmd->arg_count];
+    }
+    return NULL;
+}
+
+static int unknown_option(const kd_cmd *cmd, const char *typed, const char *name)
+{
+    const char *near = kd_nearest(name, cmd->arg_count + KD_COUNTOF(COMMON), option_name, cmd);
+    if (near != NULL) {
+        return kd_usage(cmd, "unknown option %s; did you mean --%s?", typed, near);
+    }
+    return kd_usage(cmd, "unknown option %s", typed);
+}
+
+/* Handles argv[*at], moves *at past what it used.  0, or the exit code. */
+static int long_option(const parser *p, int argc, char **argv, int *at)
+{
+    const char *typed = argv[*at];
+    const char *body = typed + 2;
+    const size_t len = strcspn(body, "=");
+    const char *value = body[len] == '=' ? body + len + 1 : NULL;
+    char name[NAME_MAX_LEN];
+    (void)snprintf(name, sizeof name, "%.*s", (int)KD_MIN(len, (size_t)NAME_MAX_LEN), body);
+    for (char *c = name; *c != '\0'; c++) {
+        *c = *c == '_' ? '-' : *c;
+    }
+    void *base = NULL;
+    uint32_t bit = 0;
+    const kd_arg *a = find_option(p, name, &base, &bit);
+    const char *flag_text = "true";
+    if (a == NULL && strncmp(name, "no-", 3) == 0) {
+        a = find_option(p, name + 3, &base, &bit);
+        flag_text = "false";
+        if (a != NULL && (a->type != KD_ARG_FLAG || value != NULL)) {
+            a = NULL;
+        }
+    }
+    if (a == NULL) {
+        return unknown_option(p->cmd, typed, name);
+    }
+    *at += 1;
+    if (a->type == KD_ARG_FLAG) {
+        value = value != NULL ? value : flag_text;
+    } else if (value == NULL) {
+        if (*at >= argc) {
+            return kd_usage(p->cmd, "--%s: expected a value (%s)", a->name,
+                            a->type == KD_ARG_CHOICE ? a->choices : a->meta);
+        }
+        value = argv[(*at)++];
+    }
+    p->common->given |= bit;
+    return store_value(p->cmd, a, value, base);
+}
+
+static int short_options(const parser *p, const char *text)
+{
+    for (const char *c = text + 1; *c != '\0'; c++) {
+        if (*c == 'q') {
+            p->common->quiet = true;
+        } else if (*c == 'v') {
+            p->common->verbose = true;
+        } else {
+            return kd_usage(p->cmd, "unknown option %s", text);
+        }
+    }
+    return 0;
+}
+
+static bool set_defaults(const parser *p)
+{
+    for (size_t i = 0; i < KD_COUNTOF(COMMON); i++) {
+        if (COMMON[i].fallback != NULL &&
+            store_value(p->cmd, &COMMON[i], COMMON[i].fallback, p->common) != 0) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < p->cmd->arg_count; i++) {
+        const kd_arg *a = &p->cmd->args[i];
+        void *dest = (char *)p->opts + a->offset;
+        switch (a->type) { /* a struct on the caller's stack may hold anything */
+        case KD_ARG_FLAG:
+            memset(dest, 0, sizeof(bool));
+            break;
+        case KD_ARG_INT:
+            memset(dest, 0, sizeof(int64_t));
+            break;
+        case KD_ARG_REAL:
+            memset(dest, 0, sizeof(double));
+            break;
+        case KD_ARG_STR:
+        case KD_ARG_CHOICE: {
+            const char *none = NULL;
+            memcpy(dest, &none, sizeof none);
+            break;
+        }
+        case KD_ARG_LIST:
+            memset(dest, 0, sizeof(kd_arg_list));
+            break;
+        }
+        if (a->fallback != NULL && store_value(p->cmd, a, a->fallback, p->opts) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool wants_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int kd_args_parse(const kd_cmd *cmd, int argc, char **argv, void *opts, kd_common *common,
+                  kd_operands *operands)
+{
+    kd_common spare;
+    parser p = {cmd, opts, common != NULL ? common : &spare};
+    memset(p.common, 0, sizeof *p.common);
+    if (wants_help(argc, argv)) {
+        print_help(cmd);
+        return 0;
+    }
+    if (!set_defaults(&p)) {
+        return kd_status_exit_code(KD_E_ARG);
+    }
+    int kept = 1; /* operands move to argv[1...] */
+    bool literal = false;
+    for (int i = 1; i < argc;) {
+        char *arg = argv[i];
+        if (literal || arg[0] != '-' || arg[1] == '\0') {
+            argv[kept++] = arg;
+            i++;
+        } else if (strcmp(arg, "--") == 0) {
+            literal = true;
+            i++;
+        } else {
+            const int rc =
+                arg[1] == '-' ? long_option(&p, argc, argv, &i) : (i++, short_options(&p, arg));
+            if (rc != 0) {
+                return rc;
+            }
+        }
+    }
+    const int count = kept - 1;
+    if (count < cmd->min_operands) {
+        return kd_usage(cmd, "expected %s, found %d argument%s",
+                        cmd->operands != NULL ? cmd->operands : "more arguments", count,
+                        count == 1 ? "" : "s");
+    }
+    if (cmd->max_operands >= 0 && count > cmd->max_operands) {
+        return kd_usage(cmd, "unexpected argument '%s'", argv[1 + cmd->max_operands]);
+    }
+    if (operands != NULL) {
+        operands->item = argv + 1;
+        operands->count = count;
+    }
+    kd_log_set_level(p.common->debug     ? KD_LOG_DEBUG
+                     : p.common->quiet   ? KD_LOG_ERROR
+                     : p.common->verbose ? KD_LOG_VERBOSE
+                                         : KD_LOG_INFO);
+    return KD_ARGS_RUN;
+}

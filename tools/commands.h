@@ -1,0 +1,10 @@
+/* Every command of the three programs: `int cmd_X(int argc, char **argv)` in tools/cmd_X.c, argv[0] being the verb,
+ * the result the process's exit code.  A command is listed in a program's table when its file exists. */
+#ifndef TOOLS_COMMANDS_H
+#define TOOLS_COMMANDS_H
+
+#include "tools/args.h"
+
+int cmd_doctor(int argc, char **argv);
+
+#endif

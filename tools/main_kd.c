@@ -1,0 +1,13 @@
+/* kd: the tool belt. */
+#include "tools/commands.h"
+
+int main(int argc, char **argv)
+{
+    static const kd_verb VERBS[] = {
+        {"doctor", cmd_doctor,
+         "what this machine can do, what is missing, measured speed of each path"},
+        {NULL, NULL, NULL},
+    };
+    return kd_dispatch("kd", "lastkd's tool belt: data sets, weights, logit stores, checks.", VERBS,
+                       argc, argv);
+}
