@@ -222,7 +222,7 @@ typedef struct kd_cfg_train {
     bool deterministic;
     int workers, threads; /* threads 0: all cores this process may use */
     kd_cfg_device device;
-    kd_dtype dtype; /* KD_F32, KD_BF16 or KD_F16 */
+    kd_dtype dtype;             /* KD_F32, KD_BF16 or KD_F16 */
     int checkpoint_every;       /* epochs */
     int checkpoint_every_steps; /* 0: off */
     int keep;                   /* epoch-N checkpoints kept; last and best always are; 0: none */
