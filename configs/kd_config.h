@@ -114,9 +114,8 @@ typedef struct kd_cfg_data {
         kd_cfg_ints val;   /* empty: all others */
     } split;
     bool with_missing; /* keep samples on the known missing-skeleton lists */
-    int num_classes;   /* 0 until resolved from a named split or `classes` */
+    int num_classes;   /* resolved from a named split or `classes`; 0: as the data turn out */
     kd_cfg_names classes;
-    char class_list[KD_CFG_PATH]; /* file, one name a line; instead of `classes` */
     kd_cfg_bad on_bad_sample;
     int limit; /* first N samples of each half; 0: all */
 } kd_cfg_data;
@@ -143,7 +142,7 @@ typedef struct kd_cfg_video {
     kd_cfg_short short_video;
     kd_cfg_window val_window;
     kd_cfg_spatial spatial;
-    int short_side;       /* validation and test; equals teacher.img_size once resolved */
+    int short_side;       /* validation and test; no key: always teacher.img_size */
     int train_short_side; /* spatial short_side_crop */
     double rrc_scale[2], rrc_ratio[2];
     double flip_prob;
