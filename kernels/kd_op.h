@@ -40,6 +40,8 @@ typedef struct kd_call {
     const kd_tensor *in, *out; /* indexed as documented for the op in kd_ops.h */
     int n_in, n_out;
     uint32_t accum;            /* bit i: add into out[i] */
+    uint32_t static_in;        /* bit i: in[i] keeps its value from prepare() to release() (weights in a forward-only
+                                * program): prepare() may pack it */
     const void *attr;          /* kd_<op>_attr */
     void *scratch;             /* 256-byte aligned, as many bytes as the slot's scratch() asked for */
     const kd_step *step;

@@ -1,0 +1,41 @@
+/* The op table: rows of kd_op_list.inc joined with the rules of op/. */
+#include "kernels/kd_op.h"
+
+#include <stdio.h>
+
+const kd_op_def *kd_op_get(kd_op op)
+{
+    static kd_op_def table[KD_OP_COUNT];
+    static _Bool filled;
+    if (!filled) { /* same bytes whoever fills it */
+#define KD_OP(ID, op_name, ins, outs, op_flags)                                                    \
+    table[KD_OP_##ID] = (kd_op_def){.name = #op_name,                                              \
+                                    .n_in = (ins),                                                 \
+                                    .n_out = (outs),                                               \
+                                    .flags = (op_flags),                                           \
+                                    .attr_size = kd_op_rule_##op_name.attr_size,                   \
+                                    .infer = kd_op_rule_##op_name.infer,                           \
+                                    .grad = kd_op_rule_##op_name.grad};
+#include "kernels/kd_op_list.inc"
+#undef KD_OP
+        filled = 1;
+    }
+    KD_ASSERT((int)op > 0 && (int)op < (int)KD_OP_COUNT);
+    return &table[op];
+}
+
+const char *kd_shape_text(const kd_shape *s, char *buf, size_t size)
+{
+    if (s->rank < 0) {
+        (void)snprintf(buf, size, "absent");
+        return buf;
+    }
+    size_t n = (size_t)snprintf(buf, size, "(");
+    for (int i = 0; i < s->rank && n < size; i++) {
+        n += (size_t)snprintf(buf + n, size - n, i == 0 ? "%lld" : ",%lld", (long long)s->dim[i]);
+    }
+    if (n < size) {
+        (void)snprintf(buf + n, size - n, ")");
+    }
+    return buf;
+}
