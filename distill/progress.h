@@ -14,9 +14,9 @@
 #ifndef DISTILL_PROGRESS_H
 #define DISTILL_PROGRESS_H
 
-#include <math.h>
-
 #include "kernels/kd_base.h"
+
+#include <math.h>
 
 typedef struct kd_progress {
     void *user;
