@@ -268,6 +268,7 @@ static kd_status body_block(scanner *s, const kd_skel_opts *opts, kd_skel_body *
 {
     const char *field;
     size_t joints;
+    memset(b, 0, sizeof *b); /* padding too: equal skeletons are equal bytes */
     KD_TRY(need_line(s, "a body"));
     KD_TRY(need_fields(s, BODY_FIELDS, "a body"));
     const size_t n = next_field(s, &field);
