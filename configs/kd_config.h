@@ -97,7 +97,7 @@ typedef enum kd_cfg_normalize {
     KD_NORM_FIRST_FRAME
 } kd_cfg_normalize;
 typedef enum kd_cfg_yaw { KD_YAW_NONE, KD_YAW_REFERENCE, KD_YAW_CORRECTED } kd_cfg_yaw;
-typedef enum kd_cfg_feature { KD_FEATURE_NONE, KD_FEATURE_MSE, KD_FEATURE_COSINE } kd_cfg_feature;
+typedef enum kd_cfg_feature { KD_CFG_FEATURE_NONE, KD_CFG_FEATURE_MSE, KD_CFG_FEATURE_COSINE } kd_cfg_feature;
 typedef enum kd_cfg_device { KD_CFG_AUTO, KD_CFG_CPU, KD_CFG_CUDA } kd_cfg_device;
 
 /* Which samples, where, what they are called. */
@@ -292,9 +292,9 @@ KD_NODISCARD kd_status kd_config_hash(const kd_config *cfg, char hex[KD_CFG_HASH
  * false when there is none.  Used to refuse a resume with another recipe. */
 bool kd_config_diff(const kd_config *a, const kd_config *b, char *text, size_t size);
 
-/* The name of an enum value as the YAML spells it: kd_config_enum_name("train.device", KD_CFG_CPU) is "cpu"; "?" when
- * there is no such key or value. */
-const char *kd_config_enum_name(const char *path, int value);
+/* The name of an enum value as the YAML spells it, in `buf`, which is returned: kd_config_enum_name("train.device",
+ * KD_CFG_CPU, buf) is "cpu"; "?" when there is no such key or value. */
+const char *kd_config_enum_name(const char *path, int value, char buf[KD_CFG_NAME]);
 
 #ifdef __cplusplus
 }
