@@ -1,7 +1,7 @@
 /* What all backends share, and the CPU backend. */
 #include "kernels/kd_backend.h"
 
-#include "kernels/fast/kd_fast.h"
+#include "kernels/fast/fast.h"
 
 #include <sched.h>
 #include <stdio.h>

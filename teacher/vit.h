@@ -1,0 +1,60 @@
+/* VideoMAE / VideoMAE-2 fine-tuning model: a plain ViT over space-time tubelets.
+ *
+ * Sources: MCG-NJU/VideoMAE and OpenGVLab/VideoMAEv2, modeling_finetune.py (the two give bit-identical results on equal
+ * weights); Tong et al. 2022; Wang et al. 2023.  Parameter names and shapes are those of their checkpoints.
+ *
+ *   clip (B,3,T,H,W) -> tubelet rows (B,N,3*t*p*p) -> patch_embed.proj -> + position table -> depth pre-norm blocks
+ *        -> mean over tokens -> fc_norm -> head      (pooling mean; the default)
+ *        -> token 0 -> norm -> head                  (pooling cls: there is no class token, token 0 is the first patch)
+ *
+ * Kept as in the reference: q and v have a bias, k has none; GELU is the erf form; a learnable position table is used
+ * detached and so never learns; the fixed table is sinusoidal over the flattened token index.
+ */
+#ifndef KD_TEACHER_VIT_H
+#define KD_TEACHER_VIT_H
+
+#include "kernels/kd_graph.h"
+#include "kernels/kd_params.h"
+
+typedef struct kd_vit_cfg {
+    int img_size, frames;     /* pixels of the square input, frames of a clip */
+    int patch, tubelet;
+    int dim, depth, heads, mlp_hidden;
+    int classes;
+    float init_values;        /* layer scale gamma_1/2 start value; 0: no gammas */
+    bool qkv_bias, cos_attn, learnable_pos, cls_pooling;
+    float drop, drop_path, head_drop; /* rates; block i of n gets drop_path * i / (n-1) */
+    float eps, fc_norm_eps;   /* LayerNorm epsilons: 1e-6 in the official code */
+    float init_scale;         /* head weight and bias are multiplied by this at init */
+    bool recompute;           /* blocks are recompute segments */
+    bool taps;                /* keep activations as outputs act.patch_embed, act.blockN, act.blockN.attn, act.blockN.mlp */
+} kd_vit_cfg;
+
+/* Official defaults with a named size: "s", "b", "l", "h", "g" or "tiny" (for the sample data set: 8 frames of 64x64).
+ * false: no such size. */
+bool kd_vit_preset(const char *size, kd_vit_cfg *out);
+
+/* Tokens of a clip. */
+int64_t kd_vit_tokens(const kd_vit_cfg *c);
+
+/* NULL when the configuration can be built, else one line saying what cannot be. */
+const char *kd_vit_check(const kd_vit_cfg *c);
+
+typedef struct kd_vit_out {
+    kd_val logits;   /* (B,classes) stat dtype; output "logits" */
+    kd_val features; /* (B,dim), what the head reads (after fc_norm); output "features" */
+} kd_vit_out;
+
+/* Append the model to g.  clip (B,3,T,H,W), normalised RGB, stat or activation dtype. */
+kd_vit_out kd_vit_build(kd_graph *g, const kd_vit_cfg *c, kd_val clip);
+
+/* The position table (tokens, dim), row-major f32: angle n / 10000^(2 floor(j/2)/dim), even j sine, odd cosine. */
+void kd_vit_sinusoid(int64_t tokens, int64_t dim, float *out);
+
+/* Layer id of a parameter for layer-wise learning rate decay: 0 patch embedding and position, i+1 block i, depth+1 rest. */
+int kd_vit_layer_id(const char *name, int depth);
+
+/* Set lr_scale = layer_decay^(depth + 1 - id) and the official no-decay rule (1-D tensors, biases, pos_embed). */
+void kd_vit_param_groups(kd_params *p, int depth, float layer_decay);
+
+#endif
