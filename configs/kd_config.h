@@ -97,7 +97,11 @@ typedef enum kd_cfg_normalize {
     KD_NORM_FIRST_FRAME
 } kd_cfg_normalize;
 typedef enum kd_cfg_yaw { KD_YAW_NONE, KD_YAW_REFERENCE, KD_YAW_CORRECTED } kd_cfg_yaw;
-typedef enum kd_cfg_feature { KD_CFG_FEATURE_NONE, KD_CFG_FEATURE_MSE, KD_CFG_FEATURE_COSINE } kd_cfg_feature;
+typedef enum kd_cfg_feature {
+    KD_CFG_FEATURE_NONE,
+    KD_CFG_FEATURE_MSE,
+    KD_CFG_FEATURE_COSINE
+} kd_cfg_feature;
 typedef enum kd_cfg_device { KD_CFG_AUTO, KD_CFG_CPU, KD_CFG_CUDA } kd_cfg_device;
 
 /* Which samples, where, what they are called. */

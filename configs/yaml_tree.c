@@ -143,6 +143,7 @@ void kd_yaml_merge(kd_yaml_node *base, kd_yaml_node *over)
         }
         kd_yaml_node *old = kd_yaml_get(to, n->key);
         kd_yaml_unlink(n);
+        if (old != NULL && old->kind == KD_YAML_MAP && kd_yaml_is_null(n)) continue;
         if (old != NULL && old->kind == KD_YAML_MAP && n->kind == KD_YAML_MAP &&
             n_todo < KD_COUNTOF(todo)) {
             todo[n_todo].base = old;

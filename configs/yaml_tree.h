@@ -55,7 +55,8 @@ bool kd_yaml_put(kd_yaml_tree *t, kd_yaml_node *parent, const char *key, kd_yaml
 /* Take a node out of its parent. */
 void kd_yaml_unlink(kd_yaml_node *node);
 
-/* Lay map `over` upon map `base`: maps merge key by key, everything else in `over` replaces.  Both must be of one tree; `over`
+/* Lay map `over` upon map `base`: maps merge key by key, everything else in `over` replaces (a section
+ * left empty, `optim:`, changes nothing).  Both must be of one tree; `over`
  * is emptied.  Depth is bounded by the parser. */
 void kd_yaml_merge(kd_yaml_node *base, kd_yaml_node *over);
 
