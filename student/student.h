@@ -1,0 +1,51 @@
+/* The student family by name: what each model reads, how it is built, how its parameters are grouped.
+ *
+ * Names are those of spec'd releases ("last-v1-base", "last-e3-nano", "sfz-nano"); a bare "LAST" never occurs.  Parameter and
+ * buffer names are the state_dict names of the reference modules, so weights travel both ways.
+ */
+#ifndef KD_STUDENT_H
+#define KD_STUDENT_H
+
+#include "kernels/kd_graph.h"
+#include "kernels/kd_params.h"
+
+#define KD_STUDENT_MAX_STREAMS 4
+
+typedef struct kd_student_info {
+    const char *name;
+    const char *streams[KD_STUDENT_MAX_STREAMS]; /* inputs in the order kd_student_build takes them: "joint", "velocity", "bone" */
+    int n_streams;
+    int feature_dim;         /* of the pooled vector the classifier reads */
+    const char *about;       /* one line for `kd model info` */
+} kd_student_info;
+
+int kd_student_count(void);
+const kd_student_info *kd_student_at(int i);
+const kd_student_info *kd_student_find(const char *name); /* NULL: unknown */
+
+typedef struct kd_student_cfg {
+    const kd_student_info *model;
+    int classes, frames, joints, bodies; /* 60, 64, 25, 2 */
+    float dropout, drop_path;            /* negative: the model's own */
+    bool taps;                           /* keep module outputs as "act.<module path>" outputs where the model names them */
+} kd_student_cfg;
+
+typedef struct kd_student_out {
+    kd_val logits;  /* (N,classes) stat dtype; output "logits" */
+    kd_val feature; /* (N,feature_dim): what the classifier reads, bodies averaged; output "features" */
+} kd_student_out;
+
+/* Append the model to g.  streams[i] (N,3,frames,joints,bodies) in the order of model->streams. */
+kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_val *streams);
+
+/* Weight-decay groups of the reference recipe (names containing bias, bn, norm, alpha, ...).  parity: keep the
+ * reference's misses (shared_a_learned is decayed); otherwise adjacencies are never decayed. */
+void kd_student_param_groups(kd_params *p, const kd_student_info *model, bool parity);
+
+/* Constant tensors of the reference's state_dict (graph matrices, shift tables) that are no parameters here: name and values,
+ * for writing complete state_dicts and for checking what a file brings.  visit may be called many times. */
+kd_status kd_student_constants(const kd_student_cfg *c,
+                               kd_status (*visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape, const void *data),
+                               void *user);
+
+#endif
