@@ -268,12 +268,11 @@ static const float *wear(const kd_render_clothes *c, cloth what)
     }
 }
 
-void kd_renderer_body(kd_renderer *r, const double joint[KD_SYNTH_JOINTS][3],
-                      const kd_render_clothes *clothes)
+void kd_renderer_body(kd_renderer *r, const double *joint, const kd_render_clothes *clothes)
 {
     vec3 j[KD_SYNTH_JOINTS];
     for (int i = 0; i < KD_SYNTH_JOINTS; i++) {
-        j[i] = v3(joint[i][0], joint[i][1], joint[i][2]);
+        j[i] = v3(joint[3 * i], joint[3 * i + 1], joint[3 * i + 2]);
     }
     const double torso = v3_len(v3_sub(j[20], j[0]));
     if (!(torso > 0.1 && torso < 2.0)) { /* lost tracking: nobody to draw */

@@ -49,8 +49,8 @@ KD_NODISCARD kd_status kd_renderer_open(const kd_render_view *view, const kd_ren
                                         kd_renderer **out, kd_err *err);
 void kd_renderer_close(kd_renderer *r); /* NULL is legal */
 void kd_renderer_begin(kd_renderer *r); /* the empty room */
-void kd_renderer_body(kd_renderer *r, const double joint[KD_SYNTH_JOINTS][3],
-                      const kd_render_clothes *clothes);
+/* 25 joints x (x, y, z). A body whose torso is no torso (lost tracking) is not drawn. */
+void kd_renderer_body(kd_renderer *r, const double *joint, const kd_render_clothes *clothes);
 void kd_renderer_prop(kd_renderer *r, kd_prop prop, const double at[3], const double axis[3]);
 const uint8_t *kd_renderer_rgb(const kd_renderer *r); /* valid until the next begin */
 

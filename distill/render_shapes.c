@@ -178,10 +178,10 @@ int render_prop_shapes(kd_prop prop, vec3 at, vec3 axis, render_shape shape[REND
         color[n++] = BRASS;
         break;
     case KD_PROP_FLAG:
-        shape[n] = render_capsule(v3_mad(at, axis, -0.32), v3_mad(at, axis, 0.36), 0.016);
+        shape[n] = render_capsule(v3_mad(at, axis, -0.26), v3_mad(at, axis, 0.28), 0.016);
         color[n++] = WOOD;
         shape[n] =
-            render_box(v3_mad(v3_mad(at, axis, 0.22), across, 0.19), axis, view, 0.26, 0.38, 0.02);
+            render_box(v3_mad(v3_mad(at, axis, 0.15), across, 0.17), axis, view, 0.25, 0.34, 0.02);
         color[n++] = ORANGE;
         break;
     case KD_PROP_BALL:

@@ -231,7 +231,7 @@ bool synth_prop_place(const synth_script *script, double u, double seconds,
         return true;
     case KD_PROP_FLAG:
         *axis = v3_unit(v3_mad(thumb, fingers, 0.8), thumb);
-        *at = v3_mad(palm, *axis, 0.25);
+        *at = v3_mad(palm, *axis, 0.19);
         return true;
     case KD_PROP_APPLE:
         *at = v3_mad(palm, fingers, 0.03);

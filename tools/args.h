@@ -65,17 +65,31 @@ typedef struct kd_arg {
 } kd_arg;
 
 #define KD_OPT_FLAG(T, field, name, help)                                                          \
-    {name, KD_ARG_FLAG, offsetof(T, field), NULL, NULL, NULL, 0.0, 0.0, help}
+    {                                                                                              \
+        name, KD_ARG_FLAG, offsetof(T, field), NULL, NULL, NULL, 0.0, 0.0, help                    \
+    }
 #define KD_OPT_INT(T, field, name, meta, fallback, lo, hi, help)                                   \
-    {name, KD_ARG_INT, offsetof(T, field), meta, fallback, NULL, (double)(lo), (double)(hi), help}
+    {                                                                                              \
+        name, KD_ARG_INT, offsetof(T, field), meta, fallback, NULL, (double)(lo), (double)(hi),    \
+            help                                                                                   \
+    }
 #define KD_OPT_REAL(T, field, name, meta, fallback, lo, hi, help)                                  \
-    {name, KD_ARG_REAL, offsetof(T, field), meta, fallback, NULL, (double)(lo), (double)(hi), help}
+    {                                                                                              \
+        name, KD_ARG_REAL, offsetof(T, field), meta, fallback, NULL, (double)(lo), (double)(hi),   \
+            help                                                                                   \
+    }
 #define KD_OPT_STR(T, field, name, meta, fallback, help)                                           \
-    {name, KD_ARG_STR, offsetof(T, field), meta, fallback, NULL, 0.0, 0.0, help}
+    {                                                                                              \
+        name, KD_ARG_STR, offsetof(T, field), meta, fallback, NULL, 0.0, 0.0, help                 \
+    }
 #define KD_OPT_CHOICE(T, field, name, fallback, choices, help)                                     \
-    {name, KD_ARG_CHOICE, offsetof(T, field), NULL, fallback, choices, 0.0, 0.0, help}
+    {                                                                                              \
+        name, KD_ARG_CHOICE, offsetof(T, field), NULL, fallback, choices, 0.0, 0.0, help           \
+    }
 #define KD_OPT_LIST(T, field, name, meta, help)                                                    \
-    {name, KD_ARG_LIST, offsetof(T, field), meta, NULL, NULL, 0.0, 0.0, help}
+    {                                                                                              \
+        name, KD_ARG_LIST, offsetof(T, field), meta, NULL, NULL, 0.0, 0.0, help                    \
+    }
 
 /* The options many commands share (product.md section 2).  A command names those it takes; any other is refused
  * as unknown.  The same bits in kd_common.given tell what the user typed, so that a config's value can stand. */
@@ -128,9 +142,9 @@ typedef struct kd_cmd {
     const char *about;    /* a sentence or a few lines */
     const kd_arg *args;
     size_t arg_count;
-    uint32_t common;  /* KD_COMMON_* bits */
-    int min_operands; /* checked before the command runs */
-    int max_operands; /* -1: any number */
+    uint32_t common;   /* KD_COMMON_* bits */
+    int min_operands;  /* checked before the command runs */
+    int max_operands;  /* -1: any number */
     const char *notes; /* printed after the options: examples, file layouts; may be NULL */
 } kd_cmd;
 

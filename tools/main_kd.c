@@ -4,6 +4,7 @@
 int main(int argc, char **argv)
 {
     static const kd_verb VERBS[] = {
+        {"dataset", cmd_dataset, "make, list, check, split and draw data sets"},
         {"doctor", cmd_doctor,
          "what this machine can do, what is missing, measured speed of each path"},
         {NULL, NULL, NULL},

@@ -1,0 +1,68 @@
+/* A model under training or evaluation: teacher or student behind one face.
+ *
+ * Owns the parameters; makes programs (train, eval) on demand from the same builders; loads and describes weights.
+ * Inputs are named tensors with a leading batch dim: teacher "clip" (B,3,T,H,W); student "joint", "velocity", "bone"
+ * (B,3,frames,25,bodies).  Outputs: "logits" (B,K), "features" (B,D).
+ */
+#ifndef KD_DISTILL_MODEL_H
+#define KD_DISTILL_MODEL_H
+
+#include "configs/kd_config.h"
+#include "kernels/kd_program.h"
+#include "student/student.h"
+#include "teacher/vit.h"
+
+typedef struct kd_model {
+    bool is_student;
+    char name[64];
+    int classes;
+    int feature_dim;
+    kd_vit_cfg vit;
+    kd_student_cfg student;
+    kd_backend *be; /* borrowed */
+    kd_dtype dtype;
+    kd_params *params;
+    int n_inputs;
+    const char *inputs[KD_STUDENT_MAX_STREAMS];
+    kd_shape item[KD_STUDENT_MAX_STREAMS]; /* shape of one sample of each input */
+} kd_model;
+
+/* What a training program optimises. */
+typedef struct kd_objective {
+    float ce_weight;      /* of cross-entropy with the targets */
+    bool mixup;           /* inputs "perm" i32 (B) and "lam" f32 (B) mix the model's inputs */
+    float kd_weight;      /* of T^2 KL(teacher || student); 0: no "teacher" input */
+    float temperature;
+    bool teacher_is_prob; /* "teacher" holds softmax(t/T), mixed, instead of logits */
+    int feature;          /* kd_cfg_feature */
+    float feature_weight;
+    int teacher_dim;      /* width of "teacher_feature" */
+} kd_objective;
+
+/* Model of a resolved config for `classes` classes; parameters declared but not allocated or drawn. */
+KD_NODISCARD kd_status kd_model_open(const kd_config *cfg, int classes, kd_backend *be, kd_model *out, kd_err *err);
+void kd_model_close(kd_model *m); /* zeroed is legal */
+
+/* Declare everything (objective: also the projector "kd.projector.*"; may be NULL), allocate, draw from `seed`. */
+KD_NODISCARD kd_status kd_model_init(kd_model *m, const kd_objective *o, uint64_t seed, kd_err *err);
+
+/* Training program: inputs plus "target" (B,K), "valid" (B), and what the objective names ("teacher" (B,K), "teacher_feature"
+ * (B,P), "teacher_valid" (B)).  Outputs "loss", "loss_ce", "loss_kd", "loss_feature", "logits". */
+KD_NODISCARD kd_status kd_model_train_program(kd_model *m, const kd_objective *o, int batch, bool recompute,
+                                              kd_program **out, kd_err *err);
+/* Forward-only program.  Outputs "logits", "features". */
+KD_NODISCARD kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err *err);
+
+typedef struct kd_load_report {
+    int matched, missing, unexpected, reshaped; /* tensors; reshaped: head of another class count, left fresh */
+    char missing_names[400];                    /* the first few, for the log */
+    char unexpected_names[400];
+    char sha256[65];                            /* of the file(s) */
+} kd_load_report;
+
+/* Load weights from a run directory, checkpoint directory, safetensors file or .pth (formats/weights.h).  `fresh_head`: a
+ * missing or differently sized head, and a missing fc_norm, stay at their initial values (fine-tuning from another data
+ * set); any other missing tensor is an error: KD_E_DATA naming the first few. */
+KD_NODISCARD kd_status kd_model_load(kd_model *m, const char *path, bool fresh_head, kd_load_report *report, kd_err *err);
+
+#endif

@@ -1,0 +1,359 @@
+/* Writing the sample data set: see sample.h. */
+#include "distill/sample.h"
+
+#include "distill/render.h"
+#include "formats/io.h"
+#include "formats/json.h"
+#include "formats/skeleton_file.h"
+#include "formats/video.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+enum { FORMAT_VERSION = 1, FPS = 30 };
+
+bool kd_sample_id(const kd_sample_opts *opts, size_t i, kd_synth_id *id)
+{
+    const size_t block = (size_t)opts->performers * KD_SYNTH_ACTIONS;
+    const size_t total = block * (size_t)opts->cameras * (size_t)opts->replications;
+    if (i >= total || (opts->clips > 0 && i >= opts->clips)) {
+        return false;
+    }
+    const size_t turn =
+        i / block; /* every block holds each person and action once, cameras mixed */
+    const size_t in = i % block;
+    const size_t person = in / KD_SYNTH_ACTIONS;
+    const size_t action = in % KD_SYNTH_ACTIONS;
+    id->performer = (int)person + 1;
+    id->action = (int)action + 1;
+    id->camera = (int)((turn + person + action) % (size_t)opts->cameras) + 1;
+    id->replication = (int)(turn / (size_t)opts->cameras) + 1;
+    return true;
+}
+
+/* ---- one clip --------------------------------------------------------------------------------------------------- */
+
+typedef struct job {
+    const char *rgb_dir, *skeleton_dir;
+    const kd_sample_opts *opts;
+    const kd_progress *progress;
+    size_t total;
+    _Atomic size_t next, done, written, badly;
+    _Atomic uint64_t frames, video_bytes, skeleton_bytes;
+    _Atomic bool stop;
+    pthread_mutex_t lock; /* guards the two below */
+    kd_status status;
+    kd_err err;
+} job;
+
+static kd_status write_skeleton(const kd_synth_clip *clip, const char *path, kd_err *err)
+{
+    size_t bodies = 0;
+    for (int t = 0; t < clip->frames; t++) {
+        bodies += clip->tracked[t].body;
+    }
+    kd_skeleton s;
+    KD_TRY(kd_skeleton_alloc((size_t)clip->frames, bodies, &s, err));
+    uint32_t at = 0;
+    for (int t = 0; t < clip->frames; t++) {
+        const kd_synth_tracked *f = &clip->tracked[t];
+        s.first[t] = at;
+        if (f->body) {
+            s.body[at].id = clip->body_id;
+            memcpy(s.body[at].xyz, f->joint, sizeof s.body[at].xyz);
+            memcpy(s.body[at].tracking, f->state, sizeof s.body[at].tracking);
+            at++;
+        }
+    }
+    s.first[clip->frames] = at;
+    const kd_status st = kd_skeleton_write(path, &s, err);
+    kd_skeleton_free(&s);
+    return st;
+}
+
+static kd_status write_video(const kd_synth_clip *clip, const kd_sample_opts *o, const char *path,
+                             kd_err *err)
+{
+    kd_render_view view = {o->width,          o->height,
+                           1.08 * o->height,  0.5 * o->width,
+                           0.5 * o->height,   {clip->up[0], clip->up[1], clip->up[2]},
+                           clip->camera_above};
+    kd_render_room room;
+    kd_render_clothes clothes;
+    kd_render_furnish(o->seed, (uint32_t)clip->id.camera, &room);
+    kd_render_dress(o->seed, (uint32_t)clip->id.performer, &clothes);
+    kd_renderer *r = NULL;
+    kd_video_writer *w = NULL;
+    kd_status st;
+    KD_GO(kd_renderer_open(&view, &room, &r, err));
+    KD_GO(kd_video_writer_open(path, o->width, o->height, FPS, 1, NULL, &w, err));
+    for (int t = 0; t < clip->frames; t++) {
+        const kd_synth_frame *f = &clip->frame[t];
+        kd_renderer_begin(r);
+        kd_renderer_body(r, &f->joint[0][0], &clothes);
+        if (f->prop_seen) {
+            kd_renderer_prop(r, clip->prop, f->prop_at, f->prop_axis);
+        }
+        KD_GO(kd_video_writer_frame(w, kd_renderer_rgb(r), 0, err));
+    }
+    st = kd_video_writer_close(w, err);
+    w = NULL;
+done:
+    kd_video_writer_abort(w);
+    kd_renderer_close(r);
+    return st;
+}
+
+static uint64_t size_of(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 ? (uint64_t)s.st_size : 0;
+}
+
+static kd_status write_clip(job *j, size_t i, kd_synth_clip *clip, kd_err *err)
+{
+    kd_synth_id id;
+    (void)kd_sample_id(j->opts, i, &id);
+    char *skeleton = kd_strf("%s/S001C%03dP%03dR%03dA%03d.skeleton", j->skeleton_dir, id.camera,
+                             id.performer, id.replication, id.action);
+    char *video = kd_strf("%s/S001C%03dP%03dR%03dA%03d_rgb.avi", j->rgb_dir, id.camera,
+                          id.performer, id.replication, id.action);
+    kd_status st = KD_OK;
+    if (skeleton == NULL || video == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "sample data set: out of memory");
+        goto done;
+    }
+    const bool want_video = !j->opts->skeletons_only;
+    if (j->opts->resume && kd_path_is_file(skeleton) && (!want_video || kd_path_is_file(video))) {
+        goto done;
+    }
+    KD_GO(kd_synth_make(j->opts->seed, id, clip, err));
+    if (want_video) {
+        KD_GO(write_video(clip, j->opts, video, err));
+        atomic_fetch_add(&j->video_bytes, size_of(video));
+    }
+    KD_GO(write_skeleton(clip, skeleton, err));
+    atomic_fetch_add(&j->skeleton_bytes, size_of(skeleton));
+    atomic_fetch_add(&j->frames, (uint64_t)clip->frames);
+    atomic_fetch_add(&j->written, 1);
+    atomic_fetch_add(&j->badly, clip->badly_tracked);
+done:
+    kd_free(skeleton);
+    kd_free(video);
+    return st;
+}
+
+/* ---- threads ---------------------------------------------------------------------------------------------------- */
+
+static void fail(job *j, kd_status st, const kd_err *err)
+{
+    (void)pthread_mutex_lock(&j->lock);
+    if (j->status == KD_OK) {
+        j->status = st;
+        j->err = *err;
+    }
+    (void)pthread_mutex_unlock(&j->lock);
+    atomic_store(&j->stop, true);
+}
+
+static void work(job *j, bool reports)
+{
+    kd_err err = {0};
+    kd_synth_clip *clip = kd_alloc(sizeof *clip);
+    if (clip == NULL) {
+        fail(j, KD_FAIL(&err, KD_E_OOM, "sample data set: out of memory"), &err);
+        return;
+    }
+    while (!atomic_load(&j->stop)) {
+        const size_t i = atomic_fetch_add(&j->next, 1);
+        if (i >= j->total) {
+            break;
+        }
+        const kd_status st = write_clip(j, i, clip, &err);
+        if (st != KD_OK) {
+            fail(j, st, &err);
+            break;
+        }
+        atomic_fetch_add(&j->done, 1);
+        if (reports) {
+            kd_progress_step(j->progress, atomic_load(&j->done), NAN);
+            if (kd_progress_stop(j->progress)) {
+                fail(j, KD_FAIL(&err, KD_E_CANCELLED, "interrupted; --resume goes on from here"),
+                     &err);
+            }
+        }
+    }
+    kd_free(clip);
+}
+
+static void *work_thread(void *arg)
+{
+    work(arg, false);
+    return NULL;
+}
+
+static void run_threads(job *j, int threads)
+{
+    enum { MOST = 64 };
+    pthread_t thread[MOST];
+    int started = 0;
+    for (int i = 1; i < threads && i < MOST; i++) {
+        if (pthread_create(&thread[started], NULL, work_thread, j) == 0) {
+            started++;
+        }
+    }
+    work(j, true);
+    for (int i = 0; i < started; i++) {
+        (void)pthread_join(thread[i], NULL);
+    }
+}
+
+/* ---- the set ------------------------------------------------------------------------------------------------------ */
+
+static kd_status check_opts(const kd_sample_opts *o, kd_err *err)
+{
+    if (o->performers < 1 || o->performers > 40 || o->cameras < 1 ||
+        o->cameras > KD_SYNTH_CAMERAS || o->replications < 1 || o->replications > 15) {
+        return KD_FAIL(err, KD_E_ARG,
+                       "sample data set of %d performers, %d cameras, %d replications: expected "
+                       "1..40, 1..%d, 1..15",
+                       o->performers, o->cameras, o->replications, KD_SYNTH_CAMERAS);
+    }
+    if (o->width < 32 || o->width > 1920 || o->height < 32 || o->height > 1080 ||
+        o->width % 2 != 0 || o->height % 2 != 0) {
+        return KD_FAIL(err, KD_E_ARG, "pictures of %dx%d: expected even sides, 32x32 to 1920x1080",
+                       o->width, o->height);
+    }
+    if (!o->skeletons_only && !kd_video_available()) {
+        return KD_FAIL(err, KD_E_UNSUPPORTED,
+                       "videos need FFmpeg, which this build leaves out; --skeletons-only works");
+    }
+    return KD_OK;
+}
+
+static kd_json *describe(const kd_sample_opts *o)
+{
+    kd_json *d = kd_json_object();
+    kd_json_set_str(d, "kind", "lastkd sample data set");
+    kd_json_set_i64(d, "version", FORMAT_VERSION);
+    kd_json_set_i64(d, "seed", (int64_t)o->seed);
+    kd_json_set_i64(d, "performers", o->performers);
+    kd_json_set_i64(d, "cameras", o->cameras);
+    kd_json_set_i64(d, "replications", o->replications);
+    kd_json_set_i64(d, "width", o->width);
+    kd_json_set_i64(d, "height", o->height);
+    kd_json_set_bool(d, "videos", !o->skeletons_only);
+    kd_json *classes = kd_json_set_array(d, "classes");
+    for (int a = 1; a <= KD_SYNTH_ACTIONS; a++) {
+        kd_json_push_str(classes, kd_synth_action_name(a));
+    }
+    return d;
+}
+
+/* The directory is ours to fill when it is new, empty, or holds the same data set. */
+static kd_status claim_dir(const char *dir, const kd_sample_opts *o, kd_err *err)
+{
+    char *path = kd_strf("%s/sample.json", dir);
+    kd_json *want = describe(o);
+    uint8_t *old = NULL;
+    size_t old_bytes = 0;
+    char *text = NULL;
+    size_t bytes = 0;
+    char **names = NULL;
+    size_t count = 0;
+    kd_status st = path != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "sample data set: out of memory");
+    if (st != KD_OK) {
+        goto done;
+    }
+    KD_GO(kd_json_dump(want, KD_JSON_PRETTY, &text, &bytes, err));
+    KD_GO(kd_io_mkdirs(dir, err));
+    if (kd_path_is_file(path)) {
+        KD_GO(kd_io_read_file(path, 1 << 20, &old, &old_bytes, err));
+        if (old_bytes != bytes || memcmp(old, text, bytes) != 0) {
+            st = KD_FAIL(err, KD_E_ARG,
+                         "%s: holds a sample data set made with other options; choose another "
+                         "--out or remove it",
+                         dir);
+        }
+        goto done;
+    }
+    KD_GO(kd_io_list_dir(dir, &names, &count, err));
+    if (count > 0) {
+        st = KD_FAIL(err, KD_E_ARG,
+                     "%s: is not empty and holds no sample data set; choose another --out", dir);
+        goto done;
+    }
+    KD_GO(kd_io_write_file(path, text, bytes, err));
+done:
+    kd_free(names);
+    kd_free(old);
+    kd_free(text);
+    kd_free(path);
+    kd_json_free(want);
+    return st;
+}
+
+static kd_status write_classes(const char *dir, kd_err *err)
+{
+    char text[512] = "";
+    size_t at = 0;
+    for (int a = 1; a <= KD_SYNTH_ACTIONS; a++) {
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s\n", kd_synth_action_name(a));
+    }
+    char *path = kd_strf("%s/classes.txt", dir);
+    const kd_status st = path != NULL ? kd_io_write_file(path, text, at, err)
+                                      : KD_FAIL(err, KD_E_OOM, "sample data set: out of memory");
+    kd_free(path);
+    return st;
+}
+
+kd_status kd_sample_write(const char *dir, const kd_sample_opts *opts, const kd_progress *progress,
+                          kd_sample_result *out, kd_err *err)
+{
+    memset(out, 0, sizeof *out);
+    KD_TRY(check_opts(opts, err));
+    KD_TRY(claim_dir(dir, opts, err));
+    KD_TRY(write_classes(dir, err));
+    job j;
+    memset(&j, 0, sizeof j);
+    char *rgb = kd_strf("%s/nturgb+d_rgb", dir);
+    char *skeletons = kd_strf("%s/nturgb+d_skeletons", dir);
+    kd_status st = KD_OK;
+    if (rgb == NULL || skeletons == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "sample data set: out of memory");
+        goto done;
+    }
+    if (!opts->skeletons_only) {
+        KD_GO(kd_io_mkdirs(rgb, err));
+    }
+    KD_GO(kd_io_mkdirs(skeletons, err));
+    j.rgb_dir = rgb;
+    j.skeleton_dir = skeletons;
+    j.opts = opts;
+    j.progress = progress;
+    for (kd_synth_id id; kd_sample_id(opts, j.total, &id);) {
+        j.total++;
+    }
+    (void)pthread_mutex_init(&j.lock, NULL);
+    kd_progress_begin(progress, "sample data set", "clips", 0, j.total);
+    run_threads(&j, opts->threads);
+    (void)pthread_mutex_destroy(&j.lock);
+    out->clips = j.total;
+    out->written = atomic_load(&j.written);
+    out->badly_tracked = atomic_load(&j.badly);
+    out->frames = atomic_load(&j.frames);
+    out->video_bytes = atomic_load(&j.video_bytes);
+    out->skeleton_bytes = atomic_load(&j.skeleton_bytes);
+    kd_progress_step(progress, atomic_load(&j.done), NAN);
+    kd_progress_end(progress, NULL);
+    st = j.status;
+    if (st != KD_OK && err != NULL && err->code == KD_OK) {
+        *err = j.err;
+    }
+done:
+    kd_free(rgb);
+    kd_free(skeletons);
+    return st;
+}
