@@ -142,6 +142,8 @@ typedef struct kd_conv2d_attr {
  * batchnorm_bwd: dy, x, gamma, mean, var -> dx, dgamma, dbeta (accum).
  * bn_update [EFFECT]: mean, var, running_mean, running_var -> (none); writes in[2], in[3] in place:
  *   running = (1-momentum) running + momentum batch, with the unbiased variance n/(n-1) (n = count; count 1: biased).
+ * bn_fold: W act (Co,..), b? stat, gamma, beta, running_mean, running_var -> W' act, b' stat: a convolution with the
+ *   batchnorm_eval behind it folded in.
  * batchnorm_eval: x, gamma, beta, running_mean, running_var -> y = act((x-rm)/sqrt(rv+eps)*gamma+beta). */
 typedef struct kd_batchnorm_attr {
     float eps, momentum;
