@@ -1,0 +1,79 @@
+/* Rule of linear: y = act(x W^T + b). */
+#include "kernels/op/rule.h"
+
+static kd_status weight_check(const char *op, const kd_spec *x, const kd_spec *w, kd_err *err)
+{
+    KD_TRY(kd_rule_float(op, "x", x, 1, err));
+    KD_TRY(kd_rule_rank(op, "W", w, 2, err));
+    return kd_rule_is(op, "W", w, x->dtype, kd_shape2(w->shape.dim[0], kd_rule_last(x)), err);
+}
+
+static kd_status linear_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+{
+    (void)n_in;
+    const kd_linear_attr *a = attr;
+    KD_TRY(weight_check("linear", &in[0], &in[1], err));
+    const kd_dtype stat = kd_stat_dtype(in[0].dtype);
+    KD_TRY(kd_rule_maybe("linear", "b", &in[2], stat, kd_shape1(in[1].shape.dim[0]), err));
+    if (a->act < KD_ACT_NONE || a->act > KD_ACT_SIGMOID) {
+        return KD_FAIL(err, KD_E_ARG, "linear: act %d is not a kd_act_kind", (int)a->act);
+    }
+    out[0] = kd_rule_spec(a->stat_out ? stat : in[0].dtype, in[0].shape);
+    out[0].shape.dim[in[0].shape.rank - 1] = in[1].shape.dim[0];
+    return KD_OK;
+}
+
+static kd_status linear_grad(kd_grad_ctx *c)
+{
+    kd_graph *g = kd_grad_graph(c);
+    kd_linear_attr a = *(const kd_linear_attr *)kd_grad_attr(c);
+    const kd_val x = kd_grad_in(c, 0), w = kd_grad_in(c, 1), b = kd_grad_in(c, 2);
+    kd_val dy = kd_grad_dout(c, 0);
+    if (a.act != KD_ACT_NONE) {
+        kd_graph_fail(g, KD_E_STATE, "linear: a fused activation has no gradient");
+        return KD_E_STATE;
+    }
+    const kd_dtype act = kd_spec_of(g, x).dtype;
+    if (kd_spec_of(g, dy).dtype != act) { /* stat_out: back to what the matmuls read */
+        const kd_cast_attr cast = {(int32_t)act};
+        dy = kd_node1(g, KD_OP_CAST, &cast, dy);
+    }
+    a.has_bias = b.id != 0;
+    kd_grad_emit(c, KD_OP_LINEAR_BWD_X, &a, (const kd_val[]){dy, w}, 2, (const int[]){0}, 1);
+    kd_grad_emit(c, KD_OP_LINEAR_BWD_W, &a, (const kd_val[]){dy, x}, 2, (const int[]){1, 2}, 2);
+    return KD_OK;
+}
+
+const kd_op_rule kd_op_rule_linear = {sizeof(kd_linear_attr), linear_infer, linear_grad};
+
+static kd_status linear_bwd_x_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+{
+    (void)n_in, (void)attr;
+    KD_TRY(kd_rule_float("linear_bwd_x", "dy", &in[0], 1, err));
+    KD_TRY(kd_rule_rank("linear_bwd_x", "W", &in[1], 2, err));
+    KD_TRY(kd_rule_is("linear_bwd_x", "W", &in[1], in[0].dtype,
+                      kd_shape2(kd_rule_last(&in[0]), in[1].shape.dim[1]), err));
+    out[0] = in[0];
+    out[0].shape.dim[in[0].shape.rank - 1] = in[1].shape.dim[1];
+    return KD_OK;
+}
+
+const kd_op_rule kd_op_rule_linear_bwd_x = {sizeof(kd_linear_attr), linear_bwd_x_infer, NULL};
+
+static kd_status linear_bwd_w_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+{
+    (void)n_in;
+    KD_TRY(kd_rule_float("linear_bwd_w", "dy", &in[0], 1, err));
+    KD_TRY(kd_rule_float("linear_bwd_w", "x", &in[1], 1, err));
+    kd_shape want = in[0].shape;
+    want.dim[want.rank - 1] = kd_rule_last(&in[1]);
+    KD_TRY(kd_rule_is("linear_bwd_w", "x", &in[1], in[0].dtype, want, err));
+    const kd_dtype stat = kd_stat_dtype(in[0].dtype);
+    out[0] = kd_rule_spec(stat, kd_shape2(kd_rule_last(&in[0]), kd_rule_last(&in[1])));
+    if (((const kd_linear_attr *)attr)->has_bias) {
+        out[1] = kd_rule_spec(stat, kd_shape1(kd_rule_last(&in[0])));
+    }
+    return KD_OK;
+}
+
+const kd_op_rule kd_op_rule_linear_bwd_w = {sizeof(kd_linear_attr), linear_bwd_w_infer, NULL};
