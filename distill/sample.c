@@ -1,13 +1,13 @@
 /* Writing the sample data set: see sample.h. */
 #include "distill/sample.h"
 
+#include "distill/pool.h"
 #include "distill/render.h"
 #include "formats/io.h"
 #include "formats/json.h"
 #include "formats/skeleton_file.h"
 #include "formats/video.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -38,14 +38,8 @@ bool kd_sample_id(const kd_sample_opts *opts, size_t i, kd_synth_id *id)
 typedef struct job {
     const char *rgb_dir, *skeleton_dir;
     const kd_sample_opts *opts;
-    const kd_progress *progress;
-    size_t total;
-    _Atomic size_t next, done, written, badly;
+    _Atomic size_t written, badly;
     _Atomic uint64_t frames, video_bytes, skeleton_bytes;
-    _Atomic bool stop;
-    pthread_mutex_t lock; /* guards the two below */
-    kd_status status;
-    kd_err err;
 } job;
 
 static kd_status write_skeleton(const kd_synth_clip *clip, const char *path, kd_err *err)
@@ -112,16 +106,18 @@ static uint64_t size_of(const char *path)
     return stat(path, &s) == 0 ? (uint64_t)s.st_size : 0;
 }
 
-static kd_status write_clip(job *j, size_t i, kd_synth_clip *clip, kd_err *err)
+static kd_status write_clip(void *ctx, size_t i, kd_err *err)
 {
+    job *j = ctx;
+    kd_synth_clip *clip = kd_alloc(sizeof *clip);
     kd_synth_id id;
     (void)kd_sample_id(j->opts, i, &id);
-    char *skeleton = kd_strf("%s/S001C%03dP%03dR%03dA%03d.skeleton", j->skeleton_dir, id.camera,
+    char *skeleton = kd_strf("%s/S003C%03dP%03dR%03dA%03d.skeleton", j->skeleton_dir, id.camera,
                              id.performer, id.replication, id.action);
-    char *video = kd_strf("%s/S001C%03dP%03dR%03dA%03d_rgb.avi", j->rgb_dir, id.camera,
+    char *video = kd_strf("%s/S003C%03dP%03dR%03dA%03d_rgb.avi", j->rgb_dir, id.camera,
                           id.performer, id.replication, id.action);
     kd_status st = KD_OK;
-    if (skeleton == NULL || video == NULL) {
+    if (clip == NULL || skeleton == NULL || video == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "sample data set: out of memory");
         goto done;
     }
@@ -140,74 +136,10 @@ static kd_status write_clip(job *j, size_t i, kd_synth_clip *clip, kd_err *err)
     atomic_fetch_add(&j->written, 1);
     atomic_fetch_add(&j->badly, clip->badly_tracked);
 done:
+    kd_free(clip);
     kd_free(skeleton);
     kd_free(video);
     return st;
-}
-
-/* ---- threads ---------------------------------------------------------------------------------------------------- */
-
-static void fail(job *j, kd_status st, const kd_err *err)
-{
-    (void)pthread_mutex_lock(&j->lock);
-    if (j->status == KD_OK) {
-        j->status = st;
-        j->err = *err;
-    }
-    (void)pthread_mutex_unlock(&j->lock);
-    atomic_store(&j->stop, true);
-}
-
-static void work(job *j, bool reports)
-{
-    kd_err err = {0};
-    kd_synth_clip *clip = kd_alloc(sizeof *clip);
-    if (clip == NULL) {
-        fail(j, KD_FAIL(&err, KD_E_OOM, "sample data set: out of memory"), &err);
-        return;
-    }
-    while (!atomic_load(&j->stop)) {
-        const size_t i = atomic_fetch_add(&j->next, 1);
-        if (i >= j->total) {
-            break;
-        }
-        const kd_status st = write_clip(j, i, clip, &err);
-        if (st != KD_OK) {
-            fail(j, st, &err);
-            break;
-        }
-        atomic_fetch_add(&j->done, 1);
-        if (reports) {
-            kd_progress_step(j->progress, atomic_load(&j->done), NAN);
-            if (kd_progress_stop(j->progress)) {
-                fail(j, KD_FAIL(&err, KD_E_CANCELLED, "interrupted; --resume goes on from here"),
-                     &err);
-            }
-        }
-    }
-    kd_free(clip);
-}
-
-static void *work_thread(void *arg)
-{
-    work(arg, false);
-    return NULL;
-}
-
-static void run_threads(job *j, int threads)
-{
-    enum { MOST = 64 };
-    pthread_t thread[MOST];
-    int started = 0;
-    for (int i = 1; i < threads && i < MOST; i++) {
-        if (pthread_create(&thread[started], NULL, work_thread, j) == 0) {
-            started++;
-        }
-    }
-    work(j, true);
-    for (int i = 0; i < started; i++) {
-        (void)pthread_join(thread[i], NULL);
-    }
 }
 
 /* ---- the set ------------------------------------------------------------------------------------------------------ */
@@ -332,26 +264,19 @@ kd_status kd_sample_write(const char *dir, const kd_sample_opts *opts, const kd_
     j.rgb_dir = rgb;
     j.skeleton_dir = skeletons;
     j.opts = opts;
-    j.progress = progress;
-    for (kd_synth_id id; kd_sample_id(opts, j.total, &id);) {
-        j.total++;
+    for (kd_synth_id id; kd_sample_id(opts, out->clips, &id);) {
+        out->clips++;
     }
-    (void)pthread_mutex_init(&j.lock, NULL);
-    kd_progress_begin(progress, "sample data set", "clips", 0, j.total);
-    run_threads(&j, opts->threads);
-    (void)pthread_mutex_destroy(&j.lock);
-    out->clips = j.total;
+    kd_progress_begin(progress, "sample data set", "clips", 0, out->clips);
+    st = kd_pool_run(write_clip, &j, out->clips, opts->threads, progress, err);
+    if (st == KD_OK) {
+        kd_progress_end(progress, NULL);
+    }
     out->written = atomic_load(&j.written);
     out->badly_tracked = atomic_load(&j.badly);
     out->frames = atomic_load(&j.frames);
     out->video_bytes = atomic_load(&j.video_bytes);
     out->skeleton_bytes = atomic_load(&j.skeleton_bytes);
-    kd_progress_step(progress, atomic_load(&j.done), NAN);
-    kd_progress_end(progress, NULL);
-    st = j.status;
-    if (st != KD_OK && err != NULL && err->code == KD_OK) {
-        *err = j.err;
-    }
 done:
     kd_free(rgb);
     kd_free(skeletons);

@@ -114,7 +114,7 @@ static view camera_view(int camera)
     view v;
     v.eye = v3(distance * kd_synth_sin(YAW[camera - 1]), 1.45,
                distance * kd_synth_cos(YAW[camera - 1]));
-    v.z = v3_unit(v3_sub(v3(0.0, 0.98, 0.0), v.eye), v3(0.0, 0.0, -1.0));
+    v.z = v3_unit(v3_sub(v3(0.0, 1.08, 0.0), v.eye), v3(0.0, 0.0, -1.0));
     v.x = v3_unit(v3_cross(v3(0.0, 1.0, 0.0), v.z), v3(-1.0, 0.0, 0.0));
     v.y = v3_cross(v.z, v.x);
     return v;

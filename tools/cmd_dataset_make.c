@@ -2,21 +2,11 @@
 #include "distill/sample.h"
 #include "formats/io.h"
 #include "tools/commands.h"
+#include "distill/pool.h"
 #include "tools/progress.h"
 
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
-
-static int threads_of(const kd_common *c)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (c->threads > 0) {
-        return (int)c->threads;
-    }
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? KD_MAX(1, CPU_COUNT(&set)) : 1;
-}
 
 static bool parse_size(const char *text, int *width, int *height)
 {
@@ -93,7 +83,7 @@ int cmd_dataset_sample(int argc, char **argv)
                         (size_t)a.clips,
                         0,
                         0,
-                        threads_of(&c),
+                        kd_pool_threads(c.threads),
                         a.skeletons_only,
                         c.resume};
     if (c.out == NULL) {

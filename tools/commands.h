@@ -6,8 +6,11 @@
 #include "tools/args.h"
 
 int cmd_dataset(int argc, char **argv);
+int cmd_dataset_annotate(int argc, char **argv);
+int cmd_dataset_check(int argc, char **argv);
 int cmd_dataset_render(int argc, char **argv);
 int cmd_dataset_sample(int argc, char **argv);
+int cmd_dataset_scan(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 
 #endif

@@ -1,0 +1,227 @@
+/* A model under training or evaluation: see model.h. */
+#include "distill/model.h"
+
+#include "kernels/kd_layers.h"
+
+#include <stdio.h>
+
+/* ---- opening ------------------------------------------------------------------------------------------------------ */
+
+static void open_teacher(const kd_config *cfg, int classes, kd_model *m)
+{
+    const kd_cfg_teacher *t = &cfg->teacher;
+    m->vit = (kd_vit_cfg){.img_size = t->img_size,
+                          .frames = t->frames,
+                          .patch = t->patch,
+                          .tubelet = t->tubelet,
+                          .dim = t->dim,
+                          .depth = t->depth,
+                          .heads = t->heads,
+                          .mlp_hidden = t->mlp_hidden,
+                          .classes = classes,
+                          .init_values = (float)t->init_values,
+                          .qkv_bias = t->qkv_bias,
+                          .cos_attn = t->cos_attn,
+                          .cls_pooling = t->pooling == KD_POOL_CLS,
+                          .drop_path = (float)t->drop_path,
+                          .head_drop = (float)t->head_drop,
+                          .eps = (float)t->norm_eps,
+                          .fc_norm_eps = (float)t->norm_eps,
+                          .init_scale = (float)t->init_scale,
+                          .recompute = t->recompute};
+    char variant[KD_CFG_NAME];
+    (void)snprintf(m->name, sizeof m->name, "videomae2-%s",
+                   kd_config_enum_name("teacher.variant", (int)t->variant, variant));
+    m->feature_dim = t->dim;
+    m->n_inputs = 1;
+    m->inputs[0] = "clip";
+    m->item[0] = kd_shape4(3, t->frames, t->img_size, t->img_size);
+}
+
+static kd_status open_student(const kd_config *cfg, int classes, kd_model *m, kd_err *err)
+{
+    char name[KD_CFG_NAME];
+    const kd_student_info *info =
+        kd_student_find(kd_config_enum_name("student.name", (int)cfg->student.name, name));
+    if (info == NULL) {
+        return KD_FAIL(err, KD_E_CONFIG, "student.name: %s is not in this build", name);
+    }
+    m->student = (kd_student_cfg){.model = info,
+                                  .classes = classes,
+                                  .frames = cfg->skeleton.frames,
+                                  .joints = 25,
+                                  .bodies = cfg->skeleton.max_bodies,
+                                  .dropout = (float)cfg->student.dropout,
+                                  .drop_path = (float)cfg->student.drop_path};
+    (void)snprintf(m->name, sizeof m->name, "%s", info->name);
+    m->feature_dim = info->feature_dim;
+    m->n_inputs = info->n_streams;
+    for (int i = 0; i < info->n_streams; i++) {
+        m->inputs[i] = info->streams[i];
+        m->item[i] = kd_shape4(3, m->student.frames, m->student.joints, m->student.bodies);
+    }
+    return KD_OK;
+}
+
+kd_status kd_model_open(const kd_config *cfg, int classes, kd_backend *be, kd_model *out, kd_err *err)
+{
+    memset(out, 0, sizeof *out);
+    out->is_student = cfg->kind == KD_KIND_STUDENT;
+    out->classes = classes;
+    out->be = be;
+    out->dtype = cfg->train.dtype;
+    out->params = kd_params_create(KD_F32);
+    if (out->params == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "model: out of memory");
+    }
+    if (!out->is_student) {
+        open_teacher(cfg, classes, out);
+        return KD_OK;
+    }
+    const kd_status st = open_student(cfg, classes, out, err);
+    if (st != KD_OK) {
+        kd_model_close(out);
+    }
+    return st;
+}
+
+void kd_model_close(kd_model *m)
+{
+    if (m != NULL) {
+        kd_params_free(m->params);
+        memset(m, 0, sizeof *m);
+    }
+}
+
+/* ---- graphs --------------------------------------------------------------------------------------------------------- */
+
+typedef struct built {
+    kd_val logits, features;
+} built;
+
+static kd_shape batched(int batch, const kd_shape *item)
+{
+    kd_shape s = {item->rank + 1, {batch}};
+    for (int i = 0; i < item->rank; i++) {
+        s.dim[i + 1] = item->dim[i];
+    }
+    return s;
+}
+
+static built build(kd_model *m, kd_graph *g, int batch, bool mixup)
+{
+    kd_val x[KD_STUDENT_MAX_STREAMS] = {{0}};
+    kd_val perm = KD_NONE, lam = KD_NONE;
+    if (mixup) {
+        perm = kd_input(g, "perm", KD_I32, kd_shape1(batch));
+        lam = kd_input(g, "lam", KD_F32, kd_shape1(batch));
+    }
+    for (int i = 0; i < m->n_inputs; i++) {
+        x[i] = kd_input(g, m->inputs[i], KD_F32, batched(batch, &m->item[i]));
+        if (mixup) {
+            x[i] = kd_node3(g, KD_OP_MIXUP, NULL, x[i], perm, lam);
+        }
+    }
+    if (m->is_student) {
+        const kd_student_out o = kd_student_build(g, &m->student, x);
+        return (built){o.logits, o.feature};
+    }
+    const kd_vit_out o = kd_vit_build(g, &m->vit, x[0]);
+    return (built){o.logits, o.features};
+}
+
+static kd_val projector(kd_graph *g, kd_val feature, const kd_objective *o)
+{
+    const kd_spec s = kd_spec_of(g, feature);
+    const kd_init fan = kd_init_torch(s.shape.rank == 2 ? s.shape.dim[1] : 1);
+    const kd_linear_opts lo = {.weight = fan, .bias = fan, .f32_out = true};
+    return kd_linear(g, feature, "kd.projector", o->teacher_dim, &lo);
+}
+
+/* The loss of a batch: w_ce CE(targets) + w_kd T^2 KL(teacher || student) + w_f feature term. */
+static kd_val objective(kd_model *m, kd_graph *g, const built *b, const kd_objective *o, int batch)
+{
+    kd_val term[3];
+    float w[3];
+    int n = 0;
+    const kd_val target = kd_input(g, "target", KD_F32, kd_shape2(batch, m->classes));
+    const kd_val valid = kd_input(g, "valid", KD_F32, kd_shape1(batch));
+    term[n] = kd_ce(g, b->logits, target, valid);
+    w[n++] = o->ce_weight;
+    kd_output(g, "loss_ce", term[0]);
+    const bool kd = o->kd_weight > 0.0f;
+    const bool feature = o->feature != KD_CFG_FEATURE_NONE && o->feature_weight > 0.0f;
+    kd_val teacher_valid = KD_NONE;
+    if (kd || feature) {
+        teacher_valid = kd_input(g, "teacher_valid", KD_F32, kd_shape1(batch));
+    }
+    if (kd) {
+        const kd_val t = kd_input(g, "teacher", KD_F32, kd_shape2(batch, m->classes));
+        term[n] = kd_kl(g, b->logits, t, teacher_valid, o->temperature, o->teacher_is_prob);
+        kd_output(g, "loss_kd", term[n]);
+        w[n++] = o->kd_weight;
+    }
+    if (feature) {
+        const kd_val f = kd_input(g, "teacher_feature", KD_F32, kd_shape2(batch, o->teacher_dim));
+        term[n] = kd_feature_loss(g, projector(g, b->features, o), f, teacher_valid,
+                                  o->feature == KD_CFG_FEATURE_MSE ? KD_FEATURE_MSE : KD_FEATURE_COSINE);
+        kd_output(g, "loss_feature", term[n]);
+        w[n++] = o->feature_weight;
+    }
+    const kd_val loss = kd_weighted_sum(g, term, w, n);
+    kd_output(g, "loss", loss);
+    return loss;
+}
+
+static kd_graph *graph(kd_model *m, bool training, kd_err *err)
+{
+    const kd_graph_opts o = {.params = m->params, .dtype = m->dtype, .training = training};
+    kd_graph *g = kd_graph_create(&o);
+    if (g == NULL) {
+        (void)KD_FAIL(err, KD_E_OOM, "model: out of memory");
+    }
+    return g;
+}
+
+kd_status kd_model_init(kd_model *m, const kd_objective *o, uint64_t seed, kd_err *err)
+{
+    kd_graph *g = graph(m, true, err);
+    if (g == NULL) {
+        return KD_E_OOM;
+    }
+    const built b = build(m, g, 1, false); /* declares every parameter; the graph itself is thrown away */
+    if (o != NULL) {
+        (void)objective(m, g, &b, o, 1);
+    }
+    const kd_err *bad = kd_graph_error(g);
+    const kd_status st = bad != NULL ? KD_FAIL(err, bad->code, "%s", bad->msg) : KD_OK;
+    kd_graph_free(g);
+    KD_TRY(st);
+    KD_TRY(kd_params_alloc(m->params, m->be, m->dtype, o != NULL, err));
+    return kd_params_init(m->params, seed, err);
+}
+
+kd_status kd_model_train_program(kd_model *m, const kd_objective *o, int batch, bool recompute, kd_program **out,
+                                 kd_err *err)
+{
+    kd_graph *g = graph(m, true, err);
+    *out = NULL;
+    if (g == NULL) {
+        return KD_E_OOM;
+    }
+    const built b = build(m, g, batch, o->mixup);
+    const kd_compile_opts co = {.loss = objective(m, g, &b, o, batch), .recompute = recompute};
+    return kd_program_compile(g, m->be, &co, out, err);
+}
+
+kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err *err)
+{
+    kd_graph *g = graph(m, false, err);
+    *out = NULL;
+    if (g == NULL) {
+        return KD_E_OOM;
+    }
+    (void)build(m, g, batch, false);
+    const kd_compile_opts co = {.loss = KD_NONE};
+    return kd_program_compile(g, m->be, &co, out, err);
+}

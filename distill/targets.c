@@ -1,0 +1,76 @@
+/* Mixup pairs and soft targets. */
+#include "distill/targets.h"
+
+static void identity(int rows, int32_t *perm, float *lam)
+{
+    for (int i = 0; i < rows; i++) {
+        perm[i] = i;
+        lam[i] = 1.0f;
+    }
+}
+
+float kd_mix_draw(const kd_cfg_mixup *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows,
+                  const float *valid, int32_t *perm, float *lam)
+{
+    identity(rows, perm, lam);
+    if (!(cfg->alpha > 0.0) || rows < 1) return 1.0f;
+    kd_rng rng = kd_rng_make(seed, KD_RNG_BATCH, batch, epoch);
+    if (!(kd_rng_uniform(&rng) < cfg->prob)) return 1.0f;
+    const float l = (float)kd_rng_beta(&rng, cfg->alpha, cfg->alpha);
+    if (!(l >= 0.0f && l <= 1.0f)) return 1.0f; /* a tiny alpha can give 0 / 0 */
+    for (int i = 0; i < rows; i++) {
+        perm[i] = cfg->partner == KD_PARTNER_FLIP
+                      ? rows - 1 - i
+                      : (int32_t)kd_rng_permute(seed, KD_RNG_BATCH, batch, epoch, (uint32_t)rows,
+                                                (uint32_t)i);
+    }
+    for (int i = 0; i < rows; i++) {
+        const bool whole = valid == NULL || (valid[i] > 0.0f && valid[perm[i]] > 0.0f);
+        if (whole) {
+            lam[i] = l;
+        } else {
+            perm[i] = i;
+        }
+    }
+    return l;
+}
+
+void kd_targets(const int32_t *label, const float *valid, int rows, int classes, double smoothing,
+                const int32_t *perm, const float *lam, float *target)
+{
+    const float off = (float)(smoothing / (double)classes);
+    const float on = (float)(1.0 - smoothing + smoothing / (double)classes);
+    for (int i = 0; i < rows; i++) {
+        float *t = target + (size_t)i * (size_t)classes;
+        if (valid != NULL && !(valid[i] > 0.0f)) {
+            memset(t, 0, (size_t)classes * sizeof *t);
+            continue;
+        }
+        const float a = lam == NULL ? 1.0f : lam[i];
+        const float b = 1.0f - a;
+        const int32_t first = label[i];
+        const int32_t second = perm == NULL ? first : label[perm[i]];
+        for (int k = 0; k < classes; k++) {
+            t[k] = (k == first ? on : off) * a + (k == second ? on : off) * b;
+        }
+    }
+}
+
+void kd_mix_rows(const float *src, int rows, size_t floats, const int32_t *perm, const float *lam,
+                 float *dst)
+{
+    for (int i = 0; i < rows; i++) {
+        const float *x = src + (size_t)i * floats;
+        const float *p = src + (size_t)perm[i] * floats;
+        float *y = dst + (size_t)i * floats;
+        const float a = lam[i];
+        const float b = 1.0f - a;
+        if (a == 1.0f) { /* an invalid partner may hold anything */
+            memcpy(y, x, floats * sizeof *y);
+            continue;
+        }
+        for (size_t k = 0; k < floats; k++) {
+            y[k] = x[k] * a + p[k] * b;
+        }
+    }
+}
