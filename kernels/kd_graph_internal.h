@@ -64,6 +64,7 @@ kd_status kdi_backward(kd_graph *g, kd_val loss, const kd_val *grad_inputs, int 
 kd_status kdi_fuse(kd_graph *g, kd_err *err);
 
 /* kd_plan.c: lifetimes to offsets. */
+#define KDI_ALIGN 256u
 typedef struct kdi_slot {
     size_t bytes;
     int32_t first, last; /* inclusive positions in the program */

@@ -4,8 +4,6 @@
 
 #include <stdlib.h>
 
-#define KDI_ALIGN 256u
-
 typedef struct order_item {
     size_t bytes;
     int32_t index;

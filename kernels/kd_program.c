@@ -356,7 +356,7 @@ kd_status kd_program_compile(kd_graph *g, kd_backend *be, const kd_compile_opts 
     mark_static(p);
     KD_GO(lifetimes(p, opts->loss));
     for (int i = 0; i < p->n_slots; i++) {
-        p->sum_bytes += p->slots[i].bytes;
+        p->sum_bytes += (p->slots[i].bytes + KDI_ALIGN - 1) / KDI_ALIGN * KDI_ALIGN;
     }
     if (p->reuse) {
         share_in_place(p);
