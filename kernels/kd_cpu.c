@@ -5,11 +5,11 @@
 #include <stdlib.h>
 
 #if defined(__x86_64__)
-#include <cpuid.h>
+#    include <cpuid.h>
 #endif
 #if defined(__x86_64__) && defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
+#    include <sys/syscall.h>
+#    include <unistd.h>
 #endif
 
 enum { FEATURES_KNOWN = 1 << 30 };
@@ -35,7 +35,7 @@ enum {
     A71_BF16 = 1u << 5,
     X81_LZCNT = 1u << 5
 };
-#define B7_AVX512VL 0x80000000u
+#    define B7_AVX512VL 0x80000000u
 
 static bool all(uint32_t reg, uint32_t bits)
 {
@@ -53,32 +53,33 @@ static uint64_t xcr0(void)
 /* Linux hands out the 8 KiB of tile state only to processes that ask. */
 static bool amx_permitted(void)
 {
-#if defined(__linux__)
+#    if defined(__linux__)
     const long arch_req_xcomp_perm = 0x1023, xfeature_xtiledata = 18;
     return syscall(SYS_arch_prctl, arch_req_xcomp_perm, xfeature_xtiledata) == 0;
-#else
+#    else
     return false;
-#endif
+#    endif
 }
 
 static uint32_t detect(void)
 {
     uint32_t a, b, c, d, f = 0;
-    if (!__get_cpuid(1, &a, &b, &c, &d)
-        || !all(c, C1_FMA | C1_MOVBE | C1_OSXSAVE | C1_AVX | C1_F16C)) {
+    if (!__get_cpuid(1, &a, &b, &c, &d) ||
+        !all(c, C1_FMA | C1_MOVBE | C1_OSXSAVE | C1_AVX | C1_F16C)) {
         return 0;
     }
     const uint64_t saved = xcr0();
     uint32_t b7, c7, d7, a71, x, ext_c;
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) || !__get_cpuid(0x80000001u, &a, &x, &ext_c, &d)) {
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) ||
+        !__get_cpuid(0x80000001u, &a, &x, &ext_c, &d)) {
         return 0;
     }
     if ((saved & 0x6) != 0x6 || !all(b7, B7_BMI1 | B7_AVX2 | B7_BMI2) || !all(ext_c, X81_LZCNT)) {
         return 0;
     }
     f |= KD_CPU_V3;
-    if ((saved & 0xe6) != 0xe6
-        || !all(b7, (uint32_t)B7_AVX512F | B7_AVX512DQ | B7_AVX512CD | B7_AVX512BW | B7_AVX512VL)) {
+    if ((saved & 0xe6) != 0xe6 ||
+        !all(b7, (uint32_t)B7_AVX512F | B7_AVX512DQ | B7_AVX512CD | B7_AVX512BW | B7_AVX512VL)) {
         return f;
     }
     f |= KD_CPU_V4;
@@ -149,7 +150,8 @@ void kd_cpu_limit(uint32_t mask)
 const char *kd_cpu_text(char *buf, size_t size)
 {
     const uint32_t f = kd_cpu_features();
-    snprintf(buf, size, "%s%s%s%s%s", (f & KD_CPU_AMX) ? "amx " : "", (f & KD_CPU_BF16) ? "bf16 " : "",
-             (f & KD_CPU_V4) ? "v4 " : "", (f & KD_CPU_V3) ? "v3" : "", f == 0 ? "none" : "");
+    snprintf(buf, size, "%s%s%s%s%s", (f & KD_CPU_AMX) ? "amx " : "",
+             (f & KD_CPU_BF16) ? "bf16 " : "", (f & KD_CPU_V4) ? "v4 " : "",
+             (f & KD_CPU_V3) ? "v3" : "", f == 0 ? "none" : "");
     return buf;
 }
