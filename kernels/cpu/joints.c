@@ -1,0 +1,189 @@
+/* time_shift, joint_gather, joint_embed, body_select and their gradients. */
+#include "kernels/cpu/chunk.h"
+
+#define KD_MAX_V 256 /* kernels/op/skeleton.h */
+
+static kd_status time_shift_run(const kd_call *c)
+{
+    const kd_time_shift_attr *at = c->attr;
+    const kd_shape *s = &c->in[0].shape;
+    const int64_t ch = s->dim[1], t = s->dim[2], v = s->dim[3];
+    const act_t *x = c->in[0].data;
+    act_t *y = c->out[0].data;
+    KD_FOR
+    for (int64_t it = 0; it < s->dim[0] * ch; it++) {
+        const act_t *src = x + it * t * v;
+        act_t *dst = y + it * t * v;
+        const int64_t i = it % ch;
+        if (i >= 2 * (int64_t)at->channels) {
+            memcpy(dst, src, (size_t)(t * v) * sizeof *dst);
+            continue;
+        }
+        const size_t rest = (size_t)((t - 1) * v) * sizeof *dst, row = (size_t)v * sizeof *dst;
+        if ((i < at->channels) == (at->reverse == 0)) { /* y[t] = x[t-1] */
+            memset(dst, 0, row);
+            memcpy(dst + v, src, rest);
+        } else {
+            memcpy(dst, src + v, rest);
+            memset(dst + (t - 1) * v, 0, row);
+        }
+    }
+    return KD_OK;
+}
+
+const kd_kernel_def KD_K(time_shift) = {.run = time_shift_run};
+
+static kd_status joint_gather_run(const kd_call *c)
+{
+    const kd_shape *s = &c->in[0].shape;
+    const int64_t ch = s->dim[1], t = s->dim[2], v = s->dim[3];
+    const act_t *x = c->in[0].data;
+    const int32_t *idx = c->in[1].data;
+    act_t *y = c->out[0].data;
+    KD_FOR
+    for (int64_t it = 0; it < s->dim[0] * ch; it++) {
+        const int32_t *from = idx + it % ch * v;
+        for (int64_t r = it * t; r < (it + 1) * t; r++) {
+            for (int64_t j = 0; j < v; j++) {
+                y[r * v + j] = x[r * v + from[j]];
+            }
+        }
+    }
+    return KD_OK;
+}
+
+const kd_kernel_def KD_K(joint_gather) = {.run = joint_gather_run};
+
+static kd_status joint_gather_bwd_run(const kd_call *c)
+{
+    const kd_shape *s = &c->in[0].shape;
+    const int64_t ch = s->dim[1], t = s->dim[2], v = s->dim[3];
+    const act_t *dy = c->in[0].data;
+    const int32_t *idx = c->in[1].data;
+    act_t *dx = c->out[0].data;
+    KD_FOR
+    for (int64_t it = 0; it < s->dim[0] * ch; it++) {
+        const int32_t *to = idx + it % ch * v;
+        for (int64_t r = it * t; r < (it + 1) * t; r++) {
+            real row[KD_MAX_V];
+            for (int64_t j = 0; j < v; j++) {
+                row[j] = R(0.0);
+            }
+            for (int64_t j = 0; j < v; j++) {
+                row[to[j]] += ld(dy, r * v + j);
+            }
+            for (int64_t j = 0; j < v; j++) {
+                st(dx, r * v + j, row[j]);
+            }
+        }
+    }
+    return KD_OK;
+}
+
+const kd_kernel_def KD_K(joint_gather_bwd) = {.run = joint_gather_bwd_run};
+
+static kd_status joint_embed_run(const kd_call *c)
+{
+    const kd_shape *s = &c->in[0].shape;
+    const int64_t ch = s->dim[1], t = s->dim[2], v = s->dim[3];
+    const act_t *x = c->in[0].data;
+    const real *w = c->in[1].data;
+    act_t *y = c->out[0].data; /* may be x */
+    KD_FOR
+    for (int64_t it = 0; it < s->dim[0] * ch; it++) {
+        real e[KD_MAX_V];
+        for (int64_t j = 0; j < v; j++) {
+            e[j] = w[j * ch + it % ch];
+        }
+        for (int64_t r = it * t; r < (it + 1) * t; r++) {
+            real row[KD_MAX_V];
+            for (int64_t j = 0; j < v; j++) {
+                row[j] = ld(x, r * v + j) + e[j];
+            }
+            for (int64_t j = 0; j < v; j++) {
+                st(y, r * v + j, row[j]);
+            }
+        }
+    }
+    return KD_OK;
+}
+
+const kd_kernel_def KD_K(joint_embed) = {.run = joint_embed_run};
+
+static kd_status joint_embed_bwd_run(const kd_call *c)
+{
+    const kd_shape *s = &c->in[0].shape;
+    const int64_t ch = s->dim[1], t = s->dim[2], v = s->dim[3];
+    const act_t *dy = c->in[0].data;
+    KD_FOR
+    for (int64_t i = 0; i < ch; i++) {
+        real total[KD_MAX_V] = {0};
+        for (int64_t n = 0; n < s->dim[0]; n++) {
+            real sum[KD_MAX_V] = {0};
+            const act_t *restrict src = dy + (n * ch + i) * t * v;
+            for (int64_t r = 0; r < t; r++) {
+                for (int64_t j = 0; j < v; j++) {
+                    sum[j] += ld(src, r * v + j);
+                }
+            }
+            for (int64_t j = 0; j < v; j++) {
+                total[j] += sum[j];
+            }
+        }
+        for (int64_t j = 0; j < v; j++) {
+            put_any(c, 0, j * ch + i, total[j]);
+        }
+    }
+    return KD_OK;
+}
+
+const kd_kernel_def KD_K(joint_embed_bwd) = {.run = joint_embed_bwd_run};
+
+/* ---- body_select: the input may be act or stat --------------------------------------------------------------------------------------------------- */
+
+/* Frames of body m, of the sample that starts at x[base], in which anything is non-zero. */
+static int64_t active_frames(const kd_tensor *x, int64_t base, int64_t m)
+{
+    const int64_t ch = x->shape.dim[1], t = x->shape.dim[2], v = x->shape.dim[3];
+    const int64_t bodies = x->shape.dim[4];
+    int64_t frames = 0;
+    for (int64_t f = 0; f < t; f++) {
+        real sum = R(0.0);
+        for (int64_t i = 0; i < ch; i++) {
+            for (int64_t j = 0; j < v; j++) {
+                sum += r_fabs(ld_any(x, base + ((i * t + f) * v + j) * bodies + m));
+            }
+        }
+        frames += sum > R(0.0);
+    }
+    return frames;
+}
+
+static kd_status body_select_run(const kd_call *c)
+{
+    const kd_body_select_attr *at = c->attr;
+    const kd_shape *s = &c->in[0].shape;
+    const int64_t n = s->dim[0], ch = s->dim[1], t = s->dim[2], v = s->dim[3], bodies = s->dim[4];
+    const int64_t size = ch * t * v, copies = at->mode == KD_BODY_STACK ? bodies : 1;
+    KD_FOR
+    for (int64_t it = 0; it < n * copies; it++) {
+        const int64_t base = it % n * size * bodies;
+        int64_t body = it / n;
+        if (at->mode == KD_BODY_ACTIVE) {
+            int64_t best = -1;
+            for (int64_t m = 0; m < bodies; m++) {
+                const int64_t frames = active_frames(&c->in[0], base, m);
+                if (frames > best) {
+                    best = frames;
+                    body = m;
+                }
+            }
+        }
+        for (int64_t j = 0; j < size; j++) {
+            st_any(&c->out[0], it * size + j, ld_any(&c->in[0], base + j * bodies + body));
+        }
+    }
+    return KD_OK;
+}
+
+const kd_kernel_def KD_K(body_select) = {.run = body_select_run};
