@@ -1,0 +1,226 @@
+/* Rules of the ops that move elements: slice, concat, permute, patchify, qkv_bias. */
+#include "kernels/op/rule.h"
+
+/* ---- slice ------------------------------------------------------------------------------------------------------ */
+
+static kd_status slice_check(const char *op, const kd_slice_attr *a, const kd_spec *x, int64_t dim, kd_err *err)
+{
+    char t[KD_SHAPE_TEXT_MAX];
+    KD_TRY(kd_rule_float(op, "operand", x, 1, err));
+    if (a->axis < 0 || a->axis >= x->shape.rank) {
+        return KD_FAIL(err, KD_E_ARG, "%s: axis %d does not exist in %s", op, (int)a->axis,
+                       kd_shape_text(&x->shape, t, sizeof t));
+    }
+    if (a->start < 0 || a->len < 1 || a->start > dim || a->len > dim - a->start) {
+        return KD_FAIL(err, KD_E_ARG, "%s: [%lld, +%lld) is not inside a dim of %lld", op, (long long)a->start,
+                       (long long)a->len, (long long)dim);
+    }
+    return KD_OK;
+}
+
+static kd_status slice_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+{
+    (void)n_in;
+    const kd_slice_attr *a = attr;
+    const bool named = a->axis >= 0 && a->axis < in[0].shape.rank;
+    KD_TRY(slice_check("slice", a, &in[0], named ? in[0].shape.dim[a->axis] : 0, err));
+    out[0] = in[0];
+    out[0].shape.dim[a->axis] = a->len;
+    return KD_OK;
+}
+
+static kd_status slice_grad(kd_grad_ctx *c)
+{
+    kd_slice_attr a = *(const kd_slice_attr *)kd_grad_attr(c);
+    a.full = kd_spec_of(kd_grad_graph(c), kd_grad_in(c, 0)).shape.dim[a.axis];
+    const kd_val dy = kd_grad_dout(c, 0);
+    kd_grad_emit(c, KD_OP_SLICE_BWD, &a, &dy, 1, (const int[]){0}, 1);
+    return KD_OK;
+}
+
+const kd_op_rule kd_op_rule_slice = {sizeof(kd_slice_attr), slice_infer, slice_grad};
+
+static kd_status slice_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+{
+    (void)n_in;
+    const kd_slice_attr *a = attr;
+    KD_TRY(slice_check("slice_bwd", a, &in[0], a->full, err));
+    kd_shape want = in[0].shape;
+    want.dim[a->axis] = a->len;
+    KD_TRY(kd_rule_is("slice_bwd", "dy", &in[0], in[0].dtype, want, err));
+    out[0] = in[0];
+    out[0].shape.dim[a->axis] = a->full;
+    return KD_OK;
+}
+
+const kd_op_rule kd_op_rule_slice_bwd = {sizeof(kd_slice_attr), slice_bwd_infer, NULL};
+
+/* ---- concat ----------------------------------------------------------------------------------------------------- */
+
+static kd_status concat_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+{
+    const int32_t axis = ((const kd_concat_attr *)attr)->axis;
+    char t[KD_SHAPE_TEXT_MAX];
+    KD_TRY(kd_rule_float("concat", "operand 0", &in[0], 1, err));
+    if (axis < 0 || axis >= in[0].shape.rank) {
+        return KD_FAIL(err, KD_E_ARG, "concat: axis %d does not exist in %s", (int)axis,
+                       kd_shape_text(&in[0].shape, t, sizeof t));
+    }
+    out[0] = in[0];
+    for (int i = 1; i < n_in; i++) {
+        KD_TRY(kd_rule_float("concat", "operand", &in[i], 1, err));
+        kd_shape want = in[0].shape;
+        if (in[i].shape.rank == want.rank) {
+            want.dim[axis] = in[i].shape.dim[axis];
+        }
+        KD_TRY(kd_rule_is("concat", "operand", &in[i], in[0].dtype, want, err));
+        out[0].shape.dim[axis] += want.dim[axis];
+    }
+    return KD_OK;
+}
+
+static kd_status concat_grad(kd_grad_ctx *c)
+{
+    const int32_t axis = ((const kd_concat_attr *)kd_grad_attr(c))->axis;
+    const kd_val dy = kd_grad_dout(c, 0);
+    kd_slice_attr a = {axis, 0, 0, 0};
+    for (int i = 0; i < 8; i++) {
+        const kd_val x = kd_grad_in(c, i);
+        if (x.id == 0) {
+            break;
+        }
+        a.len = kd_spec_of(kd_grad_graph(c), x).shape.dim[axis];
+        kd_grad_emit(c, KD_OP_SLICE, &a, &dy, 1, &i, 1);
+        a.start += a.len;
+    }
+    return KD_OK;
+}
+
+const kd_op_rule kd_op_rule_concat = {sizeof(kd_concat_attr), concat_infer, concat_grad};
+
+/* ---- permute ---------------------------------------------------------------------------------------------------- */
+
+static kd_status permute_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+{
+    (void)n_in;
+    const kd_permute_attr *a = attr;
+    KD_TRY(kd_rule_float("permute", "x", &in[0], 1, err));
+    uint32_t seen = 0;
+    out[0] = in[0];
+    for (int i = 0; i < in[0].shape.rank; i++) {
+        const int32_t p = a->perm[i];
+        if (p < 0 || p >= in[0].shape.rank || ((seen >> p) & 1u) != 0) {
+            char t[KD_SHAPE_TEXT_MAX];
+            return KD_FAIL(err, KD_E_ARG, "permute: entry %d is %d, expected each dim of %s once", i, (int)p,
+                           kd_shape_text(&in[0].shape, t, sizeof t));
+        }
+        seen |= 1u << p;
+        out[0].shape.dim[i] = in[0].shape.dim[p];
+    }
+    return KD_OK;
+}
+
+static kd_status permute_grad(kd_grad_ctx *c)
+{
+    const kd_permute_attr *f = kd_grad_attr(c);
+    const int rank = kd_spec_of(kd_grad_graph(c), kd_grad_in(c, 0)).shape.rank;
+    kd_permute_attr a = {{0}};
+    for (int i = 0; i < rank; i++) {
+        a.perm[f->perm[i]] = i;
+    }
+    const kd_val dy = kd_grad_dout(c, 0);
+    kd_grad_emit(c, KD_OP_PERMUTE, &a, &dy, 1, (const int[]){0}, 1);
+    return KD_OK;
+}
+
+const kd_op_rule kd_op_rule_permute = {sizeof(kd_permute_attr), permute_infer, permute_grad};
+
+/* ---- patchify --------------------------------------------------------------------------------------------------- */
+
+static kd_status patch_shape(const char *op, const kd_patchify_attr *a, const kd_shape *x, kd_shape *rows, kd_err *err)
+{
+    char t[KD_SHAPE_TEXT_MAX];
+    if (a->tubelet < 1 || a->patch < 1 || a->patch > 512) {
+        return KD_FAIL(err, KD_E_ARG, "%s: tubelet %d, patch %d, expected at least 1 and a patch of at most 512", op,
+                       (int)a->tubelet, (int)a->patch);
+    }
+    if (x->rank != 5 || x->dim[2] % a->tubelet != 0 || x->dim[3] % a->patch != 0 || x->dim[4] % a->patch != 0) {
+        return KD_FAIL(err, KD_E_SHAPE, "%s: clip is %s, expected (B,C,T,H,W) with T a multiple of %d and H, W of %d",
+                       op, kd_shape_text(x, t, sizeof t), (int)a->tubelet, (int)a->patch);
+    }
+    const int64_t n = x->dim[2] / a->tubelet * (x->dim[3] / a->patch) * (x->dim[4] / a->patch);
+    *rows = kd_shape3(x->dim[0], n, x->dim[1] * a->tubelet * a->patch * a->patch);
+    return KD_OK;
+}
+
+static kd_status patchify_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+{
+    (void)n_in;
+    const kd_patchify_attr *a = attr;
+    KD_TRY(kd_rule_float("patchify", "x", &in[0], 5, err));
+    KD_TRY(patch_shape("patchify", a, &in[0].shape, &out[0].shape, err));
+    if (in[0].dtype != kd_stat_dtype(out[0].dtype)) { /* out[0] comes in with the program's activation dtype */
+        return kd_rule_dtype("patchify", "x", &in[0], out[0].dtype, err);
+    }
+    return KD_OK;
+}
+
+static kd_status patchify_grad(kd_grad_ctx *c)
+{
+    const kd_spec x = kd_spec_of(kd_grad_graph(c), kd_grad_in(c, 0));
+    kd_patchify_attr a = *(const kd_patchify_attr *)kd_grad_attr(c);
+    a.x_shape = x.shape;
+    a.x_dtype = (int32_t)x.dtype;
+    const kd_val dy = kd_grad_dout(c, 0);
+    kd_grad_emit(c, KD_OP_PATCHIFY_BWD, &a, &dy, 1, (const int[]){0}, 1);
+    return KD_OK;
+}
+
+const kd_op_rule kd_op_rule_patchify = {sizeof(kd_patchify_attr), patchify_infer, patchify_grad};
+
+static kd_status patchify_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+{
+    (void)n_in;
+    const kd_patchify_attr *a = attr;
+    kd_shape rows;
+    KD_TRY(patch_shape("patchify_bwd", a, &a->x_shape, &rows, err));
+    KD_TRY(kd_rule_is("patchify_bwd", "dy", &in[0], in[0].dtype, rows, err));
+    out[0] = kd_rule_spec((kd_dtype)a->x_dtype, a->x_shape);
+    return KD_OK;
+}
+
+const kd_op_rule kd_op_rule_patchify_bwd = {sizeof(kd_patchify_attr), patchify_bwd_infer, NULL};
+
+/* ---- qkv_bias --------------------------------------------------------------------------------------------------- */
+
+static kd_status qkv_bias_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+{
+    (void)n_in, (void)attr;
+    KD_TRY(kd_rule_float("qkv_bias", "q_bias", &in[0], 1, err));
+    KD_TRY(kd_rule_rank("qkv_bias", "q_bias", &in[0], 1, err));
+    KD_TRY(kd_rule_dtype("qkv_bias", "q_bias", &in[0], kd_stat_dtype(in[0].dtype), err));
+    KD_TRY(kd_rule_is("qkv_bias", "v_bias", &in[1], in[0].dtype, in[0].shape, err));
+    out[0] = kd_rule_spec(in[0].dtype, kd_shape1(3 * in[0].shape.dim[0]));
+    return KD_OK;
+}
+
+static kd_status qkv_bias_grad(kd_grad_ctx *c)
+{
+    const kd_val d = kd_grad_dout(c, 0);
+    kd_grad_emit(c, KD_OP_QKV_BIAS_BWD, NULL, &d, 1, (const int[]){0, 1}, 2);
+    return KD_OK;
+}
+
+const kd_op_rule kd_op_rule_qkv_bias = {0, qkv_bias_infer, qkv_bias_grad};
+
+static kd_status qkv_bias_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+{
+    (void)n_in, (void)attr;
+    KD_TRY(kd_rule_float("qkv_bias_bwd", "d", &in[0], 1, err));
+    KD_TRY(kd_rule_is("qkv_bias_bwd", "d", &in[0], kd_stat_dtype(in[0].dtype),
+                      kd_shape1(in[0].shape.dim[0] / 3 * 3), err));
+    out[0] = out[1] = kd_rule_spec(in[0].dtype, kd_shape1(in[0].shape.dim[0] / 3));
+    return KD_OK;
+}
+
+const kd_op_rule kd_op_rule_qkv_bias_bwd = {0, qkv_bias_bwd_infer, NULL};
