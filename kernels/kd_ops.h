@@ -118,6 +118,7 @@ typedef struct kd_cos_qk_attr {
     int32_t heads;
 } kd_cos_qk_attr;
 /* patchify: x (B,3,T,H,W) act or stat -> rows act (B, N, 3*t*p*p), N in (t,y,x) order, row in (c,dt,dy,dx) order.
+ * patch is at most 512.
  * patchify_bwd: dy -> dx (x_shape). */
 typedef struct kd_patchify_attr {
     int32_t tubelet, patch;
@@ -241,6 +242,38 @@ typedef struct kd_feature_loss_attr {
 typedef struct kd_weighted_sum_attr {
     float w[6];
 } kd_weighted_sum_attr;
+
+/* ============================ optimiser ============================================================================ */
+
+/* Called by kd_optim on the flat slabs of kd_params, never by a graph: no shape rule, no gradient.  out[i] is in[i], updated
+ * in place; an absent in[i] has an absent out[i].  `real` below is the parameters' dtype (f32, f64 in tests).
+ * Segments: seg i64 (S,2) = offset, count in elements, ascending and disjoint; seg_f f32 (S,2) = learning rate factor, weight
+ * decay.  What lies between segments is padding and stays as it is.  ema? = ema_decay ema + (1 - ema_decay) p, after p.
+ * Zeroing a slab is kd_backend_ops.zero, refreshing a bf16 shadow is the op cast. */
+
+/* adamw: p, m, v, ema?, g, seg, seg_f -> p, m, v, ema.  With g' = grad_mult g and lr' = lr * factor, in PyTorch's order:
+ *   p *= 1 - lr' wd;  m += (1 - beta1) (g' - m);  v = beta2 v + (1 - beta2) g' g';
+ *   p -= lr' / bias1 * m / (sqrt(v) / sqrt(bias2) + eps),   bias_k = 1 - beta_k^step  (step from 1).
+ * Source: Loshchilov and Hutter 2019, algorithm 2. */
+typedef struct kd_adamw_attr {
+    double lr, beta1, beta2, eps;
+    double bias1, bias2;
+    double grad_mult; /* clip factor and whatever else the gradient is divided by */
+    double ema_decay;
+} kd_adamw_attr;
+/* sgd: p, buf, ema?, g, seg, seg_f -> p, buf, ema.  d = grad_mult g + wd p; buf = first ? d : momentum buf + d;
+ *   p -= lr' * (nesterov ? d + momentum buf : buf).  momentum 0: buf may be absent and d is used. */
+typedef struct kd_sgd_attr {
+    double lr, momentum;
+    int32_t nesterov, first;
+    double grad_mult;
+    double ema_decay;
+} kd_sgd_attr;
+/* grad_norm: g (n) -> f64 (): sum of squares, in f64, in an order fixed by n. */
+/* ema: avg, x -> avg = decay avg + (1 - decay) x (running statistics follow the parameters' average). */
+typedef struct kd_ema_attr {
+    double decay;
+} kd_ema_attr;
 
 #ifdef __cplusplus
 }
