@@ -1,0 +1,91 @@
+/* Figures of merit of a classifier, from scores (logits) and labels alone.
+ *
+ * Scores are f32 [n][classes], row-major; softmax(score / temperature) are the class probabilities.  Labels are 0-based.
+ * A score that is NaN or infinite is refused (KD_E_NUMERIC), a label outside [0, classes) too (KD_E_DATA).
+ *
+ * Definitions, where usage differs:
+ *   prediction           the class of the highest score; the lowest index among equals
+ *   top-5                fewer than five classes come before the label (higher score, or equal and lower index)
+ *   mean class accuracy  mean recall over the classes that have samples (scikit-learn's balanced accuracy)
+ *   macro F1             mean F1 over the classes that occur as a label or as a prediction (scikit-learn's)
+ *   micro F1             equals top-1 for one label a sample; reported because people look for it
+ *   ECE                  equal-width bins of the predicted class's probability, bin i = (i/B, (i+1)/B]
+ *   Brier                mean over samples of sum over classes of (p - [label])^2: 0 to 2
+ */
+#ifndef DISTILL_METRICS_H
+#define DISTILL_METRICS_H
+
+#include "kernels/kd_base.h"
+
+enum { KD_ECE_BINS = 15, KD_ECE_BINS_MAX = 100 };
+
+typedef struct kd_scores {
+    const float *score;   /* [n][classes] */
+    const int32_t *label; /* [n] */
+    size_t n;
+    int classes;
+} kd_scores;
+
+typedef struct kd_class_metrics {
+    int64_t support, predicted, correct;
+    double recall, precision, f1; /* NAN where undefined: no sample, no prediction, neither */
+} kd_class_metrics;
+
+typedef struct kd_calibration_bin {
+    int64_t count;
+    double confidence, accuracy; /* means; NAN in an empty bin */
+} kd_calibration_bin;
+
+typedef struct kd_metrics {
+    size_t n;
+    int classes, bins;
+    double temperature;
+    double top1, top5, mean_class_accuracy, macro_f1, micro_f1; /* 0..1 */
+    double nll, ece, brier;
+    kd_class_metrics *per_class; /* [classes] */
+    int64_t *confusion;          /* [classes][classes], row: label, column: prediction */
+    int32_t *prediction;         /* [n] */
+    kd_calibration_bin bin[KD_ECE_BINS_MAX];
+} kd_metrics;
+
+/* bins 1..KD_ECE_BINS_MAX, temperature > 0.  *out is freed by kd_metrics_free, also after a failure. */
+KD_NODISCARD kd_status kd_metrics_compute(const kd_scores *s, double temperature, int bins,
+                                          kd_metrics *out, kd_err *err);
+void kd_metrics_free(kd_metrics *m); /* zeroed is legal */
+
+/* The temperature in [0.05, 20] with the lowest NLL (Guo et al. 2017). */
+KD_NODISCARD kd_status kd_temperature_fit(const kd_scores *s, double *temperature, kd_err *err);
+
+/* Mean NLL of the scores at a temperature. */
+double kd_nll(const kd_scores *s, double temperature);
+
+/* ---- comparing -------------------------------------------------------------------------------------------------- */
+
+typedef struct kd_interval {
+    double mean, low, high;
+} kd_interval;
+
+/* Percentile bootstrap of mean_i mean_g value[g][i]: samples are drawn again with replacement, and groups (seeds) too when
+ * there are several, so that both sources of chance are in the interval.  value is [groups][n].  Philox draws: the same
+ * numbers give the same interval. `draws` >= 100, confidence in (0, 1). */
+KD_NODISCARD kd_status kd_bootstrap(const float *value, size_t groups, size_t n, int draws,
+                                    double confidence, uint64_t seed, kd_interval *out,
+                                    kd_err *err);
+
+/* The same for the difference mean(a) - mean(b) on the same n samples; a has ga groups, b gb. */
+KD_NODISCARD kd_status kd_bootstrap_difference(const float *a, size_t ga, const float *b, size_t gb,
+                                               size_t n, int draws, double confidence,
+                                               uint64_t seed, kd_interval *out, kd_err *err);
+
+/* Exact two-sided McNemar test: of the samples on which two classifiers differ in being right, `a` went one way and `b`
+ * the other; probability of a split at least as uneven when both ways are equally likely. */
+double kd_mcnemar(int64_t a, int64_t b);
+
+typedef struct kd_agreement {
+    int64_t both_right, only_first, only_second, both_wrong;
+} kd_agreement;
+
+/* `label` decides what is right. */
+kd_agreement kd_agree(const int32_t *first, const int32_t *second, const int32_t *label, size_t n);
+
+#endif
