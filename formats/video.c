@@ -38,6 +38,8 @@ typedef struct reader {
     /* compressed pictures */
     AVPacket **packet;
     size_t n_packets, room;
+    size_t damaged_packets;
+    size_t discarded; /* packets an edit list cuts off: decoded, never shown */
     /* decoding */
     AVCodecContext *dec;
     AVFrame *frame;
@@ -59,11 +61,12 @@ bool kd_video_available(void)
 
 const char *kd_video_decoder_version(void)
 {
-    return "ffmpeg avformat " AV_STRINGIFY(LIBAVFORMAT_VERSION) " avcodec " AV_STRINGIFY(
-        LIBAVCODEC_VERSION) " swscale " AV_STRINGIFY(LIBSWSCALE_VERSION) "; decoder order; "
-                                                                         "rgb24 full range, "
-                                                                         "untagged = "
-                                                                         "bt601 limited; bicubic";
+    /* clang-format off */
+    return "ffmpeg avformat " AV_STRINGIFY(LIBAVFORMAT_VERSION)
+           " avcodec " AV_STRINGIFY(LIBAVCODEC_VERSION)
+           " swscale " AV_STRINGIFY(LIBSWSCALE_VERSION)
+           "; decoder order; rgb24 full range, untagged = bt601 limited; bicubic";
+    /* clang-format on */
 }
 
 /* ---- input ---------------------------------------------------------------------------------------------------- */
@@ -121,6 +124,24 @@ static kd_status not_a_video(reader *r, int rc, const char *what, kd_err *err)
     }
     return KD_FAIL(err, KD_E_FORMAT, "%s: cannot %s: %s%s%s", r->path, what,
                    kd_av_strerror(rc, text), r->log.last[0] != '\0' ? "; " : "", r->log.last);
+}
+
+/* The container, told by the file's content.  Lists that name other files, and text, are no videos. */
+static kd_status probe_container(reader *r, const AVInputFormat **found, kd_err *err)
+{
+    static const char *const refused[] = {"hls", "dash", "concat",    "imf",
+                                          "sdp", "tty",  "ffmetadata"};
+    const int rc = av_probe_input_buffer2(r->io, found, "", NULL, 0, 0);
+    if (rc < 0) {
+        return not_a_video(r, rc, "recognise a video", err);
+    }
+    for (size_t i = 0; i < KD_COUNTOF(refused); i++) {
+        if (strcmp((*found)->name, refused[i]) == 0) {
+            return KD_FAIL(err, KD_E_FORMAT, "%s: expected a video, found %s", r->path,
+                           (*found)->long_name != NULL ? (*found)->long_name : (*found)->name);
+        }
+    }
+    return KD_OK;
 }
 
 static kd_status pick_stream(reader *r, kd_err *err)
@@ -186,12 +207,14 @@ static kd_status open_input(reader *r, kd_err *err)
     r->fmt->pb = r->io;
     r->fmt->io_open = io_open_other;
     r->fmt->flags |= AVFMT_FLAG_CUSTOM_IO;
+    const AVInputFormat *container = NULL;
+    KD_TRY(probe_container(r, &container, err));
     int rc = av_dict_set(&options, "max_streams", STREAMS_MAX, 0);
-    if (rc >= 0)
-        rc = avformat_open_input(&r->fmt, "", NULL, &options); /* frees fmt when it fails */
+    /* frees fmt when it fails */
+    if (rc >= 0) rc = avformat_open_input(&r->fmt, "", container, &options);
     av_dict_free(&options);
     if (rc < 0) {
-        return not_a_video(r, rc, "recognise a video", err);
+        return not_a_video(r, rc, "open it as a video", err);
     }
     rc = avformat_find_stream_info(r->fmt, NULL);
     if (rc < 0) {
@@ -220,6 +243,7 @@ static kd_status keep_packet(reader *r, AVPacket *packet, kd_err *err)
         av_packet_free(&own);
         return KD_FAIL(err, KD_E_OOM, "%s: no memory for packet %zu", r->path, r->n_packets);
     }
+    r->discarded += (packet->flags & AV_PKT_FLAG_DISCARD) != 0;
     av_packet_move_ref(own, packet);
     r->packet[r->n_packets++] = own;
     return KD_OK;
@@ -269,6 +293,7 @@ static kd_status load_packets(reader *r, kd_err *err)
         KD_GO(keep_packet(r, packet, err));
     }
     r->info->packets = r->n_packets;
+    r->damaged_packets = r->info->damaged;
     if (r->n_packets == 0) {
         st = KD_FAIL(err, KD_E_FORMAT,
                      "%s: expected frames, found none (the container claims %" PRIu64 ")", r->path,
@@ -442,6 +467,7 @@ static kd_status decode_pass(reader *r, size_t *count, kd_err *err)
     *count = 0;
     r->info->passes++;
     r->info->size_changes = 0;
+    r->info->damaged = r->damaged_packets; /* a second pass meets the same damage again */
     KD_TRY(open_decoder(r, err));
     r->log.errors = 0; /* what probing said about streams we do not read is not about our frames */
     r->log.last[0] = '\0';
@@ -547,7 +573,9 @@ kd_status kd_video_scan(const char *path, const kd_video_opts *opts, kd_video_pi
 
     KD_GO(open_input(&r, err));
     KD_GO(load_packets(&r, err));
-    size_t expected = r.opts.known_frames != 0 ? r.opts.known_frames : r.n_packets;
+    size_t expected = r.n_packets - r.discarded;
+    if (r.opts.known_frames != 0) expected = r.opts.known_frames;
+    if (expected == 0) expected = r.n_packets;
     if (expected > r.opts.max_frames) {
         st = KD_FAIL(err, KD_E_DATA, "%s: %zu frames said to be known, the limit is %zu", path,
                      expected, r.opts.max_frames);
