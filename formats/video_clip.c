@@ -64,7 +64,6 @@ static kd_status sink(void *ctx, size_t index, const uint8_t *rgb, int width, in
 static kd_status gather_clip(gather *g, const kd_video_opts *opts, kd_video_info *info, kd_err *err)
 {
     kd_video_info unused;
-    *g->clip = (kd_video_clip){0};
     if (g->n == 0) {
         return KD_FAIL(err, KD_E_ARG, "%s: a clip of 0 frames was asked for", g->path);
     }
@@ -88,6 +87,7 @@ kd_status kd_video_read(const char *path, const kd_video_opts *opts, const size_
                         kd_video_clip *clip, kd_video_info *info, kd_err *err)
 {
     kd_status st;
+    *clip = (kd_video_clip){0};
     size_t *copy = index_room(path, n, &st, err);
     if (st == KD_OK) {
         if (n != 0) memcpy(copy, idx, n * sizeof *copy);
@@ -103,6 +103,7 @@ kd_status kd_video_sample(const char *path, const kd_video_opts *opts, kd_video_
                           kd_err *err)
 {
     kd_status st;
+    *clip = (kd_video_clip){0};
     size_t *idx = index_room(path, n, &st, err);
     if (st == KD_OK) {
         gather g = {path, choose, ctx, idx, n, clip};
