@@ -21,6 +21,8 @@ struct kd_video_writer {
     AVCodecContext *enc;
     struct SwsContext *sws;
     AVFrame *frame;
+    uint8_t *rgb; /* copy of the picture with slack behind it: swscale reads whole vectors */
+    size_t rgb_stride;
     AVPacket *packet;
     int64_t n;
     bool header, failed;
@@ -129,7 +131,9 @@ static kd_status open_converter(kd_video_writer *w, kd_err *err)
     w->packet = av_packet_alloc();
     w->sws = sws_getContext(c->width, c->height, AV_PIX_FMT_RGB24, c->width, c->height, c->pix_fmt,
                             SWS_BICUBIC | SWS_ACCURATE_RND | SWS_BITEXACT, NULL, NULL, NULL);
-    if (w->frame == NULL || w->packet == NULL || w->sws == NULL) {
+    w->rgb_stride = ((size_t)c->width * 3 + 127) / 64 * 64;
+    w->rgb = kd_calloc((size_t)c->height + 1, w->rgb_stride);
+    if (w->frame == NULL || w->packet == NULL || w->sws == NULL || w->rgb == NULL) {
         return KD_FAIL(err, KD_E_OOM, "%s: no memory to convert frames", w->path);
     }
     const int *bt601 = sws_getCoefficients(SWS_CS_ITU601);
@@ -154,6 +158,7 @@ static void writer_free(kd_video_writer *w)
     sws_freeContext(w->sws);
     av_frame_free(&w->frame);
     av_packet_free(&w->packet);
+    kd_free(w->rgb);
     kd_free(w->path);
     kd_free(w->tmp);
     kd_free(w);
@@ -234,12 +239,12 @@ kd_status kd_video_writer_frame(kd_video_writer *w, const uint8_t *rgb, size_t s
     if (w->failed) {
         return KD_FAIL(err, KD_E_STATE, "%s: writing failed before; close or abort it", w->path);
     }
-    if (row > INT32_MAX) {
-        return KD_FAIL(err, KD_E_ARG, "%s: a row stride of %zu bytes is too long", w->path, row);
+    for (size_t y = 0; y < (size_t)w->enc->height; y++) {
+        memcpy(w->rgb + y * w->rgb_stride, rgb + y * row, (size_t)w->enc->width * 3);
     }
     kd_av_log_enter(&log);
-    const uint8_t *src[4] = {rgb, NULL, NULL, NULL};
-    const int src_stride[4] = {(int)row, 0, 0, 0};
+    const uint8_t *src[4] = {w->rgb, NULL, NULL, NULL};
+    const int src_stride[4] = {(int)w->rgb_stride, 0, 0, 0};
     kd_status st = KD_OK;
     const int rc = av_frame_make_writable(w->frame); /* the encoder may still hold the one before */
     if (rc < 0) {
