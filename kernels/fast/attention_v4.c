@@ -5,8 +5,8 @@
  * Backward: a task is one head; for each block of 96 keys, dK and dV stay local while the queries stream by, dQ is summed
  * in scratch.  Each sum has one order, so the number of threads changes no bit.
  *
- * Padded queries carry lse = +inf (their probabilities are 0); padded keys are zero rows and get -inf scores forward, and
- * meet only zero rows of K and V backward.
+ * Padded queries carry lse = +inf (their probabilities are 0); padded keys are zero rows and get
+ * probability 0.
  */
 #include "kernels/fast/fast.h"
 #include "kernels/fast/tile512.h"
@@ -281,15 +281,17 @@ static void backward_begin(const geometry *g, const kd_call *c, int64_t bh, cons
 }
 
 /* p = exp2(scale s - lse), ds = p (dp - delta), both over s and dp. */
-static void backward_softmax(const geometry *g, const head *w, int64_t q0, int64_t keys, float *s,
-                             float *dp)
+static void backward_softmax(const geometry *g, const head *w, int64_t q0, int64_t keys,
+                             int64_t valid, float *s, float *dp)
 {
     const __m512 scale = v_set(g->scale * log2e);
     for (int64_t r = 0; r < QB; r++) {
         const __m512 lse = v_set(w->lse[q0 + r]), delta = v_set(w->delta[q0 + r]);
         for (int64_t j = 0; j < keys; j += 16) {
             float *x = s + r * KB + j, *y = dp + r * KB + j;
-            const __m512 p = v_exp2(_mm512_fmsub_ps(_mm512_loadu_ps(x), scale, lse));
+            const __mmask16 in = j < valid ? v_mask(j, valid) : 0;
+            const __m512 p =
+                _mm512_maskz_mov_ps(in, v_exp2(_mm512_fmsub_ps(_mm512_loadu_ps(x), scale, lse)));
             _mm512_storeu_ps(x, p);
             _mm512_storeu_ps(y, _mm512_mul_ps(p, _mm512_sub_ps(_mm512_loadu_ps(y), delta)));
         }
@@ -337,7 +339,7 @@ static void backward_keys(const geometry *g, const kd_call *c, int64_t bh, const
             t.c = dp + p;
             kd_tile_rows(score, t, QB);
         }
-        backward_softmax(g, w, q0, keys, s, dp);
+        backward_softmax(g, w, q0, keys, g->n - k0, s, dp);
         kd_tile_args t = {.a = s,
                           .ra = 1,
                           .ka = KB,

@@ -14,6 +14,10 @@ typedef struct candidate {
 static const candidate candidates[] = {
 /* clang-format off */
 #if defined(KD_HAVE_V4_KERNELS)
+    {KD_OP_ATTENTION,     KD_CPU_AMX, false, true, &kd_fast_attention_amx},
+    {KD_OP_ATTENTION_BWD, KD_CPU_AMX, false, true, &kd_fast_attention_bwd_amx},
+    {KD_OP_ATTENTION,     KD_CPU_V4, true, true, &kd_fast_attention_v4},
+    {KD_OP_ATTENTION_BWD, KD_CPU_V4, true, true, &kd_fast_attention_bwd_v4},
     {KD_OP_ACT,           KD_CPU_V4, true, true, &kd_fast_gelu_act_v4},
     {KD_OP_ACT_BWD,       KD_CPU_V4, true, true, &kd_fast_gelu_act_bwd_v4},
     {KD_OP_LAYERNORM,     KD_CPU_V4, true, true, &kd_fast_layernorm_v4},

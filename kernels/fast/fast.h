@@ -17,6 +17,8 @@ const kd_kernel_def *kd_fast_find(kd_op op, kd_dtype act, int rank);
 /* The slots. */
 #define KD_FAST_SLOTS(X)                                                                           \
     X(attention_v4)                                                                                \
+    X(attention_amx)                                                                               \
+    X(attention_bwd_amx)                                                                           \
     X(attention_bwd_v4)                                                                            \
     X(gelu_act_v4)                                                                                 \
     X(gelu_act_bwd_v4)                                                                             \
