@@ -1,0 +1,71 @@
+/* Inside of training, shared by train.c, train_setup.c and train_state.c. */
+#ifndef KD_DISTILL_TRAIN_INTERNAL_H
+#define KD_DISTILL_TRAIN_INTERNAL_H
+
+#include "distill/clip.h"
+#include "distill/dataset.h"
+#include "distill/evaluate.h"
+#include "distill/loader.h"
+#include "distill/model.h"
+#include "distill/run.h"
+#include "distill/sequence.h"
+#include "distill/train.h"
+#include "kernels/kd_optim.h"
+#include "kernels/kd_schedule.h"
+
+/* Video or skeleton source of one half. */
+typedef struct kd_source {
+    kd_clip_source *clip;
+    kd_sequence_source *sequence;
+    kd_producer producer;
+} kd_source;
+
+/* Where a run stands: everything a checkpoint has to remember besides tensors. */
+typedef struct kd_train_state {
+    int64_t epoch;      /* epoch in progress */
+    int64_t batch;      /* next batch within it */
+    int64_t step;       /* optimiser steps attempted */
+    int64_t micro;      /* programs run: the `step` of the random streams */
+    int64_t skipped;    /* steps without an update: gradient not finite */
+    double sum_loss;    /* over the batches of the epoch so far */
+    int64_t sum_batches;
+    double best_top1, last_top1, last_loss;
+    int64_t best_epoch;
+    uint64_t log_bytes;
+} kd_train_state;
+
+typedef struct kd_trainer {
+    const kd_train_opts *o;
+    const kd_config *cfg;
+    kd_run *run;
+    kd_dataset data;
+    kd_model model;
+    kd_objective objective;
+    kd_teacher_table teacher;
+    bool has_teacher;
+    kd_source train, val;
+    kd_loader *loader;
+    kd_program *program, *eval_program;
+    kd_optim *optim;
+    kd_schedule schedule;
+    int64_t batches;    /* micro-batches used of an epoch */
+    int accumulation;
+    /* host side of one batch */
+    int32_t *perm;
+    float *lam, *target, *teacher_rows, *mixed_rows, *feature_rows, *teacher_valid;
+    kd_train_state s;
+    double started;
+} kd_trainer;
+
+/* train_setup.c */
+KD_NODISCARD kd_status kdi_source_open(const kd_config *cfg, const kd_model *m, const kd_half *half, bool training,
+                                       kd_source *out, kd_err *err);
+void kdi_source_close(kd_source *s);
+KD_NODISCARD kd_status kdi_train_setup(kd_trainer *t, kd_err *err);
+void kdi_train_close(kd_trainer *t);
+
+/* train_state.c: `name` is "last", "best" or "epoch-N". */
+KD_NODISCARD kd_status kdi_train_save(kd_trainer *t, const char *name, kd_err *err);
+KD_NODISCARD kd_status kdi_train_load(kd_trainer *t, kd_err *err);
+
+#endif
