@@ -20,7 +20,8 @@ struct kd_image_resizer {
     int in_line[2];   /* which source row each holds; -1: none */
 };
 
-/* Columns clamp position and fraction at the borders, rows only the position: both as OpenCV does. */
+/* Columns clamp position and fraction at the borders, rows only the position: both as OpenCV does.
+ */
 static void make_taps(tap *t, int in, int out, bool clamp)
 {
     const double scale = 1.0 / ((double)out / (double)in);
@@ -81,7 +82,8 @@ void kd_image_resizer_free(kd_image_resizer *r)
     }
 }
 
-/* Source row y, resized horizontally, in one of the two line buffers.  Its neighbour `keep` is not evicted. */
+/* Source row y, resized horizontally, in one of the two line buffers.  Its neighbour `keep` is not
+ * evicted. */
 static int32_t *need_row(kd_image_resizer *r, const uint8_t *src, size_t stride, int y, int keep)
 {
     for (int i = 0; i < 2; i++) {

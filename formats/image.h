@@ -1,22 +1,23 @@
-/* uint8 RGB pictures: the resize of OpenCV's INTER_LINEAR bit for bit, short-side sizes, crops, flip.
+/* uint8 RGB pictures: the resize of OpenCV's INTER_LINEAR bit for bit, short-side sizes, crops,
+ * flip.
  *
- * Layout: [height][width][3], rows `stride` bytes apart (0: width * 3).  Nothing here clips or clamps silently: a
- * box outside its picture is KD_E_ARG.
+ * Layout: [height][width][3], rows `stride` bytes apart (0: width * 3).  Nothing here clips or
+ * clamps silently: a box outside its picture is KD_E_ARG.
  */
 #ifndef KD_IMAGE_H
 #define KD_IMAGE_H
 
 #include "kernels/kd_base.h"
 
-/* Tables for one pair of sizes, made once and used for every frame of a clip.  One thread at a time: it holds the row
- * buffers of the pass.  Sizes 1..32768. */
+/* Tables for one pair of sizes, made once and used for every frame of a clip.  One thread at a
+ * time: it holds the row buffers of the pass.  Sizes 1..32768. */
 typedef struct kd_image_resizer kd_image_resizer;
 KD_NODISCARD kd_status kd_image_resizer_create(int width, int height, int out_width, int out_height,
                                                kd_image_resizer **out, kd_err *err);
 void kd_image_resizer_free(kd_image_resizer *r); /* NULL is legal */
 
-/* dst must not overlap src.  Source: OpenCV 4.6 resize(INTER_LINEAR) on CV_8UC3: 11-bit weights, half-pixel centres, no
- * antialiasing.  Allocates nothing. */
+/* dst must not overlap src.  Source: OpenCV 4.6 resize(INTER_LINEAR) on CV_8UC3: 11-bit weights,
+ * half-pixel centres, no antialiasing.  Allocates nothing. */
 void kd_image_resize(kd_image_resizer *r, const uint8_t *src, size_t src_stride, uint8_t *dst,
                      size_t dst_stride);
 
@@ -25,7 +26,8 @@ KD_NODISCARD kd_status kd_image_resize_once(const uint8_t *src, int width, int h
                                             size_t src_stride, uint8_t *dst, int out_width,
                                             int out_height, size_t dst_stride, kd_err *err);
 
-/* Size that brings the short side to `side` and truncates the long one: side * long / short.  Equal already: unchanged. */
+/* Size that brings the short side to `side` and truncates the long one: side * long / short.  Equal
+ * already: unchanged. */
 void kd_image_short_side(int width, int height, int side, int *out_width, int *out_height);
 
 /* Copy the box of width x height at (x, y), mirrored left-right when `flip`. */

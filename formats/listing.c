@@ -228,7 +228,7 @@ static kd_status parse_line(parser *s, const char *line, size_t len, kd_list_ite
     return KD_OK;
 }
 
-/* ---- duplicates ------------------------------------------------------------------------------------------------------ */
+/* ---- duplicates ------------------------------------------------------------------------------ */
 
 static int by_key(const void *a, const void *b)
 {
@@ -260,7 +260,7 @@ static kd_status refuse_duplicates(const kd_listing *list, const char *name, kd_
     return st;
 }
 
-/* ---- calls ---------------------------------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
 kd_status kd_listing_parse(const char *text, size_t len, const char *name, kd_listing *out,
                            kd_err *err)

@@ -1,8 +1,8 @@
 /* Facts of NTU RGB+D 60 and 120, and the splits of any data set with NTU names.
  *
- * NTU60: setups 1..17, actions 1..60, 56 880 samples; 302 have no usable skeleton.  NTU120 adds setups 18..32 with
- * actions 61..120: 114 480 samples, 535 without.  Sources: Shahroudy et al. 2016, Liu et al. 2019, the authors'
- * lists of samples with missing skeletons.
+ * NTU60: setups 1..17, actions 1..60, 56 880 samples; 302 have no usable skeleton.  NTU120 adds
+ * setups 18..32 with actions 61..120: 114 480 samples, 535 without.  Sources: Shahroudy et al.
+ * 2016, Liu et al. 2019, the authors' lists of samples with missing skeletons.
  */
 #ifndef KD_NTU_H
 #define KD_NTU_H
@@ -39,10 +39,11 @@ bool kd_ntu_missing_skeleton(
     const kd_sample_id *id);              /* on the authors' list of 535 (302 of NTU60) */
 const char *kd_ntu_class_name(int label); /* label 0..119, else NULL */
 
-/* Walk over all samples of NTU120 (or of NTU60 alone) in name order: start with a zeroed id; false at the end. */
+/* Walk over all samples of NTU120 (or of NTU60 alone) in name order: start with a zeroed id; false
+ * at the end. */
 bool kd_ntu_next(kd_sample_id *id, bool ntu60);
 
-/* ---- splits of other data with NTU names: `split: {by: ..., train: [...], val: [...]}` ------------------------------- */
+/* ---- splits of other data with NTU names: `split: {by: ..., train: [...], val: [...]}` ------- */
 
 typedef enum kd_split_by {
     KD_BY_SUBJECT,

@@ -1,9 +1,11 @@
-/* Sample names.  NTU's form is SsssCcccPpppRrrrAaaa: setup, camera, performer, replication, action, three digits each
- * from 001; the label is action - 1.
+/* Sample names.  NTU's form is SsssCcccPpppRrrrAaaa: setup, camera, performer, replication, action,
+ * three digits each from 001; the label is action - 1.
  *
- * Every sample, NTU or not, is joined by its *key*: the last path component up to its first dot, without a closing
- * "_rgb" or "_skeleton" when an NTU name stands before it.  `nturgb+d_rgb/S001C001P001R001A001_rgb.avi` and
- * `S001C001P001R001A001.skeleton` have the key `S001C001P001R001A001`.
+ * Every sample, NTU or not, is joined by its *key*: the last path component up to its first dot,
+ * without a closing
+ * "_rgb" or "_skeleton" when an NTU name stands before it.
+ * `nturgb+d_rgb/S001C001P001R001A001_rgb.avi` and `S001C001P001R001A001.skeleton` have the key
+ * `S001C001P001R001A001`.
  */
 #ifndef KD_SAMPLE_ID_H
 #define KD_SAMPLE_ID_H
@@ -25,7 +27,8 @@ bool kd_sample_id_from_path(const char *path, kd_sample_id *out);
 void kd_sample_id_format(const kd_sample_id *id, char out[KD_SAMPLE_ID_LEN + 1]);
 int kd_sample_id_compare(const kd_sample_id *a, const kd_sample_id *b); /* order of the names */
 
-/* The key of `path`: *start points into it, its length is returned; 0 when there is none ("/", ".hidden"). */
+/* The key of `path`: *start points into it, its length is returned; 0 when there is none ("/",
+ * ".hidden"). */
 size_t kd_sample_key(const char *path, const char **start);
 
 #endif

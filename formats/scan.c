@@ -189,7 +189,8 @@ static void count_item(kd_scan_counts *c, const kd_scan_item *it)
     }
 }
 
-/* Sorted files to items.  Paths move to out->path; keys are appended there as strings of their own. */
+/* Sorted files to items.  Paths move to out->path; keys are appended there as strings of their own.
+ */
 static kd_status pair(scanner *s, kd_scan *out)
 {
     if (s->n_file == 0) return KD_OK;

@@ -1,11 +1,13 @@
 /* What lies in a data folder: videos and skeletons, paired by sample key (sample_id.h).
  *
- * NTU layout when `<root>/nturgb+d_rgb` or `<root>/nturgb+d_skeletons` is there: videos are taken from the first,
- * skeletons from the second, both flat.  Otherwise every folder below the root (8 levels) is searched, hidden ones
- * and those seen before (link loops) left out.  Files are told by their ending and not opened.  The result is sorted by
- * key and does not depend on the order the file system lists in.
+ * NTU layout when `<root>/nturgb+d_rgb` or `<root>/nturgb+d_skeletons` is there: videos are taken
+ * from the first, skeletons from the second, both flat.  Otherwise every folder below the root (8
+ * levels) is searched, hidden ones and those seen before (link loops) left out.  Files are told by
+ * their ending and not opened.  The result is sorted by key and does not depend on the order the
+ * file system lists in.
  *
- * Two files of one kind with the same key are KD_E_DATA with both paths: rows are joined by key.  KD_E_IO, KD_E_OOM.
+ * Two files of one kind with the same key are KD_E_DATA with both paths: rows are joined by key.
+ * KD_E_IO, KD_E_OOM.
  */
 #ifndef KD_SCAN_H
 #define KD_SCAN_H

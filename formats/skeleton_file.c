@@ -93,7 +93,7 @@ static bool parse_u64(const char *p, size_t n, uint64_t *out)
     return true;
 }
 
-/* ---- numbers ---------------------------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 /* The words printf of various C libraries makes of NaN and infinity. */
 static bool is_special(const char *p, size_t n)
@@ -116,7 +116,8 @@ static double power_of_ten(double v, int64_t e)
     static const double p10[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                  1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
                                  1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-    /* |e| <= 22 and v < 2^53: one correctly rounded operation, hence the decimal's nearest double */
+    /* |e| <= 22 and v < 2^53: one correctly rounded operation, hence the decimal's nearest double
+     */
     if (v == 0.0) return v;
     for (; e > 22; e -= 22) {
         v *= 1e22;
@@ -129,8 +130,8 @@ static double power_of_ten(double v, int64_t e)
     return e < 0 ? v / p10[-e] : v * p10[e];
 }
 
-/* Decimal number.  Up to 15 significant digits are exact; more are cut behind the 18th, far below float's
- * resolution. */
+/* Decimal number.  Up to 15 significant digits are exact; more are cut behind the 18th, far below
+ * float's resolution. */
 static bool parse_number(const char *p, size_t n, double *out)
 {
     const char *end = p + n;
@@ -179,7 +180,7 @@ static bool parse_number(const char *p, size_t n, double *out)
     return true;
 }
 
-/* ---- grammar ------------------------------------------------------------------------------------------------------ */
+/* ---- grammar --------------------------------------------------------------------------------- */
 
 /* A line that holds one count, at most `max`. */
 static kd_status count_line(scanner *s, const char *what, uint64_t max, const char *why,
@@ -363,7 +364,8 @@ kd_status kd_skeleton_parse(const char *text, size_t len, const char *name,
         st = FAIL_AT(&s, "expected at least 1 frame, found 0");
         goto done;
     }
-    /* every frame takes its own line: a claim beyond that is refused before memory is taken for it */
+    /* every frame takes its own line: a claim beyond that is refused before memory is taken for it
+     */
     const size_t fit = (size_t)(s.end - s.p) / FRAME_BYTES_MIN;
     if (skel.frames > fit) {
         st =

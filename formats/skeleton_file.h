@@ -2,22 +2,25 @@
  *
  *   frames
  *   per frame:  bodies
- *     per body: bodyID clippedEdges handLeftConfidence handLeftState handRightConfidence handRightState isRestricted
- *               leanX leanY trackingState                                  (10 fields)
+ *     per body: 10 fields: bodyID clippedEdges handLeftConfidence handLeftState
+ *                 handRightConfidence handRightState isRestricted leanX leanY trackingState
  *               25
- *               25 x  x y z depthX depthY colorX colorY orientW orientX orientY orientZ trackingState   (12 fields)
+ *               25 lines of 12 fields: x y z depthX depthY colorX colorY
+ *                 orientW orientX orientY orientZ trackingState
  *
- * x y z are metres in camera space, y up, z away from the camera.  LF or CRLF.  Frames without a body stay, so frame
- * t is video frame t.  All bodies are kept in file order: choosing one or two is preprocessing.
+ * x y z are metres in camera space, y up, z away from the camera.  LF or CRLF.  Frames without a
+ * body stay, so frame t is video frame t.  All bodies are kept in file order: choosing one or two
+ * is preprocessing.
  *
- * The reader is strict and independent of the locale: every line must be there, hold its number of fields and
- * nothing more; behind the last frame only blank lines may follow.  x, y, z must be finite and at most 100 m; the fields
- * that are not kept must be numbers, where the Kinect's own NaN and infinity (also as -1.#IND, 1.#QNAN, 1.#INF) are
- * legal.  Counts are checked against what the rest of the file can hold before memory is taken.  An error names
- * file:line, what was expected and what was found.
+ * The reader is strict and independent of the locale: every line must be there, hold its number of
+ * fields and nothing more; behind the last frame only blank lines may follow.  x, y, z must be
+ * finite and at most 100 m; the fields that are not kept must be numbers, where the Kinect's own
+ * NaN and infinity (also as -1.#IND, 1.#QNAN, 1.#INF) are legal.  Counts are checked against what
+ * the rest of the file can hold before memory is taken.  An error names file:line, what was
+ * expected and what was found.
  *
- * Errors: KD_E_IO (cannot open, not a regular file), KD_E_FORMAT (anything in the text), KD_E_DATA (file too large),
- * KD_E_OOM, KD_E_WRITE.
+ * Errors: KD_E_IO (cannot open, not a regular file), KD_E_FORMAT (anything in the text), KD_E_DATA
+ * (file too large), KD_E_OOM, KD_E_WRITE.
  */
 #ifndef KD_SKELETON_FILE_H
 #define KD_SKELETON_FILE_H
@@ -37,17 +40,16 @@ typedef struct kd_skel_body {
 
 typedef struct kd_skeleton {
     size_t frames;
-    size_t n_bodies; /* over all frames */
-    uint32_t *
-        first; /* [frames + 1]: the bodies of frame t are body[first[t]] .. body[first[t + 1] - 1] */
+    size_t n_bodies;     /* over all frames */
+    uint32_t *first;     /* [frames + 1]: frame t has body[first[t]] .. body[first[t + 1] - 1] */
     kd_skel_body *body;  /* [n_bodies]; NULL when there is none */
     size_t empty_frames; /* frames without a body */
     size_t dropped;      /* bodies left out under KD_SKEL_NAN_DROP */
 } kd_skeleton;
 
 typedef enum kd_skel_nan {
-    KD_SKEL_NAN_FAIL, /* a coordinate that is not finite or beyond 100 m ends the reading (default) */
-    KD_SKEL_NAN_DROP /* its body is left out of that frame and counted */
+    KD_SKEL_NAN_FAIL, /* default: a coordinate not finite or beyond 100 m ends the reading */
+    KD_SKEL_NAN_DROP  /* its body is left out of that frame and counted */
 } kd_skel_nan;
 
 /* Zero means the default in every member. */
@@ -63,13 +65,14 @@ KD_NODISCARD kd_status kd_skeleton_read(const char *path, const kd_skel_opts *op
                                         kd_skeleton *out, kd_err *err);
 void kd_skeleton_free(kd_skeleton *s); /* zeroed or NULL is legal */
 
-/* Room for `frames` frames and `n_bodies` bodies, zeroed: for makers of skeletons, who fill first[] and body[]. */
+/* Room for `frames` frames and `n_bodies` bodies, zeroed: for makers of skeletons, who fill first[]
+ * and body[]. */
 KD_NODISCARD kd_status kd_skeleton_alloc(size_t frames, size_t n_bodies, kd_skeleton *out,
                                          kd_err *err);
 
-/* Text of `s` (kd_free), *len bytes and a terminating zero.  Coordinates have 9 significant digits, so reading gives the
- * same floats; depth and colour pixels are projected with nominal Kinect v2 intrinsics; orientations are 0.  The same
- * skeleton gives the same bytes. */
+/* Text of `s` (kd_free), *len bytes and a terminating zero.  Coordinates have 9 significant digits,
+ * so reading gives the same floats; depth and colour pixels are projected with nominal Kinect v2
+ * intrinsics; orientations are 0.  The same skeleton gives the same bytes. */
 KD_NODISCARD kd_status kd_skeleton_format(const kd_skeleton *s, char **text, size_t *len,
                                           kd_err *err);
 KD_NODISCARD kd_status kd_skeleton_write(const char *path, const kd_skeleton *s,

@@ -10,8 +10,9 @@
 #define BODY_BYTES_MAX  (96u + KD_SKEL_JOINTS * JOINT_BYTES_MAX)
 #define FRAME_BYTES_MAX 16u
 
-/* Nominal Kinect v2 intrinsics: focal length and centre in pixels of the 512x424 depth and 1920x1080 colour picture.
- * Real sensors differ by some pixels; these columns are for drawing, no model reads them. */
+/* Nominal Kinect v2 intrinsics: focal length and centre in pixels of the 512x424 depth and
+ * 1920x1080 colour picture. Real sensors differ by some pixels; these columns are for drawing, no
+ * model reads them. */
 static const struct {
     double f, cx, cy;
 } depth_camera = {365.5, 256.0, 212.0}, colour_camera = {1060.0, 960.0, 540.0};

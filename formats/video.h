@@ -1,13 +1,15 @@
 /* Video: RGB frames out of anything FFmpeg decodes, and H.264 clips like NTU's own into AVI.
  *
- * The index of a frame is its place in the order of the decoder's output.  Time stamps are not used (AVI with
- * B-frames has none) and nothing seeks (an NTU clip has one key frame, its first).  The number of frames is what
- * the decoder delivers; what a header says is a claim, never a size to allocate.
+ * The index of a frame is its place in the order of the decoder's output.  Time stamps are not used
+ * (AVI with B-frames has none) and nothing seeks (an NTU clip has one key frame, its first).  The
+ * number of frames is what the decoder delivers; what a header says is a claim, never a size to
+ * allocate.
  *
- * One clip costs one demux and one decode pass, on the calling thread.  The compressed packets are held in memory
- * (at most the size of the file), so the number of packets, known before decoding, serves as the expected frame
- * count: the caller picks frames from it while the decoder has not started.  Where the decoder then delivers another
- * number, the caller picks again with the true one and the packets are decoded a second time.
+ * One clip costs one demux and one decode pass, on the calling thread.  The compressed packets are
+ * held in memory (at most the size of the file), so the number of packets, known before decoding,
+ * serves as the expected frame count: the caller picks frames from it while the decoder has not
+ * started.  Where the decoder then delivers another number, the caller picks again with the true
+ * one and the packets are decoded a second time.
  *
  * Strict by default.  A clip is refused, never patched, when
  *   - a packet or a frame is marked corrupt, the decoder fails, conceals or reports an error;
@@ -15,14 +17,16 @@
  *   - the picture size changes inside the clip;
  *   - there is no video stream, no frame, more frames or pixels or bytes than the limits;
  *   - the path is not a regular file.
- * `lenient` keeps damaged frames, counts them in kd_video_info.damaged, takes the decoded count for the truth and
- * scales frames of another size to the first frame's.
+ * `lenient` keeps damaged frames, counts them in kd_video_info.damaged, takes the decoded count for
+ * the truth and scales frames of another size to the first frame's.
  *
- * Colour: RGB24, full range, from the matrix and range the stream names; where it names none, BT.601 limited range,
- * as for NTU.  Rotation tags are not applied.  kd_video_decoder_version() names all of this; stores record it.
+ * Colour: RGB24, full range, from the matrix and range the stream names; where it names none,
+ * BT.601 limited range, as for NTU.  Rotation tags are not applied.  kd_video_decoder_version()
+ * names all of this; stores record it.
  *
- * Errors: KD_E_IO (cannot open, not a regular file), KD_E_FORMAT (not a video, corrupt), KD_E_DATA (truncated, limits,
- * size change, index out of range), KD_E_OOM, KD_E_WRITE, KD_E_UNSUPPORTED (built with KD_FFMPEG=OFF).
+ * Errors: KD_E_IO (cannot open, not a regular file), KD_E_FORMAT (not a video, corrupt), KD_E_DATA
+ * (truncated, limits, size change, index out of range), KD_E_OOM, KD_E_WRITE, KD_E_UNSUPPORTED
+ * (built with KD_FFMPEG=OFF).
  */
 #ifndef KD_VIDEO_H
 #define KD_VIDEO_H
@@ -31,12 +35,11 @@
 
 /* Zero means the default in every member. */
 typedef struct kd_video_opts {
-    size_t max_frames;  /* default 100000 */
-    size_t max_pixels;  /* width x height, default 8192 x 4320 */
-    uint64_t max_bytes; /* file size, default 1 GiB: the compressed clip is held in memory */
-    size_t
-        known_frames; /* the count an earlier kd_video_count gave: decoding then stops behind the last picked
-                            frame and the end of the file is not judged again */
+    size_t max_frames;   /* default 100000 */
+    size_t max_pixels;   /* width x height, default 8192 x 4320 */
+    uint64_t max_bytes;  /* file size, default 1 GiB: the compressed clip is held in memory */
+    size_t known_frames; /* the count an earlier kd_video_count gave: decoding then stops behind the
+                            last picked frame and the end of the file is not judged again */
     bool lenient;
 } kd_video_opts;
 
@@ -52,7 +55,7 @@ typedef struct kd_video_info {
     char codec[32], container[32], pix_fmt[32];
 } kd_video_info;
 
-/* Demux only: codec, packets, claims; frames = packets, size as the header says it.  For listings. */
+/* Demux only: codec, packets, claims; frames = packets, the size is the header's. */
 KD_NODISCARD kd_status kd_video_probe(const char *path, const kd_video_opts *opts,
                                       kd_video_info *info, kd_err *err);
 
@@ -60,10 +63,10 @@ KD_NODISCARD kd_status kd_video_probe(const char *path, const kd_video_opts *opt
 KD_NODISCARD kd_status kd_video_count(const char *path, const kd_video_opts *opts,
                                       kd_video_info *info, kd_err *err);
 
-/* `pick`: set want[i] (n bytes, zeroed) to 1 for every frame wanted of `n`.  It can be called a second time, with the
- * true count: whatever `sink` got before that is void.
- * `sink`: one wanted frame, in rising index; rgb rows are `stride` bytes apart and valid during the call.
- * Either may fail; its status ends the call. */
+/* `pick`: set want[i] (n bytes, zeroed) to 1 for every frame wanted of `n`.  It can be called a
+ * second time, with the true count: whatever `sink` got before that is void.
+ * `sink`: one wanted frame, in rising index; rgb rows are `stride` bytes apart and valid during the
+ * call.  Either may fail; its status ends the call. */
 typedef kd_status (*kd_video_pick)(void *ctx, size_t n, uint8_t *want, kd_err *err);
 typedef kd_status (*kd_video_sink)(void *ctx, size_t index, const uint8_t *rgb, int width,
                                    int height, size_t stride, kd_err *err);
@@ -84,8 +87,9 @@ KD_NODISCARD kd_status kd_video_read(const char *path, const kd_video_opts *opts
                                      size_t n, kd_video_clip *clip, kd_video_info *info,
                                      kd_err *err);
 
-/* The trainer's call: `choose` fills idx[0..n-1] for a clip of `frames` frames (temporal sampling), the chosen
- * frames come back in that order.  It must be a function of `frames` and its own ctx: it can be called twice. */
+/* The trainer's call: `choose` fills idx[0..n-1] for a clip of `frames` frames (temporal sampling),
+ * the chosen frames come back in that order.  It must be a function of `frames` and its own ctx: it
+ * can be called twice. */
 typedef kd_status (*kd_video_choose)(void *ctx, size_t frames, size_t *idx, size_t n, kd_err *err);
 KD_NODISCARD kd_status kd_video_sample(const char *path, const kd_video_opts *opts,
                                        kd_video_choose choose, void *ctx, size_t n,
@@ -95,7 +99,7 @@ KD_NODISCARD kd_status kd_video_sample(const char *path, const kd_video_opts *op
 const char *kd_video_decoder_version(void);
 bool kd_video_available(void); /* false when built with KD_FFMPEG=OFF */
 
-/* ---- writing ----------------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 typedef enum kd_video_codec {
     KD_VIDEO_AUTO,
@@ -107,16 +111,17 @@ typedef enum kd_video_codec {
 /* Zero means the default in every member. */
 typedef struct kd_video_writer_opts {
     kd_video_codec codec; /* AUTO: H.264 when this FFmpeg has libx264, else MPEG-4 part 2 */
-    int quality; /* H.264 crf, or quantiser of the others, 1 best .. 51 (31) worst; default 20 (3) */
-    int gop;     /* frames between key frames; default: one key frame, the first */
-    int b_frames;          /* 0: default 2; -1: none */
+    int quality;  /* H.264 crf 1 best..51, default 20; other codecs' quantiser 1..31, default 3 */
+    int gop;      /* frames between key frames; default: one key frame, the first */
+    int b_frames; /* 0: default 2; -1: none */
     const char *container; /* FFmpeg's short name; default "avi" */
 } kd_video_writer_opts;
 
 typedef struct kd_video_writer kd_video_writer;
 
-/* Starts `path` under a temporary name.  width and height even, 16..8192; fps_num / fps_den frames a second.  The
- * same frames give the same bytes (one thread, no dates, no random ids).  *out is ended by _close or _abort. */
+/* Starts `path` under a temporary name.  width and height even, 16..8192; fps_num / fps_den frames
+ * a second.  The same frames give the same bytes (one thread, no dates, no random ids).  *out is
+ * ended by _close or _abort. */
 KD_NODISCARD kd_status kd_video_writer_open(const char *path, int width, int height, int fps_num,
                                             int fps_den, const kd_video_writer_opts *opts,
                                             kd_video_writer **out, kd_err *err);

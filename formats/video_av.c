@@ -6,9 +6,9 @@
 #include <pthread.h>
 #include <stdio.h>
 
-/* FFmpeg's log callback is one per process and gets no context of ours; the thread is the only handle on the clip
- * a message belongs to.  Decoding runs on the calling thread, so this pointer, set for the time of one call, finds
- * it. */
+/* FFmpeg's log callback is one per process and gets no context of ours; the thread is the only
+ * handle on the clip a message belongs to.  Decoding runs on the calling thread, so this pointer,
+ * set for the time of one call, finds it. */
 static _Thread_local kd_av_log *current;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 

@@ -1,4 +1,5 @@
-/* Clips gathered from kd_video_scan: the caller's indices, in the caller's order.  No FFmpeg in here. */
+/* Clips gathered from kd_video_scan: the caller's indices, in the caller's order.  No FFmpeg in
+ * here. */
 #include "formats/video.h"
 
 typedef struct gather {

@@ -1,4 +1,5 @@
-/* Encoding with FFmpeg: see video.h.  One thread, bit-exact flags: the same frames give the same bytes. */
+/* Encoding with FFmpeg: see video.h.  One thread, bit-exact flags: the same frames give the same
+ * bytes. */
 #include "formats/io.h"
 #include "formats/video.h"
 #include "formats/video_av.h"
@@ -104,7 +105,8 @@ static kd_status open_output(kd_video_writer *w, const char *container, const kd
     w->stream->avg_frame_rate = w->enc->framerate;
     int rc = avcodec_parameters_from_context(w->stream->codecpar, w->enc);
     if (rc < 0) return fail_av(w, log, rc, "describe the stream", err);
-    /* Created here, so that it is empty and ours; FFmpeg opens by URL and "file:" keeps odd names literal. */
+    /* Created here, so that it is empty and ours; FFmpeg opens by URL and "file:" keeps odd names
+     * literal. */
     const int fd = open(w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) {
         return KD_FAIL(err, KD_E_WRITE, "%s: cannot create: %s", w->tmp, strerror(errno));

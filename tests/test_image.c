@@ -80,7 +80,8 @@ static void test_resize_golden(void **state)
     }
 }
 
-/* Strides are honoured and the bytes between rows stay as they are; one resizer serves many pictures. */
+/* Strides are honoured and the bytes between rows stay as they are; one resizer serves many
+ * pictures. */
 static void test_resize_strides(void **state)
 {
     (void)state;

@@ -13,7 +13,7 @@
 #include <cmocka.h>
 /* clang-format on */
 
-/* ---- names ---------------------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 static void test_names(void **state)
 {
@@ -62,7 +62,7 @@ static void test_names(void **state)
     assert_int_equal(kd_sample_key(".hidden", &key), 0);
 }
 
-/* ---- lists ------------------------------------------------------------------------------------------------------ */
+/* ---- lists ----------------------------------------------------------------------------------- */
 
 static kd_status parse(const char *text, kd_listing *list, kd_err *err)
 {
@@ -202,7 +202,7 @@ static void test_list_memory(void **state)
     }
 }
 
-/* ---- NTU ---------------------------------------------------------------------------------------------------------- */
+/* ---- NTU ------------------------------------------------------------------------------------- */
 
 /* The published sizes of every split, with and without the samples that lack a skeleton. */
 static void test_ntu_counts(void **state)
@@ -299,7 +299,7 @@ static void test_rules(void **state)
     assert_false(kd_split_by_parse("colour", &by));
 }
 
-/* ---- scan ----------------------------------------------------------------------------------------------------------- */
+/* ---- scan ------------------------------------------------------------------------------------ */
 
 static void touch(const char *dir, const char *name)
 {

@@ -1,4 +1,5 @@
-/* `.skeleton` text: the refuse corpus, what is accepted, numbers, round trips, every cut, memory failures. */
+/* `.skeleton` text: the refuse corpus, what is accepted, numbers, round trips, every cut, memory
+ * failures. */
 #include "formats/io.h"
 #include "formats/skeleton_file.h"
 
@@ -48,7 +49,7 @@ static void add_body(text *t, const char *head, const char *joint0, const char *
         add(t, "%s%s", joint, eol);
 }
 
-/* ---- refused ---------------------------------------------------------------------------------------------------- */
+/* ---- refused --------------------------------------------------------------------------------- */
 
 static void test_refuse_corpus(void **state)
 {
@@ -78,7 +79,8 @@ static void test_refuse_corpus(void **state)
     kd_free(list);
 }
 
-/* Whatever prefix of a good file is left: an error or, when only the last line's end is missing, the same skeleton. */
+/* Whatever prefix of a good file is left: an error or, when only the last line's end is missing,
+ * the same skeleton. */
 static void test_every_cut(void **state)
 {
     (void)state;
@@ -115,7 +117,7 @@ static void test_not_a_file(void **state)
     assert_int_equal(kd_skeleton_read(".", NULL, &s, NULL), KD_E_IO);
 }
 
-/* ---- accepted ---------------------------------------------------------------------------------------------------- */
+/* ---- accepted -------------------------------------------------------------------------------- */
 
 static void test_accepted(void **state)
 {
@@ -226,7 +228,7 @@ static void test_numbers(void **state)
     }
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------ */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static kd_skeleton make(size_t frames)
 {

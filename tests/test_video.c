@@ -1,4 +1,5 @@
-/* Video: what the encoder writes comes back in order; every kind of damage is refused by name, nothing is patched. */
+/* Video: what the encoder writes comes back in order; every kind of damage is refused by name,
+ * nothing is patched. */
 #include "formats/io.h"
 #include "formats/video.h"
 
@@ -89,7 +90,7 @@ static void refused(const char *path, kd_status want, const char *says)
     assert_null(clip.rgb);
 }
 
-/* ---- good clips ---------------------------------------------------------------------------------------------------- */
+/* ---- good clips ------------------------------------------------------------------------------ */
 
 static void test_order(void **state)
 {
@@ -252,7 +253,7 @@ static void test_writer_refuses(void **state)
     kd_free(names);
 }
 
-/* ---- damaged clips -------------------------------------------------------------------------------------------------- */
+/* ---- damaged clips --------------------------------------------------------------------------- */
 
 static void test_cut(void **state)
 {
@@ -363,8 +364,7 @@ static void test_limits(void **state)
     assert_non_null(strstr(err.msg, "at most 1000"));
 }
 
-/* Two MPEG-4 pictures sizes in one stream: the pictures of a second clip, headers and all, put in place of the first
- * clip's by giving raw streams, one behind the other. */
+/* Two raw streams of pictures, one behind the other: the size changes at frame 6. */
 static void test_size_change(void **state)
 {
     (void)state;
@@ -398,7 +398,8 @@ static void test_size_change(void **state)
     kd_video_clip_free(&clip);
 }
 
-/* A picture that does not decode: refused; leniently the frames behind it move up and the caller picks again. */
+/* A picture that does not decode: refused; leniently the frames behind it move up and the caller
+ * picks again. */
 static void test_lost_frame(void **state)
 {
     (void)state;
