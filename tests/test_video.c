@@ -4,6 +4,7 @@
 #include "formats/video.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -506,6 +507,66 @@ static void test_memory(void **state)
     }
 }
 
+/* Clips on several threads: results and messages stay apart, no descriptor is left open. */
+typedef struct job {
+    const char *path;
+    kd_status st;
+    size_t frames;
+    kd_err err;
+} job;
+
+static void *run_job(void *arg)
+{
+    job *j = arg;
+    for (int i = 0; i < 8; i++) {
+        kd_video_info info;
+        j->err = (kd_err){0};
+        j->st = kd_video_count(j->path, NULL, &info, &j->err);
+        j->frames = info.frames;
+    }
+    return NULL;
+}
+
+static size_t open_files(void)
+{
+    char **names;
+    size_t n;
+    assert_int_equal(kd_io_list_dir("/proc/self/fd", &names, &n, NULL), KD_OK);
+    kd_free(names);
+    return n;
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    size_t n;
+    uint8_t *p = load(in_root("good.avi"), &n);
+    save(in_root("hurt.avi"), p, n * 3 / 4);
+    kd_free(p);
+    char good[96], hurt[96];
+    (void)snprintf(good, sizeof good, "%s/good.avi", root);
+    (void)snprintf(hurt, sizeof hurt, "%s/hurt.avi", root);
+    const size_t before = open_files();
+    job jobs[4];
+    pthread_t thread[4];
+    for (int i = 0; i < 4; i++) {
+        jobs[i] = (job){.path = i % 2 == 0 ? good : hurt};
+        assert_int_equal(pthread_create(&thread[i], NULL, run_job, &jobs[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_join(thread[i], NULL), 0);
+        if (i % 2 == 0) {
+            assert_int_equal(jobs[i].st, KD_OK);
+            assert_int_equal(jobs[i].frames, N);
+            assert_string_equal(jobs[i].err.msg, "");
+        } else {
+            assert_int_equal(jobs[i].st, KD_E_FORMAT);
+            assert_non_null(strstr(jobs[i].err.msg, hurt));
+        }
+    }
+    assert_int_equal(open_files(), before);
+}
+
 static void test_version(void **state)
 {
     (void)state;
@@ -539,7 +600,7 @@ int main(void)
         cmocka_unit_test(test_limits),         cmocka_unit_test(test_size_change),
         cmocka_unit_test(test_not_videos),     cmocka_unit_test(test_no_frames),
         cmocka_unit_test(test_lost_frame),     cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_version),
+        cmocka_unit_test(test_threads),        cmocka_unit_test(test_version),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
