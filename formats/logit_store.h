@@ -108,6 +108,9 @@ KD_NODISCARD kd_status kd_store_writer_close(kd_store_writer *w, kd_err *err);
 /* Stop without finishing: the part file stays for a later resume.  NULL is legal. */
 void kd_store_writer_abandon(kd_store_writer *w);
 
+/* Stop and remove what this writer made (a merge that failed).  NULL is legal. */
+void kd_store_writer_discard(kd_store_writer *w);
+
 /* ---- reading ------------------------------------------------------------------------------------------------ */
 typedef struct kd_store kd_store;
 typedef struct kd_store_cursor kd_store_cursor;
