@@ -5,6 +5,7 @@
 #include "formats/checkpoint.h"
 #include "formats/io.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -67,7 +68,7 @@ static kd_status open_log(kd_run *r, kd_err *err)
     const char *path = kd_run_path(r, "log.jsonl");
     r->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (r->log_fd < 0) {
-        return KD_FAIL(err, KD_E_WRITE, "%s: cannot be opened for writing: %m", path);
+        return KD_FAIL(err, KD_E_WRITE, "%s: cannot be opened for writing: %s", path, strerror(errno));
     }
     const off_t end = lseek(r->log_fd, 0, SEEK_END);
     r->log_bytes = end > 0 ? (uint64_t)end : 0;
@@ -148,8 +149,8 @@ kd_status kd_run_log_cut(kd_run *r, uint64_t bytes, kd_err *err)
                        kd_run_path(r, "log.jsonl"), (unsigned long long)r->log_bytes, (unsigned long long)bytes);
     }
     if (ftruncate(r->log_fd, (off_t)bytes) != 0) {
-        return KD_FAIL(err, KD_E_WRITE, "%s: cannot be cut to %llu bytes: %m", kd_run_path(r, "log.jsonl"),
-                       (unsigned long long)bytes);
+        return KD_FAIL(err, KD_E_WRITE, "%s: cannot be cut to %llu bytes: %s", kd_run_path(r, "log.jsonl"),
+                       (unsigned long long)bytes, strerror(errno));
     }
     r->log_bytes = bytes;
     return KD_OK;

@@ -1,0 +1,137 @@
+/* Parity, what all checkers share: see parity.h. */
+#include "tools/parity.h"
+
+#include "formats/io.h"
+#include "kernels/kd_params.h"
+
+#include <math.h>
+#include <stdio.h>
+
+void parity_item(parity *p, const char *name, double error, double allowed)
+{
+    const bool ok = error <= allowed; /* false for NaN */
+    p->items++;
+    p->failed += ok ? 0 : 1;
+    if (p->json) {
+        kd_json *o = kd_json_object();
+        char *text = NULL;
+        kd_json_set_str(o, "fixture", p->dir);
+        kd_json_set_str(o, "item", name);
+        kd_json_set_f64(o, "error", error);
+        kd_json_set_f64(o, "allowed", allowed);
+        kd_json_set_bool(o, "ok", ok);
+        if (kd_json_dump(o, KD_JSON_COMPACT, &text, NULL, NULL) == KD_OK) {
+            printf("%s\n", text);
+        }
+        kd_free(text);
+        kd_json_free(o);
+        return;
+    }
+    printf("%-44s error %9.3g  allowed %9.3g  %s\n", name, error, allowed, ok ? "ok" : "FAIL");
+}
+
+void parity_check(parity *p, const char *name, bool ok, const char *detail)
+{
+    char text[200];
+    (void)snprintf(text, sizeof text, "%s%s%s", name, detail != NULL ? " " : "", detail != NULL ? detail : "");
+    parity_item(p, text, ok ? 0.0 : 1.0, 0.0);
+}
+
+double parity_allowed(const parity *p, double diff, double largest)
+{
+    if (p->dtype == KD_F32) {
+        return fmax(PARITY_FACTOR * diff, PARITY_FLOOR * 0x1p-24 * largest);
+    }
+    return 8.0 * 0x1p-8 * largest; /* bf16, fp16: eight roundings' worth of the largest value */
+}
+
+void parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n, double diff)
+{
+    double worst = 0.0, largest = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double e = fabs((double)got[i] - want[i]);
+        worst = e <= worst ? worst : e; /* keeps NaN */
+        largest = fmax(largest, fabs(want[i]));
+    }
+    parity_item(p, name, worst, parity_allowed(p, diff, largest));
+}
+
+kd_status parity_open(const parity *p, const char *file, kd_st_file **out, kd_err *err)
+{
+    char *path = kd_path_join(p->dir, file);
+    const kd_status st = path != NULL ? kd_st_open(path, out, err) : KD_E_OOM;
+    kd_free(path);
+    return st;
+}
+
+kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double **out, kd_err *err)
+{
+    const kd_st_entry *e = kd_st_find(f, name);
+    *out = NULL;
+    if (e == NULL || (n != 0 && e->count != n)) {
+        return KD_FAIL(err, KD_E_DATA, "fixture tensor %s: expected %zu values, found %zu", name, n,
+                       e != NULL ? e->count : 0);
+    }
+    double *v = kd_calloc(e->count + 1, sizeof *v);
+    float *narrow = kd_calloc(e->count + 1, sizeof *narrow);
+    kd_status st = v != NULL && narrow != NULL ? KD_OK : KD_E_OOM;
+    if (st == KD_OK && e->dtype == KD_ST_F64) {
+        memcpy(v, e->data, e->bytes);
+    } else if (st == KD_OK && kd_st_to_f32(e->dtype, e->data, e->count, narrow)) {
+        for (size_t i = 0; i < e->count; i++) {
+            v[i] = (double)narrow[i];
+        }
+    } else if (st == KD_OK) {
+        st = KD_FAIL(err, KD_E_DATA, "fixture tensor %s: dtype %s cannot be compared", name, kd_st_dtype_name(e->dtype));
+    }
+    kd_free(narrow);
+    if (st != KD_OK) {
+        kd_free(v);
+        return st;
+    }
+    *out = v;
+    return KD_OK;
+}
+
+/* ---- generators ------------------------------------------------------------------------------------------------------- */
+
+uint32_t parity_u24(const char *name, uint32_t i)
+{
+    uint32_t x = i * 0x9E3779B1u + kd_crc32(name, strlen(name));
+    x ^= x >> 16;
+    x *= 0x85EBCA6Bu;
+    x ^= x >> 13;
+    x *= 0xC2B2AE35u;
+    x ^= x >> 16;
+    return x >> 8;
+}
+
+void parity_fill(const char *name, float scale, float offset, float *out, size_t n)
+{
+    const uint32_t seed = kd_crc32(name, strlen(name));
+    for (size_t i = 0; i < n; i++) {
+        uint32_t x = (uint32_t)i * 0x9E3779B1u + seed;
+        x ^= x >> 16;
+        x *= 0x85EBCA6Bu;
+        x ^= x >> 13;
+        x *= 0xC2B2AE35u;
+        x ^= x >> 16;
+        volatile float v = (float)((int32_t)(x >> 8) - 8388608) * 0x1p-23f * scale; /* rounded before the sum */
+        out[i] = offset != 0.0f ? v + offset : v;
+    }
+}
+
+void parity_fill_last(const char *name, int64_t ko, int64_t ks, float *out, size_t n)
+{
+    const uint32_t crc = kd_crc32(name, strlen(name));
+    for (size_t i = 0; i < n; i++) {
+        uint32_t h = crc ^ ((uint32_t)i * 0x9E3779B1u);
+        h ^= h >> 16;
+        h *= 0x7FEB352Du;
+        h ^= h >> 15;
+        h *= 0x846CA68Bu;
+        h ^= h >> 16;
+        const int64_t u = (int64_t)(h >> 8) - 8388608;
+        out[i] = (float)((double)(ko * 8388608 + ks * u) / 8589934592.0);
+    }
+}
