@@ -66,7 +66,7 @@ static kd_status dyn_adj_bwd_infer(const kd_spec *in, int n_in, const void *attr
                                    kd_err *err)
 {
     (void)n_in, (void)attr;
-    kd_spec adj;
+    kd_spec adj = {0};
     KD_TRY(dyn_adj_infer(&in[1], 1, NULL, &adj, err));
     KD_TRY(kd_rule_is("dyn_adj_bwd", "dA", &in[0], adj.dtype, adj.shape, err));
     KD_TRY(kd_rule_is("dyn_adj_bwd", "A", &in[2], adj.dtype, adj.shape, err));

@@ -48,7 +48,7 @@ static kd_status conv2d_infer(const kd_spec *in, int n_in, const void *attr, kd_
                               kd_err *err)
 {
     (void)n_in;
-    kd_shape y;
+    kd_shape y = {0};
     KD_TRY(kd_rule_float("conv2d", "x", &in[0], 4, err));
     KD_TRY(kd_rule_dtype("conv2d", "W", &in[1], in[0].dtype, err));
     KD_TRY(check_shapes("conv2d", attr, &in[0].shape, &in[1].shape, &y, err));
@@ -63,7 +63,7 @@ static kd_status conv2d_bwd_x_infer(const kd_spec *in, int n_in, const void *att
 {
     (void)n_in;
     const kd_conv2d_attr *a = attr;
-    kd_shape y;
+    kd_shape y = {0};
     KD_TRY(kd_rule_float("conv2d_bwd_x", "dy", &in[0], 4, err));
     KD_TRY(kd_rule_dtype("conv2d_bwd_x", "W", &in[1], in[0].dtype, err));
     KD_TRY(check_shapes("conv2d_bwd_x", a, &a->x_shape, &in[1].shape, &y, err));
@@ -78,7 +78,7 @@ static kd_status conv2d_bwd_w_infer(const kd_spec *in, int n_in, const void *att
     (void)n_in;
     const kd_conv2d_attr *a = attr;
     const kd_dtype stat = kd_stat_dtype(in[0].dtype);
-    kd_shape y;
+    kd_shape y = {0};
     KD_TRY(kd_rule_float("conv2d_bwd_w", "dy", &in[0], 4, err));
     KD_TRY(kd_rule_dtype("conv2d_bwd_w", "x", &in[1], in[0].dtype, err));
     KD_TRY(kd_rule_rank("conv2d_bwd_w", "x", &in[1], 4, err));

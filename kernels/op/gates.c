@@ -20,7 +20,7 @@ static kd_status motion_bwd_infer(const kd_spec *in, int n_in, const void *attr,
                                   kd_err *err)
 {
     (void)n_in, (void)attr;
-    kd_spec m;
+    kd_spec m = {0};
     KD_TRY(motion_infer(&in[1], 1, NULL, &m, err));
     KD_TRY(kd_rule_is("motion_bwd", "dm", &in[0], m.dtype, m.shape, err));
     out[0] = in[1];

@@ -32,7 +32,7 @@ static kd_status joint_mix_infer(const kd_spec *in, int n_in, const void *attr, 
 {
     (void)n_in;
     const kd_joint_mix_attr *a = attr;
-    int64_t k, cy;
+    int64_t k = 0, cy = 0;
     KD_TRY(kd_rule_nctv("joint_mix", "x", &in[0], err));
     KD_TRY(kd_rule_float("joint_mix", "A", &in[1], 2, err));
     if (a->mode != KD_MIX_SAMPLE || in[1].dtype != in[0].dtype) {
@@ -49,7 +49,7 @@ static kd_status joint_mix_bwd_x_infer(const kd_spec *in, int n_in, const void *
 {
     (void)n_in;
     const kd_joint_mix_attr *a = attr;
-    int64_t k, cy;
+    int64_t k = 0, cy = 0;
     KD_TRY(kd_rule_nctv("joint_mix_bwd_x", "dy", &in[0], err));
     out[0] = in[0];
     out[0].shape.dim[1] = a->x_channels;
@@ -66,7 +66,7 @@ static kd_status joint_mix_bwd_a_infer(const kd_spec *in, int n_in, const void *
 {
     (void)n_in;
     const kd_joint_mix_attr *a = attr;
-    int64_t k, cy;
+    int64_t k = 0, cy = 0;
     KD_TRY(kd_rule_nctv("joint_mix_bwd_a", "dy", &in[0], err));
     KD_TRY(kd_rule_nctv("joint_mix_bwd_a", "x", &in[1], err));
     const int64_t v = kd_rule_dim(&in[1], 3);

@@ -62,7 +62,7 @@ static kd_status landmark_attention_infer(const kd_spec *in, int n_in, const voi
                                           kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
-    kd_shape p;
+    kd_shape p = {0};
     KD_TRY(check_attention("landmark_attention", in, &p, err));
     out[0] = in[0];
     out[1] = kd_rule_spec(in[0].dtype, p);
@@ -74,7 +74,7 @@ static kd_status landmark_attention_bwd_infer(const kd_spec *in, int n_in, const
 {
     (void)n_in, (void)attr;
     static const char op[] = "landmark_attention_bwd";
-    kd_shape p;
+    kd_shape p = {0};
     KD_TRY(check_attention(op, &in[1], &p, err));
     KD_TRY(kd_rule_is(op, "do", &in[0], in[1].dtype, in[1].shape, err));
     KD_TRY(kd_rule_is(op, "p", &in[4], in[1].dtype, p, err));
