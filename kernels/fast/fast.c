@@ -20,6 +20,9 @@ static const candidate candidates[] = {
     {KD_OP_ATTENTION_BWD, KD_CPU_V4, true, true, &kd_fast_attention_bwd_v4},
     {KD_OP_ACT,           KD_CPU_V4, true, true, &kd_fast_gelu_act_v4},
     {KD_OP_ACT_BWD,       KD_CPU_V4, true, true, &kd_fast_gelu_act_bwd_v4},
+    {KD_OP_CONV2D,        KD_CPU_V4, true, true, &kd_fast_conv2d_v4},
+    {KD_OP_CONV2D_BWD_X,  KD_CPU_V4, true, true, &kd_fast_conv2d_bwd_x_v4},
+    {KD_OP_CONV2D_BWD_W,  KD_CPU_V4, true, true, &kd_fast_conv2d_bwd_w_v4},
     {KD_OP_LAYERNORM,     KD_CPU_V4, true, true, &kd_fast_layernorm_v4},
     {KD_OP_LAYERNORM_BWD, KD_CPU_V4, true, true, &kd_fast_layernorm_bwd_v4},
 #endif

@@ -20,6 +20,9 @@ const kd_kernel_def *kd_fast_find(kd_op op, kd_dtype act, int rank);
     X(attention_amx)                                                                               \
     X(attention_bwd_amx)                                                                           \
     X(attention_bwd_v4)                                                                            \
+    X(conv2d_v4)                                                                                   \
+    X(conv2d_bwd_x_v4)                                                                             \
+    X(conv2d_bwd_w_v4)                                                                             \
     X(gelu_act_v4)                                                                                 \
     X(gelu_act_bwd_v4)                                                                             \
     X(layernorm_v4)                                                                                \
