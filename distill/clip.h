@@ -7,9 +7,9 @@
  *
  * T = teacher.frames, H = W = teacher.img_size, r = video.sampling_rate, W0 = T r (64 for 16 x 4), n = decoded frames.
  *
- * Resized frames are cached: the frames of a video are decoded and resized once and kept as uint8 as long as the budget lasts;
- * first come, first kept, nothing is evicted (every epoch reads everything).  Videos beyond it are decoded anew each time.
- * Results do not depend on the cache.
+ * Frames are cached as uint8 after the resize (training with random area crops: at their own size): all frames of a video
+ * for training, those of its views otherwise.  What is kept first stays, as long as the budget lasts; other videos are
+ * decoded anew each time.  Results do not depend on the cache.
  */
 #ifndef KD_CLIP_H
 #define KD_CLIP_H
@@ -50,6 +50,8 @@ typedef struct kd_crop_box {
 kd_crop_box kd_crop_center(int width, int height, int side);
 /* Crop `crop` of `crops` along the longer axis of a picture whose short side is `side`. */
 kd_crop_box kd_crop_test(int width, int height, int side, int crop, int crops);
+/* Size of a box with this share of the area and this logarithm of width / height; false when it does not fit. */
+bool kd_crop_area_size(int width, int height, double share, double log_ratio, int *w, int *h);
 /* Random area and shape: up to 10 tries, then the largest central box of a legal shape. */
 kd_crop_box kd_crop_random_area(int width, int height, const double scale[2], const double ratio[2],
                                 kd_rng *rng);
@@ -69,6 +71,9 @@ void kd_clip_write(const kd_pixel_table *t, const uint8_t *rgb, int width, int h
 
 /* ---- the source ---------------------------------------------------------------------------------------------- */
 
+#define KD_CLIP_MAX_SIDE   1024
+#define KD_CLIP_MAX_FRAMES 256
+
 typedef struct kd_clip_source kd_clip_source;
 
 /* Bytes the frame cache may take by default: a quarter of the memory that is available now, at most 1 GiB. */
@@ -82,12 +87,15 @@ void kd_clip_source_close(kd_clip_source *s);    /* NULL is legal; after its loa
 kd_producer kd_clip_producer(kd_clip_source *s); /* one tensor, "clip" */
 
 /* How a view was cut, for the logit store: known once one of the sample's rows has been filled (KD_E_STATE before).
- * frames: [T], room for teacher.frames. */
+ * frames: [T]. */
 KD_NODISCARD kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view,
                                     kd_store_view *out, int32_t *frames, kd_err *err);
 
-/* One clip of a file outside a data set (`teacher predict`): view of the mode into dst (3, T, H, W). */
+/* Rows a sample has in a mode: 1, or eval.clips x eval.crops in a test. */
+uint32_t kd_clip_views(const kd_config *cfg, kd_clip_mode mode);
+
+/* A file outside a data set (`teacher predict`): all views of VAL or TEST into dst (views, 3, T, H, W). */
 KD_NODISCARD kd_status kd_clip_read(const kd_config *cfg, const char *path, kd_clip_mode mode,
-                                    uint32_t view, float *dst, kd_err *err);
+                                    float *dst, kd_err *err);
 
 #endif

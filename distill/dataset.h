@@ -5,6 +5,9 @@
  * id (bytes); their number in that order is the sample index that keys every random draw, so `data.limit` keeps the
  * first ones and their draws.  A sample that lacks a file that is needed is left out and counted, never replaced.
  *
+ * The published missing-skeleton lists apply to the published splits; other data may reuse NTU's names.
+ * Layout list needs split list: paths in the lists are relative to root (and data.video_dir or data.skeleton_dir).
+ *
  * Labels: action - 1 for NTU names; the list's number where the split or the layout is a list.
  * Class names: data.classes; else `<root>/classes.txt` (one a line, label order); else NTU's own for a published split;
  * else A001... for NTU names and class-0... for others.

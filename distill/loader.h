@@ -34,7 +34,7 @@ typedef struct kd_row_spec {
 typedef struct kd_item {
     uint32_t sample; /* index in the half */
     uint32_t view;   /* 0 in training */
-    uint32_t epoch;  /* 0 in evaluation */
+    uint32_t epoch;  /* of kd_loader_seek, and those after it in training */
 } kd_item;
 
 /* Makes rows; implemented by clip.c and sequence.c.  Functions are called from several threads at once. */
