@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -79,10 +80,17 @@ int kd_cores(void)
 static kd_status cpu_alloc(kd_backend *be, size_t bytes, void **out)
 {
     (void)be;
+    const size_t huge = (size_t)2 << 20;
+    const bool large = bytes >= 2 * huge;
     void *p = NULL;
-    if (posix_memalign(&p, 256, bytes == 0 ? 256 : bytes) != 0) {
+    if (posix_memalign(&p, large ? huge : 256, bytes == 0 ? 256 : bytes) != 0) {
         return KD_E_OOM;
     }
+#if defined(MADV_HUGEPAGE)
+    if (large) { /* advice only: 15 % on attention, twice the rate of a copy (PERF.md) */
+        (void)madvise(p, bytes / huge * huge, MADV_HUGEPAGE);
+    }
+#endif
     memset(p, 0, bytes);
     *out = p;
     return KD_OK;
