@@ -162,8 +162,9 @@ KD_NODISCARD kd_status kd_store_verify(const char *path,
 KD_NODISCARD kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_path,
                                       kd_err *err);
 
-/* NumPy archive: ids, labels, order, n_views, view_offset, logits [sum of views, C], prob [N, C], feature [N, D] (f32),
- * frames, and manifest (JSON bytes). */
+/* NumPy archive, written atomically, gathered in memory first.  N records, V views in all: ids S64, labels i4, order u8, n_views
+ * i4 [N]; view_offset i8 [N + 1] into logits f4 [V, C], view i4 [V, 5] (clip, crop, crop x, crop y, flip) and seed u8 [V];
+ * frame_offset i8 [V + 1] into frames i4; prob f4 [N, C]; feature f4 [N, D] if there are features; manifest u1 (JSON). */
 KD_NODISCARD kd_status kd_store_export_npz(const char *path, const char *out_path, kd_err *err);
 
 #ifdef __cplusplus

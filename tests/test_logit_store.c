@@ -1,6 +1,7 @@
 /* formats/logit_store: round trips, interrupted writing, damage, merging. */
 #include "formats/io.h"
 #include "formats/logit_store.h"
+#include "formats/zip.h"
 
 #include <fcntl.h>
 #include <math.h>
@@ -535,6 +536,49 @@ static void test_merge(void **state)
     assert_false(kd_path_exists(in_root("twice.logits.zst.part")));
 }
 
+/* Content of one array of the archive, its header checked. */
+static const uint8_t *npy(const kd_zip *z, const char *name, const char *header)
+{
+    const kd_zip_entry *e = kd_zip_find(z, name);
+    assert_non_null(e);
+    assert_int_equal(kd_zip_check_stored(z, e, NULL), KD_OK);
+    assert_memory_equal(e->data, "\x93NUMPY\x01\x00", 8);
+    const size_t len = (size_t)(e->data[8] | e->data[9] << 8);
+    assert_int_equal((len + 10) % 64, 0);
+    assert_memory_equal(e->data + 10, header, strlen(header));
+    assert_int_equal(e->data[9 + len], '\n');
+    return e->data + 10 + len;
+}
+
+static void test_export(void **state)
+{
+    (void)state;
+    kd_store_manifest m = manifest(KD_F16);
+    kd_err err = {0};
+    kd_map map;
+    kd_zip *z = NULL;
+    write_some(in_root("npz.logits.zst"), &m, 0, 5, 1, false, true); /* 1 + 2 + 3 + 1 + 2 views */
+    ok(kd_store_export_npz(in_root("npz.logits.zst"), in_root("x.npz"), &err), &err);
+    ok(kd_io_map(in_root("x.npz"), &map, &err), &err);
+    ok(kd_zip_parse(map.data, map.bytes, "x.npz", &z, &err), &err);
+    sample s;
+    make_sample(4, &s);
+    const uint8_t *p =
+        npy(z, "ids.npy", "{'descr': '|S64', 'fortran_order': False, 'shape': (5,), }");
+    assert_string_equal((const char *)p + 4 * 64, s.id);
+    p = npy(z, "logits.npy", "{'descr': '<f4', 'fortran_order': False, 'shape': (9, 5), }");
+    assert_memory_equal(p + 7 * CLASSES * 4, s.logits, 2 * CLASSES * 4);
+    p = npy(z, "feature.npy", "{'descr': '<f4', 'fortran_order': False, 'shape': (5, 8), }");
+    assert_memory_equal(p + 4 * DIM * 4, s.feature, DIM * 4);
+    (void)npy(z, "prob.npy", "{'descr': '<f4', 'fortran_order': False, 'shape': (5, 5), }");
+    p = npy(z, "view_offset.npy", "{'descr': '<i8', 'fortran_order': False, 'shape': (6,), }");
+    assert_int_equal(p[5 * 8], 9);
+    p = npy(z, "frames.npy", "{'descr': '<i4', 'fortran_order': False, 'shape': (31,), }");
+    assert_memory_equal(p + 24 * 4, s.frames[0], 16);
+    kd_zip_close(z);
+    kd_io_unmap(&map);
+}
+
 /* Any allocation may fail: an error, no crash, no leak, and the files stay resumable. */
 static void test_no_memory(void **state)
 {
@@ -575,7 +619,7 @@ int main(void)
         cmocka_unit_test(test_extend_finished), cmocka_unit_test(test_resume_at_every_byte),
         cmocka_unit_test(test_kill_anywhere),   cmocka_unit_test(test_disk_full),
         cmocka_unit_test(test_flip_every_byte), cmocka_unit_test(test_merge),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_export),          cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, make_root, drop_root);
 }
