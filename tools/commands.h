@@ -5,6 +5,7 @@
 
 #include "tools/args.h"
 
+int cmd_compare(int argc, char **argv);
 int cmd_dataset(int argc, char **argv);
 int cmd_dataset_annotate(int argc, char **argv);
 int cmd_dataset_check(int argc, char **argv);

@@ -4,6 +4,7 @@
 int main(int argc, char **argv)
 {
     static const kd_verb VERBS[] = {
+        {"compare", cmd_compare, "the teacher-versus-student report: HTML, Markdown, JSON, CSV"},
         {NULL, NULL, NULL},
     };
     return kd_dispatch(

@@ -1,0 +1,9 @@
+/* Inside the comparison's page: its style sheet, light and dark. */
+#ifndef DISTILL_COMPARE_STYLE_H
+#define DISTILL_COMPARE_STYLE_H
+
+/* Several strings, as C promises room for 4095 characters in one. */
+extern const char *const COMPARE_STYLE[];
+extern const int COMPARE_STYLE_PARTS;
+
+#endif
