@@ -33,7 +33,7 @@ static void row_scales(const real *learned, const real *fixed, int mode, int64_t
 static kd_status adj_norm_run(const kd_call *c)
 {
     const kd_adj_norm_attr *at = c->attr;
-    const real *l = c->in[0].data, *f = c->in[1].data;
+    const real *l = c->in[0].data, *f = kd_in(c, 1);
     real *a = c->out[0].data;
     const int64_t v = c->out[0].shape.dim[0];
     real s[KD_MAX_V], d[KD_MAX_V];
@@ -51,7 +51,7 @@ const kd_kernel_def KD_K(adj_norm) = {.run = adj_norm_run};
 static kd_status adj_norm_bwd_run(const kd_call *c)
 {
     const kd_adj_norm_attr *at = c->attr;
-    const real *da = c->in[0].data, *l = c->in[1].data, *f = c->in[2].data;
+    const real *da = c->in[0].data, *l = c->in[1].data, *f = kd_in(c, 2);
     const int64_t v = c->out[0].shape.dim[0];
     real s[KD_MAX_V], d[KD_MAX_V];
     row_scales(l, f, at->mode, v, s, d);

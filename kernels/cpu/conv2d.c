@@ -39,7 +39,7 @@ static void store_rows(const kd_tile *t, int64_t m, int64_t n, int32_t act, act_
 static void dense_forward(const conv_geom *g, const kd_call *c, int32_t act)
 {
     const act_t *x = c->in[0].data, *w = c->in[1].data;
-    const real *bias = c->in[2].data;
+    const real *bias = kd_in(c, 2);
     act_t *y = c->out[0].data;
     const int64_t plane = g->ho * g->wo, depth = g->cig * g->kh * g->kw;
     const int64_t tm = kd_tiles(g->cog, KD_TILE_M), tn = kd_tiles(plane, KD_TILE_N);
@@ -78,7 +78,7 @@ static inline void axpy(real *restrict acc, const real *restrict row, real w, in
 static void depth_forward(const conv_geom *g, const kd_call *c, int32_t act)
 {
     const act_t *x = c->in[0].data, *w = c->in[1].data;
-    const real *bias = c->in[2].data;
+    const real *bias = kd_in(c, 2);
     act_t *y = c->out[0].data;
     const int64_t plane = g->ho * g->wo, taps = g->kh * g->kw;
     KD_FOR

@@ -7,6 +7,7 @@
 #define KD_COLS  32
 #define KD_MAX_V 256 /* kernels/op/skeleton.h */
 #define KD_ROWS  4
+#define KD_BLOCK 64 /* rows summed before a store */
 
 typedef struct mix_dims {
     int64_t n, k, c, t, v; /* c: channels of one slice */
@@ -69,33 +70,42 @@ static void mix_one_row(const act_t *restrict x, int64_t v, const real (*restric
     }
 }
 
-/* y (rows, V) = sum over `terms` of x_k (rows, V) A[first + k]; x_k lies `stride` elements further each time. */
+/* acc (rows, KD_COLS) += x (rows, V) b */
+static void mix_block(const act_t *x, int64_t rows, int64_t v, const real (*b)[KD_COLS],
+                      real (*acc)[KD_COLS])
+{
+    int64_t r = 0;
+    for (; r + KD_ROWS <= rows; r += KD_ROWS) {
+        mix_rows(x + r * v, v, b, acc + r);
+    }
+    for (; r < rows; r++) {
+        mix_one_row(x + r * v, v, b, acc[r]);
+    }
+}
+
+/* y (rows, V) = sum over `terms` of x_k (rows, V) A[first + k]; x_k lies `stride` elements further each time.  Blocks of rows
+ * are summed over all terms before they are stored, so that bf16 rounds once. */
 static void mix_slice(const act_t *x, act_t *y, int64_t rows, int64_t v, const kd_tensor *adj,
                       int64_t first, int64_t terms, int64_t stride, bool transpose)
 {
     for (int64_t w0 = 0; w0 < v; w0 += KD_COLS) {
         real b[KD_MAX_V][KD_COLS];
         const int64_t nw = KD_MIN((int64_t)KD_COLS, v - w0);
-        for (int64_t k = 0; k < terms; k++) {
-            load_block(adj, first + k, v, transpose, w0, b);
-            for (int64_t r0 = 0; r0 < rows; r0 += KD_ROWS) {
-                real acc[KD_ROWS][KD_COLS] = {{0}};
-                const int64_t nr = KD_MIN((int64_t)KD_ROWS, rows - r0);
-                const act_t *src = x + k * stride + r0 * v;
-                for (int64_t r = 0; k > 0 && r < nr; r++) {
-                    kd_load_act(acc[r], y + (r0 + r) * v + w0, nw);
+        if (terms == 1) {
+            load_block(adj, first, v, transpose, w0, b);
+        }
+        for (int64_t r0 = 0; r0 < rows; r0 += KD_BLOCK) {
+            real acc[KD_BLOCK][KD_COLS] = {{0}};
+            const int64_t nr = KD_MIN((int64_t)KD_BLOCK, rows - r0);
+            for (int64_t k = 0; k < terms; k++) {
+                if (terms > 1) {
+                    load_block(adj, first + k, v, transpose, w0, b);
                 }
-                if (nr == KD_ROWS) {
-                    mix_rows(src, v, (const real(*)[KD_COLS])b, acc);
-                } else {
-                    for (int64_t r = 0; r < nr; r++) {
-                        mix_one_row(src + r * v, v, (const real(*)[KD_COLS])b, acc[r]);
-                    }
-                }
-                for (int64_t r = 0; r < nr; r++) {
-                    for (int64_t j = 0; j < nw; j++) {
-                        st(y + (r0 + r) * v + w0, j, acc[r][j]);
-                    }
+                mix_block(x + k * stride + r0 * v, nr, v, (const real(*)[KD_COLS])b, acc);
+            }
+            for (int64_t r = 0; r < nr; r++) {
+                for (int64_t j = 0; j < nw; j++) {
+                    st(y + (r0 + r) * v + w0, j, acc[r][j]);
                 }
             }
         }
@@ -231,7 +241,7 @@ static kd_status group_sum_run(const kd_call *c)
     const kd_group_sum_attr *at = c->attr;
     const kd_shape *s = &c->out[0].shape;
     const int64_t n = s->dim[0], ch = s->dim[1], l = s->dim[2] * s->dim[3], k = at->parts;
-    const act_t *z = c->in[0].data, *a = c->in[1].data;
+    const act_t *z = c->in[0].data, *a = kd_in(c, 1);
     act_t *y = c->out[0].data;
     KD_FOR
     for (int64_t it = 0; it < n * ch; it++) {
@@ -261,7 +271,7 @@ static kd_status group_sum_bwd_run(const kd_call *c)
     const kd_group_sum_attr *at = c->attr;
     const kd_shape *s = &c->in[0].shape;
     const int64_t n = s->dim[0], ch = s->dim[1], l = s->dim[2] * s->dim[3], k = at->parts;
-    const act_t *dy = c->in[0].data, *z = c->in[1].data, *a = c->in[2].data;
+    const act_t *dy = c->in[0].data, *z = kd_in(c, 1), *a = kd_in(c, 2);
     act_t *dz = c->out[0].data, *da = c->n_out > 1 ? c->out[1].data : NULL;
     KD_FOR
     for (int64_t it = 0; it < n * k; it++) {

@@ -115,6 +115,12 @@ static inline void put_any(const kd_call *c, int o, int64_t i, real v)
 #define KD_FOR
 #endif
 
+/* Operand i, NULL when absent: trailing absent operands may be missing from the call altogether. */
+static inline const void *kd_in(const kd_call *c, int i)
+{
+    return i < c->n_in ? c->in[i].data : NULL;
+}
+
 static inline int64_t numel(const kd_tensor *t)
 {
     return kd_shape_numel(&t->shape);
