@@ -15,7 +15,7 @@ void parity_item(parity *p, const char *name, double error, double allowed)
     if (p->json) {
         kd_json *o = kd_json_object();
         char *text = NULL;
-        kd_json_set_str(o, "fixture", p->dir);
+        kd_json_set_str(o, "fixture", p->label);
         kd_json_set_str(o, "item", name);
         kd_json_set_f64(o, "error", error);
         kd_json_set_f64(o, "allowed", allowed);
@@ -56,12 +56,56 @@ void parity_f32(parity *p, const char *name, const float *got, const double *wan
     parity_item(p, name, worst, parity_allowed(p, diff, largest));
 }
 
-kd_status parity_open(const parity *p, const char *file, kd_st_file **out, kd_err *err)
+kd_status parity_open(const parity *p, const char *tensor, kd_st_file **out, kd_err *err)
 {
-    char *path = kd_path_join(p->dir, file);
-    const kd_status st = path != NULL ? kd_st_open(path, out, err) : KD_E_OOM;
-    kd_free(path);
+    char **names = NULL;
+    size_t n = 0;
+    kd_status st = kd_io_list_dir(p->dir, &names, &n, err);
+    *out = NULL;
+    for (size_t i = 0; st == KD_OK && *out == NULL && i < n; i++) {
+        if (!kd_path_has_suffix(names[i], ".safetensors")) {
+            continue;
+        }
+        char *path = kd_path_join(p->dir, names[i]);
+        kd_st_file *f = NULL;
+        st = path != NULL ? kd_st_open(path, &f, err) : KD_E_OOM;
+        if (st == KD_OK && kd_st_find(f, tensor) != NULL) {
+            *out = f;
+            f = NULL;
+        }
+        kd_st_close(f);
+        kd_free(path);
+    }
+    kd_free(names);
+    if (st == KD_OK && *out == NULL) {
+        st = KD_FAIL(err, KD_E_DATA, "%s: no safetensors file there holds %s", p->dir, tensor);
+    }
     return st;
+}
+
+kd_status parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t **out, kd_err *err)
+{
+    const kd_st_entry *e = kd_st_find(f, name);
+    *out = NULL;
+    if (e == NULL || (n != 0 && e->count != n) || (e->dtype != KD_ST_I64 && e->dtype != KD_ST_I32)) {
+        return KD_FAIL(err, KD_E_DATA, "fixture tensor %s: expected %zu integers, found %zu of %s", name, n,
+                       e != NULL ? e->count : 0, e != NULL ? kd_st_dtype_name(e->dtype) : "nothing");
+    }
+    int64_t *v = kd_calloc(e->count + 1, sizeof *v);
+    if (v == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
+    }
+    for (size_t i = 0; i < e->count; i++) {
+        int32_t narrow = 0;
+        if (e->dtype == KD_ST_I64) {
+            memcpy(&v[i], e->data + 8 * i, 8);
+        } else {
+            memcpy(&narrow, e->data + 4 * i, 4);
+            v[i] = narrow;
+        }
+    }
+    *out = v;
+    return KD_OK;
 }
 
 kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double **out, kd_err *err)
@@ -91,6 +135,37 @@ kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double 
     }
     *out = v;
     return KD_OK;
+}
+
+void parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s,
+                            double diff, double *worst)
+{
+    double l2 = 0.0, want_l2 = 0.0, idx[64], val[64], error = 0.0, largest = 0.0;
+    const size_t k = KD_MIN(kd_json_count(kd_json_get(s, "idx")), KD_COUNTOF(idx));
+    if (kd_json_get_f64(s, "l2", &want_l2, NULL) != KD_OK || kd_json_get_f64s(s, "idx", idx, k, NULL) != KD_OK ||
+        kd_json_get_f64s(s, "val", val, k, NULL) != KD_OK) {
+        parity_check(p, name, false, "(summary unreadable)");
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        l2 += (double)v[i] * (double)v[i];
+    }
+    l2 = sqrt(l2);
+    for (size_t j = 0; j < k; j++) {
+        const double e = idx[j] >= 0.0 && idx[j] < (double)n ? fabs((double)v[(int64_t)idx[j]] - val[j]) : NAN;
+        error = e <= error ? error : e;
+        largest = fmax(largest, fabs(val[j]));
+    }
+    const double rms = want_l2 / sqrt((double)n);
+    const double allowed = parity_allowed(p, diff, fmax(largest, 4.0 * rms));
+    const double l2_error = fabs(l2 - want_l2), l2_allowed = parity_allowed(p, diff, want_l2) + 1e-6 * want_l2;
+    *worst = fmax(*worst, fmax(error / allowed, l2_error / l2_allowed));
+    if (!(error <= allowed) || !(l2_error <= l2_allowed)) {
+        char text[256];
+        (void)snprintf(text, sizeof text, "%s %s", what, name);
+        parity_item(p, text, fmax(error, l2_error), allowed);
+        *worst = NAN;
+    }
 }
 
 /* ---- generators ------------------------------------------------------------------------------------------------------- */

@@ -20,7 +20,8 @@
 
 typedef struct parity {
     const char *dir;
-    const kd_json *manifest;
+    const char *label; /* what reports call the fixture: dir, and the file when it is not manifest.json */
+    const kd_json *manifest; /* NULL for tables without one */
     kd_backend *be;
     kd_dtype dtype;
     bool json;
@@ -37,8 +38,15 @@ void parity_check(parity *p, const char *name, bool ok, const char *detail);
 void parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n, double diff);
 double parity_allowed(const parity *p, double diff, double largest);
 
-/* Open "<dir>/<file>". */
-KD_NODISCARD kd_status parity_open(const parity *p, const char *file, kd_st_file **out, kd_err *err);
+/* {l2, idx, val} of a tensor in the manifest against v: error in units of the allowance is kept in *worst; a tensor that fails
+ * gets a line of its own, and *worst NaN. */
+void parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s, double diff,
+                    double *worst);
+
+/* Open the safetensors file of the fixture's directory that holds `tensor`, whatever the file is called. */
+KD_NODISCARD kd_status parity_open(const parity *p, const char *tensor, kd_st_file **out, kd_err *err);
+/* Integers of any width, n values; kd_free. */
+KD_NODISCARD kd_status parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t **out, kd_err *err);
 /* Tensor as f64, n values; kd_free.  KD_E_DATA when absent or of another size. */
 KD_NODISCARD kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double **out, kd_err *err);
 
@@ -56,6 +64,7 @@ kd_status parity_layer_decay(parity *p, kd_err *err);
 kd_status parity_cosine(parity *p, kd_err *err);
 kd_status parity_sinusoid(parity *p, kd_err *err);
 kd_status parity_sampling(parity *p, kd_err *err);
+kd_status parity_spatial(parity *p, kd_err *err);
 kd_status parity_merge(parity *p, kd_err *err);
 kd_status parity_pth(parity *p, kd_err *err);
 kd_status parity_student(parity *p, kd_err *err);

@@ -1,302 +1,14 @@
-/* Parity of the teacher: whole models (forward, losses, every gradient) and training trajectories. */
-#include "tools/parity.h"
+/* Parity of the teacher: small models (forward, losses, every gradient) and forward passes of the released sizes. */
+#include "tools/parity_net.h"
 
 #include "kernels/kd_layers.h"
-#include "kernels/kd_optim.h"
-#include "kernels/kd_schedule.h"
-#include "teacher/vit.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-
-typedef struct net {
-    kd_vit_cfg cfg;
-    int batch;
-    kd_params *params;
-    kd_program *prog;
-} net;
-
-static void net_close(net *n)
-{
-    kd_program_free(n->prog);
-    kd_params_free(n->params);
-    memset(n, 0, sizeof *n);
-}
-
-/* ---- configuration from the manifest ---------------------------------------------------------------------------------- */
-
-static kd_status read_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err)
-{
-    const kd_json *j = NULL;
-    int64_t img, patch, classes, dim, depth, heads, frames, tubelet;
-    double ratio, init, eps;
-    bool mean;
-    KD_TRY(kd_json_get_object(m, "config", &j, err));
-    KD_TRY(kd_json_get_range(j, "img_size", 1, 4096, &img, err));
-    KD_TRY(kd_json_get_range(j, "patch_size", 1, 512, &patch, err));
-    KD_TRY(kd_json_get_range(j, "num_classes", 1, 100000, &classes, err));
-    KD_TRY(kd_json_get_range(j, "embed_dim", 1, 65536, &dim, err));
-    KD_TRY(kd_json_get_range(j, "depth", 1, 1000, &depth, err));
-    KD_TRY(kd_json_get_range(j, "num_heads", 1, 1000, &heads, err));
-    KD_TRY(kd_json_get_range(j, "all_frames", 1, 4096, &frames, err));
-    KD_TRY(kd_json_opt_i64(j, "tubelet_size", 2, &tubelet, err));
-    KD_TRY(kd_json_opt_f64(j, "mlp_ratio", 4.0, &ratio, err));
-    KD_TRY(kd_json_opt_f64(j, "init_values", 0.0, &init, err));
-    KD_TRY(kd_json_opt_bool(j, "use_mean_pooling", true, &mean, err));
-    KD_TRY(kd_json_opt_f64(m, "ln_eps", 1e-6, &eps, err));
-    *c = (kd_vit_cfg){.img_size = (int)img, .frames = (int)frames, .patch = (int)patch, .tubelet = (int)tubelet,
-                      .dim = (int)dim, .depth = (int)depth, .heads = (int)heads, .mlp_hidden = (int)((double)dim * ratio),
-                      .classes = (int)classes, .init_values = (float)init, .cls_pooling = !mean, .eps = (float)eps,
-                      .fc_norm_eps = (float)eps, .init_scale = 1.0f, .taps = true};
-    KD_TRY(kd_json_opt_bool(j, "qkv_bias", true, &c->qkv_bias, err));
-    KD_TRY(kd_json_opt_bool(j, "cos_attn", false, &c->cos_attn, err));
-    return kd_json_opt_bool(j, "use_learnable_pos_emb", false, &c->learnable_pos, err);
-}
-
-/* ---- weights ------------------------------------------------------------------------------------------------------------- */
-
-/* Scale and offset of a parameter by its name: the rules of the fixtures' README. */
-static void rule(const kd_param_info *e, float *scale, float *offset)
-{
-    const char *dot = strrchr(e->name, '.');
-    const char *leaf = dot != NULL ? dot + 1 : e->name;
-    const size_t len = strlen(e->name);
-    const int64_t fan_in = e->shape.rank > 0 ? e->numel / e->shape.dim[0] : 1;
-    *offset = 0.0f;
-    if (len >= 10 && strcmp(e->name + len - 10, "attn.scale") == 0) {
-        *scale = 0.5f;
-        *offset = 2.3025851f;
-    } else if (strcmp(leaf, "gamma_1") == 0 || strcmp(leaf, "gamma_2") == 0) {
-        *scale = 0.05f;
-        *offset = 0.1f;
-    } else if (strcmp(leaf, "q_bias") == 0 || strcmp(leaf, "v_bias") == 0 || strcmp(leaf, "bias") == 0) {
-        *scale = 0.1f;
-    } else if (strcmp(e->name, "pos_embed") == 0) {
-        *scale = 0.5f;
-    } else if (strstr(e->name, "norm") != NULL && strcmp(leaf, "weight") == 0) {
-        *scale = 0.25f;
-        *offset = 1.0f;
-    } else if (len >= 15 && strcmp(e->name + len - 15, "attn.qkv.weight") == 0) {
-        *scale = 2.5f / sqrtf((float)fan_in);
-    } else {
-        *scale = 1.25f / sqrtf((float)fan_in);
-    }
-}
-
-static kd_status fill_params(parity *p, net *n, kd_err *err)
-{
-    const kd_json *list = NULL;
-    int bad = 0, unknown = 0;
-    const bool listed = kd_json_get(p->manifest, "params") != NULL;
-    if (listed) {
-        KD_TRY(kd_json_get_object(p->manifest, "params", &list, err));
-    }
-    for (int i = 0; i < kd_params_count(n->params); i++) {
-        const kd_param_info *e = kd_params_at(n->params, i);
-        float scale, offset;
-        float *v = kd_alloc((size_t)e->numel * sizeof *v);
-        if (v == NULL) {
-            return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
-        }
-        rule(e, &scale, &offset);
-        parity_fill(e->name, scale, offset, v, (size_t)e->numel);
-        const kd_json *entry = kd_json_get(list, e->name);
-        const char *crc = NULL;
-        if (listed && (entry == NULL || kd_json_get_str(entry, "crc32", &crc, NULL) != KD_OK)) {
-            unknown++;
-        } else if (listed) {
-            char have[12];
-            (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(v, (size_t)e->numel * sizeof *v));
-            bad += strcmp(have, crc) != 0;
-        }
-        const kd_status st = kd_params_write(n->params, i, v, e->numel);
-        kd_free(v);
-        KD_TRY(st);
-    }
-    if (listed) {
-        char text[80];
-        (void)snprintf(text, sizeof text, "(%d parameters)", kd_params_count(n->params));
-        parity_check(p, "weights: CRC of every tensor", bad == 0, text);
-        parity_check(p, "weights: names are the reference's",
-                     unknown == 0 && (size_t)kd_params_count(n->params) == kd_json_count(list), NULL);
-    }
-    return kd_params_changed(n->params);
-}
-
-/* ---- programs -------------------------------------------------------------------------------------------------------------- */
-
-/* declare: only parameters.  train: loss = CE(target) with backward, and the input's gradient when `grad_input`. */
-typedef enum net_mode { NET_DECLARE, NET_TRAIN, NET_TRAIN_INPUT, NET_EVAL } net_mode;
-
-static kd_status net_build(parity *p, net *n, net_mode mode, kd_err *err)
-{
-    const kd_graph_opts go = {.params = n->params, .dtype = p->dtype, .training = mode != NET_EVAL};
-    kd_graph *g = kd_graph_create(&go);
-    if (g == NULL) {
-        return KD_E_OOM;
-    }
-    const kd_vit_cfg *c = &n->cfg;
-    const kd_val x = kd_input(g, "input", KD_F32, kd_shape5(n->batch, 3, c->frames, c->img_size, c->img_size));
-    const kd_vit_out o = kd_vit_build(g, c, x);
-    kd_compile_opts co = {0};
-    if (mode == NET_TRAIN || mode == NET_TRAIN_INPUT) {
-        co.loss = kd_ce(g, o.logits, kd_input(g, "target", KD_F32, kd_shape2(n->batch, c->classes)), KD_NONE);
-        kd_output(g, "loss", co.loss);
-        co.grad_inputs = &x;
-        co.n_grad_inputs = mode == NET_TRAIN_INPUT;
-    }
-    if (mode == NET_DECLARE) {
-        const kd_err *bad = kd_graph_error(g);
-        const kd_status st = bad != NULL ? KD_FAIL(err, bad->code, "%s", bad->msg) : KD_OK;
-        kd_graph_free(g);
-        return st;
-    }
-    kd_program_free(n->prog);
-    n->prog = NULL;
-    return kd_program_compile(g, p->be, &co, &n->prog, err);
-}
-
-static kd_status net_open(parity *p, const kd_vit_cfg *cfg, int batch, bool grads, net *n, kd_err *err)
-{
-    memset(n, 0, sizeof *n);
-    n->cfg = *cfg;
-    n->batch = batch;
-    n->params = kd_params_create(KD_F32);
-    if (n->params == NULL) {
-        return KD_E_OOM;
-    }
-    KD_TRY(net_build(p, n, NET_DECLARE, err));
-    KD_TRY(kd_params_alloc(n->params, p->be, p->dtype, grads, err));
-    return fill_params(p, n, err);
-}
-
-static size_t clip_floats(const net *n)
-{
-    return (size_t)n->batch * 3 * (size_t)n->cfg.frames * (size_t)n->cfg.img_size * (size_t)n->cfg.img_size;
-}
-
-static kd_status feed(net *n, const char *name, float *clip, kd_err *err)
-{
-    parity_fill(name, 2.0f, 0.0f, clip, clip_floats(n));
-    const kd_status st = kd_program_write(n->prog, "input", clip, clip_floats(n) * sizeof *clip);
-    return st == KD_OK ? st : KD_FAIL(err, st, "parity: input %s does not fit", name);
-}
-
-static kd_status run(net *n, kd_err *err)
-{
-    const kd_status st = kd_program_run(n->prog, NULL);
-    return st == KD_OK ? st : KD_FAIL(err, st, "parity: %s: %s", kd_program_where(n->prog), kd_status_text(st));
-}
-
-/* Compare output `name` with tensor `golden` of the fixture. */
-static kd_status compare(parity *p, net *n, const kd_st_file *f, const char *name, const char *golden, double diff,
-                         kd_err *err)
-{
-    const kd_tensor t = kd_program_tensor(n->prog, name);
-    const size_t count = (size_t)kd_shape_numel(&t.shape);
-    double *want = NULL;
-    float *got = kd_calloc(count + 1, sizeof *got);
-    kd_status st = got != NULL ? KD_OK : KD_E_OOM;
-    KD_GO(parity_tensor(f, golden, count, &want, err));
-    KD_GO(kd_program_read_f32(n->prog, name, got, (int64_t)count));
-    parity_f32(p, name, got, want, count, diff);
-done:
-    kd_free(got);
-    kd_free(want);
-    return st;
-}
-
-/* ---- summaries of gradients and weights: l2, and samples at listed places -------------------------------------------------- */
-
-static void compare_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s,
-                            double diff, double *worst)
-{
-    double l2 = 0.0, want_l2 = 0.0, idx[64], val[64], error = 0.0, largest = 0.0;
-    const size_t k = KD_MIN(kd_json_count(kd_json_get(s, "idx")), KD_COUNTOF(idx));
-    if (kd_json_get_f64(s, "l2", &want_l2, NULL) != KD_OK || kd_json_get_f64s(s, "idx", idx, k, NULL) != KD_OK ||
-        kd_json_get_f64s(s, "val", val, k, NULL) != KD_OK) {
-        parity_check(p, name, false, "(summary unreadable)");
-        return;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        l2 += (double)v[i] * (double)v[i];
-    }
-    l2 = sqrt(l2);
-    for (size_t j = 0; j < k; j++) {
-        const double e = idx[j] >= 0.0 && idx[j] < (double)n ? fabs((double)v[(int64_t)idx[j]] - val[j]) : NAN;
-        error = e <= error ? error : e;
-        largest = fmax(largest, fabs(val[j]));
-    }
-    const double rms = want_l2 / sqrt((double)n);
-    const double allowed = parity_allowed(p, diff, fmax(largest, 4.0 * rms));
-    const double l2_error = fabs(l2 - want_l2), l2_allowed = parity_allowed(p, diff, want_l2) + 1e-6 * want_l2;
-    *worst = fmax(*worst, fmax(error / allowed, l2_error / l2_allowed));
-    if (!(error <= allowed) || !(l2_error <= l2_allowed)) {
-        char text[256];
-        (void)snprintf(text, sizeof text, "%s %s", what, name);
-        parity_item(p, text, fmax(error, l2_error), allowed);
-        *worst = NAN;
-    }
-}
-
-/* All gradients against manifest.grads.<which>: one line, the worst tensor in units of its allowance. */
-static kd_status compare_grads(parity *p, net *n, const char *which, kd_err *err)
-{
-    const kd_json *grads = NULL, *list = NULL;
-    double worst = 0.0;
-    int compared = 0, absent = 0;
-    char text[96];
-    KD_TRY(kd_json_get_object(p->manifest, "grads", &grads, err));
-    KD_TRY(kd_json_get_object(grads, which, &list, err));
-    for (int i = 0; i < kd_params_count(n->params); i++) {
-        const kd_param_info *e = kd_params_at(n->params, i);
-        const kd_json *s = kd_json_get(list, e->name);
-        float *v = kd_alloc((size_t)e->numel * sizeof *v);
-        if (v == NULL || kd_params_read_grad(n->params, i, v, e->numel) != KD_OK) {
-            kd_free(v);
-            return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
-        }
-        if (s == NULL) { /* the reference gives it no gradient: ours must be exactly zero */
-            bool zero = true;
-            for (int64_t k = 0; k < e->numel; k++) {
-                zero = zero && v[k] == 0.0f;
-            }
-            absent++;
-            if (!zero) {
-                parity_check(p, e->name, false, "has a gradient, the reference gives none");
-            }
-        } else {
-            double diff = 0.0;
-            (void)!kd_json_get_f64(s, "f32_maxabsdiff", &diff, NULL);
-            compare_summary(p, which, e->name, v, e->numel, s, diff, &worst);
-            compared++;
-        }
-        kd_free(v);
-    }
-    (void)snprintf(text, sizeof text, "grads.%s: worst of %d tensors / allowed", which, compared);
-    parity_item(p, text, worst, 1.0);
-    parity_check(p, "grads: every listed tensor compared", (size_t)compared == kd_json_count(list), NULL);
-    (void)absent;
-    return KD_OK;
-}
 
 /* ---- tiny models --------------------------------------------------------------------------------------------------------- */
 
-static void smooth_targets(const double *label, int batch, int classes, double s, double lam, bool mix, float *t)
-{
-    const double off = s / (double)classes, on = 1.0 - s + off;
-    for (int i = 0; i < batch; i++) {
-        const int partner = batch - 1 - i;
-        for (int k = 0; k < classes; k++) {
-            const double a = (int)label[i] == k ? on : off;
-            const double b = (int)label[partner] == k ? on : off;
-            t[i * classes + k] = (float)(mix ? a * lam + b * (1.0 - lam) : a);
-        }
-    }
-}
-
-static kd_status one_loss(parity *p, net *n, const char *which, const float *target, kd_err *err)
+static kd_status one_loss(parity *p, parity_net *n, const char *which, const float *target, kd_err *err)
 {
     const kd_json *losses = NULL, *f32 = NULL;
     const size_t bytes = (size_t)n->batch * (size_t)n->cfg.classes * sizeof *target;
@@ -309,45 +21,66 @@ static kd_status one_loss(parity *p, net *n, const char *which, const float *tar
     KD_TRY(kd_json_get_f64(f32, which, &ref, err));
     KD_TRY(kd_params_zero_grad(n->params));
     KD_TRY(kd_program_write(n->prog, "target", target, bytes));
-    KD_TRY(run(n, err));
+    KD_TRY(parity_net_run(n, err));
     KD_TRY(kd_program_read_f32(n->prog, "loss", &got, 1));
     (void)snprintf(name, sizeof name, "loss.%s", which);
     parity_f32(p, name, &got, &want, 1, fabs(ref - want));
     return KD_OK;
 }
 
-static kd_status tiny_train(parity *p, net *n, kd_err *err)
+/* The gradient of the input has no recorded f32 difference: it lies at the same end of backward as the patch embedding's
+ * gradient, whose difference is taken in proportion to the RMS. */
+static kd_status input_gradient(parity *p, parity_net *n, float *clip, kd_err *err)
 {
-    double label[64], lam = 1.0, smoothing = 0.0, worst = 0.0;
+    static const char PATCH[] = "patch_embed.proj.weight";
+    const kd_json *grads = NULL, *soft = NULL, *patch = NULL;
+    double diff = 0.0, l2 = 0.0, l2_input = 0.0, worst = 0.0;
+    KD_TRY(kd_json_get_object(p->manifest, "grads", &grads, err));
+    const kd_json *input = kd_json_get(grads, "soft_input");
+    if (input == NULL) {
+        return KD_OK;
+    }
+    KD_TRY(kd_json_get_object(grads, "soft", &soft, err));
+    KD_TRY(kd_json_get_object(soft, PATCH, &patch, err));
+    KD_TRY(kd_json_get_f64(patch, "f32_maxabsdiff", &diff, err));
+    KD_TRY(kd_json_get_f64(patch, "l2", &l2, err));
+    KD_TRY(kd_json_get_f64(input, "l2", &l2_input, err));
+    const double floats = (double)parity_net_floats(n);
+    const int at = kd_params_find(n->params, PATCH);
+    const double numel = at >= 0 ? (double)kd_params_at(n->params, at)->numel : 1.0;
+    const double rms = l2 / sqrt(numel), rms_input = l2_input / sqrt(floats);
+    KD_TRY(kd_program_read_f32(n->prog, "grad:input", clip, (int64_t)parity_net_floats(n)));
+    parity_summary(p, "grad", "input", clip, (int64_t)parity_net_floats(n), input, rms > 0.0 ? diff * rms_input / rms : 0.0,
+                   &worst);
+    parity_item(p, "grads.soft_input: error / allowed", worst, 1.0);
+    return KD_OK;
+}
+
+static kd_status tiny_train(parity *p, parity_net *n, kd_err *err)
+{
+    double label[64], lam = 1.0, smoothing = 0.0;
     const size_t b = (size_t)n->batch, k = (size_t)n->cfg.classes;
     kd_status st = KD_OK;
     float *target = kd_calloc(b * k, sizeof *target);
-    float *clip = kd_calloc(clip_floats(n), sizeof *clip);
+    float *clip = kd_calloc(parity_net_floats(n), sizeof *clip);
     if (target == NULL || clip == NULL) {
         st = KD_E_OOM;
         goto done;
     }
-    KD_GO(net_build(p, n, NET_TRAIN_INPUT, err));
-    KD_GO(feed(n, "input", clip, err));
+    KD_GO(parity_net_build(p, n, NET_TRAIN_INPUT, err));
+    KD_GO(parity_net_feed(n, "input", clip, err));
     KD_GO(kd_json_get_f64s(p->manifest, "labels", label, KD_MIN(b, KD_COUNTOF(label)), err));
     KD_GO(kd_json_get_f64(p->manifest, "lam", &lam, err));
     KD_GO(kd_json_get_f64(p->manifest, "smoothing", &smoothing, err));
-    smooth_targets(label, n->batch, n->cfg.classes, 0.0, 1.0, false, target);
+    parity_targets(label, n->batch, n->cfg.classes, 0.0, 1.0, false, target);
     KD_GO(one_loss(p, n, "ce", target, err));
-    smooth_targets(label, n->batch, n->cfg.classes, smoothing, 1.0, false, target);
+    parity_targets(label, n->batch, n->cfg.classes, smoothing, 1.0, false, target);
     KD_GO(one_loss(p, n, "ls", target, err));
-    KD_GO(compare_grads(p, n, "ls", err));
-    smooth_targets(label, n->batch, n->cfg.classes, smoothing, lam, true, target);
+    KD_GO(parity_net_grads(p, n, "ls", err));
+    parity_targets(label, n->batch, n->cfg.classes, smoothing, lam, true, target);
     KD_GO(one_loss(p, n, "soft", target, err));
-    KD_GO(compare_grads(p, n, "soft", err));
-    const kd_json *grads = NULL, *gi = NULL;
-    KD_GO(kd_json_get_object(p->manifest, "grads", &grads, err));
-    gi = kd_json_get(grads, "soft_input");
-    if (gi != NULL) {
-        KD_GO(kd_program_read_f32(n->prog, "grad:input", clip, (int64_t)clip_floats(n)));
-        compare_summary(p, "grad", "input", clip, (int64_t)clip_floats(n), gi, 0.0, &worst);
-        parity_item(p, "grads.soft_input / allowed", worst, 1.0);
-    }
+    KD_GO(parity_net_grads(p, n, "soft", err));
+    KD_GO(input_gradient(p, n, clip, err));
 done:
     kd_free(target);
     kd_free(clip);
@@ -359,40 +92,201 @@ kd_status parity_vit_tiny(parity *p, kd_err *err)
     kd_vit_cfg cfg;
     int64_t batch = 0, want_params = 0;
     double diff = 0.0;
-    net n = {0};
+    parity_net n = {0};
     kd_st_file *f = NULL;
     float *clip = NULL;
     kd_status st = KD_OK;
-    KD_GO(read_cfg(p->manifest, &cfg, err));
+    KD_GO(parity_net_cfg(p->manifest, &cfg, err));
     KD_GO(kd_json_get_range(p->manifest, "batch", 1, 64, &batch, err));
     KD_GO(kd_json_get_f64(p->manifest, "f32_logit_maxabsdiff", &diff, err));
-    KD_GO(parity_open(p, "fixture.safetensors", &f, err));
-    KD_GO(net_open(p, &cfg, (int)batch, true, &n, err));
+    KD_GO(parity_open(p, "logits_f64", &f, err));
+    KD_GO(parity_net_open(p, &cfg, (int)batch, true, &n, err));
     KD_GO(kd_json_get_i64(p->manifest, "n_params", &want_params, err));
     parity_check(p, "parameter count", kd_params_numel(n.params) == want_params, NULL);
-    KD_GO(net_build(p, &n, NET_EVAL, err));
-    clip = kd_calloc(clip_floats(&n), sizeof *clip);
+    KD_GO(parity_net_build(p, &n, NET_EVAL, err));
+    clip = kd_calloc(parity_net_floats(&n), sizeof *clip);
     if (clip == NULL) {
         st = KD_E_OOM;
         goto done;
     }
-    KD_GO(feed(&n, "input", clip, err));
-    KD_GO(run(&n, err));
-    for (int i = -1; i < cfg.depth; i++) {
-        char name[64];
-        (void)snprintf(name, sizeof name, i < 0 ? "act.patch_embed" : "act.block%d", i);
-        KD_GO(compare(p, &n, f, name, name, diff, err));
-        if (i >= 0) {
-            (void)snprintf(name, sizeof name, "act.block%d.attn", i);
-            KD_GO(compare(p, &n, f, name, name, diff, err));
+    KD_GO(parity_net_feed(&n, "input", clip, err));
+    KD_GO(parity_net_run(&n, err));
+    for (size_t i = 0; i < kd_st_count(f); i++) {
+        const kd_st_entry *e = kd_st_at(f, i);
+        if (strncmp(e->name, "act.", 4) == 0) {
+            KD_GO(parity_net_compare(p, &n, f, e->name, e->name, diff, err));
         }
     }
-    KD_GO(compare(p, &n, f, "features", "features", diff, err));
-    KD_GO(compare(p, &n, f, "logits", "logits_f64", diff, err));
+    KD_GO(parity_net_compare(p, &n, f, "features", "features", diff, err));
+    KD_GO(parity_net_compare(p, &n, f, "logits", "logits_f64", diff, err));
     KD_GO(tiny_train(p, &n, err));
 done:
     kd_free(clip);
     kd_st_close(f);
-    net_close(&n);
+    parity_net_close(&n);
+    return st;
+}
+
+/* ---- released sizes: the forward pass of one clip ------------------------------------------------------------------------- */
+
+static kd_status dims_of(const kd_json *params, const char *name, double *dim, size_t rank, kd_err *err)
+{
+    const kd_json *e = NULL;
+    KD_TRY(kd_json_get_object(params, name, &e, err));
+    KD_TRY(kd_json_get_f64s(e, "shape", dim, rank, err));
+    for (size_t i = 0; i < rank; i++) {
+        if (!(dim[i] >= 1.0 && dim[i] <= 1e6)) {
+            return KD_FAIL(err, KD_E_DATA, "%s: dimension %zu of %s is %g", "params", i, name, dim[i]);
+        }
+    }
+    return KD_OK;
+}
+
+/* The number of heads is in no shape: what the released sizes have, else 64 channels a head. */
+static int heads_of(int dim)
+{
+    static const char *const SIZES[] = {"s", "b", "l", "h", "g"};
+    for (size_t i = 0; i < KD_COUNTOF(SIZES); i++) {
+        kd_vit_cfg c;
+        if (kd_vit_preset(SIZES[i], &c) && c.dim == dim) {
+            return c.heads;
+        }
+    }
+    return KD_MAX(dim / 64, 1);
+}
+
+/* The configuration from the shapes of input and parameters. */
+static kd_status shapes_cfg(const kd_json *m, kd_vit_cfg *c, int *batch, kd_err *err)
+{
+    const kd_json *params = NULL, *input = NULL;
+    double in[5], patch[5], fc1[2], head[2], eps = 0.0;
+    KD_TRY(kd_json_get_object(m, "params", &params, err));
+    KD_TRY(kd_json_get_object(m, "input", &input, err));
+    KD_TRY(kd_json_get_f64s(input, "shape", in, KD_COUNTOF(in), err));
+    KD_TRY(dims_of(params, "patch_embed.proj.weight", patch, KD_COUNTOF(patch), err));
+    KD_TRY(dims_of(params, "blocks.0.mlp.fc1.weight", fc1, KD_COUNTOF(fc1), err));
+    KD_TRY(dims_of(params, "head.weight", head, KD_COUNTOF(head), err));
+    KD_TRY(kd_json_opt_f64(m, "ln_eps", 1e-6, &eps, err));
+    if (!(in[0] >= 1.0 && in[0] <= 64.0 && in[2] >= 1.0 && in[2] <= 4096.0 && in[4] >= 1.0 && in[4] <= 4096.0)) {
+        return KD_FAIL(err, KD_E_DATA, "manifest input.shape: expected (B,3,T,H,W), B up to 64, T, H, W up to 4096");
+    }
+    *c = (kd_vit_cfg){.img_size = (int)in[4], .frames = (int)in[2], .patch = (int)patch[4], .tubelet = (int)patch[2],
+                      .dim = (int)patch[0], .heads = heads_of((int)patch[0]), .mlp_hidden = (int)fc1[0],
+                      .classes = (int)head[0], .eps = (float)eps, .fc_norm_eps = (float)eps, .init_scale = 1.0f,
+                      .taps = true};
+    char name[64];
+    for (; c->depth < 1000; c->depth++) {
+        (void)snprintf(name, sizeof name, "blocks.%d.norm1.weight", c->depth);
+        if (kd_json_get(params, name) == NULL) {
+            break;
+        }
+    }
+    c->init_values = kd_json_get(params, "blocks.0.gamma_1") != NULL ? 0.1f : 0.0f;
+    c->qkv_bias = kd_json_get(params, "blocks.0.attn.q_bias") != NULL;
+    c->cos_attn = kd_json_get(params, "blocks.0.attn.scale") != NULL;
+    c->learnable_pos = kd_json_get(params, "pos_embed") != NULL;
+    c->cls_pooling = kd_json_get(params, "fc_norm.weight") == NULL;
+    *batch = (int)in[0];
+    return KD_OK;
+}
+
+/* Reference activations: norm, sum and samples of every tensor.  Samples have no recorded f32 difference; the sum of many values
+ * of either sign is bounded from the norm. */
+static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const double *idx, size_t k, kd_err *err)
+{
+    const char *tap = kd_json_key(golden);
+    const kd_json *f64 = kd_json_get(p->manifest, "act_norms_f64"), *f32 = kd_json_get(p->manifest, "act_norms_f32");
+    char name[96], text[128];
+    double want_l2 = 0.0, ref_l2 = 0.0, want_sum = 0.0, ref_sum = 0.0, l2 = 0.0, sum = 0.0, worst = 0.0, largest = 0.0;
+    (void)snprintf(name, sizeof name, "act.%s", tap);
+    (void)snprintf(text, sizeof text, "%s.sum", tap);
+    KD_TRY(kd_json_get_f64(f64, tap, &want_l2, err));
+    KD_TRY(kd_json_get_f64(f32, tap, &ref_l2, err));
+    KD_TRY(kd_json_get_f64(f64, text, &want_sum, err));
+    KD_TRY(kd_json_get_f64(f32, text, &ref_sum, err));
+    const kd_tensor t = kd_program_tensor(n->prog, name);
+    const size_t count = t.data != NULL ? (size_t)kd_shape_numel(&t.shape) : 0;
+    float *v = kd_calloc(count + 1, sizeof *v);
+    if (v == NULL || count == 0 || kd_program_read_f32(n->prog, name, v, (int64_t)count) != KD_OK) {
+        kd_free(v);
+        parity_check(p, name, false, "is no activation of this model");
+        return KD_OK;
+    }
+    for (size_t i = 0; i < count; i++) {
+        l2 += (double)v[i] * (double)v[i];
+        sum += (double)v[i];
+    }
+    const double rms = want_l2 / sqrt((double)count);
+    for (size_t j = 0; j < k; j++) {
+        double want = NAN;
+        (void)!kd_json_as_f64(kd_json_at(golden, j), &want, NULL);
+        const double e = idx[j] >= 0.0 && idx[j] < (double)count ? fabs((double)v[(size_t)idx[j]] - want) : NAN;
+        worst = e <= worst ? worst : e;
+        largest = fmax(largest, fabs(want));
+    }
+    kd_free(v);
+    (void)snprintf(text, sizeof text, "%s l2", name);
+    parity_item(p, text, fabs(sqrt(l2) - want_l2), parity_allowed(p, fabs(ref_l2 - want_l2), want_l2));
+    (void)snprintf(text, sizeof text, "%s sum", name);
+    parity_item(p, text, fabs(sum - want_sum), parity_allowed(p, fabs(ref_sum - want_sum), 4.0 * want_l2));
+    (void)snprintf(text, sizeof text, "%s samples", name);
+    parity_item(p, text, worst, parity_allowed(p, 0.0, fmax(largest, 4.0 * rms)));
+    return KD_OK;
+}
+
+static kd_status full_argmax(parity *p, parity_net *n, const float *logits, kd_err *err)
+{
+    int64_t want = 0;
+    int best = 0;
+    char text[48];
+    KD_TRY(kd_json_get_i64(p->manifest, "argmax", &want, err));
+    for (int k = 1; k < n->cfg.classes; k++) {
+        best = logits[k] > logits[best] ? k : best;
+    }
+    (void)snprintf(text, sizeof text, "(class %d, expected %d)", best, (int)want);
+    parity_check(p, "argmax", best == want, text);
+    return KD_OK;
+}
+
+kd_status parity_vit_full(parity *p, kd_err *err)
+{
+    kd_vit_cfg cfg;
+    int batch = 0;
+    int64_t want_params = 0;
+    double logit_diff = 0.0, feature_diff = 0.0, idx[64];
+    parity_net n = {0};
+    kd_st_file *f = NULL;
+    float *buf = NULL;
+    kd_status st = KD_OK;
+    KD_GO(shapes_cfg(p->manifest, &cfg, &batch, err));
+    KD_GO(kd_json_get_f64(p->manifest, "f32_logit_maxabsdiff", &logit_diff, err));
+    KD_GO(kd_json_get_f64(p->manifest, "f32_feature_maxabsdiff", &feature_diff, err));
+    const kd_json *where = kd_json_get(p->manifest, "act_sample_idx");
+    const size_t k = KD_MIN(kd_json_count(where), KD_COUNTOF(idx));
+    KD_GO(kd_json_get_f64s(p->manifest, "act_sample_idx", idx, k, err));
+    KD_GO(parity_open(p, "logits_f64", &f, err));
+    KD_GO(parity_net_open(p, &cfg, batch, false, &n, err));
+    KD_GO(kd_json_get_i64(p->manifest, "n_params", &want_params, err));
+    parity_check(p, "parameter count", kd_params_numel(n.params) == want_params, NULL);
+    KD_GO(parity_net_build(p, &n, NET_EVAL, err));
+    buf = kd_calloc(parity_net_floats(&n), sizeof *buf);
+    if (buf == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
+        goto done;
+    }
+    KD_GO(parity_net_feed(&n, "input", buf, err));
+    KD_GO(parity_net_run(&n, err));
+    const kd_json *samples = kd_json_get(p->manifest, "act_samples_f64");
+    for (size_t i = 0; i < kd_json_count(samples); i++) {
+        KD_GO(full_tap(p, &n, kd_json_at(samples, i), idx, k, err));
+    }
+    KD_GO(parity_net_compare(p, &n, f, "features", "features_f64", feature_diff, err));
+    KD_GO(parity_net_compare(p, &n, f, "logits", "logits_f64", logit_diff, err));
+    KD_GO(kd_program_read_f32(n.prog, "logits", buf, (int64_t)batch * cfg.classes));
+    KD_GO(full_argmax(p, &n, buf, err));
+done:
+    kd_free(buf);
+    kd_st_close(f);
+    parity_net_close(&n);
     return st;
 }
