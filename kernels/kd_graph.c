@@ -330,7 +330,8 @@ kd_val kd_node(kd_graph *g, kd_op op, const void *attr, const kd_val *in, int n_
         return KD_NONE;
     }
     KD_ASSERT(n_in <= (int)def->n_in && def->infer != NULL);
-    kdi_node n = {.op = op, .n_in = n_in, .n_out = def->n_out, .segment = g->segment, .backward = g->in_backward};
+    /* kernels see every operand the op can have: those not given are absent */
+    kdi_node n = {.op = op, .n_in = def->n_in, .n_out = def->n_out, .segment = g->segment, .backward = g->in_backward};
     for (int i = 0; i < n_in; i++) {
         n.in[i] = in[i].id;
     }

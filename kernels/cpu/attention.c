@@ -59,9 +59,9 @@ static void forward_query(const kd_call *c, const heads *h, int64_t b, int64_t h
         }
         m = top;
     }
-    act_t *o = (act_t *)c->out[0].data + (b * h->N + n) * h->C + hd * h->D;
-    for (int64_t d = 0; d < h->D; d++) {
-        st(o, d, acc[d] / sum);
+    act_t *o = c->out[0].data;
+    for (int64_t d = 0; o != NULL && d < h->D; d++) {
+        st(o, (b * h->N + n) * h->C + hd * h->D + d, acc[d] / sum);
     }
     if (c->out[1].data != NULL) {
         ((real *)c->out[1].data)[(b * h->H + hd) * h->N + n] = m + r_log(sum);
@@ -172,18 +172,20 @@ static kd_status cos_qk_run(const kd_call *c)
     KD_FOR
     for (int64_t r = 0; r < rows; r++) {
         const act_t *x = (const act_t *)c->in[0].data + r * 3 * C;
-        act_t *y = (act_t *)c->out[0].data + r * 3 * C;
+        act_t *y = c->out[0].data == NULL ? NULL : (act_t *)c->out[0].data + r * 3 * C;
         for (int64_t i = 0; i < 2 * H; i++) {
             const real norm = r_sqrt(kd_dot_acts(x + i * D, x + i * D, D));
             const real f = (i < H ? clamped_scale(ls[i]) : R(1.0)) / (norm < MIN_NORM ? MIN_NORM : norm);
-            for (int64_t d = 0; d < D; d++) {
+            for (int64_t d = 0; y != NULL && d < D; d++) {
                 st(y, i * D + d, ld(x, i * D + d) * f);
             }
             if (c->out[1].data != NULL) {
                 ((real *)c->out[1].data)[r * 2 * H + i] = norm;
             }
         }
-        memcpy(y + 2 * C, x + 2 * C, (size_t)C * sizeof *y);
+        if (y != NULL) {
+            memcpy(y + 2 * C, x + 2 * C, (size_t)C * sizeof *y);
+        }
     }
     return KD_OK;
 }

@@ -13,10 +13,12 @@ static kd_status bn_fold(const kd_call *c)
     const int64_t row = kd_shape_span(&c->in[0].shape, 1, c->in[0].shape.rank);
     for (int64_t o = 0; o < co; o++) {
         const real s = gamma[o] / r_sqrt(rv[o] + (real)a->eps);
-        for (int64_t i = 0; i < row; i++) {
+        for (int64_t i = 0; wf != NULL && i < row; i++) {
             st(wf, o * row + i, ld(w, o * row + i) * s);
         }
-        bf[o] = ((b != NULL ? b[o] : R(0.0)) - rm[o]) * s + beta[o];
+        if (bf != NULL) {
+            bf[o] = ((b != NULL ? b[o] : R(0.0)) - rm[o]) * s + beta[o];
+        }
     }
     return KD_OK;
 }

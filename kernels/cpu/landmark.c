@@ -122,7 +122,7 @@ static kd_status landmark_attention_run(const kd_call *c)
                 st(c->out[1].data, it * k + i, p[i]);
             }
         }
-        for (int64_t j = 0; j < d; j++) {
+        for (int64_t j = 0; o != NULL && j < d; j++) {
             real acc = R(0.0);
             for (int64_t i = 0; i < k; i++) {
                 acc += p[i] * ld(vb, i * d + j);

@@ -61,7 +61,7 @@ static kd_status concat_run(const kd_call *c)
     KD_FOR
     for (int64_t o = 0; o < outer; o++) {
         int64_t to = o * full;
-        for (int i = 0; i < c->n_in; i++) {
+        for (int i = 0; i < c->n_in && c->in[i].data != NULL; i++) {
             const int64_t part = c->in[i].shape.dim[at->axis] * inner;
             move(c, &c->in[i], o * part, to, part);
             to += part;

@@ -337,7 +337,7 @@ static kd_status attention_run(const kd_call *c)
 static kd_status attention_prepare(kd_call *c, kd_err *err)
 {
     (void)err;
-    return supported(&c->in[0], c->attr);
+    return c->out[0].data != NULL ? supported(&c->in[0], c->attr) : KD_E_UNSUPPORTED;
 }
 
 /* ---- backward -------------------------------------------------------------------------------------------------------- */

@@ -231,7 +231,7 @@ static kd_status attention_run(const kd_call *c)
 static kd_status attention_prepare(kd_call *c, kd_err *err)
 {
     (void)err;
-    return supported(c, 0) ? KD_OK : KD_E_UNSUPPORTED;
+    return supported(c, 0) && c->out[0].data != NULL ? KD_OK : KD_E_UNSUPPORTED;
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------- */

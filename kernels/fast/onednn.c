@@ -412,6 +412,9 @@ static size_t linear_scratch(const kd_call *c)
 static kd_status linear_prepare(kd_call *c, kd_err *err)
 {
     (void)err;
+    if (((const kd_linear_attr *)c->attr)->act == KD_ACT_RELU) { /* oneDNN's turns NaN into 0 */
+        return KD_E_UNSUPPORTED;
+    }
     return product_prepare(c, linear_of(c), weight_is_static(c) ? c->in[1].data : NULL);
 }
 
