@@ -1,0 +1,476 @@
+#include "tests/op_check.h"
+
+#include "kernels/fast/fast.h"
+#include "kernels/kd_backend.h"
+#include "kernels/kd_cpu.h"
+#include "kernels/kd_ops.h"
+#include "tests/f64_backend.h"
+#include "tests/op_driver.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+const kd_kernel_def *kd_cpu_table_ref_f32(kd_op op);
+const kd_kernel_def *kd_cpu_table_ref_bf16(kd_op op);
+
+/* ---- numbers --------------------------------------------------------------------------------------------------------- */
+
+void op_fill_normal(kd_rng *r, double *v, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        v[i] = kd_rng_normal(r);
+    }
+}
+
+void op_from_f64(kd_dtype t, void *dst, const double *src, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        switch (t) {
+        case KD_F64:
+            ((double *)dst)[i] = src[i];
+            break;
+        case KD_F32:
+            ((float *)dst)[i] = (float)src[i];
+            break;
+        case KD_BF16:
+            ((uint16_t *)dst)[i] = kd_f32_to_bf16((float)src[i]);
+            break;
+        case KD_I64:
+            ((int64_t *)dst)[i] = (int64_t)src[i];
+            break;
+        default:
+            ((int32_t *)dst)[i] = (int32_t)src[i];
+        }
+    }
+}
+
+void op_to_f64(kd_dtype t, double *dst, const void *src, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        switch (t) {
+        case KD_F64:
+            dst[i] = ((const double *)src)[i];
+            break;
+        case KD_F32:
+            dst[i] = (double)((const float *)src)[i];
+            break;
+        case KD_BF16:
+            dst[i] = (double)kd_bf16_to_f32(((const uint16_t *)src)[i]);
+            break;
+        case KD_I64:
+            dst[i] = (double)((const int64_t *)src)[i];
+            break;
+        default:
+            dst[i] = (double)((const int32_t *)src)[i];
+        }
+    }
+}
+
+static bool is_float(kd_dtype t)
+{
+    return t == KD_F32 || t == KD_BF16 || t == KD_F64;
+}
+
+/* ---- operands of one execution, each between two fences ------------------------------------------------------------------ */
+
+enum { FENCE = 256, FENCE_BYTE = 0xA5 };
+
+typedef struct fenced {
+    unsigned char *base;
+    size_t bytes;
+} fenced;
+
+typedef struct exec {
+    kd_call c;
+    kd_tensor in[KD_MAX_IN], out[KD_MAX_OUT];
+    fenced mem[KD_MAX_IN + KD_MAX_OUT];
+} exec;
+
+static void *fenced_alloc(fenced *f, size_t bytes, int fill)
+{
+    f->bytes = bytes;
+    f->base = kd_alloc(FENCE + bytes + FENCE);
+    KD_ASSERT(f->base != NULL);
+    memset(f->base, FENCE_BYTE, FENCE + bytes + FENCE);
+    memset(f->base + FENCE, fill, bytes);
+    return f->base + FENCE;
+}
+
+static bool fences_whole(const fenced *f)
+{
+    for (size_t i = 0; f->base != NULL && i < FENCE; i++) {
+        if (f->base[i] != FENCE_BYTE || f->base[FENCE + f->bytes + i] != FENCE_BYTE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+typedef struct variation {
+    int nan_in;     /* >= 0: this input carries NaN */
+    int64_t nan_at; /* element, or -1: all of them */
+    int absent_out; /* >= 0: this output is not wanted */
+    bool in_place;  /* out[0] is in[0] */
+} variation;
+
+static const variation plain = {-1, -1, -1, false};
+
+static kd_dtype as(kd_dtype t, bool f64)
+{
+    return f64 && is_float(t) ? KD_F64 : t;
+}
+
+/* What an accumulated output holds before the call. */
+static double before(int64_t i)
+{
+    return 0.25 * (double)(i % 9) - 1.0;
+}
+
+static size_t bytes_of(const kd_tensor *t)
+{
+    return (size_t)kd_shape_numel(&t->shape) * kd_dtype_size(t->dtype);
+}
+
+/* Copy the call's operands (in f64 for the oracle); outputs start as NaN so that an element left out shows. */
+static void prepare(exec *e, kd_op op, const kd_call *c, bool f64, const variation *v)
+{
+    const bool own_state = (kd_op_get(op)->flags & KD_OP_EFFECT) != 0; /* out[i] is in[i] there */
+    memset(e, 0, sizeof *e);
+    e->c = *c;
+    for (int i = 0; i < c->n_in; i++) {
+        e->in[i] = c->in[i];
+        const bool factors =
+            (op == KD_OP_ADAMW || op == KD_OP_SGD) && i == c->n_in - 1; /* f32 in every program */
+        e->in[i].dtype = as(c->in[i].dtype, f64 && !factors);
+        if (c->in[i].data == NULL) {
+            continue;
+        }
+        const int64_t n = kd_shape_numel(&c->in[i].shape);
+        double *tmp = kd_alloc((size_t)(n + 1) * sizeof *tmp);
+        op_to_f64(c->in[i].dtype, tmp, c->in[i].data, n);
+        for (int64_t j = 0; v->nan_in == i && j < n; j++) {
+            tmp[j] = v->nan_at < 0 || v->nan_at == j ? (double)NAN : tmp[j];
+        }
+        e->in[i].data = fenced_alloc(&e->mem[i], bytes_of(&e->in[i]), 0);
+        op_from_f64(e->in[i].dtype, e->in[i].data, tmp, n);
+        kd_free(tmp);
+    }
+    for (int o = 0; o < c->n_out; o++) {
+        e->out[o] = c->out[o];
+        e->out[o].dtype = as(c->out[o].dtype, f64);
+        if (c->out[o].data == NULL || o == v->absent_out) {
+            e->out[o].data = NULL;
+            continue;
+        }
+        if ((o == 0 && v->in_place) ||
+            (own_state && o < c->n_in && c->out[o].data == c->in[o].data)) {
+            e->out[o].data = e->in[o].data;
+            continue;
+        }
+        const int64_t n = kd_shape_numel(&c->out[o].shape);
+        e->out[o].data = fenced_alloc(&e->mem[KD_MAX_IN + o], bytes_of(&e->out[o]), 0xFF);
+        for (int64_t j = 0; ((c->accum >> o) & 1u) != 0 && j < n; j++) {
+            const double x = before(j);
+            op_from_f64(e->out[o].dtype,
+                        (char *)e->out[o].data + (size_t)j * kd_dtype_size(e->out[o].dtype), &x, 1);
+        }
+    }
+    e->c.in = e->in;
+    e->c.out = e->out;
+    e->c.prep = NULL;
+    e->c.scratch = NULL;
+    e->c.static_in = 0;
+}
+
+static void finish(exec *e)
+{
+    for (size_t i = 0; i < KD_COUNTOF(e->mem); i++) {
+        kd_free(e->mem[i].base);
+    }
+}
+
+/* KD_E_UNSUPPORTED: this candidate passes the call on. */
+static kd_status execute(const kd_kernel_def *def, exec *e)
+{
+    kd_call *c = &e->c;
+    kd_status st = def->prepare != NULL ? def->prepare(c, NULL) : KD_OK;
+    if (st != KD_OK) {
+        return st;
+    }
+    fenced area = {NULL, 0};
+    const size_t bytes = def->scratch != NULL ? def->scratch(c) : 0;
+    if (bytes != 0) {
+        unsigned char *p =
+            kd_alloc(bytes + 512 + FENCE); /* 256-byte aligned, with a fence behind it */
+        KD_ASSERT(p != NULL);
+        memset(p, 0xFF, bytes + 512 + FENCE);
+        area.base = p;
+        c->scratch = p + (256 - (uintptr_t)p % 256);
+        memset((char *)c->scratch + bytes, FENCE_BYTE, FENCE);
+    }
+    st = def->run(c);
+    for (size_t i = 0; bytes != 0 && i < FENCE; i++) {
+        if (((unsigned char *)c->scratch)[bytes + i] != FENCE_BYTE) {
+            op_complain("writes behind its scratch", "scratch");
+            break;
+        }
+    }
+    kd_free(area.base);
+    if (def->release != NULL) {
+        def->release(c);
+    }
+    return st;
+}
+
+/* ---- the checks ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct job {
+    kd_op op;
+    kd_dtype act;
+    const kd_call *c;
+    double k;
+    const kd_kernel_def *def;
+    int slot;
+    char where[96];
+} job;
+
+/* What rounding is measured against: the largest output, but for a sum that may cancel what it adds up. */
+static double magnitude(const job *j, const kd_tensor *want)
+{
+    const int64_t n = kd_shape_numel(&want->shape);
+    double big = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        big = fmax(big, fabs(((const double *)want->data)[i]));
+    }
+    if (j->op == KD_OP_REDUCE || j->op == KD_OP_SUM_LEAD) {
+        const kd_tensor *x = &j->c->in[0];
+        const int64_t m = kd_shape_numel(&x->shape);
+        const bool mean =
+            j->op == KD_OP_REDUCE && ((const kd_reduce_attr *)j->c->attr)->kind == KD_REDUCE_MEAN;
+        double *v = kd_alloc((size_t)(m + 1) * sizeof *v), top = 0.0;
+        op_to_f64(x->dtype, v, x->data, m);
+        for (int64_t i = 0; i < m; i++) {
+            top = fmax(top, fabs(v[i]));
+        }
+        kd_free(v);
+        big = fmax(big, top * sqrt((double)m / (double)n) * (mean ? (double)n / (double)m : 1.0));
+    }
+    return big;
+}
+
+static void compare(const job *j, int o, const kd_tensor *got, const kd_tensor *want)
+{
+    const int64_t n = kd_shape_numel(&got->shape);
+    double *a = kd_alloc((size_t)(n + 1) * sizeof *a), *b = kd_alloc((size_t)(n + 1) * sizeof *b);
+    op_to_f64(got->dtype, a, got->data, n);
+    op_to_f64(want->dtype, b, want->data, n);
+    const double big = magnitude(j, want);
+    const bool fast_bf16 =
+        j->act == KD_BF16 && j->slot == SLOT_FAST; /* may round inner products' operands */
+    const double u = got->dtype == KD_BF16 ? 0x1p-8 : 0x1p-22;
+    const double wide = fast_bf16 ? 4.0 * 0x1p-8 : j->k * 0x1p-24;
+    for (int64_t i = 0; i < n; i++) {
+        const double tol = u * fabs(b[i]) + wide * big + 1e-30;
+        const bool both_nan = isnan(a[i]) && isnan(b[i]); /* the check of NaN is elsewhere */
+        if (!both_nan && !(fabs(a[i] - b[i]) <= tol)) {
+            char text[160];
+            (void)snprintf(text, sizeof text,
+                           "out %d[%lld] is %.9g, expected %.9g, off by %.3g of %.3g allowed", o,
+                           (long long)i, a[i], b[i], fabs(a[i] - b[i]), tol);
+            op_complain(text, j->where);
+            break;
+        }
+    }
+    kd_free(a);
+    kd_free(b);
+}
+
+static bool effect(const job *j)
+{
+    return (kd_op_get(j->op)->flags & KD_OP_EFFECT) != 0;
+}
+
+static void check_values(const job *j, const exec *e, const exec *oracle)
+{
+    for (int o = 0; o < e->c.n_out; o++) {
+        if (e->out[o].data != NULL) {
+            compare(j, o, &e->out[o], &oracle->out[o]);
+        }
+    }
+    for (int i = 0; i < e->c.n_in; i++) {
+        const size_t bytes = e->in[i].data == NULL ? 0 : bytes_of(&e->in[i]);
+        if (effect(j) && bytes != 0 && is_float(e->in[i].dtype) && oracle->in[i].dtype == KD_F64) {
+            compare(j, 100 + i, &e->in[i], &oracle->in[i]);
+        } else if (bytes != 0 && memcmp(e->in[i].data, j->c->in[i].data, bytes) != 0) {
+            op_complain("changes an input", j->where);
+        }
+    }
+    for (size_t i = 0; i < KD_COUNTOF(e->mem); i++) {
+        if (!fences_whole(&e->mem[i])) {
+            op_complain("writes outside its operands", j->where);
+        }
+    }
+}
+
+/* The same bits as `first` in every output that both have. */
+static void check_same(const job *j, const exec *first, const variation *v, const char *what)
+{
+    exec e;
+    prepare(&e, j->op, j->c, false, v);
+    const kd_status st = execute(j->def, &e);
+    if (st != KD_OK && st != KD_E_UNSUPPORTED) { /* unsupported: passed on to the next candidate */
+        char text[128];
+        (void)snprintf(text, sizeof text, "fails %s", what);
+        op_complain(text, j->where);
+    } else if (st == KD_OK) {
+        for (int o = 0; o < e.c.n_out; o++) {
+            if (e.out[o].data != NULL && first->out[o].data != NULL &&
+                memcmp(e.out[o].data, first->out[o].data, bytes_of(&e.out[o])) != 0) {
+                char text[128];
+                (void)snprintf(text, sizeof text, "out %d differs: %s", o, what);
+                op_complain(text, j->where);
+            }
+        }
+    }
+    finish(&e);
+}
+
+static void set_threads(int n)
+{
+    kd_backend *be = NULL; /* opening one is how a program sets them */
+    if (kd_backend_cpu_open(n, &be, NULL) == KD_OK) {
+        kd_backend_close(be);
+    }
+}
+
+/* Where the f64 reference is NaN, this candidate is too. */
+static void check_nan(const job *j, const variation *v)
+{
+    exec e, oracle;
+    prepare(&e, j->op, j->c, false, v);
+    prepare(&oracle, j->op, j->c, true, v);
+    if (execute(j->def, &e) == KD_OK && execute(kd_cpu_table_ref_f64(j->op), &oracle) == KD_OK) {
+        for (int o = 0; o < e.c.n_out; o++) {
+            const int64_t n = e.out[o].data == NULL ? 0 : kd_shape_numel(&e.out[o].shape);
+            for (int64_t i = 0; i < n; i++) {
+                double got, want = ((double *)oracle.out[o].data)[i];
+                op_to_f64(e.out[o].dtype, &got,
+                          (char *)e.out[o].data + (size_t)i * kd_dtype_size(e.out[o].dtype), 1);
+                if (isnan(want) && !isnan(got)) {
+                    char text[96];
+                    (void)snprintf(text, sizeof text, "NaN in input %d is lost in out %d",
+                                   v->nan_in, o);
+                    op_complain(text, j->where);
+                    o = e.c.n_out;
+                    break;
+                }
+            }
+        }
+    }
+    finish(&e);
+    finish(&oracle);
+}
+
+static void check_candidate(const job *j)
+{
+    const kd_op_def *def = kd_op_get(j->op);
+    exec e, oracle;
+    prepare(&e, j->op, j->c, false, &plain);
+    const kd_status st = execute(j->def, &e);
+    if (st != KD_OK) {
+        if (st != KD_E_UNSUPPORTED) {
+            op_complain(kd_status_text(st), j->where);
+        }
+        finish(&e);
+        return;
+    }
+    prepare(&oracle, j->op, j->c, true, &plain);
+    if (execute(kd_cpu_table_ref_f64(j->op), &oracle) != KD_OK) {
+        op_complain("the f64 reference fails", j->where);
+    }
+    check_values(j, &e, &oracle);
+    if (!effect(j)) {
+        check_same(j, &e, &plain, "run twice");
+        set_threads(3);
+        check_same(j, &e, &plain, "three threads");
+        set_threads(1);
+        for (int o = 0; j->c->n_out > 1 && o < j->c->n_out;
+             o++) { /* a recomputed forward op may lose any of them */
+            variation v = plain;
+            v.absent_out = o;
+            check_same(j, &e, &v, "with an absent output");
+        }
+        variation v = plain;
+        v.in_place = true;
+        if ((def->flags & KD_OP_INPLACE0) != 0 && (j->c->accum & 1u) == 0 &&
+            j->c->out[0].dtype == j->c->in[0].dtype) {
+            check_same(j, &e, &v, "in place");
+        }
+        for (int i = 0; i < j->c->n_in; i++) {
+            const int64_t n = j->c->in[i].data == NULL ? 0 : kd_shape_numel(&j->c->in[i].shape);
+            if (n > 0 && is_float(j->c->in[i].dtype)) {
+                check_nan(j, &(variation){i, -1, -1, false});
+                check_nan(j, &(variation){i, n / 2, -1, false});
+            }
+        }
+    }
+    op_count(j->op, j->act, j->slot);
+    finish(&e);
+    finish(&oracle);
+}
+
+static void candidate(job *j, const kd_kernel_def *def, int slot, const char *name)
+{
+    (void)snprintf(j->where, sizeof j->where, "%s, %s", kd_op_get(j->op)->name, name);
+    j->def = def;
+    j->slot = slot;
+    check_candidate(j);
+}
+
+/* Everything the machine could run: the plain C table for each instruction set, and each faster kernel. */
+static void all_candidates(job *j)
+{
+    static const struct {
+        uint32_t mask;
+        int slot;
+        const char *name;
+    } levels[] = {{KD_CPU_V3, SLOT_V3, "v3"},
+                  {KD_CPU_V3 | KD_CPU_V4, SLOT_V4, "v4"},
+                  {~0u, SLOT_V4, "all features"}};
+    const kd_kernel_def *seen[16];
+    int n_seen = 0;
+    for (size_t l = 0; l < KD_COUNTOF(levels); l++) {
+        kd_cpu_limit(levels[l].mask);
+        if ((kd_cpu_features() & levels[l].mask & (KD_CPU_V3 | KD_CPU_V4)) !=
+            (levels[l].mask & (KD_CPU_V3 | KD_CPU_V4))) {
+            continue;
+        }
+        for (int rank = 0;; rank++) {
+            const kd_kernel_def *def = kd_fast_find(j->op, j->act, rank);
+            if (def == NULL || def->run == NULL) {
+                break;
+            }
+            const bool last = kd_fast_find(j->op, j->act, rank + 1) == NULL;
+            bool again = false;
+            for (int s = 0; s < n_seen; s++) {
+                again = again || (seen[s] == def && last);
+            }
+            if (!again) {
+                candidate(j, def, last ? levels[l].slot : SLOT_FAST, levels[l].name);
+                seen[n_seen < 15 ? n_seen++ : 15] = def;
+            }
+        }
+    }
+    kd_cpu_limit(~0u);
+}
+
+kd_status op_check_call(kd_op op, kd_dtype act, const kd_call *c, double k)
+{
+    job j = {.op = op, .act = act, .c = c, .k = k};
+    const kd_kernel_def *ref =
+        act == KD_BF16 ? kd_cpu_table_ref_bf16(op) : kd_cpu_table_ref_f32(op);
+    candidate(&j, ref, SLOT_REF, "reference");
+    all_candidates(&j);
+    exec e = {.c = *c};
+    return execute(ref, &e); /* what the program goes on with */
+}

@@ -1,0 +1,132 @@
+/* Every op of the table: see op_driver.h.  The last test prints what was covered and fails on an op nothing exercised. */
+#include "kernels/kd_rng.h"
+#include "tests/op_check.h"
+#include "tests/op_driver.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+/* A row in kd_op_list.inc without a row here does not compile: op ID -> its table, or the op whose gradient it is. */
+#define CASES(name)       {cases_##name, KD_COUNTOF(cases_##name)}
+#define GRADIENT_OF(name) {NULL, 0 * sizeof(cases_##name)} /* runs in the cases of that op */
+#define BY_HAND           {NULL, 0}                        /* test_slabs */
+
+/* trailing members left out on purpose: a row says what differs */
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#include "tests/cases/all.inc"
+
+typedef struct op_cases {
+    const op_case *rows;
+    size_t n;
+} op_cases;
+
+#define KD_OP(ID, name, ins, outs, op_flags) [KD_OP_##ID] = TABLE_##ID,
+static const op_cases tables[KD_OP_COUNT] = {
+#include "kernels/kd_op_list.inc"
+};
+#undef KD_OP
+
+#define KD_OP(ID, op_name, ins, outs, op_flags)                                                    \
+    static void test_##op_name(void **unused)                                                      \
+    {                                                                                              \
+        const int before = op_failures();                                                          \
+        (void)unused;                                                                              \
+        for (size_t i = 0; i < tables[KD_OP_##ID].n; i++) {                                        \
+            op_run_case(KD_OP_##ID, &tables[KD_OP_##ID].rows[i], (int)i);                          \
+        }                                                                                          \
+        assert_int_equal(op_failures(), before);                                                   \
+    }
+#include "kernels/kd_op_list.inc"
+#undef KD_OP
+
+/* ---- optimiser: hand-made calls over a slab with padding between its segments ----------------------------------------------- */
+
+enum { SLAB = 10007 };
+
+static void slab_call(kd_op op, const void *attr, const int *which, int n_in, int n_out, float *const *slab,
+                      const kd_tensor *seg)
+{
+    kd_tensor in[KD_MAX_IN], out[KD_MAX_OUT];
+    for (int i = 0; i < n_in; i++) {
+        in[i] = (kd_tensor){which[i] < 0 ? NULL : slab[which[i]], KD_F32, kd_shape1(SLAB)};
+    }
+    in[n_in] = seg[0];
+    in[n_in + 1] = seg[1];
+    memcpy(out, in, sizeof out);
+    const kd_call c = {.in = in, .out = out, .n_in = seg[0].data == NULL ? n_in : n_in + 2, .n_out = n_out, .attr = attr};
+    const int before = op_failures();
+    assert_int_equal(op_check_call(op, KD_F32, &c, 64.0), KD_OK);
+    assert_int_equal(op_check_call(op, KD_BF16, &c, 64.0), KD_OK);
+    assert_int_equal(op_failures(), before);
+}
+
+static void test_slabs(void **unused)
+{
+    (void)unused;
+    static float p[SLAB], m[SLAB], v[SLAB], ema[SLAB], g[SLAB];
+    float *const slab[] = {p, m, v, ema, g};
+    int64_t at[] = {0, 5, 16, 4080, 4112, 1, 4128, 5000, 9136, SLAB - 9136};
+    float f[] = {1.0f, 0.05f, 0.5f, 0.0f, 1.0f, 0.1f, 0.75f, 0.05f, 1.0f, 0.0f};
+    const kd_tensor seg[] = {{at, KD_I64, kd_shape2(5, 2)}, {f, KD_F32, kd_shape2(5, 2)}};
+    const kd_tensor none[] = {{NULL, KD_I64, kd_shape_absent()}, {NULL, KD_F32, kd_shape_absent()}};
+    kd_rng r = kd_rng_make(1, KD_RNG_TEST, 8, 0);
+    for (int i = 0; i < SLAB; i++) {
+        p[i] = (float)kd_rng_normal(&r);
+        m[i] = 0.1f * (float)kd_rng_normal(&r);
+        v[i] = 0.01f * (float)kd_rng_uniform(&r);
+        ema[i] = p[i] + 0.01f;
+        g[i] = (float)kd_rng_normal(&r);
+    }
+    const float pad = p[10];
+    float pad_ema = ema[4100];
+    const kd_adamw_attr adamw = {1e-3, 0.9, 0.999, 1e-8, 1.0 - 0.9 * 0.9, 1.0 - 0.999 * 0.999, 0.3, 0.99};
+    slab_call(KD_OP_ADAMW, &adamw, (const int[]){0, 1, 2, 3, 4}, 5, 4, slab, seg);
+    slab_call(KD_OP_ADAMW, &adamw, (const int[]){0, 1, 2, -1, 4}, 5, 4, slab, seg);
+    for (int k = 0; k < 6; k++) {
+        const kd_sgd_attr sgd = {0.1, k < 4 ? 0.9 : 0.0, k & 1, k < 2, 0.5, 0.9};
+        slab_call(KD_OP_SGD, &sgd, (const int[]){0, k < 5 ? 1 : -1, k & 1 ? 3 : -1, 4}, 4, 3, slab, seg);
+    }
+    const kd_ema_attr decay = {0.999};
+    slab_call(KD_OP_EMA, &decay, (const int[]){3, 0}, 2, 1, slab, none);
+    assert_true(p[10] == pad); /* between segments */
+    for (int k = 0; k < 2; k++) { /* called once a dtype; it knows no segments */
+        pad_ema = 0.999f * pad_ema + (float)(1.0 - 0.999) * p[4100];
+    }
+    assert_true(fabsf(ema[4100] - pad_ema) <= 1e-6f);
+
+    double sum = 0.0;
+    const kd_tensor in = {g, KD_F32, kd_shape1(SLAB)}, out = {&sum, KD_F64, kd_shape0()};
+    const kd_call norm = {.in = &in, .out = &out, .n_in = 1, .n_out = 1};
+    const int before = op_failures();
+    assert_int_equal(op_check_call(KD_OP_GRAD_NORM, KD_F32, &norm, 1.0), KD_OK);
+    assert_int_equal(op_check_call(KD_OP_GRAD_NORM, KD_BF16, &norm, 1.0), KD_OK);
+    assert_int_equal(op_failures(), before);
+    double want = 0.0;
+    for (int i = 0; i < SLAB; i++) {
+        want += (double)g[i] * (double)g[i];
+    }
+    assert_true(fabs(sum - want) <= 1e-9 * want);
+}
+
+static void test_coverage(void **unused)
+{
+    (void)unused;
+    assert_int_equal(op_coverage(stdout), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define KD_OP(ID, op_name, ins, outs, op_flags) cmocka_unit_test(test_##op_name),
+#include "kernels/kd_op_list.inc"
+#undef KD_OP
+        cmocka_unit_test(test_slabs),
+        cmocka_unit_test(test_coverage),
+    };
+    return cmocka_run_group_tests_name("ops", tests, NULL, NULL);
+}
