@@ -5,14 +5,17 @@
 #include "formats/safetensors.h"
 #include "formats/video.h"
 
-#include <cmocka.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <zlib.h>
+
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+/* clang-format on */
 
 #define GOLDEN KD_GOLDEN_DIR "/videomae/"
 

@@ -2,12 +2,15 @@
 #include "distill/dataset.h"
 #include "formats/io.h"
 
-#include <cmocka.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+/* clang-format on */
 
 #define BOTH (1u << KD_HALF_TRAIN | 1u << KD_HALF_VAL)
 

@@ -1,13 +1,16 @@
 /* The batch ring: any number of workers gives the same batches; order, padding, resume, faults, cancel, memory. */
 #include "distill/loader.h"
 
-#include <cmocka.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
+
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+/* clang-format on */
 
 static void ok(kd_status st, const kd_err *err)
 {

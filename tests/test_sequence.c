@@ -3,13 +3,16 @@
 #include "formats/io.h"
 #include "formats/safetensors.h"
 
-#include <cmocka.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <zlib.h>
+
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+/* clang-format on */
 
 enum { T = 64, V = 25, M = 2, N = 3 * T * V * M };
 

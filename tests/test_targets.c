@@ -2,11 +2,14 @@
 #include "distill/targets.h"
 #include "formats/safetensors.h"
 
-#include <cmocka.h>
 #include <math.h>
+#include <stdio.h>
+
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdio.h>
+#include <cmocka.h>
+/* clang-format on */
 
 static void targets_are_timms(void **state)
 {
