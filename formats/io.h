@@ -1,10 +1,11 @@
 /* Files: bounded reads, read-only maps, atomic writes, directory replacement, run lock, paths.
  *
- * Rules kept by everything here: EINTR and short writes are handled; only regular files are opened for reading
- * (a FIFO or a device never blocks us); a write is either complete and flushed to the disk or absent: data go to
- * a temporary name in the same directory, then fsync, rename, fsync of the directory.  A failed write (disk
- * full, quota, read-only) leaves the old file and removes the temporary one.  Errors name the path and the
- * system's reason: KD_E_IO for reading, KD_E_WRITE for writing.
+ * Rules kept by everything here: EINTR and short writes are handled; only regular files are opened
+ * for reading (a FIFO or a device never blocks us); a write is either complete and flushed to the
+ * disk or absent: data go to a temporary name in the same directory, then fsync, rename, fsync of
+ * the directory.  A failed write (disk full, quota, read-only) leaves the old file and removes the
+ * temporary one.  Errors name the path and the system's reason: KD_E_IO for reading, KD_E_WRITE for
+ * writing.
  */
 #ifndef KD_FORMATS_IO_H
 #define KD_FORMATS_IO_H
@@ -15,15 +16,15 @@
 extern "C" {
 #endif
 
-/* ---- reading ---------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
-/* Whole file into a new buffer (kd_free), with one NUL after the last byte that *bytes does not count; an empty
- * file gives a buffer of that NUL.  More than max_bytes: KD_E_DATA. */
+/* Whole file into a new buffer (kd_free), with one NUL after the last byte that *bytes does not
+ * count; an empty file gives a buffer of that NUL.  More than max_bytes: KD_E_DATA. */
 KD_NODISCARD kd_status kd_io_read_file(const char *path, size_t max_bytes, uint8_t **data,
                                        size_t *bytes, kd_err *err);
 
-/* Read-only view of a file.  `data` is page aligned, NULL for an empty file.  The file must not be truncated by
- * others meanwhile (our writers never do: they rename). */
+/* Read-only view of a file.  `data` is page aligned, NULL for an empty file.  The file must not be
+ * truncated by others meanwhile (our writers never do: they rename). */
 typedef struct kd_map {
     const uint8_t *data;
     size_t bytes;
@@ -32,12 +33,14 @@ typedef struct kd_map {
 KD_NODISCARD kd_status kd_io_map(const char *path, kd_map *out, kd_err *err);
 void kd_io_unmap(kd_map *map); /* zeroed or NULL is legal */
 
-/* Open for reading, regular files only; *bytes (may be NULL) is its size.  The caller closes *fd. */
+/* Open for reading, regular files only; *bytes (may be NULL) is its size.  The caller closes *fd.
+ * */
 KD_NODISCARD kd_status kd_io_open_read(const char *path, int *fd, uint64_t *bytes, kd_err *err);
 
-/* ---- writing ---------------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
-/* Streaming atomic writer of one file.  Exactly one of commit and abort ends it; both free it, also on failure. */
+/* Streaming atomic writer of one file.  Exactly one of commit and abort ends it; both free it, also
+ * on failure. */
 typedef struct kd_writer kd_writer;
 
 KD_NODISCARD kd_status kd_writer_open(const char *path, kd_writer **out, kd_err *err);
@@ -49,13 +52,14 @@ void kd_writer_abort(kd_writer *w); /* NULL is legal */
 KD_NODISCARD kd_status kd_io_write_file(const char *path, const void *data, size_t bytes,
                                         kd_err *err);
 
-/* All bytes to an open descriptor (appenders such as logs and stores); `path` is for the message. */
+/* All bytes to an open descriptor (appenders such as logs and stores); `path` is for the message.
+ * */
 KD_NODISCARD kd_status kd_io_fd_write(int fd, const void *data, size_t bytes, const char *path,
                                       kd_err *err);
 KD_NODISCARD kd_status kd_io_fd_sync(int fd, const char *path, kd_err *err);
 KD_NODISCARD kd_status kd_io_sync_dir(const char *path, kd_err *err); /* the directory itself */
 
-/* ---- directories --------------------------------------------------------------------------------------------- */
+/* ---- directories ----------------------------------------------------------------------------- */
 
 KD_NODISCARD kd_status kd_io_mkdirs(const char *path,
                                     kd_err *err); /* like mkdir -p; existing is fine */
@@ -64,25 +68,28 @@ KD_NODISCARD kd_status kd_io_remove_tree(const char *path,
 KD_NODISCARD kd_status kd_io_rename(const char *from, const char *to,
                                     kd_err *err); /* and fsync of to's directory */
 
-/* Put the finished directory `tmp` in the place of `path`.  What was at `path` becomes `prev` (replacing what was
- * there), or is removed when prev is NULL.  A kill at any point leaves at `path` the old or the new directory; on
- * file systems that cannot exchange names, for a moment none at `path` but the old one at `prev` (prev NULL:
- * "<path>.old").  Every file below tmp must have been synced by its writer. */
+/* Put the finished directory `tmp` in the place of `path`.  What was at `path` becomes `prev`
+ * (replacing what was there), or is removed when prev is NULL.  A kill at any point leaves at
+ * `path` the old or the new directory; on file systems that cannot exchange names, for a moment
+ * none at `path` but the old one at `prev` (prev NULL: "<path>.old").  Every file below tmp must
+ * have been synced by its writer. */
 KD_NODISCARD kd_status kd_io_replace_dir(const char *tmp, const char *path, const char *prev,
                                          kd_err *err);
 
 /* Names in a directory without . and .., sorted by bytes; one block, kd_free(names). */
 KD_NODISCARD kd_status kd_io_list_dir(const char *path, char ***names, size_t *count, kd_err *err);
 
-/* ---- lock ------------------------------------------------------------------------------------------------------ */
+/* ---- lock ------------------------------------------------------------------------------------ */
 
-/* Exclusive advisory lock on the file `path` (created); held until kd_io_unlock or the end of the process.  Its
- * text names the holder ("pid 123 host abc").  KD_E_LOCKED tells who holds it.  A dead holder's lock is free. */
+/* Exclusive advisory lock on the file `path` (created); held until kd_io_unlock or the end of the
+ * process.  Its text names the holder ("pid 123 host abc").  KD_E_LOCKED tells who holds it.  A
+ * dead holder's lock is free. */
 typedef struct kd_lock kd_lock;
 KD_NODISCARD kd_status kd_io_lock(const char *path, kd_lock **out, kd_err *err);
 void kd_io_unlock(kd_lock *lock); /* NULL is legal */
 
-/* ---- paths: results of kd_path_join, _dir and _stem are allocated (kd_free), NULL when out of memory --------------- */
+/* ---- paths: results of kd_path_join, _dir and _stem are allocated (kd_free), NULL when out of
+ * memory  */
 
 char *kd_path_join(const char *a, const char *b); /* b alone when a is empty or b is absolute */
 char *kd_path_dir(const char *path);              /* "a/b" -> "a", "b" -> ".", "/b" -> "/" */
@@ -93,7 +100,7 @@ bool kd_path_is_dir(const char *path);
 bool kd_path_is_file(const char *path);                        /* regular, links followed */
 bool kd_path_has_suffix(const char *path, const char *suffix); /* ".pth", ignoring case */
 
-/* ---- fault hooks, for tests only ------------------------------------------------------------------------------------ */
+/* ---- fault hooks, for tests only ------------------------------------------------------------- */
 
 void kd_io_fail_after_bytes(
     int64_t n); /* writes give ENOSPC once n more bytes were written; negative: off */

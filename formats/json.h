@@ -1,8 +1,9 @@
 /* JSON documents: manifests, state.json, report.json, log lines.
  *
- * A document is a tree of `kd_json` nodes.  The root owns everything below it, strings and keys included: one
- * kd_json_free(root) ends it all; pointers handed out by getters are borrowed until then.  Every node knows its
- * parent and the root knows its file, so a failed getter names both without help from the caller:
+ * A document is a tree of `kd_json` nodes.  The root owns everything below it, strings and keys
+ * included: one kd_json_free(root) ends it all; pointers handed out by getters are borrowed until
+ * then.  Every node knows its parent and the root knows its file, so a failed getter names both
+ * without help from the caller:
  *     run/state.json: files.model.bytes: expected an integer, found a string
  *
  * Reading:   kd_json *doc = NULL;
@@ -18,15 +19,17 @@
  *            kd_json *m = kd_json_set_object(doc, "metrics");
  *            kd_json_set_f64(m, "top1", 0.913);
  *            KD_GO(kd_json_write(doc, "report.json", err));
- * Setters return nothing: a failed allocation marks the document, and kd_json_dump / kd_json_write then give
- * KD_E_OOM.  A NULL node is legal for every setter and does nothing, so no check is needed in between.
+ * Setters return nothing: a failed allocation marks the document, and kd_json_dump / kd_json_write
+ * then give KD_E_OOM.  A NULL node is legal for every setter and does nothing, so no check is
+ * needed in between.
  *
- * Numbers.  Integers are int64.  Reals are written with the fewest digits that read back to the same double (at
- * most 17), always with a '.' or an exponent, so types survive a round trip.  NaN and infinities are written as
- * null; kd_json_get_f64 reads null as NaN.  Keys keep the order in which they were set.
+ * Numbers.  Integers are int64.  Reals are written with the fewest digits that read back to the
+ * same double (at most 17), always with a '.' or an exponent, so types survive a round trip.  NaN
+ * and infinities are written as null; kd_json_get_f64 reads null as NaN.  Keys keep the order in
+ * which they were set.
  *
- * The parser is strict: RFC 8259, UTF-8, no duplicate keys, no trailing text, nesting at most 2048; an integer
- * outside int64 or a real outside double is an error.
+ * The parser is strict: RFC 8259, UTF-8, no duplicate keys, no trailing text, nesting at most 2048;
+ * an integer outside int64 or a real outside double is an error.
  */
 #ifndef KD_FORMATS_JSON_H
 #define KD_FORMATS_JSON_H
@@ -49,7 +52,7 @@ typedef enum kd_json_type {
     KD_JSON_OBJECT
 } kd_json_type;
 
-/* ---- documents -------------------------------------------------------------------------------------------- */
+/* ---- documents ------------------------------------------------------------------------------- */
 
 /* New empty roots {} and []; NULL when out of memory (setters accept that). */
 kd_json *kd_json_object(void);
@@ -59,7 +62,8 @@ void kd_json_free(kd_json *root); /* roots only; NULL is legal */
 /* Parse a file (regular, at most 1 GiB).  KD_E_IO, KD_E_FORMAT (file:line:column), KD_E_OOM. */
 KD_NODISCARD kd_status kd_json_load(const char *path, kd_json **out, kd_err *err);
 
-/* Parse `bytes` of text (no NUL needed).  `origin` is what errors call it (a path, a record name); may be NULL. */
+/* Parse `bytes` of text (no NUL needed).  `origin` is what errors call it (a path, a record name);
+ * may be NULL. */
 KD_NODISCARD kd_status kd_json_parse(const char *text, size_t bytes, const char *origin,
                                      kd_json **out, kd_err *err);
 
@@ -68,14 +72,16 @@ typedef enum kd_json_style {
     KD_JSON_PRETTY /* 2 blanks a level, arrays of scalars on one line, newline at the end: files */
 } kd_json_style;
 
-/* Text of a node (a root or any node below it); NUL-terminated, *bytes without the NUL (may be NULL); kd_free. */
+/* Text of a node (a root or any node below it); NUL-terminated, *bytes without the NUL (may be
+ * NULL); kd_free. */
 KD_NODISCARD kd_status kd_json_dump(const kd_json *node, kd_json_style style, char **text,
                                     size_t *bytes, kd_err *err);
 
-/* Dump pretty and replace `path` atomically (formats/io.h).  KD_E_WRITE leaves the old file as it was. */
+/* Dump pretty and replace `path` atomically (formats/io.h).  KD_E_WRITE leaves the old file as it
+ * was. */
 KD_NODISCARD kd_status kd_json_write(const kd_json *node, const char *path, kd_err *err);
 
-/* ---- looking ------------------------------------------------------------------------------------------------ */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 kd_json_type kd_json_type_of(const kd_json *node); /* NULL node: KD_JSON_NULL */
 size_t kd_json_count(const kd_json *node);         /* members of an array or object, else 0 */
@@ -86,7 +92,7 @@ const char *kd_json_key(const kd_json *node); /* key of an object's member, else
 void kd_json_where(const kd_json *node, char *buf,
                    size_t n); /* "file: a.b[3]" for messages of your own */
 
-/* ---- typed reading of a member: KD_E_FORMAT when absent or of another type ------------------------------------ */
+/* ---- typed reading of a member: KD_E_FORMAT when absent or of another type ------------------- */
 
 KD_NODISCARD kd_status kd_json_get_i64(const kd_json *obj, const char *key, int64_t *out,
                                        kd_err *err);
@@ -127,7 +133,7 @@ KD_NODISCARD kd_status kd_json_as_f64(const kd_json *node, double *out, kd_err *
 KD_NODISCARD kd_status kd_json_as_bool(const kd_json *node, bool *out, kd_err *err);
 KD_NODISCARD kd_status kd_json_as_str(const kd_json *node, const char **out, kd_err *err);
 
-/* ---- building: set on objects (replaces a member of that key), push on arrays ------------------------------------ */
+/* ---- building: set on objects (replaces a member of that key), push on arrays ---------------- */
 
 void kd_json_set_null(kd_json *obj, const char *key);
 void kd_json_set_bool(kd_json *obj, const char *key, bool v);

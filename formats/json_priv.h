@@ -1,4 +1,5 @@
-/* Inside of a JSON document, shared by json.c (tree, getters, setters) and json_text.c (parser, printer). */
+/* Inside of a JSON document, shared by json.c (tree, getters, setters) and json_text.c (parser,
+ * printer). */
 #ifndef KD_FORMATS_JSON_PRIV_H
 #define KD_FORMATS_JSON_PRIV_H
 
@@ -39,8 +40,9 @@ struct kd_json {
     uint32_t type; /* kd_json_type */
 };
 
-/* Add a member of this type; scalars are filled in by the caller.  NULL when out of memory (recorded in the root) or
- * when `to` is not a container of that kind (our bug).  An existing key is replaced. */
+/* Add a member of this type; scalars are filled in by the caller.  NULL when out of memory
+ * (recorded in the root) or when `to` is not a container of that kind (our bug).  An existing key
+ * is replaced. */
 kd_json *kd_json_add(kd_json *to, const char *key, kd_json_type type);
 
 /* Copy text into the document of `node`; NULL when out of memory. */

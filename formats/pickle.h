@@ -1,14 +1,16 @@
 /* Inert reader of Python pickles (protocols 2 to 5, plus the old opcodes that those still use).
  *
- * Nothing is ever imported, called or constructed: a pickle becomes a tree of plain values in which every reference to
- * code is only named.  GLOBAL / STACK_GLOBAL give a KD_PK_GLOBAL node ("os", "system"); REDUCE / NEWOBJ give a
- * KD_PK_CALL node that remembers function, arguments and, after BUILD, the state.  Callers recognise the few calls
- * they know (a tensor, an array) and treat the rest as opaque.  The one construct resolved here is
- * collections.OrderedDict, which becomes a KD_PK_DICT.
+ * Nothing is ever imported, called or constructed: a pickle becomes a tree of plain values in which
+ * every reference to code is only named.  GLOBAL / STACK_GLOBAL give a KD_PK_GLOBAL node ("os",
+ * "system"); REDUCE / NEWOBJ give a KD_PK_CALL node that remembers function, arguments and, after
+ * BUILD, the state.  Callers recognise the few calls they know (a tensor, an array) and treat the
+ * rest as opaque.  The one construct resolved here is collections.OrderedDict, which becomes a
+ * KD_PK_DICT.
  *
- * The reader is iterative and bounded: memory stays below the size of the input plus 64 MiB whatever the bytes say,
- * memo indices are only keys, text stays in the input.  Values may be shared and lists may contain themselves, so a
- * caller that walks the tree must bound its own depth.
+ * The reader is iterative and bounded: memory stays below the size of the input plus 64 MiB
+ * whatever the bytes say, memo indices are only keys, text stays in the input.  Values may be
+ * shared and lists may contain themselves, so a caller that walks the tree must bound its own
+ * depth.
  */
 #ifndef KD_FORMATS_PICKLE_H
 #define KD_FORMATS_PICKLE_H
@@ -72,8 +74,9 @@ struct kd_pk_node {
 
 typedef struct kd_pk kd_pk;
 
-/* Parse one pickle at the start of the memory, which the caller keeps until kd_pk_free.  *used (may be NULL): bytes up to
- * and including its STOP.  KD_E_FORMAT with the offset; KD_E_DATA when it would need too much memory. */
+/* Parse one pickle at the start of the memory, which the caller keeps until kd_pk_free.  *used (may
+ * be NULL): bytes up to and including its STOP.  KD_E_FORMAT with the offset; KD_E_DATA when it
+ * would need too much memory. */
 KD_NODISCARD kd_status kd_pk_parse(const void *data, size_t bytes, const char *origin, kd_pk **out,
                                    size_t *used, kd_err *err);
 void kd_pk_free(kd_pk *p); /* NULL is legal; every node ends with it */

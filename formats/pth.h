@@ -1,15 +1,17 @@
 /* PyTorch files (.pth, .pt, .bin): reader and writer of the tensors of a state dict.
  *
- * Read: the zip form (torch >= 1.6) and the older five-pickle form; not the tar form (before 0.1.10), which is refused
- * with advice.  The pickle is read by the inert reader of pickle.h: nothing in the file is executed, and what is no
- * tensor (optimizer, argparse.Namespace, numpy scalars, ...) is passed over.  Tensors are
- * torch._utils._rebuild_tensor, _v2, _v3 and _rebuild_parameter over storages of float, double, half, bfloat16, long,
- * int, short, char, byte, bool and complex64; views may be strided and share storages; every view is checked against
- * its storage.  A value of the state dict that is built by any other torch function is an error (KD_E_FORMAT), because
- * leaving it out silently would lose a weight.
+ * Read: the zip form (torch >= 1.6) and the older five-pickle form; not the tar form (before
+ * 0.1.10), which is refused with advice.  The pickle is read by the inert reader of pickle.h:
+ * nothing in the file is executed, and what is no tensor (optimizer, argparse.Namespace, numpy
+ * scalars, ...) is passed over.  Tensors are torch._utils._rebuild_tensor, _v2, _v3 and
+ * _rebuild_parameter over storages of float, double, half, bfloat16, long, int, short, char, byte,
+ * bool and complex64; views may be strided and share storages; every view is checked against its
+ * storage.  A value of the state dict that is built by any other torch function is an error
+ * (KD_E_FORMAT), because leaving it out silently would lose a weight.
  *
- * The state dict is searched from the top: model, module, state_dict, model_state_dict, model_ema, student (the
- * first one present that holds tensors, up to three levels deep), else the top dictionary itself.
+ * The state dict is searched from the top: model, module, state_dict, model_state_dict, model_ema,
+ * student (the first one present that holds tensors, up to three levels deep), else the top
+ * dictionary itself.
  *
  * Zip members must be stored (not compressed); their CRC is checked when a tensor is read.
  */
@@ -51,18 +53,20 @@ const kd_pth_tensor *kd_pth_find(const kd_pth *p, const char *name); /* NULL whe
 const char *kd_pth_key(const kd_pth *p); /* where the dict was found: "model", "" for the top */
 size_t kd_pth_skipped(const kd_pth *p);  /* values of the dict that are no tensors */
 
-/* Elements in row-major order, in the dtype of the file; dst holds t->bytes.  Checks the storage's CRC the first time:
- * KD_E_INTEGRITY.  Not to be called from two threads at once. */
+/* Elements in row-major order, in the dtype of the file; dst holds t->bytes.  Checks the storage's
+ * CRC the first time: KD_E_INTEGRITY.  Not to be called from two threads at once. */
 KD_NODISCARD kd_status kd_pth_read(kd_pth *p, const kd_pth_tensor *t, void *dst, kd_err *err);
 
-/* ---- writing ---------------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
-/* A zip-form file with the state dict {key: OrderedDict(name: tensor)}, or the bare OrderedDict when key is NULL; loads
- * with torch.load, weights_only included.  data of every tensor must be given.  Atomic. */
+/* A zip-form file with the state dict {key: OrderedDict(name: tensor)}, or the bare OrderedDict
+ * when key is NULL; loads with torch.load, weights_only included.  data of every tensor must be
+ * given.  Atomic. */
 KD_NODISCARD kd_status kd_pth_write(const char *path, const char *key, const kd_st_tensor *t,
                                     size_t n, kd_err *err);
 
-/* The same, asking for the data of tensor i when it is needed: *data stays valid until the next call. */
+/* The same, asking for the data of tensor i when it is needed: *data stays valid until the next
+ * call. */
 typedef kd_status (*kd_pth_source)(void *ctx, size_t i, const void **data, kd_err *err);
 KD_NODISCARD kd_status kd_pth_write_from(const char *path, const char *key, const kd_st_tensor *t,
                                          size_t n, kd_pth_source source, void *ctx, kd_err *err);

@@ -1,16 +1,17 @@
 /* safetensors files: strict reader (memory map) and streaming writer.
  *
- * Layout: u64 little-endian N; N bytes of JSON {"name": {"dtype", "shape", "data_offsets": [begin, end]}, ...,
- * "__metadata__": {string: string}}, padded with blanks so that the data start at a multiple of 8; then the data,
- * row-major, little-endian.  Source: the format's README and the accept/reject rules of its Rust crate.
+ * Layout: u64 little-endian N; N bytes of JSON {"name": {"dtype", "shape", "data_offsets": [begin,
+ * end]}, ..., "__metadata__": {string: string}}, padded with blanks so that the data start at a
+ * multiple of 8; then the data, row-major, little-endian.  Source: the format's README and the
+ * accept/reject rules of its Rust crate.
  *
- * Refused (KD_E_FORMAT): N above 100 000 000 or beyond the file; a header that does not start with '{', is not
- * UTF-8 JSON or repeats a key; an unknown dtype; data ranges that, sorted, do not begin at 0, touch each other
- * exactly and end at the end of the file; a shape whose size overflows, is no whole number of bytes or differs
- * from its range.  Tensors of rank 0 and of size 0 are legal.
+ * Refused (KD_E_FORMAT): N above 100 000 000 or beyond the file; a header that does not start with
+ * '{', is not UTF-8 JSON or repeats a key; an unknown dtype; data ranges that, sorted, do not begin
+ * at 0, touch each other exactly and end at the end of the file; a shape whose size overflows, is
+ * no whole number of bytes or differs from its range.  Tensors of rank 0 and of size 0 are legal.
  *
- * The writer puts tensors in the order of the Rust crate (dtype by falling width, then name), so equal content
- * gives equal bytes; it writes to a temporary name and renames (formats/io.h).
+ * The writer puts tensors in the order of the Rust crate (dtype by falling width, then name), so
+ * equal content gives equal bytes; it writes to a temporary name and renames (formats/io.h).
  */
 #ifndef KD_FORMATS_SAFETENSORS_H
 #define KD_FORMATS_SAFETENSORS_H
@@ -21,7 +22,8 @@
 extern "C" {
 #endif
 
-/* tag, name in the file, bits an element; in the order of the Rust crate's enumeration (the writer sorts by it) */
+/* tag, name in the file, bits an element; in the order of the Rust crate's enumeration (the writer
+ * sorts by it) */
 #define KD_ST_DTYPE_MAP(X)                                                                         \
     X(KD_ST_BOOL, "BOOL", 8)                                                                       \
     X(KD_ST_F4, "F4", 4)                                                                           \
@@ -59,11 +61,11 @@ bool kd_st_dtype_parse(const char *text, kd_st_dtype *out);
 kd_st_dtype kd_st_dtype_from(kd_dtype t);          /* ours to the file's */
 bool kd_st_dtype_to(kd_st_dtype t, kd_dtype *out); /* false: no dtype of ours */
 
-/* n elements of type t at src (any alignment) as float; false for types that have no reading as f32 (F4, F6, F8,
- * C64).  Integers and f64 are rounded to nearest. */
+/* n elements of type t at src (any alignment) as float; false for types that have no reading as f32
+ * (F4, F6, F8, C64).  Integers and f64 are rounded to nearest. */
 bool kd_st_to_f32(kd_st_dtype t, const void *src, size_t n, float *dst);
 
-/* ---- reading ---------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 typedef struct kd_st_entry {
     const char *name; /* owned by the file, like dim and data */
@@ -80,7 +82,8 @@ typedef struct kd_st_file kd_st_file;
 /* Map and check a file.  kd_st_close unmaps: entries end with it. */
 KD_NODISCARD kd_status kd_st_open(const char *path, kd_st_file **out, kd_err *err);
 
-/* The same from memory, which the caller keeps until kd_st_close.  `origin` is what errors call it. */
+/* The same from memory, which the caller keeps until kd_st_close.  `origin` is what errors call it.
+ * */
 KD_NODISCARD kd_status kd_st_parse(const void *data, size_t bytes, const char *origin,
                                    kd_st_file **out, kd_err *err);
 void kd_st_close(kd_st_file *f); /* NULL is legal */
@@ -93,12 +96,13 @@ const char *kd_st_meta(const kd_st_file *f,
                        const char *key);            /* value in __metadata__, NULL when absent */
 const kd_json *kd_st_meta_all(const kd_st_file *f); /* the object; NULL without one */
 
-/* Like kd_st_find, but absent, of another dtype or shape is KD_E_DATA with both values.  rank < 0: any shape. */
+/* Like kd_st_find, but absent, of another dtype or shape is KD_E_DATA with both values.  rank < 0:
+ * any shape. */
 KD_NODISCARD kd_status kd_st_need(const kd_st_file *f, const char *name, kd_st_dtype dtype,
                                   int rank, const int64_t *dim, const kd_st_entry **out,
                                   kd_err *err);
 
-/* ---- writing ---------------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 typedef struct kd_st_tensor {
     const char *name;
@@ -108,12 +112,14 @@ typedef struct kd_st_tensor {
     const void *data; /* kd_st_write only */
 } kd_st_tensor;
 
-/* Write everything.  `meta` is an object of strings or NULL.  KD_E_ARG: repeated name, negative dimension. */
+/* Write everything.  `meta` is an object of strings or NULL.  KD_E_ARG: repeated name, negative
+ * dimension. */
 KD_NODISCARD kd_status kd_st_write(const char *path, const kd_st_tensor *t, size_t n,
                                    const kd_json *meta, kd_err *err);
 
-/* Streaming: begin with the descriptions (copied as far as needed), then for i = 0 .. n-1 put exactly the bytes of
- * tensor kd_st_writer_order(w, i), in any number of pieces; then commit or abort (both free). */
+/* Streaming: begin with the descriptions (copied as far as needed), then for i = 0 .. n-1 put
+ * exactly the bytes of tensor kd_st_writer_order(w, i), in any number of pieces; then commit or
+ * abort (both free). */
 typedef struct kd_st_writer kd_st_writer;
 KD_NODISCARD kd_status kd_st_writer_open(const char *path, const kd_st_tensor *t, size_t n,
                                          const kd_json *meta, kd_st_writer **out, kd_err *err);

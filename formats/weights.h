@@ -1,14 +1,16 @@
 /* Weights by path, whatever they came in.
  *
- * A path may be a safetensors file; a .pth/.pt/.bin of torch.save (told by content, not by suffix); a checkpoint
- * directory of ours; a run directory (its checkpoints/best, else checkpoints/last); a directory as Hugging Face or
- * DeepSpeed write it (model.safetensors, pytorch_model.bin, mp_rank_00_model_states.pt).
+ * A path may be a safetensors file; a .pth/.pt/.bin of torch.save (told by content, not by suffix);
+ * a checkpoint directory of ours; a run directory (its checkpoints/best, else checkpoints/last); a
+ * directory as Hugging Face or DeepSpeed write it (model.safetensors, pytorch_model.bin,
+ * mp_rank_00_model_states.pt).
  *
- * Names.  If the tensors are those of a VideoMAE (a patch embedding is among them), names are translated to the
- * official ones (`blocks.3.attn.qkv.weight`): the prefixes _orig_mod. module. model. backbone. encoder. are dropped,
- * Hugging Face's and MMAction2's names are mapped, query/key/value matrices are stacked into qkv along the rows, a
- * key bias (which softmax cancels) and MMAction2's fixed pos_embed are left out.  Other models keep their names, but for
- * a module. or _orig_mod. that every name carries.  Two tensors with one name after that are an error.
+ * Names.  If the tensors are those of a VideoMAE (a patch embedding is among them), names are
+ * translated to the official ones (`blocks.3.attn.qkv.weight`): the prefixes _orig_mod. module.
+ * model. backbone. encoder. are dropped, Hugging Face's and MMAction2's names are mapped,
+ * query/key/value matrices are stacked into qkv along the rows, a key bias (which softmax cancels)
+ * and MMAction2's fixed pos_embed are left out.  Other models keep their names, but for a module.
+ * or _orig_mod. that every name carries.  Two tensors with one name after that are an error.
  * Source: the loaders of VideoMAE v1 and v2, transformers' conversion script, MMAction2's vit_mae.
  */
 #ifndef KD_FORMATS_WEIGHTS_H
@@ -53,8 +55,9 @@ const kd_weight *kd_weights_at(const kd_weights *w, size_t i); /* in the order o
 const kd_weight *kd_weights_find(const kd_weights *w,
                                  const char *name); /* translated name; NULL when absent */
 
-/* Elements in row-major order as f32 (dst holds t->count), or in the dtype of the file (dst holds t->bytes).
- * KD_E_INTEGRITY: the bytes do not have their checksum; KD_E_DTYPE: no reading as f32.  One thread at a time. */
+/* Elements in row-major order as f32 (dst holds t->count), or in the dtype of the file (dst holds
+ * t->bytes). KD_E_INTEGRITY: the bytes do not have their checksum; KD_E_DTYPE: no reading as f32.
+ * One thread at a time. */
 KD_NODISCARD kd_status kd_weights_read_f32(kd_weights *w, const kd_weight *t, float *dst,
                                            kd_err *err);
 KD_NODISCARD kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst,
@@ -73,9 +76,10 @@ size_t kd_weights_dropped(const kd_weights *w); /* key biases and fixed position
 /* SHA-256 of the file (reads all of it). */
 KD_NODISCARD kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256_HEX], kd_err *err);
 
-/* Write all tensors under the names of `naming`; `dtype` (KD_F32, KD_BF16, KD_F16) converts floating-point tensors,
- * NULL keeps them.  A path ending in .pth, .pt or .bin gives a torch file (state dict under "model", "state_dict" for
- * MMAction2, at the top for Hugging Face), any other a safetensors file.  KD_E_ARG: a tensor has no name there. */
+/* Write all tensors under the names of `naming`; `dtype` (KD_F32, KD_BF16, KD_F16) converts
+ * floating-point tensors, NULL keeps them.  A path ending in .pth, .pt or .bin gives a torch file
+ * (state dict under "model", "state_dict" for MMAction2, at the top for Hugging Face), any other a
+ * safetensors file.  KD_E_ARG: a tensor has no name there. */
 KD_NODISCARD kd_status kd_weights_save(kd_weights *w, const char *path, kd_naming naming,
                                        const kd_dtype *dtype, kd_err *err);
 

@@ -1,9 +1,10 @@
 /* Zip archives as .pth and .npz use them: strict reader over memory, writer of stored members.
  *
- * The reader believes the central directory (local headers of such files may hold zero sizes) and checks it against
- * the local headers and the file's size before anything is handed out: no member reaches outside the file, none
- * overlap, names are unique.  Nothing is ever extracted to disk.  Zip64 is read and written.  Refused: encryption,
- * several disks, an ambiguous end record; methods other than stored and deflate when the member is read.
+ * The reader believes the central directory (local headers of such files may hold zero sizes) and
+ * checks it against the local headers and the file's size before anything is handed out: no member
+ * reaches outside the file, none overlap, names are unique.  Nothing is ever extracted to disk.
+ * Zip64 is read and written.  Refused: encryption, several disks, an ambiguous end record; methods
+ * other than stored and deflate when the member is read.
  */
 #ifndef KD_FORMATS_ZIP_H
 #define KD_FORMATS_ZIP_H
@@ -37,11 +38,12 @@ const kd_zip_entry *kd_zip_find(const kd_zip *z, const char *name); /* NULL when
 /* KD_E_INTEGRITY unless a stored member's bytes have its CRC; KD_E_FORMAT if it is not stored. */
 KD_NODISCARD kd_status kd_zip_check_stored(const kd_zip *z, const kd_zip_entry *e, kd_err *err);
 
-/* Content of a member, unpacked and checked (kd_free).  More than max_bytes: KD_E_DATA before any allocation. */
+/* Content of a member, unpacked and checked (kd_free).  More than max_bytes: KD_E_DATA before any
+ * allocation. */
 KD_NODISCARD kd_status kd_zip_read(const kd_zip *z, const kd_zip_entry *e, size_t max_bytes,
                                    uint8_t **data, kd_err *err);
 
-/* ---- writing: atomic (formats/io.h), members stored, content at multiples of 64 ------------------------------ */
+/* ---- writing: atomic (formats/io.h), members stored, content at multiples of 64 -------------- */
 
 typedef struct kd_zip_writer kd_zip_writer;
 KD_NODISCARD kd_status kd_zip_writer_open(const char *path, kd_zip_writer **out, kd_err *err);

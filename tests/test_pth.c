@@ -232,7 +232,7 @@ static void test_flipped(void **state)
 
 static kd_status parse_pickle(const char *bytes, size_t n, kd_pk **out, kd_err *err)
 {
-    uint8_t *exact = malloc(n + 1);
+    uint8_t *exact = calloc(1, n + 1);
     memcpy(exact, bytes, n);
     kd_pk *p = NULL;
     const kd_status st = kd_pk_parse(exact, n, "p", &p, NULL, err);
