@@ -2,6 +2,7 @@
 #include "distill/cache.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <unistd.h>
 
 struct kd_cache {
@@ -68,11 +69,23 @@ uint64_t kd_cache_bytes(const kd_cache *c)
     return atomic_load(&((kd_cache *)c)->used);
 }
 
-uint64_t kd_cache_default(uint64_t most)
+/* Memory that can be had without swapping; free pages alone where the system does not say. */
+static uint64_t available_memory(void)
 {
+    char line[128];
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f != NULL && kib == 0 && fgets(line, sizeof line, f) != NULL) {
+        if (sscanf(line, "MemAvailable: %llu kB", &kib) != 1) kib = 0;
+    }
+    if (f != NULL) fclose(f);
+    if (kib > 0) return (uint64_t)kib * 1024;
     const long pages = sysconf(_SC_AVPHYS_PAGES);
     const long page = sysconf(_SC_PAGESIZE);
-    if (pages <= 0 || page <= 0) return 0;
-    const uint64_t quarter = (uint64_t)pages * (uint64_t)page / 4;
-    return KD_MIN(quarter, most);
+    return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+}
+
+uint64_t kd_cache_default(uint64_t most)
+{
+    return KD_MIN(available_memory() / 4, most);
 }
