@@ -66,15 +66,15 @@ static void draw_axis(kd_text *t, const axis *a, double top, double bottom, bool
         kd_text_f(t, "<line class=\"%s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>",
                   zero ? "zero" : "grid", place(a, v), place(a, v), top, bottom);
         kd_text_f(t,
-                  signed_values ? "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\">%+.*f</text>"
-                                : "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\">%.*f</text>",
+                  signed_values && !zero ? "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\">%+.*f</text>"
+                                         : "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\">%.*f</text>",
                   place(a, v), bottom + 16.0, step < 1.0 ? 1 : 0, zero ? 0.0 : v);
     }
 }
 
 static axis fit_axis(const kd_svg_row *row, size_t n, bool signed_values)
 {
-    axis a = {1e9, -1e9, 212.0, 566.0};
+    axis a = {1e9, -1e9, 212.0, 548.0};
     for (size_t i = 0; i < n; i++) {
         a.lo = KD_MIN(a.lo, row[i].interval.low);
         a.hi = KD_MAX(a.hi, row[i].interval.high);
@@ -121,13 +121,13 @@ void kd_svg_intervals(kd_text *t, const char *title, const char *desc, const kd_
         kd_text_f(t, "<line class=\"mean\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", x, x,
                   y - 10.0, y + 10.0);
         kd_text_f(t,
-                  signed_values ? "<text class=\"value\" x=\"582\" y=\"%.1f\">%+.1f</text>"
-                                : "<text class=\"value\" x=\"582\" y=\"%.1f\">%.1f</text>",
+                  signed_values ? "<text class=\"value\" x=\"562\" y=\"%.1f\">%+.1f</text>"
+                                : "<text class=\"value\" x=\"562\" y=\"%.1f\">%.1f</text>",
                   y + 5.0, r->interval.mean);
         kd_text_f(t,
                   signed_values
-                      ? "<text class=\"range\" x=\"628\" y=\"%.1f\">%+.1f to %+.1f</text></g>"
-                      : "<text class=\"range\" x=\"628\" y=\"%.1f\">%.1f to %.1f</text></g>",
+                      ? "<text class=\"range\" x=\"620\" y=\"%.1f\">%+.1f to %+.1f</text></g>"
+                      : "<text class=\"range\" x=\"620\" y=\"%.1f\">%.1f to %.1f</text></g>",
                   y + 4.5, r->interval.low, r->interval.high);
     }
     kd_text_add(t, "</svg>\n");
@@ -138,11 +138,11 @@ void kd_svg_bars(kd_text *t, const char *title, const char *desc, const kd_svg_b
 {
     const double step = 24.0;
     const double bottom = 8.0 + step * (double)n;
-    double most = 5.0;
+    axis a = {-2.0, 2.0, 186.0, 548.0};
     for (size_t i = 0; i < n; i++) {
-        most = KD_MAX(most, fabs(bar[i].value));
+        a.lo = KD_MIN(a.lo, 1.04 * bar[i].value);
+        a.hi = KD_MAX(a.hi, 1.04 * bar[i].value);
     }
-    const axis a = {-most * 1.04, most * 1.04, 186.0, 566.0};
     open_svg(t, 720.0, bottom + 24.0, title, desc, "chart");
     draw_axis(t, &a, 4.0, bottom, true);
     for (size_t i = 0; i < n; i++) {
@@ -156,8 +156,8 @@ void kd_svg_bars(kd_text *t, const char *title, const char *desc, const kd_svg_b
                   "height=\"16\" rx=\"2\"/>",
                   bar[i].value < 0.0 ? "down" : "up", color, x0, y + 4.0, KD_MAX(1.0, x1 - x0));
         kd_text_f(t,
-                  "<text class=\"value\" x=\"582\" y=\"%.1f\">%+.1f</text>"
-                  "<text class=\"range\" x=\"634\" y=\"%.1f\">from %.1f</text>",
+                  "<text class=\"value\" x=\"562\" y=\"%.1f\">%+.1f</text>"
+                  "<text class=\"range\" x=\"620\" y=\"%.1f\">from %.1f</text>",
                   y + 16.5, bar[i].value, y + 16.0, bar[i].from);
     }
     kd_text_add(t, "</svg>\n");
