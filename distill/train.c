@@ -1,6 +1,7 @@
 /* Training, the loop: see train.h. */
 #include "distill/train.h"
 
+#include "distill/assess.h"
 #include "distill/metrics.h"
 #include "distill/targets.h"
 #include "distill/train_internal.h"
@@ -169,7 +170,17 @@ static kd_status optimise(kd_trainer *t, double loss, int *bad_in_a_row, kd_err 
 
 /* ---- validation --------------------------------------------------------------------------------------------------------------- */
 
-static kd_status validate(kd_trainer *t, kd_err *err)
+/* The report of the run: its last weights on the validation half. */
+static kd_status write_report(kd_trainer *t, const kd_eval_table *table, kd_err *err)
+{
+    int64_t macs = 0;
+    kd_assess_facts facts = {.command = t->o->command, .views = "1x1"};
+    KD_TRY(kd_assess_latency(&t->model, &facts.latency_ms, &facts.latency_p90_ms, &macs, err));
+    return kd_assess_write(t->cfg, &t->data, KD_HALF_VAL, &t->model, table, macs, &facts,
+                           kd_run_path(t->run, "report.json"), err);
+}
+
+static kd_status validate(kd_trainer *t, bool last, kd_err *err)
 {
     const kd_config *c = t->cfg;
     kd_eval_table table = {0};
@@ -184,6 +195,9 @@ static kd_status validate(kd_trainer *t, kd_err *err)
         KD_GO(kd_optim_swap_ema(t->optim));
     }
     st = kd_eval_fill(&t->model, t->eval_program, &eo, c->eval.merge, &table, err);
+    if (st == KD_OK && last) {
+        st = write_report(t, &table, err);
+    }
     if (ema && kd_optim_swap_ema(t->optim) != KD_OK && st == KD_OK) {
         st = KD_FAIL(err, KD_E_DEVICE, "exchange of the averaged weights failed");
     }
@@ -238,7 +252,7 @@ static kd_status end_of_epoch(kd_trainer *t, kd_err *err)
     const bool last = epoch + 1 == c->epochs;
     const bool measure = last || (epoch + 1) % c->eval_every == 0;
     if (measure) {
-        KD_TRY(validate(t, err));
+        KD_TRY(validate(t, last, err));
     }
     const bool best = measure && t->s.last_top1 > t->s.best_top1;
     if (best) {

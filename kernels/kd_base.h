@@ -76,7 +76,9 @@ kd_status kd_err_set(kd_err *err, kd_status code, const char *file, int line, co
  * (`st` when err is NULL). */
 kd_status kd_err_prefix(kd_err *err, kd_status st, const char *fmt, ...) KD_PRINTF(3, 4);
 
-#define KD_FAIL(err, code, ...) kd_err_set((err), (code), __FILE__, __LINE__, __VA_ARGS__)
+/* Its value is `code` itself, so that the compiler sees a failure path as one. */
+#define KD_FAIL(err, code, ...)                                                                    \
+    ((void)kd_err_set((err), (code), __FILE__, __LINE__, __VA_ARGS__), (code))
 
 /* Return at once on failure; only where there is nothing to free. */
 #define KD_TRY(expr)                                                                               \

@@ -6,12 +6,31 @@
 #include "tools/args.h"
 
 int cmd_compare(int argc, char **argv);
+int cmd_config(int argc, char **argv);
+int cmd_config_check(int argc, char **argv);
+int cmd_config_show(int argc, char **argv);
 int cmd_dataset(int argc, char **argv);
 int cmd_dataset_annotate(int argc, char **argv);
 int cmd_dataset_check(int argc, char **argv);
 int cmd_dataset_render(int argc, char **argv);
 int cmd_dataset_sample(int argc, char **argv);
 int cmd_dataset_scan(int argc, char **argv);
+int cmd_distill_eval(int argc, char **argv);
+int cmd_distill_predict(int argc, char **argv);
+int cmd_distill_train(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_dump_logits(int argc, char **argv);
+int cmd_finetune(int argc, char **argv);
+int cmd_logits(int argc, char **argv);
+int cmd_logits_export(int argc, char **argv);
+int cmd_logits_info(int argc, char **argv);
+int cmd_logits_merge(int argc, char **argv);
+int cmd_logits_verify(int argc, char **argv);
+int cmd_model(int argc, char **argv);
+int cmd_model_graph(int argc, char **argv);
+int cmd_model_info(int argc, char **argv);
+int cmd_teacher_eval(int argc, char **argv);
+int cmd_teacher_predict(int argc, char **argv);
+int cmd_weights(int argc, char **argv);
 
 #endif

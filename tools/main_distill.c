@@ -4,7 +4,10 @@
 int main(int argc, char **argv)
 {
     static const kd_verb VERBS[] = {
+        {"train", cmd_distill_train, "train a student with cross-entropy and distillation"},
+        {"eval", cmd_distill_eval, "evaluate a student; writes a report"},
         {"compare", cmd_compare, "the teacher-versus-student report: HTML, Markdown, JSON, CSV"},
+        {"predict", cmd_distill_predict, "top-k classes of skeleton sequences"},
         {NULL, NULL, NULL},
     };
     return kd_dispatch(

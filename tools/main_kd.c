@@ -5,8 +5,12 @@ int main(int argc, char **argv)
 {
     static const kd_verb VERBS[] = {
         {"dataset", cmd_dataset, "make, list, check, split and draw data sets"},
+        {"logits", cmd_logits, "describe, check, merge and export logit stores"},
+        {"config", cmd_config, "check and show configurations"},
         {"doctor", cmd_doctor,
          "what this machine can do, what is missing, measured speed of each path"},
+        {"weights", cmd_weights, "describe, convert and compare weights"},
+        {"model", cmd_model, "parameters, multiply-adds, program listing"},
         {NULL, NULL, NULL},
     };
     return kd_dispatch("kd", "lastkd's tool belt: data sets, weights, logit stores, checks.", VERBS,
