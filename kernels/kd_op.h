@@ -6,7 +6,8 @@
  *
  * Rules every kernel obeys:
  *   - no allocation, no synchronisation, no log, no globals; scratch is asked for at compile time and planned;
- *   - operands are dense row-major; an absent optional input and an output nobody wants have data == NULL;
+ *   - operands are dense row-major; an absent optional input and an output nobody wants have data == NULL (any output:
+ *     a recomputed layernorm may be wanted for its statistics alone); in[] has every operand the op can have;
  *   - outputs are written whole (never read), unless bit i of `accum` is set: then out[i] is added to.  Every
  *     output that can be the gradient of a parameter must honour accum; others may ignore it (the compiler
  *     only sets it for parameter gradients);

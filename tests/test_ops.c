@@ -3,18 +3,26 @@
 #include "tests/op_check.h"
 #include "tests/op_driver.h"
 
+#include <cmocka.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <cmocka.h>
-
 /* A row in kd_op_list.inc without a row here does not compile: op ID -> its table, or the op whose gradient it is. */
-#define CASES(name)       {cases_##name, KD_COUNTOF(cases_##name)}
-#define GRADIENT_OF(name) {NULL, 0 * sizeof(cases_##name)} /* runs in the cases of that op */
-#define BY_HAND           {NULL, 0}                        /* test_slabs */
+#define CASES(name)                                                                                \
+    {                                                                                              \
+        cases_##name, KD_COUNTOF(cases_##name)                                                     \
+    }
+#define GRADIENT_OF(name)                                                                          \
+    {                                                                                              \
+        NULL, 0 * sizeof(cases_##name)                                                             \
+    } /* runs in the cases of that op */
+#define BY_HAND                                                                                    \
+    {                                                                                              \
+        NULL, 0                                                                                    \
+    } /* test_slabs */
 
 /* trailing members left out on purpose: a row says what differs */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
@@ -48,8 +56,8 @@ static const op_cases tables[KD_OP_COUNT] = {
 
 enum { SLAB = 10007 };
 
-static void slab_call(kd_op op, const void *attr, const int *which, int n_in, int n_out, float *const *slab,
-                      const kd_tensor *seg)
+static void slab_call(kd_op op, const void *attr, const int *which, int n_in, int n_out,
+                      float *const *slab, const kd_tensor *seg)
 {
     kd_tensor in[KD_MAX_IN], out[KD_MAX_OUT];
     for (int i = 0; i < n_in; i++) {
@@ -58,7 +66,11 @@ static void slab_call(kd_op op, const void *attr, const int *which, int n_in, in
     in[n_in] = seg[0];
     in[n_in + 1] = seg[1];
     memcpy(out, in, sizeof out);
-    const kd_call c = {.in = in, .out = out, .n_in = seg[0].data == NULL ? n_in : n_in + 2, .n_out = n_out, .attr = attr};
+    const kd_call c = {.in = in,
+                       .out = out,
+                       .n_in = seg[0].data == NULL ? n_in : n_in + 2,
+                       .n_out = n_out,
+                       .attr = attr};
     const int before = op_failures();
     assert_int_equal(op_check_call(op, KD_F32, &c, 64.0), KD_OK);
     assert_int_equal(op_check_call(op, KD_BF16, &c, 64.0), KD_OK);
@@ -84,16 +96,18 @@ static void test_slabs(void **unused)
     }
     const float pad = p[10];
     float pad_ema = ema[4100];
-    const kd_adamw_attr adamw = {1e-3, 0.9, 0.999, 1e-8, 1.0 - 0.9 * 0.9, 1.0 - 0.999 * 0.999, 0.3, 0.99};
+    const kd_adamw_attr adamw = {1e-3, 0.9, 0.999, 1e-8, 1.0 - 0.9 * 0.9, 1.0 - 0.999 * 0.999,
+                                 0.3,  0.99};
     slab_call(KD_OP_ADAMW, &adamw, (const int[]){0, 1, 2, 3, 4}, 5, 4, slab, seg);
     slab_call(KD_OP_ADAMW, &adamw, (const int[]){0, 1, 2, -1, 4}, 5, 4, slab, seg);
     for (int k = 0; k < 6; k++) {
         const kd_sgd_attr sgd = {0.1, k < 4 ? 0.9 : 0.0, k & 1, k < 2, 0.5, 0.9};
-        slab_call(KD_OP_SGD, &sgd, (const int[]){0, k < 5 ? 1 : -1, k & 1 ? 3 : -1, 4}, 4, 3, slab, seg);
+        slab_call(KD_OP_SGD, &sgd, (const int[]){0, k < 5 ? 1 : -1, k & 1 ? 3 : -1, 4}, 4, 3, slab,
+                  seg);
     }
     const kd_ema_attr decay = {0.999};
     slab_call(KD_OP_EMA, &decay, (const int[]){3, 0}, 2, 1, slab, none);
-    assert_true(p[10] == pad); /* between segments */
+    assert_true(p[10] == pad);    /* between segments */
     for (int k = 0; k < 2; k++) { /* called once a dtype; it knows no segments */
         pad_ema = 0.999f * pad_ema + (float)(1.0 - 0.999) * p[4100];
     }
