@@ -183,8 +183,8 @@ typedef struct kd_adj_norm_attr {
 } kd_adj_norm_attr;
 /* dyn_adj (LAST v1): e act (N,E,V) -> A stat (N,V,V) = softmax over the last dim of (u^T u), u = e/(|e|_E + 1e-8).
  * dyn_adj_bwd: dA stat, e, A -> de. */
-/* time_shift (TSM): x act (N,C,T,V) -> y.  Channels [0,s): y[t] = x[t-1]; [s,2s): y[t] = x[t+1]; zero fill; rest copied.
- * reverse: the adjoint (used as its own backward). */
+/* time_shift (TSM): x act (N,C,T,V) -> y.  Channels [0,s): y[t] = x[t-1], y[0] = x[0]; [s,2s): y[t] = x[t+1],
+ * y[T-1] = x[T-1]; rest copied.  reverse: the adjoint (used as its own backward). */
 typedef struct kd_time_shift_attr {
     int32_t channels, reverse;
 } kd_time_shift_attr;

@@ -23,8 +23,8 @@ static const v1_variant variants[] = {
     {{128, 128, 256, 256, 512}, 8},
 };
 
-#define BLOCK_DROPOUT     0.1f
-#define TSM_RATIO_INVERSE 8 /* of the channels, half moves each way */
+#define BLOCK_DROPOUT     0.1f /* the configured rate is the classifier's; 0 turns this one off too */
+#define TSM_RATIO_INVERSE 8    /* of the channels, half moves each way */
 
 /* identity + 0.01 N(0,1) */
 static kd_val learned_adjacency(kd_graph *g, const kd_student_cfg *cfg, int block)
@@ -101,7 +101,7 @@ static kd_val graph_convolution(kd_graph *g, kd_val x, const kd_student_cfg *cfg
 }
 
 /* Attention over frames, joint by joint: (N,C,T,V) -> (N,V,T,C) with residual and LayerNorm. */
-static kd_val temporal_attention(kd_graph *g, kd_val x, int heads)
+static kd_val temporal_attention(kd_graph *g, kd_val x, int heads, float dropout)
 {
     const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1), t = kd_block_dim(g, x, 2);
     const kd_init init = kd_init_torch(c);
@@ -113,8 +113,8 @@ static kd_val temporal_attention(kd_graph *g, kd_val x, int heads)
     y = kd_node1(g, KD_OP_LINEAR_ATTENTION, &attr, y);
     y = kd_linear(g, y, "proj", c, &(kd_linear_opts){.weight = init, .bias = init});
     kd_scope_pop(g);
-    y = kd_add(g, kd_dropout(g, y, BLOCK_DROPOUT), tokens);
-    y = kd_dropout(g, kd_layernorm(g, y, "norm", 1e-5f), BLOCK_DROPOUT);
+    y = kd_add(g, kd_dropout(g, y, dropout), tokens);
+    y = kd_dropout(g, kd_layernorm(g, y, "norm", 1e-5f), dropout);
     return kd_reshape(g, y, kd_shape4(n, KD_JOINTS, t, c));
 }
 
@@ -122,6 +122,7 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
 {
     const kd_student_info *s = cfg->model;
     const v1_variant *v = &variants[s->variant];
+    const float dropout = cfg->dropout > 0.0f ? BLOCK_DROPOUT : 0.0f;
     kd_val x = kd_block_bodies(g, streams[0], KD_BODY_ACTIVE);
     x = kd_block_conv_bn(g, x, "stem", v->channels[0], &(kd_block_conv){.bias = true}, KD_ACT_RELU);
     kd_block_tap(g, cfg->taps, x, "stem");
@@ -131,7 +132,7 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
         kd_recompute_begin(g);
         kd_scope_push(g, "blocks.blocks.%d", b);
         x = graph_convolution(g, x, cfg, b, co);
-        x = temporal_attention(g, kd_node1(g, KD_OP_TIME_SHIFT, &shift, x), v->heads);
+        x = temporal_attention(g, kd_node1(g, KD_OP_TIME_SHIFT, &shift, x), v->heads, dropout);
         if (b + 1 < BLOCKS) {
             x = kd_permute(g, x, 0, 3, 2, 1);
         }

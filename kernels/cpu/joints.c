@@ -3,6 +3,28 @@
 
 #define KD_MAX_V 256 /* kernels/op/skeleton.h */
 
+/* One plane: every frame from its neighbour, the first (last) one stays. */
+static void shift_frames(const act_t *src, act_t *dst, int64_t t, int64_t v, bool later)
+{
+    const size_t rest = (size_t)((t - 1) * v) * sizeof *dst, row = (size_t)v * sizeof *dst;
+    const int64_t stays = later ? 0 : t - 1;
+    memcpy(dst + stays * v, src + stays * v, row);
+    memcpy(later ? dst + v : dst, later ? src : src + v, rest);
+}
+
+/* The adjoint: the frame that stays got two gradients, the one at the other end none. */
+static void shift_back(const act_t *src, act_t *dst, int64_t t, int64_t v, bool later)
+{
+    const size_t rest = (size_t)((t - 1) * v) * sizeof *dst, row = (size_t)v * sizeof *dst;
+    const int64_t stays = later ? 0 : t - 1, lost = t - 1 - stays;
+    memset(dst + lost * v, 0, row);
+    memcpy(later ? dst : dst + v, later ? src + v : src, rest);
+    for (int64_t j = 0; j < v; j++) { /* one frame: it stayed, and nothing else happened */
+        const real moved = t > 1 ? ld(dst, stays * v + j) : R(0.0);
+        st(dst, stays * v + j, moved + ld(src, stays * v + j));
+    }
+}
+
 static kd_status time_shift_run(const kd_call *c)
 {
     const kd_time_shift_attr *at = c->attr;
@@ -19,13 +41,11 @@ static kd_status time_shift_run(const kd_call *c)
             memcpy(dst, src, (size_t)(t * v) * sizeof *dst);
             continue;
         }
-        const size_t rest = (size_t)((t - 1) * v) * sizeof *dst, row = (size_t)v * sizeof *dst;
-        if ((i < at->channels) == (at->reverse == 0)) { /* y[t] = x[t-1] */
-            memset(dst, 0, row);
-            memcpy(dst + v, src, rest);
+        const bool later = i < at->channels; /* y[t] = x[t-1] */
+        if (at->reverse == 0) {
+            shift_frames(src, dst, t, v, later);
         } else {
-            memcpy(dst, src + v, rest);
-            memset(dst + (t - 1) * v, 0, row);
+            shift_back(src, dst, t, v, later);
         }
     }
     return KD_OK;
