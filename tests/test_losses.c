@@ -6,12 +6,14 @@
 #include "kernels/kd_program.h"
 #include "tests/f64_backend.h"
 
-#include <cmocka.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+/* clang-format off */
+#include <cmocka.h>
+/* clang-format on */
 
 enum { B = 6, K = 11, S = 8, P = 12 };
 

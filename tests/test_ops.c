@@ -3,12 +3,14 @@
 #include "tests/op_check.h"
 #include "tests/op_driver.h"
 
-#include <cmocka.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+/* clang-format off */
+#include <cmocka.h>
+/* clang-format on */
 
 /* A row in kd_op_list.inc without a row here does not compile: op ID -> its table, or the op whose gradient it is. */
 #define CASES(name)                                                                                \
