@@ -1,7 +1,8 @@
 /* Blocks of memory by sample number, kept as long as a budget lasts.
  *
- * First come, first kept, nothing is evicted: every epoch reads every sample once, so any order of eviction would do as
- * well.  Several threads may get and put; a block that was put stays until the cache is freed.
+ * First come, first kept, nothing is evicted: every epoch reads every sample once, so any order
+ * of eviction would do as well.  Several threads may get and put; a block that was put stays
+ * until the cache is freed.
  */
 #ifndef KD_CACHE_H
 #define KD_CACHE_H
@@ -19,8 +20,8 @@ const void *kd_cache_get(const kd_cache *c, size_t slot); /* NULL: not kept */
 bool kd_cache_reserve(kd_cache *c, uint64_t bytes);
 void kd_cache_give_back(kd_cache *c, uint64_t bytes);
 
-/* Hand over a block from kd_alloc whose bytes are reserved; the block to use is returned: where another thread was faster,
- * its block, and ours is freed. */
+/* Hand over a block from kd_alloc whose bytes are reserved; the block to use is returned: where
+ * another thread was faster, its block, and ours is freed. */
 const void *kd_cache_put(kd_cache *c, size_t slot, void *block, uint64_t bytes);
 
 uint64_t kd_cache_bytes(const kd_cache *c); /* reserved and kept */

@@ -1,4 +1,5 @@
-/* The files of a data set by sample key: what the scans of its folders found, as one list sorted by key. */
+/* The files of a data set by sample key: what the scans of its folders found, as one list sorted
+ * by key. */
 #ifndef KD_CATALOG_H
 #define KD_CATALOG_H
 
@@ -20,8 +21,8 @@ typedef struct kd_catalog {
     char *dir[2]; /* of the scans; [1] NULL when one scan serves both kinds */
 } kd_catalog;
 
-/* Scan what data.root, data.layout, data.video_dir and data.skeleton_dir say.  An empty root is KD_E_CONFIG; layout ntu
- * without NTU's folders is KD_E_DATA. */
+/* Scan what data.root, data.layout, data.video_dir and data.skeleton_dir say.  An empty root is
+ * KD_E_CONFIG; layout ntu without NTU's folders is KD_E_DATA. */
 KD_NODISCARD kd_status kd_catalog_open(const kd_cfg_data *cfg, kd_catalog *out, kd_err *err);
 void kd_catalog_free(kd_catalog *c); /* zeroed or NULL is legal */
 

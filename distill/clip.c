@@ -1,8 +1,9 @@
 /* Videos of a half as rows of clips: decode what is wanted, resize, keep, cut.
  *
- * The frames of one video that are in memory are a `reel`: a sorted list of frame numbers and their pictures.  A reel in
- * the cache holds all that any later row can want of its video; the reel of a worker holds what its last row wanted
- * and, outside training, what the other views of the same video want. */
+ * The frames of one video that are in memory are a `reel`: a sorted list of frame numbers and
+ * their pictures.  A reel in the cache holds all that any later row can want of its video; the
+ * reel of a worker holds what its last row wanted and, outside training, what the other views of
+ * the same video want. */
 #include "distill/clip.h"
 
 #include "distill/cache.h"
@@ -85,7 +86,7 @@ static kd_crop_box row_box(const kd_clip_source *s, const kd_item *item, int wid
     return box;
 }
 
-/* ---- reels --------------------------------------------------------------------------------------------------- */
+/* ---- reels ----------------------------------------------------------------------------------- */
 
 static bool reel_bytes(size_t n, int width, int height, size_t *bytes)
 {
@@ -121,7 +122,7 @@ static size_t reel_find(const reel *r, size_t f)
     return lo;
 }
 
-/* ---- decoding ------------------------------------------------------------------------------------------------ */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 typedef struct decode {
     kd_clip_source *s;
@@ -316,7 +317,7 @@ static kd_status decode_reel(kd_clip_source *s, worker *w, const kd_item *item, 
     return KD_OK;
 }
 
-/* ---- the producer -------------------------------------------------------------------------------------------- */
+/* ---- the producer ---------------------------------------------------------------------------- */
 
 static kd_status clip_fill(void *ctx, const kd_item *item, void *scratch, float *const *dst,
                            kd_err *err)

@@ -1,15 +1,17 @@
 /* From a video to clips (3, T, H, W): which frames, which crop, normalised RGB.
  *
- * Source: VideoMAE / VideoMAEv2 VideoClsDataset (dense sampling), checked index by index and pixel by pixel against
- * tests/golden/videomae.  Divergences, on purpose: one clip or one crop in a test is defined (the first window, the centre);
- * a video that cannot be read is an error, never replaced by another; all draws are Philox (KD_RNG_SAMPLE, keyed by
- * seed, sample, epoch).
+ * Source: VideoMAE / VideoMAEv2 VideoClsDataset (dense sampling), checked index by index and
+ * pixel by pixel against tests/golden/videomae.  Divergences, on purpose: one clip or one crop
+ * in a test is defined (the first window, the centre); a video that cannot be read is an error,
+ * never replaced by another; all draws are Philox (KD_RNG_SAMPLE, keyed by seed, sample, epoch).
  *
- * T = teacher.frames, H = W = teacher.img_size, r = video.sampling_rate, W0 = T r (64 for 16 x 4), n = decoded frames.
+ * T = teacher.frames, H = W = teacher.img_size, r = video.sampling_rate, W0 = T r (64 for 16 x
+ * 4), n = decoded frames.
  *
- * Frames are cached as uint8 after the resize (training with random area crops: at their own size): all frames of a video
- * for training, those of its views otherwise.  What is kept first stays, as long as the budget lasts; other videos are
- * decoded anew each time.  Results do not depend on the cache.
+ * Frames are cached as uint8 after the resize (training with random area crops: at their own
+ * size): all frames of a video for training, those of its views otherwise.  What is kept first
+ * stays, as long as the budget lasts; other videos are decoded anew each time.  Results do not
+ * depend on the cache.
  */
 #ifndef KD_CLIP_H
 #define KD_CLIP_H
@@ -25,7 +27,7 @@ typedef enum kd_clip_mode {
     KD_CLIP_TEST   /* eval.clips x eval.crops views; view = clip * crops + crop */
 } kd_clip_mode;
 
-/* ---- the rules, as pure functions --------------------------------------------------------------------------- */
+/* ---- the rules, as pure functions ------------------------------------------------------------ */
 
 typedef struct kd_frame_rule {
     kd_cfg_sampler sampler;
@@ -33,9 +35,11 @@ typedef struct kd_frame_rule {
     int frames, rate; /* T, r */
 } kd_frame_rule;
 
-/* Training window of n >= 1 frames into idx[0..T-1]; draws from rng only where the rule has a choice. */
+/* Training window of n >= 1 frames into idx[0..T-1]; draws from rng only where the rule has a
+ * choice. */
 void kd_frames_train(const kd_frame_rule *rule, size_t n, kd_rng *rng, size_t *idx);
-/* The same with the window's end given (official_dense, n > W0: end in [W0, n-1]); for tests and parity. */
+/* The same with the window's end given (official_dense, n > W0: end in [W0, n-1]); for tests and
+ * parity. */
 void kd_frames_window(const kd_frame_rule *rule, size_t n, size_t end, size_t *idx);
 void kd_frames_val(const kd_frame_rule *rule, size_t n, size_t *idx); /* centre window */
 /* Clip `clip` of `clips`: every r-th frame, windows spread over the video. */
@@ -50,7 +54,8 @@ typedef struct kd_crop_box {
 kd_crop_box kd_crop_center(int width, int height, int side);
 /* Crop `crop` of `crops` along the longer axis of a picture whose short side is `side`. */
 kd_crop_box kd_crop_test(int width, int height, int side, int crop, int crops);
-/* Size of a box with this share of the area and this logarithm of width / height; false when it does not fit. */
+/* Size of a box with this share of the area and this logarithm of width / height; false when it
+ * does not fit. */
 bool kd_crop_area_size(int width, int height, double share, double log_ratio, int *w, int *h);
 /* Random area and shape: up to 10 tries, then the largest central box of a legal shape. */
 kd_crop_box kd_crop_random_area(int width, int height, const double scale[2], const double ratio[2],
@@ -63,38 +68,41 @@ typedef struct kd_pixel_table {
 } kd_pixel_table;
 void kd_pixel_table_init(kd_pixel_table *t, const double mean[3], const double std[3]);
 
-/* Frames idx[0..T-1] of rgb[n][height][width][3] to dst (3, T, side, side): the box is copied when it is side x side,
- * else resized bilinearly on the normalised floats (half-pixel centres, no antialiasing, torch's interpolate); then
- * mirrored when box.flip. */
+/* Frames idx[0..T-1] of rgb[n][height][width][3] to dst (3, T, side, side): the box is copied
+ * when it is side x side, else resized bilinearly on the normalised floats (half-pixel centres,
+ * no antialiasing, torch's interpolate); then mirrored when box.flip. */
 void kd_clip_write(const kd_pixel_table *t, const uint8_t *rgb, int width, int height,
                    const size_t *idx, int frames, const kd_crop_box *box, int side, float *dst);
 
-/* ---- the source ---------------------------------------------------------------------------------------------- */
+/* ---- the source ------------------------------------------------------------------------------ */
 
 #define KD_CLIP_MAX_SIDE   1024
 #define KD_CLIP_MAX_FRAMES 256
 
 typedef struct kd_clip_source kd_clip_source;
 
-/* Bytes the frame cache may take by default: a quarter of the memory that is available now, at most 1 GiB. */
+/* Bytes the frame cache may take by default: a quarter of the memory that is available now, at
+ * most 1 GiB. */
 uint64_t kd_clip_default_cache(void);
 
-/* `cfg` a resolved teacher recipe, `half` with videos; both must outlive the source.  cache_bytes 0: no cache. */
+/* `cfg` a resolved teacher recipe, `half` with videos; both must outlive the source.
+ * cache_bytes 0: no cache. */
 KD_NODISCARD kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *half,
                                            kd_clip_mode mode, uint64_t cache_bytes,
                                            kd_clip_source **out, kd_err *err);
 void kd_clip_source_close(kd_clip_source *s);    /* NULL is legal; after its loaders */
 kd_producer kd_clip_producer(kd_clip_source *s); /* one tensor, "clip" */
 
-/* How a view was cut, for the logit store: known once one of the sample's rows has been filled (KD_E_STATE before).
- * frames: [T]. */
+/* How a view was cut, for the logit store: known once one of the sample's rows has been filled
+ * (KD_E_STATE before). frames: [T]. */
 KD_NODISCARD kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view,
                                     kd_store_view *out, int32_t *frames, kd_err *err);
 
 /* Rows a sample has in a mode: 1, or eval.clips x eval.crops in a test. */
 uint32_t kd_clip_views(const kd_config *cfg, kd_clip_mode mode);
 
-/* A file outside a data set (`teacher predict`): all views of VAL or TEST into dst (views, 3, T, H, W). */
+/* A file outside a data set (`teacher predict`): all views of VAL or TEST into dst (views, 3, T,
+ * H, W). */
 KD_NODISCARD kd_status kd_clip_read(const kd_config *cfg, const char *path, kd_clip_mode mode,
                                     float *dst, kd_err *err);
 

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-/* ---- frames -------------------------------------------------------------------------------------------------- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 /* NumPy's linspace(lo, hi, num)[j], the end point forced. */
 static double linspace(double lo, double hi, int num, int j)
@@ -119,7 +119,7 @@ void kd_frames_test(const kd_frame_rule *rule, size_t n, int clip, int clips, si
     strided(rule, n, (size_t)((double)clip * step), idx);
 }
 
-/* ---- boxes --------------------------------------------------------------------------------------------------- */
+/* ---- boxes ----------------------------------------------------------------------------------- */
 
 kd_crop_box kd_crop_center(int width, int height, int side)
 {
@@ -183,7 +183,7 @@ kd_crop_box kd_crop_random(int width, int height, int side, kd_rng *rng)
     return b;
 }
 
-/* ---- pixels -------------------------------------------------------------------------------------------------- */
+/* ---- pixels ---------------------------------------------------------------------------------- */
 
 void kd_pixel_table_init(kd_pixel_table *t, const double mean[3], const double std[3])
 {

@@ -112,7 +112,7 @@ static listed from_file(const kd_catalog_item *it)
                     .label = it->ntu ? it->id.action - 1 : -1};
 }
 
-/* ---- splits by name ------------------------------------------------------------------------------------------ */
+/* ---- splits by name -------------------------------------------------------------------------- */
 
 static bool has(const kd_cfg_ints *list, int v)
 {
@@ -149,7 +149,7 @@ static kd_status split_files(builder *b)
     return KD_OK;
 }
 
-/* ---- splits by list ------------------------------------------------------------------------------------------ */
+/* ---- splits by list -------------------------------------------------------------------------- */
 
 /* A list's path is tried as it stands, then below the root. */
 static kd_status read_list(builder *b, kd_half_id which, const char *path)
@@ -202,7 +202,7 @@ static kd_status split_lists(builder *b)
     return KD_OK;
 }
 
-/* ---- checks -------------------------------------------------------------------------------------------------- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 static int by_id(const void *a, const void *b)
 {

@@ -9,7 +9,7 @@
 #define CLASSES_FILE       "classes.txt"
 #define CLASSES_FILE_BYTES ((size_t)1 << 20)
 
-/* ---- split --------------------------------------------------------------------------------------------------- */
+/* ---- split ----------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -105,7 +105,7 @@ kd_status kd_dataset_name_split(const kd_cfg_data *cfg, const kd_listing list[KD
     return KD_FAIL(err, KD_E_OOM, "no memory for the name of the split");
 }
 
-/* ---- classes ------------------------------------------------------------------------------------------------- */
+/* ---- classes --------------------------------------------------------------------------------- */
 
 static int count_lines(char *text)
 {
@@ -211,7 +211,7 @@ kd_status kd_dataset_name_classes(const kd_cfg_data *cfg, int seen, kd_dataset *
     return KD_OK;
 }
 
-/* ---- in words ------------------------------------------------------------------------------------------------ */
+/* ---- in words -------------------------------------------------------------------------------- */
 
 static char *half_text(const char *name, const kd_half *half)
 {

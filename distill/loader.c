@@ -1,8 +1,9 @@
 /* The batch ring.
  *
- * Batches are numbered through (`g` = epoch * batches + index).  Batch g lives in slot g mod depth.  Work is handed
- * out in units of `grain` rows, in order; a batch is handed out once its slot is free, that is once the consumer has
- * moved past batch g - depth.  One mutex guards all numbers; rows are written outside it, each by one thread. */
+ * Batches are numbered through (`g` = epoch * batches + index).  Batch g lives in slot g mod
+ * depth.  Work is handed out in units of `grain` rows, in order; a batch is handed out once its
+ * slot is free, that is once the consumer has moved past batch g - depth.  One mutex guards all
+ * numbers; rows are written outside it, each by one thread. */
 #include "distill/loader.h"
 
 #include "kernels/kd_rng.h"
@@ -52,7 +53,7 @@ typedef struct worker_arg {
     int number;
 } worker_arg;
 
-/* ---- one unit of rows ---------------------------------------------------------------------------------------- */
+/* ---- one unit of rows ------------------------------------------------------------------------ */
 
 static uint64_t item_count(const kd_loader *l)
 {
@@ -130,7 +131,7 @@ static void begin_batch(const kd_loader *l, slot *s, uint64_t g)
     s->batch.last = s->batch.index + 1 == l->batches;
 }
 
-/* ---- workers ------------------------------------------------------------------------------------------------- */
+/* ---- workers --------------------------------------------------------------------------------- */
 
 static bool has_work(const kd_loader *l)
 {
@@ -186,7 +187,7 @@ static kd_status start_threads(kd_loader *l, kd_err *err)
     return KD_OK;
 }
 
-/* ---- opening and closing ------------------------------------------------------------------------------------- */
+/* ---- opening and closing --------------------------------------------------------------------- */
 
 static kd_status slot_make(kd_loader *l, slot *s, kd_err *err)
 {
@@ -355,7 +356,7 @@ uint64_t kd_loader_items(const kd_loader *l)
     return KD_MIN(l->batches * step, item_count(l));
 }
 
-/* ---- the consumer's side ------------------------------------------------------------------------------------- */
+/* ---- the consumer's side --------------------------------------------------------------------- */
 
 kd_status kd_loader_seek(kd_loader *l, uint32_t epoch, uint64_t batch, kd_err *err)
 {

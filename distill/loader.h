@@ -1,19 +1,24 @@
-/* Batches ahead of time: worker threads fill a fixed ring of batch slots, the consumer takes them in order.
+/* Batches ahead of time: worker threads fill a fixed ring of batch slots, the consumer takes
+ * them in order.
  *
- * What a batch holds is a pure function of (options, epoch, batch number): the order comes from kd_rng_permute, each
- * row from the producer, whose draws are keyed by (seed, sample, epoch).  So the bytes are the same for any number
- * of workers, and a run is continued by naming its epoch and batch.  With workers = 0 the consumer's own thread
- * does the work inside kd_loader_next.
+ * What a batch holds is a pure function of (options, epoch, batch number): the order comes from
+ * kd_rng_permute, each row from the producer, whose draws are keyed by (seed, sample, epoch).
+ * So the bytes are the same for any number of workers, and a run is continued by naming its
+ * epoch and batch.  With workers = 0 the consumer's own thread does the work inside
+ * kd_loader_next.
  *
- * Training: all samples in a fresh order every epoch, the last incomplete batch dropped; batches go on from epoch to
- * epoch.  Evaluation: items (sample x view) in listing order, view fastest; the last batch is padded with rows of zeros that
- * `valid` marks; after it kd_loader_next gives NULL.
+ * Training: all samples in a fresh order every epoch, the last incomplete batch dropped; batches
+ * go on from epoch to epoch.  Evaluation: items (sample x view) in listing order, view fastest;
+ * the last batch is padded with rows of zeros that `valid` marks; after it kd_loader_next gives
+ * NULL.
  *
- * A sample that cannot be read (KD_E_IO, KD_E_FORMAT, KD_E_DATA, KD_E_NUMERIC from the producer) ends the run under
- * KD_BAD_FAIL, with the first of them in batch order.  Under KD_BAD_SKIP its row stays zero and invalid and the sample
- * is listed; nothing takes its place.  Other failures (memory, cancel) always end the run.
+ * A sample that cannot be read (KD_E_IO, KD_E_FORMAT, KD_E_DATA, KD_E_NUMERIC from the producer)
+ * ends the run under KD_BAD_FAIL, with the first of them in batch order.  Under KD_BAD_SKIP its
+ * row stays zero and invalid and the sample is listed; nothing takes its place.  Other failures
+ * (memory, cancel) always end the run.
  *
- * Slots, rows and worker scratch are made when the loader is opened: in the steady state nothing is allocated here.
+ * Slots, rows and worker scratch are made when the loader is opened: in the steady state nothing
+ * is allocated here.
  */
 #ifndef KD_LOADER_H
 #define KD_LOADER_H
@@ -37,7 +42,8 @@ typedef struct kd_item {
     uint32_t epoch;  /* of kd_loader_seek, and those after it in training */
 } kd_item;
 
-/* Makes rows; implemented by clip.c and sequence.c.  Functions are called from several threads at once. */
+/* Makes rows; implemented by clip.c and sequence.c.  Functions are called from several threads
+ * at once. */
 typedef struct kd_producer {
     void *ctx;
     size_t samples;
@@ -64,7 +70,7 @@ typedef struct kd_loader_opts {
     uint64_t seed;
     kd_cfg_bad on_bad;
     int rank,
-        ranks; /* this process takes rows rank * batch_size ... of every global batch; ranks 0 means 1 */
+        ranks; /* this process takes rows rank * batch_size ... of a global batch; 0 means 1 */
 } kd_loader_opts;
 
 /* One batch, valid until the next call on the loader. */
@@ -89,8 +95,8 @@ typedef struct kd_bad_sample {
 
 typedef struct kd_loader kd_loader;
 
-/* `producer` is copied; its ctx must outlive the loader.  KD_E_DATA: fewer samples than one training batch needs.
- * Nothing is read before kd_loader_seek. */
+/* `producer` is copied; its ctx must outlive the loader.  KD_E_DATA: fewer samples than one
+ * training batch needs. Nothing is read before kd_loader_seek. */
 KD_NODISCARD kd_status kd_loader_open(const kd_loader_opts *opts, const kd_producer *producer,
                                       kd_loader **out, kd_err *err);
 void kd_loader_close(kd_loader *l); /* stops the workers after the row at hand; NULL is legal */
@@ -99,10 +105,12 @@ uint64_t kd_loader_batches(const kd_loader *l); /* of one epoch */
 uint64_t
 kd_loader_items(const kd_loader *l); /* rows of one epoch over all ranks, without padding */
 
-/* Start (again) at a batch of an epoch.  Cheap when workers are idle; what they prepared for elsewhere is dropped. */
+/* Start (again) at a batch of an epoch.  Cheap when workers are idle; what they prepared for
+ * elsewhere is dropped. */
 KD_NODISCARD kd_status kd_loader_seek(kd_loader *l, uint32_t epoch, uint64_t batch, kd_err *err);
 
-/* The next batch; *out NULL behind the last one of an evaluation.  KD_E_CANCELLED after kd_loader_cancel. */
+/* The next batch; *out NULL behind the last one of an evaluation.  KD_E_CANCELLED after
+ * kd_loader_cancel. */
 KD_NODISCARD kd_status kd_loader_next(kd_loader *l, const kd_batch **out, kd_err *err);
 
 /* From any thread: a waiting kd_loader_next returns.  Not for signal handlers. */
@@ -111,7 +119,8 @@ void kd_loader_cancel(kd_loader *l);
 /* Samples skipped so far, by first loss in batch order; valid until the next kd_loader_next. */
 size_t kd_loader_bad(const kd_loader *l, const kd_bad_sample **list);
 
-/* Seconds kd_loader_next has waited for rows: the data path is the bottleneck where this is a large share. */
+/* Seconds kd_loader_next has waited for rows: the data path is the bottleneck where this is a
+ * large share. */
 double kd_loader_waited(const kd_loader *l);
 
 #endif

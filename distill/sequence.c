@@ -1,4 +1,5 @@
-/* Skeletons of a half as rows of streams: read once, kept normalised, augmented anew every epoch. */
+/* Skeletons of a half as rows of streams: read once, kept normalised, augmented anew every
+ * epoch. */
 #include "distill/sequence.h"
 
 #include "distill/cache.h"

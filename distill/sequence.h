@@ -1,19 +1,23 @@
-/* From skeletons to tensors (3, T, V = 25, M): bodies, length, normalisation, augmentation, streams.
+/* From skeletons to tensors (3, T, V = 25, M): bodies, length, normalisation, augmentation,
+ * streams.
  *
- * Source: the LAST repository's preprocessing (A: normalize center_spine, B: normalize first_frame), its training augmentation
- * in its order, checked against tests/golden/last; `tracked`, `linear` and `corrected` are ours.  Order: choose bodies ->
- * resample to T -> normalise -> [augment] -> streams -> clamp.  Joints of a body that is not there are zeros throughout.
+ * Source: the LAST repository's preprocessing (A: normalize center_spine, B: normalize
+ * first_frame), its training augmentation in its order, checked against tests/golden/last;
+ * `tracked`, `linear` and `corrected` are ours.  Order: choose bodies -> resample to T ->
+ * normalise -> [augment] -> streams -> clamp.  Joints of a body that is not there are zeros
+ * throughout.
  *
  *   joint       the coordinates
  *   velocity    joint[t+1] - joint[t]; the last frame 0
  *   bone        joint - its parent; joint 0: 0
  *
- * Augmentation, all streams sharing the draws of (KD_RNG_SAMPLE, seed, sample, epoch): rotation about y, scale, shear, time
- * flip, left-right flip with the joint swap, speed (crop, then the last frame repeated), noise per stream, joint mask.
- * After a time flip velocities are those of the reversed motion.
+ * Augmentation, all streams sharing the draws of (KD_RNG_SAMPLE, seed, sample, epoch): rotation
+ * about y, scale, shear, time flip, left-right flip with the joint swap, speed (crop, then the
+ * last frame repeated), noise per stream, joint mask. After a time flip velocities are those of
+ * the reversed motion.
  *
- * Parsed, resampled and normalised sequences are kept in memory (19 KiB a body at T = 64) up to a budget, so
- * files are read once; results do not depend on it.
+ * Parsed, resampled and normalised sequences are kept in memory (19 KiB a body at T = 64) up to
+ * a budget, so files are read once; results do not depend on it.
  */
 #ifndef KD_SEQUENCE_H
 #define KD_SEQUENCE_H
@@ -23,13 +27,15 @@
 #include "formats/skeleton_file.h"
 #include "kernels/kd_rng.h"
 
-/* ---- the rules, as functions on arrays ------------------------------------------------------------------------ */
+/* ---- the rules, as functions on arrays ------------------------------------------------------- */
 
-/* Skeleton to x (3, frames, 25, max_bodies), resampled and normalised.  KD_E_DATA: no frame has a body. */
+/* Skeleton to x (3, frames, 25, max_bodies), resampled and normalised.  KD_E_DATA: no frame has
+ * a body. */
 KD_NODISCARD kd_status kd_sequence_make(const kd_cfg_skeleton *cfg, const kd_skeleton *skel,
                                         float *x, kd_err *err);
 
-/* The parts of it, for parity: frames a long or short recording is resampled from (pad), and normalisation in place. */
+/* The parts of it, for parity: frames a long or short recording is resampled from (pad), and
+ * normalisation in place. */
 void kd_sequence_index(size_t n, int frames, size_t *idx);
 void kd_sequence_normalize(const kd_cfg_skeleton *cfg, float *x);
 
@@ -48,19 +54,20 @@ kd_sequence_draw kd_sequence_draw_make(const kd_cfg_skeleton_aug *aug, int frame
 #define KD_STREAM_VELOCITY 2u
 #define KD_STREAM_BONE     4u
 
-/* Streams of x.  dst[i] belongs to the i-th set bit of `streams` in the order joint, velocity, bone; work holds as many floats
- * as x.  draw NULL: no augmentation.  aug gives the noise levels. */
+/* Streams of x.  dst[i] belongs to the i-th set bit of `streams` in the order joint, velocity,
+ * bone; work holds as many floats as x.  draw NULL: no augmentation.  aug gives the noise
+ * levels. */
 void kd_sequence_streams(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug,
                          const kd_sequence_draw *draw, const float *x, unsigned streams,
                          float *work, float *const *dst);
 
-/* ---- the source ---------------------------------------------------------------------------------------------- */
+/* ---- the source ------------------------------------------------------------------------------ */
 
 typedef struct kd_sequence_source kd_sequence_source;
 
-/* `cfg` a resolved student recipe, `half` with skeletons; both must outlive the source.  streams: names the student
- * reads, in its order (each of "joint", "velocity", "bone"); KD_E_ARG for another.  cache_bytes 0: files are read
- * each time.  KD_BAD_* is the loader's business. */
+/* `cfg` a resolved student recipe, `half` with skeletons; both must outlive the source.
+ * streams: names the student reads, in its order (each of "joint", "velocity", "bone"); KD_E_ARG
+ * for another.  cache_bytes 0: files are read each time.  KD_BAD_* is the loader's business. */
 KD_NODISCARD kd_status kd_sequence_source_open(const kd_config *cfg, const kd_half *half,
                                                bool train, const char *const *streams,
                                                int n_streams, uint64_t cache_bytes,

@@ -1,4 +1,5 @@
-/* Skeletons to arrays: bodies, length, normalisation, draws, streams.  Arrays are x[c][t][v][m], m fastest. */
+/* Skeletons to arrays: bodies, length, normalisation, draws, streams.  Arrays are x[c][t][v][m],
+ * m fastest. */
 #include "distill/sequence.h"
 
 #include <math.h>
@@ -27,7 +28,7 @@ static bool present(const kd_cfg_skeleton *k, const float *x, int t, int m)
     return false;
 }
 
-/* ---- bodies -------------------------------------------------------------------------------------------------- */
+/* ---- bodies ---------------------------------------------------------------------------------- */
 
 /* Which bodies of a recording go to which slot. */
 typedef struct cast {
@@ -94,7 +95,7 @@ static const kd_skel_body *body_at(const kd_skeleton *s, const cast *c, size_t t
     return NULL;
 }
 
-/* ---- length -------------------------------------------------------------------------------------------------- */
+/* ---- length ---------------------------------------------------------------------------------- */
 
 void kd_sequence_index(size_t n, int frames, size_t *idx)
 {
@@ -151,7 +152,7 @@ static void resample_pad(const kd_cfg_skeleton *k, const kd_skeleton *s, const c
     }
 }
 
-/* ---- normalisation ------------------------------------------------------------------------------------------- */
+/* ---- normalisation --------------------------------------------------------------------------- */
 
 static void centre(const kd_cfg_skeleton *k, float *x, int m, int first)
 {
@@ -194,7 +195,8 @@ static void face_camera(const kd_cfg_skeleton *k, float *x, int m, int first)
     rotate_y(k, x, m, (float)cos(angle), (float)sin(angle));
 }
 
-/* file_order counts frames without the body as length 0, as the reference does; tracked leaves them out. */
+/* file_order counts frames without the body as length 0, as the reference does; tracked leaves
+ * them out. */
 static void unit_torso(const kd_cfg_skeleton *k, float *x, int m)
 {
     double sum = 0.0;
@@ -252,7 +254,7 @@ kd_status kd_sequence_make(const kd_cfg_skeleton *cfg, const kd_skeleton *skel, 
     return KD_OK;
 }
 
-/* ---- augmentation -------------------------------------------------------------------------------------------- */
+/* ---- augmentation ---------------------------------------------------------------------------- */
 
 /* Positions in a sample's random sequence. */
 enum {
@@ -363,7 +365,8 @@ static void mirror(const kd_cfg_skeleton *k, float *x)
     }
 }
 
-/* Frames of the part kept, then its last one again and again; in place, since sources never lie before. */
+/* Frames of the part kept, then its last one again and again; in place, since sources never lie
+ * before. */
 static void change_speed(const kd_cfg_skeleton *k, const kd_sequence_draw *d, float *x)
 {
     for (int c = 0; c < 3; c++) {
@@ -377,7 +380,8 @@ static void change_speed(const kd_cfg_skeleton *k, const kd_sequence_draw *d, fl
     }
 }
 
-/* On bodies that are there: noise on an absent one would make it a person that no test sample has. */
+/* On bodies that are there: noise on an absent one would make it a person that no test sample
+ * has. */
 static void add_noise(const kd_cfg_skeleton *k, const kd_sequence_draw *d, const float *joints,
                       int stream, double sigma, float *x)
 {
@@ -411,7 +415,7 @@ static void mask_joints(const kd_cfg_skeleton *k, uint32_t masked, float *x)
     }
 }
 
-/* ---- streams ------------------------------------------------------------------------------------------------- */
+/* ---- streams --------------------------------------------------------------------------------- */
 
 static void derive(const kd_cfg_skeleton *k, const float *x, int stream, float *y)
 {

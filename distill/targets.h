@@ -1,12 +1,14 @@
 /* Training targets of a batch on the host: smoothed one-hots, mixup pairs and their lambda.
  *
- * Source: timm's Mixup in mode "batch" (partner flip) and LAST's trainer (partner permute); both give
- *     t = lam * smooth(y_i) + (1 - lam) * smooth(y_partner),   smooth(y) = s / K off, 1 - s + s / K on,
- * also when a batch is not mixed (lam = 1).  The inputs are mixed by the op `mixup`, which takes perm and lam as they are
- * here; teacher probabilities are mixed by kd_mix_rows.
+ * Source: timm's Mixup in mode "batch" (partner flip) and LAST's trainer (partner permute); both
+ * give
+ *     t = lam * smooth(y_i) + (1 - lam) * smooth(y_partner)
+ *     smooth(y) = 1 - s + s / K at y, s / K elsewhere
+ * also when a batch is not mixed (lam = 1).  The inputs are mixed by the op `mixup`, which takes
+ * perm and lam as they are here; teacher probabilities are mixed by kd_mix_rows.
  *
- * Draws come from KD_RNG_BATCH, keyed by (seed, epoch, batch).  A row that is invalid gets a zero target; a row whose
- * partner is invalid is not mixed (its lam is 1).
+ * Draws come from KD_RNG_BATCH, keyed by (seed, epoch, batch).  A row that is invalid gets a
+ * zero target; a row whose partner is invalid is not mixed (its lam is 1).
  */
 #ifndef KD_TARGETS_H
 #define KD_TARGETS_H
@@ -14,9 +16,10 @@
 #include "configs/kd_config.h"
 #include "kernels/kd_rng.h"
 
-/* perm (rows) and lam (rows) for a batch.  mixup.alpha 0 or a batch that is not drawn: identity and ones.  Partner flip needs
- * an even number of rows (kd_config_finish checks); with an odd one the middle row is its own partner.  valid NULL: all.
- * Returns the batch's lambda (1: not mixed). */
+/* perm (rows) and lam (rows) for a batch.  mixup.alpha 0 or a batch that is not drawn: identity
+ * and ones.  Partner flip needs an even number of rows (kd_config_finish checks); with an odd
+ * one the middle row is its own partner.  valid NULL: all. Returns the batch's lambda (1: not
+ * mixed). */
 float kd_mix_draw(const kd_cfg_mixup *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows,
                   const float *valid, int32_t *perm, float *lam);
 
@@ -24,7 +27,8 @@ float kd_mix_draw(const kd_cfg_mixup *cfg, uint64_t seed, uint32_t epoch, uint32
 void kd_targets(const int32_t *label, const float *valid, int rows, int classes, double smoothing,
                 const int32_t *perm, const float *lam, float *target);
 
-/* dst[i] = lam[i] src[i] + (1 - lam[i]) src[perm[i]]; dst must not overlap src.  floats: of a row. */
+/* dst[i] = lam[i] src[i] + (1 - lam[i]) src[perm[i]]; dst must not overlap src.  floats: of a
+ * row. */
 void kd_mix_rows(const float *src, int rows, size_t floats, const int32_t *perm, const float *lam,
                  float *dst);
 

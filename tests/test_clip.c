@@ -31,7 +31,7 @@ static const kd_st_entry *need(const kd_st_file *f, const char *name)
     return e;
 }
 
-/* ---- sampling ------------------------------------------------------------------------------------------------ */
+/* ---- sampling -------------------------------------------------------------------------------- */
 
 static void expect_row(const char *what, int n, const size_t *got, const int32_t *want, int count)
 {
@@ -129,7 +129,7 @@ static void draws_stay_inside(void **state)
     }
 }
 
-/* ---- boxes --------------------------------------------------------------------------------------------------- */
+/* ---- boxes ----------------------------------------------------------------------------------- */
 
 static void boxes_are_the_references(void **state)
 {
@@ -189,7 +189,7 @@ static void random_boxes_fit(void **state)
     }
 }
 
-/* ---- pixels -------------------------------------------------------------------------------------------------- */
+/* ---- pixels ---------------------------------------------------------------------------------- */
 
 static uint32_t hash24(uint32_t seed, uint32_t i)
 {
@@ -321,7 +321,7 @@ static void training_crops_are_the_references(void **state)
     kd_free(rgb);
 }
 
-/* ---- the source ---------------------------------------------------------------------------------------------- */
+/* ---- the source ------------------------------------------------------------------------------ */
 
 enum { VIDEOS = 4 };
 static const int FRAMES[VIDEOS] = {20, 41, 9, 33};

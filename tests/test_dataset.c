@@ -261,7 +261,7 @@ static void own_folders(void **state)
     kd_dataset_free(&ds);
 }
 
-/* ---- the teacher's table ------------------------------------------------------------------------------------------ */
+/* ---- the teacher's table --------------------------------------------------------------------- */
 
 static void write_store(const char *path, const kd_dataset *ds, const char *split, int views,
                         int label_shift, size_t records)

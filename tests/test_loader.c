@@ -1,4 +1,5 @@
-/* The batch ring: any number of workers gives the same batches; order, padding, resume, faults, cancel, memory. */
+/* The batch ring: any number of workers gives the same batches; order, padding, resume, faults,
+ * cancel, memory. */
 #include "distill/loader.h"
 
 #include <pthread.h>
@@ -17,7 +18,7 @@ static void ok(kd_status st, const kd_err *err)
     if (st != KD_OK) fail_msg("%s: %s", kd_status_text(st), err->msg);
 }
 
-/* ---- a producer that answers slowly and unevenly, and fails where told -------------------------------------------- */
+/* ---- a producer that answers slowly and unevenly, and fails where told ----------------------- */
 
 typedef struct fake {
     uint32_t samples;
@@ -144,7 +145,7 @@ static void check_row(const kd_batch *b, int row)
     assert_int_equal(b->label[row], label);
 }
 
-/* ---- order ------------------------------------------------------------------------------------------------------- */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 static void training_order(void **state)
 {
@@ -250,7 +251,7 @@ static void ranks_share_a_batch(void **state)
     kd_loader_close(whole);
 }
 
-/* ---- faults ------------------------------------------------------------------------------------------------------ */
+/* ---- faults ---------------------------------------------------------------------------------- */
 
 static void fail_policy_names_the_first(void **state)
 {
@@ -381,7 +382,8 @@ static void refusals(void **state)
                      KD_E_DATA);
 }
 
-/* No allocation once it runs; every allocation that fails while opening is reported and leaks nothing. */
+/* No allocation once it runs; every allocation that fails while opening is reported and leaks
+ * nothing. */
 static void memory(void **state)
 {
     (void)state;

@@ -1,4 +1,5 @@
-/* Sequences: preprocessing and augmentation against the reference's arrays, our own rules, the source. */
+/* Sequences: preprocessing and augmentation against the reference's arrays, our own rules, the
+ * source. */
 #include "distill/sequence.h"
 #include "formats/io.h"
 #include "formats/safetensors.h"
@@ -26,7 +27,7 @@ static size_t at(int c, int t, int v, int m)
     return (((size_t)c * T + (size_t)t) * V + (size_t)v) * M + (size_t)m;
 }
 
-/* ---- the fixtures' recordings ----------------------------------------------------------------------------------- */
+/* ---- the fixtures' recordings ---------------------------------------------------------------- */
 
 static float generated(uint32_t crc, uint32_t i, int ks)
 {
@@ -167,7 +168,7 @@ static void augmentation_is_the_references(void **state)
     kd_st_close(f);
 }
 
-/* ---- our own rules ----------------------------------------------------------------------------------------------- */
+/* ---- our own rules --------------------------------------------------------------------------- */
 
 static void yaw_corrected_faces_the_camera(void **state)
 {
@@ -338,7 +339,7 @@ static void time_flip_reverses_motion(void **state)
     kd_skeleton_free(&s);
 }
 
-/* ---- the source -------------------------------------------------------------------------------------------------- */
+/* ---- the source ------------------------------------------------------------------------------ */
 
 static void cache_and_workers_change_nothing(void **state)
 {
