@@ -72,7 +72,7 @@ KD_NODISCARD kd_status kd_raw_adopt(const kd_store_head *h, uint8_t *data, size_
 void kd_raw_free(kd_raw *r);
 
 /* Mean over views in double: softmax first, or of raw scores with the softmax last.  scratch: 2 * c values. */
-void kd_merge_views(const float *logits, int n_views, size_t c, bool score, double *scratch,
+void kdi_store_merge_views(const float *logits, int n_views, size_t c, bool score, double *scratch,
                     float *prob);
 
 /* Checks one meta entry at p: its length, or 0 when it does not fit or contradicts itself. */

@@ -131,7 +131,7 @@ static void softmax(double *x, size_t n)
     }
 }
 
-void kd_merge_views(const float *logits, int n_views, size_t c, bool score, double *scratch,
+void kdi_store_merge_views(const float *logits, int n_views, size_t c, bool score, double *scratch,
                     float *prob)
 {
     double *sum = scratch;
@@ -158,7 +158,7 @@ static kd_status merge_into(const kd_store_head *h, const kd_store_record *rec, 
     const size_t c = (size_t)h->m.n_classes;
     double *scratch = kd_alloc(2 * c * sizeof *scratch);
     if (scratch == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", rec->id);
-    kd_merge_views(rec->logits, rec->n_views, c, strcmp(h->m.merge, "score") == 0, scratch, prob);
+    kdi_store_merge_views(rec->logits, rec->n_views, c, strcmp(h->m.merge, "score") == 0, scratch, prob);
     kd_free(scratch);
     return KD_OK;
 }

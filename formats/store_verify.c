@@ -55,7 +55,7 @@ static const char *value_fault(check *k, const kd_store_record *r)
     for (int i = 0; i < m->feature_dim; i++) {
         if (!isfinite(r->feature[i])) return "a feature is not finite";
     }
-    kd_merge_views(r->logits, r->n_views, c, strcmp(m->merge, "score") == 0, k->scratch, k->merged);
+    kdi_store_merge_views(r->logits, r->n_views, c, strcmp(m->merge, "score") == 0, k->scratch, k->merged);
     /* a logit off by d changes a probability by at most the factor exp(2 d); d is the rounding of its dtype */
     const double rounding = m->logit_dtype == KD_F16 ? 0x1p-11 : 0x1p-23;
     const double allowed = expm1(2 * rounding * top) + 1e-5;
