@@ -7,85 +7,17 @@
  * The gradient of W sums dy X^T over positions: samples are cut into at most 16 chunks that depend on the shape only, each
  * sums on its own, and the chunks are added in order.
  */
+#include "kernels/fast/conv512.h"
 #include "kernels/fast/fast.h"
 #include "kernels/fast/tile512.h"
-#include "kernels/fast/vmath512.h"
 #include "kernels/kd_cpu.h"
-#include "kernels/kd_ops.h"
 
 enum { PANEL = 48, ROWS = 8, DEPTH = 192, MAX_CO = 768, CHUNKS = 16, SPAN = 256 };
-
-typedef struct conv {
-    int64_t n, ci, h, w, co, ho, wo, kh, kw, taps;
-    int64_t stride[2], pad[2], dilation[2];
-    bool bf16, depthwise, shifts; /* shifts: a tap is a shift of the flat (h, w) axis */
-} conv;
-
-static conv conv_of(const kd_conv2d_attr *a, const kd_tensor *x, const kd_shape *xs,
-                    const kd_shape *ys, int64_t kh, int64_t kw)
-{
-    conv c = {.n = xs->dim[0],
-              .ci = xs->dim[1],
-              .h = xs->dim[2],
-              .w = xs->dim[3],
-              .co = ys->dim[1],
-              .ho = ys->dim[2],
-              .wo = ys->dim[3],
-              .kh = kh,
-              .kw = kw,
-              .taps = kh * kw};
-    for (int i = 0; i < 2; i++) {
-        c.stride[i] = a->stride[i];
-        c.pad[i] = a->pad[i];
-        c.dilation[i] = a->dilation[i];
-    }
-    c.bf16 = x->dtype == KD_BF16;
-    c.depthwise = a->groups > 1 && a->groups == c.ci && c.co == c.ci;
-    c.shifts = kw == 1 && a->stride[1] == 1 && a->pad[1] == 0 && a->stride[0] == 1 && c.h == c.ho;
-    return c;
-}
 
 static bool dense(const conv *c, const kd_conv2d_attr *a)
 {
     return a->groups <= 1 && c->co <= MAX_CO && c->ci <= MAX_CO && c->h * c->w < INT32_MAX &&
            c->ho * c->wo < INT32_MAX;
-}
-
-static int64_t up(int64_t x, int64_t to)
-{
-    return (x + to - 1) / to * to;
-}
-
-static __m512 v_sigmoid(__m512 x)
-{
-    return _mm512_div_ps(v_set(1.0f),
-                         _mm512_add_ps(v_set(1.0f), v_exp(_mm512_sub_ps(v_set(0.0f), x))));
-}
-
-static __m512 v_act(int32_t kind, __m512 x)
-{
-    switch (kind) {
-    case KD_ACT_RELU: /* the operand order keeps NaN */
-        return _mm512_max_ps(v_set(0.0f), x);
-    case KD_ACT_GELU:
-        return v_gelu(x);
-    case KD_ACT_HARDSWISH: {
-        const __m512 r =
-            _mm512_min_ps(v_set(6.0f), _mm512_max_ps(v_set(0.0f), _mm512_add_ps(x, v_set(3.0f))));
-        return _mm512_mul_ps(_mm512_mul_ps(x, r), v_set(1.0f / 6.0f));
-    }
-    case KD_ACT_SILU:
-        return _mm512_mul_ps(x, v_sigmoid(x));
-    case KD_ACT_SIGMOID:
-        return v_sigmoid(x);
-    default:
-        return x;
-    }
-}
-
-static float load1(const void *p, int64_t i, bool bf16)
-{
-    return bf16 ? kd_bf16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
 }
 
 /* ---- gathering ------------------------------------------------------------------------------------------------------ */
@@ -107,27 +39,8 @@ static int64_t source(const conv *c, bool back, int64_t tap, int64_t p)
     return o < c->ho && q < c->wo ? o * c->wo + q : -1;
 }
 
-/* Lanes of a vector at `at` that lie in [0, size). */
-static __mmask16 inside(int64_t at, int64_t size)
-{
-    if (at >= 0 && at + 16 <= size) {
-        return 0xffff;
-    }
-    const int64_t lo = at < 0 ? KD_MIN((int64_t)16, -at) : 0;
-    const int64_t hi = KD_MAX((int64_t)0, KD_MIN((int64_t)16, size - at));
-    return lo >= hi ? 0 : (__mmask16)((0xffffu >> (unsigned)(16 - hi)) & (0xffffu << (unsigned)lo));
-}
-
-/* Masked lanes may lie before the array; the address is formed as an integer. */
-static __m512 load_inside(const void *p, int64_t at, int64_t size, bool bf16)
-{
-    const __mmask16 m = inside(at, size);
-    const uintptr_t a = (uintptr_t)p + (uintptr_t)(at * (bf16 ? 2 : 4));
-    return m == 0 ? _mm512_setzero_ps() : v_load((const void *)a, 0, m, bf16);
-}
-
-typedef struct
-    gather { /* rows of the panel: channels of src at `count` positions from p0 under each tap */
+/* rows of the panel: channels of src at `count` positions from p0 under each tap */
+typedef struct gather {
     const conv *c;
     const void *src; /* of one sample */
     int64_t src_plane, dst_plane;
@@ -231,35 +144,6 @@ static void product_all(const product *m)
     }
 }
 
-/* ---- depthwise, stride 1: a sum of shifted planes ------------------------------------------------------------------- */
-
-static void depthwise(const conv *c, const void *src, const void *w, const float *bias, int32_t act,
-                      bool back, void *dst)
-{
-    const int64_t plane = c->h * c->w;
-    KD_FAST_FOR
-    for (int64_t i = 0; i < c->n * c->co; i++) {
-        const int64_t ch = i % c->co;
-        const void *x = (const char *)src + i * plane * (c->bf16 ? 2 : 4);
-        const __m512 b = v_set(bias != NULL ? bias[ch] : 0.0f);
-        for (int64_t p = 0; p < plane; p += 64) {
-            __m512 sum[4] = {b, b, b, b};
-            for (int64_t k = 0; k < c->taps; k++) {
-                const __m512 f = v_set(load1(w, ch * c->taps + k, c->bf16));
-                const int64_t shift = (k * c->dilation[0] - c->pad[0]) * c->w * (back ? -1 : 1);
-                for (int v = 0; v < 4; v++) {
-                    sum[v] = _mm512_fmadd_ps(f, load_inside(x, p + 16 * v + shift, plane, c->bf16),
-                                             sum[v]);
-                }
-            }
-            for (int v = 0; v < 4 && p + 16 * v < plane; v++) {
-                v_store(dst, i * plane + p + 16 * v, v_mask(p + 16 * v, plane), c->bf16,
-                        v_act(act, sum[v]));
-            }
-        }
-    }
-}
-
 /* ---- forward --------------------------------------------------------------------------------------------------------- */
 
 static conv forward_of(const kd_call *c)
@@ -285,7 +169,7 @@ static kd_status conv_run(const kd_call *c)
     const kd_conv2d_attr *a = c->attr;
     const float *bias = c->n_in > 2 ? c->in[2].data : NULL;
     if (g.depthwise) {
-        depthwise(&g, c->in[0].data, c->in[1].data, bias, a->act, false, c->out[0].data);
+        kd_depthwise_v4(&g, c->in[0].data, c->in[1].data, bias, a->act, false, c->out[0].data);
         return KD_OK;
     }
     pack_left(&g, c->in[1].data, false, c->scratch);
@@ -305,7 +189,7 @@ static kd_status conv_run(const kd_call *c)
 static bool can(const conv *g, const kd_conv2d_attr *a, const kd_tensor *x)
 {
     return kd_cpu_has(KD_CPU_V4) && (x->dtype == KD_F32 || x->dtype == KD_BF16) &&
-           (g->depthwise ? g->shifts : dense(g, a));
+           (g->depthwise ? kd_depthwise_can(g) : dense(g, a));
 }
 
 static kd_status conv_prepare(kd_call *c, kd_err *err)
@@ -334,7 +218,7 @@ static kd_status bwd_x_run(const kd_call *c)
 {
     const conv g = bwd_x_of(c);
     if (g.depthwise) {
-        depthwise(&g, c->in[0].data, c->in[1].data, NULL, KD_ACT_NONE, true, c->out[0].data);
+        kd_depthwise_v4(&g, c->in[0].data, c->in[1].data, NULL, KD_ACT_NONE, true, c->out[0].data);
         return KD_OK;
     }
     pack_left(&g, c->in[1].data, true, c->scratch);
@@ -501,27 +385,6 @@ static void wgrad_bias(const conv *c, const void *dy, bool add, float *db)
     }
 }
 
-static void depthwise_w(const conv *c, const void *dy, const void *x, bool add, float *dw)
-{
-    const int64_t plane = c->h * c->w;
-    KD_FAST_FOR
-    for (int64_t i = 0; i < c->co * c->taps; i++) {
-        const int64_t ch = i / c->taps, shift = (i % c->taps * c->dilation[0] - c->pad[0]) * c->w;
-        float total = 0.0f;
-        for (int64_t s = 0; s < c->n; s++) {
-            const int64_t at = (s * c->co + ch) * plane;
-            const void *src = (const char *)x + at * (c->bf16 ? 2 : 4);
-            __m512 sum = _mm512_setzero_ps();
-            for (int64_t p = 0; p < plane; p += 16) {
-                const __m512 d = v_load(dy, at + p, v_mask(p, plane), c->bf16);
-                sum = _mm512_fmadd_ps(d, load_inside(src, p + shift, plane, c->bf16), sum);
-            }
-            total += _mm512_reduce_add_ps(sum);
-        }
-        dw[i] = add ? dw[i] + total : total;
-    }
-}
-
 static void dense_w(const wgrad *g, const kd_call *call)
 {
     const conv *c = &g->c;
@@ -555,7 +418,8 @@ static kd_status bwd_w_run(const kd_call *c)
     const wgrad g = wgrad_of(c);
     if (c->out[0].data != NULL) {
         if (g.c.depthwise) {
-            depthwise_w(&g.c, c->in[0].data, c->in[1].data, (c->accum & 1u) != 0, c->out[0].data);
+            kd_depthwise_w_v4(&g.c, c->in[0].data, c->in[1].data, (c->accum & 1u) != 0,
+                              c->out[0].data);
         } else {
             dense_w(&g, c);
         }

@@ -23,6 +23,9 @@ static const candidate candidates[] = {
     {KD_OP_CONV2D,        KD_CPU_V4, true, true, &kd_fast_conv2d_v4},
     {KD_OP_CONV2D_BWD_X,  KD_CPU_V4, true, true, &kd_fast_conv2d_bwd_x_v4},
     {KD_OP_CONV2D_BWD_W,  KD_CPU_V4, true, true, &kd_fast_conv2d_bwd_w_v4},
+    {KD_OP_JOINT_MIX,     KD_CPU_V4, true, true, &kd_fast_joint_mix_v4},
+    {KD_OP_JOINT_MIX_BWD_X, KD_CPU_V4, true, true, &kd_fast_joint_mix_bwd_x_v4},
+    {KD_OP_REDUCE,        KD_CPU_V4, true, true, &kd_fast_reduce_v4},
     {KD_OP_LAYERNORM,     KD_CPU_V4, true, true, &kd_fast_layernorm_v4},
     {KD_OP_LAYERNORM_BWD, KD_CPU_V4, true, true, &kd_fast_layernorm_bwd_v4},
 #endif

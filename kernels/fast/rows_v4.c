@@ -127,7 +127,8 @@ static kd_status layernorm_run(const kd_call *c)
             sq = _mm512_fmadd_ps(d, d, sq);
         }
         const float rs = 1.0f / sqrtf(_mm512_reduce_add_ps(sq) / (float)n.cols + eps);
-        const int64_t wanted = c->out[0].data != NULL ? n.cols : 0; /* recomputation may need the statistics alone */
+        const int64_t wanted =
+            c->out[0].data != NULL ? n.cols : 0; /* recomputation may need the statistics alone */
         for (int64_t j = 0; j < wanted; j += 16) {
             const __mmask16 m = v_mask(j, n.cols);
             __m512 v = _mm512_sub_ps(v_load(x, at_row + j, m, n.bf16), v_set(mu));
