@@ -123,8 +123,9 @@ static void drop_piece(const kd_call *c, const kd_dropout_attr *at, int64_t i, r
     const real up = R(1.0) / (R(1.0) - (real)at->p);
     for (int64_t j = 0; j < n; j += 4) {
         const uint64_t pos = (uint64_t)(i + j);
-        const kd_philox b = kd_philox_block(c->step->seed, (uint32_t)(pos >> 2), at->rng_id, (uint32_t)c->step->step,
-                                            (uint32_t)KD_RNG_DROPOUT | ((uint32_t)(pos >> 34) << 8));
+        const kd_philox b = kd_philox_block(
+            c->step->seed, (uint32_t)(pos >> 2), at->rng_id, (uint32_t)c->step->step,
+            (uint32_t)KD_RNG_DROPOUT | ((uint32_t)(pos >> 34) << 8));
         for (int64_t l = 0; l < 4 && j + l < n; l++) {
             x[j + l] = kd_rng_unit(b.v[l]) >= at->p ? x[j + l] * up : R(0.0);
         }
@@ -239,13 +240,15 @@ const kd_kernel_def KD_K(cast) = {.run = cast_run};
 
 static kd_status mixup_run(const kd_call *c)
 {
-    const int64_t B = c->in[0].shape.dim[0], n = numel(&c->in[0]), row = B > 0 ? n / B : 0, per = kd_chunks(row);
+    const int64_t B = c->in[0].shape.dim[0], n = numel(&c->in[0]), row = B > 0 ? n / B : 0,
+                  per = kd_chunks(row);
     const int32_t *perm = c->in[1].data;
     const real *lam = c->in[2].data;
     KD_FOR
     for (int64_t k = 0; k < B * per; k++) {
         real a[KD_CHUNK], b[KD_CHUNK];
-        const int64_t s = k / per, off = k % per * KD_CHUNK, len = KD_MIN((int64_t)KD_CHUNK, row - off);
+        const int64_t s = k / per, off = k % per * KD_CHUNK,
+                      len = KD_MIN((int64_t)KD_CHUNK, row - off);
         kd_load(a, &c->in[0], s * row + off, len);
         kd_load(b, &c->in[0], (int64_t)perm[s] * row + off, len);
         const real w = lam[s], v = R(1.0) - w;

@@ -48,7 +48,8 @@ const kd_kernel_def KD_K(layernorm) = {.run = layernorm_run};
 /* dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy gamma. */
 static void backward_row(const kd_call *c, int64_t r, int64_t C)
 {
-    const act_t *dy = (const act_t *)c->in[0].data + r * C, *x = (const act_t *)c->in[1].data + r * C;
+    const act_t *dy = (const act_t *)c->in[0].data + r * C,
+                *x = (const act_t *)c->in[1].data + r * C;
     const real *gamma = c->in[2].data;
     const real mean = ((const real *)c->in[3].data)[r], rstd = ((const real *)c->in[4].data)[r];
     real l1[KD_LANES] = {0}, l2[KD_LANES] = {0};

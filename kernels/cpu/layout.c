@@ -24,7 +24,8 @@ static kd_status slice_run(const kd_call *c)
 {
     const kd_slice_attr *at = c->attr;
     const kd_shape *s = &c->in[0].shape;
-    const int64_t outer = kd_shape_span(s, 0, at->axis), inner = kd_shape_span(s, at->axis + 1, s->rank);
+    const int64_t outer = kd_shape_span(s, 0, at->axis),
+                  inner = kd_shape_span(s, at->axis + 1, s->rank);
     const int64_t full = s->dim[at->axis] * inner, part = at->len * inner;
     KD_FOR
     for (int64_t o = 0; o < outer; o++) {
@@ -39,7 +40,8 @@ static kd_status slice_bwd_run(const kd_call *c)
 {
     const kd_slice_attr *at = c->attr;
     const kd_shape *s = &c->in[0].shape;
-    const int64_t outer = kd_shape_span(s, 0, at->axis), inner = kd_shape_span(s, at->axis + 1, s->rank);
+    const int64_t outer = kd_shape_span(s, 0, at->axis),
+                  inner = kd_shape_span(s, at->axis + 1, s->rank);
     const int64_t full = at->full * inner, part = at->len * inner, start = at->start * inner;
     KD_FOR
     for (int64_t o = 0; o < outer; o++) {
@@ -56,7 +58,8 @@ static kd_status concat_run(const kd_call *c)
 {
     const kd_concat_attr *at = c->attr;
     const kd_shape *s = &c->out[0].shape;
-    const int64_t outer = kd_shape_span(s, 0, at->axis), inner = kd_shape_span(s, at->axis + 1, s->rank);
+    const int64_t outer = kd_shape_span(s, 0, at->axis),
+                  inner = kd_shape_span(s, at->axis + 1, s->rank);
     const int64_t full = s->dim[at->axis] * inner;
     KD_FOR
     for (int64_t o = 0; o < outer; o++) {
@@ -82,7 +85,8 @@ static kd_status permute_run(const kd_call *c)
     for (int i = 0; i < rank; i++) {
         stride[i] = kd_shape_span(xs, at->perm[i] + 1, rank);
     }
-    const int64_t n = ys->dim[rank - 1], rows = n > 0 ? numel(&c->out[0]) / n : 0, step = stride[rank - 1];
+    const int64_t n = ys->dim[rank - 1], rows = n > 0 ? numel(&c->out[0]) / n : 0,
+                  step = stride[rank - 1];
     KD_FOR
     for (int64_t r = 0; r < rows; r++) {
         real v[KD_CHUNK];
@@ -116,7 +120,8 @@ typedef struct patches {
 
 static patches patches_of(const kd_shape *x, const kd_patchify_attr *at)
 {
-    patches g = {x->dim[0], x->dim[1], x->dim[2], x->dim[3], x->dim[4], at->tubelet, at->patch, 0, 0, 0};
+    patches g = {x->dim[0],   x->dim[1], x->dim[2], x->dim[3], x->dim[4],
+                 at->tubelet, at->patch, 0,         0,         0};
     g.Gt = g.T / g.t;
     g.Gh = g.H / g.p;
     g.Gw = g.W / g.p;
@@ -132,7 +137,8 @@ static void patch_row(const kd_call *c, const patches *g, int64_t k, bool back)
     real v[KD_CHUNK];
     for (int64_t ch = 0; ch < g->C; ch++) {
         for (int64_t dt = 0; dt < g->t; dt++) {
-            int64_t px = (((b * g->C + ch) * g->T + gt * g->t + dt) * g->H + gy * g->p) * g->W + gx * g->p;
+            int64_t px =
+                (((b * g->C + ch) * g->T + gt * g->t + dt) * g->H + gy * g->p) * g->W + gx * g->p;
             for (int64_t dy = 0; dy < g->p; dy++, px += g->W, row += g->p) {
                 kd_load(v, &c->in[0], back ? row : px, g->p);
                 kd_store(c, 0, back ? px : row, v, g->p);

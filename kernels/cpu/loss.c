@@ -78,7 +78,8 @@ static kd_status ce_bwd_run(const kd_call *c)
     const real d = n > 0 ? *(const real *)c->in[0].data / (real)n : R(0.0);
     KD_FOR
     for (int64_t b = 0; b < B; b++) {
-        const real *z = (const real *)c->in[1].data + b * K, *t = (const real *)c->in[2].data + b * K;
+        const real *z = (const real *)c->in[1].data + b * K,
+                   *t = (const real *)c->in[2].data + b * K;
         if (!row_valid(valid, b)) {
             zero_row(c, b, K);
             continue;
@@ -141,7 +142,8 @@ static kd_status kd_kl_bwd_run(const kd_call *c)
     const real d = n > 0 ? *(const real *)c->in[0].data * T / (real)n : R(0.0);
     KD_FOR
     for (int64_t b = 0; b < B; b++) {
-        const real *z = (const real *)c->in[1].data + b * K, *t = (const real *)c->in[2].data + b * K;
+        const real *z = (const real *)c->in[1].data + b * K,
+                   *t = (const real *)c->in[2].data + b * K;
         if (!row_valid(valid, b)) {
             zero_row(c, b, K);
             continue;
@@ -214,12 +216,15 @@ static kd_status feature_loss_bwd_run(const kd_call *c)
     const real d = n > 0 ? *(const real *)c->in[0].data / (real)n : R(0.0);
     KD_FOR
     for (int64_t b = 0; b < B; b++) {
-        const real *s = (const real *)c->in[1].data + b * P, *f = (const real *)c->in[2].data + b * P;
+        const real *s = (const real *)c->in[1].data + b * P,
+                   *f = (const real *)c->in[2].data + b * P;
         if (!row_valid(valid, b)) {
             zero_row(c, b, P);
         } else if (at->kind == KD_FEATURE_COSINE) {
             const cosine v = cosine_of(s, f, P);
-            const real down = r_sqrt(v.ss) < v.ns ? R(0.0) : v.sf / (v.ns * v.nf * v.ss); /* a clamped norm is constant */
+            const real down = r_sqrt(v.ss) < v.ns
+                                  ? R(0.0)
+                                  : v.sf / (v.ns * v.nf * v.ss); /* a clamped norm is constant */
             for (int64_t k = 0; k < P; k++) {
                 put_any(c, 0, b * P + k, -d * (f[k] / (v.ns * v.nf) - s[k] * down));
             }

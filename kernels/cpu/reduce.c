@@ -64,6 +64,13 @@ static int64_t offset_of(int64_t i, int n, const int64_t *dim, const int64_t *st
     return at;
 }
 
+/* Where removed element r lies; one removed dim, the usual case, without divisions. */
+static inline int64_t gone_at(const plan *p, int64_t r)
+{
+    return p->n_gone == 1 ? r * p->gone_stride[0]
+                          : offset_of(r, p->n_gone, p->gone, p->gone_stride);
+}
+
 /* A NaN already in acc stays: every comparison with it is false. */
 static inline real max2(real acc, real x)
 {
@@ -71,11 +78,12 @@ static inline real max2(real acc, real x)
 }
 
 /* One piece of outputs whose innermost kept dim has stride 1 in x. */
-static void reduce_columns(const kd_tensor *x, const plan *p, int32_t kind, int64_t base, real *acc, int64_t len)
+static void reduce_columns(const kd_tensor *x, const plan *p, int32_t kind, int64_t base, real *acc,
+                           int64_t len)
 {
     real v[KD_CHUNK];
     for (int64_t r = 0; r < p->n_red; r++) {
-        kd_load(v, x, base + offset_of(r, p->n_gone, p->gone, p->gone_stride), len);
+        kd_load(v, x, base + gone_at(p, r), len);
         if (r == 0) {
             memcpy(acc, v, (size_t)len * sizeof *acc);
         } else if (kind == KD_REDUCE_MAX) {
@@ -101,7 +109,7 @@ static real reduce_row(const kd_tensor *x, const plan *p, int32_t kind, int64_t 
     }
     real m = R(0.0);
     for (int64_t r = 0; r < p->n_red; r += inner) {
-        const int64_t at = base + offset_of(r, p->n_gone, p->gone, p->gone_stride);
+        const int64_t at = base + gone_at(p, r);
         for (int64_t o = 0; o < inner; o += KD_CHUNK) {
             const int64_t len = KD_MIN((int64_t)KD_CHUNK, inner - o);
             kd_load(v, x, at + o, len);
@@ -111,7 +119,13 @@ static real reduce_row(const kd_tensor *x, const plan *p, int32_t kind, int64_t 
                     m = max2(m, v[j]);
                 }
             } else {
-                for (int64_t j = 0; j < len; j++) {
+                int64_t j = 0;
+                for (; j + KD_LANES <= len; j += KD_LANES) {
+                    for (int l = 0; l < KD_LANES; l++) {
+                        lane[l] += v[j + l];
+                    }
+                }
+                for (; j < len; j++) {
                     lane[j % KD_LANES] += v[j];
                 }
             }
@@ -163,12 +177,12 @@ static void max_bwd(const kd_call *c, const plan *p, bool one_dim, int64_t o, in
     const real d = ld_any(&c->in[0], o), y = ld_any(&c->in[2], o);
     int64_t ties = 0;
     for (int64_t r = 0; r < p->n_red; r++) {
-        ties += is_max(ld_any(x, base + offset_of(r, p->n_gone, p->gone, p->gone_stride)), y);
+        ties += is_max(ld_any(x, base + gone_at(p, r)), y);
     }
     const real share = one_dim ? d : d / (real)KD_MAX(ties, 1);
     bool given = false;
     for (int64_t r = 0; r < p->n_red; r++) {
-        const int64_t i = base + offset_of(r, p->n_gone, p->gone, p->gone_stride);
+        const int64_t i = base + gone_at(p, r);
         const bool hit = is_max(ld_any(x, i), y) && !(one_dim && given);
         given = given || hit;
         put_any(c, 0, i, hit ? share : R(0.0));
@@ -195,7 +209,8 @@ static kd_status reduce_bwd_run(const kd_call *c)
     }
     const bool gone_last = ((at->axes >> (at->x_shape.rank - 1)) & 1u) != 0;
     KD_FOR
-    for (int64_t row = 0; row < n / inner; row++) { /* a row of x: one dy repeated, or a run of them */
+    for (int64_t row = 0; row < n / inner;
+         row++) { /* a row of x: one dy repeated, or a run of them */
         real v[KD_CHUNK];
         int64_t o = 0, rest = row, mul = gone_last ? 1 : inner;
         for (int i = at->x_shape.rank - 2; i >= 0; i--) {

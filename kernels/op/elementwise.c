@@ -1,7 +1,8 @@
 /* Rules of the elementwise ops: add, scale, mul, act, dropout, scale_last, cast, mixup, grad_seed. */
 #include "kernels/op/rule.h"
 
-static kd_status same_as_first(const char *op, const kd_spec *in, const char *name, kd_spec *out, kd_err *err)
+static kd_status same_as_first(const char *op, const kd_spec *in, const char *name, kd_spec *out,
+                               kd_err *err)
 {
     KD_TRY(kd_rule_float(op, "x", &in[0], 0, err));
     KD_TRY(kd_rule_is(op, name, &in[1], in[0].dtype, in[0].shape, err));
@@ -50,7 +51,8 @@ const kd_op_rule kd_op_rule_add = {0, add_infer, add_grad};
 
 /* ---- scale, mul --------------------------------------------------------------------------------------------- */
 
-static kd_status scale_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status scale_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                             kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("scale", "x", &in[0], 0, err));
@@ -112,7 +114,8 @@ static kd_status act_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_act = {sizeof(kd_act_attr), act_infer, act_grad};
 
-static kd_status act_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status act_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                               kd_err *err)
 {
     (void)n_in;
     KD_TRY(act_kind_check("act_bwd", attr, err));
@@ -123,7 +126,8 @@ const kd_op_rule kd_op_rule_act_bwd = {sizeof(kd_act_attr), act_bwd_infer, NULL}
 
 /* ---- dropout ------------------------------------------------------------------------------------------------ */
 
-static kd_status dropout_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status dropout_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                               kd_err *err)
 {
     (void)n_in;
     const kd_dropout_attr *a = attr;
@@ -149,10 +153,12 @@ const kd_op_rule kd_op_rule_dropout = {sizeof(kd_dropout_attr), dropout_infer, d
 static kd_status scale_last_check(const char *op, const kd_spec *in, kd_err *err)
 {
     KD_TRY(kd_rule_float(op, "x", &in[0], 1, err));
-    return kd_rule_is(op, "g", &in[1], kd_stat_dtype(in[0].dtype), kd_shape1(kd_rule_last(&in[0])), err);
+    return kd_rule_is(op, "g", &in[1], kd_stat_dtype(in[0].dtype), kd_shape1(kd_rule_last(&in[0])),
+                      err);
 }
 
-static kd_status scale_last_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status scale_last_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                  kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(scale_last_check("scale_last", in, err));
@@ -169,7 +175,8 @@ static kd_status scale_last_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_scale_last = {0, scale_last_infer, scale_last_grad};
 
-static kd_status scale_last_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status scale_last_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                      kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(scale_last_check("scale_last_bwd", in, err));
@@ -183,7 +190,8 @@ const kd_op_rule kd_op_rule_scale_last_bwd = {0, scale_last_bwd_infer, NULL};
 
 /* ---- cast --------------------------------------------------------------------------------------------------- */
 
-static kd_status cast_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status cast_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                            kd_err *err)
 {
     (void)n_in;
     const kd_dtype to = (kd_dtype)((const kd_cast_attr *)attr)->to;
@@ -207,7 +215,8 @@ const kd_op_rule kd_op_rule_cast = {sizeof(kd_cast_attr), cast_infer, cast_grad}
 
 /* ---- mixup, grad_seed --------------------------------------------------------------------------------------- */
 
-static kd_status mixup_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status mixup_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                             kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("mixup", "x", &in[0], 1, err));
@@ -220,7 +229,8 @@ static kd_status mixup_infer(const kd_spec *in, int n_in, const void *attr, kd_s
 
 const kd_op_rule kd_op_rule_mixup = {0, mixup_infer, NULL};
 
-static kd_status grad_seed_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status grad_seed_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                 kd_err *err)
 {
     (void)in, (void)n_in;
     const kd_dtype t = (kd_dtype)((const kd_grad_seed_attr *)attr)->dtype;

@@ -6,7 +6,8 @@ static kd_shape rows_of(const kd_spec *x)
     return kd_shape1(kd_shape_span(&x->shape, 0, x->shape.rank - 1));
 }
 
-static kd_status layernorm_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status layernorm_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                 kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("layernorm", "x", &in[0], 1, err));
@@ -27,9 +28,11 @@ static kd_status layernorm_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_layernorm = {sizeof(kd_layernorm_attr), layernorm_infer, layernorm_grad};
+const kd_op_rule kd_op_rule_layernorm = {sizeof(kd_layernorm_attr), layernorm_infer,
+                                         layernorm_grad};
 
-static kd_status layernorm_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status layernorm_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                     kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("layernorm_bwd", "x", &in[1], 1, err));

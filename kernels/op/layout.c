@@ -3,7 +3,8 @@
 
 /* ---- slice ------------------------------------------------------------------------------------------------------ */
 
-static kd_status slice_check(const char *op, const kd_slice_attr *a, const kd_spec *x, int64_t dim, kd_err *err)
+static kd_status slice_check(const char *op, const kd_slice_attr *a, const kd_spec *x, int64_t dim,
+                             kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
     KD_TRY(kd_rule_float(op, "operand", x, 1, err));
@@ -12,13 +13,14 @@ static kd_status slice_check(const char *op, const kd_slice_attr *a, const kd_sp
                        kd_shape_text(&x->shape, t, sizeof t));
     }
     if (a->start < 0 || a->len < 1 || a->start > dim || a->len > dim - a->start) {
-        return KD_FAIL(err, KD_E_ARG, "%s: [%lld, +%lld) is not inside a dim of %lld", op, (long long)a->start,
-                       (long long)a->len, (long long)dim);
+        return KD_FAIL(err, KD_E_ARG, "%s: [%lld, +%lld) is not inside a dim of %lld", op,
+                       (long long)a->start, (long long)a->len, (long long)dim);
     }
     return KD_OK;
 }
 
-static kd_status slice_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status slice_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                             kd_err *err)
 {
     (void)n_in;
     const kd_slice_attr *a = attr;
@@ -40,7 +42,8 @@ static kd_status slice_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_slice = {sizeof(kd_slice_attr), slice_infer, slice_grad};
 
-static kd_status slice_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status slice_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                 kd_err *err)
 {
     (void)n_in;
     const kd_slice_attr *a = attr;
@@ -57,7 +60,8 @@ const kd_op_rule kd_op_rule_slice_bwd = {sizeof(kd_slice_attr), slice_bwd_infer,
 
 /* ---- concat ----------------------------------------------------------------------------------------------------- */
 
-static kd_status concat_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status concat_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                              kd_err *err)
 {
     const int32_t axis = ((const kd_concat_attr *)attr)->axis;
     char t[KD_SHAPE_TEXT_MAX];
@@ -100,7 +104,8 @@ const kd_op_rule kd_op_rule_concat = {sizeof(kd_concat_attr), concat_infer, conc
 
 /* ---- permute ---------------------------------------------------------------------------------------------------- */
 
-static kd_status permute_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status permute_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                               kd_err *err)
 {
     (void)n_in;
     const kd_permute_attr *a = attr;
@@ -111,8 +116,8 @@ static kd_status permute_infer(const kd_spec *in, int n_in, const void *attr, kd
         const int32_t p = a->perm[i];
         if (p < 0 || p >= in[0].shape.rank || ((seen >> p) & 1u) != 0) {
             char t[KD_SHAPE_TEXT_MAX];
-            return KD_FAIL(err, KD_E_ARG, "permute: entry %d is %d, expected each dim of %s once", i, (int)p,
-                           kd_shape_text(&in[0].shape, t, sizeof t));
+            return KD_FAIL(err, KD_E_ARG, "permute: entry %d is %d, expected each dim of %s once",
+                           i, (int)p, kd_shape_text(&in[0].shape, t, sizeof t));
         }
         seen |= 1u << p;
         out[0].shape.dim[i] = in[0].shape.dim[p];
@@ -137,29 +142,36 @@ const kd_op_rule kd_op_rule_permute = {sizeof(kd_permute_attr), permute_infer, p
 
 /* ---- patchify --------------------------------------------------------------------------------------------------- */
 
-static kd_status patch_shape(const char *op, const kd_patchify_attr *a, const kd_shape *x, kd_shape *rows, kd_err *err)
+static kd_status patch_shape(const char *op, const kd_patchify_attr *a, const kd_shape *x,
+                             kd_shape *rows, kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
     if (a->tubelet < 1 || a->patch < 1 || a->patch > 512) {
-        return KD_FAIL(err, KD_E_ARG, "%s: tubelet %d, patch %d, expected at least 1 and a patch of at most 512", op,
-                       (int)a->tubelet, (int)a->patch);
+        return KD_FAIL(err, KD_E_ARG,
+                       "%s: tubelet %d, patch %d, expected at least 1 and a patch of at most 512",
+                       op, (int)a->tubelet, (int)a->patch);
     }
-    if (x->rank != 5 || x->dim[2] % a->tubelet != 0 || x->dim[3] % a->patch != 0 || x->dim[4] % a->patch != 0) {
-        return KD_FAIL(err, KD_E_SHAPE, "%s: clip is %s, expected (B,C,T,H,W) with T a multiple of %d and H, W of %d",
-                       op, kd_shape_text(x, t, sizeof t), (int)a->tubelet, (int)a->patch);
+    if (x->rank != 5 || x->dim[2] % a->tubelet != 0 || x->dim[3] % a->patch != 0 ||
+        x->dim[4] % a->patch != 0) {
+        return KD_FAIL(
+            err, KD_E_SHAPE,
+            "%s: clip is %s, expected (B,C,T,H,W) with T a multiple of %d and H, W of %d", op,
+            kd_shape_text(x, t, sizeof t), (int)a->tubelet, (int)a->patch);
     }
     const int64_t n = x->dim[2] / a->tubelet * (x->dim[3] / a->patch) * (x->dim[4] / a->patch);
     *rows = kd_shape3(x->dim[0], n, x->dim[1] * a->tubelet * a->patch * a->patch);
     return KD_OK;
 }
 
-static kd_status patchify_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status patchify_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                kd_err *err)
 {
     (void)n_in;
     const kd_patchify_attr *a = attr;
     KD_TRY(kd_rule_float("patchify", "x", &in[0], 5, err));
     KD_TRY(patch_shape("patchify", a, &in[0].shape, &out[0].shape, err));
-    if (in[0].dtype != kd_stat_dtype(out[0].dtype)) { /* out[0] comes in with the program's activation dtype */
+    if (in[0].dtype !=
+        kd_stat_dtype(out[0].dtype)) { /* out[0] comes in with the program's activation dtype */
         return kd_rule_dtype("patchify", "x", &in[0], out[0].dtype, err);
     }
     return KD_OK;
@@ -178,7 +190,8 @@ static kd_status patchify_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_patchify = {sizeof(kd_patchify_attr), patchify_infer, patchify_grad};
 
-static kd_status patchify_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status patchify_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                    kd_err *err)
 {
     (void)n_in;
     const kd_patchify_attr *a = attr;
@@ -193,7 +206,8 @@ const kd_op_rule kd_op_rule_patchify_bwd = {sizeof(kd_patchify_attr), patchify_b
 
 /* ---- qkv_bias --------------------------------------------------------------------------------------------------- */
 
-static kd_status qkv_bias_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status qkv_bias_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("qkv_bias", "q_bias", &in[0], 1, err));
@@ -213,7 +227,8 @@ static kd_status qkv_bias_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_qkv_bias = {0, qkv_bias_infer, qkv_bias_grad};
 
-static kd_status qkv_bias_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status qkv_bias_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                    kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("qkv_bias_bwd", "d", &in[0], 1, err));

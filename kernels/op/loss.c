@@ -2,7 +2,8 @@
 #include "kernels/op/rule.h"
 
 /* a, b (B,K) and valid? (B), all of the stat dtype. */
-static kd_status pair_check(const char *op, const kd_spec *a, const kd_spec *b, const kd_spec *valid, kd_err *err)
+static kd_status pair_check(const char *op, const kd_spec *a, const kd_spec *b,
+                            const kd_spec *valid, kd_err *err)
 {
     KD_TRY(kd_rule_float(op, "first operand", a, 1, err));
     KD_TRY(kd_rule_rank(op, "first operand", a, 2, err));
@@ -42,7 +43,8 @@ static kd_status ce_infer(const kd_spec *in, int n_in, const void *attr, kd_spec
     return loss_infer("ce", in, out, err);
 }
 
-static kd_status ce_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status ce_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                              kd_err *err)
 {
     (void)n_in, (void)attr;
     return loss_bwd_infer("ce_bwd", in, out, err);
@@ -67,14 +69,16 @@ static kd_status temperature_check(const char *op, const void *attr, kd_err *err
     return KD_OK;
 }
 
-static kd_status kd_kl_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status kd_kl_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                             kd_err *err)
 {
     (void)n_in;
     KD_TRY(temperature_check("kd_kl", attr, err));
     return loss_infer("kd_kl", in, out, err);
 }
 
-static kd_status kd_kl_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status kd_kl_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                 kd_err *err)
 {
     (void)n_in;
     KD_TRY(temperature_check("kd_kl_bwd", attr, err));
@@ -100,14 +104,16 @@ static kd_status feature_kind_check(const char *op, const void *attr, kd_err *er
     return KD_OK;
 }
 
-static kd_status feature_loss_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status feature_loss_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                    kd_err *err)
 {
     (void)n_in;
     KD_TRY(feature_kind_check("feature_loss", attr, err));
     return loss_infer("feature_loss", in, out, err);
 }
 
-static kd_status feature_loss_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status feature_loss_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                        kd_err *err)
 {
     (void)n_in;
     KD_TRY(feature_kind_check("feature_loss_bwd", attr, err));
@@ -119,12 +125,15 @@ static kd_status feature_loss_grad(kd_grad_ctx *c)
     return loss_grad(c, KD_OP_FEATURE_LOSS_BWD);
 }
 
-const kd_op_rule kd_op_rule_feature_loss = {sizeof(kd_feature_loss_attr), feature_loss_infer, feature_loss_grad};
-const kd_op_rule kd_op_rule_feature_loss_bwd = {sizeof(kd_feature_loss_attr), feature_loss_bwd_infer, NULL};
+const kd_op_rule kd_op_rule_feature_loss = {sizeof(kd_feature_loss_attr), feature_loss_infer,
+                                            feature_loss_grad};
+const kd_op_rule kd_op_rule_feature_loss_bwd = {sizeof(kd_feature_loss_attr),
+                                                feature_loss_bwd_infer, NULL};
 
 /* ---- weighted_sum --------------------------------------------------------------------------------------------------- */
 
-static kd_status weighted_sum_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status weighted_sum_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                    kd_err *err)
 {
     (void)attr;
     KD_TRY(kd_rule_float("weighted_sum", "loss 0", &in[0], 0, err));
@@ -132,7 +141,8 @@ static kd_status weighted_sum_infer(const kd_spec *in, int n_in, const void *att
         KD_TRY(kd_rule_maybe("weighted_sum", "a loss", &in[i], in[0].dtype, kd_shape0(), err));
     }
     out[0] = in[0];
-    return kd_rule_is("weighted_sum", "loss 0", &in[0], kd_stat_dtype(in[0].dtype), kd_shape0(), err);
+    return kd_rule_is("weighted_sum", "loss 0", &in[0], kd_stat_dtype(in[0].dtype), kd_shape0(),
+                      err);
 }
 
 static kd_status weighted_sum_grad(kd_grad_ctx *c)
@@ -146,4 +156,5 @@ static kd_status weighted_sum_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_weighted_sum = {sizeof(kd_weighted_sum_attr), weighted_sum_infer, weighted_sum_grad};
+const kd_op_rule kd_op_rule_weighted_sum = {sizeof(kd_weighted_sum_attr), weighted_sum_infer,
+                                            weighted_sum_grad};

@@ -1,7 +1,8 @@
 /* Rules of sum_lead, reduce, softmax. */
 #include "kernels/op/rule.h"
 
-static kd_status sum_lead_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status sum_lead_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                kd_err *err)
 {
     (void)n_in;
     const kd_sum_lead_attr *a = attr;
@@ -23,7 +24,8 @@ const kd_op_rule kd_op_rule_sum_lead = {sizeof(kd_sum_lead_attr), sum_lead_infer
 
 /* ---- reduce --------------------------------------------------------------------------------------------------- */
 
-static kd_status reduced_shape(const char *op, const kd_reduce_attr *a, const kd_shape *x, kd_shape *y, kd_err *err)
+static kd_status reduced_shape(const char *op, const kd_reduce_attr *a, const kd_shape *x,
+                               kd_shape *y, kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
     if (a->kind < KD_REDUCE_MEAN || a->kind > KD_REDUCE_MAX) {
@@ -38,13 +40,15 @@ static kd_status reduced_shape(const char *op, const kd_reduce_attr *a, const kd
         if (((a->axes >> i) & 1u) == 0) {
             y->dim[y->rank++] = x->dim[i];
         } else if (x->dim[i] == 0) {
-            return KD_FAIL(err, KD_E_SHAPE, "%s: dim %d of %s is empty", op, i, kd_shape_text(x, t, sizeof t));
+            return KD_FAIL(err, KD_E_SHAPE, "%s: dim %d of %s is empty", op, i,
+                           kd_shape_text(x, t, sizeof t));
         }
     }
     return KD_OK;
 }
 
-static kd_status reduce_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status reduce_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                              kd_err *err)
 {
     (void)n_in;
     KD_TRY(kd_rule_float("reduce", "x", &in[0], 1, err));
@@ -58,14 +62,16 @@ static kd_status reduce_grad(kd_grad_ctx *c)
     kd_reduce_attr a = *f;
     a.x_shape = kd_spec_of(kd_grad_graph(c), kd_grad_in(c, 0)).shape;
     const bool max = a.kind == KD_REDUCE_MAX;
-    const kd_val in[3] = {kd_grad_dout(c, 0), max ? kd_grad_in(c, 0) : KD_NONE, max ? kd_grad_out(c, 0) : KD_NONE};
+    const kd_val in[3] = {kd_grad_dout(c, 0), max ? kd_grad_in(c, 0) : KD_NONE,
+                          max ? kd_grad_out(c, 0) : KD_NONE};
     kd_grad_emit(c, KD_OP_REDUCE_BWD, &a, in, 3, (const int[]){0}, 1);
     return KD_OK;
 }
 
 const kd_op_rule kd_op_rule_reduce = {sizeof(kd_reduce_attr), reduce_infer, reduce_grad};
 
-static kd_status reduce_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status reduce_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                  kd_err *err)
 {
     (void)n_in;
     const kd_reduce_attr *a = attr;
@@ -85,7 +91,8 @@ const kd_op_rule kd_op_rule_reduce_bwd = {sizeof(kd_reduce_attr), reduce_bwd_inf
 
 /* ---- softmax -------------------------------------------------------------------------------------------------- */
 
-static kd_status softmax_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status softmax_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                               kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("softmax", "x", &in[0], 1, err));
@@ -102,7 +109,8 @@ static kd_status softmax_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_softmax = {sizeof(kd_softmax_attr), softmax_infer, softmax_grad};
 
-static kd_status softmax_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
+static kd_status softmax_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                   kd_err *err)
 {
     (void)n_in;
     if (((const kd_softmax_attr *)attr)->out_scale == 0.0f) {
