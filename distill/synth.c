@@ -31,6 +31,15 @@ static double bell(kd_rng *r)
     return sum * 1.7320508075688772;
 }
 
+/* One after the other: the order in which a call's arguments are evaluated differs between compilers. */
+static vec3 bell3(kd_rng *r)
+{
+    const double x = bell(r);
+    const double y = bell(r);
+    const double z = bell(r);
+    return v3(x, y, z);
+}
+
 static synth_body draw_body(uint64_t seed, const kd_synth_id *id)
 {
     kd_rng r = draws(seed, id, DRAW_BODY);
@@ -250,14 +259,15 @@ static void track(uint64_t seed, kd_synth_clip *clip)
         const kd_synth_frame *f = &clip->frame[t];
         kd_synth_tracked *out = &clip->tracked[t];
         for (int limb = 0; limb < LIMBS; limb++) {
-            const vec3 push = v3(bell(&r), bell(&r), bell(&r));
+            const vec3 push = bell3(&r);
             drift[limb] = v3_add(v3_scale(drift[limb], 0.92), v3_scale(push, 0.025));
         }
         out->body = !(t >= k.gone_from && t < k.gone_to);
         for (int j = 0; j < KD_SYNTH_JOINTS; j++) {
             const int limb = limb_of(j);
             const bool end = j == 7 || j == 11 || j >= 21 || j == 15 || j == 19;
-            const vec3 push = v3(bell(&r), bell(&r), 1.5 * bell(&r)); /* depth is the worst */
+            vec3 push = bell3(&r);
+            push.z *= 1.5; /* depth is the worst */
             error[j] =
                 v3_add(v3_scale(error[j], 0.6), v3_scale(push, 0.8 * k.jitter * (end ? 1.6 : 1.0)));
             const bool drop = kd_rng_uniform(&r) < k.drop;

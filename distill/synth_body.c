@@ -107,7 +107,10 @@ static void solve_leg(const synth_body *body, const axes *stand, const synth_pos
     ankle = v3_mad(ankle, stand->forward, want.z * s);
     leg[1] = bend(leg[0], &ankle, 0.41 * s * body->leg, 0.40 * s * body->leg, stand->forward);
     leg[2] = ankle;
-    const vec3 shin = v3_unit(v3_sub(leg[2], leg[1]), v3(0.0, -1.0, 0.0));
+    /* A standing foot lies flat; a raised one hangs at a right angle to its shin. */
+    const double raised = KD_MIN(1.0, KD_MAX(0.0, want.y / 0.15));
+    const vec3 down = v3(0.0, -1.0, 0.0);
+    const vec3 shin = v3_unit(v3_lerp(down, v3_sub(leg[2], leg[1]), raised), down);
     const vec3 toe =
         v3_unit(v3_mad(stand->forward, shin, -v3_dot(stand->forward, shin)), stand->forward);
     leg[3] = v3_mad(v3_mad(leg[2], toe, 0.14 * s), shin, 0.05 * s);
