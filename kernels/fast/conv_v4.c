@@ -68,9 +68,18 @@ static void gather_panel(const gather *g, int64_t p0, int64_t k0, int64_t k, flo
                     _mm512_storeu_ps(row + j,
                                      load_inside(src, p0 + j + shift, g->src_plane, c->bf16));
                 }
+            } else if (!c->bf16) {
+                for (int64_t j = 0; j < PANEL; j += 16) {
+                    const __m512i i16 = _mm512_loadu_si512(at + j);
+                    const __mmask16 m = _mm512_cmpge_epi32_mask(i16, _mm512_setzero_si512());
+                    _mm512_storeu_ps(row + j,
+                                     _mm512_mask_i32gather_ps(_mm512_setzero_ps(), m, i16,
+                                                              (const float *)g->src + plane, 4));
+                }
             } else {
                 for (int64_t j = 0; j < PANEL; j++) {
-                    row[j] = at[j] < 0 ? 0.0f : load1(g->src, plane + at[j], c->bf16);
+                    row[j] = at[j] < 0 ? 0.0f
+                                       : kd_bf16_to_f32(((const uint16_t *)g->src)[plane + at[j]]);
                 }
             }
         }
