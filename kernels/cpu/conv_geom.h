@@ -76,11 +76,25 @@ static inline void conv_read(const conv_geom *g, const act_t *restrict plane, in
         const int64_t row = (p + j) / g->wo, col = (p + j) % g->wo;
         const int64_t len = KD_MIN(g->wo - col, n - j);
         const int64_t y = row * g->sh + ky * g->dh - g->ph;
-        const act_t *src = plane + y * g->w + kx * g->dw - g->pw;
         const bool inside = y >= 0 && y < g->h;
-        for (int64_t i = 0; i < len; i++) {
-            const int64_t o = col + i;
-            dst[j + i] = inside && o >= lo && o < hi ? ld(src, o * g->sw) : R(0.0);
+        const int64_t first = inside ? KD_MIN(len, KD_MAX((int64_t)0, lo - col)) : len;
+        const int64_t last = inside ? KD_MAX(first, KD_MIN(len, hi - col)) : len;
+        const act_t *src = plane + (inside ? y : 0) * g->w;
+        const int64_t x0 = col * g->sw + kx * g->dw - g->pw;
+        for (int64_t i = 0; i < first; i++) {
+            dst[j + i] = R(0.0);
+        }
+        if (g->sw == 1) {
+            for (int64_t i = first; i < last; i++) {
+                dst[j + i] = ld(src, x0 + i);
+            }
+        } else {
+            for (int64_t i = first; i < last; i++) {
+                dst[j + i] = ld(src, x0 + i * g->sw);
+            }
+        }
+        for (int64_t i = last; i < len; i++) {
+            dst[j + i] = R(0.0);
         }
         j += len;
     }
@@ -111,15 +125,23 @@ static inline void conv_read_back(const conv_geom *g, const act_t *restrict plan
         const int64_t ry = row + g->ph - ky * g->dh;
         const bool inside = ry >= 0 && ry % g->sh == 0 && ry / g->sh < g->ho;
         const int64_t base = col + g->pw - kx * g->dw;
-        if (!inside) {
-            for (int64_t i = 0; i < len; i++) {
+        const act_t *src = plane + (inside ? ry / g->sh : 0) * g->wo;
+        if (inside && g->sw == 1) {
+            const int64_t first = KD_MIN(len, KD_MAX((int64_t)0, -base));
+            const int64_t last = KD_MAX(first, KD_MIN(len, g->wo - base));
+            for (int64_t i = 0; i < first; i++) {
+                dst[j + i] = R(0.0);
+            }
+            for (int64_t i = first; i < last; i++) {
+                dst[j + i] = ld(src, base + i);
+            }
+            for (int64_t i = last; i < len; i++) {
                 dst[j + i] = R(0.0);
             }
         } else {
-            const act_t *src = plane + ry / g->sh * g->wo;
             for (int64_t i = 0; i < len; i++) {
                 const int64_t rx = base + i;
-                const bool in = rx >= 0 && rx % g->sw == 0 && rx / g->sw < g->wo;
+                const bool in = inside && rx >= 0 && rx % g->sw == 0 && rx / g->sw < g->wo;
                 dst[j + i] = in ? ld(src, rx / g->sw) : R(0.0);
             }
         }

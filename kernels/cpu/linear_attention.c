@@ -8,6 +8,23 @@ typedef struct la_dims {
     int64_t s, t, c, h, d;
 } la_dims;
 
+/* Head widths in use get loops of constant length: d is a literal in each instance of an inlined function. */
+#define LA_INLINE static inline __attribute__((always_inline))
+#define LA_DISPATCH(call)                                                                          \
+    switch (n.d) {                                                                                 \
+    case 8:                                                                                        \
+        call(8);                                                                                   \
+        break;                                                                                     \
+    case 16:                                                                                       \
+        call(16);                                                                                  \
+        break;                                                                                     \
+    case 32:                                                                                       \
+        call(32);                                                                                  \
+        break;                                                                                     \
+    default:                                                                                       \
+        call(n.d);                                                                                 \
+    }
+
 static la_dims dims_of(const kd_linear_attention_attr *a, const kd_shape *qkv)
 {
     const int64_t c = qkv->dim[2] / 3;
@@ -15,19 +32,20 @@ static la_dims dims_of(const kd_linear_attention_attr *a, const kd_shape *qkv)
     return d;
 }
 
-/* phi(u) = elu(u) + 1 and its derivative. */
-static real phi(real u)
+/* phi(u) = elu(u) + 1 */
+LA_INLINE real phi(real u)
 {
     return u > R(0.0) ? u + R(1.0) : r_exp(u);
 }
 
-static real phi_d(real u)
+/* The derivative, from the value: 1 where phi is u + 1 > 1, phi itself where it is an exponential <= 1. */
+LA_INLINE real phi_d(real p)
 {
-    return u > R(0.0) ? R(1.0) : r_exp(u);
+    return p > R(1.0) ? R(1.0) : p;
 }
 
 /* p[0..d) = phi(row) */
-static void load_phi(real *restrict p, const act_t *restrict row, int64_t d)
+LA_INLINE void load_phi(real *restrict p, const act_t *restrict row, int64_t d)
 {
     for (int64_t j = 0; j < d; j++) {
         p[j] = phi(ld(row, j));
@@ -35,42 +53,76 @@ static void load_phi(real *restrict p, const act_t *restrict row, int64_t d)
 }
 
 /* kv (d,d) = sum_t phi(k_t) v_t^T, ks (d) = sum_t phi(k_t) */
-static void state(const act_t *qkv, const la_dims *n, real (*restrict kv)[MAX_D], real *restrict ks)
+LA_INLINE void state(const act_t *qkv, const la_dims *n, int64_t d, real (*restrict kv)[MAX_D],
+                     real *restrict ks)
 {
-    for (int64_t i = 0; i < n->d; i++) {
+    for (int64_t i = 0; i < d; i++) {
         ks[i] = R(0.0);
-        for (int64_t j = 0; j < n->d; j++) {
+        for (int64_t j = 0; j < d; j++) {
             kv[i][j] = R(0.0);
         }
     }
     for (int64_t t = 0; t < n->t; t++) {
         real k[MAX_D], v[MAX_D];
-        load_phi(k, qkv + t * 3 * n->c + n->c, n->d);
-        kd_load_act(v, qkv + t * 3 * n->c + 2 * n->c, n->d);
-        for (int64_t i = 0; i < n->d; i++) {
+        load_phi(k, qkv + t * 3 * n->c + n->c, d);
+        kd_load_act(v, qkv + t * 3 * n->c + 2 * n->c, d);
+        for (int64_t i = 0; i < d; i++) {
             ks[i] += k[i];
-            for (int64_t j = 0; j < n->d; j++) {
+            for (int64_t j = 0; j < d; j++) {
                 kv[i][j] += k[i] * v[j];
             }
         }
     }
 }
 
-/* o (d) = q KV, returns z = q . ks + eps */
-static real read_state(const real *restrict q, const real (*restrict kv)[MAX_D],
-                       const real *restrict ks, real *restrict o, int64_t d)
+/* y (d) = x (d) m (d,d) */
+LA_INLINE void row_times(const real *restrict x, const real (*restrict m)[MAX_D], real *restrict y,
+                         int64_t d)
 {
-    real z = EPS;
     for (int64_t j = 0; j < d; j++) {
-        o[j] = R(0.0);
+        y[j] = R(0.0);
     }
     for (int64_t i = 0; i < d; i++) {
-        z += q[i] * ks[i];
         for (int64_t j = 0; j < d; j++) {
-            o[j] += q[i] * kv[i][j];
+            y[j] += x[i] * m[i][j];
         }
     }
+}
+
+/* q . ks + eps */
+LA_INLINE real normaliser(const real *restrict q, const real *restrict ks, int64_t d)
+{
+    real z = EPS;
+    for (int64_t i = 0; i < d; i++) {
+        z += q[i] * ks[i];
+    }
     return z;
+}
+
+LA_INLINE void transpose(const real (*restrict m)[MAX_D], real (*restrict t)[MAX_D], int64_t d)
+{
+    for (int64_t i = 0; i < d; i++) {
+        for (int64_t j = 0; j < d; j++) {
+            t[j][i] = m[i][j];
+        }
+    }
+}
+
+/* ---- forward ---------------------------------------------------------------------------------------------------- */
+
+LA_INLINE void head_forward(const act_t *qkv, act_t *out, const la_dims *n, int64_t d)
+{
+    real kv[MAX_D][MAX_D] = {{0}}, ks[MAX_D];
+    state(qkv, n, d, kv, ks);
+    for (int64_t t = 0; t < n->t; t++) {
+        real q[MAX_D], o[MAX_D];
+        load_phi(q, qkv + t * 3 * n->c, d);
+        const real z = normaliser(q, ks, d);
+        row_times(q, (const real(*)[MAX_D])kv, o, d);
+        for (int64_t j = 0; j < d; j++) {
+            st(out, t * n->c + j, o[j] / z);
+        }
+    }
 }
 
 static kd_status linear_attention_run(const kd_call *c)
@@ -80,44 +132,41 @@ static kd_status linear_attention_run(const kd_call *c)
     act_t *o = c->out[0].data;
     KD_FOR
     for (int64_t it = 0; it < n.s * n.h; it++) {
-        real kv[MAX_D][MAX_D], ks[MAX_D];
         const int64_t s = it / n.h, off = it % n.h * n.d;
         const act_t *src = qkv + s * n.t * 3 * n.c + off;
-        state(src, &n, kv, ks);
-        for (int64_t t = 0; t < n.t; t++) {
-            real q[MAX_D], row[MAX_D];
-            load_phi(q, src + t * 3 * n.c, n.d);
-            const real z = read_state(q, (const real(*)[MAX_D])kv, ks, row, n.d);
-            for (int64_t j = 0; j < n.d; j++) {
-                st(o, (s * n.t + t) * n.c + off + j, row[j] / z);
-            }
-        }
+        act_t *dst = o + s * n.t * n.c + off;
+#define FORWARD(width) head_forward(src, dst, &n, width)
+        LA_DISPATCH(FORWARD)
+#undef FORWARD
     }
     return KD_OK;
 }
 
 const kd_kernel_def KD_K(linear_attention) = {.run = linear_attention_run};
 
+/* ---- backward --------------------------------------------------------------------------------------------------- */
+
 /* First pass over t: dq, and the gradients of the state. */
-static void backward_queries(const act_t *qkv, const act_t *dout, act_t *dqkv, const la_dims *n,
-                             const real (*restrict kv)[MAX_D], const real *ks,
-                             real (*restrict dkv)[MAX_D], real *restrict dks)
+LA_INLINE void backward_queries(const act_t *qkv, const act_t *dout, act_t *dqkv, const la_dims *n,
+                                int64_t d, const real (*restrict kv)[MAX_D], const real *ks,
+                                real (*restrict dkv)[MAX_D], real *restrict dks)
 {
+    real kvt[MAX_D][MAX_D];
+    transpose(kv, kvt, d);
     for (int64_t t = 0; t < n->t; t++) {
-        real q[MAX_D], o[MAX_D], dn[MAX_D];
-        const act_t *row = qkv + t * 3 * n->c;
-        load_phi(q, row, n->d);
-        const real z = read_state(q, kv, ks, o, n->d);
-        real dz = R(0.0);
-        for (int64_t j = 0; j < n->d; j++) {
+        real q[MAX_D], o[MAX_D], dn[MAX_D], dq[MAX_D], dz = R(0.0);
+        load_phi(q, qkv + t * 3 * n->c, d);
+        const real z = normaliser(q, ks, d);
+        row_times(q, kv, o, d);
+        for (int64_t j = 0; j < d; j++) {
             dn[j] = ld(dout, t * n->c + j) / z;
             dz -= dn[j] * o[j] / z;
         }
-        for (int64_t i = 0; i < n->d; i++) {
-            const real dq = kd_dot(kv[i], dn, n->d) + dz * ks[i];
-            st(dqkv, t * 3 * n->c + i, dq * phi_d(ld(row, i)));
+        row_times(dn, (const real(*)[MAX_D])kvt, dq, d);
+        for (int64_t i = 0; i < d; i++) {
+            st(dqkv, t * 3 * n->c + i, (dq[i] + dz * ks[i]) * phi_d(q[i]));
             dks[i] += dz * q[i];
-            for (int64_t j = 0; j < n->d; j++) {
+            for (int64_t j = 0; j < d; j++) {
                 dkv[i][j] += q[i] * dn[j];
             }
         }
@@ -125,25 +174,33 @@ static void backward_queries(const act_t *qkv, const act_t *dout, act_t *dqkv, c
 }
 
 /* Second pass: what the state passes on to k and v. */
-static void backward_state(const act_t *qkv, act_t *dqkv, const la_dims *n,
-                           const real (*restrict dkv)[MAX_D], const real *dks)
+LA_INLINE void backward_state(const act_t *qkv, act_t *dqkv, const la_dims *n, int64_t d,
+                              const real (*restrict dkv)[MAX_D], const real *dks)
 {
+    real dkvt[MAX_D][MAX_D];
+    transpose(dkv, dkvt, d);
     for (int64_t t = 0; t < n->t; t++) {
-        real k[MAX_D], v[MAX_D], dv[MAX_D] = {0};
+        real k[MAX_D], v[MAX_D], dk[MAX_D], dv[MAX_D];
         const act_t *row = qkv + t * 3 * n->c;
-        load_phi(k, row + n->c, n->d);
-        kd_load_act(v, row + 2 * n->c, n->d);
-        for (int64_t i = 0; i < n->d; i++) {
-            const real dk = kd_dot(dkv[i], v, n->d) + dks[i];
-            st(dqkv, t * 3 * n->c + n->c + i, dk * phi_d(ld(row, n->c + i)));
-            for (int64_t j = 0; j < n->d; j++) {
-                dv[j] += k[i] * dkv[i][j];
-            }
-        }
-        for (int64_t j = 0; j < n->d; j++) {
-            st(dqkv, t * 3 * n->c + 2 * n->c + j, dv[j]);
+        act_t *grad = dqkv + t * 3 * n->c;
+        load_phi(k, row + n->c, d);
+        kd_load_act(v, row + 2 * n->c, d);
+        row_times(v, (const real(*)[MAX_D])dkvt, dk, d);
+        row_times(k, dkv, dv, d);
+        for (int64_t i = 0; i < d; i++) {
+            st(grad, n->c + i, (dk[i] + dks[i]) * phi_d(k[i]));
+            st(grad, 2 * n->c + i, dv[i]);
         }
     }
+}
+
+LA_INLINE void head_backward(const act_t *qkv, const act_t *dout, act_t *dqkv, const la_dims *n,
+                             int64_t d)
+{
+    real kv[MAX_D][MAX_D] = {{0}}, ks[MAX_D], dkv[MAX_D][MAX_D] = {{0}}, dks[MAX_D] = {0};
+    state(qkv, n, d, kv, ks);
+    backward_queries(qkv, dout, dqkv, n, d, (const real(*)[MAX_D])kv, ks, dkv, dks);
+    backward_state(qkv, dqkv, n, d, (const real(*)[MAX_D])dkv, dks);
 }
 
 static kd_status linear_attention_bwd_run(const kd_call *c)
@@ -153,15 +210,12 @@ static kd_status linear_attention_bwd_run(const kd_call *c)
     act_t *dqkv = c->out[0].data;
     KD_FOR
     for (int64_t it = 0; it < n.s * n.h; it++) {
-        real kv[MAX_D][MAX_D], ks[MAX_D], dkv[MAX_D][MAX_D], dks[MAX_D] = {0};
         const int64_t s = it / n.h, off = it % n.h * n.d;
-        const act_t *src = qkv + s * n.t * 3 * n.c + off;
+        const act_t *src = qkv + s * n.t * 3 * n.c + off, *grad = dout + s * n.t * n.c + off;
         act_t *dst = dqkv + s * n.t * 3 * n.c + off;
-        state(src, &n, kv, ks);
-        memset(dkv, 0, sizeof dkv);
-        backward_queries(src, dout + s * n.t * n.c + off, dst, &n, (const real(*)[MAX_D])kv, ks,
-                         dkv, dks);
-        backward_state(src, dst, &n, (const real(*)[MAX_D])dkv, dks);
+#define BACKWARD(width) head_backward(src, grad, dst, &n, width)
+        LA_DISPATCH(BACKWARD)
+#undef BACKWARD
     }
     return KD_OK;
 }
