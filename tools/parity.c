@@ -37,6 +37,13 @@ void parity_check(parity *p, const char *name, bool ok, const char *detail)
     parity_item(p, text, ok ? 0.0 : 1.0, 0.0);
 }
 
+void parity_skip(parity *p, const char *name, const char *why)
+{
+    if (!p->json) {
+        printf("%-44s not covered: %s\n", name, why);
+    }
+}
+
 double parity_allowed(const parity *p, double diff, double largest)
 {
     if (p->dtype == KD_F32) {

@@ -34,6 +34,9 @@ void parity_item(parity *p, const char *name, double error, double allowed);
 /* A yes/no item (an argmax, a CRC, an exact table). */
 void parity_check(parity *p, const char *name, bool ok, const char *detail);
 
+/* Something the fixture holds and no part of this build computes: a line, not counted. */
+void parity_skip(parity *p, const char *name, const char *why);
+
 /* max |got - want| against tolerance(reference f32-f64 difference `diff`, largest |want|). */
 void parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n, double diff);
 double parity_allowed(const parity *p, double diff, double largest);
@@ -65,6 +68,7 @@ kd_status parity_cosine(parity *p, kd_err *err);
 kd_status parity_sinusoid(parity *p, kd_err *err);
 kd_status parity_sampling(parity *p, kd_err *err);
 kd_status parity_spatial(parity *p, kd_err *err);
+kd_status parity_resize(parity *p, kd_err *err);
 kd_status parity_merge(parity *p, kd_err *err);
 kd_status parity_pth(parity *p, kd_err *err);
 kd_status parity_student(parity *p, kd_err *err);

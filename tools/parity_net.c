@@ -47,14 +47,13 @@ kd_status parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err)
 /* ---- weights ------------------------------------------------------------------------------------------------------------- */
 
 /* Scale and offset of a parameter by its name: the rules of the fixtures' README. */
-static void rule(const kd_param_info *e, float *scale, float *offset)
+void parity_net_rule(const char *name, int64_t fan_in, float *scale, float *offset)
 {
-    const char *dot = strrchr(e->name, '.');
-    const char *leaf = dot != NULL ? dot + 1 : e->name;
-    const size_t len = strlen(e->name);
-    const int64_t fan_in = e->shape.rank > 0 ? e->numel / e->shape.dim[0] : 1;
+    const char *dot = strrchr(name, '.');
+    const char *leaf = dot != NULL ? dot + 1 : name;
+    const size_t len = strlen(name);
     *offset = 0.0f;
-    if (len >= 10 && strcmp(e->name + len - 10, "attn.scale") == 0) {
+    if (len >= 10 && strcmp(name + len - 10, "attn.scale") == 0) {
         *scale = 0.5f;
         *offset = 2.3025851f;
     } else if (strcmp(leaf, "gamma_1") == 0 || strcmp(leaf, "gamma_2") == 0) {
@@ -62,12 +61,12 @@ static void rule(const kd_param_info *e, float *scale, float *offset)
         *offset = 0.1f;
     } else if (strcmp(leaf, "q_bias") == 0 || strcmp(leaf, "v_bias") == 0 || strcmp(leaf, "bias") == 0) {
         *scale = 0.1f;
-    } else if (strcmp(e->name, "pos_embed") == 0) {
+    } else if (strcmp(name, "pos_embed") == 0) {
         *scale = 0.5f;
-    } else if (strstr(e->name, "norm") != NULL && strcmp(leaf, "weight") == 0) {
+    } else if (strstr(name, "norm") != NULL && strcmp(leaf, "weight") == 0) {
         *scale = 0.25f;
         *offset = 1.0f;
-    } else if (len >= 15 && strcmp(e->name + len - 15, "attn.qkv.weight") == 0) {
+    } else if (len >= 15 && strcmp(name + len - 15, "attn.qkv.weight") == 0) {
         *scale = 2.5f / sqrtf((float)fan_in);
     } else {
         *scale = 1.25f / sqrtf((float)fan_in);
@@ -89,7 +88,7 @@ static kd_status fill_params(parity *p, parity_net *n, kd_err *err)
         if (v == NULL) {
             return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         }
-        rule(e, &scale, &offset);
+        parity_net_rule(e->name, e->shape.rank > 0 ? e->numel / e->shape.dim[0] : 1, &scale, &offset);
         parity_fill(e->name, scale, offset, v, (size_t)e->numel);
         const kd_json *entry = kd_json_get(list, e->name);
         const char *crc = NULL;

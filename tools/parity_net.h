@@ -18,6 +18,9 @@ typedef enum parity_net_mode { NET_DECLARE, NET_TRAIN, NET_TRAIN_INPUT, NET_EVAL
 /* `config` and ln_eps of a manifest. */
 KD_NODISCARD kd_status parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err);
 
+/* Scale and offset of a parameter by its name and the product of its dimensions after the first. */
+void parity_net_rule(const char *name, int64_t fan_in, float *scale, float *offset);
+
 /* Declare, allocate and fill the parameters; checks their CRCs when the manifest lists `params`. */
 KD_NODISCARD kd_status parity_net_open(parity *p, const kd_vit_cfg *cfg, int batch, bool grads, parity_net *n,
                                        kd_err *err);
