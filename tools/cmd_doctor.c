@@ -1,6 +1,7 @@
 /* kd doctor: what this machine can do, what is missing, and how fast each path is. */
 #include "kernels/kd_rng.h"
 #include "tools/commands.h"
+#include "tools/doctor.h"
 
 #include <inttypes.h>
 #include <sched.h>
@@ -251,12 +252,47 @@ static void report(sheet *s, const machine *m, const char *dir)
     }
 }
 
+/* A path that fails is missing, with the reason. */
+static void report_paths(sheet *s, const machine *m, const char *dir)
+{
+    char codec[32];
+    kd_err err = {0};
+    const double decode = doctor_decode(dir, codec, &err);
+    if (decode > 0.0) {
+        const bool h264 = strstr(codec, "264") != NULL;
+        row(s, "encoding video", h264 ? "ok" : "missing", "%s%s", codec,
+            h264 ? "" : ": this FFmpeg has no H.264 encoder; sample videos use this one");
+        row(s, "decoding video", "measured", "%.0f frames/s of 320x240, one thread", decode);
+    } else {
+        row(s, "video", "missing", "%s", err.msg);
+    }
+    memset(&err, 0, sizeof err);
+    const double student = doctor_student("sfz-nano", &err);
+    if (student > 0.0) {
+        row(s, "student sfz-nano", "measured", "%.2f ms a sample, one thread", student);
+    } else {
+        row(s, "student sfz-nano", "missing", "%s", err.msg);
+    }
+    static const kd_dtype TYPE[2] = {KD_F32, KD_BF16};
+    for (int i = 0; i < (m->avx512_bf16 ? 2 : 1); i++) {
+        int threads = 0;
+        memset(&err, 0, sizeof err);
+        const double seconds = doctor_teacher(TYPE[i], &threads, &err);
+        const char *key = i == 0 ? "teacher ViT-L f32" : "teacher ViT-L bf16";
+        if (seconds > 0.0) {
+            row(s, key, "measured", "about %.1f s a clip (one block x 24), %d threads", seconds, threads);
+        } else {
+            row(s, key, "missing", "%s", err.msg);
+        }
+    }
+}
+
 int cmd_doctor(int argc, char **argv)
 {
     static const kd_cmd CMD = {
         .name = "kd doctor",
         .about = "What this machine can do, what is missing, and the measured speed of each path.\n"
-                 "Takes a second or two; writes nothing but a temporary file that it removes.",
+                 "Takes a few seconds; writes nothing but a temporary file that it removes.",
         .common = KD_COMMON_OUT | KD_COMMON_JSON,
         .max_operands = 0,
         .notes = "--out DIR is where the disk is measured (the present directory without it).",
@@ -273,11 +309,13 @@ int cmd_doctor(int argc, char **argv)
     if (s.json) {
         (void)printf("{\"version\": \"%s\", \"items\": [\n", kd_version());
         report(&s, &m, dir);
+        report_paths(&s, &m, dir);
         (void)printf("\n]}\n");
     } else {
         kd_print_version("lastkd");
         (void)putchar('\n');
         report(&s, &m, dir);
+        report_paths(&s, &m, dir);
         (void)printf("\n%s\n",
                      s.missing == 0 ? "Nothing is missing." : "See the lines marked missing.");
     }
