@@ -5,6 +5,7 @@
 
 #include "tools/args.h"
 
+int cmd_bench(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_config_check(int argc, char **argv);

@@ -11,6 +11,7 @@ int main(int argc, char **argv)
          "what this machine can do, what is missing, measured speed of each path"},
         {"weights", cmd_weights, "describe, convert and compare weights"},
         {"model", cmd_model, "parameters, multiply-adds, program listing"},
+        {"bench", cmd_bench, "measured speed of kernels, models, decoding and the store"},
         {NULL, NULL, NULL},
     };
     return kd_dispatch("kd", "lastkd's tool belt: data sets, weights, logit stores, checks.", VERBS,

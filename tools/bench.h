@@ -1,0 +1,49 @@
+/* `kd bench`: timed runs and how they are told. */
+#ifndef TOOLS_BENCH_H
+#define TOOLS_BENCH_H
+
+#include "kernels/kd_backend.h"
+#include "tools/args.h"
+
+typedef struct kd_bench_row {
+    char name[128];
+    double median, best, worst; /* wall seconds of one run */
+    double cpu;                 /* processor seconds of one run, all threads, median */
+    int runs;
+    double work;      /* of one run, in `unit`s; 0: no rate */
+    const char *unit; /* "GFLOP", "clips", "MB": the rate is told per second */
+} kd_bench_row;
+
+typedef struct kd_bench {
+    const char *what;   /* "kernels", "model", ... */
+    double seconds;     /* time to spend on a row */
+    kd_bench_row *rows; /* owned */
+    int count, cap;
+} kd_bench;
+
+void kd_bench_free(kd_bench *b);
+
+/* One untimed run, then runs until `seconds` are spent, 3 at least and 10000 at most; the row is appended. */
+KD_NODISCARD kd_status kd_bench_time(kd_bench *b, const char *name, double work, const char *unit,
+                                     kd_status (*run)(void *ctx), void *ctx, kd_err *err);
+
+/* Table or JSON on stdout. */
+KD_NODISCARD kd_status kd_bench_print(const kd_bench *b, bool json, kd_err *err);
+
+/* The device a command line asks for. */
+KD_NODISCARD kd_status kd_bench_backend(const kd_common *c, kd_backend **out, kd_err *err);
+
+/* The parts: each appends its rows. */
+typedef struct kd_bench_opts {
+    const char *phase;
+    int64_t batch, bodies;
+    double seconds;
+} kd_bench_opts;
+
+KD_NODISCARD kd_status kd_bench_kernels(kd_bench *b, kd_backend *be, kd_dtype t, kd_err *err);
+KD_NODISCARD kd_status kd_bench_model(kd_bench *b, kd_backend *be, const char *name, kd_dtype t,
+                                      const kd_bench_opts *o, kd_err *err);
+KD_NODISCARD kd_status kd_bench_decode(kd_bench *b, char *const *paths, int count, kd_err *err);
+KD_NODISCARD kd_status kd_bench_store(kd_bench *b, const char *dir, kd_err *err);
+
+#endif
