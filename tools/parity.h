@@ -6,7 +6,8 @@
  *
  * Tolerances.  f32: PARITY_FACTOR times the difference the fixture itself records between the reference's f32 and f64 runs
  * (another summation order moves an f32 result by about that much), but at least PARITY_FLOOR units of the last place of
- * the item's largest value.  bf16: stated per item from the largest value, in units of 2^-8.
+ * the item's largest value.  bf16, fp16: that difference grown by the ratio of the units of the last place (2^16, 2^13), but at
+ * least PARITY_HALF units of the last place of the largest value.
  */
 #ifndef TOOLS_PARITY_H
 #define TOOLS_PARITY_H
@@ -17,10 +18,12 @@
 
 #define PARITY_FACTOR 10.0
 #define PARITY_FLOOR  16.0 /* x 2^-24 x largest magnitude */
+#define PARITY_HALF   8.0  /* x 2^-8 (bf16) or 2^-11 (fp16) x largest magnitude */
 
 typedef struct parity {
     const char *dir;
-    const char *label; /* what reports call the fixture: dir, and the file when it is not manifest.json */
+    const char
+        *label; /* what reports call the fixture: dir, and the file when it is not manifest.json */
     const kd_json *manifest; /* NULL for tables without one */
     kd_backend *be;
     kd_dtype dtype;
@@ -38,25 +41,30 @@ void parity_check(parity *p, const char *name, bool ok, const char *detail);
 void parity_skip(parity *p, const char *name, const char *why);
 
 /* max |got - want| against tolerance(reference f32-f64 difference `diff`, largest |want|). */
-void parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n, double diff);
+void parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n,
+                double diff);
 double parity_allowed(const parity *p, double diff, double largest);
 
 /* {l2, idx, val} of a tensor in the manifest against v: error in units of the allowance is kept in *worst; a tensor that fails
  * gets a line of its own, and *worst NaN. */
-void parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s, double diff,
-                    double *worst);
+void parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n,
+                    const kd_json *s, double diff, double *worst);
 
 /* Open the safetensors file of the fixture's directory that holds `tensor`, whatever the file is called. */
-KD_NODISCARD kd_status parity_open(const parity *p, const char *tensor, kd_st_file **out, kd_err *err);
+KD_NODISCARD kd_status parity_open(const parity *p, const char *tensor, kd_st_file **out,
+                                   kd_err *err);
 /* Integers of any width, n values; kd_free. */
-KD_NODISCARD kd_status parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t **out, kd_err *err);
+KD_NODISCARD kd_status parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t **out,
+                                   kd_err *err);
 /* Tensor as f64, n values; kd_free.  KD_E_DATA when absent or of another size. */
-KD_NODISCARD kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double **out, kd_err *err);
+KD_NODISCARD kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double **out,
+                                     kd_err *err);
 
 /* ---- generators (formulas: the fixtures' READMEs) -------------------------------------------------------------------- */
-uint32_t parity_u24(const char *name, uint32_t i);                                            /* videomae, losses */
-void parity_fill(const char *name, float scale, float offset, float *out, size_t n);          /* videomae, losses */
-void parity_fill_last(const char *name, int64_t ko, int64_t ks, float *out, size_t n);        /* last */
+uint32_t parity_u24(const char *name, uint32_t i); /* videomae, losses */
+void parity_fill(const char *name, float scale, float offset, float *out,
+                 size_t n); /* videomae, losses */
+void parity_fill_last(const char *name, int64_t ko, int64_t ks, float *out, size_t n); /* last */
 
 /* ---- checkers: run all items of one fixture; a status other than KD_OK means it could not be run ------------------------- */
 typedef kd_status (*parity_checker)(parity *p, kd_err *err);

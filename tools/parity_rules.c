@@ -15,9 +15,20 @@
 /* Parameters of a teacher of that depth; sizes do not matter to their groups. */
 static kd_status declare_depth(const kd_json *list, int depth, kd_params *params, kd_err *err)
 {
-    const kd_vit_cfg cfg = {.img_size = 32, .frames = 2, .patch = 16, .tubelet = 2, .dim = 16, .depth = depth, .heads = 2,
-                            .mlp_hidden = 32, .classes = 3, .eps = 1e-6f, .fc_norm_eps = 1e-6f, .init_scale = 1.0f,
-                            .init_values = kd_json_get(list, "blocks.0.gamma_1") != NULL ? 0.1f : 0.0f,
+    const kd_vit_cfg cfg = {.img_size = 32,
+                            .frames = 2,
+                            .patch = 16,
+                            .tubelet = 2,
+                            .dim = 16,
+                            .depth = depth,
+                            .heads = 2,
+                            .mlp_hidden = 32,
+                            .classes = 3,
+                            .eps = 1e-6f,
+                            .fc_norm_eps = 1e-6f,
+                            .init_scale = 1.0f,
+                            .init_values =
+                                kd_json_get(list, "blocks.0.gamma_1") != NULL ? 0.1f : 0.0f,
                             .qkv_bias = kd_json_get(list, "blocks.0.attn.q_bias") != NULL,
                             .cos_attn = kd_json_get(list, "blocks.0.attn.scale") != NULL,
                             .learnable_pos = kd_json_get(list, "pos_embed") != NULL,
@@ -68,7 +79,8 @@ kd_status parity_layer_decay(parity *p, kd_err *err)
         ids += kd_vit_layer_id(info->name, (int)depth) != (int)layer;
         groups += info->decay != (wd != 0.0);
     }
-    parity_check(p, "parameter names", unknown == 0 && (size_t)kd_params_count(params) == kd_json_count(list), NULL);
+    parity_check(p, "parameter names",
+                 unknown == 0 && (size_t)kd_params_count(params) == kd_json_count(list), NULL);
     parity_check(p, "layer of every parameter", ids == 0, NULL);
     parity_check(p, "weight decay of every parameter", groups == 0, NULL);
     parity_item(p, "learning rate factors, relative", worst, 0x1p-24 * (double)(depth + 2));
@@ -99,7 +111,8 @@ static kd_status one_schedule(parity *p, const kd_json *c, kd_err *err)
     KD_GO(kd_json_opt_f64(args, "start_warmup_value", 0.0, &s.warmup_lr, err));
     s.steps_per_epoch = steps;
     s.epochs = epochs;
-    s.warmup_steps = warmup_steps > 0 ? warmup_steps : warmup_epochs * steps; /* the reference's own rule */
+    s.warmup_steps =
+        warmup_steps > 0 ? warmup_steps : warmup_epochs * steps; /* the reference's own rule */
     (void)snprintf(key, sizeof key, "%s_idx", name);
     (void)snprintf(val, sizeof val, "%s_val", name);
     const bool sampled = parity_open(p, key, &f, NULL) == KD_OK;
@@ -155,7 +168,8 @@ static kd_status one_table(parity *p, const kd_json *c, kd_err *err)
     KD_GO(kd_json_get_f64(c, "l2", &want_l2, err));
     KD_GO(kd_json_get_f64(c, "sum", &want_sum, err));
     if (shape[0] < 1 || shape[1] < 1 || shape[0] > 1 << 20 || shape[1] > 1 << 14) {
-        st = KD_FAIL(err, KD_E_DATA, "%s: table of %lld x %lld", name, (long long)shape[0], (long long)shape[1]);
+        st = KD_FAIL(err, KD_E_DATA, "%s: table of %lld x %lld", name, (long long)shape[0],
+                     (long long)shape[1]);
         goto done;
     }
     const size_t n = (size_t)shape[0] * (size_t)shape[1];
@@ -230,9 +244,11 @@ static frame_table read_name(const char *name)
     const size_t len = strlen(name);
     if (sscanf(name, "val_r%*d%n", &used) == 0 && (size_t)used == len) {
         t.what = 'v';
-    } else if (strncmp(name, "train_r", 7) == 0 && len > 8 && strcmp(name + len - 8, "_end_min") == 0) {
+    } else if (strncmp(name, "train_r", 7) == 0 && len > 8 &&
+               strcmp(name + len - 8, "_end_min") == 0) {
         t.what = 'm';
-    } else if (strncmp(name, "train_r", 7) == 0 && len > 8 && strcmp(name + len - 8, "_end_max") == 0) {
+    } else if (strncmp(name, "train_r", 7) == 0 && len > 8 &&
+               strcmp(name + len - 8, "_end_max") == 0) {
         t.what = 'M';
     } else if (strncmp(name, "test_r", 6) == 0 && strstr(name, "_seg") != NULL) {
         t.what = 't';
@@ -241,7 +257,8 @@ static frame_table read_name(const char *name)
     return t;
 }
 
-static void frames_of(const frame_table *t, const kd_frame_rule *rule, size_t n, int clip, size_t *idx)
+static void frames_of(const frame_table *t, const kd_frame_rule *rule, size_t n, int clip,
+                      size_t *idx)
 {
     const size_t window = (size_t)rule->frames * (size_t)rule->rate;
     switch (t->what) {
@@ -260,8 +277,8 @@ static void frames_of(const frame_table *t, const kd_frame_rule *rule, size_t n,
     }
 }
 
-static kd_status one_sampling(parity *p, const kd_st_file *f, const kd_st_entry *e, const int64_t *length, size_t n,
-                              kd_err *err)
+static kd_status one_sampling(parity *p, const kd_st_file *f, const kd_st_entry *e,
+                              const int64_t *length, size_t n, kd_err *err)
 {
     const frame_table t = read_name(e->name);
     const size_t frames = e->rank > 0 ? (size_t)e->dim[e->rank - 1] : 0;
@@ -272,8 +289,10 @@ static kd_status one_sampling(parity *p, const kd_st_file *f, const kd_st_entry 
         parity_skip(p, e->name, "another data set's rule");
         return KD_OK;
     }
-    const kd_frame_rule rule = {.sampler = KD_SAMPLER_OFFICIAL_DENSE, .short_video = KD_SHORT_OFFICIAL,
-                                .frames = (int)frames, .rate = t.rate};
+    const kd_frame_rule rule = {.sampler = KD_SAMPLER_OFFICIAL_DENSE,
+                                .short_video = KD_SHORT_OFFICIAL,
+                                .frames = (int)frames,
+                                .rate = t.rate};
     KD_TRY(parity_ints(f, e->name, e->count, &want, err));
     for (size_t i = 0; i < n; i++) {
         for (int clip = 0; clip < t.clips; clip++) {
@@ -338,7 +357,8 @@ static kd_status one_picture(parity *p, const kd_json *c, kd_err *err)
     bool ok = w == (int)rw && h == (int)rh;
     for (size_t i = 0; i < crops; i++) {
         const kd_crop_box b = kd_crop_test((int)rw, (int)rh, side, (int)i, (int)crops);
-        ok = ok && b.x == (axis[0] == 'x' ? (int)offset[i] : 0) && b.y == (axis[0] == 'y' ? (int)offset[i] : 0);
+        ok = ok && b.x == (axis[0] == 'x' ? (int)offset[i] : 0) &&
+             b.y == (axis[0] == 'y' ? (int)offset[i] : 0);
     }
     const kd_crop_box b = kd_crop_center((int)rw, (int)rh, side);
     ok = ok && b.x == (int)cx && b.y == (int)cy && b.width == side && b.height == side;
@@ -375,7 +395,8 @@ static kd_status one_resize(parity *p, const kd_json *c, kd_err *err)
     KD_GO(kd_json_get_str(c, "name", &name, err));
     KD_GO(kd_json_get_str(c, "in_crc32", &in_crc, err));
     KD_GO(kd_json_get_str(c, "out_crc32", &crc, err));
-    if (in[0] < 1 || in[1] < 1 || out[0] < 1 || out[1] < 1 || KD_MAX(KD_MAX(in[0], in[1]), KD_MAX(out[0], out[1])) > 8192) {
+    if (in[0] < 1 || in[1] < 1 || out[0] < 1 || out[1] < 1 ||
+        KD_MAX(KD_MAX(in[0], in[1]), KD_MAX(out[0], out[1])) > 8192) {
         st = KD_FAIL(err, KD_E_DATA, "%s: sizes of 1 to 8192 expected", name);
         goto done;
     }
@@ -390,11 +411,13 @@ static kd_status one_resize(parity *p, const kd_json *c, kd_err *err)
     char have[12];
     (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(src, n));
     if (strcmp(have, in_crc) != 0) {
-        st = KD_FAIL(err, KD_E_DATA, "%s: the picture of that name has CRC %s, the manifest says %s", name, have, in_crc);
+        st =
+            KD_FAIL(err, KD_E_DATA, "%s: the picture of that name has CRC %s, the manifest says %s",
+                    name, have, in_crc);
         goto done;
     }
-    KD_GO(kd_image_resize_once(src, (int)in[1], (int)in[0], 3 * (size_t)in[1], dst, (int)out[1], (int)out[0],
-                               3 * (size_t)out[1], err));
+    KD_GO(kd_image_resize_once(src, (int)in[1], (int)in[0], 3 * (size_t)in[1], dst, (int)out[1],
+                               (int)out[0], 3 * (size_t)out[1], err));
     (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(dst, m));
     parity_check(p, kd_json_key(c), strcmp(have, crc) == 0, "bytes of the resized picture");
 done:
@@ -413,15 +436,18 @@ kd_status parity_resize(parity *p, kd_err *err)
 
 /* ---- merging of views ------------------------------------------------------------------------------------------------------------------ */
 
-static kd_status one_merge(parity *p, const kd_st_file *f, const kd_st_entry *logits, kd_cfg_merge rule, kd_err *err)
+static kd_status one_merge(parity *p, const kd_st_file *f, const kd_st_entry *logits,
+                           kd_cfg_merge rule, kd_err *err)
 {
-    const size_t videos = (size_t)logits->dim[0], views = (size_t)logits->dim[1], k = (size_t)logits->dim[2];
+    const size_t videos = (size_t)logits->dim[0], views = (size_t)logits->dim[1],
+                 k = (size_t)logits->dim[2];
     const bool prob = rule == KD_MERGE_PROB;
     const kd_json *pred = kd_json_get(kd_json_get(p->manifest, prob ? "prob" : "score"), "pred");
     double *want = NULL, *rows = NULL;
     float *in = kd_calloc(views * k, sizeof *in), *got = kd_calloc(videos * k, sizeof *got);
     size_t wrong = 0;
-    kd_status st = in != NULL && got != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
+    kd_status st =
+        in != NULL && got != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
     if (st != KD_OK) {
         goto done;
     }
@@ -439,7 +465,8 @@ static kd_status one_merge(parity *p, const kd_st_file *f, const kd_st_entry *lo
             best = row[i] > row[best] ? i : best;
         }
         int64_t expected = -1;
-        wrong += pred != NULL && (kd_json_as_i64(kd_json_at(pred, v), &expected, NULL) != KD_OK || (int64_t)best != expected);
+        wrong += pred != NULL && (kd_json_as_i64(kd_json_at(pred, v), &expected, NULL) != KD_OK ||
+                                  (int64_t)best != expected);
     }
     parity_f32(p, prob ? "mean of probabilities" : "mean of scores", got, want, videos * k, 0.0);
     parity_item(p, prob ? "classes by probability" : "classes by score", (double)wrong, 0.0);

@@ -1,18 +1,17 @@
 /* Parity of training: some AdamW steps of a small teacher with mixup, label smoothing, layer-wise learning rates, clipping,
  * accumulation and EMA, made of the same parts as the training loop. */
-#include "tools/parity_net.h"
-
 #include "kernels/kd_optim.h"
 #include "kernels/kd_schedule.h"
+#include "tools/parity_net.h"
 
 #include <math.h>
 #include <stdio.h>
 
-#define STEPS_MAX     64
-#define MICRO_MAX     16
-#define SMOOTHING     0.1   /* of every trajectory, by the fixtures' README */
-#define PEAK_TO_END   1e-3  /* its schedule: 1e-2 to 1e-5, */
-#define WARMUP_SHARE  3     /* one epoch of three from 0 */
+#define STEPS_MAX    64
+#define MICRO_MAX    16
+#define SMOOTHING    0.1  /* of every trajectory, by the fixtures' README */
+#define PEAK_TO_END  1e-3 /* its schedule: 1e-2 to 1e-5, */
+#define WARMUP_SHARE 3    /* one epoch of three from 0 */
 
 typedef struct traj {
     parity_net net;
@@ -38,7 +37,8 @@ static kd_status read_traj(const kd_json *m, traj *t, kd_err *err)
     t->ema = isnan(t->ema) ? 0.0 : t->ema;
     t->steps = (int64_t)kd_json_count(history);
     if (t->steps < 1 || t->steps > STEPS_MAX) {
-        return KD_FAIL(err, KD_E_DATA, "history: expected 1 to %d steps, found %lld", STEPS_MAX, (long long)t->steps);
+        return KD_FAIL(err, KD_E_DATA, "history: expected 1 to %d steps, found %lld", STEPS_MAX,
+                       (long long)t->steps);
     }
     for (int64_t s = 0; s < t->steps; s++) {
         double lr = 0.0;
@@ -51,8 +51,11 @@ static kd_status read_traj(const kd_json *m, traj *t, kd_err *err)
 /* Learning rates of the whole run against the schedule. */
 static kd_status compare_schedule(parity *p, const traj *t, kd_err *err)
 {
-    const kd_schedule s = {.kind = KD_SCHEDULE_COSINE_STEP, .lr = t->peak, .min_lr = t->peak * PEAK_TO_END,
-                           .steps_per_epoch = KD_MAX(t->steps / WARMUP_SHARE, 1), .epochs = WARMUP_SHARE,
+    const kd_schedule s = {.kind = KD_SCHEDULE_COSINE_STEP,
+                           .lr = t->peak,
+                           .min_lr = t->peak * PEAK_TO_END,
+                           .steps_per_epoch = KD_MAX(t->steps / WARMUP_SHARE, 1),
+                           .epochs = WARMUP_SHARE,
                            .warmup_steps = KD_MAX(t->steps / WARMUP_SHARE, 1)};
     const kd_json *history = kd_json_get(p->manifest, "history");
     double worst = 0.0;
@@ -89,8 +92,9 @@ static kd_status feed_micro(traj *t, int64_t s, int64_t k, double lam, kd_err *e
         }
     }
     KD_TRY(kd_program_write(n->prog, "input", t->x, all * sizeof *t->x));
-    const kd_status st = kd_program_write(n->prog, "target", t->target,
-                                          (size_t)n->batch * (size_t)n->cfg.classes * sizeof *t->target);
+    const kd_status st =
+        kd_program_write(n->prog, "target", t->target,
+                         (size_t)n->batch * (size_t)n->cfg.classes * sizeof *t->target);
     return st == KD_OK ? st : KD_FAIL(err, st, "parity: targets do not fit");
 }
 
@@ -106,13 +110,15 @@ static kd_status one_step(parity *p, traj *t, int64_t s, kd_err *err)
     KD_TRY(kd_json_get_f64s(h, "losses", want, (size_t)t->accum, err));
     double diff = 0.0;
     for (int64_t k = 0; k < t->accum; k++) {
-        const kd_step step = {.step = (uint64_t)(s * t->accum + k), .grad_scale = 1.0f / (float)t->accum};
+        const kd_step step = {.step = (uint64_t)(s * t->accum + k),
+                              .grad_scale = 1.0f / (float)t->accum};
         float loss = 0.0f;
         double ref = want[k];
         KD_TRY(feed_micro(t, s, k, lam, err));
         const kd_status st = kd_program_run(t->net.prog, &step);
         if (st != KD_OK) {
-            return KD_FAIL(err, st, "parity: %s: %s", kd_program_where(t->net.prog), kd_status_text(st));
+            return KD_FAIL(err, st, "parity: %s: %s", kd_program_where(t->net.prog),
+                           kd_status_text(st));
         }
         KD_TRY(kd_program_read_f32(t->net.prog, "loss", &loss, 1));
         if (ref32 != NULL && kd_json_as_f64(kd_json_at(ref32, (size_t)k), &ref, NULL) != KD_OK) {
@@ -157,7 +163,8 @@ static kd_status compare_weights(parity *p, traj *t, const char *which, kd_err *
         }
         kd_free(v);
     }
-    (void)snprintf(text, sizeof text, "%s weights: worst of %zu tensors / allowed", which, compared);
+    (void)snprintf(text, sizeof text, "%s weights: worst of %zu tensors / allowed", which,
+                   compared);
     parity_item(p, text, worst, 1.0);
     (void)snprintf(text, sizeof text, "%s weights: every listed tensor compared", which);
     parity_check(p, text, compared == kd_json_count(list), NULL);
@@ -198,8 +205,13 @@ done:
 
 static kd_status train(parity *p, traj *t, kd_err *err)
 {
-    const kd_optim_cfg oc = {.kind = KD_OPTIM_ADAMW, .beta1 = t->betas[0], .beta2 = t->betas[1], .eps = t->eps,
-                             .weight_decay = t->weight_decay, .clip_grad = t->clip, .ema_decay = t->ema};
+    const kd_optim_cfg oc = {.kind = KD_OPTIM_ADAMW,
+                             .beta1 = t->betas[0],
+                             .beta2 = t->betas[1],
+                             .eps = t->eps,
+                             .weight_decay = t->weight_decay,
+                             .clip_grad = t->clip,
+                             .ema_decay = t->ema};
     kd_vit_param_groups(t->net.params, t->net.cfg.depth, (float)t->layer_decay);
     KD_TRY(kd_optim_create(t->net.params, &oc, &t->optim, err));
     KD_TRY(parity_net_build(p, &t->net, NET_TRAIN, err));

@@ -1,14 +1,14 @@
 /* Parity of the teacher: small models (forward, losses, every gradient) and forward passes of the released sizes. */
-#include "tools/parity_net.h"
-
 #include "kernels/kd_layers.h"
+#include "tools/parity_net.h"
 
 #include <math.h>
 #include <stdio.h>
 
 /* ---- tiny models --------------------------------------------------------------------------------------------------------- */
 
-static kd_status one_loss(parity *p, parity_net *n, const char *which, const float *target, kd_err *err)
+static kd_status one_loss(parity *p, parity_net *n, const char *which, const float *target,
+                          kd_err *err)
 {
     const kd_json *losses = NULL, *f32 = NULL;
     const size_t bytes = (size_t)n->batch * (size_t)n->cfg.classes * sizeof *target;
@@ -50,8 +50,8 @@ static kd_status input_gradient(parity *p, parity_net *n, float *clip, kd_err *e
     const double numel = at >= 0 ? (double)kd_params_at(n->params, at)->numel : 1.0;
     const double rms = l2 / sqrt(numel), rms_input = l2_input / sqrt(floats);
     KD_TRY(kd_program_read_f32(n->prog, "grad:input", clip, (int64_t)parity_net_floats(n)));
-    parity_summary(p, "grad", "input", clip, (int64_t)parity_net_floats(n), input, rms > 0.0 ? diff * rms_input / rms : 0.0,
-                   &worst);
+    parity_summary(p, "grad", "input", clip, (int64_t)parity_net_floats(n), input,
+                   rms > 0.0 ? diff * rms_input / rms : 0.0, &worst);
     parity_item(p, "grads.soft_input: error / allowed", worst, 1.0);
     return KD_OK;
 }
@@ -129,14 +129,16 @@ done:
 
 /* ---- released sizes: the forward pass of one clip ------------------------------------------------------------------------- */
 
-static kd_status dims_of(const kd_json *params, const char *name, double *dim, size_t rank, kd_err *err)
+static kd_status dims_of(const kd_json *params, const char *name, double *dim, size_t rank,
+                         kd_err *err)
 {
     const kd_json *e = NULL;
     KD_TRY(kd_json_get_object(params, name, &e, err));
     KD_TRY(kd_json_get_f64s(e, "shape", dim, rank, err));
     for (size_t i = 0; i < rank; i++) {
         if (!(dim[i] >= 1.0 && dim[i] <= 1e6)) {
-            return KD_FAIL(err, KD_E_DATA, "%s: dimension %zu of %s is %g", "params", i, name, dim[i]);
+            return KD_FAIL(err, KD_E_DATA, "%s: dimension %zu of %s is %g", "params", i, name,
+                           dim[i]);
         }
     }
     return KD_OK;
@@ -167,12 +169,23 @@ static kd_status shapes_cfg(const kd_json *m, kd_vit_cfg *c, int *batch, kd_err 
     KD_TRY(dims_of(params, "blocks.0.mlp.fc1.weight", fc1, KD_COUNTOF(fc1), err));
     KD_TRY(dims_of(params, "head.weight", head, KD_COUNTOF(head), err));
     KD_TRY(kd_json_opt_f64(m, "ln_eps", 1e-6, &eps, err));
-    if (!(in[0] >= 1.0 && in[0] <= 64.0 && in[2] >= 1.0 && in[2] <= 4096.0 && in[4] >= 1.0 && in[4] <= 4096.0)) {
-        return KD_FAIL(err, KD_E_DATA, "manifest input.shape: expected (B,3,T,H,W), B up to 64, T, H, W up to 4096");
+    if (!(in[0] >= 1.0 && in[0] <= 64.0 && in[2] >= 1.0 && in[2] <= 4096.0 && in[4] >= 1.0 &&
+          in[4] <= 4096.0)) {
+        return KD_FAIL(
+            err, KD_E_DATA,
+            "manifest input.shape: expected (B,3,T,H,W), B up to 64, T, H, W up to 4096");
     }
-    *c = (kd_vit_cfg){.img_size = (int)in[4], .frames = (int)in[2], .patch = (int)patch[4], .tubelet = (int)patch[2],
-                      .dim = (int)patch[0], .heads = heads_of((int)patch[0]), .mlp_hidden = (int)fc1[0],
-                      .classes = (int)head[0], .eps = (float)eps, .fc_norm_eps = (float)eps, .init_scale = 1.0f,
+    *c = (kd_vit_cfg){.img_size = (int)in[4],
+                      .frames = (int)in[2],
+                      .patch = (int)patch[4],
+                      .tubelet = (int)patch[2],
+                      .dim = (int)patch[0],
+                      .heads = heads_of((int)patch[0]),
+                      .mlp_hidden = (int)fc1[0],
+                      .classes = (int)head[0],
+                      .eps = (float)eps,
+                      .fc_norm_eps = (float)eps,
+                      .init_scale = 1.0f,
                       .taps = true};
     char name[64];
     for (; c->depth < 1000; c->depth++) {
@@ -193,17 +206,21 @@ static kd_status shapes_cfg(const kd_json *m, kd_vit_cfg *c, int *batch, kd_err 
 typedef struct full_places {
     double idx[64];
     size_t k;
-    double relative; /* by how much the reference's own f32 run moved the logits, of their largest value */
+    double
+        relative; /* by how much the reference's own f32 run moved the logits, of their largest value */
 } full_places;
 
 /* Reference activations: norm, sum and samples of every tensor.  Samples have no recorded f32 difference: the logits', in
  * proportion.  The sum of many values of either sign is bounded from the norm. */
-static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const full_places *at, kd_err *err)
+static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const full_places *at,
+                          kd_err *err)
 {
     const char *tap = kd_json_key(golden);
-    const kd_json *f64 = kd_json_get(p->manifest, "act_norms_f64"), *f32 = kd_json_get(p->manifest, "act_norms_f32");
+    const kd_json *f64 = kd_json_get(p->manifest, "act_norms_f64"),
+                  *f32 = kd_json_get(p->manifest, "act_norms_f32");
     char name[96], text[128];
-    double want_l2 = 0.0, ref_l2 = 0.0, want_sum = 0.0, ref_sum = 0.0, l2 = 0.0, sum = 0.0, worst = 0.0, largest = 0.0;
+    double want_l2 = 0.0, ref_l2 = 0.0, want_sum = 0.0, ref_sum = 0.0, l2 = 0.0, sum = 0.0,
+           worst = 0.0, largest = 0.0;
     (void)snprintf(name, sizeof name, "act.%s", tap);
     (void)snprintf(text, sizeof text, "%s.sum", tap);
     KD_TRY(kd_json_get_f64(f64, tap, &want_l2, err));
@@ -234,10 +251,12 @@ static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const
     }
     kd_free(v);
     (void)snprintf(text, sizeof text, "%s l2", name);
-    parity_item(p, text, fabs(sqrt(l2) - want_l2), parity_allowed(p, fabs(ref_l2 - want_l2), want_l2));
+    parity_item(p, text, fabs(sqrt(l2) - want_l2),
+                parity_allowed(p, fabs(ref_l2 - want_l2), want_l2));
     (void)snprintf(text, sizeof text, "%s sum", name);
-    parity_item(p, text, fabs(sum - want_sum), 
-                parity_allowed(p, fmax(fabs(ref_sum - want_sum), 4.0 * at->relative * want_l2), 4.0 * want_l2));
+    parity_item(p, text, fabs(sum - want_sum),
+                parity_allowed(p, fmax(fabs(ref_sum - want_sum), 4.0 * at->relative * want_l2),
+                               4.0 * want_l2));
     (void)snprintf(text, sizeof text, "%s samples", name);
     largest = fmax(largest, 4.0 * rms);
     parity_item(p, text, worst, parity_allowed(p, at->relative * largest, largest));
