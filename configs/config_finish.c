@@ -7,7 +7,8 @@ typedef struct vit_size {
     int img_size, patch, tubelet, frames, dim, depth, heads, mlp_hidden;
 } vit_size;
 
-/* In the order of kd_cfg_variant; published sizes are those of VideoMAE v1/v2.  custom: zeros must be given. */
+/* In the order of kd_cfg_variant; published sizes are those of VideoMAE v1/v2.  custom: zeros must
+ * be given. */
 static const vit_size VIT[] = {
     {224, 16, 2, 16, 384, 12, 6, 1536},   /* s */
     {224, 16, 2, 16, 768, 12, 12, 3072},  /* b */

@@ -9,7 +9,7 @@
 
 #define MAX_BASES 16 /* files in one chain */
 
-/* ---- messages --------------------------------------------------------------------------------- */
+/* ---- messages ------------------------------------------------------------------------------ */
 
 /* "file:3:7: optim.lr", or the --set text itself. */
 static void where(const kd_yaml_node *n, bool value, const char *path, char *buf, size_t size)
@@ -27,7 +27,8 @@ static const char *kind_text(const kd_yaml_node *n)
     return n->kind == KD_YAML_MAP ? "a map" : n->kind == KD_YAML_LIST ? "a list" : "a value";
 }
 
-/* Dotted path of a node of the merged tree; false when it cannot be a key of ours because it is too long. */
+/* Dotted path of a node of the merged tree; false when it cannot be a key of ours because it is too
+ * long. */
 static bool path_of(const kd_yaml_node *n, char *buf, size_t size)
 {
     const kd_yaml_node *chain[KD_YAML_MAX_DEPTH * 2];
@@ -46,7 +47,7 @@ static bool path_of(const kd_yaml_node *n, char *buf, size_t size)
     return true;
 }
 
-/* ---- values ----------------------------------------------------------------------------------- */
+/* ---- values -------------------------------------------------------------------------------- */
 
 static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg,
                            kd_err *err)
@@ -166,7 +167,7 @@ static kd_status bind_tree(const kd_yaml_node *root, kd_config *cfg, kd_err *err
     return KD_OK;
 }
 
-/* ---- files ------------------------------------------------------------------------------------ */
+/* ---- files --------------------------------------------------------------------------------- */
 
 static kd_status expect_map(const kd_yaml_node *root, kd_err *err)
 {
@@ -214,7 +215,8 @@ static kd_status chain_add(chain *c, kd_yaml_tree *t, const char *path, const kd
     return st;
 }
 
-/* `base` of the newest file as a path to read (kd_free), relative to that file; *path NULL when there is none. */
+/* `base` of the newest file as a path to read (kd_free), relative to that file; *path NULL when
+ * there is none. */
 static kd_status take_base(kd_yaml_node *root, const char *file, char **path, kd_yaml_node **node,
                            kd_err *err)
 {
@@ -264,7 +266,7 @@ done:
     return st;
 }
 
-/* ---- --set ------------------------------------------------------------------------------------ */
+/* ---- --set --------------------------------------------------------------------------------- */
 
 /* Lay "a.b=value" upon the tree. */
 static kd_status apply_set(kd_yaml_tree *t, kd_yaml_node *root, const char *text, kd_err *err)

@@ -37,7 +37,7 @@ static void puts_to(text *t, const char *s)
     put(t, s, strlen(s));
 }
 
-/* ---- values ----------------------------------------------------------------------------------- */
+/* ---- values -------------------------------------------------------------------------------- */
 
 /* Shortest digits that read back to the same double. */
 static void real_text(double x, char *buf, size_t size)
@@ -140,7 +140,7 @@ static void value_text(text *t, const kd_cfg_row *row, const kd_config *cfg)
     puts_to(t, "]");
 }
 
-/* ---- the whole -------------------------------------------------------------------------------- */
+/* ---- the whole ----------------------------------------------------------------------------- */
 
 static int depth_of(const char *path)
 {

@@ -1,4 +1,5 @@
-/* The schema table and what follows from one row of it: defaults, parsing and printing of a value, nearest names. */
+/* The schema table and what follows from one row of it: defaults, parsing and printing of a value,
+ * nearest names. */
 #include "configs/config_table.h"
 
 #include <errno.h>
@@ -93,9 +94,10 @@ unsigned kd_cfg_kinds_of(const kd_cfg_row *row)
     return kinds;
 }
 
-/* ---- nearest name ----------------------------------------------------------------------------- */
+/* ---- nearest name -------------------------------------------------------------------------- */
 
-/* Levenshtein distance with neighbouring letters swapped counted as one, of two short words; 99 when too long. */
+/* Levenshtein distance with neighbouring letters swapped counted as one, of two short words; 99
+ * when too long. */
 static int distance(const char *a, const char *b)
 {
     enum { N = 48 };
@@ -158,7 +160,7 @@ const char *kd_cfg_nearest(const char *path)
     return best;
 }
 
-/* ---- one value -------------------------------------------------------------------------------- */
+/* ---- one value ----------------------------------------------------------------------------- */
 
 const char *kd_cfg_enum_item(const char *names, int i, size_t *len)
 {
@@ -228,7 +230,8 @@ static bool parse_integer(const char *text, int64_t *out)
     return errno == 0;
 }
 
-/* Decimal number: digits with an optional point and exponent ("1e-3" and ".75" included; no hex, nan, inf). */
+/* Decimal number: digits with an optional point and exponent ("1e-3" and ".75" included; no hex,
+ * nan, inf). */
 static bool parse_real(const char *text, double *out)
 {
     if (text[0] == '\0' || strlen(text) > 40 || strspn(text, "0123456789+-.eE") != strlen(text) ||
@@ -260,7 +263,8 @@ static bool set_number(const kd_cfg_row *row, char *field, size_t i, const char 
     return true;
 }
 
-/* Control characters and the line breaks of Unicode would not survive printing; no path or name needs them. */
+/* Control characters and the line breaks of Unicode would not survive printing; no path or name
+ * needs them. */
 static bool clean_text(const char *s)
 {
     for (; *s != '\0'; s++) {

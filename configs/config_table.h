@@ -40,15 +40,15 @@ const kd_cfg_row *kd_cfg_find(const char *path);
 /* Kinds that own at least one key at or below `path` (a section or a key). */
 unsigned kd_cfg_kinds_of(const kd_cfg_row *row);
 
-/* Nearest known key for an unknown one: a sibling by edit distance, another toolkit's name, or the same last name in
- * another section.  Full path, or NULL. */
+/* Nearest known key for an unknown one: a sibling by edit distance, another toolkit's name, or the
+ * same last name in another section.  Full path, or NULL. */
 const char *kd_cfg_nearest(const char *path);
 
 /* i-th of "a|b|c" and its length; NULL when there are fewer. */
 const char *kd_cfg_enum_item(const char *names, int i, size_t *len);
 
-/* Parse one scalar into item `i` of the row's field.  false: `what` (at least 256 bytes) says what was expected and
- * found.  `plain`: the text had no quotes. */
+/* Parse one scalar into item `i` of the row's field.  false: `what` (at least 256 bytes) says what
+ * was expected and found.  `plain`: the text had no quotes. */
 bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char *text, bool plain,
                      char *what);
 

@@ -1,16 +1,17 @@
 /* The configuration of one recipe: a plain nested struct, filled from YAML.
  *
- * Every key is one row of configs/schema.inc (path, type, default, bounds, documentation); loading, checking, `--set`,
- * printing and hashing all walk that one table, so a field below without a row cannot be set and a row without a field
- * does not compile.  Whoever adds a key adds the code that obeys it in the same commit: an accepted key that does
- * nothing is a bug.
+ * Every key is one row of configs/schema.inc (path, type, default, bounds, documentation); loading,
+ * checking, `--set`, printing and hashing all walk that one table, so a field below without a row
+ * cannot be set and a row without a field does not compile.  Whoever adds a key adds the code that
+ * obeys it in the same commit: an accepted key that does nothing is a bug.
  *
- * The struct owns nothing and holds no pointers: copy it with `=`, keep it as long as you like.  It is large (about
- * 50 KiB), so put it in a struct on the heap rather than on a thread's stack.
+ * The struct owns nothing and holds no pointers: copy it with `=`, keep it as long as you like.  It
+ * is large (about 50 KiB), so put it in a struct on the heap rather than on a thread's stack.
  *
- * Resolution.  Loading ends with kd_config_finish(): values that mean "take it from elsewhere" are replaced by the
- * numbers in force (teacher sizes of the variant, kd.ce_weight = 1 - kd.weight, eval.batch_size = train.batch_size,
- * data.num_classes of a named split), so that users of the struct never see them and the printed config is complete.
+ * Resolution.  Loading ends with kd_config_finish(): values that mean "take it from elsewhere" are
+ * replaced by the numbers in force (teacher sizes of the variant, kd.ce_weight = 1 - kd.weight,
+ * eval.batch_size = train.batch_size, data.num_classes of a named split), so that users of the
+ * struct never see them and the printed config is complete.
  */
 #ifndef KD_CONFIG_H
 #define KD_CONFIG_H
@@ -241,8 +242,6 @@ typedef struct kd_cfg_eval {
 } kd_cfg_eval;
 
 typedef struct kd_cfg_report {
-    int bootstrap; /* resamples */
-    double confidence;
     int ece_bins;
 } kd_cfg_report;
 
@@ -264,11 +263,11 @@ typedef struct kd_config {
     kd_cfg_report report;
 } kd_config;
 
-/* Fill `out` with: schema defaults, then the file and its `base:` chain, then the `--set` texts ("a.b=value", value in
- * YAML flow form) in order, then kd_config_finish.  `path` NULL: no file.  A file whose first key chain has no `kind`
- * is a teacher recipe.
- * KD_E_CONFIG with "file:line:column: key: ..." for every fault of the text (unknown key with the nearest known name,
- * wrong type, out of range, duplicate key, alias growth, base cycle); KD_E_IO when a file cannot be read. */
+/* Fill `out` with: schema defaults, then the file and its `base:` chain, then the `--set` texts
+ * ("a.b=value", value in YAML flow form) in order, then kd_config_finish.  `path` NULL: no file.  A
+ * file whose first key chain has no `kind` is a teacher recipe. KD_E_CONFIG with "file:line:column:
+ * key: ..." for every fault of the text (unknown key with the nearest known name, wrong type, out
+ * of range, duplicate key, alias growth, base cycle); KD_E_IO when a file cannot be read. */
 KD_NODISCARD kd_status kd_config_load(const char *path, const char *const *sets, size_t n_sets,
                                       kd_config *out, kd_err *err);
 
@@ -280,24 +279,28 @@ KD_NODISCARD kd_status kd_config_parse(const void *text, size_t len, const char 
 /* Schema defaults, not yet resolved. */
 void kd_config_defaults(kd_config *out);
 
-/* Replace "from elsewhere" values and check what one key alone cannot show (img_size multiple of patch, dim multiple of
- * heads, split lists present, ...).  Idempotent.  Call again after changing fields in code. */
+/* Replace "from elsewhere" values and check what one key alone cannot show (img_size multiple of
+ * patch, dim multiple of heads, split lists present, ...).  Idempotent.  Call again after changing
+ * fields in code. */
 KD_NODISCARD kd_status kd_config_finish(kd_config *cfg, kd_err *err);
 
 /* YAML that loads back to the same struct; kd_free it.  NULL when memory runs out.
  * docs: each key preceded by its documentation, type, bounds and default.
- * portable_only: leave out keys that name this machine (paths, threads, device...): the text that is hashed. */
+ * portable_only: leave out keys that name this machine (paths, threads, device...): the text that
+ * is hashed. */
 char *kd_config_yaml(const kd_config *cfg, bool docs, bool portable_only);
 
-/* SHA-256 (hex) of kd_config_yaml(cfg, false, true): equal hashes mean equal results are expected. */
+/* SHA-256 (hex) of kd_config_yaml(cfg, false, true): equal hashes mean equal results are expected.
+ */
 KD_NODISCARD kd_status kd_config_hash(const kd_config *cfg, char hex[KD_CFG_HASH]);
 
-/* First difference between two configs among portable keys: "optim.base_lr: 0.001 here, 0.002 there" into `text`;
- * false when there is none.  Used to refuse a resume with another recipe. */
+/* First difference between two configs among portable keys: "optim.base_lr: 0.001 here, 0.002
+ * there" into `text`; false when there is none.  Used to refuse a resume with another recipe. */
 bool kd_config_diff(const kd_config *a, const kd_config *b, char *text, size_t size);
 
-/* The name of an enum value as the YAML spells it, in `buf`, which is returned: kd_config_enum_name("train.device",
- * KD_CFG_CPU, buf) is "cpu"; "?" when there is no such key or value. */
+/* The name of an enum value as the YAML spells it, in `buf`, which is returned:
+ * kd_config_enum_name("train.device", KD_CFG_CPU, buf) is "cpu"; "?" when there is no such key or
+ * value. */
 const char *kd_config_enum_name(const char *path, int value, char buf[KD_CFG_NAME]);
 
 #ifdef __cplusplus

@@ -162,7 +162,7 @@ bool kd_yaml_is_null(const kd_yaml_node *node)
             strcmp(node->text, "null") == 0);
 }
 
-/* ---- parser ----------------------------------------------------------------------------------- */
+/* ---- parser -------------------------------------------------------------------------------- */
 
 typedef struct anchor {
     const char *name;

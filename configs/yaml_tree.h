@@ -1,9 +1,10 @@
 /* YAML text as a tree that remembers where every node was written.
  *
- * Accepted: one document of block or flow maps, lists and scalars, comments, anchors and aliases.  Refused, each with
- * line and column: duplicate keys, keys that are not plain or quoted text, tags, merge keys (`<<`), several
- * documents, tabs as indentation, bytes that are not UTF-8, NUL characters, a self-containing alias, and anything
- * beyond the limits below.  Aliases are copied, and copies count as nodes, so a few lines cannot grow into gigabytes.
+ * Accepted: one document of block or flow maps, lists and scalars, comments, anchors and aliases.
+ * Refused, each with line and column: duplicate keys, keys that are not plain or quoted text, tags,
+ * merge keys (`<<`), several documents, tabs as indentation, bytes that are not UTF-8, NUL
+ * characters, a self-containing alias, and anything beyond the limits below.  Aliases are copied,
+ * and copies count as nodes, so a few lines cannot grow into gigabytes.
  */
 #ifndef KD_YAML_TREE_H
 #define KD_YAML_TREE_H
@@ -39,8 +40,9 @@ typedef struct kd_yaml_tree kd_yaml_tree;
 kd_yaml_tree *kd_yaml_tree_new(void); /* NULL: out of memory */
 void kd_yaml_tree_free(kd_yaml_tree *t);
 
-/* Parse one document into `t`; an empty text gives an empty map.  A tree takes many documents, so that parts of
- * one can be moved into another.  KD_E_CONFIG ("origin:line:column: ..."), KD_E_OOM. */
+/* Parse one document into `t`; an empty text gives an empty map.  A tree takes many documents, so
+ * that parts of one can be moved into another.  KD_E_CONFIG ("origin:line:column: ..."), KD_E_OOM.
+ */
 KD_NODISCARD kd_status kd_yaml_parse(kd_yaml_tree *t, const void *text, size_t len,
                                      const char *origin, kd_yaml_node **root, kd_err *err);
 
@@ -55,9 +57,9 @@ bool kd_yaml_put(kd_yaml_tree *t, kd_yaml_node *parent, const char *key, kd_yaml
 /* Take a node out of its parent. */
 void kd_yaml_unlink(kd_yaml_node *node);
 
-/* Lay map `over` upon map `base`: maps merge key by key, everything else in `over` replaces (a section
- * left empty, `optim:`, changes nothing).  Both must be of one tree; `over`
- * is emptied.  Depth is bounded by the parser. */
+/* Lay map `over` upon map `base`: maps merge key by key, everything else in `over` replaces (a
+ * section left empty, `optim:`, changes nothing).  Both must be of one tree; `over` is emptied.
+ * Depth is bounded by the parser. */
 void kd_yaml_merge(kd_yaml_node *base, kd_yaml_node *over);
 
 /* Plain empty text, `~` or `null`. */

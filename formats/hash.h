@@ -1,4 +1,5 @@
-/* Checksums and digests.  XXH64 guards against accidents (records, blocks); SHA-256 names things (weights, configs). */
+/* Checksums and digests.  XXH64 guards against accidents (records, blocks); SHA-256 names things
+ * (weights, configs). */
 #ifndef KD_HASH_H
 #define KD_HASH_H
 

@@ -1,18 +1,22 @@
-/* The logit store `NAME.logits.zst`: what the teacher leaves per sample, one file, random access by sample id.
+/* The logit store `NAME.logits.zst`: what the teacher leaves per sample, one file, random access by
+ * sample id.
  *
- * The file is a Zstandard stream in the seekable format (byte layout: formats/README.md): a skippable frame with the
- * manifest as JSON, one data frame per block of records, a skippable frame with the id index, a skippable frame with
- * the seek table.  `zstd -t` checks it, `zstd -dc` unpacks the blocks.
+ * The file is a Zstandard stream in the seekable format (byte layout: formats/README.md): a
+ * skippable frame with the manifest as JSON, one data frame per block of records, a skippable frame
+ * with the id index, a skippable frame with the seek table.  `zstd -t` checks it, `zstd -dc`
+ * unpacks the blocks.
  *
- * Writing.  Records go to `NAME.logits.zst.part`; each full block is compressed, written and flushed to disk, and the
- * records of the block in progress are kept beside it in `NAME.logits.zst.part.tail`, so that a kill at any byte loses
- * the record being written and nothing else.  Closing adds the index and the seek table, flushes and renames: the final
- * name always holds a complete store.  Opening again with `resume` continues; the finished bytes depend on the
- * manifest and the order of the records alone, not on where a run was interrupted.  One writer at a time (flock).
+ * Writing.  Records go to `NAME.logits.zst.part`; each full block is compressed, written and
+ * flushed to disk, and the records of the block in progress are kept beside it in
+ * `NAME.logits.zst.part.tail`, so that a kill at any byte loses the record being written and
+ * nothing else.  Closing adds the index and the seek table, flushes and renames: the final name
+ * always holds a complete store.  Opening again with `resume` continues; the finished bytes depend
+ * on the manifest and the order of the records alone, not on where a run was interrupted.  One
+ * writer at a time (flock).
  *
- * Reading.  A kd_store is immutable after opening and may be shared by threads; each thread reads through its own
- * cursor.  Every read checks the frame's and the record's checksums; a damaged block or record fails with its block
- * number, file offset and id, the others stay readable.
+ * Reading.  A kd_store is immutable after opening and may be shared by threads; each thread reads
+ * through its own cursor.  Every read checks the frame's and the record's checksums; a damaged
+ * block or record fails with its block number, file offset and id, the others stay readable.
  */
 #ifndef KD_LOGIT_STORE_H
 #define KD_LOGIT_STORE_H
@@ -29,8 +33,9 @@ extern "C" {
 #define KD_STORE_MAX_CLASSES 65536
 #define KD_STORE_MAX_DIM     65536
 
-/* What all records of a store share.  Two stores can be merged, and a store resumed, only when all of it is equal.
- * Strings may be NULL (empty).  Caller-owned on input; owned by the store on output. */
+/* What all records of a store share.  Two stores can be merged, and a store resumed, only when all
+ * of it is equal. Strings may be NULL (empty).  Caller-owned on input; owned by the store on
+ * output. */
 typedef struct kd_store_manifest {
     const char *teacher;        /* "videomae2-l", a run's name */
     const char *teacher_sha256; /* of the weights file, hex */
@@ -61,7 +66,8 @@ typedef struct kd_store_view {
     const int32_t *frames; /* [n_frames] decoded frame indices */
 } kd_store_view;
 
-/* One record, as given to the writer or lent by a cursor (then valid until the cursor's next read). */
+/* One record, as given to the writer or lent by a cursor (then valid until the cursor's next read).
+ */
 typedef struct kd_store_record {
     const char *id; /* "S001C001P001R001A001", or any string of 1 to 64 bytes */
     uint64_t order; /* position in the listing; a merge sorts by it */
@@ -74,7 +80,7 @@ typedef struct kd_store_record {
     const kd_store_view *views; /* [n_views] */
 } kd_store_record;
 
-/* ---- writing ------------------------------------------------------------------------------------------------ */
+/* ---- writing ------------------------------------------------------------------------------- */
 typedef struct kd_store_writer kd_store_writer;
 
 typedef struct kd_store_resume_info {
@@ -84,10 +90,10 @@ typedef struct kd_store_resume_info {
     bool was_complete;      /* the store had been finished; appending reopens it */
 } kd_store_resume_info;
 
-/* Open `path` for writing.  Without `resume` an existing store or part file is refused (KD_E_STATE).  With it: no
- * file starts a new one; a manifest that differs is refused with the first difference (KD_E_DATA); whole valid blocks
- * and tail records are kept.  `info` may be NULL.  KD_E_LOCKED when another process writes here, KD_E_IO / KD_E_WRITE
- * from the system. */
+/* Open `path` for writing.  Without `resume` an existing store or part file is refused
+ * (KD_E_STATE).  With it: no file starts a new one; a manifest that differs is refused with the
+ * first difference (KD_E_DATA); whole valid blocks and tail records are kept.  `info` may be NULL.
+ * KD_E_LOCKED when another process writes here, KD_E_IO / KD_E_WRITE from the system. */
 KD_NODISCARD kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manifest,
                                             bool resume, kd_store_writer **out,
                                             kd_store_resume_info *info, kd_err *err);
@@ -96,13 +102,15 @@ KD_NODISCARD kd_status kd_store_writer_open(const char *path, const kd_store_man
 bool kd_store_has(const kd_store_writer *w, const char *id);
 int64_t kd_store_writer_count(const kd_store_writer *w);
 
-/* Append one record; its arrays are copied.  KD_E_DATA: duplicate id, label out of range, wrong view count or frame count;
- * KD_E_NUMERIC: a value that is not finite in the stored dtype; KD_E_WRITE: the system refused (disk full: what is
- * on disk stays resumable, this record is not counted). */
+/* Append one record; its arrays are copied.  KD_E_DATA: duplicate id, label out of range, wrong
+ * view count or frame count; KD_E_NUMERIC: a value that is not finite in the stored dtype;
+ * KD_E_WRITE: the system refused (disk full: what is on disk stays resumable, this record is not
+ * counted). */
 KD_NODISCARD kd_status kd_store_append(kd_store_writer *w, const kd_store_record *rec, kd_err *err);
 
-/* Finish: last block, index, seek table, flush, rename to the final name.  Fails with KD_E_DATA when manifest.expected is
- * set and the count differs (the part file stays).  Frees `w` in every case; NULL is legal. */
+/* Finish: last block, index, seek table, flush, rename to the final name.  Fails with KD_E_DATA
+ * when manifest.expected is set and the count differs (the part file stays).  Frees `w` in every
+ * case; NULL is legal. */
 KD_NODISCARD kd_status kd_store_writer_close(kd_store_writer *w, kd_err *err);
 
 /* Stop without finishing: the part file stays for a later resume.  NULL is legal. */
@@ -111,12 +119,12 @@ void kd_store_writer_abandon(kd_store_writer *w);
 /* Stop and remove what this writer made (a merge that failed).  NULL is legal. */
 void kd_store_writer_discard(kd_store_writer *w);
 
-/* ---- reading ------------------------------------------------------------------------------------------------ */
+/* ---- reading ------------------------------------------------------------------------------- */
 typedef struct kd_store kd_store;
 typedef struct kd_store_cursor kd_store_cursor;
 
-/* Open a finished store.  KD_E_IO; KD_E_FORMAT when it is not a store (or an unfinished one: says how to resume);
- * KD_E_INTEGRITY when manifest, index or seek table are damaged. */
+/* Open a finished store.  KD_E_IO; KD_E_FORMAT when it is not a store (or an unfinished one: says
+ * how to resume); KD_E_INTEGRITY when manifest, index or seek table are damaged. */
 KD_NODISCARD kd_status kd_store_open(const char *path, kd_store **out, kd_err *err);
 void kd_store_close(kd_store *s); /* NULL is legal */
 
@@ -142,29 +150,32 @@ KD_NODISCARD kd_status kd_store_read(kd_store_cursor *c, int64_t i, kd_store_rec
 KD_NODISCARD kd_status kd_store_read_id(kd_store_cursor *c, const char *id, kd_store_record *out,
                                         kd_err *err);
 
-/* ---- whole-file work ---------------------------------------------------------------------------------------- */
+/* ---- whole-file work ----------------------------------------------------------------------- */
 typedef struct kd_store_verify_report {
     int64_t records, blocks; /* good ones */
     int64_t bad_records, bad_blocks;
     uint64_t bad_structure; /* faults in manifest, index, seek table, counts */
 } kd_store_verify_report;
 
-/* Check everything: frame checksums, record hashes, seek table against frames, index against records, ids unique, labels in
- * range, values finite, prob equal to the merged logits, counts against the manifest.  Each fault is told to `fault`
- * (NULL: silent) as one line with block, offset and id; the walk goes on past it where the structure allows.
- * KD_OK, or KD_E_INTEGRITY with the first fault in `err`. */
+/* Check everything: frame checksums, record hashes, seek table against frames, index against
+ * records, ids unique, labels in range, values finite, prob equal to the merged logits, counts
+ * against the manifest.  Each fault is told to `fault` (NULL: silent) as one line with block,
+ * offset and id; the walk goes on past it where the structure allows. KD_OK, or KD_E_INTEGRITY with
+ * the first fault in `err`. */
 KD_NODISCARD kd_status kd_store_verify(const char *path,
                                        void (*fault)(void *user, const char *line), void *user,
                                        kd_store_verify_report *report, kd_err *err);
 
-/* Merge stores with equal manifests (rank shards) into `out_path`, by `order`; the bytes are those of one writer given
- * all records in that order.  KD_E_DATA: manifests differ (says where), an id occurs twice. */
+/* Merge stores with equal manifests (rank shards) into `out_path`, by `order`; the bytes are those
+ * of one writer given all records in that order.  KD_E_DATA: manifests differ (says where), an id
+ * occurs twice. */
 KD_NODISCARD kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_path,
                                       kd_err *err);
 
-/* NumPy archive, written atomically, gathered in memory first.  N records, V views in all: ids S64, labels i4, order u8, n_views
- * i4 [N]; view_offset i8 [N + 1] into logits f4 [V, C], view i4 [V, 5] (clip, crop, crop x, crop y, flip) and seed u8 [V];
- * frame_offset i8 [V + 1] into frames i4; prob f4 [N, C]; feature f4 [N, D] if there are features; manifest u1 (JSON). */
+/* NumPy archive, written atomically, gathered in memory first.  N records, V views in all: ids S64,
+ * labels i4, order u8, n_views i4 [N]; view_offset i8 [N + 1] into logits f4 [V, C], view i4 [V, 5]
+ * (clip, crop, crop x, crop y, flip) and seed u8 [V]; frame_offset i8 [V + 1] into frames i4; prob
+ * f4 [N, C]; feature f4 [N, D] if there are features; manifest u1 (JSON). */
 KD_NODISCARD kd_status kd_store_export_npz(const char *path, const char *out_path, kd_err *err);
 
 #ifdef __cplusplus

@@ -1,10 +1,11 @@
 /* A block of records as one zstd frame. */
 #include "formats/store_internal.h"
 
-/* content: 0 "KDLB" | 4 u16 version | 6 u16 flags: 1 logits, 2 prob, 4 feature are byte-shuffled | 8 u32 number |
- * 12 u32 records | 16 u64 first record | 24 u32 meta bytes | 28 u32 views | 32 u64 logits bytes | 40 u64 prob bytes |
- * 48 u64 feature bytes | 56 u64 XXH64 of the manifest | 64 u64 XXH64 of the 64 bytes before | metas | logits | prob |
- * feature.  Sections hold the values of all records one after another. */
+/* content: 0 "KDLB" | 4 u16 version | 6 u16 flags: 1 logits, 2 prob, 4 feature are byte-shuffled |
+ * 8 u32 number | 12 u32 records | 16 u64 first record | 24 u32 meta bytes | 28 u32 views | 32 u64
+ * logits bytes | 40 u64 prob bytes | 48 u64 feature bytes | 56 u64 XXH64 of the manifest | 64 u64
+ * XXH64 of the 64 bytes before | metas | logits | prob | feature.  Sections hold the values of all
+ * records one after another. */
 
 #define MAGIC 0x424C444Bu /* "KDLB" */
 
@@ -39,7 +40,8 @@ static void widths(const kd_store_head *h, size_t w[3])
     w[2] = kd_dtype_size(h->m.feature_dtype);
 }
 
-/* All first bytes of the values, then all second bytes, ...: equal exponents come to lie side by side. */
+/* All first bytes of the values, then all second bytes, ...: equal exponents come to lie side by
+ * side. */
 static void shuffle(const uint8_t *src, uint8_t *dst, size_t bytes, size_t width)
 {
     const size_t n = bytes / width;
@@ -144,7 +146,7 @@ done:
     return st;
 }
 
-/* ---- back ------------------------------------------------------------------------------------- */
+/* ---- back ---------------------------------------------------------------------------------- */
 
 static kd_status get_head(const kd_store_head *h, const uint8_t *p, size_t bytes, block_head *b,
                           kd_err *err)

@@ -83,7 +83,8 @@ static kd_status put_record(table *t, const kd_store_record *r, int n_classes, k
     return put(&t->col[VIEW_AT], &at, err);
 }
 
-/* NPY 1.0 header: magic, version, length, dict, blanks so that the data start at a multiple of 64. */
+/* NPY 1.0 header: magic, version, length, dict, blanks so that the data start at a multiple of 64.
+ */
 static size_t npy_header(const column *c, char *buf, size_t size)
 {
     char shape[64];

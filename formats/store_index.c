@@ -1,9 +1,9 @@
 /* Ids and blocks of a store: the table in memory and the index frame. */
 #include "formats/store_internal.h"
 
-/* payload: 0 "KDIX" | 4 u32 version | 8 u64 XXH64 of the manifest | 16 u64 records | 24 u64 blocks | per block: u64 offset,
- * u32 frame bytes, u32 content bytes, u32 records, u32 0, u64 XXH64 of the frame | per record: i32 label, u8 id bytes,
- * id | u64 XXH64 of everything before */
+/* payload: 0 "KDIX" | 4 u32 version | 8 u64 XXH64 of the manifest | 16 u64 records | 24 u64 blocks
+ * | per block: u64 offset, u32 frame bytes, u32 content bytes, u32 records, u32 0, u64 XXH64 of the
+ * frame | per record: i32 label, u8 id bytes, id | u64 XXH64 of everything before */
 
 #define MAGIC     0x5849444Bu /* "KDIX" */
 #define HEAD      32

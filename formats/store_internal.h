@@ -18,7 +18,7 @@
 #define KD_STORE_BLOCK_SOFT     ((size_t)64 << 20) /* a block is closed before it grows past this */
 #define KD_STORE_MANIFEST_MAX   ((size_t)16 << 20)
 
-/* ---- manifest ---------------------------------------------------------------------------------------------- */
+/* ---- manifest ------------------------------------------------------------------------------ */
 typedef struct kd_store_head {
     kd_json *doc; /* owns the strings */
     const char **classes;
@@ -39,7 +39,7 @@ bool kd_store_head_diff(const kd_store_head *a, const kd_store_head *b, char *te
 KD_NODISCARD kd_status kd_store_head_frame(const kd_store_head *h, uint8_t **out, size_t *bytes,
                                            kd_err *err);
 
-/* ---- records and blocks ---------------------------------------------------------------------------------------- */
+/* ---- records and blocks -------------------------------------------------------------------- */
 
 /* One record in its stored form, slices of one buffer. */
 typedef struct kd_raw {
@@ -66,14 +66,16 @@ static inline uint64_t kd_raw_order(const kd_raw *r)
 
 KD_NODISCARD kd_status kd_raw_encode(const kd_store_head *h, const kd_store_record *rec,
                                      kd_raw *out, kd_err *err);
-/* Take `data` (kd_alloc'd, becomes owned by `out` on success) apart; checks sizes and the record's hash. */
+/* Take `data` (kd_alloc'd, becomes owned by `out` on success) apart; checks sizes and the record's
+ * hash. */
 KD_NODISCARD kd_status kd_raw_adopt(const kd_store_head *h, uint8_t *data, size_t bytes,
                                     kd_raw *out, kd_err *err);
 void kd_raw_free(kd_raw *r);
 
-/* Mean over views in double: softmax first, or of raw scores with the softmax last.  scratch: 2 * c values. */
+/* Mean over views in double: softmax first, or of raw scores with the softmax last.  scratch: 2 * c
+ * values. */
 void kdi_store_merge_views(const float *logits, int n_views, size_t c, bool score, double *scratch,
-                    float *prob);
+                           float *prob);
 
 /* Checks one meta entry at p: its length, or 0 when it does not fit or contradicts itself. */
 size_t kd_meta_check(const uint8_t *p, size_t room, const kd_store_head *h);
@@ -93,13 +95,13 @@ KD_NODISCARD kd_status kd_block_pack(const kd_store_head *h, kd_zstd_packer *z, 
                                      int n, uint32_t number, uint64_t first, uint8_t **frame,
                                      size_t *frame_bytes, kd_seek_entry *entry, kd_err *err);
 
-/* Unpack and take apart; the structure is checked, record hashes are not (kd_raw_hash against the meta's).  `frame` must
- * be one whole data frame. */
+/* Unpack and take apart; the structure is checked, record hashes are not (kd_raw_hash against the
+ * meta's).  `frame` must be one whole data frame. */
 KD_NODISCARD kd_status kd_block_unpack(const kd_store_head *h, const uint8_t *frame, size_t bytes,
                                        kd_block *out, kd_err *err);
 void kd_block_free(kd_block *b);
 
-/* ---- index -------------------------------------------------------------------------------------------------------- */
+/* ---- index --------------------------------------------------------------------------------- */
 typedef struct kd_block_ref {
     uint64_t offset;
     uint32_t frame_bytes, content_bytes;

@@ -29,7 +29,7 @@ kd_status kd_store_read_at(const kd_store *s, uint64_t at, size_t n, uint8_t **o
     return KD_OK;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------- */
 
 static kd_status read_head(kd_store *s, kd_err *err)
 {
@@ -199,7 +199,7 @@ void kd_store_close(kd_store *s)
     kd_free(s);
 }
 
-/* ---- looking ---------------------------------------------------------------------------------- */
+/* ---- looking ------------------------------------------------------------------------------- */
 
 const kd_store_head *kd_store_head_of(const kd_store *s)
 {
@@ -261,7 +261,7 @@ int64_t kd_store_find(const kd_store *s, const char *id)
     return kd_index_find(&s->index, id);
 }
 
-/* ---- cursor ----------------------------------------------------------------------------------- */
+/* ---- cursor -------------------------------------------------------------------------------- */
 
 struct kd_store_cursor {
     const kd_store *s;

@@ -19,7 +19,8 @@ KD_NODISCARD kd_status kd_store_load_index(kd_store *s, kd_err *err);
 KD_NODISCARD kd_status kd_store_read_at(const kd_store *s, uint64_t at, size_t n, uint8_t **out,
                                         kd_err *err);
 
-/* Block k of the index; `exact` compares the frame and content checksums of index and seek table as well. */
+/* Block k of the index; `exact` compares the frame and content checksums of index and seek table as
+ * well. */
 KD_NODISCARD kd_status kd_store_load_block(const kd_store *s, size_t k, bool exact, kd_block *out,
                                            kd_err *err);
 

@@ -3,9 +3,9 @@
 
 #include <math.h>
 
-/* meta: 0 u32 meta bytes | 4 u64 hash | 12 u64 order | 20 i32 label | 24 u16 views | 26 u8 id bytes | 27 u8 0 | id |
- * views: 0 u16 clip | 2 u16 crop | 4 i32 crop_x | 8 i32 crop_y | 12 u8 flip | 13 u8 0 | 14 u16 frames | 16 u64 seed |
- * i32 frame indices */
+/* meta: 0 u32 meta bytes | 4 u64 hash | 12 u64 order | 20 i32 label | 24 u16 views | 26 u8 id bytes
+ * | 27 u8 0 | id | views: 0 u16 clip | 2 u16 crop | 4 i32 crop_x | 8 i32 crop_y | 12 u8 flip | 13
+ * u8 0 | 14 u16 frames | 16 u64 seed | i32 frame indices */
 
 size_t kd_raw_bytes(const kd_raw *r)
 {
@@ -35,7 +35,7 @@ void kd_raw_free(kd_raw *r)
     *r = (kd_raw){0};
 }
 
-/* ---- encode ----------------------------------------------------------------------------------- */
+/* ---- encode -------------------------------------------------------------------------------- */
 
 static kd_status check_record(const kd_store_head *h, const kd_store_record *rec,
                               size_t *meta_bytes, kd_err *err)
@@ -132,7 +132,7 @@ static void softmax(double *x, size_t n)
 }
 
 void kdi_store_merge_views(const float *logits, int n_views, size_t c, bool score, double *scratch,
-                    float *prob)
+                           float *prob)
 {
     double *sum = scratch;
     double *x = scratch + c;
@@ -158,7 +158,8 @@ static kd_status merge_into(const kd_store_head *h, const kd_store_record *rec, 
     const size_t c = (size_t)h->m.n_classes;
     double *scratch = kd_alloc(2 * c * sizeof *scratch);
     if (scratch == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", rec->id);
-    kdi_store_merge_views(rec->logits, rec->n_views, c, strcmp(h->m.merge, "score") == 0, scratch, prob);
+    kdi_store_merge_views(rec->logits, rec->n_views, c, strcmp(h->m.merge, "score") == 0, scratch,
+                          prob);
     kd_free(scratch);
     return KD_OK;
 }
@@ -234,7 +235,7 @@ done:
     return st;
 }
 
-/* ---- check ------------------------------------------------------------------------------------ */
+/* ---- check --------------------------------------------------------------------------------- */
 
 size_t kd_meta_check(const uint8_t *p, size_t room, const kd_store_head *h)
 {

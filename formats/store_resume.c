@@ -1,4 +1,5 @@
-/* Taking up an unfinished (or extending a finished) logit store: keep whole valid blocks and tail records, cut the rest. */
+/* Taking up an unfinished (or extending a finished) logit store: keep whole valid blocks and tail
+ * records, cut the rest. */
 #include "formats/io.h"
 #include "formats/store_writer.h"
 
@@ -45,7 +46,7 @@ void kd_store_tail_entry(const kd_raw *r, uint8_t *p)
     kd_put64(p + 8, kd_xxh64(r->data, n));
 }
 
-/* ---- the part file ---------------------------------------------------------------------------- */
+/* ---- the part file ------------------------------------------------------------------------- */
 
 /* The manifest in the part file must be ours.  *bytes 0: it was not yet whole, start afresh. */
 static kd_status match_manifest(kd_store_writer *w, const kd_map *map, size_t *bytes, kd_err *err)
@@ -149,7 +150,8 @@ static kd_status take_back(kd_store_writer *w, const kd_block *b, raw_list *list
     return KD_OK;
 }
 
-/* Walk the frames after the manifest; w->end stops behind the last good one.  A short last block goes to `list`. */
+/* Walk the frames after the manifest; w->end stops behind the last good one.  A short last block
+ * goes to `list`. */
 static kd_status scan_blocks(kd_store_writer *w, const kd_map *map, raw_list *list,
                              uint64_t *dropped, kd_err *err)
 {
@@ -190,7 +192,7 @@ done:
     return st;
 }
 
-/* ---- the tail file ---------------------------------------------------------------------------- */
+/* ---- the tail file ------------------------------------------------------------------------- */
 
 /* Whole entries of the tail file whose ids are not in a block. */
 static kd_status read_tail(kd_store_writer *w, raw_list *list, kd_store_resume_info *info,
@@ -272,9 +274,10 @@ static kd_status write_tail(kd_store_writer *w, const kd_raw *rec, size_t n, kd_
     return KD_OK;
 }
 
-/* ---- together --------------------------------------------------------------------------------- */
+/* ---- together ------------------------------------------------------------------------------ */
 
-/* The order matters under a kill: the records leave the part file only after the tail file holds them. */
+/* The order matters under a kill: the records leave the part file only after the tail file holds
+ * them. */
 static kd_status restore_pending(kd_store_writer *w, raw_list *list, kd_err *err)
 {
     KD_TRY(write_tail(w, list->v, list->n, err));

@@ -1,4 +1,5 @@
-/* Checking a whole logit store, also a damaged one: every fault is told, what can still be read is counted. */
+/* Checking a whole logit store, also a damaged one: every fault is told, what can still be read is
+ * counted. */
 #include "formats/io.h"
 #include "formats/store_reader.h"
 
@@ -18,7 +19,8 @@ typedef struct check {
     float *merged;
 } check;
 
-/* Tell one fault.  What the machine could not do (memory, read errors) is no fault of the file and stops the walk. */
+/* Tell one fault.  What the machine could not do (memory, read errors) is no fault of the file and
+ * stops the walk. */
 static bool tell(check *k, kd_status code, const char *line)
 {
     const bool ours = code == KD_E_OOM || code == KD_E_IO;
@@ -39,7 +41,7 @@ static void KD_PRINTF(3, 4) tellf(check *k, uint64_t *count, const char *fmt, ..
     (void)tell(k, KD_E_INTEGRITY, line);
 }
 
-/* ---- one record ------------------------------------------------------------------------------- */
+/* ---- one record ---------------------------------------------------------------------------- */
 
 /* Why the values of a record cannot be what a teacher left; NULL when they can. */
 static const char *value_fault(check *k, const kd_store_record *r)
@@ -55,8 +57,10 @@ static const char *value_fault(check *k, const kd_store_record *r)
     for (int i = 0; i < m->feature_dim; i++) {
         if (!isfinite(r->feature[i])) return "a feature is not finite";
     }
-    kdi_store_merge_views(r->logits, r->n_views, c, strcmp(m->merge, "score") == 0, k->scratch, k->merged);
-    /* a logit off by d changes a probability by at most the factor exp(2 d); d is the rounding of its dtype */
+    kdi_store_merge_views(r->logits, r->n_views, c, strcmp(m->merge, "score") == 0, k->scratch,
+                          k->merged);
+    /* a logit off by d changes a probability by at most the factor exp(2 d); d is the rounding of
+     * its dtype */
     const double rounding = m->logit_dtype == KD_F16 ? 0x1p-11 : 0x1p-23;
     const double allowed = expm1(2 * rounding * top) + 1e-5;
     for (size_t i = 0; i < c; i++) {
@@ -88,7 +92,7 @@ static void check_values(check *k, const kd_raw *raw, const char *where)
     }
 }
 
-/* ---- by the index ----------------------------------------------------------------------------- */
+/* ---- by the index -------------------------------------------------------------------------- */
 
 static bool check_block(check *k, size_t number)
 {
@@ -119,7 +123,7 @@ static bool check_block(check *k, size_t number)
     return k->st == KD_OK || k->st == KD_E_INTEGRITY;
 }
 
-/* ---- without an index ------------------------------------------------------------------------- */
+/* ---- without an index ---------------------------------------------------------------------- */
 
 /* Position of the next data frame's magic at or after `at`, or the end. */
 static size_t next_frame(const kd_map *map, size_t at)
@@ -185,7 +189,7 @@ static void walk_frames(check *k, const kd_map *map)
     }
 }
 
-/* ---- the whole -------------------------------------------------------------------------------- */
+/* ---- the whole ----------------------------------------------------------------------------- */
 
 static void check_all(check *k)
 {

@@ -26,9 +26,10 @@ static void writer_free(kd_store_writer *w)
     kd_free(w);
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------- */
 
-/* The part file, locked.  It may be renamed or removed by its owner between open and lock: then once more. */
+/* The part file, locked.  It may be renamed or removed by its owner between open and lock: then
+ * once more. */
 static kd_status lock_part(kd_store_writer *w, kd_err *err)
 {
     for (int tries = 0; tries < 16; tries++) {
@@ -133,7 +134,7 @@ done:
     return st;
 }
 
-/* ---- appending -------------------------------------------------------------------------------- */
+/* ---- appending ----------------------------------------------------------------------------- */
 
 bool kd_store_has(const kd_store_writer *w, const char *id)
 {
@@ -251,7 +252,7 @@ done:
     return st;
 }
 
-/* ---- finishing -------------------------------------------------------------------------------- */
+/* ---- finishing ----------------------------------------------------------------------------- */
 
 static kd_status write_end(kd_store_writer *w, kd_err *err)
 {

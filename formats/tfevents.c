@@ -1,5 +1,5 @@
-/* TensorBoard event files: see tfevents.h.  Field numbers: tensorboard's event.proto, summary.proto, hparams' plugin_data.proto
- * and tensor.proto. */
+/* TensorBoard event files: see tfevents.h.  Field numbers: tensorboard's event.proto,
+ * summary.proto, hparams' plugin_data.proto and tensor.proto. */
 #include "formats/tfevents.h"
 
 #include "formats/io.h"
@@ -17,7 +17,7 @@ struct kd_tfevents {
     double fixed_time; /* below 0: the clock */
 };
 
-/* ---- CRC-32C ---------------------------------------------------------------------------------- */
+/* ---- CRC-32C ------------------------------------------------------------------------------- */
 
 uint32_t kd_crc32c(const void *data, size_t bytes)
 {
@@ -38,7 +38,7 @@ static uint32_t masked(const void *data, size_t bytes)
     return ((crc >> 15) | (crc << 17)) + 0xa282ead8u;
 }
 
-/* ---- protobuf --------------------------------------------------------------------------------- */
+/* ---- protobuf ------------------------------------------------------------------------------ */
 
 typedef struct pb {
     uint8_t *p;
@@ -118,7 +118,7 @@ static void pb_message(pb *b, unsigned field, pb *inner)
     *inner = (pb){0};
 }
 
-/* ---- records ---------------------------------------------------------------------------------- */
+/* ---- records ------------------------------------------------------------------------------- */
 
 static double now(const kd_tfevents *t)
 {
@@ -190,7 +190,7 @@ static void put_metadata(pb *value, const char *plugin, pb *content)
     pb_message(value, 9, &meta);
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------- */
 
 static kd_status create_file(kd_tfevents *t, const char *dir, kd_err *err)
 {
@@ -256,7 +256,7 @@ const char *kd_tfevents_path(const kd_tfevents *t)
     return t->path;
 }
 
-/* ---- values ----------------------------------------------------------------------------------- */
+/* ---- values -------------------------------------------------------------------------------- */
 
 kd_status kd_tfevents_scalar(kd_tfevents *t, const char *tag, int64_t step, double value,
                              kd_err *err)

@@ -1,8 +1,9 @@
 /* TensorBoard event files: what `tensorboard --logdir RUN` shows.
  *
- * One file a process start, `events.out.tfevents.<seconds>.<host>.<pid>.<n>`; TensorBoard joins the files of a folder.
- * Each record goes out in one write(2): readers drop a file for good when they meet half a record.  Values that are
- * not finite are written as they are.  Format: TFRecord framing (masked CRC-32C) around protobuf Event messages. */
+ * One file a process start, `events.out.tfevents.<seconds>.<host>.<pid>.<n>`; TensorBoard joins the
+ * files of a folder. Each record goes out in one write(2): readers drop a file for good when they
+ * meet half a record.  Values that are not finite are written as they are.  Format: TFRecord
+ * framing (masked CRC-32C) around protobuf Event messages. */
 #ifndef KD_TFEVENTS_H
 #define KD_TFEVENTS_H
 
@@ -14,8 +15,8 @@ extern "C" {
 
 typedef struct kd_tfevents kd_tfevents;
 
-/* Create a new event file in `dir` (made if absent).  `resume_step` >= 0 says that a run goes on from there: points of
- * earlier files at later steps are hidden.  KD_E_WRITE. */
+/* Create a new event file in `dir` (made if absent).  `resume_step` >= 0 says that a run goes on
+ * from there: points of earlier files at later steps are hidden.  KD_E_WRITE. */
 KD_NODISCARD kd_status kd_tfevents_open(const char *dir, int64_t resume_step, kd_tfevents **out,
                                         kd_err *err);
 void kd_tfevents_close(

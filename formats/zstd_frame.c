@@ -1,4 +1,5 @@
-/* The only file that sees libzstd: see zstd_frame.h.  Seekable format: contrib/seekable_format of Zstandard. */
+/* The only file that sees libzstd: see zstd_frame.h.  Seekable format: contrib/seekable_format of
+ * Zstandard. */
 #include "formats/zstd_frame.h"
 
 #include <zstd.h>

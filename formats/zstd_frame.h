@@ -1,7 +1,8 @@
 /* Zstandard frames, the seekable format's table, and skippable frames, in memory.
  *
- * Frames are written with content size and checksum at one fixed level, so equal content gives equal bytes (for one
- * version of libzstd).  Reading never trusts a size from the data before comparing it with what the caller allows. */
+ * Frames are written with content size and checksum at one fixed level, so equal content gives
+ * equal bytes (for one version of libzstd).  Reading never trusts a size from the data before
+ * comparing it with what the caller allows. */
 #ifndef KD_ZSTD_FRAME_H
 #define KD_ZSTD_FRAME_H
 
@@ -34,8 +35,8 @@ typedef struct kd_zstd_info {
     size_t content_bytes; /* unpacked; payload of a skippable frame */
 } kd_zstd_info;
 
-/* What starts at `p`.  KD_E_INTEGRITY with a reason when it is no whole frame with a content size of at most
- * max_content. */
+/* What starts at `p`.  KD_E_INTEGRITY with a reason when it is no whole frame with a content size
+ * of at most max_content. */
 KD_NODISCARD kd_status kd_zstd_look(const uint8_t *p, size_t bytes, size_t max_content,
                                     kd_zstd_info *out, kd_err *err);
 
@@ -49,7 +50,8 @@ typedef struct kd_seek_entry {
     uint32_t checksum; /* low half of XXH64 of the content */
 } kd_seek_entry;
 
-/* The table as a whole skippable frame, and back.  Parsing takes exactly that frame; *entries is kd_free'd. */
+/* The table as a whole skippable frame, and back.  Parsing takes exactly that frame; *entries is
+ * kd_free'd. */
 KD_NODISCARD kd_status kd_seek_table_make(const kd_seek_entry *entries, size_t n, uint8_t **out,
                                           size_t *out_bytes, kd_err *err);
 KD_NODISCARD kd_status kd_seek_table_parse(const uint8_t *frame, size_t bytes,

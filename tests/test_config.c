@@ -1,4 +1,5 @@
-/* configs/: the YAML tree, the schema, inheritance, --set, printing, hashing; presets; the refuse corpus. */
+/* configs/: the YAML tree, the schema, inheritance, --set, printing, hashing; presets; the refuse
+ * corpus. */
 #include "configs/config_table.h"
 #include "configs/kd_config.h"
 #include "configs/yaml_tree.h"
@@ -282,7 +283,8 @@ static void test_print_and_hash(void **state)
     assert_string_equal(kd_config_enum_name("train.device", 9, name), "?");
 }
 
-/* Every row: a path that fits, a default its own parser takes, a documented meaning, a unique path. */
+/* Every row: a path that fits, a default its own parser takes, a documented meaning, a unique path.
+ */
 static void test_table(void **state)
 {
     (void)state;

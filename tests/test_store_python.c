@@ -1,5 +1,5 @@
-/* The reader in formats/README.md, exactly as printed there, against a store; `zstd -t` as well.  Exit code 77 (skipped) where
- * python3 or zstd is missing. */
+/* The reader in formats/README.md, exactly as printed there, against a store; `zstd -t` as well.
+ * Exit code 77 (skipped) where python3 or zstd is missing. */
 #include "formats/io.h"
 #include "formats/logit_store.h"
 

@@ -1,4 +1,5 @@
-/* formats/tfevents: the published vectors byte for byte, framing of every record, fields by an independent decoder. */
+/* formats/tfevents: the published vectors byte for byte, framing of every record, fields by an
+ * independent decoder. */
 #include "formats/io.h"
 #include "formats/tfevents.h"
 
@@ -78,8 +79,8 @@ static uint64_t varint(const uint8_t **p)
     return v;
 }
 
-/* Descend `path` (field numbers, 0-terminated) through length-delimited fields, the first of each number; value fields end it.
- * Returns the bytes of the last one, or NULL. */
+/* Descend `path` (field numbers, 0-terminated) through length-delimited fields, the first of each
+ * number; value fields end it. Returns the bytes of the last one, or NULL. */
 static const uint8_t *find(const uint8_t *p, size_t n, const unsigned *path, size_t *len)
 {
     const uint8_t *end = p + n;
@@ -158,7 +159,8 @@ static void test_vectors(void **state)
     kd_tfevents_close(t);
     assert_true(next(&f));
     const uint8_t *first = f.bytes;
-    /* the version record at t = 1.0: the clock's bytes and the checksum over them aside, it is the vector */
+    /* the version record at t = 1.0: the clock's bytes and the checksum over them aside, it is the
+     * vector */
     assert_int_equal(f.len, 0x18);
     hex_is(first, 12, "1800000000000000a37f4b22");
     hex_is(f.rec + 9, f.len - 9, "1a0d627261696e2e4576656e743a32");
@@ -224,7 +226,8 @@ static void test_records(void **state)
     kd_free(f.bytes);
 }
 
-/* A full disk leaves whole records only; a closed door is an error; no events object is no error. */
+/* A full disk leaves whole records only; a closed door is an error; no events object is no error.
+ */
 static void test_faults(void **state)
 {
     (void)state;
