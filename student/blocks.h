@@ -4,8 +4,8 @@
 
 #include "kernels/kd_layers.h"
 
-/* How a family initialises convolutions: PyTorch's default, or N(0, 2/fan_out) with fan_out = out_channels * kh * kw
- * (not divided by groups) as the reference's own loop does. */
+/* How a family initialises convolutions: PyTorch's default, or N(0, 2/fan_out) with fan_out =
+ * out_channels * kh * kw (not divided by groups) as the reference's own loop does. */
 typedef enum kd_block_init { KD_BLOCK_INIT_TORCH, KD_BLOCK_INIT_FAN_OUT } kd_block_init;
 
 typedef struct kd_block_conv {
@@ -33,11 +33,13 @@ kd_val kd_block_adjacency(kd_graph *g, const char *name, const float *a, int k);
 /* Body selection. */
 kd_val kd_block_bodies(kd_graph *g, kd_val x, kd_body_mode mode);
 
-/* StreamFusionConcat in scope "fusion": BatchNorm a stream, concatenation, 1x1 convolution, BatchNorm, activation. */
+/* StreamFusionConcat in scope "fusion": BatchNorm a stream, concatenation, 1x1 convolution,
+ * BatchNorm, activation. */
 kd_val kd_block_fusion(kd_graph *g, const kd_val *streams, int n, int64_t co, kd_block_init init,
                        kd_act_kind act);
 
-/* Identity when shape stays, else "residual.0" 1x1 convolution with stride and "residual.1" BatchNorm. */
+/* Identity when shape stays, else "residual.0" 1x1 convolution with stride and "residual.1"
+ * BatchNorm. */
 kd_val kd_block_residual(kd_graph *g, kd_val x, int64_t co, int stride, kd_block_init init);
 
 /* Dimension i of a value; 0 for an absent one (the graph has its error by then). */

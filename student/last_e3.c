@@ -1,5 +1,5 @@
-/* LAST-E v3: one graph convolution over partitions with learned edge weights, an expanding separable temporal
- * convolution, a motion gate and space-time joint attention per block.
+/* LAST-E v3: one graph convolution over partitions with learned edge weights, an expanding
+ * separable temporal convolution, a motion gate and space-time joint attention per block.
  *
  * Streams joint, velocity, bone, fused at the input; body 0 alone, as in the reference. */
 #include "student/blocks.h"
@@ -37,7 +37,8 @@ static void adjacency(const e3_variant *v, float *a)
     kd_skel_norm_sym_full(a, partitions(v));
 }
 
-/* 1x1 convolution to all partitions, aggregation with A * edge, sum (weighted by attention over partitions). */
+/* 1x1 convolution to all partitions, aggregation with A * edge, sum (weighted by attention over
+ * partitions). */
 static kd_val graph_convolution(kd_graph *g, kd_val x, const e3_variant *v, int64_t co)
 {
     float a[KD_MAX_PARTS * KD_ADJ];

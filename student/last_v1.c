@@ -1,8 +1,9 @@
-/* LAST v1, "Lightweight Adaptive-Shift Transformer": adaptive graph convolution, temporal shift, linear attention.
+/* LAST v1, "Lightweight Adaptive-Shift Transformer": adaptive graph convolution, temporal shift,
+ * linear attention.
  *
- * One stream (joint), one body (the one with most active frames), T never downsampled.  Aggregation multiplies from the
- * left: y[v] = sum_w A[v][w] x[w].  The learned adjacency is normalised without a guard: a negative row sum gives NaN,
- * as in the reference. */
+ * One stream (joint), one body (the one with most active frames), T never downsampled.  Aggregation
+ * multiplies from the left: y[v] = sum_w A[v][w] x[w].  The learned adjacency is normalised without
+ * a guard: a negative row sum gives NaN, as in the reference. */
 #include "kernels/kd_rng.h"
 #include "student/blocks.h"
 #include "student/family.h"
@@ -23,8 +24,9 @@ static const v1_variant variants[] = {
     {{128, 128, 256, 256, 512}, 8},
 };
 
-#define BLOCK_DROPOUT     0.1f /* the configured rate is the classifier's; 0 turns this one off too */
-#define TSM_RATIO_INVERSE 8    /* of the channels, half moves each way */
+/* The configured rate is the classifier's; 0 turns this one off too. */
+#define BLOCK_DROPOUT     0.1f
+#define TSM_RATIO_INVERSE 8 /* of the channels, half moves each way */
 
 /* identity + 0.01 N(0,1) */
 static kd_val learned_adjacency(kd_graph *g, const kd_student_cfg *cfg, int block)
@@ -52,7 +54,8 @@ static kd_val dynamic_adjacency(kd_graph *g, kd_val x, int64_t co)
     return kd_node1(g, KD_OP_DYN_ADJ, NULL, kd_reshape(g, emb, kd_shape3(n, e, KD_JOINTS)));
 }
 
-/* The three branches' per-channel scales and 1x1 convolutions as one of each over the concatenated aggregates. */
+/* The three branches' per-channel scales and 1x1 convolutions as one of each over the concatenated
+ * aggregates. */
 static kd_val separable_sum(kd_graph *g, const kd_val *y, int64_t ci, int64_t co)
 {
     kd_val scale[3], mix[3];

@@ -1,8 +1,8 @@
-/* ShiftFuse-Zero, early fusion: joint shifts that cost nothing, body-part graph convolution with a shared learned
- * adjacency, separable temporal convolutions, temporal landmarks.
+/* ShiftFuse-Zero, early fusion: joint shifts that cost nothing, body-part graph convolution with a
+ * shared learned adjacency, separable temporal convolutions, temporal landmarks.
  *
- * Streams joint, bone, velocity (this order).  Bodies are stacked along the batch and their logits averaged, an all-zero body
- * included: see single_body in student.h. */
+ * Streams joint, bone, velocity (this order).  Bodies are stacked along the batch and their logits
+ * averaged, an all-zero body included: see single_body in student.h. */
 #include "student/blocks.h"
 #include "student/family.h"
 #include "student/skeleton_graph.h"
@@ -31,7 +31,8 @@ static const int strides[STAGES] = {1, 2, 2};
 
 #define GATE_START (-4.0f)
 
-/* Normalised adjacencies of the three partitions, (3,25,25): fixed part + learned part, shared by all blocks. */
+/* Normalised adjacencies of the three partitions, (3,25,25): fixed part + learned part, shared by
+ * all blocks. */
 static kd_val shared_adjacency(kd_graph *g)
 {
     float fixed[PARTS * KD_ADJ];
@@ -100,7 +101,8 @@ static kd_val stc_attention(kd_graph *g, kd_val x)
     return y;
 }
 
-/* (1/3) sum_k conv_k(x A_k): aggregate first (fewer channels), then one convolution over all partitions. */
+/* (1/3) sum_k conv_k(x A_k): aggregate first (fewer channels), then one convolution over all
+ * partitions. */
 static kd_val graph_convolution(kd_graph *g, kd_val x, kd_val adj, int64_t co)
 {
     const int64_t ci = kd_block_dim(g, x, 1);
@@ -231,7 +233,7 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
     return head(g, x, cfg, bodies);
 }
 
-/* ---- checkpoints ---------------------------------------------------------------------------------------------------- */
+/* ---- checkpoints ----------------------------------------------------------------------------- */
 
 typedef void (*table_fn)(int channels, int32_t *idx);
 

@@ -95,7 +95,7 @@ void kd_skel_v1_physical(float a[KD_ADJ])
     kd_skel_norm_sym_full(a, 1);
 }
 
-/* ---- normalisations ----------------------------------------------------------------------------------------- */
+/* ---- normalisations -------------------------------------------------------------------------- */
 
 /* Column sums (axis 0) or row sums (axis 1) over k matrices. */
 static void sums(const float *a, int k, int axis, double s[V])
@@ -135,7 +135,7 @@ void kd_skel_norm_columns(float *a, int k)
     }
 }
 
-/* ---- shift tables --------------------------------------------------------------------------------------------- */
+/* ---- shift tables ---------------------------------------------------------------------------- */
 
 /* Row `c` of a table: ring neighbours `step` places on, everyone else itself. */
 static void ring_row(const int8_t *ring, int len, int step, int32_t *row)
@@ -182,8 +182,8 @@ void kd_skel_brasp(int channels, int32_t *idx)
     }
 }
 
-/* Neighbours of v in one 0/1 partition by falling normalised weight.  The weight of (v,j) is 1/sqrt(deg v deg j): fewer
- * neighbours first, then the lower number. */
+/* Neighbours of v in one 0/1 partition by falling normalised weight.  The weight of (v,j) is
+ * 1/sqrt(deg v deg j): fewer neighbours first, then the lower number. */
 static int ranked(const float *a, int v, int list[V])
 {
     int near[V], n = 0;

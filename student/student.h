@@ -1,8 +1,10 @@
-/* The student family by name: what each model reads, how it is built, how its parameters are grouped.
+/* The student family by name: what each model reads, how it is built, how its parameters are
+ * grouped.
  *
- * Names are those of spec'd releases ("last-v1-base", "last-e3-nano", "sfz-nano"); a bare "LAST" never occurs.  Parameter and
- * buffer names are the state_dict names of the reference modules, so weights travel both ways.  Known oddities of the
- * references are kept unless an option of kd_student_cfg says otherwise.
+ * Names are those of spec'd releases ("last-v1-base", "last-e3-nano", "sfz-nano"); a bare "LAST"
+ * never occurs.  Parameter and buffer names are the state_dict names of the reference modules, so
+ * weights travel both ways.  Known oddities of the references are kept unless an option of
+ * kd_student_cfg says otherwise.
  */
 #ifndef KD_STUDENT_H
 #define KD_STUDENT_H
@@ -16,14 +18,15 @@ struct kd_student_family;
 
 typedef struct kd_student_info {
     const char *name;
-    const char *streams[KD_STUDENT_MAX_STREAMS]; /* inputs in the order kd_student_build takes them: "joint", "velocity", "bone" */
+    /* Inputs in the order kd_student_build takes them: "joint", "velocity", "bone". */
+    const char *streams[KD_STUDENT_MAX_STREAMS];
     int n_streams;
-    int feature_dim;         /* of the pooled vector the classifier reads */
-    const char *about;       /* one line for `kd model info` */
-    int64_t params;          /* trainable scalars with 60 classes */
+    int feature_dim;          /* of the pooled vector the classifier reads */
+    const char *about;        /* one line for `kd model info` */
+    int64_t params;           /* trainable scalars with 60 classes */
     float dropout, drop_path; /* the reference's rates */
-    const struct kd_student_family *family; /* internal: who builds it, and which of its variants this is */
-    int variant;
+    const struct kd_student_family *family; /* internal: who builds it, */
+    int variant;                            /* and which of its variants this is */
 } kd_student_info;
 
 int kd_student_count(void);
@@ -33,36 +36,42 @@ const kd_student_info *kd_student_find(const char *name); /* NULL: unknown */
 typedef struct kd_student_cfg {
     const kd_student_info *model;
     int classes, frames, joints, bodies; /* 60, 64, 25, 2 */
-    float dropout, drop_path;            /* negative: the model's own */
-    bool taps;                           /* keep module outputs as "act.<module path>" outputs where the model names them */
-    bool single_body; /* sfz: body 0 alone.  The reference stacks all bodies as samples even when the second is empty: its
-                       * zeros enter the batch statistics and half of the averaged logits */
-    uint64_t seed;    /* last-v1: noise of the adjacencies that start as identity + noise */
+    float dropout, drop_path;            /* negative: the model's own; dropout 0 turns all off */
+    bool taps; /* keep module outputs as "act.<module path>" outputs where the model names them */
+    /* sfz: body 0 alone.  The reference stacks all bodies as samples even when the second is
+     * empty: its zeros enter the batch statistics and half of the averaged logits. */
+    bool single_body;
+    uint64_t seed; /* last-v1: noise of the adjacencies that start as identity + noise */
 } kd_student_cfg;
 
 typedef struct kd_student_out {
     kd_val logits;  /* (N,classes) stat dtype; output "logits" */
-    kd_val feature; /* (N,feature_dim): what the classifier reads, bodies averaged; output "features" */
+    kd_val feature; /* (N,feature_dim): what the classifier reads, mean of bodies; "features" */
 } kd_student_out;
 
-/* Append the model to g.  streams[i] (N,3,frames,joints,bodies) in the order of model->streams, stat or activation dtype.
- * A failure (configuration, shapes) is the graph's sticky error; the result then holds absent values. */
+/* Append the model to g.  streams[i] (N,3,frames,joints,bodies) in the order of model->streams,
+ * stat or activation dtype. A failure (configuration, shapes) is the graph's sticky error; the
+ * result then holds absent values. */
 kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_val *streams);
 
-/* Weight-decay groups of the reference recipe (names containing bias, bn, norm, alpha, ...).  parity: keep the
- * reference's misses (shared_a_learned is decayed, normalisation weights inside sequences of LAST v1 and LAST-E too); otherwise
- * normalisations, adjacencies, gates and embeddings are never decayed. */
+/* Weight-decay groups of the reference recipe (names containing bias, bn, norm, alpha, ...). 
+ * parity: keep the reference's misses (shared_a_learned is decayed, normalisation weights inside
+ * sequences of LAST v1 and LAST-E too); otherwise normalisations, adjacencies, gates and embeddings
+ * are never decayed. */
 void kd_student_param_groups(kd_params *p, const kd_student_info *model, bool parity);
 
-/* Constant tensors of the reference's state_dict (graph matrices, shift tables) that are no parameters here: name and values,
- * for writing complete state_dicts and for checking what a file brings.  visit may be called many times; dtype is KD_F32 or
- * KD_I64; name and data last for the call.  Stops at visit's first failure and returns it. */
+/* Constant tensors of the reference's state_dict (graph matrices, shift tables) that are no
+ * parameters here: name and values, for writing complete state_dicts and for checking what a file
+ * brings.  visit may be called many times; dtype is KD_F32 or KD_I64; name and data last for the
+ * call.  Stops at visit's first failure and returns it. */
 kd_status kd_student_constants(const kd_student_cfg *c,
-                               kd_status (*visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape, const void *data),
+                               kd_status (*visit)(void *user, const char *name, kd_dtype dtype,
+                                                  kd_shape shape, const void *data),
                                void *user);
 
-/* Reference state_dicts list shared parameters under several names.  Returns the name under which this library declares
- * the tensor: `name` itself, or buf. */
-const char *kd_student_canonical(const kd_student_info *model, const char *name, char *buf, size_t size);
+/* Reference state_dicts list shared parameters under several names.  Returns the name under which
+ * this library declares the tensor: `name` itself, or buf. */
+const char *kd_student_canonical(const kd_student_info *model, const char *name, char *buf,
+                                 size_t size);
 
 #endif

@@ -1,9 +1,11 @@
-/* Students against the reference modules (fixtures written by the public repository's own code, synthetic weights):
+/* Students against the reference modules (fixtures written by the public repository's own code,
+ * synthetic weights):
  *
  *   logits in eval and training mode, loss, running statistics after one step
  *   every parameter's gradient: length, sum, 16 sampled entries
  *
- * Weights and inputs are drawn from their names by the fixture's generator; each tensor's CRC is checked first. */
+ * Weights and inputs are drawn from their names by the fixture's generator; each tensor's CRC is
+ * checked first. */
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "kernels/kd_layers.h"
@@ -30,7 +32,7 @@ enum {
     STREAM = 3 * FRAMES * KD_JOINTS * BODIES
 };
 
-/* ---- the fixture's generator -------------------------------------------------------------------------------------- */
+/* ---- the fixture's generator ----------------------------------------------------------------- */
 
 static void generate(float *dst, int64_t n, uint32_t crc, int64_t ko, int64_t ks)
 {
@@ -71,7 +73,7 @@ static const char *text(const kd_json *obj, const char *key)
     return v;
 }
 
-/* ---- one student, one fixture --------------------------------------------------------------------------------------- */
+/* ---- one student, one fixture ---------------------------------------------------------------- */
 
 typedef struct golden {
     const char *student, *folder;
@@ -155,7 +157,8 @@ static void close_golden(golden *f)
     kd_json_free(f->manifest);
 }
 
-/* Every tensor of the manifest has a parameter or buffer of that name and shape, and the other way round. */
+/* Every tensor of the manifest has a parameter or buffer of that name and shape, and the other way
+ * round. */
 static void fill_params(golden *f)
 {
     const kd_json *all = kd_json_get(f->manifest, "tensors");
@@ -299,8 +302,8 @@ static bool listed(const kd_json *names, const char *name)
     return false;
 }
 
-/* One parameter's gradient: length, sum and samples, relative to its length (or to the whole gradient's when its exact
- * value is zero). */
+/* One parameter's gradient: length, sum and samples, relative to its length (or to the whole
+ * gradient's when its exact value is zero). */
 static double gradient_error(const golden *f, const kd_json *order, size_t i, double rel,
                              double global)
 {
@@ -438,7 +441,8 @@ static void nano_models_f64(void **state)
     run_golden("last-e3-nano", "last_e_v3_nano", true, true);
 }
 
-/* The same models in bf16: bf16 keeps 8 bits, so what is checked is that nothing is wired to the wrong dtype. */
+/* The same models in bf16: bf16 keeps 8 bits, so what is checked is that nothing is wired to the
+ * wrong dtype. */
 static void bf16_programs(void **state)
 {
     (void)state;

@@ -1,5 +1,5 @@
-/* The student family without running it: graph matrices and shift tables against the reference's, registry and parameter
- * counts, decay groups, constants of checkpoints, initial values, refusals. */
+/* The student family without running it: graph matrices and shift tables against the reference's,
+ * registry and parameter counts, decay groups, constants of checkpoints, initial values, refusals. */
 #include "formats/safetensors.h"
 #include "kernels/kd_layers.h"
 #include "student/skeleton_graph.h"
@@ -30,7 +30,7 @@ static kd_student_cfg config_of(const char *name)
                             .drop_path = 0.0f};
 }
 
-/* ---- graphs and tables ----------------------------------------------------------------------------------------------- */
+/* ---- graphs and tables ----------------------------------------------------------------------- */
 
 static void check_table(const kd_st_file *f, const char *name, const void *mine, size_t bytes,
                         double tol)
@@ -114,7 +114,7 @@ static void shift_tables(void **state)
     }
 }
 
-/* ---- the registry ------------------------------------------------------------------------------------------------------- */
+/* ---- the registry ---------------------------------------------------------------------------- */
 
 /* Parameters of a student, declared by building it. */
 static kd_params *declare(const kd_student_cfg *cfg, kd_status expect, const char *words)

@@ -75,7 +75,7 @@ static kd_status adj_norm_bwd_run(const kd_call *c)
 
 const kd_kernel_def KD_K(adj_norm_bwd) = {.run = adj_norm_bwd_run};
 
-/* ---- dyn_adj ----------------------------------------------------------------------------------------------------- */
+/* ---- dyn_adj --------------------------------------------------------------------------------- */
 
 /* u (E,V) = e / (|e| + 1e-8) column by column; norm[v] = |e| + 1e-8. */
 static void normalise(const act_t *e, int64_t ne, int64_t v, real *restrict u, real *restrict norm)

@@ -1,5 +1,5 @@
-/* batchnorm (training), batchnorm_bwd, bn_update, batchnorm_eval.  A channel is one loop iteration: sums run over samples
- * in order, two passes for the variance. */
+/* batchnorm (training), batchnorm_bwd, bn_update, batchnorm_eval.  A channel is one loop iteration:
+ * sums run over samples in order, two passes for the variance. */
 #include "kernels/cpu/act_fn.h"
 #include "kernels/cpu/chunk.h"
 

@@ -1,13 +1,14 @@
 /* conv2d, conv2d_bwd_x, conv2d_bwd_w.
  *
- * Three forms.  Depthwise: each plane is a sum of shifted copies.  Everything else is a product of tiles (conv_tile.h) whose
- * right operand is gathered position by position, so that a 1x1 convolution is a plain (Co x Ci)(Ci x positions) product
- * and any other kernel differs in the gathering alone.  Gradients of the weights sum one sample at a time. */
+ * Three forms.  Depthwise: each plane is a sum of shifted copies.  Everything else is a product of
+ * tiles (conv_tile.h) whose right operand is gathered position by position, so that a 1x1
+ * convolution is a plain (Co x Ci)(Ci x positions) product and any other kernel differs in the
+ * gathering alone.  Gradients of the weights sum one sample at a time. */
 #include "kernels/cpu/act_fn.h"
 #include "kernels/cpu/conv_geom.h"
 #include "kernels/cpu/conv_tile.h"
 
-/* ---- forward --------------------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 /* Depth [k0, k0+k) of the gathered input (channel-major, then taps) at positions [p, p+n). */
 static void pack_x(const conv_geom *g, const act_t *x, int64_t k0, int64_t k, int64_t p, int64_t n,
@@ -118,7 +119,7 @@ static kd_status conv2d_run(const kd_call *c)
 
 const kd_kernel_def KD_K(conv2d) = {.run = conv2d_run};
 
-/* ---- gradient of the input ----------------------------------------------------------------------------------------- */
+/* ---- gradient of the input ------------------------------------------------------------------- */
 
 static void dense_backward_x(const conv_geom *g, const kd_call *c)
 {
@@ -191,9 +192,10 @@ static kd_status conv2d_bwd_x_run(const kd_call *c)
 
 const kd_kernel_def KD_K(conv2d_bwd_x) = {.run = conv2d_bwd_x_run};
 
-/* ---- gradient of weight and bias ------------------------------------------------------------------------------------ */
+/* ---- gradient of weight and bias ------------------------------------------------------------- */
 
-/* Left operand: dy of m channels at k positions.  Right: the gathered input, transposed: positions are the depth. */
+/* Left operand: dy of m channels at k positions.  Right: the gathered input, transposed: positions
+ * are the depth. */
 static void pack_positions(const conv_geom *g, const act_t *x, const act_t *dy, int64_t n0,
                            int64_t n, int64_t m, int64_t p, int64_t k, kd_tile *t)
 {

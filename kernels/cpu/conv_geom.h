@@ -1,4 +1,5 @@
-/* Geometry of one conv2d call and the reading of its operands, shared by forward and backward kernels. */
+/* Geometry of one conv2d call and the reading of its operands, shared by forward and backward
+ * kernels. */
 #ifndef KD_CPU_CONV_GEOM_H
 #define KD_CPU_CONV_GEOM_H
 
@@ -100,7 +101,8 @@ static inline void conv_read(const conv_geom *g, const act_t *restrict plane, in
     }
 }
 
-/* dst[j] = dy plane at the output position that reads input position p+j through tap (ky, kx); zero when there is none. */
+/* dst[j] = dy plane at the output position that reads input position p+j through tap (ky, kx); zero
+ * when there is none. */
 static inline void conv_read_back(const conv_geom *g, const act_t *restrict plane, int64_t ky,
                                   int64_t kx, int64_t p, int64_t n, real *restrict dst)
 {

@@ -1,5 +1,5 @@
-/* motion, channel_gate, st_gate, stc_gate, gated_add, gate_mix and their gradients.  Gradients of scalars are summed from
- * one partial sum a plane or a sample, in order. */
+/* motion, channel_gate, st_gate, stc_gate, gated_add, gate_mix and their gradients.  Gradients of
+ * scalars are summed from one partial sum a plane or a sample, in order. */
 #include "kernels/cpu/act_fn.h"
 #include "kernels/cpu/chunk.h"
 
@@ -10,7 +10,7 @@ static bool wanted(const kd_call *c, int o)
     return o < c->n_out && c->out[o].data != NULL;
 }
 
-/* ---- motion -------------------------------------------------------------------------------------------------------- */
+/* ---- motion ---------------------------------------------------------------------------------- */
 
 static kd_status motion_run(const kd_call *c)
 {
@@ -67,7 +67,7 @@ static kd_status motion_bwd_run(const kd_call *c)
 
 const kd_kernel_def KD_K(motion_bwd) = {.run = motion_bwd_run};
 
-/* ---- channel_gate ---------------------------------------------------------------------------------------------------- */
+/* ---- channel_gate ---------------------------------------------------------------------------- */
 
 static kd_status channel_gate_run(const kd_call *c)
 {
@@ -124,7 +124,7 @@ static kd_status channel_gate_bwd_run(const kd_call *c)
 
 const kd_kernel_def KD_K(channel_gate_bwd) = {.run = channel_gate_bwd_run};
 
-/* ---- st_gate ----------------------------------------------------------------------------------------------------------- */
+/* ---- st_gate --------------------------------------------------------------------------------- */
 
 static kd_status st_gate_run(const kd_call *c)
 {
@@ -201,7 +201,7 @@ static kd_status st_gate_bwd_run(const kd_call *c)
 
 const kd_kernel_def KD_K(st_gate_bwd) = {.run = st_gate_bwd_run};
 
-/* ---- stc_gate ------------------------------------------------------------------------------------------------------------ */
+/* ---- stc_gate -------------------------------------------------------------------------------- */
 
 static void load_or_one(real *dst, const act_t *src, int64_t n)
 {
@@ -314,7 +314,7 @@ static size_t stc_gate_bwd_scratch(const kd_call *c)
 
 const kd_kernel_def KD_K(stc_gate_bwd) = {.run = stc_gate_bwd_run, .scratch = stc_gate_bwd_scratch};
 
-/* ---- gated_add ------------------------------------------------------------------------------------------------------------- */
+/* ---- gated_add ------------------------------------------------------------------------------- */
 
 static kd_status gated_add_run(const kd_call *c)
 {
@@ -373,7 +373,7 @@ static size_t gated_add_bwd_scratch(const kd_call *c)
 const kd_kernel_def KD_K(gated_add_bwd) = {.run = gated_add_bwd_run,
                                            .scratch = gated_add_bwd_scratch};
 
-/* ---- gate_mix ---------------------------------------------------------------------------------------------------------------- */
+/* ---- gate_mix -------------------------------------------------------------------------------- */
 
 static kd_status gate_mix_run(const kd_call *c)
 {

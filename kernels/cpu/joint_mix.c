@@ -1,7 +1,7 @@
 /* joint_mix and its gradients, group_sum and its gradient.
  *
- * An adjacency is held in blocks of KD_COLS columns padded with zeros, so that the 25 joints of a row cost whole vectors and no
- * tail.  Rows (one per sample, channel and frame) go four at a time. */
+ * An adjacency is held in blocks of KD_COLS columns padded with zeros, so that the 25 joints of a
+ * row cost whole vectors and no tail.  Rows (one per sample, channel and frame) go four at a time. */
 #include "kernels/cpu/chunk.h"
 
 #define KD_COLS  32
@@ -83,8 +83,9 @@ static void mix_block(const act_t *x, int64_t rows, int64_t v, const real (*b)[K
     }
 }
 
-/* y (rows, V) = sum over `terms` of x_k (rows, V) A[first + k]; x_k lies `stride` elements further each time.  Blocks of rows
- * are summed over all terms before they are stored, so that bf16 rounds once. */
+/* y (rows, V) = sum over `terms` of x_k (rows, V) A[first + k]; x_k lies `stride` elements further
+ * each time.  Blocks of rows are summed over all terms before they are stored, so that bf16 rounds
+ * once. */
 static void mix_slice(const act_t *x, act_t *y, int64_t rows, int64_t v, const kd_tensor *adj,
                       int64_t first, int64_t terms, int64_t stride, bool transpose)
 {
@@ -184,7 +185,8 @@ static void outer_rows(const act_t *restrict x, const act_t *restrict dy, int64_
     }
 }
 
-/* One matrix per (sample, partition) in scratch (SAMPLE: straight into dA), then samples are added in order. */
+/* One matrix per (sample, partition) in scratch (SAMPLE: straight into dA), then samples are added
+ * in order. */
 static kd_status joint_mix_bwd_a_run(const kd_call *c)
 {
     const mix_dims d = dims_of(c->attr, &c->in[1].shape, &c->out[0].shape);
@@ -234,7 +236,7 @@ static size_t joint_mix_bwd_a_scratch(const kd_call *c)
 const kd_kernel_def KD_K(joint_mix_bwd_a) = {.run = joint_mix_bwd_a_run,
                                              .scratch = joint_mix_bwd_a_scratch};
 
-/* ---- group_sum --------------------------------------------------------------------------------------------------- */
+/* ---- group_sum ------------------------------------------------------------------------------- */
 
 static kd_status group_sum_run(const kd_call *c)
 {

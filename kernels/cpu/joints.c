@@ -159,7 +159,7 @@ static kd_status joint_embed_bwd_run(const kd_call *c)
 
 const kd_kernel_def KD_K(joint_embed_bwd) = {.run = joint_embed_bwd_run};
 
-/* ---- body_select: the input may be act or stat --------------------------------------------------------------------------------------------------- */
+/* ---- body_select: the input may be act or stat ----------------------------------------------- */
 
 /* Frames of body m, of the sample that starts at x[base], in which anything is non-zero. */
 static int64_t active_frames(const kd_tensor *x, int64_t base, int64_t m)

@@ -91,7 +91,7 @@ static kd_status landmark_interp_bwd_run(const kd_call *c)
 
 const kd_kernel_def KD_K(landmark_interp_bwd) = {.run = landmark_interp_bwd_run};
 
-/* ---- landmark_attention ------------------------------------------------------------------------------------------ */
+/* ---- landmark_attention ---------------------------------------------------------------------- */
 
 static kd_status landmark_attention_run(const kd_call *c)
 {

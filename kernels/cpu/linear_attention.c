@@ -1,4 +1,5 @@
-/* linear_attention and its gradient: one head of one sequence a loop iteration, its D x D state on the stack. */
+/* linear_attention and its gradient: one head of one sequence a loop iteration, its D x D state on
+ * the stack. */
 #include "kernels/cpu/chunk.h"
 
 #define MAX_D 64 /* kernels/op/linear_attention.c */
@@ -8,7 +9,8 @@ typedef struct la_dims {
     int64_t s, t, c, h, d;
 } la_dims;
 
-/* Head widths in use get loops of constant length: d is a literal in each instance of an inlined function. */
+/* Head widths in use get loops of constant length: d is a literal in each instance of an inlined
+ * function. */
 #define LA_INLINE static inline __attribute__((always_inline))
 #define LA_DISPATCH(call)                                                                          \
     switch (n.d) {                                                                                 \
@@ -38,7 +40,8 @@ LA_INLINE real phi(real u)
     return u > R(0.0) ? u + R(1.0) : r_exp(u);
 }
 
-/* The derivative, from the value: 1 where phi is u + 1 > 1, phi itself where it is an exponential <= 1. */
+/* The derivative, from the value: 1 where phi is u + 1 > 1, phi itself where it is an exponential
+ * <= 1. */
 LA_INLINE real phi_d(real p)
 {
     return p > R(1.0) ? R(1.0) : p;
@@ -108,7 +111,7 @@ LA_INLINE void transpose(const real (*restrict m)[MAX_D], real (*restrict t)[MAX
     }
 }
 
-/* ---- forward ---------------------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 LA_INLINE void head_forward(const act_t *qkv, act_t *out, const la_dims *n, int64_t d)
 {
@@ -144,7 +147,7 @@ static kd_status linear_attention_run(const kd_call *c)
 
 const kd_kernel_def KD_K(linear_attention) = {.run = linear_attention_run};
 
-/* ---- backward --------------------------------------------------------------------------------------------------- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 /* First pass over t: dq, and the gradients of the state. */
 LA_INLINE void backward_queries(const act_t *qkv, const act_t *dout, act_t *dqkv, const la_dims *n,
