@@ -67,11 +67,6 @@ static inline __m512 v_act(int32_t kind, __m512 x)
     }
 }
 
-static inline float load1(const void *p, int64_t i, bool bf16)
-{
-    return bf16 ? kd_bf16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
-}
-
 /* Lanes of a vector at `at` that lie in [0, size). */
 static inline __mmask16 inside(int64_t at, int64_t size)
 {

@@ -26,6 +26,8 @@ static const candidate candidates[] = {
     {KD_OP_JOINT_MIX,     KD_CPU_V4, true, true, &kd_fast_joint_mix_v4},
     {KD_OP_JOINT_MIX_BWD_X, KD_CPU_V4, true, true, &kd_fast_joint_mix_bwd_x_v4},
     {KD_OP_REDUCE,        KD_CPU_V4, true, true, &kd_fast_reduce_v4},
+    {KD_OP_REDUCE_BWD,    KD_CPU_V4, true, true, &kd_fast_reduce_bwd_v4},
+    {KD_OP_DROPOUT,       KD_CPU_V4, true, true, &kd_fast_dropout_v4},
     {KD_OP_LAYERNORM,     KD_CPU_V4, true, true, &kd_fast_layernorm_v4},
     {KD_OP_LAYERNORM_BWD, KD_CPU_V4, true, true, &kd_fast_layernorm_bwd_v4},
 #endif

@@ -25,6 +25,8 @@ const kd_kernel_def *kd_fast_find(kd_op op, kd_dtype act, int rank);
     X(conv2d_bwd_w_v4)                                                                             \
     X(joint_mix_v4)                                                                                \
     X(joint_mix_bwd_x_v4)                                                                          \
+    X(reduce_bwd_v4)                                                                               \
+    X(dropout_v4)                                                                                  \
     X(reduce_v4)                                                                                   \
     X(gelu_act_v4)                                                                                 \
     X(gelu_act_bwd_v4)                                                                             \

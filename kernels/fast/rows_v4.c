@@ -1,10 +1,11 @@
-/* Row-wise kernels for AVX-512: GELU, LayerNorm, column sums.  The plain loops call erff and expf once an element or keep
+/* Row-wise kernels for AVX-512: GELU, dropout, LayerNorm, column sums.  The plain loops call erff and expf once an element or keep
  * their sums in memory; these stay at the speed of memory or close to it. */
 #include "kernels/fast/fast.h"
 #include "kernels/fast/rows.h"
 #include "kernels/fast/vmath512.h"
 #include "kernels/kd_cpu.h"
 #include "kernels/kd_ops.h"
+#include "kernels/kd_rng.h"
 
 #include <math.h>
 
@@ -59,6 +60,85 @@ static kd_status gelu_prepare(kd_call *c, kd_err *err)
     (void)err;
     const kd_act_attr *at = c->attr;
     return at->kind == KD_ACT_GELU && float_or_bf16(&c->in[0]) && kd_cpu_has(KD_CPU_V4)
+               ? KD_OK
+               : KD_E_UNSUPPORTED;
+}
+
+/* ---- dropout -------------------------------------------------------------------------------------------------------- */
+
+/* Eight Philox blocks (kd_philox_block): counter words c0 .. c0 + 7, one a 64-bit lane.  Upper halves of the lanes are
+ * rubbish throughout: the multiplication reads lower halves only. */
+static void philox8(uint64_t seed, uint32_t first, uint32_t item, uint32_t epoch, uint32_t stream,
+                    __m512i w[4])
+{
+    const __m512i ma = _mm512_set1_epi64(0xD2511F53), mb = _mm512_set1_epi64(0xCD9E8D57);
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    __m512i c0 =
+        _mm512_add_epi64(_mm512_set1_epi64(first), _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0));
+    __m512i c1 = _mm512_set1_epi64(item), c2 = _mm512_set1_epi64(epoch),
+            c3 = _mm512_set1_epi64(stream);
+    for (int round = 0; round < 10; round++) {
+        const __m512i a = _mm512_mul_epu32(c0, ma), b = _mm512_mul_epu32(c2, mb);
+        c0 =
+            _mm512_xor_si512(_mm512_xor_si512(_mm512_srli_epi64(b, 32), c1), _mm512_set1_epi64(k0));
+        c2 =
+            _mm512_xor_si512(_mm512_xor_si512(_mm512_srli_epi64(a, 32), c3), _mm512_set1_epi64(k1));
+        c1 = b;
+        c3 = a;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    w[0] = c0;
+    w[1] = c1;
+    w[2] = c2;
+    w[3] = c3;
+}
+
+/* Which of the 32 elements from 4 * first stay: bit i for element i. */
+static uint32_t keep32(const kd_call *c, uint32_t first, float p)
+{
+    const kd_dropout_attr *at = c->attr;
+    __m512i w[4];
+    uint32_t keep = 0;
+    philox8(c->step->seed, first, at->rng_id, (uint32_t)c->step->step, KD_RNG_DROPOUT, w);
+    for (int l = 0; l < 4; l++) {
+        const __m256 unit =
+            _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(_mm512_cvtepi64_epi32(w[l]), 8)),
+                          _mm256_set1_ps(0x1p-24f));
+        const __mmask8 m = _mm256_cmp_ps_mask(unit, _mm256_set1_ps(p), _CMP_GE_OQ);
+        keep |= _pdep_u32(m, 0x11111111u << l);
+    }
+    return keep;
+}
+
+static kd_status dropout_run(const kd_call *c)
+{
+    const kd_dropout_attr *at = c->attr;
+    const int64_t n = kd_shape_numel(&c->in[0].shape);
+    const bool bf16 = c->in[0].dtype == KD_BF16;
+    const __m512 up = v_set(1.0f / (1.0f - at->p));
+    KD_FAST_FOR
+    for (int64_t s = 0; s < n; s += SPAN) {
+        const int64_t end = KD_MIN(n, s + SPAN);
+        for (int64_t i = s; i < end; i += 32) {
+            const uint32_t keep = keep32(c, (uint32_t)(i / 4), at->p);
+            for (int64_t j = i; j < KD_MIN(end, i + 32); j += 16) {
+                const __mmask16 m = v_mask(j, end), live = (__mmask16)(keep >> (j - i));
+                const __m512 x = v_load(c->in[0].data, j, m, bf16);
+                v_store(c->out[0].data, j, m, bf16, _mm512_maskz_mul_ps(live, x, up));
+            }
+        }
+    }
+    return KD_OK;
+}
+
+static kd_status dropout_prepare(kd_call *c, kd_err *err)
+{
+    (void)err;
+    const kd_dropout_attr *at = c->attr;
+    const int64_t most = (int64_t)1 << 34; /* beyond, another counter word changes */
+    return !at->per_row && c->accum == 0 && float_or_bf16(&c->in[0]) && kd_cpu_has(KD_CPU_V4) &&
+                   kd_shape_numel(&c->in[0].shape) < most
                ? KD_OK
                : KD_E_UNSUPPORTED;
 }
@@ -251,6 +331,7 @@ static kd_status layernorm_bwd_prepare(kd_call *c, kd_err *err)
 
 const kd_kernel_def kd_fast_gelu_act_v4 = {.run = gelu_run, .prepare = gelu_prepare};
 const kd_kernel_def kd_fast_gelu_act_bwd_v4 = {.run = gelu_bwd_run, .prepare = gelu_prepare};
+const kd_kernel_def kd_fast_dropout_v4 = {.run = dropout_run, .prepare = dropout_prepare};
 const kd_kernel_def kd_fast_layernorm_v4 = {.run = layernorm_run, .prepare = layernorm_prepare};
 const kd_kernel_def kd_fast_layernorm_bwd_v4 = {
     .run = layernorm_bwd_run, .scratch = layernorm_bwd_scratch, .prepare = layernorm_bwd_prepare};

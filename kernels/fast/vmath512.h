@@ -6,6 +6,8 @@
 #ifndef KD_FAST_VMATH512_H
 #define KD_FAST_VMATH512_H
 
+#include "kernels/kd_base.h"
+
 #include <immintrin.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,6 +16,12 @@
 static inline __m512 v_set(float x)
 {
     return _mm512_set1_ps(x);
+}
+
+/* One element of either activation type. */
+static inline float load1(const void *p, int64_t i, bool bf16)
+{
+    return bf16 ? kd_bf16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
 }
 
 /* 16 consecutive elements of a row, of either activation type; lanes outside `m` are zero and not read. */

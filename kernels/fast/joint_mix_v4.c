@@ -1,15 +1,9 @@
-/* Skeleton operations for AVX-512: joint_mix and its gradient to x for up to 32 joints, and reduce.
- *
- * joint_mix: rows of joints times a (V, V) matrix held as 32 padded columns; 12 rows of two vectors each stay in registers.
- * reduce: the rows of x stream by once; where the last dim is reduced too, sums stay vectors until the end. */
+/* joint_mix and its gradient to x for AVX-512 and up to 32 joints: rows of joints times a (V, V) matrix held as 32 padded
+ * columns; 12 rows of two vectors each stay in registers. */
 #include "kernels/fast/fast.h"
 #include "kernels/fast/vmath512.h"
 #include "kernels/kd_cpu.h"
 #include "kernels/kd_ops.h"
-
-#include <math.h>
-
-/* ---- joint_mix --------------------------------------------------------------------------------------------------------- */
 
 enum { WIDE = 32, R = 12 };
 
@@ -165,138 +159,6 @@ static kd_status mix_bwd_x_prepare(kd_call *c, kd_err *err)
     return mix_can(c, &c->out[0].shape, a->mode == KD_MIX_EXPAND ? c->in[1].shape.dim[0] : 1);
 }
 
-/* ---- reduce -------------------------------------------------------------------------------------------------------------- */
-
-typedef struct reduction {
-    int64_t n, inner; /* leading dim, last dim */
-    int rank;
-    int64_t dim[KD_MAX_RANK];
-    int64_t step[KD_MAX_RANK]; /* how far the output moves with each dim; 0: reduced */
-    int64_t rows, outs;        /* rows of x and outputs of one leading index */
-    int64_t count;             /* elements behind one output */
-    bool last, max, bf16;      /* last: the last dim is reduced */
-} reduction;
-
-/* The leading dim must be kept; a shape of rank 1 gets one. */
-static bool reduction_of(const kd_call *c, reduction *d)
-{
-    const kd_reduce_attr *a = c->attr;
-    const kd_shape *s = &c->in[0].shape;
-    *d = (reduction){.rank = s->rank,
-                     .bf16 = c->in[0].dtype == KD_BF16,
-                     .max = a->kind == KD_REDUCE_MAX,
-                     .count = 1,
-                     .outs = 1};
-    if (s->rank < 2 || (a->axes & 1u) != 0 || kd_shape_numel(s) == 0) {
-        return false;
-    }
-    for (int i = s->rank - 1; i >= 1; i--) {
-        const bool gone = ((a->axes >> i) & 1u) != 0;
-        d->dim[i] = s->dim[i];
-        d->step[i] = gone ? 0 : d->outs;
-        d->outs *= gone ? 1 : s->dim[i];
-        d->count *= gone ? s->dim[i] : 1;
-    }
-    d->n = s->dim[0];
-    d->inner = s->dim[s->rank - 1];
-    d->rows = kd_shape_span(s, 1, s->rank - 1);
-    d->last = ((a->axes >> (s->rank - 1)) & 1u) != 0;
-    return true;
-}
-
-/* Floats of scratch for one leading index: a vector an output when the last dim goes, else the output itself. */
-static int64_t sums_of(const reduction *d)
-{
-    return d->last ? d->outs * 16 : (d->outs + 15) / 16 * 16 + 16;
-}
-
-/* Sum or maximum; a NaN on either side stays. */
-static __m512 combine(__m512 a, __m512 x, bool max)
-{
-    return max ? _mm512_mask_max_ps(a, _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a, x)
-               : _mm512_add_ps(a, x);
-}
-
-static float combine_lanes(__m512 v, bool max)
-{
-    float lane[16], r;
-    if (!max) {
-        return _mm512_reduce_add_ps(v);
-    }
-    _mm512_storeu_ps(lane, v);
-    r = lane[0];
-    for (int i = 1; i < 16; i++) {
-        r = r != r || r > lane[i] ? r : lane[i];
-    }
-    return r;
-}
-
-static void reduce_rows(const reduction *d, const void *x, int64_t at, float *sums)
-{
-    const __m512 none = v_set(d->max ? -INFINITY : 0.0f);
-    int64_t index[KD_MAX_RANK] = {0}, out = 0;
-    for (int64_t i = 0; i < sums_of(d); i += 16) {
-        _mm512_storeu_ps(sums + i, none);
-    }
-    for (int64_t r = 0; r < d->rows; r++, at += d->inner) {
-        float *to = sums + out * (d->last ? 16 : 1);
-        for (int64_t j = 0; j < d->inner; j += 16) {
-            const __mmask16 m = v_mask(j, d->inner);
-            const __m512 v = _mm512_mask_mov_ps(none, m, v_load(x, at + j, m, d->bf16));
-            float *p = to + (d->last ? 0 : j);
-            const __mmask16 keep = d->last ? 0xffff : m;
-            _mm512_mask_storeu_ps(p, keep, combine(_mm512_maskz_loadu_ps(keep, p), v, d->max));
-        }
-        for (int i = d->rank - 2; i >= 1; i--) { /* next row, and where its output is */
-            out += d->step[i];
-            if (++index[i] < d->dim[i]) {
-                break;
-            }
-            out -= d->step[i] * d->dim[i];
-            index[i] = 0;
-        }
-    }
-}
-
-static kd_status reduce_run(const kd_call *c)
-{
-    const kd_reduce_attr *a = c->attr;
-    reduction d;
-    if (!reduction_of(c, &d)) {
-        return KD_E_ARG;
-    }
-    const float inv = a->kind == KD_REDUCE_MEAN ? (float)d.count : 1.0f;
-    float *scratch = c->scratch;
-    KD_FAST_FOR
-    for (int64_t s = 0; s < d.n; s++) {
-        float *sums = scratch + s * sums_of(&d);
-        reduce_rows(&d, c->in[0].data, s * d.rows * d.inner, sums);
-        for (int64_t o = 0; o < d.outs; o++) {
-            const float v = d.last ? combine_lanes(_mm512_loadu_ps(sums + o * 16), d.max) : sums[o];
-            v_store(c->out[0].data, s * d.outs + o, 1, d.bf16, v_set(v / inv));
-        }
-    }
-    return KD_OK;
-}
-
-static size_t reduce_scratch(const kd_call *c)
-{
-    reduction d;
-    return reduction_of(c, &d) ? (size_t)(d.n * sums_of(&d)) * sizeof(float) : 0;
-}
-
-static kd_status reduce_prepare(kd_call *c, kd_err *err)
-{
-    (void)err;
-    reduction d;
-    const kd_dtype t = c->in[0].dtype;
-    const bool ok = kd_cpu_has(KD_CPU_V4) && reduction_of(c, &d) && (t == KD_F32 || t == KD_BF16) &&
-                    c->out[0].dtype == t;
-    return ok ? KD_OK : KD_E_UNSUPPORTED;
-}
-
 const kd_kernel_def kd_fast_joint_mix_v4 = {.run = mix_run, .prepare = mix_prepare};
 const kd_kernel_def kd_fast_joint_mix_bwd_x_v4 = {.run = mix_bwd_x_run,
                                                   .prepare = mix_bwd_x_prepare};
-const kd_kernel_def kd_fast_reduce_v4 = {
-    .run = reduce_run, .scratch = reduce_scratch, .prepare = reduce_prepare};
