@@ -60,11 +60,14 @@ static kd_status put_teacher(kd_trainer *t, const kd_batch *b, kd_err *err)
         rows = t->mixed_rows;
     }
     const size_t n = (size_t)b->rows;
-    KD_TRY(put(t, "teacher_valid", t->teacher_valid, n * sizeof(float), err));
-    if (o->kd_weight > 0.0f) {
+    const bool kd = o->kd_weight > 0.0f, feature = o->feature != KD_CFG_FEATURE_NONE && o->feature_weight > 0.0f;
+    if (kd || feature) { /* a store whose terms all weigh 0 changes nothing */
+        KD_TRY(put(t, "teacher_valid", t->teacher_valid, n * sizeof(float), err));
+    }
+    if (kd) {
         KD_TRY(put(t, "teacher", rows, n * k * sizeof(float), err));
     }
-    if (o->feature != KD_CFG_FEATURE_NONE && o->feature_weight > 0.0f) {
+    if (feature) {
         KD_TRY(put(t, "teacher_feature", t->feature_rows, n * dim * sizeof(float), err));
     }
     return KD_OK;
