@@ -227,10 +227,19 @@ typedef struct opts {
 
 /* ---- the command --------------------------------------------------------------------------------------------------- */
 
-static kd_status open_device(const kd_common *c, kd_backend **be, kd_err *err)
+static kd_status open_device(const kd_common *c, kd_dtype dtype, kd_backend **be, kd_err *err)
 {
-    if (c->device != NULL && strcmp(c->device, "cuda") == 0) {
-        return KD_FAIL(err, KD_E_UNSUPPORTED, "--device cuda: this build has no CUDA backend");
+    const char *device = c->device != NULL ? c->device : "auto";
+    if (strcmp(device, "cpu") != 0) {
+        const bool must = strcmp(device, "cuda") == 0;
+        const kd_status st = kd_backend_cuda_open(0, be, must ? err : NULL);
+        if (st == KD_OK || must) {
+            return st;
+        }
+    }
+    if (dtype == KD_F16) {
+        return KD_FAIL(err, KD_E_UNSUPPORTED,
+                       "--dtype fp16 needs a GPU; the CPU computes in f32 or bf16");
     }
     return kd_backend_cpu_open((int)c->threads, be, err);
 }
@@ -285,7 +294,7 @@ int cmd_parity(int argc, char **argv)
     if (common.dtype != NULL && !kd_dtype_parse(common.dtype, &w.dtype)) {
         return kd_usage(&CMD, "--dtype: unknown type '%s'", common.dtype);
     }
-    KD_GO(open_device(&common, &w.be, &err));
+    KD_GO(open_device(&common, w.dtype, &w.be, &err));
     w.be->plain = o.plain;
     for (int i = 0; i < in.count; i++) {
         KD_GO(visit_tree(&w, in.item[i], &err));

@@ -30,6 +30,7 @@ int cmd_logits_verify(int argc, char **argv);
 int cmd_model(int argc, char **argv);
 int cmd_model_graph(int argc, char **argv);
 int cmd_model_info(int argc, char **argv);
+int cmd_parity(int argc, char **argv);
 int cmd_teacher_eval(int argc, char **argv);
 int cmd_teacher_predict(int argc, char **argv);
 int cmd_weights(int argc, char **argv);

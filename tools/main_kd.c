@@ -9,6 +9,7 @@ int main(int argc, char **argv)
         {"config", cmd_config, "check and show configurations"},
         {"doctor", cmd_doctor,
          "what this machine can do, what is missing, measured speed of each path"},
+        {"parity", cmd_parity, "run fixtures of the references and compare with their golden values"},
         {"weights", cmd_weights, "describe, convert and compare weights"},
         {"model", cmd_model, "parameters, multiply-adds, program listing"},
         {"bench", cmd_bench, "measured speed of kernels, models, decoding and the store"},

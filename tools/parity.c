@@ -47,6 +47,7 @@ void parity_skip(parity *p, const char *name, const char *why)
 
 double parity_allowed(const parity *p, double diff, double largest)
 {
+    diff = fmin(diff, PARITY_CREDIBLE * largest);
     if (p->dtype == KD_F32) {
         return fmax(PARITY_FACTOR * diff, PARITY_FLOOR * 0x1p-24 * largest);
     }

@@ -7,7 +7,8 @@
  * Tolerances.  f32: PARITY_FACTOR times the difference the fixture itself records between the reference's f32 and f64 runs
  * (another summation order moves an f32 result by about that much), but at least PARITY_FLOOR units of the last place of
  * the item's largest value.  bf16, fp16: that difference grown by the ratio of the units of the last place (2^16, 2^13), but at
- * least PARITY_HALF units of the last place of the largest value.
+ * least PARITY_HALF units of the last place of the largest value.  A recorded difference counts up to PARITY_CREDIBLE of the
+ * largest value: a golden value that is wrong differs from the reference's f32 run and would excuse itself.
  */
 #ifndef TOOLS_PARITY_H
 #define TOOLS_PARITY_H
@@ -16,9 +17,10 @@
 #include "formats/safetensors.h"
 #include "kernels/kd_program.h"
 
-#define PARITY_FACTOR 10.0
-#define PARITY_FLOOR  16.0 /* x 2^-24 x largest magnitude */
-#define PARITY_HALF   8.0  /* x 2^-8 (bf16) or 2^-11 (fp16) x largest magnitude */
+#define PARITY_FACTOR   10.0
+#define PARITY_FLOOR    16.0 /* x 2^-24 x largest magnitude */
+#define PARITY_CREDIBLE 0x1p-14
+#define PARITY_HALF     8.0 /* x 2^-8 (bf16) or 2^-11 (fp16) x largest magnitude */
 
 typedef struct parity {
     const char *dir;

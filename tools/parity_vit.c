@@ -5,6 +5,17 @@
 #include <math.h>
 #include <stdio.h>
 
+/* The generated clip against the manifest's checksum. */
+static void check_input(parity *p, const float *clip, size_t n)
+{
+    char have[12];
+    const char *want = NULL;
+    (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(clip, n * sizeof *clip));
+    if (kd_json_get_str(kd_json_get(p->manifest, "input"), "crc32", &want, NULL) == KD_OK) {
+        parity_check(p, "input: CRC", strcmp(have, want) == 0, NULL);
+    }
+}
+
 /* ---- tiny models --------------------------------------------------------------------------------------------------------- */
 
 static kd_status one_loss(parity *p, parity_net *n, const char *which, const float *target,
@@ -110,6 +121,7 @@ kd_status parity_vit_tiny(parity *p, kd_err *err)
         goto done;
     }
     KD_GO(parity_net_feed(&n, "input", clip, err));
+    check_input(p, clip, parity_net_floats(&n));
     KD_GO(parity_net_run(&n, err));
     for (size_t i = 0; i < kd_st_count(f); i++) {
         const kd_st_entry *e = kd_st_at(f, i);
@@ -307,6 +319,7 @@ kd_status parity_vit_full(parity *p, kd_err *err)
         goto done;
     }
     KD_GO(parity_net_feed(&n, "input", buf, err));
+    check_input(p, buf, parity_net_floats(&n));
     KD_GO(parity_net_run(&n, err));
     const kd_json *samples = kd_json_get(p->manifest, "act_samples_f64");
     for (size_t i = 0; i < kd_json_count(samples); i++) {
