@@ -1,0 +1,91 @@
+# Helpers of the command-line tests; sourced by them.  Call: NAME.sh BUILD_DIR SOURCE_DIR
+# Every test works in a folder of its own below BUILD_DIR/tests/cli and leaves it there when it fails.
+set -u
+build=$1
+source=$2
+work=$build/tests/cli/$(basename "$0" .sh)
+rm -rf "$work"
+mkdir -p "$work" && cd "$work" || exit 1
+kd=$build/kd
+teacher=$build/teacher
+distill=$build/distill
+failures=0
+
+# Messages must not depend on who runs the test.
+export LC_ALL=C
+
+say() { printf '%s\n' "$*"; }
+
+failed() {
+    printf 'FAILED: %s\n' "$*"
+    failures=$((failures + 1))
+}
+
+finish() {
+    [ "$failures" -eq 0 ] || { say "$failures checks failed; files in $work"; exit 1; }
+    cd / && rm -rf "$work"
+    say "all checks passed"
+    exit 0
+}
+
+# refused CODE PATTERN COMMAND...: the command ends with CODE and says so in at most three lines of stderr that are no
+# progress or facts (--quiet is added by the callers); PATTERN (extended regular expression) must match them.
+refused() {
+    local code=$1 pattern=$2 rc lines
+    shift 2
+    "$@" >out.txt 2>err.txt </dev/null
+    rc=$?
+    lines=$(wc -l <err.txt)
+    if [ "$rc" -ne "$code" ]; then
+        failed "exit code $rc, expected $code: $*"
+        head -5 err.txt
+    elif [ "$lines" -lt 1 ] || [ "$lines" -gt 3 ]; then
+        failed "$lines lines of message, expected 1 to 3: $*"
+        head -5 err.txt
+    elif ! grep -Eq -- "$pattern" err.txt; then
+        failed "message does not match '$pattern': $*"
+        cat err.txt
+    fi
+}
+
+# accepted COMMAND...: ends with 0.
+accepted() {
+    "$@" >out.txt 2>err.txt </dev/null || {
+        failed "exit code $?, expected 0: $*"
+        head -5 err.txt
+    }
+}
+
+same_file() { cmp -s "$1" "$2" || failed "$1 and $2 differ"; }
+
+absent() { [ ! -e "$1" ] || failed "$1 is there, expected nothing"; }
+
+present() { [ -e "$1" ] || failed "$1 is missing"; }
+
+now_ms() { echo $(($(date +%s%N) / 1000000)); }
+
+# flip FILE OFFSET: one bit of one byte.
+flip() {
+    local byte
+    byte=$(od -An -tu1 -j "$2" -N 1 "$1" | tr -d ' ')
+    printf "\\$(printf '%03o' $((byte ^ 16)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# killed_until_done LOW HIGH COMMAND...: kills the command (SIGKILL) after a random LOW..HIGH milliseconds, again and again,
+# at most six times; then lets it finish.  Sets kills to the number of times that a kill met it alive.
+killed_until_done() {
+    local low=$1 high=$2 pid rc
+    shift 2
+    kills=0
+    for _ in 1 2 3 4 5 6; do
+        "$@" >>out.txt 2>>err.txt </dev/null &
+        pid=$!
+        sleep "$(awk -v ms=$((low + RANDOM % (high - low + 1))) 'BEGIN { print ms / 1000 }')"
+        kill -KILL "$pid" 2>/dev/null
+        wait "$pid" 2>/dev/null
+        rc=$?
+        [ "$rc" -eq 137 ] || return "$rc"
+        kills=$((kills + 1))
+    done
+    "$@" >>out.txt 2>>err.txt </dev/null
+}
