@@ -95,6 +95,34 @@ static kd_status feed(kd_trainer *t, const kd_batch *b, kd_err *err)
     return t->has_teacher ? put_teacher(t, b, err) : KD_OK;
 }
 
+/* Samples that could not be read (on_bad_sample: skip): each loss goes to the log, the first of a sample to the user. */
+static kd_status log_lost(kd_trainer *t, const kd_batch *b, kd_err *err)
+{
+    const kd_bad_sample *bad;
+    const size_t n = kd_loader_bad(t->loader, &bad);
+    for (int i = 0; i < b->rows && b->valid_rows < b->rows; i++) {
+        size_t k = 0;
+        while (k < n && bad[k].sample != b->sample[i]) {
+            k++;
+        }
+        if (b->valid[i] != 0.0f || k == n) {
+            continue;
+        }
+        const char *id = t->data.half[KD_HALF_TRAIN].sample[b->sample[i]].id;
+        if (bad[k].times == 1) {
+            kd_log(KD_LOG_WARN, "%s: left out of training: %s", id, bad[k].message);
+        }
+        kd_json *rec = kd_json_object();
+        kd_json_set_str(rec, "type", "lost");
+        kd_json_set_i64(rec, "epoch", t->s.epoch);
+        kd_json_set_i64(rec, "batch", t->s.batch);
+        kd_json_set_str(rec, "id", id);
+        kd_json_set_str(rec, "message", bad[k].message);
+        KD_TRY(kd_run_log(t->run, rec, err));
+    }
+    return KD_OK;
+}
+
 /* Forward, loss, backward of one micro-batch; *loss is its loss. */
 static kd_status run_batch(kd_trainer *t, double *loss, kd_err *err)
 {
@@ -300,6 +328,7 @@ static kd_status run_epoch(kd_trainer *t, kd_err *err)
         const kd_batch *b = NULL;
         double loss = 0.0;
         KD_TRY(kd_loader_next(t->loader, &b, err));
+        KD_TRY(log_lost(t, b, err));
         KD_TRY(feed(t, b, err));
         KD_TRY(run_batch(t, &loss, err));
         t->s.sum_loss += loss;
