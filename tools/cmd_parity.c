@@ -5,10 +5,10 @@
 
 #include <stdio.h>
 
-/* ---- which checker -------------------------------------------------------------------------------------------- */
+/* ---- which checker --------------------------------------------------------------------------- */
 
-/* A fixture is known by the keys of its document: all of `keys` at the top, and `member` in one of the objects at the
- * top.  The first row that fits wins. */
+/* A fixture is known by the keys of its document: all of `keys` at the top, and `member` in one
+ * of the objects at the top.  The first row that fits wins. */
 typedef struct kind {
     const char *name;
     parity_checker run;
@@ -63,7 +63,7 @@ static const kind *classify(const kd_json *doc)
     return NULL;
 }
 
-/* ---- the walk --------------------------------------------------------------------------------------------------- */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 enum { DIRS_MAX = 4096 };
 
@@ -125,7 +125,7 @@ static void run_fixture(walk *w, const char *dir, const char *file, const char *
     (void)fflush(stdout);
 }
 
-/* One JSON document of a directory; *known tells whether it was a fixture or at least a manifest. */
+/* One JSON document of a directory; *known: it was a fixture or a manifest. */
 static void visit_json(walk *w, const char *dir, const char *file, bool *known)
 {
     kd_err err = {0};
@@ -225,7 +225,7 @@ typedef struct opts {
     bool plain;
 } opts;
 
-/* ---- the command --------------------------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static kd_status open_device(const kd_common *c, kd_dtype dtype, kd_backend **be, kd_err *err)
 {

@@ -185,7 +185,7 @@ void parity_summary(parity *p, const char *what, const char *name, const float *
     }
 }
 
-/* ---- generators ------------------------------------------------------------------------------------------------------- */
+/* ---- generators ------------------------------------------------------------------------------ */
 
 uint32_t parity_u24(const char *name, uint32_t i)
 {

@@ -1,5 +1,5 @@
-/* Parity of the losses: value and gradient of cross-entropy (smoothed, mixed), T^2 KL, their weighted sum, and the feature losses
- * behind a projector. */
+/* Parity of the losses: value and gradient of cross-entropy (smoothed, mixed), T^2 KL, their
+ * weighted sum, and the feature losses behind a projector. */
 #include "distill/targets.h"
 #include "kernels/kd_layers.h"
 #include "tools/parity.h"
@@ -19,8 +19,7 @@ typedef struct loss_case {
 
 typedef struct loss_data {
     int rows, classes, student_dim, teacher_dim;
-    float *z, *t, *s, *f,
-        *w; /* logits of student and teacher, their features, projector (teacher_dim, student_dim) */
+    float *z, *t, *s, *f, *w; /* logits s, t; features s, t; projector (teacher_dim, student_dim) */
     int32_t *label, *perm;
     float *lam;
     float *target, *grad;
@@ -59,7 +58,7 @@ static kd_status data_alloc(loss_data *d, kd_err *err)
     return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
 }
 
-/* ---- one loss ----------------------------------------------------------------------------------------------------------- */
+/* ---- one loss -------------------------------------------------------------------------------- */
 
 static kd_val logit_loss(kd_graph *g, const loss_case *c, const loss_data *d, kd_val z)
 {
@@ -197,7 +196,7 @@ done:
     return st;
 }
 
-/* ---- fixtures/losses --------------------------------------------------------------------------------------------------------- */
+/* ---- fixtures/losses ------------------------------------------------------------------------- */
 
 /* Number after `tag` in a name like "ce_kd_w0.5_T4". */
 static double after(const char *name, const char *tag)
@@ -304,9 +303,10 @@ done:
     return st;
 }
 
-/* ---- fixtures/last/losses -------------------------------------------------------------------------------------------------------- */
+/* ---- fixtures/last/losses -------------------------------------------------------------------- */
 
-/* ce_hard, ce_ls0.1, ce_mixup_lam0.75, ce_mixup_lam0.75_ls0.1, kd_T4, total_a0.5_T4, total_a0.5_T4_mixup */
+/* ce_hard, ce_ls0.1, ce_mixup_lam0.75, ce_mixup_lam0.75_ls0.1, kd_T4, total_a0.5_T4,
+ * total_a0.5_T4_mixup */
 static bool parse_last(const char *name, loss_case *c)
 {
     *c = (loss_case){.name = name, .feature = -1, .mixup = strstr(name, "mixup") != NULL};
@@ -403,7 +403,8 @@ kd_status parity_student_losses(parity *p, kd_err *err)
             continue;
         }
         KD_GO(kd_json_as_f64(e, &gold.value, err));
-        /* no recorded difference: half a unit of the last place of a probability of 1 in (T p_student - T p_teacher) / B */
+        /* no recorded difference: half a unit of the last place of a probability of 1 in (T
+         * p_student - T p_teacher) / B */
         gold.grad_diff = 0x1p-25 * fmax(c.temperature, 1.0) / (double)d.rows;
         KD_GO(run_case(p, &c, &d, &gold, err));
     }

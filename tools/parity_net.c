@@ -14,7 +14,7 @@ void parity_net_close(parity_net *n)
     memset(n, 0, sizeof *n);
 }
 
-/* ---- configuration from the manifest ---------------------------------------------------------------------------------- */
+/* ---- configuration from the manifest --------------------------------------------------------- */
 
 kd_status parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err)
 {
@@ -55,7 +55,7 @@ kd_status parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err)
     return kd_json_opt_bool(j, "use_learnable_pos_emb", false, &c->learnable_pos, err);
 }
 
-/* ---- weights ------------------------------------------------------------------------------------------------------------- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 /* Scale and offset of a parameter by its name: the rules of the fixtures' README. */
 void parity_net_rule(const char *name, int64_t fan_in, float *scale, float *offset)
@@ -128,7 +128,7 @@ static kd_status fill_params(parity *p, parity_net *n, kd_err *err)
     return kd_params_changed(n->params);
 }
 
-/* ---- programs -------------------------------------------------------------------------------------------------------------- */
+/* ---- programs -------------------------------------------------------------------------------- */
 
 kd_status parity_net_build(parity *p, parity_net *n, parity_net_mode mode, kd_err *err)
 {
@@ -215,7 +215,8 @@ done:
     return st;
 }
 
-/* All gradients against manifest.grads.<which>: one line, the worst tensor in units of its allowance. */
+/* All gradients against manifest.grads.<which>: one line, the worst tensor in units of its
+ * allowance. */
 kd_status parity_net_grads(parity *p, parity_net *n, const char *which, kd_err *err)
 {
     const kd_json *grads = NULL, *list = NULL;

@@ -12,7 +12,8 @@ typedef struct parity_net {
     kd_program *prog; /* the one built last */
 } parity_net;
 
-/* declare: only parameters.  train: loss = CE(target) with backward, and the input's gradient when asked. */
+/* declare: only parameters.  train: loss = CE(target) with backward, and the input's gradient
+ * when asked. */
 typedef enum parity_net_mode { NET_DECLARE, NET_TRAIN, NET_TRAIN_INPUT, NET_EVAL } parity_net_mode;
 
 /* `config` and ln_eps of a manifest. */
@@ -26,7 +27,8 @@ KD_NODISCARD kd_status parity_net_open(parity *p, const kd_vit_cfg *cfg, int bat
                                        parity_net *n, kd_err *err);
 void parity_net_close(parity_net *n); /* zeroed is legal */
 
-/* Replace n->prog.  Inputs "input", and "target" (B,K) when training; outputs "loss", "logits", "features", act.*. */
+/* Replace n->prog.  Inputs "input", and "target" (B,K) when training; outputs "loss", "logits",
+ * "features", act.*. */
 KD_NODISCARD kd_status parity_net_build(parity *p, parity_net *n, parity_net_mode mode,
                                         kd_err *err);
 size_t parity_net_floats(const parity_net *n); /* of "input" */
@@ -38,7 +40,8 @@ KD_NODISCARD kd_status parity_net_run(parity_net *n, kd_err *err);
 KD_NODISCARD kd_status parity_net_compare(parity *p, parity_net *n, const kd_st_file *f,
                                           const char *name, const char *golden, double diff,
                                           kd_err *err);
-/* All gradients against manifest.grads.<which>: one line, the worst tensor in units of its allowance. */
+/* All gradients against manifest.grads.<which>: one line, the worst tensor in units of its
+ * allowance. */
 KD_NODISCARD kd_status parity_net_grads(parity *p, parity_net *n, const char *which, kd_err *err);
 
 /* Label smoothing s and, with mix, plain mixup with the flipped batch: t (batch, classes). */

@@ -1,5 +1,5 @@
-/* Parity of weight files: every .pth of a fixture's directory, tensor by tensor, against names, shapes and checksums, and the
- * logits of a model that was loaded from the generated weights. */
+/* Parity of weight files: every .pth of a fixture's directory, tensor by tensor, against names,
+ * shapes and checksums, and the logits of a model that was loaded from the generated weights. */
 #include "formats/io.h"
 #include "formats/pth.h"
 #include "tools/parity_net.h"

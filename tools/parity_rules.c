@@ -1,4 +1,5 @@
-/* Parity of what surrounds the models: parameter groups, schedules, position tables, frame and crop rules, resizing, merging. */
+/* Parity of what surrounds the models: parameter groups, schedules, position tables, frame and
+ * crop rules, resizing, merging. */
 #include "configs/kd_config.h"
 #include "distill/clip.h"
 #include "distill/evaluate.h"
@@ -10,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- layer-wise learning rates ---------------------------------------------------------------------------------------- */
+/* ---- layer-wise learning rates --------------------------------------------------------------- */
 
 /* Parameters of a teacher of that depth; sizes do not matter to their groups. */
 static kd_status declare_depth(const kd_json *list, int depth, kd_params *params, kd_err *err)
@@ -89,7 +90,7 @@ done:
     return st;
 }
 
-/* ---- schedules ----------------------------------------------------------------------------------------------------------- */
+/* ---- schedules ------------------------------------------------------------------------------- */
 
 static kd_status one_schedule(parity *p, const kd_json *c, kd_err *err)
 {
@@ -153,7 +154,7 @@ kd_status parity_cosine(parity *p, kd_err *err)
     return KD_OK;
 }
 
-/* ---- position tables ------------------------------------------------------------------------------------------------------ */
+/* ---- position tables ------------------------------------------------------------------------- */
 
 static kd_status one_table(parity *p, const kd_json *c, kd_err *err)
 {
@@ -222,11 +223,12 @@ kd_status parity_sinusoid(parity *p, kd_err *err)
     return KD_OK;
 }
 
-/* ---- frames -------------------------------------------------------------------------------------------------------------------- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 enum { WIDEST = KD_CLIP_MAX_FRAMES };
 
-/* What a table of golden indices holds, by its name: val_rR, train_rR_end_min, train_rR_end_max, test_rR_segS. */
+/* What a table of golden indices holds, by its name: val_rR, train_rR_end_min, train_rR_end_max,
+ * test_rR_segS. */
 typedef struct frame_table {
     char what; /* v, m (smallest end), M (largest end), t; 0: not ours */
     int rate, clips;
@@ -335,7 +337,7 @@ done:
     return st;
 }
 
-/* ---- sizes and crops ---------------------------------------------------------------------------------------------------------------- */
+/* ---- sizes and crops ------------------------------------------------------------------------- */
 
 static kd_status one_picture(parity *p, const kd_json *c, kd_err *err)
 {
@@ -434,7 +436,7 @@ kd_status parity_resize(parity *p, kd_err *err)
     return KD_OK;
 }
 
-/* ---- merging of views ------------------------------------------------------------------------------------------------------------------ */
+/* ---- merging of views ------------------------------------------------------------------------ */
 
 static kd_status one_merge(parity *p, const kd_st_file *f, const kd_st_entry *logits,
                            kd_cfg_merge rule, kd_err *err)

@@ -1,13 +1,11 @@
-/* Parity of the students: logits in both modes, loss, every parameter's gradient, running statistics after one step; and the
- * graph constants of the family. */
+/* Parity of the students: logits in both modes, loss, every parameter's gradient, running
+ * statistics after one step. */
 #include "kernels/kd_layers.h"
-#include "student/skeleton_graph.h"
 #include "student/student.h"
 #include "tools/parity.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 enum {
     GENERATED = 4,
@@ -24,7 +22,7 @@ typedef struct pupil {
     kd_st_file *file;
 } pupil;
 
-/* ---- model and weights ---------------------------------------------------------------------------------------------------- */
+/* ---- model and weights ----------------------------------------------------------------------- */
 
 static kd_status read_pupil(const kd_json *m, pupil *s, kd_err *err)
 {
@@ -142,7 +140,7 @@ static kd_status fill(parity *p, pupil *s, kd_err *err)
     return kd_params_changed(s->params);
 }
 
-/* ---- inputs ---------------------------------------------------------------------------------------------------------------- */
+/* ---- inputs ---------------------------------------------------------------------------------- */
 
 /* Sample 0: body 1 is empty.  Sample 1: body 0 is empty from frame 40 on. */
 static void edit(const pupil *s, float *x)
@@ -204,7 +202,7 @@ done:
     return st;
 }
 
-/* ---- comparisons --------------------------------------------------------------------------------------------------------------- */
+/* ---- comparisons ----------------------------------------------------------------------------- */
 
 static double recorded(const parity *p, const char *key)
 {
@@ -256,8 +254,7 @@ static bool listed(const kd_json *names, const char *name)
 typedef struct grad_gold {
     double *l2, *sum, *sample,
         *diff; /* in param_order; diff: l2 distance of the reference's own f32 gradient */
-    double global,
-        relative; /* of all gradients; the largest diff / l2 of any tensor that is not exactly zero */
+    double global, relative; /* global: of all gradients; relative: largest diff / l2 of a tensor */
 } grad_gold;
 
 /* Error of one tensor's gradient in units of its allowance: length, sum, samples. */
@@ -281,9 +278,10 @@ static double grad_ratio(const parity *p, const grad_gold *gold, const char *nam
         *error = d <= *error ? *error : d;
     }
     const bool zero = listed(kd_json_get(p->manifest, "analytically_zero_grad_params"), name);
-    /* A ReLU that rounding switches moves the gradients of all layers below it at once, so a tensor may be off by the relative
-     * difference of the worst tensor.  In half precision every tensor meets such switches: its own difference, one draw of a
-     * random quantity, times eight. */
+    /* A ReLU that rounding switches moves the gradients of all layers below it at once, so a
+     * tensor may be off by the relative difference of the worst tensor.  In half precision every
+     * tensor meets such switches: its own difference, one draw of a random quantity,
+     * times eight. */
     const double diff = p->dtype == KD_F32 ? fmax(gold->diff[i], gold->relative * gold->l2[i])
                                            : 8.0 * gold->diff[i];
     *allowed = zero ? (p->dtype == KD_F32 ? 1e-5 : 0x1p-6) * gold->global
@@ -335,7 +333,8 @@ done:
     return st;
 }
 
-/* The golden statistics are an f32 run's: both may be off by what it differed from f64, relative to 1/100 and more. */
+/* The golden statistics are an f32 run's: both may be off by what it differed from f64, relative
+ * to 1/100 and more. */
 static kd_status compare_statistics(parity *p, pupil *s, kd_err *err)
 {
     double worst = 0.0;
@@ -403,114 +402,5 @@ done:
     kd_program_free(s.prog);
     kd_params_free(s.params);
     kd_st_close(s.file);
-    return st;
-}
-
-/* ---- constants ------------------------------------------------------------------------------------------------------------------- */
-
-/* The matrix of that name; false: none of ours.  a holds 5 x 25 x 25. */
-static bool matrix(const char *name, float *a, int *count)
-{
-    const int hop = strstr(name, "hop2") != NULL ? 2 : 1;
-    *count = hop == 2 ? 5 : 3;
-    if (strcmp(name, "A_flat") == 0) { /* the union of the semantic matrices, which are disjoint */
-        *count = 1;
-        kd_skel_semantic(a);
-        for (int i = 0; i < KD_ADJ; i++) {
-            a[i] += a[KD_ADJ + i] + a[2 * KD_ADJ + i];
-        }
-        return true;
-    }
-    if (strncmp(name, "semantic_", 9) == 0) {
-        kd_skel_semantic(a);
-    } else if (strncmp(name, "spatial_hop", 11) == 0) {
-        kd_skel_spatial(hop, a);
-    } else {
-        return false;
-    }
-    const char *how = strstr(name, "_sym_full");
-    if (how != NULL) {
-        kd_skel_norm_sym_full(a, *count);
-    } else if (strstr(name, "per_partition_digraph") != NULL) {
-        kd_skel_norm_columns(a, *count);
-    } else if (strstr(name, "digraph_then_partition") != NULL) {
-        kd_skel_norm_columns_of_sum(a, *count);
-    } else if (strstr(name, "_raw") == NULL) {
-        return false;
-    }
-    return true;
-}
-
-/* The table of that name: brasp_C, sgp_C (C, 25), part_joints. */
-static bool table(const char *name, int32_t *idx, int max, int *count)
-{
-    const char *bar = strrchr(name, '_');
-    const int channels = bar != NULL ? atoi(bar + 1) : 0;
-    *count = channels * KD_JOINTS;
-    if (strcmp(name, "part_joints") == 0) {
-        *count = KD_JOINTS;
-        kd_skel_parts(false, idx);
-        return true;
-    }
-    if (channels < 1 || channels > max) {
-        return false;
-    }
-    if (strncmp(name, "brasp_", 6) == 0 && strncmp(name, "brasp_sgp", 9) != 0) {
-        kd_skel_brasp(channels, idx);
-        return true;
-    }
-    if (strncmp(name, "sgp_", 4) == 0) {
-        kd_skel_sgp(channels, idx);
-        return true;
-    }
-    return false;
-}
-
-enum { CHANNELS_MAX = 4096 };
-
-static kd_status one_constant(parity *p, const kd_st_file *f, const kd_st_entry *e, float *a,
-                              int32_t *idx, kd_err *err)
-{
-    int count = 0;
-    if (matrix(e->name, a, &count)) {
-        double *want = NULL;
-        KD_TRY(parity_tensor(f, e->name, (size_t)count * KD_ADJ, &want, err));
-        parity_f32(p, e->name, a, want, (size_t)count * KD_ADJ, 0.0);
-        kd_free(want);
-        return KD_OK;
-    }
-    if (table(e->name, idx, CHANNELS_MAX, &count)) {
-        int64_t *want = NULL;
-        int wrong = 0;
-        KD_TRY(parity_ints(f, e->name, (size_t)count, &want, err));
-        for (int i = 0; i < count; i++) {
-            wrong += want[i] != idx[i];
-        }
-        kd_free(want);
-        parity_item(p, e->name, (double)wrong, 0.0);
-        return KD_OK;
-    }
-    parity_skip(p, e->name, "a table this build does not have");
-    return KD_OK;
-}
-
-kd_status parity_constants(parity *p, kd_err *err)
-{
-    kd_st_file *f = NULL;
-    float *a = kd_calloc(5 * KD_ADJ, sizeof *a);
-    int32_t *idx = kd_calloc((size_t)CHANNELS_MAX * KD_JOINTS, sizeof *idx);
-    kd_status st =
-        a != NULL && idx != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
-    if (st != KD_OK) {
-        goto done;
-    }
-    KD_GO(parity_open(p, "semantic_raw", &f, err));
-    for (size_t i = 0; i < kd_st_count(f); i++) {
-        KD_GO(one_constant(p, f, kd_st_at(f, i), a, idx, err));
-    }
-done:
-    kd_free(a);
-    kd_free(idx);
-    kd_st_close(f);
     return st;
 }

@@ -1,5 +1,5 @@
-/* Parity of training: some AdamW steps of a small teacher with mixup, label smoothing, layer-wise learning rates, clipping,
- * accumulation and EMA, made of the same parts as the training loop. */
+/* Parity of training: some AdamW steps of a small teacher with mixup, label smoothing, layer-wise
+ * learning rates, clipping, accumulation and EMA, made of the same parts as the training loop. */
 #include "kernels/kd_optim.h"
 #include "kernels/kd_schedule.h"
 #include "tools/parity_net.h"
@@ -137,8 +137,9 @@ static kd_status one_step(parity *p, traj *t, int64_t s, kd_err *err)
     return KD_OK;
 }
 
-/* Values after the last step.  A step moves a weight by up to lr whatever its gradient's size, so where a gradient is nearly
- * zero its rounding decides a part of the step: allowed is a share of what all steps could move. */
+/* Values after the last step.  A step moves a weight by up to lr whatever its gradient's size, so
+ * where a gradient is nearly zero its rounding decides a part of the step: allowed is a share of
+ * what all steps could move. */
 static kd_status compare_weights(parity *p, traj *t, const char *which, kd_err *err)
 {
     const kd_json *list = kd_json_get(p->manifest, which);

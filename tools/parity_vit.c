@@ -1,4 +1,5 @@
-/* Parity of the teacher: small models (forward, losses, every gradient) and forward passes of the released sizes. */
+/* Parity of the teacher: small models (forward, losses, every gradient) and forward passes of the
+ * released sizes. */
 #include "kernels/kd_layers.h"
 #include "tools/parity_net.h"
 
@@ -16,7 +17,7 @@ static void check_input(parity *p, const float *clip, size_t n)
     }
 }
 
-/* ---- tiny models --------------------------------------------------------------------------------------------------------- */
+/* ---- tiny models ----------------------------------------------------------------------------- */
 
 static kd_status one_loss(parity *p, parity_net *n, const char *which, const float *target,
                           kd_err *err)
@@ -39,8 +40,8 @@ static kd_status one_loss(parity *p, parity_net *n, const char *which, const flo
     return KD_OK;
 }
 
-/* The gradient of the input has no recorded f32 difference: it lies at the same end of backward as the patch embedding's
- * gradient, whose difference is taken in proportion to the RMS. */
+/* The gradient of the input has no recorded f32 difference: it lies at the same end of backward
+ * as the patch embedding's gradient, whose difference is taken in proportion to the RMS. */
 static kd_status input_gradient(parity *p, parity_net *n, float *clip, kd_err *err)
 {
     static const char PATCH[] = "patch_embed.proj.weight";
@@ -139,7 +140,7 @@ done:
     return st;
 }
 
-/* ---- released sizes: the forward pass of one clip ------------------------------------------------------------------------- */
+/* ---- released sizes: the forward pass of one clip -------------------------------------------- */
 
 static kd_status dims_of(const kd_json *params, const char *name, double *dim, size_t rank,
                          kd_err *err)
@@ -218,12 +219,12 @@ static kd_status shapes_cfg(const kd_json *m, kd_vit_cfg *c, int *batch, kd_err 
 typedef struct full_places {
     double idx[64];
     size_t k;
-    double
-        relative; /* by how much the reference's own f32 run moved the logits, of their largest value */
+    double relative; /* logits of the reference's f32 run: difference / largest value */
 } full_places;
 
-/* Reference activations: norm, sum and samples of every tensor.  Samples have no recorded f32 difference: the logits', in
- * proportion.  The sum of many values of either sign is bounded from the norm. */
+/* Reference activations: norm, sum and samples of every tensor.  Samples have no recorded f32
+ * difference: the logits', in proportion.  The sum of many values of either sign is bounded from
+ * the norm. */
 static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const full_places *at,
                           kd_err *err)
 {
