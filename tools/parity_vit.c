@@ -253,6 +253,9 @@ static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const
         sum += (double)v[i];
     }
     const double rms = want_l2 / sqrt((double)count);
+    /* The roundings of a sum's terms add up like a random walk; in half precision they share a sign
+     * within a channel (weights are rounded once for all tokens), which shows in the sum. */
+    const double walk = p->dtype == KD_F32 ? 4.0 : 64.0;
     for (size_t j = 0; j < at->k; j++) {
         double want = NAN;
         (void)!kd_json_as_f64(kd_json_at(golden, j), &want, NULL);
@@ -269,7 +272,7 @@ static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const
     (void)snprintf(text, sizeof text, "%s sum", name);
     parity_item(p, text, fabs(sum - want_sum),
                 parity_allowed(p, fmax(fabs(ref_sum - want_sum), 4.0 * at->relative * want_l2),
-                               4.0 * want_l2));
+                               walk * want_l2));
     (void)snprintf(text, sizeof text, "%s samples", name);
     largest = fmax(largest, 4.0 * rms);
     parity_item(p, text, worst, parity_allowed(p, at->relative * largest, largest));
