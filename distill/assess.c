@@ -163,6 +163,10 @@ kd_status kd_assess_config(const char *config, const char *weights, const char *
     if (config != NULL) {
         return kd_config_load(config, sets, n_sets, out, err);
     }
+    if (weights != NULL && !kd_path_exists(weights)) {
+        return KD_FAIL(err, KD_E_IO, "%s: no such weights: expected a run directory, a checkpoint, a safetensors file or a .pth",
+                       weights);
+    }
     if (weights != NULL && kd_path_is_dir(weights) &&
         (try_config(weights, "", path, sizeof path) || try_config(weights, "/../..", path, sizeof path))) {
         return kd_config_load(path, sets, n_sets, out, err);

@@ -28,12 +28,18 @@ bool kd_run_has_checkpoint(const kd_run *r)
     return kd_ckpt_exists(path);
 }
 
+/* Something was trained here.  A folder in which a run ended before its first step (data or recipe refused) is free. */
+static bool has_begun(kd_run *r)
+{
+    return r->log_bytes != 0 || kd_run_has_checkpoint(r) || kd_path_exists(kd_run_path(r, "report.json"));
+}
+
 /* A run that is there already: only a resume with the same recipe may go on in it. */
 static kd_status check_existing(kd_run *r, const kd_config *cfg, bool resume, kd_err *err)
 {
     char path[KD_RUN_PATH + 128], diff[400];
     (void)snprintf(path, sizeof path, "%s", kd_run_path(r, "config.yaml"));
-    if (!kd_path_exists(path)) {
+    if (!kd_path_exists(path) || !has_begun(r)) {
         return KD_OK;
     }
     if (!resume) {
@@ -90,9 +96,9 @@ kd_status kd_run_open(const char *dir, const kd_config *cfg, bool resume, kd_run
     }
     KD_GO(kd_io_mkdirs(dir, err));
     KD_GO(kd_io_lock(kd_run_path(r, "lock"), &r->lock, err));
+    KD_GO(open_log(r, err));
     KD_GO(check_existing(r, cfg, resume, err));
     KD_GO(write_config(r, cfg, err));
-    KD_GO(open_log(r, err));
     if (!kd_run_has_checkpoint(r)) {
         KD_GO(kd_run_log_cut(r, 0, err)); /* nothing to resume from: the run starts over */
     }
