@@ -67,6 +67,7 @@ typedef enum kd_cfg_variant {
     KD_VIT_TINY,
     KD_VIT_CUSTOM
 } kd_cfg_variant;
+typedef enum kd_cfg_init { KD_TEACHER_INIT_NORMAL, KD_TEACHER_INIT_XAVIER } kd_cfg_init;
 typedef enum kd_cfg_pooling { KD_POOL_MEAN, KD_POOL_CLS } kd_cfg_pooling;
 typedef enum kd_cfg_sampler {
     KD_SAMPLER_OFFICIAL_DENSE,
@@ -136,6 +137,7 @@ typedef struct kd_cfg_teacher {
     double norm_eps;
     double drop_path, head_drop;
     double init_scale; /* factor on the fresh head */
+    kd_cfg_init init;
     bool recompute;
     char weights[KD_CFG_PATH]; /* starting checkpoint; empty: random start */
 } kd_cfg_teacher;

@@ -28,6 +28,7 @@ static void open_teacher(const kd_config *cfg, int classes, kd_model *m)
                           .eps = (float)t->norm_eps,
                           .fc_norm_eps = (float)t->norm_eps,
                           .init_scale = (float)t->init_scale,
+                          .xavier = t->init == KD_TEACHER_INIT_XAVIER,
                           .recompute = t->recompute};
     char variant[KD_CFG_NAME];
     (void)snprintf(m->name, sizeof m->name, "videomae2-%s",

@@ -71,7 +71,7 @@ static kd_status write_video(const kd_synth_clip *clip, const kd_sample_opts *o,
                              kd_err *err)
 {
     kd_render_view view = {o->width,          o->height,
-                           1.08 * o->height,  0.5 * o->width,
+                           1.90 * o->height,  0.5 * o->width, /* from the knees to above the head */
                            0.5 * o->height,   {clip->up[0], clip->up[1], clip->up[2]},
                            clip->camera_above};
     kd_render_room room;

@@ -351,8 +351,12 @@ static kd_status run_epoch(kd_trainer *t, kd_err *err)
     }
     KD_TRY(end_of_epoch(t, err));
     char text[120];
-    (void)snprintf(text, sizeof text, "loss %.4f  val top-1 %.2f %%  best %.2f %% (epoch %lld)", t->s.last_loss,
-                   100.0 * t->s.last_top1, 100.0 * t->s.best_top1, (long long)t->s.best_epoch + 1);
+    if (t->s.best_epoch < 0) { /* not measured yet (train.eval_every) */
+        (void)snprintf(text, sizeof text, "loss %.4f", t->s.last_loss);
+    } else {
+        (void)snprintf(text, sizeof text, "loss %.4f  val top-1 %.2f %%  best %.2f %% (epoch %lld)", t->s.last_loss,
+                       100.0 * t->s.last_top1, 100.0 * t->s.best_top1, (long long)t->s.best_epoch + 1);
+    }
     kd_progress_end(t->o->progress, text);
     return KD_OK;
 }

@@ -36,7 +36,6 @@ static kd_status open_data(kd_trainer *t, kd_err *err)
     const unsigned need = t->cfg->kind == KD_KIND_STUDENT ? KD_NEED_SKELETON : KD_NEED_VIDEO;
     KD_TRY(kd_dataset_open(&t->cfg->data, need, 1u << KD_HALF_TRAIN | 1u << KD_HALF_VAL, &t->data, err));
     char *text = kd_dataset_summary(&t->data);
-    kd_log(KD_LOG_INFO, "data %s, split %s, %d classes", t->data.name, t->data.split, t->data.n_classes);
     for (char *line = text, *end; line != NULL && *line != '\0'; line = end) {
         end = line + strcspn(line, "\n");
         if (*end != '\0') {

@@ -82,11 +82,14 @@ static void tap(kd_graph *g, const kd_vit_cfg *c, kd_val v, const char *fmt, int
     }
 }
 
-static kd_linear_opts linear_opts(float init_scale)
+static kd_init matrix_init(const kd_vit_cfg *c, int64_t rows, int64_t cols)
 {
-    kd_linear_opts o = {.weight = kd_init_trunc_normal(0.02f), .bias = kd_init_const(0.0f)};
-    o.weight.scale = init_scale;
-    return o;
+    return c->xavier ? kd_init_uniform(sqrtf(6.0f / (float)(rows + cols))) : kd_init_trunc_normal(0.02f);
+}
+
+static kd_linear_opts linear_opts(const kd_vit_cfg *c, int64_t rows, int64_t cols)
+{
+    return (kd_linear_opts){.weight = matrix_init(c, rows, cols), .bias = kd_init_const(0.0f)};
 }
 
 /* A 3-D convolution whose kernel equals its stride is a linear map of tubelet rows. */
@@ -134,7 +137,7 @@ static kd_val attention(kd_graph *g, const kd_vit_cfg *c, kd_val x)
 {
     const int64_t d = c->dim;
     kd_scope_push(g, "attn");
-    const kd_val w = kd_param(g, "qkv.weight", kd_shape2(3 * d, d), kd_init_trunc_normal(0.02f), KD_PARAM_MATRIX);
+    const kd_val w = kd_param(g, "qkv.weight", kd_shape2(3 * d, d), matrix_init(c, 3 * d, d), KD_PARAM_MATRIX);
     kd_val bias = KD_NONE;
     if (c->qkv_bias) {
         const kd_val q = kd_param(g, "q_bias", kd_shape1(d), kd_init_const(0.0f), KD_PARAM_NO_DECAY);
@@ -151,7 +154,7 @@ static kd_val attention(kd_graph *g, const kd_vit_cfg *c, kd_val x)
         aa.scale = 1.0f;
     }
     const kd_val o = kd_node1(g, KD_OP_ATTENTION, &aa, qkv);
-    const kd_linear_opts lo = linear_opts(0.0f);
+    const kd_linear_opts lo = linear_opts(c, d, d);
     const kd_val y = kd_dropout(g, kd_linear(g, o, "proj", d, &lo), c->drop);
     kd_scope_pop(g);
     return y;
@@ -159,7 +162,7 @@ static kd_val attention(kd_graph *g, const kd_vit_cfg *c, kd_val x)
 
 static kd_val mlp(kd_graph *g, const kd_vit_cfg *c, kd_val x)
 {
-    const kd_linear_opts lo = linear_opts(0.0f);
+    const kd_linear_opts lo = linear_opts(c, c->mlp_hidden, c->dim); /* fc1 and fc2 have the same two sides */
     kd_scope_push(g, "mlp");
     x = kd_act(g, kd_linear(g, x, "fc1", c->mlp_hidden, &lo), KD_ACT_GELU);
     x = kd_dropout(g, kd_linear(g, x, "fc2", c->dim, &lo), c->drop);
@@ -220,8 +223,8 @@ kd_vit_out kd_vit_build(kd_graph *g, const kd_vit_cfg *c, kd_val clip)
         x = kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 1);
         x = kd_layernorm(g, x, "fc_norm", c->fc_norm_eps);
     }
-    kd_linear_opts head = linear_opts(c->init_scale);
-    head.f32_out = true;
+    kd_linear_opts head = {.weight = kd_init_trunc_normal(0.02f), .bias = kd_init_const(0.0f), .f32_out = true};
+    head.weight.scale = c->init_scale;
     out.features = x;
     out.logits = kd_linear(g, kd_dropout(g, x, c->head_drop), "head", c->classes, &head);
     kd_output(g, "features", out.features);

@@ -26,6 +26,7 @@ typedef struct kd_vit_cfg {
     float drop, drop_path, head_drop; /* rates; block i of n gets drop_path * i / (n-1) */
     float eps, fc_norm_eps;   /* LayerNorm epsilons: 1e-6 in the official code */
     float init_scale;         /* head weight and bias are multiplied by this at init */
+    bool xavier;              /* linear layers drawn Xavier-uniform (the pre-training code) instead of N(0, 0.02^2) */
     bool recompute;           /* blocks are recompute segments */
     bool taps;                /* keep activations as outputs act.patch_embed, act.blockN, act.blockN.attn, act.blockN.mlp */
 } kd_vit_cfg;
