@@ -207,40 +207,81 @@ static size_t fwd_scratch(const kd_call *c)
 typedef struct query_block { /* locals of one task; 60 KiB at most */
     float s[QB * KB], o[QB * DMAX];
     uint16_t p[QB * KB], q[QB * DMAX];
-    float max[QB];
+    float max[QB], fix[QB];
     __m512 sum[QB];
 } query_block;
 
-/* Scores of row r to probabilities in bf16; max is kept in scaled units. Returns the factor for earlier sums. */
-static float softmax_row(query_block *w, int64_t r, int64_t keys, int64_t valid, float scale)
+/* Maxima of 16 vectors: lane r belongs to v[r].  Each level halves the lanes of a row and pairs two rows up. */
+static __m512 row_maxima(const __m512 v[16])
 {
-    float *s = w->s + r * KB;
-    __m512 m = v_set(-INFINITY);
-    for (int64_t j = valid / 16 * 16; j < keys; j += 16) { /* padded keys */
-        const __mmask16 in = j < valid ? v_mask(j, valid) : 0;
-        _mm512_storeu_ps(s + j, _mm512_mask_blend_ps(in, v_set(-INFINITY), _mm512_loadu_ps(s + j)));
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    __m512 a[8], b[4];
+    for (int i = 0; i < 8; i++) {
+        a[i] = _mm512_max_ps(_mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0x44),
+                             _mm512_shuffle_f32x4(v[2 * i], v[2 * i + 1], 0xee));
     }
-    for (int64_t j = 0; j < keys; j += 16) {
-        m = _mm512_max_ps(m, _mm512_loadu_ps(s + j));
+    for (int i = 0; i < 4; i++) { /* rows 4i .. 4i+3, one 128-bit lane each */
+        b[i] = _mm512_max_ps(_mm512_shuffle_f32x4(a[2 * i], a[2 * i + 1], 0x88),
+                             _mm512_shuffle_f32x4(a[2 * i], a[2 * i + 1], 0xdd));
     }
-    /* a negative scale would need the minimum; models have none, see supported() */
-    const float top = fmaxf(w->max[r], _mm512_reduce_max_ps(m) * scale);
-    const __m512 topv = v_set(top), scalev = v_set(scale);
-    __m512 total = _mm512_setzero_ps();
-    for (int64_t j = 0; j < keys; j += 16) {
-        const __m512 p = v_exp2_short(_mm512_fmsub_ps(_mm512_loadu_ps(s + j), scalev, topv));
-        total = _mm512_add_ps(total, p);
-        const __m256i h = (__m256i)_mm512_cvtneps_pbh(p);
-        _mm256_storeu_si256((__m256i *)(void *)(w->p + r * KB + j), h);
+    const __m512 c = _mm512_max_ps(_mm512_unpacklo_ps(b[0], b[1]), _mm512_unpackhi_ps(b[0], b[1]));
+    const __m512 d = _mm512_max_ps(_mm512_unpacklo_ps(b[2], b[3]), _mm512_unpackhi_ps(b[2], b[3]));
+    const __m512 e = _mm512_max_ps(_mm512_shuffle_ps(c, d, 0x44), _mm512_shuffle_ps(c, d, 0xee));
+    return _mm512_permutexvar_ps(order, e);
+}
+
+/* One row of scores to probabilities in bf16; returns their sum, by lanes. */
+static __m512 probabilities(const float *s, int64_t keys, __m512 scale, __m512 top, uint16_t *p)
+{
+    __m512 sum0 = _mm512_setzero_ps(), sum1 = _mm512_setzero_ps();
+    for (int64_t j = 0; j < keys; j += 32) {
+        const __m512 a = v_exp2_short(_mm512_fmsub_ps(_mm512_loadu_ps(s + j), scale, top));
+        const __m512 b = v_exp2_short(_mm512_fmsub_ps(_mm512_loadu_ps(s + j + 16), scale, top));
+        sum0 = _mm512_add_ps(sum0, a);
+        sum1 = _mm512_add_ps(sum1, b);
+        _mm512_storeu_si512(p + j, (__m512i)_mm512_cvtne2ps_pbh(b, a));
     }
-    const float fix = w->max[r] == top ? 1.0f : exp2f(w->max[r] - top);
-    w->sum[r] = _mm512_fmadd_ps(w->sum[r], v_set(fix), total);
-    w->max[r] = top;
-    return fix;
+    return _mm512_add_ps(sum0, sum1);
+}
+
+/* Rows [r0, r0 + 16): the running maxima (in scaled units), the probabilities, and what was summed before corrected where a
+ * maximum rose.  A negative scale would need minima: supported() refuses it. */
+static void softmax_rows(query_block *w, int64_t r0, int64_t keys, int64_t valid, float scale,
+                         int64_t dp)
+{
+    __m512 m[16];
+    for (int64_t r = 0; r < 16; r++) {
+        float *s = w->s + (r0 + r) * KB;
+        for (int64_t j = valid / 16 * 16; j < keys; j += 16) { /* padded keys */
+            const __mmask16 in = j < valid ? v_mask(j, valid) : 0;
+            _mm512_storeu_ps(s + j,
+                             _mm512_mask_blend_ps(in, v_set(-INFINITY), _mm512_loadu_ps(s + j)));
+        }
+        m[r] = _mm512_loadu_ps(s);
+        for (int64_t j = 16; j < keys; j += 16) {
+            m[r] = _mm512_max_ps(m[r], _mm512_loadu_ps(s + j));
+        }
+    }
+    const __m512 before = _mm512_loadu_ps(w->max + r0);
+    const __m512 top = _mm512_max_ps(before, _mm512_mul_ps(row_maxima(m), v_set(scale)));
+    const __m512 fix = v_exp2(_mm512_sub_ps(before, top));
+    const __mmask16 rose = _mm512_cmp_ps_mask(fix, v_set(1.0f), _CMP_NEQ_UQ);
+    _mm512_storeu_ps(w->max + r0, top);
+    _mm512_storeu_ps(w->fix + r0, fix);
+    for (int64_t r = r0; r < r0 + 16; r++) {
+        const __m512 total =
+            probabilities(w->s + r * KB, keys, v_set(scale), v_set(w->max[r]), w->p + r * KB);
+        const __m512 f = v_set(w->fix[r]);
+        w->sum[r] = _mm512_fmadd_ps(w->sum[r], f, total);
+        for (int64_t i = 0; ((rose >> (r - r0)) & 1) != 0 && i < dp; i += 16) {
+            float *x = w->o + r * dp + i;
+            _mm512_storeu_ps(x, _mm512_mul_ps(_mm512_loadu_ps(x), f));
+        }
+    }
 }
 
 static void forward_keys(const geometry *g, query_block *w, const uint16_t *kt, const uint16_t *v,
-                         int64_t k0, int64_t rows)
+                         int64_t k0)
 {
     const int64_t keys = KD_MIN((int64_t)KB, g->np - k0);
     for (int64_t j = 0; j < keys; j += 32) {
@@ -254,12 +295,8 @@ static void forward_keys(const geometry *g, query_block *w, const uint16_t *kt, 
                          .steps = g->dp / 32};
         multiply(&t);
     }
-    for (int64_t r = 0; r < rows; r++) {
-        const float fix = softmax_row(w, r, keys, KD_MIN(keys, g->n - k0), g->scale * log2e);
-        for (int64_t i = 0; k0 > 0 && fix != 1.0f && i < g->dp; i += 16) {
-            float *x = w->o + r * g->dp + i;
-            _mm512_storeu_ps(x, _mm512_mul_ps(_mm512_loadu_ps(x), v_set(fix)));
-        }
+    for (int64_t r = 0; r < QB; r += 16) {
+        softmax_rows(w, r, keys, KD_MIN(keys, g->n - k0), g->scale * log2e, g->dp);
     }
     for (int64_t i = 0; i < g->dp; i += 32) {
         const block t = {.a = w->p,
@@ -270,7 +307,7 @@ static void forward_keys(const geometry *g, query_block *w, const uint16_t *kt, 
                          .c = w->o + i,
                          .c_row = g->dp,
                          .steps = keys / 32,
-                         .add = k0 > 0};
+                         .add = true};
         multiply(&t);
     }
 }
@@ -281,14 +318,14 @@ static void forward_block(const geometry *g, const uint16_t *kt, const uint16_t 
     query_block w;
     const int64_t rows = KD_MIN((int64_t)QB, g->n - q0), cols = g->row / 3;
     pack_rows(g, part(g, &c->in[0], bh, 0), q0, QB, w.q);
-    memset(w.p, 0, sizeof w.p); /* rows past the end stay zero */
+    memset(w.o, 0, sizeof w.o);
     for (int64_t r = 0; r < QB; r++) {
         w.max[r] = -INFINITY;
         w.sum[r] = _mm512_setzero_ps();
     }
     tiles_begin();
     for (int64_t k0 = 0; k0 < g->n; k0 += KB) {
-        forward_keys(g, &w, kt, v, k0, rows);
+        forward_keys(g, &w, kt, v, k0);
     }
     tiles_end();
     uint16_t *o =
