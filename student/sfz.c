@@ -127,7 +127,7 @@ static kd_val separable_tcn(kd_graph *g, kd_val x, int stride, float dropout)
     kd_val half[2];
     kd_scope_push(g, "tcn.0");
     for (int i = 0; i < 2; i++) {
-        char deep[8], point[8];
+        char deep[16], point[16];
         (void)snprintf(deep, sizeof deep, "dw%d", i + 1);
         (void)snprintf(point, sizeof point, "pw%d", i + 1);
         const kd_block_conv o = {
