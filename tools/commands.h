@@ -16,6 +16,7 @@ int cmd_dataset_check(int argc, char **argv);
 int cmd_dataset_render(int argc, char **argv);
 int cmd_dataset_sample(int argc, char **argv);
 int cmd_dataset_scan(int argc, char **argv);
+int cmd_demo(int argc, char **argv);
 int cmd_distill_eval(int argc, char **argv);
 int cmd_distill_predict(int argc, char **argv);
 int cmd_distill_train(int argc, char **argv);

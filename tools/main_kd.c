@@ -13,6 +13,7 @@ int main(int argc, char **argv)
         {"weights", cmd_weights, "describe, convert and compare weights"},
         {"model", cmd_model, "parameters, multiply-adds, program listing"},
         {"bench", cmd_bench, "measured speed of kernels, models, decoding and the store"},
+        {"demo", cmd_demo, "the whole path on the sample data set, ending in the HTML report"},
         {NULL, NULL, NULL},
     };
     return kd_dispatch("kd", "lastkd's tool belt: data sets, weights, logit stores, checks.", VERBS,

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Debian packages the build needs, and (with --tests) what the tests use.  Installs what is missing; sudo only if not root.
+set -euo pipefail
+build=(gcc g++ cmake ninja-build pkg-config git ca-certificates libdnnl-dev libavformat-dev libavcodec-dev libswscale-dev
+    libavutil-dev libzstd-dev libxxhash-dev zlib1g-dev libssl-dev libyaml-dev libjansson-dev libcmocka-dev)
+tests=(zstd python3 python3-numpy ffmpeg chromium)
+want=("${build[@]}")
+[ "${1:-}" = "--tests" ] && want+=("${tests[@]}")
+missing=()
+for p in "${want[@]}"; do
+    dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q "install ok installed" || missing+=("$p")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+run=()
+[ "$(id -u)" -eq 0 ] || run=(sudo)
+echo "installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+"${run[@]}" apt-get update -qq
+"${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
