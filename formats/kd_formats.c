@@ -1,1 +1,0 @@
-/* placeholder until the first format lands */ typedef int kd_formats_unit;
