@@ -242,7 +242,7 @@ kd_status kd_assess(const kd_assess_opts *o, kd_assess_result *result, kd_err *e
                    a.model.is_student ? 1 : o->cfg->eval.crops);
     const kd_eval_opts eo = {.producer = &producer,
                              .batch_size = o->cfg->eval.batch_size,
-                             .workers = o->cfg->train.workers,
+                             .workers = kd_loader_workers(o->cfg->train.workers),
                              .on_bad = o->cfg->data.on_bad_sample,
                              .progress = o->progress,
                              .phase = "evaluate"};

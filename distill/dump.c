@@ -122,7 +122,7 @@ static kd_status dump_half(dump *d, kd_half_id id, double *top1, kd_err *err)
     }
     const kd_eval_opts eo = {.producer = &p,
                              .batch_size = d->o->cfg->eval.batch_size,
-                             .workers = d->o->cfg->train.workers,
+                             .workers = kd_loader_workers(d->o->cfg->train.workers),
                              .on_bad = d->o->cfg->data.on_bad_sample,
                              .progress = d->o->progress,
                              .phase = id == KD_HALF_TRAIN ? "dump train" : "dump val",

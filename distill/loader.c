@@ -6,6 +6,8 @@
  * numbers; rows are written outside it, each by one thread. */
 #include "distill/loader.h"
 
+#include "kernels/kd_backend.h"
+
 #include "kernels/kd_rng.h"
 
 #include <pthread.h>
@@ -129,6 +131,11 @@ static void begin_batch(const kd_loader *l, slot *s, uint64_t g)
     s->batch.epoch = (uint32_t)(g / l->batches);
     s->batch.index = g % l->batches;
     s->batch.last = s->batch.index + 1 == l->batches;
+}
+
+int kd_loader_workers(int asked)
+{
+    return asked > 0 ? asked : kd_cores() - 1;
 }
 
 /* ---- workers --------------------------------------------------------------------------------- */

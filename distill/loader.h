@@ -95,6 +95,9 @@ typedef struct kd_bad_sample {
 
 typedef struct kd_loader kd_loader;
 
+/* train.workers as a number of threads: 0 means one less than the cores this process may use (none on one core). */
+int kd_loader_workers(int asked);
+
 /* `producer` is copied; its ctx must outlive the loader.  KD_E_DATA: fewer samples than one
  * training batch needs. Nothing is read before kd_loader_seek. */
 KD_NODISCARD kd_status kd_loader_open(const kd_loader_opts *opts, const kd_producer *producer,

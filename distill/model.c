@@ -53,7 +53,8 @@ static kd_status open_student(const kd_config *cfg, int classes, kd_model *m, kd
                                   .joints = 25,
                                   .bodies = cfg->skeleton.max_bodies,
                                   .dropout = (float)cfg->student.dropout,
-                                  .drop_path = (float)cfg->student.drop_path};
+                                  .drop_path = (float)cfg->student.drop_path,
+                                  .seed = (uint64_t)cfg->train.seed};
     (void)snprintf(m->name, sizeof m->name, "%s", info->name);
     m->feature_dim = info->feature_dim;
     m->n_inputs = info->n_streams;

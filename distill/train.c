@@ -220,7 +220,7 @@ static kd_status validate(kd_trainer *t, bool last, kd_err *err)
     const bool ema = c->train.eval_ema && c->optim.ema_decay > 0.0;
     const kd_eval_opts eo = {.producer = &t->val.producer,
                              .batch_size = c->eval.batch_size,
-                             .workers = c->train.workers,
+                             .workers = kd_loader_workers(c->train.workers),
                              .on_bad = c->data.on_bad_sample};
     if (ema) {
         KD_GO(kd_optim_swap_ema(t->optim));

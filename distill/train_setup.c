@@ -178,7 +178,7 @@ static kd_status open_batches(kd_trainer *t, kd_err *err)
     const kd_config *c = t->cfg;
     const size_t b = (size_t)c->train.batch_size, k = (size_t)t->data.n_classes;
     const kd_loader_opts lo = {.batch_size = c->train.batch_size,
-                               .workers = c->train.workers,
+                               .workers = kd_loader_workers(c->train.workers),
                                .train = true,
                                .seed = (uint64_t)c->train.seed,
                                .on_bad = c->data.on_bad_sample};
