@@ -7,7 +7,6 @@
 #include "distill/loader.h"
 
 #include "kernels/kd_backend.h"
-
 #include "kernels/kd_rng.h"
 
 #include <pthread.h>
