@@ -31,10 +31,18 @@ static const candidate candidates[] = {
     {KD_OP_LAYERNORM,     KD_CPU_V4, true, true, &kd_fast_layernorm_v4},
     {KD_OP_LAYERNORM_BWD, KD_CPU_V4, true, true, &kd_fast_layernorm_bwd_v4},
 #endif
+#if defined(KD_HAVE_V4_KERNELS)
+    {KD_OP_LINEAR,        KD_CPU_AMX, false, true, &kd_fast_linear_deep_amx},
+    {KD_OP_LINEAR_BWD_X,  KD_CPU_AMX, false, true, &kd_fast_linear_bwd_x_amx},
+    {KD_OP_LINEAR_BWD_W,  KD_CPU_AMX, false, true, &kd_fast_linear_bwd_w_amx},
+#endif
 #if defined(KD_HAVE_ONEDNN)
     {KD_OP_LINEAR,        KD_CPU_V3, true, true, &kd_fast_linear_dnnl},
     {KD_OP_LINEAR_BWD_X,  KD_CPU_V3, true, true, &kd_fast_linear_bwd_x_dnnl},
     {KD_OP_LINEAR_BWD_W,  KD_CPU_V3, true, true, &kd_fast_linear_bwd_w_dnnl},
+#endif
+#if defined(KD_HAVE_V4_KERNELS)
+    {KD_OP_LINEAR,        KD_CPU_AMX, false, true, &kd_fast_linear_amx},
 #endif
     {KD_OP_NONE, 0, false, false, NULL}, /* never empty, whatever is left out */
     /* clang-format on */

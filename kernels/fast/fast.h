@@ -32,6 +32,10 @@ const kd_kernel_def *kd_fast_find(kd_op op, kd_dtype act, int rank);
     X(gelu_act_bwd_v4)                                                                             \
     X(layernorm_v4)                                                                                \
     X(layernorm_bwd_v4)                                                                            \
+    X(linear_deep_amx)                                                                             \
+    X(linear_amx)                                                                                  \
+    X(linear_bwd_x_amx)                                                                            \
+    X(linear_bwd_w_amx)                                                                            \
     X(linear_dnnl)                                                                                 \
     X(linear_bwd_x_dnnl)                                                                           \
     X(linear_bwd_w_dnnl)
