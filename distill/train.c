@@ -269,6 +269,20 @@ done:
 
 /* ---- epochs --------------------------------------------------------------------------------------------------------------------- */
 
+/* "best" holds the weights that were measured: the averaged ones under train.eval_ema. */
+static kd_status save_best(kd_trainer *t, kd_err *err)
+{
+    const bool ema = t->cfg->train.eval_ema && t->cfg->optim.ema_decay > 0.0;
+    if (ema) {
+        KD_TRY(kd_optim_swap_ema(t->optim));
+    }
+    kd_status st = kdi_train_save(t, "best", err);
+    if (ema && kd_optim_swap_ema(t->optim) != KD_OK && st == KD_OK) {
+        st = KD_FAIL(err, KD_E_DEVICE, "exchange of the averaged weights failed");
+    }
+    return st;
+}
+
 static kd_status end_of_epoch(kd_trainer *t, kd_err *err)
 {
     const kd_cfg_train *c = &t->cfg->train;
@@ -296,7 +310,7 @@ static kd_status end_of_epoch(kd_trainer *t, kd_err *err)
     t->s.sum_batches = 0;
     char name[48];
     if (best) {
-        KD_TRY(kdi_train_save(t, "best", err));
+        KD_TRY(save_best(t, err));
     }
     if (c->keep > 0 && (epoch + 1) % c->checkpoint_every == 0) {
         (void)snprintf(name, sizeof name, "epoch-%lld", (long long)epoch);

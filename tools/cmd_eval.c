@@ -34,14 +34,6 @@ static kd_status set_views(kd_sets *sets, const char *views, char clips[32], cha
     return KD_OK;
 }
 
-/* The --batch-size of a forward-only command is the evaluation's. */
-static void batch_of_eval(const kd_common *c, kd_config *cfg)
-{
-    if ((c->given & KD_COMMON_BATCH_SIZE) != 0) {
-        cfg->eval.batch_size = (int)c->batch_size;
-    }
-}
-
 static void print_eval(const kd_assess_result *r, const kd_common *c)
 {
     if (c->json) {
@@ -64,12 +56,11 @@ static kd_status open_session(const kd_common *c, const opts *o, bool student, k
                               kd_session *s, kd_err *err)
 {
     static char clips[32], crops[32]; /* one command a process */
-    KD_TRY(kd_sets_make(c, sets, err));
+    KD_TRY(kd_sets_make(c, "eval.batch_size", sets, err));
     if (!student) {
         KD_TRY(set_views(sets, o->views, clips, crops, err));
     }
     KD_TRY(kd_session_open(c, c->config, o->weights, sets, argc, argv, student ? "distill" : "teacher", s, err));
-    batch_of_eval(c, s->cfg);
     if ((s->cfg->kind == KD_KIND_STUDENT) != student) {
         return KD_FAIL(err, KD_E_CONFIG, "%s: weights of a %s", o->weights, student ? "teacher" : "student");
     }

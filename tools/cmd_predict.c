@@ -78,7 +78,7 @@ static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c,
     kd_load_report load;
     int classes = 0;
     kd_status st = KD_OK;
-    KD_GO(kd_sets_make(c, &sets, err));
+    KD_GO(kd_sets_make(c, "eval.batch_size", &sets, err));
     KD_GO(kd_session_open(c, c->config, o->weights, &sets, 0, NULL, p->cmd->name, &p->s, err));
     if ((p->s.cfg->kind == KD_KIND_STUDENT) != student) {
         st = KD_FAIL(err, KD_E_CONFIG, "%s: weights of a %s", o->weights, student ? "teacher" : "student");

@@ -34,7 +34,7 @@ static kd_status train(const kd_cmd *cmd, const opts *o, const kd_common *c, boo
     kd_sets sets;
     kd_train_result r = {0};
     kd_status st = KD_OK;
-    KD_GO(kd_sets_make(c, &sets, err));
+    KD_GO(kd_sets_make(c, "train.batch_size", &sets, err));
     KD_GO(kd_sets_add(&sets, student ? "student.weights" : "teacher.weights", o->weights, err));
     KD_GO(kd_sets_add(&sets, "kd.store", o->store, err));
     KD_GO(kd_session_open(c, c->config, NULL, &sets, argc, argv, student ? "distill" : "teacher", &s, err));

@@ -42,7 +42,7 @@ kd_status kd_sets_add(kd_sets *s, const char *path, const char *value, kd_err *e
     return add_text(s, text, err);
 }
 
-kd_status kd_sets_make(const kd_common *c, kd_sets *out, kd_err *err)
+kd_status kd_sets_make(const kd_common *c, const char *batch_key, kd_sets *out, kd_err *err)
 {
     const struct {
         uint32_t bit;
@@ -52,7 +52,7 @@ kd_status kd_sets_make(const kd_common *c, kd_sets *out, kd_err *err)
                 {KD_COMMON_THREADS, "train.threads", c->threads},
                 {KD_COMMON_WORKERS, "train.workers", c->workers},
                 {KD_COMMON_EPOCHS, "train.epochs", c->epochs},
-                {KD_COMMON_BATCH_SIZE, "train.batch_size", c->batch_size},
+                {KD_COMMON_BATCH_SIZE, batch_key, c->batch_size},
                 {KD_COMMON_LIMIT, "data.limit", c->limit}};
     memset(out, 0, sizeof *out);
     for (int i = 0; i < c->set.count; i++) {

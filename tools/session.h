@@ -24,7 +24,8 @@ typedef struct kd_sets {
     size_t n_owned;
 } kd_sets;
 
-KD_NODISCARD kd_status kd_sets_make(const kd_common *c, kd_sets *out, kd_err *err);
+/* batch_key: what --batch-size means: "train.batch_size", or "eval.batch_size" where nothing is trained. */
+KD_NODISCARD kd_status kd_sets_make(const kd_common *c, const char *batch_key, kd_sets *out, kd_err *err);
 /* Add "path='value'" (quoted for YAML); value NULL: nothing. */
 KD_NODISCARD kd_status kd_sets_add(kd_sets *s, const char *path, const char *value, kd_err *err);
 void kd_sets_free(kd_sets *s);
