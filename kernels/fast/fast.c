@@ -48,8 +48,8 @@ static const candidate candidates[] = {
     /* clang-format on */
 };
 
-#if defined(                                                                                       \
-    KD_HAVE_V4_KERNELS) /* the plain C tables, compiled for newer processors (cpu/table.c) */
+/* The plain C tables, compiled for newer processors (cpu/table.c). */
+#if defined(KD_HAVE_V4_KERNELS)
 const kd_kernel_def *kd_cpu_table_v3_f32(kd_op op);
 const kd_kernel_def *kd_cpu_table_v3_bf16(kd_op op);
 const kd_kernel_def *kd_cpu_table_v4_f32(kd_op op);

@@ -181,7 +181,12 @@ static void built_free(built *b)
 /* Our GELU is faster than the library's, where it exists. */
 static bool gelu_is_ours(const product *p)
 {
+#if defined(KD_HAVE_V4_KERNELS)
     return p->act == KD_ACT_GELU && kd_cpu_has(KD_CPU_V4);
+#else
+    (void)p;
+    return false;
+#endif
 }
 
 static bool describe(const product *p, built *b)
@@ -423,10 +428,14 @@ static kd_status linear_run(const kd_call *c)
     const prep *p = c->prep;
     void *bias = c->n_in > 2 ? c->in[2].data : NULL;
     KD_TRY(product_run(c, c->in[0].data, c->in[1].data, bias, c->out[0].data));
+#if defined(KD_HAVE_V4_KERNELS)
     if (p->own_act) {
         kd_fast_gelu_v4(c->out[0].data, c->out[0].data, kd_shape_numel(&c->out[0].shape),
                         c->out[0].dtype == KD_BF16);
     }
+#else
+    (void)p;
+#endif
     return KD_OK;
 }
 
