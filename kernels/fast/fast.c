@@ -43,6 +43,7 @@ static const candidate candidates[] = {
 #endif
 #if defined(KD_HAVE_V4_KERNELS)
     {KD_OP_LINEAR,        KD_CPU_AMX, false, true, &kd_fast_linear_amx},
+    {KD_OP_LINEAR_BWD_W,  KD_CPU_V4, true, true, &kd_fast_linear_bwd_w_v4},
 #endif
     {KD_OP_NONE, 0, false, false, NULL}, /* never empty, whatever is left out */
     /* clang-format on */

@@ -36,6 +36,7 @@ const kd_kernel_def *kd_fast_find(kd_op op, kd_dtype act, int rank);
     X(linear_amx)                                                                                  \
     X(linear_bwd_x_amx)                                                                            \
     X(linear_bwd_w_amx)                                                                            \
+    X(linear_bwd_w_v4)                                                                             \
     X(linear_dnnl)                                                                                 \
     X(linear_bwd_x_dnnl)                                                                           \
     X(linear_bwd_w_dnnl)

@@ -492,10 +492,13 @@ static size_t bwd_w_scratch(const kd_call *c)
 static kd_status bwd_w_prepare(kd_call *c, kd_err *err)
 {
     (void)err;
-    if (c->in[0].dtype != c->in[1].dtype || c->out[0].data == NULL) {
+    const product p = bwd_w_of(c);
+    const int64_t divided =
+        (int64_t)1 << 20; /* for smaller results oneDNN divides k among threads: other bits */
+    if (c->in[0].dtype != c->in[1].dtype || c->out[0].data == NULL || p.m * p.n < divided) {
         return KD_E_UNSUPPORTED;
     }
-    return product_prepare(c, bwd_w_of(c), NULL);
+    return product_prepare(c, p, NULL);
 }
 
 static kd_status bwd_w_run(const kd_call *c)
