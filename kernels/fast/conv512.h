@@ -75,7 +75,10 @@ static inline __mmask16 inside(int64_t at, int64_t size)
     }
     const int64_t lo = at < 0 ? KD_MIN((int64_t)16, -at) : 0;
     const int64_t hi = KD_MAX((int64_t)0, KD_MIN((int64_t)16, size - at));
-    return lo >= hi ? 0 : (__mmask16)((0xffffu >> (unsigned)(16 - hi)) & (0xffffu << (unsigned)lo));
+    if (lo >= hi) {
+        return 0;
+    }
+    return (__mmask16)((0xffffu >> (unsigned)(16 - hi)) & (0xffffu << (unsigned)lo));
 }
 
 /* Masked lanes may lie before the array; the address is formed as an integer. */

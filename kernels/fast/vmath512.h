@@ -57,7 +57,7 @@ static inline void v_store(void *p, int64_t i, __mmask16 m, bool bf16, __m512 x)
 /* Lanes of the vector that starts at element i of n. */
 static inline __mmask16 v_mask(int64_t i, int64_t n)
 {
-    return n - i >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << (unsigned)(n - i)) - 1u);
+    return (__mmask16)(n - i >= 16 ? 0xffffu : (1u << (unsigned)(n - i)) - 1u);
 }
 
 static inline __m512 v_pow2_int(__m512 poly, __m512 n)
