@@ -22,12 +22,13 @@ static const char TEACHER[] = "# kd demo: a tiny VideoMAE from random weights (X
                               "  drop_path: 0\n"
                               "  init_scale: 1\n"
                               "video:\n"
-                              "  sampling_rate: 4\n"
+                              "  sampler: uniform_linspace\n"
                               "  spatial: short_side_crop\n"
-                              "  train_short_side: 72\n"
+                              "  train_short_side: 66\n"
+                              "  flip_prob: 0\n"
                               "optim:\n"
                               "  name: adamw\n"
-                              "  base_lr: 1e-3\n"
+                              "  base_lr: 2e-3\n"
                               "  weight_decay: 0.05\n"
                               "  clip_grad: 1\n"
                               "  warmup_epochs: 2\n"
@@ -36,7 +37,7 @@ static const char TEACHER[] = "# kd demo: a tiny VideoMAE from random weights (X
                               "  batch_size: 8\n"
                               "  eval_every: 5\n"
                               "eval:\n"
-                              "  clips: 2\n"
+                              "  clips: 1\n"
                               "  crops: 1\n";
 
 static const char STUDENT[] = "# kd demo: LAST-E v3 nano; the same recipe with and without the teacher\n"
@@ -274,7 +275,7 @@ int cmd_demo(int argc, char **argv)
 {
     static const kd_arg args[] = {
         KD_OPT_INT(opts, seeds, "seeds", "N", "3", 1, 8, "students of each kind"),
-        KD_OPT_INT(opts, teacher_epochs, "teacher-epochs", "N", "24", 2, 1000, "epochs of the teacher"),
+        KD_OPT_INT(opts, teacher_epochs, "teacher-epochs", "N", "40", 2, 1000, "epochs of the teacher"),
         KD_OPT_INT(opts, student_epochs, "student-epochs", "N", "12", 2, 1000, "epochs of each student"),
     };
     static const kd_cmd cmd = {.name = "kd demo",
