@@ -23,7 +23,8 @@ typedef struct kd_bench {
 
 void kd_bench_free(kd_bench *b);
 
-/* One untimed run, then runs until `seconds` are spent, 3 at least and 10000 at most; the row is appended. */
+/* One untimed run, then runs until `seconds` are spent, 3 at least and 10000 at most; the row is
+ * appended. */
 KD_NODISCARD kd_status kd_bench_time(kd_bench *b, const char *name, double work, const char *unit,
                                      kd_status (*run)(void *ctx), void *ctx, kd_err *err);
 

@@ -16,7 +16,8 @@ typedef struct query_block { /* locals of one task; 60 KiB at most */
     __m512 sum[QB];
 } query_block;
 
-/* Maxima of 16 vectors: lane r belongs to v[r].  Each level halves the lanes of a row and pairs two rows up. */
+/* Maxima of 16 vectors: lane r belongs to v[r].  Each level halves the lanes of a row and pairs two
+ * rows up. */
 static __m512 row_maxima(const __m512 v[16])
 {
     const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
@@ -49,8 +50,9 @@ static __m512 probabilities(const float *s, int64_t keys, __m512 scale, __m512 t
     return _mm512_add_ps(sum0, sum1);
 }
 
-/* Rows [r0, r0 + 16): the running maxima (in scaled units), the probabilities, and what was summed before corrected where a
- * maximum rose.  A negative scale would need minima: supported() refuses it. */
+/* Rows [r0, r0 + 16): the running maxima (in scaled units), the probabilities, and what was summed
+ * before corrected where a maximum rose.  A negative scale would need minima: supported() refuses
+ * it. */
 static void softmax_rows(query_block *w, int64_t r0, int64_t keys, int64_t valid, float scale,
                          int64_t dp)
 {

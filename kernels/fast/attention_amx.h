@@ -1,10 +1,11 @@
-/* Attention in bf16 on AMX tiles, what forward and backward share.  Products in bf16 with f32 sums, softmax in f32; the
- * method is attention_v4.c's.
+/* Attention in bf16 on AMX tiles, what forward and backward share.  Products in bf16 with f32 sums,
+ * softmax in f32; the method is attention_v4.c's.
  *
- * A tile product multiplies A (16 rows of 32 bf16) by B (32 x 16), B stored as 16 rows of 16 pairs: row i holds, for each
- * column, the elements 2i and 2i+1 of that column.  Two layouts of B are needed, each packed once a head as tiles of 1 KiB:
- *   "across"  B = X^T for rows of X (n, d): per 16 rows of X, d/32 tiles;
- *   "down"    B = X: per 32 rows of X, d/16 tiles.
+ * A tile product multiplies A (16 rows of 32 bf16) by B (32 x 16), B stored as 16 rows of 16 pairs:
+ * row i holds, for each column, the elements 2i and 2i+1 of that column.  Two layouts of B are
+ * needed, each packed once a head as tiles of 1 KiB:
+ *   - "across": B = X^T for rows of X (n, d); per 16 rows of X, d/32 tiles;
+ *   - "down": B = X; per 32 rows of X, d/16 tiles.
  * d is padded with zeros to a multiple of 32 (dp), rows to a multiple of 64 (np).
  */
 #ifndef KD_FAST_ATTENTION_AMX_H
@@ -59,7 +60,7 @@ static inline int64_t part_at(const geometry *g, int64_t bh, int part)
     return b * g->n * g->row + part * (g->row / 3) + h * g->d;
 }
 
-/* ---- tiles -------------------------------------------------------------------------------------------------------- */
+/* ---- tiles -------------------------------------------------------------------------------- */
 
 static inline void tiles_begin(void)
 {
@@ -126,7 +127,7 @@ static inline void multiply(const block *t)
     __asm__ volatile("" ::: "memory");
 }
 
-/* ---- packing ------------------------------------------------------------------------------------------------------- */
+/* ---- packing ------------------------------------------------------------------------------ */
 
 /* A matrix (n, d) of bf16 inside a larger tensor. */
 typedef struct matrix {
@@ -159,7 +160,8 @@ static inline void pack_rows(const geometry *g, matrix x, int64_t r0, int64_t ro
     }
 }
 
-/* 16 dense rows to dp/32 "across" tiles; `turned` (dp, np), when wanted, receives the plain transpose at column r0. */
+/* 16 dense rows to dp/32 "across" tiles; `turned` (dp, np), when wanted, receives the plain
+ * transpose at column r0. */
 static inline void pack_across(const geometry *g, const uint16_t *rows, uint16_t *dst,
                                uint16_t *turned, int64_t r0)
 {

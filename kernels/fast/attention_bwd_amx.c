@@ -1,7 +1,8 @@
 /* Attention in bf16 on AMX tiles, backward: see attention_amx.h.
  *
- * It works on transposed scores (keys x queries), so that P^T and dS^T come out as A operands for dV = P^T dO and
- * dK = dS^T Q, and dS^T, its row pairs interleaved, as the B operand of dQ^T = K^T dS^T.
+ * It works on transposed scores (keys x queries), so that P^T and dS^T come out as A operands for
+ * dV = P^T dO and dK = dS^T Q, and dS^T, its row pairs interleaved, as the B operand of dQ^T = K^T
+ * dS^T.
  */
 #include "kernels/fast/attention_amx.h"
 

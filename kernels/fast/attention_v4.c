@@ -1,9 +1,11 @@
-/* Attention for AVX-512: online softmax (Dao et al. 2022, "FlashAttention", algorithm 1; backward as in its appendix B.4),
- * computed in f32 whatever the activations are.  Nothing of size N x N is stored.
+/* Attention for AVX-512: online softmax (Dao et al. 2022, "FlashAttention", algorithm 1; backward
+ * as in its appendix B.4), computed in f32 whatever the activations are.  Nothing of size N x N is
+ * stored.
  *
- * Forward: a task is 48 queries of one head.  K is packed transposed in panels of 48 keys, V as padded rows.
- * Backward: a task is one head; for each block of 96 keys, dK and dV stay local while the queries stream by, dQ is summed
- * in scratch.  Each sum has one order, so the number of threads changes no bit.
+ * Forward: a task is 48 queries of one head.  K is packed transposed in panels of 48 keys, V as
+ * padded rows. Backward: a task is one head; for each block of 96 keys, dK and dV stay local while
+ * the queries stream by, dQ is summed in scratch.  Each sum has one order, so the number of threads
+ * changes no bit.
  *
  * Padded queries carry lse = +inf (their probabilities are 0); padded keys are zero rows and get
  * probability 0.
@@ -68,7 +70,8 @@ static int64_t part_at(const geometry *g, int64_t bh, int part)
     return b * g->n * g->row + part * (g->row / 3) + h * g->d;
 }
 
-/* rows [r0, r0 + rows) of a (n, d) matrix with `ld` elements a row, times `s`, to dense rows of dp; zero outside. */
+/* rows [r0, r0 + rows) of a (n, d) matrix with `ld` elements a row, times `s`, to dense rows of dp;
+ * zero outside. */
 static void pack_rows(const geometry *g, const void *src, int64_t at, int64_t ld, int64_t r0,
                       int64_t rows, float s, float *dst)
 {
@@ -100,7 +103,7 @@ static void pack_panel(const geometry *g, const void *src, int64_t at, int64_t l
     }
 }
 
-/* ---- forward -------------------------------------------------------------------------------------------------- */
+/* ---- forward ------------------------------------------------------------------------------ */
 
 static int64_t fwd_floats(const geometry *g)
 {
@@ -234,7 +237,7 @@ static kd_status attention_prepare(kd_call *c, kd_err *err)
     return supported(c, 0) && c->out[0].data != NULL ? KD_OK : KD_E_UNSUPPORTED;
 }
 
-/* ---- backward ------------------------------------------------------------------------------------------------- */
+/* ---- backward ----------------------------------------------------------------------------- */
 
 /* Per head: q, do and dq rows, then lse (in log2) and delta = sum_d do o. */
 static int64_t bwd_floats(const geometry *g)

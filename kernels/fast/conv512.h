@@ -1,4 +1,5 @@
-/* What the two convolution files for AVX-512 share.  Include only in files compiled for x86-64-v4. */
+/* What the two convolution files for AVX-512 share.  Include only in files compiled for x86-64-v4.
+ */
 #ifndef KD_FAST_CONV512_H
 #define KD_FAST_CONV512_H
 
@@ -89,8 +90,8 @@ static inline __m512 load_inside(const void *p, int64_t at, int64_t size, bool b
     return m == 0 ? _mm512_setzero_ps() : v_load((const void *)a, 0, m, bf16);
 }
 
-/* conv_depthwise_v4.c: one filter a channel, kernels (k, 1).  back: the gradient of the input, dst (n, c, h, w) from src
- * (n, c, ho, wo). */
+/* conv_depthwise_v4.c: one filter a channel, kernels (k, 1).  back: the gradient of the input, dst
+ * (n, c, h, w) from src (n, c, ho, wo). */
 static inline bool kd_depthwise_can(const conv *c)
 {
     return c->kw == 1 && c->kh <= 64 && c->stride[1] == 1 && c->pad[1] == 0;

@@ -1,5 +1,5 @@
-/* Depthwise temporal convolution for AVX-512.  With stride 1 the (time, joint) plane is one axis and a tap is a shift of it;
- * with a stride in time the rows of joints are taken one by one. */
+/* Depthwise temporal convolution for AVX-512.  With stride 1 the (time, joint) plane is one axis
+ * and a tap is a shift of it; with a stride in time the rows of joints are taken one by one. */
 #include "kernels/fast/conv512.h"
 #include "kernels/fast/fast.h"
 
@@ -30,7 +30,8 @@ static void plane_flat(const conv *c, const void *x, const float *w, __m512 bias
     }
 }
 
-/* The row that output row `y` reads under tap k (back: the row of dy that reached input row y), or -1. */
+/* The row that output row `y` reads under tap k (back: the row of dy that reached input row y), or
+ * -1. */
 static int64_t row_of(const conv *c, int64_t y, int64_t k, bool back)
 {
     const int64_t shift = k * c->dilation[0] - c->pad[0];

@@ -1,11 +1,12 @@
 /* Convolution for AVX-512, in f32 whatever the activations are.
  *
- * Dense: y (Co, positions) = W (Co, depth) X (depth, positions) a sample, depth = Ci * taps.  A task is 48 positions of one
- * sample: the rows of X are gathered into a panel that stays in cache while all output channels pass over it.  For skeletons
- * (25 joints) time and joints are one axis, so there are no tails of 9 joints, and a temporal tap is a shift of 25 tap
- * positions.  The gradient of the input is the same product with W transposed.
- * The gradient of W sums dy X^T over positions: samples are cut into at most 16 chunks that depend on the shape only, each
- * sums on its own, and the chunks are added in order.
+ * Dense: y (Co, positions) = W (Co, depth) X (depth, positions) a sample, depth = Ci * taps.  A
+ * task is 48 positions of one sample: the rows of X are gathered into a panel that stays in cache
+ * while all output channels pass over it.  For skeletons (25 joints) time and joints are one axis,
+ * so there are no tails of 9 joints, and a temporal tap is a shift of 25 tap positions.  The
+ * gradient of the input is the same product with W transposed. The gradient of W sums dy X^T over
+ * positions: samples are cut into at most 16 chunks that depend on the shape only, each sums on its
+ * own, and the chunks are added in order.
  */
 #include "kernels/fast/conv512.h"
 #include "kernels/fast/fast.h"
@@ -20,9 +21,10 @@ static bool dense(const conv *c, const kd_conv2d_attr *a)
            c->ho * c->wo < INT32_MAX;
 }
 
-/* ---- gathering ------------------------------------------------------------------------------------------------------ */
+/* ---- gathering ---------------------------------------------------------------------------- */
 
-/* Where position p of the output reads its input under a tap; back: where position p of the input was read from. -1: nowhere. */
+/* Where position p of the output reads its input under a tap; back: where position p of the input
+ * was read from. -1: nowhere. */
 static int64_t source(const conv *c, bool back, int64_t tap, int64_t p)
 {
     const int64_t dy = tap / c->kw * c->dilation[0] - c->pad[0];
@@ -47,7 +49,8 @@ typedef struct gather {
     bool back;
 } gather;
 
-/* Panel rows for depth [k0, k0 + k): row i is (channel, tap) = divmod(k0 + i, taps); PANEL floats each. */
+/* Panel rows for depth [k0, k0 + k): row i is (channel, tap) = divmod(k0 + i, taps); PANEL floats
+ * each. */
 static void gather_panel(const gather *g, int64_t p0, int64_t k0, int64_t k, float *dst)
 {
     const conv *c = g->c;
@@ -86,7 +89,7 @@ static void gather_panel(const gather *g, int64_t p0, int64_t k0, int64_t k, flo
     }
 }
 
-/* ---- dense product ---------------------------------------------------------------------------------------------------- */
+/* ---- dense product ------------------------------------------------------------------------ */
 
 /* Left operand in blocks of 8 rows: (rows / 8, depth, 8), zero beyond the last row. */
 static void pack_left(const conv *c, const void *w, bool turned, float *dst)
@@ -153,7 +156,7 @@ static void product_all(const product *m)
     }
 }
 
-/* ---- forward --------------------------------------------------------------------------------------------------------- */
+/* ---- forward ------------------------------------------------------------------------------ */
 
 static conv forward_of(const kd_call *c)
 {
@@ -208,7 +211,7 @@ static kd_status conv_prepare(kd_call *c, kd_err *err)
     return can(&g, c->attr, &c->in[0]) ? KD_OK : KD_E_UNSUPPORTED;
 }
 
-/* ---- gradient of the input ------------------------------------------------------------------------------------------ */
+/* ---- gradient of the input ---------------------------------------------------------------- */
 
 static conv bwd_x_of(const kd_call *c)
 {
@@ -253,7 +256,7 @@ static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
     return can(&g, c->attr, &c->in[0]) ? KD_OK : KD_E_UNSUPPORTED;
 }
 
-/* ---- gradient of the weights ----------------------------------------------------------------------------------------- */
+/* ---- gradient of the weights -------------------------------------------------------------- */
 
 typedef struct wgrad {
     conv c;

@@ -1,6 +1,6 @@
-/* Kernels for particular processors and libraries.  They override slots of the plain C tables (cpu/): a slot is asked for
- * by rank, the best first; a prepare() that answers KD_E_UNSUPPORTED passes the call on to the next rank, and in the end
- * to the plain tables. */
+/* Kernels for particular processors and libraries.  They override slots of the plain C tables
+ * (cpu/): a slot is asked for by rank, the best first; a prepare() that answers KD_E_UNSUPPORTED
+ * passes the call on to the next rank, and in the end to the plain tables. */
 #ifndef KD_FAST_H
 #define KD_FAST_H
 
@@ -10,8 +10,8 @@
 extern "C" {
 #endif
 
-/* Candidate `rank` (0, 1, ...) for an op with activations of type `act`; NULL: no further one.  What the machine cannot run
- * is never named. */
+/* Candidate `rank` (0, 1, ...) for an op with activations of type `act`; NULL: no further one. What
+ * the machine cannot run is never named. */
 const kd_kernel_def *kd_fast_find(kd_op op, kd_dtype act, int rank);
 
 /* The slots. */

@@ -1,5 +1,5 @@
-/* joint_mix and its gradient to x for AVX-512 and up to 32 joints: rows of joints times a (V, V) matrix held as 32 padded
- * columns; 12 rows of two vectors each stay in registers. */
+/* joint_mix and its gradient to x for AVX-512 and up to 32 joints: rows of joints times a (V, V)
+ * matrix held as 32 padded columns; 12 rows of two vectors each stay in registers. */
 #include "kernels/fast/fast.h"
 #include "kernels/fast/vmath512.h"
 #include "kernels/kd_cpu.h"
@@ -73,7 +73,8 @@ static void mix_rows(const float *x, int64_t count, int64_t v, const float *b, _
     }
 }
 
-/* y = sum over `terms` of x_t A_t for rows [r0, r0 + count); x_t lies `stride` elements after x_(t-1). */
+/* y = sum over `terms` of x_t A_t for rows [r0, r0 + count); x_t lies `stride` elements after
+ * x_(t-1). */
 static void mix_block(const mix *m, const void *x, int64_t at, int64_t stride, int64_t terms,
                       const float *b, int64_t count, void *y, int64_t to)
 {

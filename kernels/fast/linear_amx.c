@@ -1,9 +1,10 @@
 /* Linear layers in bf16 on AMX tiles: C (m,n) = A (m,k) B (k,n), sums in f32.
  *
- * Both operands are packed into tiles of 1 KiB, padded with zeros: A as (m/32, k/32, 2 tiles) of 16 rows by 32 k, B as
- * (n/32, k/32, 2 tiles) of 16 pairs of k by 16 columns (see attention_amx.c).  Rows far apart by a power of two would share
- * cache sets; packed tiles do not.  A task is 256 x up to 256 of C: its f32 sums stay in the second-level cache while k goes by
- * in pieces of 512.  Bias, activation and rounding happen when a task is done.  Every sum runs over k in order, whatever the
+ * Both operands are packed into tiles of 1 KiB, padded with zeros: A as (m/32, k/32, 2 tiles) of 16
+ * rows by 32 k, B as (n/32, k/32, 2 tiles) of 16 pairs of k by 16 columns (see attention_amx.c).
+ * Rows far apart by a power of two would share cache sets; packed tiles do not.  A task is 256 x up
+ * to 256 of C: its f32 sums stay in the second-level cache while k goes by in pieces of 512.  Bias,
+ * activation and rounding happen when a task is done.  Every sum runs over k in order, whatever the
  * number of threads.
  */
 #include "kernels/fast/conv512.h"
@@ -40,7 +41,7 @@ static size_t b_bytes(const gemm *g)
     return (size_t)(g->nb * g->steps * 2 * TILE) * 2;
 }
 
-/* ---- packing ------------------------------------------------------------------------------------------------------------- */
+/* ---- packing ------------------------------------------------------------------------------ */
 
 /* 16 x 16 of 32 bits, transposed in place. */
 static void turn(__m512i r[16])
@@ -147,7 +148,7 @@ static void pack_b(const gemm *g, const uint16_t *b, uint16_t *dst)
     }
 }
 
-/* ---- product -------------------------------------------------------------------------------------------------------------- */
+/* ---- product ------------------------------------------------------------------------------ */
 
 static void tiles_begin(void)
 {
@@ -269,7 +270,7 @@ static void product(const gemm *g, const uint16_t *a, const uint16_t *b, const r
     }
 }
 
-/* ---- the three slots ------------------------------------------------------------------------------------------------------- */
+/* ---- the three slots ---------------------------------------------------------------------- */
 
 static kd_status can(const kd_call *c, const gemm *g)
 {
@@ -312,7 +313,8 @@ static kd_status linear_prepare(kd_call *c, kd_err *err)
     return KD_OK;
 }
 
-/* oneDNN reads A where it lies and is a fifth faster on shallow products without an activation (PERF.md). */
+/* oneDNN reads A where it lies and is a fifth faster on shallow products without an activation
+ * (PERF.md). */
 static kd_status linear_prepare_deep(kd_call *c, kd_err *err)
 {
     const kd_linear_attr *at = c->attr;

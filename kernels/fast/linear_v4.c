@@ -1,8 +1,8 @@
 /* Gradient of a linear layer's weights for AVX-512: dW (co,ci) = dy (m,co)^T x (m,ci).
  *
- * For results below 2^20 numbers, where oneDNN divides m among threads and its bits depend on their number.  Here a task is
- * 96 x 192 of dW and takes the rows in order; where that gives few tasks, the rows are cut into at most 16 pieces that
- * depend on the shape only, added in order.
+ * For results below 2^20 numbers, where oneDNN divides m among threads and its bits depend on their
+ * number.  Here a task is 96 x 192 of dW and takes the rows in order; where that gives few tasks,
+ * the rows are cut into at most 16 pieces that depend on the shape only, added in order.
  */
 #include "kernels/fast/fast.h"
 #include "kernels/fast/rows.h"

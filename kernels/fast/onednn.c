@@ -1,9 +1,10 @@
-/* Linear layers through oneDNN: the only file that sees its headers.  Versions 2.6 (Debian 12) and 3.x differ in how
- * descriptors are made; the differences stay in the first part of this file.
+/* Linear layers through oneDNN: the only file that sees its headers.  Versions 2.6 (Debian 12)
+ * and 3.x differ in how descriptors are made; the differences stay in the first part of this file.
  *
- * A primitive is made in prepare() for the call's shapes, with user-managed scratchpad (planned by the program), so run()
- * only binds addresses and executes.  Weights that stay constant (static_in) are packed once into the layout the library likes.
- * bf16 is offered only where the processor multiplies bf16: the library would otherwise emulate it at a third of f32 speed.
+ * A primitive is made in prepare() for the call's shapes, with user-managed scratchpad (planned by
+ * the program), so run() only binds addresses and executes.  Weights that stay constant (static_in)
+ * are packed once into the layout the library likes. bf16 is offered only where the processor
+ * multiplies bf16: the library would otherwise emulate it at a third of f32 speed.
  */
 #include "kernels/fast/fast.h"
 #include "kernels/fast/rows.h"
@@ -12,7 +13,7 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
-/* ---- the two generations of the interface ---------------------------------------------------------------------- */
+/* ---- the two generations of the interface ------------------------------------------------- */
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t md_t;
@@ -120,7 +121,7 @@ static dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t eng, con
 }
 #endif
 
-/* ---- one matrix product ------------------------------------------------------------------------------------------ */
+/* ---- one matrix product ------------------------------------------------------------------- */
 
 enum { A, B, BIAS, C, OPERANDS };
 
@@ -385,7 +386,7 @@ static kd_status product_run(const kd_call *c, void *a, void *b, void *bias, voi
     return KD_OK;
 }
 
-/* ---- linear ------------------------------------------------------------------------------------------------------- */
+/* ---- linear ------------------------------------------------------------------------------- */
 
 static bool weight_is_static(const kd_call *c)
 {
@@ -459,7 +460,8 @@ static size_t bwd_x_scratch(const kd_call *c)
 static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
 {
     (void)err;
-    /* dy of a layer whose output is stat while W is bf16: mixed products are the reference's business */
+    /* dy of a layer whose output is stat while W is bf16: mixed products are the reference's
+     * business */
     return c->in[0].dtype == c->in[1].dtype ? product_prepare(c, bwd_x_of(c), NULL)
                                             : KD_E_UNSUPPORTED;
 }

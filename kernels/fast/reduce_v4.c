@@ -1,5 +1,5 @@
-/* reduce and its gradient for AVX-512: the rows of x stream by once; where the last dim is reduced too, sums stay vectors
- * until the end. */
+/* reduce and its gradient for AVX-512: the rows of x stream by once; where the last dim is reduced
+ * too, sums stay vectors until the end. */
 #include "kernels/fast/fast.h"
 #include "kernels/fast/vmath512.h"
 #include "kernels/kd_cpu.h"
@@ -42,7 +42,8 @@ static bool reduction_of(const kd_reduce_attr *a, const kd_shape *s, kd_dtype t,
     return true;
 }
 
-/* Floats of scratch for one leading index: a vector an output when the last dim goes, else the output itself. */
+/* Floats of scratch for one leading index: a vector an output when the last dim goes, else the
+ * output itself. */
 static int64_t sums_of(const reduction *d)
 {
     return d->last ? d->outs * 16 : (d->outs + 15) / 16 * 16 + 16;
@@ -143,7 +144,7 @@ static kd_status reduce_prepare(kd_call *c, kd_err *err)
     return ok ? KD_OK : KD_E_UNSUPPORTED;
 }
 
-/* ---- gradient ------------------------------------------------------------------------------------------------------------ */
+/* ---- gradient ----------------------------------------------------------------------------- */
 
 /* Element j of a row of x is a maximum: equal to its output, or both NaN. */
 static __mmask16 is_max(const reduction *d, const void *x, int64_t at, const void *y, int64_t out,

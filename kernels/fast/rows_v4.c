@@ -1,5 +1,6 @@
-/* Row-wise kernels for AVX-512: GELU, dropout, LayerNorm, column sums.  The plain loops call erff and expf once an element or keep
- * their sums in memory; these stay at the speed of memory or close to it. */
+/* Row-wise kernels for AVX-512: GELU, dropout, LayerNorm, column sums.  The plain loops call erff
+ * and expf once an element or keep their sums in memory; these stay at the speed of memory or close
+ * to it. */
 #include "kernels/fast/fast.h"
 #include "kernels/fast/rows.h"
 #include "kernels/fast/vmath512.h"
@@ -16,7 +17,7 @@ static bool float_or_bf16(const kd_tensor *t)
     return t->dtype == KD_F32 || t->dtype == KD_BF16;
 }
 
-/* ---- activation -------------------------------------------------------------------------------------------------- */
+/* ---- activation --------------------------------------------------------------------------- */
 
 void kd_fast_gelu_v4(const void *x, void *y, int64_t n, bool bf16)
 {
@@ -64,10 +65,10 @@ static kd_status gelu_prepare(kd_call *c, kd_err *err)
                : KD_E_UNSUPPORTED;
 }
 
-/* ---- dropout -------------------------------------------------------------------------------------------------------- */
+/* ---- dropout ------------------------------------------------------------------------------ */
 
-/* Eight Philox blocks (kd_philox_block): counter words c0 .. c0 + 7, one a 64-bit lane.  Upper halves of the lanes are
- * rubbish throughout: the multiplication reads lower halves only. */
+/* Eight Philox blocks (kd_philox_block): counter words c0 .. c0 + 7, one a 64-bit lane.  Upper
+ * halves of the lanes are rubbish throughout: the multiplication reads lower halves only. */
 static void philox8(uint64_t seed, uint32_t first, uint32_t item, uint32_t epoch, uint32_t stream,
                     __m512i w[4])
 {
@@ -143,7 +144,7 @@ static kd_status dropout_prepare(kd_call *c, kd_err *err)
                : KD_E_UNSUPPORTED;
 }
 
-/* ---- column sums --------------------------------------------------------------------------------------------------- */
+/* ---- column sums -------------------------------------------------------------------------- */
 
 void kd_fast_column_sum_v4(const void *x, int64_t rows, int64_t cols, bool bf16, bool add,
                            float *out)
@@ -169,7 +170,7 @@ void kd_fast_column_sum_v4(const void *x, int64_t rows, int64_t cols, bool bf16,
     }
 }
 
-/* ---- layer normalisation -------------------------------------------------------------------------------------------- */
+/* ---- layer normalisation ------------------------------------------------------------------ */
 
 typedef struct norm {
     int64_t rows, cols;
@@ -227,8 +228,8 @@ static kd_status layernorm_run(const kd_call *c)
     return KD_OK;
 }
 
-/* Rows are cut into at most 32 chunks whose sizes depend on the shape only; each leaves its sums of dgamma and dbeta in
- * scratch, added up in order afterwards. */
+/* Rows are cut into at most 32 chunks whose sizes depend on the shape only; each leaves its sums of
+ * dgamma and dbeta in scratch, added up in order afterwards. */
 enum { CHUNKS = 32 };
 
 static int64_t chunk_rows(const norm *n)
@@ -242,7 +243,8 @@ static size_t layernorm_bwd_scratch(const kd_call *c)
     return (size_t)(2 * CHUNKS * n.cols) * sizeof(float);
 }
 
-/* dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy gamma; adds the row to the sums of dgamma and dbeta. */
+/* dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy gamma; adds the row to the sums of dgamma and
+ * dbeta. */
 static void layernorm_bwd_row(const kd_call *c, const norm *n, int64_t r, float *dg, float *db)
 {
     const void *dy = c->in[0].data, *x = c->in[1].data;

@@ -2,8 +2,9 @@
  *
  *   C[r][0 .. 16 nv)  (+)=  sum over k of  A[r * ra + k * ka] * B[k * ldb + 0 .. 16 nv)
  *
- * A is read one element at a time (broadcast), so ra and ka may transpose it; B rows are contiguous.  A tile of R rows by
- * NV vectors keeps R * NV <= 24 accumulators in registers.  Include only in files compiled for x86-64-v4.
+ * A is read one element at a time (broadcast), so ra and ka may transpose it; B rows are
+ * contiguous.  A tile of R rows by NV vectors keeps R * NV <= 24 accumulators in registers. Include
+ * only in files compiled for x86-64-v4.
  */
 #ifndef KD_FAST_TILE512_H
 #define KD_FAST_TILE512_H

@@ -1,7 +1,8 @@
-/* Vector mathematics for 16 floats at a time (AVX-512).  Include only in files compiled for x86-64-v4 or better.
+/* Vector mathematics for 16 floats at a time (AVX-512).  Include only in files compiled for
+ * x86-64-v4 or better.
  *
- * Polynomials: fitted at Chebyshev nodes in 40 digits and rounded to float; errors measured against the same arithmetic.
- * NaN in gives NaN out everywhere.
+ * Polynomials: fitted at Chebyshev nodes in 40 digits and rounded to float; errors measured against
+ * the same arithmetic. NaN in gives NaN out everywhere.
  */
 #ifndef KD_FAST_VMATH512_H
 #define KD_FAST_VMATH512_H
@@ -24,7 +25,8 @@ static inline float load1(const void *p, int64_t i, bool bf16)
     return bf16 ? kd_bf16_to_f32(((const uint16_t *)p)[i]) : ((const float *)p)[i];
 }
 
-/* 16 consecutive elements of a row, of either activation type; lanes outside `m` are zero and not read. */
+/* 16 consecutive elements of a row, of either activation type; lanes outside `m` are zero and not
+ * read. */
 static inline __m512 v_load(const void *p, int64_t i, __mmask16 m, bool bf16)
 {
     if (bf16) {
@@ -91,7 +93,8 @@ static inline __m512 v_exp2_short(__m512 x)
     return v_pow2_int(_mm512_fmadd_ps(p, r, v_set(1.0f)), n);
 }
 
-/* e^x, relative error below 1e-7: the argument is reduced in two steps, so large |x| loses nothing. */
+/* e^x, relative error below 1e-7: the argument is reduced in two steps, so large |x| loses nothing.
+ */
 static inline __m512 v_exp(__m512 x)
 {
     x = _mm512_min_ps(v_set(100.0f), _mm512_max_ps(v_set(-120.0f), x));
@@ -107,8 +110,9 @@ static inline __m512 v_exp(__m512 x)
     return v_pow2_int(_mm512_fmadd_ps(p, r, v_set(1.0f)), n);
 }
 
-/* Phi(a) - 1/2 for a >= 0, Phi the normal distribution function: 16 intervals of width 3/8, one polynomial of degree 6
- * each in the distance from the interval's start; coefficient j of interval k is table[j][k]. */
+/* Phi(a) - 1/2 for a >= 0, Phi the normal distribution function: 16 intervals of width 3/8, one
+ * polynomial of degree 6 each in the distance from the interval's start; coefficient j of interval
+ * k is table[j][k]. */
 static const float kd_phi_table[7][16] = {
     /* clang-format off */
     {0.0f, 0.146169767f, 0.27337265f, 0.369705468f, 0.43319279f, 0.469603628f,
