@@ -4,7 +4,7 @@
 # of threads and workers, any batch size of the evaluation.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/recipes.sh"
+. "$here/recipes.sh"
 
 # number KEY FILE: the value of the last "KEY": of a JSON text.
 number() { grep -o "\"$1\":[-0-9.e]*" "$2" | tail -1 | cut -d: -f2; }

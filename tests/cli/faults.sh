@@ -2,7 +2,7 @@
 # A full disk and a second writer: the run ends with its exit code and one message, and what was there before stays whole.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/recipes.sh"
+. "$here/recipes.sh"
 
 sample_set 48
 teacher_recipe

@@ -1,8 +1,9 @@
 # Helpers of the command-line tests; sourced by them.  Call: NAME.sh BUILD_DIR SOURCE_DIR
 # Every test works in a folder of its own below BUILD_DIR/tests/cli and leaves it there when it fails.
 set -u
-build=$1
-source=$2
+here=$(cd "$(dirname "$0")" && pwd)
+build=$(cd "$1" && pwd)
+source=$(cd "$2" && pwd)
 work=$build/tests/cli/$(basename "$0" .sh)
 rm -rf "$work"
 mkdir -p "$work" && cd "$work" || exit 1

@@ -3,7 +3,7 @@
 # of fault, a message that names file and place, and nothing half-written left behind.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/recipes.sh"
+. "$here/recipes.sh"
 
 sample_set 48
 teacher_recipe

@@ -3,7 +3,7 @@
 # half-written left behind; with on_bad_sample: skip every listed sample is accounted for.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/recipes.sh"
+. "$here/recipes.sh"
 
 sample_set 48
 teacher_recipe

@@ -3,7 +3,7 @@
 # touched: weights, optimiser state, log; whatever the number of workers.  The logit store likewise.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/recipes.sh"
+. "$here/recipes.sh"
 
 total_kills=0
 
@@ -77,4 +77,20 @@ present asked/checkpoints/last/optim.safetensors
 accepted "$teacher" finetune --config teacher.yaml --out asked --set train.checkpoint_every_steps=0 --resume
 same_file teacher/checkpoints/last/model.safetensors asked/checkpoints/last/model.safetensors
 same_file teacher/log.jsonl asked/log.jsonl
+
+# The dump likewise; what is there is continued by the same dump alone.
+dump="$teacher dump-logits --weights teacher --out asked.logits.zst -q"
+$dump --views 8x3 2>err.txt >out.txt &
+pid=$!
+for _ in $(seq 500); do
+    [ -e asked.logits.zst.part ] && break
+    sleep 0.01
+done
+kill -INT $pid
+wait $pid
+rc=$?
+[ $rc -eq 130 ] || failed "dump-logits, SIGINT: exit code $rc, expected 130"
+refused 3 'asked\.logits\.zst\.part: cannot resume, the manifests differ' $dump --views 2x1 --resume
+accepted $dump --views 8x3 --resume
+accepted "$kd" logits verify asked.logits.zst
 finish
