@@ -355,7 +355,7 @@ kd_status kd_json_get_i64(const kd_json *obj, const char *key, int64_t *out, kd_
 kd_status kd_json_get_range(const kd_json *obj, const char *key, int64_t lo, int64_t hi,
                             int64_t *out, kd_err *err)
 {
-    int64_t v;
+    int64_t v = 0;
     KD_TRY(kd_json_get_i64(obj, key, &v, err));
     if (v < lo || v > hi) {
         char w[400];

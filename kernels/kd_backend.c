@@ -105,14 +105,18 @@ static void cpu_free(kd_backend *be, void *p)
 static kd_status cpu_copy(kd_backend *be, void *dst, const void *src, size_t bytes)
 {
     (void)be;
-    memcpy(dst, src, bytes);
+    if (bytes > 0) { /* an empty region has no address */
+        memcpy(dst, src, bytes);
+    }
     return KD_OK;
 }
 
 static kd_status cpu_zero(kd_backend *be, void *dst, size_t bytes)
 {
     (void)be;
-    memset(dst, 0, bytes);
+    if (bytes > 0) {
+        memset(dst, 0, bytes);
+    }
     return KD_OK;
 }
 
