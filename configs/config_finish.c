@@ -115,7 +115,7 @@ static kd_status finish_data(kd_cfg_data *d, kd_err *err)
     return KD_OK;
 }
 
-static kd_status finish_optim(const kd_config *c, kd_err *err)
+static kd_status finish_optim(kd_config *c, kd_err *err)
 {
     const kd_cfg_optim *o = &c->optim;
     if (o->schedule == KD_SCHED_MULTISTEP && o->milestones.n == 0) {
@@ -137,10 +137,10 @@ static kd_status finish_optim(const kd_config *c, kd_err *err)
                        "optim.warmup_start_lr: expected at most base_lr (%g), found %g", o->base_lr,
                        o->warmup_start_lr);
     }
-    if (o->warmup_steps < 0 && o->warmup_epochs > c->train.epochs) {
-        return KD_FAIL(err, KD_E_CONFIG,
-                       "optim.warmup_epochs: expected at most train.epochs (%d), found %g",
-                       c->train.epochs, o->warmup_epochs);
+    if (o->warmup_steps < 0 && o->warmup_epochs > c->train.epochs) { /* a short trial of a long recipe */
+        kd_log(KD_LOG_WARN, "optim.warmup_epochs: %g is more than train.epochs; %d is used", o->warmup_epochs,
+               c->train.epochs);
+        c->optim.warmup_epochs = c->train.epochs;
     }
     if (c->train.eval_ema && o->ema_decay <= 0.0) {
         return KD_FAIL(err, KD_E_CONFIG, "train.eval_ema: needs optim.ema_decay above 0");
