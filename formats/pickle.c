@@ -95,7 +95,7 @@ static kd_status push_tuple(kd_pk_machine *m, size_t count)
     if (m->depth - kd_pkm_floor_of(m) < count)
         return kd_pkm_bad(m, "the stack is too short for this tuple");
     m->depth -= count;
-    return push_list(m, KD_PK_TUPLE, m->stack + m->depth, count);
+    return push_list(m, KD_PK_TUPLE, count > 0 ? m->stack + m->depth : NULL, count);
 }
 
 /* APPEND(S), SETITEM(S), ADDITEMS: into a container of that kind, or onto an object that we do not know. */

@@ -110,8 +110,8 @@ kd_status kd_pkm_pop_mark(kd_pk_machine *m, kd_pk_node ***first, size_t *count)
 {
     if (m->marks == 0) return kd_pkm_bad(m, "no mark on the stack");
     const size_t from = m->mark[--m->marks];
-    *first = m->stack + from; /* stack may be NULL only when count is 0 */
     *count = m->depth - from;
+    *first = *count > 0 ? m->stack + from : NULL; /* before the first push there is no stack */
     m->depth = from;
     return KD_OK;
 }

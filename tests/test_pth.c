@@ -337,6 +337,10 @@ static void test_hostile(void **state)
 static void test_bombs(void **state)
 {
     (void)state;
+    /* marks and empty tuples before the first push: there is no stack yet */
+    assert_int_not_equal(parse_pickle("(1", 2, NULL, NULL), KD_OK);
+    assert_int_equal(parse_pickle("(t.", 3, NULL, NULL), KD_OK);
+    assert_int_equal(parse_pickle(").", 2, NULL, NULL), KD_OK);
     const size_t n = 1 << 20;
     char *b = malloc(n + 1);
     memset(b, ']', n); /* a million empty lists: one step of the budget */
