@@ -212,7 +212,12 @@ char *kd_config_yaml(const kd_config *cfg, bool docs, bool portable_only)
 
 kd_status kd_config_hash(const kd_config *cfg, char hex[KD_CFG_HASH])
 {
-    char *canonical = kd_config_yaml(cfg, false, true);
+    kd_config *recipe = kd_alloc(sizeof *recipe);
+    if (recipe == NULL) return KD_E_OOM;
+    *recipe = *cfg;
+    recipe->train.seed = 0; /* runs of one recipe with several seeds share its hash */
+    char *canonical = kd_config_yaml(recipe, false, true);
+    kd_free(recipe);
     if (canonical == NULL) return KD_E_OOM;
     const kd_status st = kd_sha256(canonical, strlen(canonical), hex, NULL);
     kd_free(canonical);
