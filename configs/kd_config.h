@@ -292,8 +292,8 @@ KD_NODISCARD kd_status kd_config_finish(kd_config *cfg, kd_err *err);
  * is hashed. */
 char *kd_config_yaml(const kd_config *cfg, bool docs, bool portable_only);
 
-/* SHA-256 (hex) of kd_config_yaml(cfg, false, true): equal hashes mean equal results are expected.
- */
+/* SHA-256 (hex) of kd_config_yaml(cfg, false, true) with train.seed 0: runs of one recipe with several seeds share it; equal
+ * hash and equal seed mean that equal results are expected. */
 KD_NODISCARD kd_status kd_config_hash(const kd_config *cfg, char hex[KD_CFG_HASH]);
 
 /* First difference between two configs among portable keys: "optim.base_lr: 0.001 here, 0.002

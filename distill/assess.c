@@ -212,7 +212,7 @@ static kd_status assess_open(const kd_assess_opts *o, assessment *a, kd_load_rep
     const bool student = o->cfg->kind == KD_KIND_STUDENT;
     KD_TRY(kd_dataset_open(&o->cfg->data, student ? KD_NEED_SKELETON : KD_NEED_VIDEO, 1u << o->half, &a->data, err));
     KD_TRY(kd_model_open(o->cfg, a->data.n_classes, o->be, &a->model, err));
-    KD_TRY(kd_model_init(&a->model, NULL, 0, err));
+    KD_TRY(kd_model_declare(&a->model, NULL, err));
     KD_TRY(kd_model_load(&a->model, o->weights, false, load, err));
     kd_log(KD_LOG_INFO, "weights %s: %d tensors, sha256 %.12s", o->weights, load->matched, load->sha256);
     KD_TRY(kd_model_eval_program(&a->model, o->cfg->eval.batch_size, &a->program, err));

@@ -161,7 +161,7 @@ kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
     *result = (kd_dump_result){.top1_train = NAN, .top1_val = NAN};
     KD_GO(kd_dataset_open(&o->cfg->data, KD_NEED_VIDEO, halves, &d.data, err));
     KD_GO(kd_model_open(o->cfg, d.data.n_classes, o->be, &d.model, err));
-    KD_GO(kd_model_init(&d.model, NULL, 0, err));
+    KD_GO(kd_model_declare(&d.model, NULL, err));
     KD_GO(kd_model_load(&d.model, o->weights, false, &load, err));
     forecast(&d);
     if (o->dry_run) {

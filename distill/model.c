@@ -185,7 +185,7 @@ static kd_graph *graph(kd_model *m, bool training, kd_err *err)
     return g;
 }
 
-kd_status kd_model_init(kd_model *m, const kd_objective *o, uint64_t seed, kd_err *err)
+kd_status kd_model_declare(kd_model *m, const kd_objective *o, kd_err *err)
 {
     kd_graph *g = graph(m, true, err);
     if (g == NULL) {
@@ -199,7 +199,12 @@ kd_status kd_model_init(kd_model *m, const kd_objective *o, uint64_t seed, kd_er
     const kd_status st = bad != NULL ? KD_FAIL(err, bad->code, "%s", bad->msg) : KD_OK;
     kd_graph_free(g);
     KD_TRY(st);
-    KD_TRY(kd_params_alloc(m->params, m->be, m->dtype, o != NULL, err));
+    return kd_params_alloc(m->params, m->be, m->dtype, o != NULL, err);
+}
+
+kd_status kd_model_init(kd_model *m, const kd_objective *o, uint64_t seed, kd_err *err)
+{
+    KD_TRY(kd_model_declare(m, o, err));
     return kd_params_init(m->params, seed, err);
 }
 

@@ -43,7 +43,10 @@ typedef struct kd_objective {
 KD_NODISCARD kd_status kd_model_open(const kd_config *cfg, int classes, kd_backend *be, kd_model *out, kd_err *err);
 void kd_model_close(kd_model *m); /* zeroed is legal */
 
-/* Declare everything (objective: also the projector "kd.projector.*"; may be NULL), allocate, draw from `seed`. */
+/* Declare everything (objective: also the projector "kd.projector.*", and gradients; may be NULL) and allocate; values are
+ * zero.  Enough where weights are loaded next, or none are needed. */
+KD_NODISCARD kd_status kd_model_declare(kd_model *m, const kd_objective *o, kd_err *err);
+/* The same, then draw every value from `seed`. */
 KD_NODISCARD kd_status kd_model_init(kd_model *m, const kd_objective *o, uint64_t seed, kd_err *err);
 
 /* Training program: inputs plus "target" (B,K), "valid" (B), and what the objective names ("teacher" (B,K), "teacher_feature"

@@ -70,7 +70,7 @@ static kd_status compile(kd_model *m, const opts *o, kd_program **p, kd_err *err
 {
     const kd_objective ce = {.ce_weight = 1.0f};
     const bool train = strcmp(o->phase, "train") == 0;
-    KD_TRY(kd_model_init(m, train ? &ce : NULL, 0, err));
+    KD_TRY(kd_model_declare(m, train ? &ce : NULL, err));
     return train ? kd_model_train_program(m, &ce, (int)o->batch, o->recompute, p, err)
                  : kd_model_eval_program(m, (int)o->batch, p, err);
 }

@@ -86,7 +86,7 @@ static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c,
     }
     KD_GO(class_count(p, o->weights, &classes, err));
     KD_GO(kd_model_open(p->s.cfg, classes, p->s.be, &p->model, err));
-    KD_GO(kd_model_init(&p->model, NULL, 0, err));
+    KD_GO(kd_model_declare(&p->model, NULL, err));
     KD_GO(kd_model_load(&p->model, o->weights, false, &load, err));
     KD_GO(kd_model_eval_program(&p->model, 1, &p->program, err));
     p->views = student ? 1 : p->s.cfg->eval.clips * p->s.cfg->eval.crops;
