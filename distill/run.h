@@ -31,7 +31,8 @@ KD_NODISCARD kd_status kd_run_log_cut(kd_run *r, uint64_t bytes, kd_err *err);
 KD_NODISCARD kd_status kd_run_events(kd_run *r, int64_t step, kd_err *err);
 /* Scalar point; a failure to write is reported once as a warning, training goes on. */
 void kd_run_scalar(kd_run *r, const char *tag, int64_t step, double value);
-void kd_run_text(kd_run *r, const char *tag, const char *text);
+/* The recipe: as text, and its main numbers as hyper-parameters. */
+void kd_run_recipe(kd_run *r, const kd_config *cfg, const char *model);
 /* Confusion matrix (K,K), row = truth, as an image. */
 void kd_run_confusion(kd_run *r, const char *tag, int64_t step, const int64_t *counts, int classes);
 

@@ -31,10 +31,26 @@ void kd_run_scalar(kd_run *r, const char *tag, int64_t step, double value)
     said_once(r, kd_tfevents_scalar(r->events, tag, step, value, &err), &err);
 }
 
-void kd_run_text(kd_run *r, const char *tag, const char *text)
+void kd_run_recipe(kd_run *r, const kd_config *cfg, const char *model)
 {
+    static const char *const metrics[] = {"val/top1", "val/nll"};
+    const kd_tf_hparam hp[] = {{"model", model, 0.0},
+                               {"base_lr", NULL, cfg->optim.base_lr},
+                               {"weight_decay", NULL, cfg->optim.weight_decay},
+                               {"batch_size", NULL, (double)cfg->train.batch_size},
+                               {"epochs", NULL, (double)cfg->train.epochs},
+                               {"seed", NULL, (double)cfg->train.seed},
+                               {"kd_weight", NULL, cfg->kd.store[0] != '\0' ? cfg->kd.weight : 0.0},
+                               {"temperature", NULL, cfg->kd.temperature}};
     kd_err err = {0};
-    said_once(r, kd_tfevents_text(r->events, tag, 0, text, &err), &err);
+    char *yaml = kd_config_yaml(cfg, false, false);
+    char *text = yaml != NULL ? kd_strf("```\n%s```\n", yaml) : NULL;
+    if (text != NULL) {
+        said_once(r, kd_tfevents_text(r->events, "config", 0, text, &err), &err);
+    }
+    kd_free(text);
+    kd_free(yaml);
+    said_once(r, kd_tfevents_hparams(r->events, cfg->name, hp, KD_COUNTOF(hp), metrics, KD_COUNTOF(metrics), &err), &err);
 }
 
 /* Row-normalised counts as shades from white to blue, a square of `cell` pixels a pair. */

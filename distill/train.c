@@ -393,6 +393,7 @@ kd_status kd_train(const kd_train_opts *o, kd_train_result *result, kd_err *err)
         KD_GO(kdi_train_load(&t, err));
     }
     KD_GO(kd_run_events(t.run, t.s.step, err));
+    kd_run_recipe(t.run, t.cfg, t.model.name);
     while (t.s.epoch < o->cfg->train.epochs) {
         KD_GO(run_epoch(&t, err));
     }
