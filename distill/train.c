@@ -365,7 +365,8 @@ static kd_status run_epoch(kd_trainer *t, kd_err *err)
     }
     KD_TRY(end_of_epoch(t, err));
     char text[120];
-    if (t->s.best_epoch < 0) { /* not measured yet (train.eval_every) */
+    const bool measured = t->s.epoch % t->cfg->train.eval_every == 0 || t->s.epoch == t->cfg->train.epochs;
+    if (!measured || t->s.best_epoch < 0) {
         (void)snprintf(text, sizeof text, "loss %.4f", t->s.last_loss);
     } else {
         (void)snprintf(text, sizeof text, "loss %.4f  val top-1 %.2f %%  best %.2f %% (epoch %lld)", t->s.last_loss,
