@@ -275,8 +275,8 @@ int cmd_demo(int argc, char **argv)
 {
     static const kd_arg args[] = {
         KD_OPT_INT(opts, seeds, "seeds", "N", "3", 1, 8, "students of each kind"),
-        KD_OPT_INT(opts, teacher_epochs, "teacher-epochs", "N", "40", 2, 1000, "epochs of the teacher"),
-        KD_OPT_INT(opts, student_epochs, "student-epochs", "N", "12", 2, 1000, "epochs of each student"),
+        KD_OPT_INT(opts, teacher_epochs, "teacher-epochs", "N", "20", 2, 1000, "epochs of the teacher"),
+        KD_OPT_INT(opts, student_epochs, "student-epochs", "N", "6", 2, 1000, "epochs of each student"),
     };
     static const kd_cmd cmd = {.name = "kd demo",
                                .about = "The whole path on the sample data set: videos and skeletons, a video teacher, its logits,\n"
