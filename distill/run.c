@@ -10,11 +10,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-const char *kd_run_dir(const kd_run *r)
-{
-    return r->dir;
-}
-
 const char *kd_run_path(kd_run *r, const char *name)
 {
     (void)snprintf(r->path, sizeof r->path, "%s/%s", r->dir, name);

@@ -18,7 +18,6 @@ KD_NODISCARD kd_status kd_run_open(const char *dir, const kd_config *cfg, bool r
 void kd_run_close(kd_run *r); /* NULL is legal */
 
 bool kd_run_has_checkpoint(const kd_run *r); /* checkpoints/last can be resumed from */
-const char *kd_run_dir(const kd_run *r);
 /* "<dir>/<name>" into a buffer of the run that the next call overwrites. */
 const char *kd_run_path(kd_run *r, const char *name);
 

@@ -106,7 +106,7 @@ kd_status kd_pth_collect_storages(kd_pth *p, kd_err *err)
         uint64_t numel = 0;
         kd_pth_storage s = {0};
         if (!read_persid(x, &s, &numel)) continue; /* an error only if a tensor refers to it */
-        s.bytes = numel;                           /* elements for now */
+        s.bytes = numel;                           /* elements; bytes once the dtype is known */
         p->st[n++] = s;
     }
     if (n > 1) qsort(p->st, n, sizeof *p->st, by_key);

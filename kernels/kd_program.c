@@ -226,15 +226,6 @@ static void bind_call(kd_program *p, int32_t k, kd_tensor *tensors)
                    .stream = p->be->stream};
 }
 
-static kd_status out_of_slots(kd_program *p, const kdi_node *n, kd_err *err)
-{
-    char shape[KD_SHAPE_TEXT_MAX];
-    (void)p;
-    (void)shape;
-    return KD_FAIL(err, KD_E_UNSUPPORTED, "%s: op %s has no kernel for this device and dtype", n->scope,
-                   kd_op_get(n->op)->name);
-}
-
 /* First candidate kernel whose preparation succeeds. */
 static kd_status select_kernel(kd_program *p, int32_t k, kd_err *err)
 {
@@ -242,7 +233,8 @@ static kd_status select_kernel(kd_program *p, int32_t k, kd_err *err)
     for (int rank = 0;; rank++) {
         const kd_kernel_def *def = p->be->ops->find(p->be, n->op, p->g->opts.dtype, rank);
         if (def == NULL || def->run == NULL) {
-            return out_of_slots(p, n, err);
+            return KD_FAIL(err, KD_E_UNSUPPORTED, "%s: op %s has no kernel for this device and dtype", n->scope,
+                           kd_op_get(n->op)->name);
         }
         kd_err why = {0};
         const kd_status st = def->prepare != NULL ? def->prepare(&p->calls[k], &why) : KD_OK;
