@@ -211,9 +211,16 @@ static kd_status write_report(kd_trainer *t, const kd_eval_table *table, kd_err 
                            kd_run_path(t->run, "report.json"), err);
 }
 
+/* A validation has no line of its own (the epoch's is still open), but the user may stop it. */
+static kd_progress stop_only(const kd_progress *p)
+{
+    return p != NULL ? (kd_progress){.user = p->user, .stop = p->stop} : (kd_progress){.user = NULL};
+}
+
 static kd_status validate(kd_trainer *t, bool last, kd_err *err)
 {
     const kd_config *c = t->cfg;
+    const kd_progress progress = stop_only(t->o->progress);
     kd_eval_table table = {0};
     kd_metrics m = {0};
     kd_status st = KD_OK;
@@ -221,7 +228,8 @@ static kd_status validate(kd_trainer *t, bool last, kd_err *err)
     const kd_eval_opts eo = {.producer = &t->val.producer,
                              .batch_size = c->eval.batch_size,
                              .workers = kd_loader_workers(c->train.workers),
-                             .on_bad = c->data.on_bad_sample};
+                             .on_bad = c->data.on_bad_sample,
+                             .progress = &progress};
     if (ema) {
         KD_GO(kd_optim_swap_ema(t->optim));
     }
@@ -283,10 +291,18 @@ static kd_status save_best(kd_trainer *t, kd_err *err)
     return st;
 }
 
+static kd_status interrupted(kd_trainer *t, kd_err *err)
+{
+    KD_TRY(kdi_train_save(t, "last", err));
+    return KD_FAIL(err, KD_E_CANCELLED, "interrupted in epoch %lld at batch %lld: state saved, continue with --resume",
+                   (long long)t->s.epoch, (long long)t->s.batch);
+}
+
 static kd_status end_of_epoch(kd_trainer *t, kd_err *err)
 {
     const kd_cfg_train *c = &t->cfg->train;
     const int64_t epoch = t->s.epoch;
+    const uint64_t log_before = kd_run_log_bytes(t->run);
     t->s.last_loss = t->s.sum_loss / (double)KD_MAX(t->s.sum_batches, 1);
     kd_json *rec = kd_json_object();
     kd_json_set_str(rec, "type", "epoch");
@@ -296,9 +312,15 @@ static kd_status end_of_epoch(kd_trainer *t, kd_err *err)
     KD_TRY(kd_run_log(t->run, rec, err));
     const bool last = epoch + 1 == c->epochs;
     const bool measure = last || (epoch + 1) % c->eval_every == 0;
-    if (measure) {
-        KD_TRY(validate(t, last, err));
+    const kd_status st = measure ? validate(t, last, err) : KD_OK;
+    if (st == KD_E_CANCELLED) { /* resume goes on behind the last batch: the epoch is logged and measured again */
+        if (err != NULL) {
+            err->code = KD_OK; /* the first message would stay */
+        }
+        KD_TRY(kd_run_log_cut(t->run, log_before, err));
+        return interrupted(t, err);
     }
+    KD_TRY(st);
     const bool best = measure && t->s.last_top1 > t->s.best_top1;
     if (best) {
         t->s.best_top1 = t->s.last_top1;
@@ -320,13 +342,6 @@ static kd_status end_of_epoch(kd_trainer *t, kd_err *err)
         KD_TRY(kdi_train_save(t, "last", err));
     }
     return KD_OK;
-}
-
-static kd_status interrupted(kd_trainer *t, kd_err *err)
-{
-    KD_TRY(kdi_train_save(t, "last", err));
-    return KD_FAIL(err, KD_E_CANCELLED, "interrupted in epoch %lld at batch %lld: state saved, continue with --resume",
-                   (long long)t->s.epoch, (long long)t->s.batch);
 }
 
 static kd_status run_epoch(kd_trainer *t, kd_err *err)
