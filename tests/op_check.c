@@ -1,17 +1,11 @@
 #include "tests/op_check.h"
 
-#include "kernels/fast/fast.h"
-#include "kernels/kd_backend.h"
-#include "kernels/kd_cpu.h"
 #include "kernels/kd_ops.h"
 #include "tests/f64_backend.h"
 #include "tests/op_driver.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-const kd_kernel_def *kd_cpu_table_ref_f32(kd_op op);
-const kd_kernel_def *kd_cpu_table_ref_bf16(kd_op op);
 
 /* ---- numbers --------------------------------------------------------------------------------------------------------- */
 
@@ -35,6 +29,9 @@ void op_from_f64(kd_dtype t, void *dst, const double *src, int64_t n)
         case KD_BF16:
             ((uint16_t *)dst)[i] = kd_f32_to_bf16((float)src[i]);
             break;
+        case KD_F16:
+            ((uint16_t *)dst)[i] = kd_f32_to_f16((float)src[i]);
+            break;
         case KD_I64:
             ((int64_t *)dst)[i] = (int64_t)src[i];
             break;
@@ -57,6 +54,9 @@ void op_to_f64(kd_dtype t, double *dst, const void *src, int64_t n)
         case KD_BF16:
             dst[i] = (double)kd_bf16_to_f32(((const uint16_t *)src)[i]);
             break;
+        case KD_F16:
+            dst[i] = (double)kd_f16_to_f32(((const uint16_t *)src)[i]);
+            break;
         case KD_I64:
             dst[i] = (double)((const int64_t *)src)[i];
             break;
@@ -68,7 +68,7 @@ void op_to_f64(kd_dtype t, double *dst, const void *src, int64_t n)
 
 static bool is_float(kd_dtype t)
 {
-    return t == KD_F32 || t == KD_BF16 || t == KD_F64;
+    return t == KD_F32 || t == KD_BF16 || t == KD_F16 || t == KD_F64;
 }
 
 /* ---- operands of one execution, each between two fences ------------------------------------------------------------------ */
@@ -267,10 +267,11 @@ static void compare(const job *j, int o, const kd_tensor *got, const kd_tensor *
     const double big = magnitude(j, want);
     const bool fast_bf16 =
         j->act == KD_BF16 && j->slot == SLOT_FAST; /* may round inner products' operands */
-    const double u = got->dtype == KD_BF16 ? 0x1p-8 : 0x1p-22;
+    const double u = got->dtype == KD_BF16 ? 0x1p-8 : got->dtype == KD_F16 ? 0x1p-10 : 0x1p-22;
+    const double least = got->dtype == KD_F16 ? 0x1p-24 : 1e-30; /* fp16 has denormals worth seeing */
     const double wide = fast_bf16 ? 4.0 * 0x1p-8 : j->k * 0x1p-24;
     for (int64_t i = 0; i < n; i++) {
-        const double tol = u * fabs(b[i]) + wide * big + 1e-30;
+        const double tol = u * fabs(b[i]) + wide * big + least;
         const bool both_nan = isnan(a[i]) && isnan(b[i]); /* the check of NaN is elsewhere */
         if (!both_nan && !(fabs(a[i] - b[i]) <= tol)) {
             char text[160];
@@ -335,14 +336,6 @@ static void check_same(const job *j, const exec *first, const variation *v, cons
     finish(&e);
 }
 
-static void set_threads(int n)
-{
-    kd_backend *be = NULL; /* opening one is how a program sets them */
-    if (kd_backend_cpu_open(n, &be, NULL) == KD_OK) {
-        kd_backend_close(be);
-    }
-}
-
 /* Where the f64 reference is NaN, this candidate is too. */
 static void check_nan(const job *j, const variation *v)
 {
@@ -391,9 +384,11 @@ static void check_candidate(const job *j)
     check_values(j, &e, &oracle);
     if (!effect(j)) {
         check_same(j, &e, &plain, "run twice");
-        set_threads(3);
-        check_same(j, &e, &plain, "three threads");
-        set_threads(1);
+        const char *how;
+        for (int v = 1; (how = op_schedule(v)) != NULL; v++) {
+            check_same(j, &e, &plain, how);
+        }
+        (void)op_schedule(0);
         for (int o = 0; j->c->n_out > 1 && o < j->c->n_out;
              o++) { /* a recomputed forward op may lose any of them */
             variation v = plain;
@@ -419,58 +414,19 @@ static void check_candidate(const job *j)
     finish(&oracle);
 }
 
-static void candidate(job *j, const kd_kernel_def *def, int slot, const char *name)
+static void candidate(void *user, const kd_kernel_def *def, int slot, const char *name)
 {
+    job *j = user;
     (void)snprintf(j->where, sizeof j->where, "%s, %s", kd_op_get(j->op)->name, name);
     j->def = def;
     j->slot = slot;
     check_candidate(j);
 }
 
-/* Everything the machine could run: the plain C table for each instruction set, and each faster kernel. */
-static void all_candidates(job *j)
-{
-    static const struct {
-        uint32_t mask;
-        int slot;
-        const char *name;
-    } levels[] = {{KD_CPU_V3, SLOT_V3, "v3"},
-                  {KD_CPU_V3 | KD_CPU_V4, SLOT_V4, "v4"},
-                  {~0u, SLOT_V4, "all features"}};
-    const kd_kernel_def *seen[16];
-    int n_seen = 0;
-    for (size_t l = 0; l < KD_COUNTOF(levels); l++) {
-        kd_cpu_limit(levels[l].mask);
-        if ((kd_cpu_features() & levels[l].mask & (KD_CPU_V3 | KD_CPU_V4)) !=
-            (levels[l].mask & (KD_CPU_V3 | KD_CPU_V4))) {
-            continue;
-        }
-        for (int rank = 0;; rank++) {
-            const kd_kernel_def *def = kd_fast_find(j->op, j->act, rank);
-            if (def == NULL || def->run == NULL) {
-                break;
-            }
-            const bool last = kd_fast_find(j->op, j->act, rank + 1) == NULL;
-            bool again = false;
-            for (int s = 0; s < n_seen; s++) {
-                again = again || (seen[s] == def && last);
-            }
-            if (!again) {
-                candidate(j, def, last ? levels[l].slot : SLOT_FAST, levels[l].name);
-                seen[n_seen < 15 ? n_seen++ : 15] = def;
-            }
-        }
-    }
-    kd_cpu_limit(~0u);
-}
-
 kd_status op_check_call(kd_op op, kd_dtype act, const kd_call *c, double k)
 {
     job j = {.op = op, .act = act, .c = c, .k = k};
-    const kd_kernel_def *ref =
-        act == KD_BF16 ? kd_cpu_table_ref_bf16(op) : kd_cpu_table_ref_f32(op);
-    candidate(&j, ref, SLOT_REF, "reference");
-    all_candidates(&j);
+    op_candidates(op, act, candidate, &j);
     exec e = {.c = *c};
-    return execute(ref, &e); /* what the program goes on with */
+    return execute(op_plain(op, act), &e); /* what the program goes on with */
 }

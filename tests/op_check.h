@@ -9,6 +9,17 @@
  * in units of f32 rounding of the largest output. */
 kd_status op_check_call(kd_op op, kd_dtype act, const kd_call *c, double k);
 
+/* Given by what is tested: op_cpu.c or op_simt.c. */
+typedef void (*op_visit)(void *user, const kd_kernel_def *def, int slot, const char *name);
+void op_candidates(kd_op op, kd_dtype act, op_visit visit, void *user); /* every kernel to check */
+const kd_kernel_def *op_plain(kd_op op, kd_dtype act);                  /* what a program goes on with */
+/* From now on run kernels another way that must not change a bit: its name, NULL past the last; 0: the usual way. */
+const char *op_schedule(int way);
+extern const bool op_gradients; /* check the gradient rules too */
+extern const kd_dtype op_dtypes[];
+extern const int op_dtype_count;
+extern const char *const op_slot_names[]; /* NULL at the end */
+
 /* Given by the driver. */
 void op_complain(const char *what, const char *where);
 void op_count(kd_op op, kd_dtype act, int slot);

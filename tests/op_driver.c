@@ -1,7 +1,5 @@
 #include "tests/op_driver.h"
 
-#include "kernels/fast/fast.h"
-#include "kernels/kd_cpu.h"
 #include "kernels/kd_layers.h"
 #include "kernels/kd_program.h"
 #include "kernels/kd_rng.h"
@@ -12,7 +10,7 @@
 #include <stdlib.h>
 
 static struct {
-    long hits[KD_OP_COUNT][2][SLOT_COUNT];
+    long hits[KD_OP_COUNT][KD_DTYPE_COUNT][SLOT_COUNT];
     int failures, shown;
     const char *op_name; /* case under way */
     int index;
@@ -31,7 +29,7 @@ void op_complain(const char *what, const char *where)
 
 void op_count(kd_op op, kd_dtype act, int slot)
 {
-    state.hits[op][act == KD_BF16][slot]++;
+    state.hits[op][act][slot]++;
 }
 
 int op_failures(void)
@@ -41,7 +39,7 @@ int op_failures(void)
 
 long op_hits(kd_op op, kd_dtype act, int slot)
 {
-    return state.hits[op][act == KD_BF16][slot];
+    return state.hits[op][act][slot];
 }
 
 /* ---- the recording backend ----------------------------------------------------------------------------------------- */
@@ -357,11 +355,13 @@ void op_run_case(kd_op op, const op_case *c, int index)
     state.op_name = kd_op_get(op)->name;
     state.index = index;
     state.k = c->k == 0.0 ? 64.0 : c->k;
-    check_gradients(op, c);
-    for (int bf16 = 0; bf16 < 2; bf16++) {
+    if (op_gradients) {
+        check_gradients(op, c);
+    }
+    for (int d = 0; d < op_dtype_count; d++) {
         built b;
         kd_backend *be = recorder_open();
-        state.act = bf16 ? KD_BF16 : KD_F32;
+        state.act = op_dtypes[d];
         if (build(&b, op, c, be, state.act) && kd_program_run(b.prog, &the_step) != KD_OK) {
             op_complain(kd_program_where(b.prog), "run");
         }
@@ -379,22 +379,23 @@ int op_coverage(FILE *f)
 #undef KD_OP
     };
     int missing = 0;
-    (void)fprintf(f, "%-24s %28s %28s\n%-24s", "calls checked", "f32", "bf16", "op");
-    for (int d = 0; d < 2; d++) {
-        (void)fprintf(f, " %6s %6s %6s %6s ", "ref", "v3", "v4", "fast");
+    (void)fprintf(f, "%-24s", "calls checked");
+    for (int d = 0; d < op_dtype_count; d++) {
+        for (int s = 0; op_slot_names[s] != NULL; s++) {
+            (void)fprintf(f, " %5s %-4s", kd_dtype_name(op_dtypes[d]), op_slot_names[s]);
+        }
     }
     for (int op = 1; op < (int)KD_OP_COUNT; op++) {
         (void)fprintf(f, "\n%-24s", names[op]);
-        for (int d = 0; d < 2; d++) {
-            for (int s = 0; s < SLOT_COUNT; s++) {
-                (void)fprintf(f, " %6ld", state.hits[op][d][s]);
+        bool hole = false;
+        for (int d = 0; d < op_dtype_count; d++) {
+            for (int s = 0; op_slot_names[s] != NULL; s++) {
+                (void)fprintf(f, " %10ld", state.hits[op][op_dtypes[d]][s]);
             }
-            (void)fprintf(f, " ");
-            if (state.hits[op][d][SLOT_REF] == 0) {
-                missing++;
-                (void)fprintf(f, "<- never");
-            }
+            hole = hole || state.hits[op][op_dtypes[d]][0] == 0;
         }
+        missing += hole;
+        (void)fprintf(f, hole ? " <- never" : "");
     }
     (void)fprintf(f, "\n");
     return missing;

@@ -1,0 +1,12 @@
+/* Fibers: one stack each, switched by hand. */
+#ifndef TESTS_SIMT_FIBER_H
+#define TESTS_SIMT_FIBER_H
+
+struct fiber;
+/* Calls run() each time it is entered anew; when run() returns, control is back behind fiber_enter. */
+fiber *fiber_new(void (*run)());
+void fiber_free(fiber *f);
+void fiber_enter(fiber *f); /* until it leaves or run() returns */
+void fiber_leave(fiber *f); /* called on it */
+
+#endif
