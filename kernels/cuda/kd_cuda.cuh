@@ -159,6 +159,52 @@ template <int N, typename T> static __device__ __forceinline__ void st_pack(T *p
     *reinterpret_cast<kd_pack<T, N> *>(p + i) = k;
 }
 
+/* The same at a ragged end: elements from n on are read as 0 and not written.  p is aligned, i a multiple of N. */
+template <int N, typename T> static __device__ __forceinline__ void ld_upto(float *dst, const T *p, int64_t i, int64_t n)
+{
+    if (i + N <= n) {
+        ld_pack<N>(dst, p, i);
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        dst[j] = i + j < n ? ld(p, i + j) : 0.0f;
+    }
+}
+/* Store, or add to what is there. */
+template <int N, typename T>
+static __device__ __forceinline__ void put_upto(T *p, int64_t i, int64_t n, const float *src, bool add)
+{
+    float v[N];
+    if (add) {
+        ld_upto<N>(v, p, i, n);
+    }
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        v[j] = add ? v[j] + src[j] : src[j];
+    }
+    if (i + N <= n) {
+        st_pack<N>(p, i, v);
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        if (i + j < n) {
+            st(p, i + j, v[j]);
+        }
+    }
+}
+
+/* a / b and a % b of numbers that are not negative: in 32 bits where they fit, which is several times faster on a card. */
+static __device__ __forceinline__ int64_t kd_div(int64_t a, int64_t b)
+{
+    return ((a | b) >> 32) == 0 ? (int64_t)((uint32_t)a / (uint32_t)b) : a / b;
+}
+static __device__ __forceinline__ int64_t kd_mod(int64_t a, int64_t b)
+{
+    return ((a | b) >> 32) == 0 ? (int64_t)((uint32_t)a % (uint32_t)b) : a % b;
+}
+
 /* ---- reductions: butterflies and fixed trees, so the order is always the same ------------------------------------------ */
 
 static __device__ __forceinline__ float kd_warp_sum(float v)
