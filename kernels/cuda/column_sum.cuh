@@ -1,0 +1,90 @@
+/* Sums over the rows of a (rows, C) matrix: gradients of biases and scales.  A block takes 32 packs of columns and one slice
+ * of the rows, 8 rows at a time; with several slices their sums go through scratch and are added in order by a second kernel.
+ * The number of slices depends on the shape alone. */
+#ifndef KD_CUDA_COLUMN_SUM_CUH
+#define KD_CUDA_COLUMN_SUM_CUH
+
+#include "kernels/cuda/kd_cuda.cuh"
+
+constexpr int KD_COLUMN_LINES = 8;
+
+/* Slices of at least 64 rows, as many as it takes to fill a card. */
+static inline int64_t kd_column_slices(int64_t rows, int64_t C)
+{
+    const int64_t by_rows = kd_div_up(rows, 64), by_card = kd_div_up(4096, kd_div_up(C, KD_WARP));
+    const int64_t n = by_rows < by_card ? by_rows : by_card;
+    return n < 1 ? 1 : n < 256 ? n : 256;
+}
+
+/* f32 partials; none where one slice does it. */
+static inline size_t kd_column_scratch(int64_t rows, int64_t C)
+{
+    const int64_t slices = kd_column_slices(rows, C);
+    return slices == 1 ? 0 : (size_t)(slices * C) * sizeof(float);
+}
+
+/* y[slice * C + j] (+)= sum over the rows of the slice; F: f.pack<N>(v, i) gives the terms at elements i.. of the matrix. */
+template <int N, typename U, typename F>
+static __global__ void kd_column_slice(F f, U *y, int64_t rows, int64_t per, int64_t C, bool add)
+{
+    KD_SHARED(float, line, KD_COLUMN_LINES * KD_WARP * N);
+    const int64_t j = ((int64_t)blockIdx.x * KD_WARP + threadIdx.x) * N;
+    const int64_t from = blockIdx.y * per, to = from + per < rows ? from + per : rows;
+    float sum[N], v[N];
+#pragma unroll
+    for (int k = 0; k < N; k++) {
+        sum[k] = 0.0f;
+    }
+    for (int64_t r = from + threadIdx.y; j < C && r < to; r += KD_COLUMN_LINES) {
+        f.template pack<N>(v, r * C + j, j);
+#pragma unroll
+        for (int k = 0; k < N; k++) {
+            sum[k] += v[k];
+        }
+    }
+#pragma unroll
+    for (int k = 0; k < N; k++) {
+        line[(threadIdx.y * N + (unsigned)k) * KD_WARP + threadIdx.x] = sum[k];
+    }
+    __syncthreads();
+    /* one thread a column, neighbours side by side */
+    for (int k = (int)(threadIdx.y * KD_WARP + threadIdx.x); k < KD_WARP * N; k += KD_WARP * KD_COLUMN_LINES) {
+        const int lane = k / N, of = k % N;
+        const int64_t at = (int64_t)blockIdx.x * (KD_WARP * N) + k;
+        float s = 0.0f;
+        for (int l = 0; l < KD_COLUMN_LINES; l++) {
+            s += line[(l * N + of) * KD_WARP + lane];
+        }
+        if (at < C) {
+            put(y, (int64_t)blockIdx.y * C + at, s, add);
+        }
+    }
+}
+
+template <typename U> static __global__ void kd_column_finish(const float *part, int64_t slices, U *y, int64_t C, bool add)
+{
+    for (KD_EACH(j, C)) {
+        float s = 0.0f;
+        for (int64_t k = 0; k < slices; k++) {
+            s += part[k * C + j];
+        }
+        put(y, j, s, add);
+    }
+}
+
+/* C is a multiple of N (or N is 1); y (C); scratch as asked for above. */
+template <int N, typename U, typename F>
+static void kd_column_sum(const kd_call *c, F f, U *y, int64_t rows, int64_t C, bool add)
+{
+    const int64_t slices = kd_column_slices(rows, C), per = kd_div_up(rows, slices);
+    const dim3 grid((unsigned)kd_div_up(C, KD_WARP * N), (unsigned)slices), block(KD_WARP, KD_COLUMN_LINES);
+    if (slices == 1) {
+        KD_LAUNCH((kd_column_slice<N, U, F>), grid, block, c, f, y, rows, per, C, add);
+        return;
+    }
+    float *part = static_cast<float *>(c->scratch);
+    KD_LAUNCH((kd_column_slice<N, float, F>), grid, block, c, f, part, rows, per, C, false);
+    KD_LAUNCH((kd_column_finish<U>), dim3(kd_grid(C, 128)), dim3(128), c, part, slices, y, C, add);
+}
+
+#endif
