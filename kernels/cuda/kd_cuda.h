@@ -14,6 +14,18 @@ const kd_kernel_def *kd_cuda_own(kd_op op, kd_dtype act);
 /* Library kernel `rank` (0, 1, ...) of cuBLASLt or cuDNN; NULL: no further one. */
 const kd_kernel_def *kd_cuda_library(kd_op op, kd_dtype act, int rank);
 
+/* What libraries may do on a device.  None: f32 is f32, sums have a fixed order, algorithms are timed once a shape. */
+typedef enum kd_cuda_flags {
+    KD_CUDA_TF32 = 1,    /* f32 products may round their inputs to TF32 (10 bits) */
+    KD_CUDA_ATOMICS = 2, /* attention_bwd may sum dq in order of arrival: faster, less memory, other bits each run */
+    KD_CUDA_UNTIMED = 4  /* take the library's first algorithm, the same in every process, instead of the fastest */
+} kd_cuda_flags;
+
+/* Set the flags of a device for all kernels prepared from then on.  Where never called they come from the environment:
+ * KD_CUDA=tf32,atomics,untimed (any of them), read once. */
+void kd_cuda_set_flags(int device, unsigned flags);
+unsigned kd_cuda_get_flags(int device);
+
 #ifdef __cplusplus
 }
 #endif
