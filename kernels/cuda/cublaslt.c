@@ -91,7 +91,7 @@ static cublasStatus_t product_make(const kd_gemm *g, kd_lt_product *p)
     LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &g->epilogue, sizeof g->epilogue));
     if (g->epilogue != CUBLASLT_EPILOGUE_DEFAULT) {
         LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &g->out, sizeof g->out));
-        LT_TRY(set_bias(p, (const void *)(uintptr_t)256)); /* only its alignment is looked at before run() */
+        LT_TRY(set_bias(p, (const void *)(uintptr_t)g->align[3])); /* only its alignment is looked at before run() */
     }
     LT_TRY(layout(&p->a, g->in, g->m, g->k, g->ta == CUBLAS_OP_T, g->lda));
     LT_TRY(layout(&p->b, g->in, g->k, g->n, g->tb == CUBLAS_OP_T, g->ldb));
@@ -125,7 +125,8 @@ static cublasStatus_t set_limits(cublasLtMatmulPreference_t pref, const kd_gemm 
                                                 sizeof g->align[2]);
 }
 
-static cublasStatus_t guess(cublasLtHandle_t lt, const kd_gemm *g, const kd_lt_product *p, cublasLtMatmulHeuristicResult_t *out, int *n)
+static cublasStatus_t guess(cublasLtHandle_t lt, const kd_gemm *g, const kd_lt_product *p, cublasLtMatmulHeuristicResult_t *out,
+                            int *n)
 {
     cublasLtMatmulPreference_t pref = NULL;
     LT_TRY(cublasLtMatmulPreferenceCreate(&pref));
@@ -296,8 +297,7 @@ static cublasLtHandle_t handle_of(int device)
     return handles[device];
 }
 
-/* m, n, k, transposes and leading dimensions are set by the caller; false: not for this library. */
-bool kd_lt_complete(kd_gemm *g, kd_dtype in, kd_dtype out, const void *a, const void *b, const void *d)
+bool kd_lt_complete(kd_gemm *g, kd_dtype in, kd_dtype out, const void *a, const void *b, const void *d, const void *vector)
 {
     int device = -1;
     if (g->m < 1 || g->n < 1 || g->k < 1 || cudaGetDevice(&device) != cudaSuccess || device < 0 || device >= KD_CUDA_DEVICES) {
@@ -312,6 +312,7 @@ bool kd_lt_complete(kd_gemm *g, kd_dtype in, kd_dtype out, const void *a, const 
     g->align[0] = alignment(a);
     g->align[1] = alignment(b);
     g->align[2] = alignment(d);
+    g->align[3] = alignment(vector);
     return g->in >= 0 && g->out >= 0;
 }
 

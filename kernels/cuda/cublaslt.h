@@ -16,7 +16,7 @@ typedef struct kd_gemm {
     int32_t add;
     int32_t in, out; /* cudaDataType */
     int32_t compute;
-    uint32_t align[3]; /* of A, B, D: bytes, a power of two up to 256 */
+    uint32_t align[4]; /* of A, B, D and the epilogue's vector: bytes, a power of two up to 256 */
     int32_t device, timed;
 } kd_gemm;
 
@@ -34,8 +34,8 @@ typedef struct kd_lt_prep { /* kd_call.prep */
     bool add, bgrad;
 } kd_lt_prep;
 
-/* Fill in types, alignments and the device; false: not for this library. */
-bool kd_lt_complete(kd_gemm *g, kd_dtype in, kd_dtype out, const void *a, const void *b, const void *d);
+/* Fill in types, alignments and the device; false: not for this library.  `vector` NULL: none, or one in scratch. */
+bool kd_lt_complete(kd_gemm *g, kd_dtype in, kd_dtype out, const void *a, const void *b, const void *d, const void *vector);
 /* Make c->prep.  a and b are read while algorithms are timed, the outputs are not touched. */
 KD_NODISCARD kd_status kd_lt_prepare(kd_call *c, const kd_gemm *g, const void *a, const void *b);
 void kd_lt_release(kd_call *c);

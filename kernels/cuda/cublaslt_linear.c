@@ -39,7 +39,8 @@ static kd_status linear_prepare(kd_call *c, kd_err *err)
     g.tb = CUBLAS_OP_N;
     g.epilogue = has_bias(c) ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     if (c->in[0].dtype != c->in[1].dtype ||
-        !kd_lt_complete(&g, c->in[0].dtype, c->out[0].dtype, c->in[1].data, c->in[0].data, c->out[0].data)) {
+        !kd_lt_complete(&g, c->in[0].dtype, c->out[0].dtype, c->in[1].data, c->in[0].data, c->out[0].data,
+                        has_bias(c) && !casts_bias(c) ? c->in[2].data : NULL)) {
         return KD_E_UNSUPPORTED;
     }
     return kd_lt_prepare(c, &g, c->in[1].data, c->in[0].data);
@@ -93,7 +94,7 @@ static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
     g.ta = g.tb = CUBLAS_OP_N;
     g.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     if (c->in[0].dtype != c->in[1].dtype ||
-        !kd_lt_complete(&g, c->in[0].dtype, c->out[0].dtype, c->in[1].data, c->in[0].data, c->out[0].data)) {
+        !kd_lt_complete(&g, c->in[0].dtype, c->out[0].dtype, c->in[1].data, c->in[0].data, c->out[0].data, NULL)) {
         return KD_E_UNSUPPORTED;
     }
     return kd_lt_prepare(c, &g, c->in[1].data, c->in[0].data);
@@ -159,7 +160,8 @@ static kd_status bwd_w_prepare(kd_call *c, kd_err *err)
     g.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
     g.add = (c->accum & 1u) != 0;
     if (c->in[0].dtype != c->in[1].dtype || c->out[0].data == NULL ||
-        !kd_lt_complete(&g, c->in[0].dtype, c->out[0].dtype, c->in[1].data, c->in[0].data, c->out[0].data)) {
+        !kd_lt_complete(&g, c->in[0].dtype, c->out[0].dtype, c->in[1].data, c->in[0].data, c->out[0].data,
+                        wants_db(c) && !adds_db(c) ? c->out[1].data : NULL)) {
         return KD_E_UNSUPPORTED;
     }
     KD_TRY(kd_lt_prepare(c, &g, c->in[1].data, c->in[0].data));
