@@ -1,4 +1,4 @@
-/* Inside of training, shared by train.c, train_setup.c and train_state.c. */
+/* Inside of training, shared by train.c and train_*.c. */
 #ifndef KD_DISTILL_TRAIN_INTERNAL_H
 #define KD_DISTILL_TRAIN_INTERNAL_H
 
@@ -34,6 +34,23 @@ typedef struct kd_train_state {
     uint64_t log_bytes;
 } kd_train_state;
 
+enum { KD_TERMS = 4 }; /* loss and its parts */
+
+/* What a batch leaves on the device, on its way to the host. */
+typedef struct kd_fetched {
+    float term[KD_TERMS];
+    double ctl[KD_CTL_COUNT]; /* kd_optim_control() */
+} kd_fetched;
+
+/* A batch the device was asked to do; its numbers are looked at one batch later. */
+typedef struct kd_pending {
+    bool open, steps, logs; /* steps: the optimiser step followed it; logs: and its log line is wanted */
+    int64_t step;           /* optimiser steps attempted, this one included */
+    double lr;
+    uint64_t mark;          /* when it is reached, `got` is filled */
+    kd_fetched *got;        /* of host_alloc() */
+} kd_pending;
+
 typedef struct kd_trainer {
     const kd_train_opts *o;
     const kd_config *cfg;
@@ -53,6 +70,10 @@ typedef struct kd_trainer {
     /* host side of one batch */
     int32_t *perm;
     float *lam, *target, *teacher_rows, *mixed_rows, *feature_rows, *teacher_valid;
+    const void *term[KD_TERMS]; /* device; NULL: this objective has none */
+    kd_pending pending[2];      /* by micro-batch, even and odd */
+    double step_loss;           /* mean over the micro-batches of the step so far */
+    int bad_in_a_row;
     kd_train_state s;
     double started;
 } kd_trainer;
@@ -63,6 +84,14 @@ KD_NODISCARD kd_status kdi_source_open(const kd_config *cfg, const kd_model *m, 
 void kdi_source_close(kd_source *s);
 KD_NODISCARD kd_status kdi_train_setup(kd_trainer *t, kd_err *err);
 void kdi_train_close(kd_trainer *t);
+
+/* train_step.c */
+KD_NODISCARD kd_status kdi_train_pending_open(kd_trainer *t, kd_err *err);
+void kdi_train_pending_close(kd_trainer *t);
+/* Asks the device for one micro-batch (t->s.batch) and settles the one before. */
+KD_NODISCARD kd_status kdi_train_batch(kd_trainer *t, const kd_batch *b, kd_err *err);
+/* Waits for everything asked for: before a checkpoint, at the end of an epoch. */
+KD_NODISCARD kd_status kdi_train_settle(kd_trainer *t, kd_err *err);
 
 /* train_state.c: `name` is "last", "best" or "epoch-N". */
 KD_NODISCARD kd_status kdi_train_save(kd_trainer *t, const char *name, kd_err *err);

@@ -143,7 +143,9 @@ static kd_status open_optimiser(kd_trainer *t, kd_err *err)
                              .nesterov = c->nesterov,
                              .weight_decay = c->weight_decay,
                              .clip_grad = c->clip_grad,
-                             .ema_decay = c->ema_decay};
+                             .ema_decay = c->ema_decay,
+                             .loss_scale = t->model.dtype == KD_F16 ? 65536.0 : 0.0, /* torch.amp.GradScaler's defaults */
+                             .loss_scale_grow = 2000};
     KD_TRY(kd_optim_create(t->model.params, &oc, &t->optim, err));
     const int effective = t->cfg->train.batch_size * t->accumulation;
     const double scale = c->scale_lr ? (double)effective / 256.0 : 1.0;
@@ -210,11 +212,13 @@ kd_status kdi_train_setup(kd_trainer *t, kd_err *err)
     KD_TRY(kdi_source_open(t->cfg, &t->model, &t->data.half[KD_HALF_TRAIN], true, &t->train, err));
     KD_TRY(kdi_source_open(t->cfg, &t->model, &t->data.half[KD_HALF_VAL], false, &t->val, err));
     KD_TRY(open_batches(t, err));
-    return open_optimiser(t, err);
+    KD_TRY(open_optimiser(t, err));
+    return kdi_train_pending_open(t, err);
 }
 
 void kdi_train_close(kd_trainer *t)
 {
+    kdi_train_pending_close(t);
     kd_loader_close(t->loader);
     kdi_source_close(&t->train);
     kdi_source_close(&t->val);

@@ -11,7 +11,7 @@
 #define KD_STATE_INTS(X) X(epoch) X(batch) X(step) X(micro) X(skipped) X(sum_batches) X(best_epoch)
 #define KD_STATE_REALS(X) X(sum_loss) X(best_top1) X(last_top1) X(last_loss)
 
-static kd_json *state_json(kd_trainer *t)
+static kd_json *state_json(kd_trainer *t, const double *ctl)
 {
     kd_json *doc = kd_json_object();
     char *yaml = kd_config_yaml(t->cfg, false, false);
@@ -36,7 +36,9 @@ static kd_json *state_json(kd_trainer *t)
     KD_STATE_REALS(KD_PUT_REAL)
 #undef KD_PUT_REAL
     kd_json_set_i64(s, "log_bytes", (int64_t)kd_run_log_bytes(t->run));
-    kd_json_set_i64(s, "optimiser_steps", kd_optim_steps(t->optim));
+    kd_json_set_i64(s, "optimiser_steps", (int64_t)ctl[KD_CTL_T]);
+    kd_json_set_f64(s, "loss_scale", ctl[KD_CTL_LOSS_SCALE]);
+    kd_json_set_i64(s, "loss_scale_good_steps", (int64_t)ctl[KD_CTL_GOOD]);
     kd_free(yaml);
     return doc;
 }
@@ -45,6 +47,7 @@ static kd_status read_counters(kd_trainer *t, const kd_json *state, kd_err *err)
 {
     const kd_json *s = NULL;
     int64_t v = 0;
+    double ctl[KD_CTL_COUNT] = {0.0};
     KD_TRY(kd_json_get_object(state, "training", &s, err));
 #define KD_GET_INT(name) KD_TRY(kd_json_get_i64(s, #name, &t->s.name, err));
     KD_STATE_INTS(KD_GET_INT)
@@ -55,8 +58,11 @@ static kd_status read_counters(kd_trainer *t, const kd_json *state, kd_err *err)
     KD_TRY(kd_json_get_range(s, "log_bytes", 0, INT64_MAX, &v, err));
     t->s.log_bytes = (uint64_t)v;
     KD_TRY(kd_json_get_range(s, "optimiser_steps", 0, INT64_MAX, &v, err));
-    kd_optim_set_steps(t->optim, v);
-    return KD_OK;
+    ctl[KD_CTL_T] = (double)v;
+    KD_TRY(kd_json_get_f64(s, "loss_scale", &ctl[KD_CTL_LOSS_SCALE], err));
+    KD_TRY(kd_json_get_range(s, "loss_scale_good_steps", 0, INT64_MAX, &v, err));
+    ctl[KD_CTL_GOOD] = (double)v;
+    return kd_optim_write_control(t->optim, ctl);
 }
 
 /* ---- tensors ------------------------------------------------------------------------------------------------------------ */
@@ -154,7 +160,8 @@ kd_status kdi_train_save(kd_trainer *t, const char *name, kd_err *err)
 {
     char sub[80];
     group model = {0}, optim = {0};
-    kd_json *state = state_json(t);
+    double ctl[KD_CTL_COUNT];
+    kd_json *state = NULL;
     kd_status st = KD_OK;
     (void)snprintf(sub, sizeof sub, "checkpoints/%s", name);
     if (group_open(&model, t, false) != KD_OK || group_open(&optim, t, true) != KD_OK ||
@@ -162,6 +169,11 @@ kd_status kdi_train_save(kd_trainer *t, const char *name, kd_err *err)
         st = KD_FAIL(err, KD_E_OOM, "checkpoint %s: out of memory", sub);
         goto done;
     }
+    if (kd_optim_read_control(t->optim, ctl) != KD_OK) {
+        st = KD_FAIL(err, KD_E_DEVICE, "checkpoint %s: the device does not answer", sub);
+        goto done;
+    }
+    state = state_json(t, ctl);
     const bool last = strcmp(name, "last") == 0;
     const kd_ckpt_group groups[2] = {{"model", model.tensor, model.n}, {"optim", optim.tensor, optim.n}};
     st = kd_ckpt_save(kd_run_path(t->run, sub), groups, last ? 2 : 1, state, last, err);

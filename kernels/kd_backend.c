@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -19,37 +20,100 @@ void kd_backend_close(kd_backend *be)
     }
 }
 
-kd_status kd_backend_call(kd_backend *be, kd_op op, kd_dtype act, kd_call *c)
+/* ---- bound calls ----------------------------------------------------------------------------------------------------- */
+
+static kd_status choose(kd_backend *be, kd_op op, kd_dtype act, kd_bound *b)
 {
     for (int rank = 0;; rank++) {
         const kd_kernel_def *def = be->ops->find(be, op, act, rank);
         if (def == NULL || def->run == NULL) {
             return KD_E_UNSUPPORTED;
         }
-        c->prep = NULL;
-        kd_status st = def->prepare != NULL ? def->prepare(c, NULL) : KD_OK;
-        if (st == KD_E_UNSUPPORTED) {
-            continue;
+        b->call.prep = NULL;
+        const kd_status st = def->prepare != NULL ? def->prepare(&b->call, NULL) : KD_OK;
+        if (st != KD_E_UNSUPPORTED) {
+            b->def = st == KD_OK ? def : NULL;
+            return st;
         }
-        const size_t bytes = st == KD_OK && def->scratch != NULL ? def->scratch(c) : 0;
-        c->scratch = NULL;
-        c->stream = be->stream;
-        if (st == KD_OK && bytes != 0) {
-            st = be->ops->alloc(be, bytes, &c->scratch);
-        }
-        if (st == KD_OK) {
-            st = def->run(c);
-        }
-        if (c->scratch != NULL) {
-            (void)be->ops->sync(be);
-            be->ops->free(be, c->scratch);
-            c->scratch = NULL;
-        }
-        if (def->release != NULL) {
-            def->release(c);
-        }
-        return st;
     }
+}
+
+kd_status kd_bind(kd_backend *be, kd_op op, kd_dtype act, const kd_call *c, kd_bound *b)
+{
+    *b = (kd_bound){.be = be, .call = *c};
+    for (int i = 0; i < c->n_in; i++) {
+        b->operand[i] = c->in[i];
+    }
+    for (int o = 0; o < c->n_out; o++) {
+        b->operand[KD_MAX_IN + o] = c->out[o];
+    }
+    b->call.in = b->operand;
+    b->call.out = b->operand + KD_MAX_IN;
+    b->call.scratch = NULL;
+    b->call.stream = be->stream;
+    kd_status st = choose(be, op, act, b);
+    const size_t bytes = st == KD_OK && b->def->scratch != NULL ? b->def->scratch(&b->call) : 0;
+    if (bytes != 0) {
+        st = be->ops->alloc(be, bytes, &b->call.scratch);
+    }
+    if (st != KD_OK) {
+        kd_bound_free(b);
+    }
+    return st;
+}
+
+kd_status kd_bound_run(const kd_bound *b)
+{
+    return b->def->run(&b->call);
+}
+
+void kd_bound_free(kd_bound *b)
+{
+    if (b->def != NULL && b->def->release != NULL) {
+        b->def->release(&b->call);
+    }
+    if (b->call.scratch != NULL) {
+        b->be->ops->free(b->be, b->call.scratch);
+    }
+    *b = (kd_bound){.be = NULL};
+}
+
+kd_status kd_backend_call(kd_backend *be, kd_op op, kd_dtype act, const kd_call *c)
+{
+    kd_bound b;
+    KD_TRY(kd_bind(be, op, act, c, &b));
+    kd_status st = kd_bound_run(&b);
+    const kd_status waited = be->ops->sync(be); /* its scratch is about to go */
+    kd_bound_free(&b);
+    return st == KD_OK ? waited : st;
+}
+
+/* ---- captured runs ----------------------------------------------------------------------------------------------------- */
+
+kd_status kd_recorded_run(kd_backend *be, kd_recorded *r, kd_status (*body)(void *user), void *user)
+{
+    if (r->graph != NULL) {
+        return be->ops->replay(be, r->graph);
+    }
+    if (be->ops->capture_begin == NULL || be->no_graph || r->runs++ == 0) { /* libraries settle in the first run */
+        return body(user);
+    }
+    KD_TRY(be->ops->capture_begin(be));
+    const kd_status st = body(user);
+    const kd_status ended = be->ops->capture_end(be, &r->graph);
+    if (st != KD_OK || ended != KD_OK) {
+        kd_recorded_drop(be, r);
+        return st != KD_OK ? st : ended;
+    }
+    return be->ops->replay(be, r->graph);
+}
+
+void kd_recorded_drop(kd_backend *be, kd_recorded *r)
+{
+    if (r->graph != NULL) {
+        be->ops->graph_free(be, r->graph);
+    }
+    *r = (kd_recorded){NULL, 0};
 }
 
 /* ---- CPU ------------------------------------------------------------------------------------------------------------ */
@@ -77,29 +141,93 @@ int kd_cores(void)
     return quota > 0 && quota < n ? quota : n;
 }
 
+/* Large blocks are mapped: zero before anybody touches them, so that looking at a model of 4 GB costs nothing, and on huge
+ * pages (15 % on attention, twice the rate of a copy: PERF.md).  The page in front keeps the length.  They start at a multiple
+ * of BIG_PAGE and no other block does: that is how cpu_free tells the two kinds apart. */
+#define BIG_PAGE ((size_t)2 << 20)
+#define LARGE    (2 * BIG_PAGE)
+
+/* AddressSanitizer watches the ends of heap blocks only. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define KD_HEAP_ONLY 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define KD_HEAP_ONLY 1
+#endif
+#if !defined(KD_HEAP_ONLY)
+#define KD_HEAP_ONLY 0
+#endif
+
+static bool is_mapped(const void *p)
+{
+    return !KD_HEAP_ONLY && (uintptr_t)p % BIG_PAGE == 0;
+}
+
+static size_t page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void *map_block(size_t bytes)
+{
+    const size_t page = page_size();
+    size_t most;
+    if (!kd_size_add(bytes, BIG_PAGE + 2 * page, &most)) {
+        return NULL;
+    }
+    const size_t len = (bytes + page - 1) / page * page;
+    char *base = mmap(NULL, BIG_PAGE + page + len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED) {
+        return NULL;
+    }
+    const size_t before = (0 - ((uintptr_t)base + page)) % BIG_PAGE; /* what alignment leaves over on either side */
+    char *p = base + before + page;
+    if (before != 0) {
+        (void)munmap(base, before);
+    }
+    (void)munmap(p + len, BIG_PAGE - before);
+#if defined(MADV_HUGEPAGE)
+    (void)madvise(p, bytes / BIG_PAGE * BIG_PAGE, MADV_HUGEPAGE); /* advice only */
+#endif
+    memcpy(p - page, &len, sizeof len);
+    return p;
+}
+
+static void *heap_block(size_t bytes)
+{
+    void *p = NULL;
+    if (posix_memalign(&p, 256, bytes) != 0) {
+        return NULL;
+    }
+    if (is_mapped(p)) { /* by chance at a multiple of BIG_PAGE: take another one while this one is held */
+        void *other = heap_block(bytes);
+        free(p);
+        return other;
+    }
+    memset(p, 0, bytes);
+    return p;
+}
+
 static kd_status cpu_alloc(kd_backend *be, size_t bytes, void **out)
 {
     (void)be;
-    const size_t huge = (size_t)2 << 20;
-    const bool large = bytes >= 2 * huge;
-    void *p = NULL;
-    if (posix_memalign(&p, large ? huge : 256, bytes == 0 ? 256 : bytes) != 0) {
-        return KD_E_OOM;
-    }
-#if defined(MADV_HUGEPAGE)
-    if (large) { /* advice only: 15 % on attention, twice the rate of a copy (PERF.md) */
-        (void)madvise(p, bytes / huge * huge, MADV_HUGEPAGE);
-    }
-#endif
-    memset(p, 0, bytes);
-    *out = p;
-    return KD_OK;
+    *out = bytes < LARGE || KD_HEAP_ONLY ? heap_block(KD_MAX(bytes, 256)) : map_block(bytes);
+    return *out != NULL ? KD_OK : KD_E_OOM;
 }
 
 static void cpu_free(kd_backend *be, void *p)
 {
     (void)be;
-    free(p);
+    if (p != NULL && is_mapped(p)) {
+        char *start = (char *)p - page_size();
+        size_t len;
+        memcpy(&len, start, sizeof len);
+        (void)munmap(start, len + page_size());
+    } else {
+        free(p);
+    }
 }
 
 static kd_status cpu_copy(kd_backend *be, void *dst, const void *src, size_t bytes)
@@ -124,6 +252,38 @@ static kd_status cpu_sync(kd_backend *be)
 {
     (void)be;
     return KD_OK;
+}
+
+static void cpu_host_free(kd_backend *be, void *p)
+{
+    (void)be;
+    free(p);
+}
+
+/* Everything has happened when a call returns. */
+static kd_status cpu_mark(kd_backend *be, uint64_t *mark)
+{
+    (void)be;
+    *mark = 0;
+    return KD_OK;
+}
+
+static kd_status cpu_reach(kd_backend *be, uint64_t mark)
+{
+    (void)be, (void)mark;
+    return KD_OK;
+}
+
+static kd_status cpu_host_alloc(kd_backend *be, size_t bytes, void **out)
+{
+    (void)be;
+    *out = calloc(1, bytes == 0 ? 1 : bytes);
+    return *out != NULL ? KD_OK : KD_E_OOM;
+}
+
+static void cpu_describe(kd_backend *be, char *buf, size_t size)
+{
+    (void)snprintf(buf, size, "%d threads", be->threads);
 }
 
 static void cpu_close(kd_backend *be)
@@ -168,6 +328,12 @@ kd_status kd_backend_cpu_open(int threads, kd_backend **out, kd_err *err)
                                        .download = cpu_copy,
                                        .zero = cpu_zero,
                                        .sync = cpu_sync,
+                                       .host_alloc = cpu_host_alloc,
+                                       .host_free = cpu_host_free,
+                                       .fetch = cpu_copy,
+                                       .mark = cpu_mark,
+                                       .reach = cpu_reach,
+                                       .describe = cpu_describe,
                                        .find = cpu_find,
                                        .close = cpu_close};
     *out = NULL;

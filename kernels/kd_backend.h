@@ -15,26 +15,47 @@ extern "C" {
 
 typedef struct kd_backend kd_backend;
 
+/* Everything a device does on its stream happens in call order; the host does not wait unless a line below says so. */
 typedef struct kd_backend_ops {
     const char *name; /* "cpu", "cuda" */
     kd_status (*alloc)(kd_backend *be, size_t bytes, void **out); /* 256-byte aligned, zeroed */
     void (*free)(kd_backend *be, void *p);
-    kd_status (*upload)(kd_backend *be, void *dst, const void *src, size_t bytes);
-    kd_status (*download)(kd_backend *be, void *dst, const void *src, size_t bytes);
+    kd_status (*upload)(kd_backend *be, void *dst, const void *src, size_t bytes); /* src is free again at return */
+    kd_status (*download)(kd_backend *be, void *dst, const void *src, size_t bytes); /* waits */
     kd_status (*zero)(kd_backend *be, void *dst, size_t bytes);
-    kd_status (*sync)(kd_backend *be);
+    kd_status (*sync)(kd_backend *be); /* waits */
+
+    /* Results on their way to the host while the device goes on: fetch() into memory of host_alloc(), mark(), and much later
+     * reach(), which waits until all that was asked before the mark has happened.  Marks are numbered; the latest
+     * KD_MARKS of them may be reached. */
+    kd_status (*host_alloc)(kd_backend *be, size_t bytes, void **out); /* zeroed */
+    void (*host_free)(kd_backend *be, void *p);
+    kd_status (*fetch)(kd_backend *be, void *dst, const void *src, size_t bytes);
+    kd_status (*mark)(kd_backend *be, uint64_t *mark);
+    kd_status (*reach)(kd_backend *be, uint64_t mark);
+
     const kd_kernel_def *(*find)(kd_backend *be, kd_op op, kd_dtype act, int rank); /* NULL: no further candidate */
-    kd_status (*capture_begin)(kd_backend *be);              /* NULL entries: capture is not offered */
-    kd_status (*capture_end)(kd_backend *be, void **graph);
+
+    /* A run of kernel calls and zero()s noted down once and repeated with one call.  NULL entries: not offered. */
+    kd_status (*capture_begin)(kd_backend *be);
+    kd_status (*capture_end)(kd_backend *be, void **graph); /* also ends a capture that failed; then *graph is NULL */
     kd_status (*replay)(kd_backend *be, void *graph);
+    void (*graph_free)(kd_backend *be, void *graph);
+
+    kd_status (*memory)(kd_backend *be, size_t *free_bytes, size_t *total_bytes); /* NULL: nobody knows (CPU) */
+    void (*describe)(kd_backend *be, char *buf, size_t size);                     /* "NVIDIA H200, 139 GiB" */
     void (*close)(kd_backend *be);
 } kd_backend_ops;
 
+#define KD_MARKS 8
+
 struct kd_backend {
     const kd_backend_ops *ops;
-    void *stream;   /* passed to kernels */
-    int threads;    /* CPU: worker threads */
-    bool plain;     /* skip library and fast kernels: reference only (cross-check) */
+    void *stream;       /* passed to kernels */
+    int threads;        /* CPU: worker threads */
+    bool plain;         /* skip library and fast kernels: reference only (cross-check) */
+    bool tf32;          /* CUDA: f32 matrix products may round their operands to TF32 */
+    bool no_graph;      /* do not capture: every call goes out by itself */
 };
 
 /* threads 0: all cores this process may use. */
@@ -43,8 +64,29 @@ KD_NODISCARD kd_status kd_backend_cpu_open(int threads, kd_backend **out, kd_err
 KD_NODISCARD kd_status kd_backend_cuda_open(int device, kd_backend **out, kd_err *err);
 void kd_backend_close(kd_backend *be);
 
-/* Run one kernel by hand (tests, optimisers): best candidate, scratch and preparation made for this one call. */
-KD_NODISCARD kd_status kd_backend_call(kd_backend *be, kd_op op, kd_dtype act, kd_call *c);
+/* One kernel call outside a program, made ready once and run many times: best candidate, preparation, scratch. */
+typedef struct kd_bound {
+    kd_backend *be;
+    const kd_kernel_def *def;
+    kd_call call;
+    kd_tensor operand[KD_MAX_IN + KD_MAX_OUT];
+} kd_bound;
+
+/* `c` names operands and attr; operands are copied, attr must outlive the bound call.  *b may not be moved or copied afterwards. */
+KD_NODISCARD kd_status kd_bind(kd_backend *be, kd_op op, kd_dtype act, const kd_call *c, kd_bound *b);
+KD_NODISCARD kd_status kd_bound_run(const kd_bound *b);
+void kd_bound_free(kd_bound *b); /* zeroed or freed already: nothing */
+
+/* Bind, run, wait, free. */
+KD_NODISCARD kd_status kd_backend_call(kd_backend *be, kd_op op, kd_dtype act, const kd_call *c);
+
+/* Captures what `body` asks of the device the second time it runs and repeats it from then on. */
+typedef struct kd_recorded {
+    void *graph;
+    int runs;
+} kd_recorded;
+KD_NODISCARD kd_status kd_recorded_run(kd_backend *be, kd_recorded *r, kd_status (*body)(void *user), void *user);
+void kd_recorded_drop(kd_backend *be, kd_recorded *r); /* what was captured is out of date */
 
 /* Cores this process may run on (affinity mask and cgroup quota). */
 int kd_cores(void);

@@ -34,7 +34,8 @@ extern "C" {
 typedef struct kd_step {
     uint64_t seed;
     uint64_t step;     /* optimiser step or micro-step: the `epoch` counter of KD_RNG_DROPOUT */
-    float grad_scale;  /* d(loss) fed to backward: 1/accumulation, times the loss scale in fp16 */
+    float grad_scale;  /* d(loss) fed to backward: 1/accumulation */
+    const double *loss_scale; /* fp16: device memory, KD_CTL_LOSS_SCALE of the optimiser; NULL: 1 */
 } kd_step;
 
 typedef struct kd_call {

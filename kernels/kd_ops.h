@@ -84,7 +84,7 @@ typedef struct kd_softmax_attr {
     float out_scale;
 } kd_softmax_attr;
 /* mixup: x (B, ...), perm i32 (B), lam stat (B) -> y[i] = lam[i] x[i] + (1 - lam[i]) x[perm[i]]; NODIFF. */
-/* grad_seed: -> scalar stat = step.grad_scale.  The start of every backward. */
+/* grad_seed: -> scalar stat = step.grad_scale, times *step.loss_scale where there is one.  The start of every backward. */
 typedef struct kd_grad_seed_attr {
     int32_t dtype; /* kd_dtype of the loss */
 } kd_grad_seed_attr;
@@ -246,31 +246,51 @@ typedef struct kd_weighted_sum_attr {
 /* ============================ optimiser ============================================================================ */
 
 /* Called by kd_optim on the flat slabs of kd_params, never by a graph: no shape rule, no gradient.  out[i] is in[i], updated
- * in place; an absent in[i] has an absent out[i].  `real` below is the parameters' dtype (f32, f64 in tests).
+ * in place; an absent in[i] has an absent out[i].  `real` below is the parameters' dtype (f32, f64 in tests), `act` the one of
+ * their low-precision copy.
  * Segments: seg i64 (S,2) = offset, count in elements, ascending and disjoint; seg_f f32 (S,2) = learning rate factor, weight
- * decay.  What lies between segments is padding and stays as it is.  ema? = ema_decay ema + (1 - ema_decay) p, after p.
- * Zeroing a slab is kd_backend_ops.zero, refreshing a bf16 shadow is the op cast. */
-
-/* adamw: p, m, v, ema?, g, seg, seg_f -> p, m, v, ema.  With g' = grad_mult g and lr' = lr * factor, in PyTorch's order:
+ * decay.  What lies between segments is padding and stays as it is.
+ * What differs from step to step is in ctl f64 (KD_CTL_COUNT), in device memory, so that the host neither waits for the
+ * gradient's norm nor freezes a number into a captured graph.  A step whose norm is not finite has APPLY 0: nothing changes. */
+enum {
+    KD_CTL_LR,         /* written by the host before each step; all others by optim_control */
+    KD_CTL_T,          /* steps applied: the t of the bias correction */
+    KD_CTL_NORM,       /* global gradient norm before clipping, loss scale divided out */
+    KD_CTL_APPLY,      /* 1: the norm is finite */
+    KD_CTL_MULT,       /* gradients times this: clip factor over loss scale */
+    KD_CTL_BIAS1,      /* 1 - beta1^T, 1 - beta2^T */
+    KD_CTL_BIAS2,
+    KD_CTL_LOSS_SCALE, /* fp16: what the loss is multiplied with (kd_step.loss_scale); else 1 */
+    KD_CTL_GOOD,       /* finite steps since the loss scale last changed */
+    KD_CTL_SKIPPED,    /* steps not applied, in all */
+    KD_CTL_COUNT = 16
+};
+/* optim_control: ctl, sum f64 () the squared norm of the gradient as it is stored -> ctl.
+ *   norm = sqrt(sum) / LOSS_SCALE; clip factor = min(1, clip / (norm + 1e-6)), 1 when clip is 0 (torch clip_grad_norm_).
+ *   grow_every > 0: the loss scale is halved (to no less than 1) by a step that is not finite and doubled (to no more than
+ *   2^24) after grow_every finite ones in a row (torch.amp.GradScaler's rule). */
+typedef struct kd_optim_control_attr {
+    double clip, beta1, beta2;
+    int64_t grow_every;
+} kd_optim_control_attr;
+/* adamw: p, m, v, ema?, shadow? act, g, seg, seg_f, ctl -> p, m, v, ema, shadow.  With g' = MULT g and lr' = LR * factor, in
+ * PyTorch's order:
  *   p *= 1 - lr' wd;  m += (1 - beta1) (g' - m);  v = beta2 v + (1 - beta2) g' g';
- *   p -= lr' / bias1 * m / (sqrt(v) / sqrt(bias2) + eps),   bias_k = 1 - beta_k^step  (step from 1).
- * Source: Loshchilov and Hutter 2019, algorithm 2. */
+ *   p -= lr' / BIAS1 * m / (sqrt(v) / sqrt(BIAS2) + eps)
+ * then ema = ema_decay ema + (1 - ema_decay) p and shadow = p, rounded.  Source: Loshchilov and Hutter 2019, algorithm 2. */
 typedef struct kd_adamw_attr {
-    double lr, beta1, beta2, eps;
-    double bias1, bias2;
-    double grad_mult; /* clip factor and whatever else the gradient is divided by */
+    double beta1, beta2, eps;
     double ema_decay;
 } kd_adamw_attr;
-/* sgd: p, buf, ema?, g, seg, seg_f -> p, buf, ema.  d = grad_mult g + wd p; buf = first ? d : momentum buf + d;
- *   p -= lr' * (nesterov ? d + momentum buf : buf).  momentum 0: buf may be absent and d is used. */
+/* sgd: p, buf?, ema?, shadow? act, g, seg, seg_f, ctl -> p, buf, ema, shadow.  d = MULT g + wd p;
+ *   buf = T == 1 ? d : momentum buf + d;  p -= lr' * (nesterov ? d + momentum buf : buf).  momentum 0: buf may be absent, d is used. */
 typedef struct kd_sgd_attr {
-    double lr, momentum;
-    int32_t nesterov, first;
-    double grad_mult;
+    double momentum;
+    int32_t nesterov;
     double ema_decay;
 } kd_sgd_attr;
 /* grad_norm: g (n) -> f64 (): sum of squares, in f64, in an order fixed by n. */
-/* ema: avg, x -> avg = decay avg + (1 - decay) x (running statistics follow the parameters' average). */
+/* ema: avg, x, ctl -> avg = decay avg + (1 - decay) x (running statistics follow the parameters' average). */
 typedef struct kd_ema_attr {
     double decay;
 } kd_ema_attr;

@@ -260,6 +260,11 @@ uint64_t kd_params_version(const kd_params *p)
     return p->version;
 }
 
+void kd_params_updated(kd_params *p)
+{
+    p->version++;
+}
+
 void kd_params_buffers_changed(kd_params *p)
 {
     p->version++;

@@ -71,6 +71,8 @@ kd_backend *kd_params_backend(const kd_params *p);
 KD_NODISCARD kd_status kd_params_zero_grad(kd_params *p);
 /* Values changed: refresh the shadow, and let forward-only programs repack.  Called by write, init and the optimiser. */
 KD_NODISCARD kd_status kd_params_changed(kd_params *p);
+/* The optimiser changed the values and refreshed the shadow in the same pass. */
+void kd_params_updated(kd_params *p);
 /* Running statistics changed (a training program ran). */
 void kd_params_buffers_changed(kd_params *p);
 uint64_t kd_params_version(const kd_params *p);

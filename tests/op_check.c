@@ -140,7 +140,7 @@ static void prepare(exec *e, kd_op op, const kd_call *c, bool f64, const variati
     for (int i = 0; i < c->n_in; i++) {
         e->in[i] = c->in[i];
         const bool factors =
-            (op == KD_OP_ADAMW || op == KD_OP_SGD) && i == c->n_in - 1; /* f32 in every program */
+            (op == KD_OP_ADAMW || op == KD_OP_SGD) && i == c->n_in - 2; /* f32 in every program */
         e->in[i].dtype = as(c->in[i].dtype, f64 && !factors);
         if (c->in[i].data == NULL) {
             continue;
@@ -272,8 +272,8 @@ static void compare(const job *j, int o, const kd_tensor *got, const kd_tensor *
     const double wide = fast_bf16 ? 4.0 * 0x1p-8 : j->k * 0x1p-24;
     for (int64_t i = 0; i < n; i++) {
         const double tol = u * fabs(b[i]) + wide * big + least;
-        const bool both_nan = isnan(a[i]) && isnan(b[i]); /* the check of NaN is elsewhere */
-        if (!both_nan && !(fabs(a[i] - b[i]) <= tol)) {
+        const bool alike = a[i] == b[i] || (isnan(a[i]) && isnan(b[i])); /* the check of NaN is elsewhere */
+        if (!alike && !(fabs(a[i] - b[i]) <= tol)) {
             char text[160];
             (void)snprintf(text, sizeof text,
                            "out %d[%lld] is %.9g, expected %.9g, off by %.3g of %.3g allowed", o,

@@ -58,26 +58,54 @@ static const op_cases tables[KD_OP_COUNT] = {
 
 enum { SLAB = 10007 };
 
-static void slab_call(kd_op op, const void *attr, const int *which, int n_in, int n_out,
-                      float *const *slab, const kd_tensor *seg)
+/* Operands: slabs (which[i] < 0: absent), the low-precision copy where `shadow` says, segments, control. */
+static void slab_call(kd_op op, const void *attr, const int *which, int n_slabs, int shadow, float *const *slab,
+                      const kd_tensor *tail, int n_tail)
 {
-    kd_tensor in[KD_MAX_IN], out[KD_MAX_OUT];
-    for (int i = 0; i < n_in; i++) {
-        in[i] = (kd_tensor){which[i] < 0 ? NULL : slab[which[i]], KD_F32, kd_shape1(SLAB)};
-    }
-    in[n_in] = seg[0];
-    in[n_in + 1] = seg[1];
-    memcpy(out, in, sizeof out);
-    const kd_call c = {.in = in,
-                       .out = out,
-                       .n_in = seg[0].data == NULL ? n_in : n_in + 2,
-                       .n_out = n_out,
-                       .attr = attr};
-    const int before = op_failures();
+    static uint16_t low[2 * SLAB]; /* room for f32 */
     for (int d = 0; d < op_dtype_count; d++) {
+        kd_tensor in[KD_MAX_IN], out[KD_MAX_OUT];
+        for (int i = 0; i < n_slabs; i++) {
+            in[i] = (kd_tensor){which[i] < 0 ? NULL : slab[which[i]], KD_F32, kd_shape1(SLAB)};
+        }
+        if (shadow >= 0) {
+            in[shadow] = (kd_tensor){d == 0 ? NULL : (void *)low, op_dtypes[d], kd_shape1(SLAB)};
+        }
+        memcpy(in + n_slabs, tail, (size_t)n_tail * sizeof *tail);
+        memcpy(out, in, sizeof out);
+        const int n_out = op == KD_OP_EMA ? 1 : n_slabs - 1; /* all but the gradient */
+        const kd_call c = {.in = in, .out = out, .n_in = n_slabs + n_tail, .n_out = n_out, .attr = attr};
+        const int before = op_failures();
         assert_int_equal(op_check_call(op, op_dtypes[d], &c, 64.0), KD_OK);
+        assert_int_equal(op_failures(), before);
     }
+}
+
+/* One step of the control block after another, compared with the f64 kernel and with what they must come to. */
+static void control_step(double *ctl, double sum)
+{
+    static const kd_optim_control_attr attr = {.clip = 5.0, .beta1 = 0.9, .beta2 = 0.999, .grow_every = 2};
+    const kd_tensor in[2] = {{ctl, KD_F64, kd_shape1(KD_CTL_COUNT)}, {&sum, KD_F64, kd_shape0()}};
+    const kd_call c = {.in = in, .out = in, .n_in = 2, .n_out = 1, .attr = &attr};
+    const int before = op_failures();
+    assert_int_equal(op_check_call(KD_OP_OPTIM_CONTROL, op_dtypes[op_dtype_count - 1], &c, 1.0), KD_OK);
     assert_int_equal(op_failures(), before);
+}
+
+static void test_control(void **unused)
+{
+    (void)unused;
+    double ctl[KD_CTL_COUNT] = {[KD_CTL_LOSS_SCALE] = 8.0};
+    control_step(ctl, 6400.0); /* norm 80 / 8 = 10: clipped to half */
+    assert_true(ctl[KD_CTL_NORM] == 10.0 && ctl[KD_CTL_APPLY] == 1.0 && ctl[KD_CTL_T] == 1.0);
+    assert_true(fabs(ctl[KD_CTL_MULT] - 0.5 / 8.0) < 1e-7 && fabs(ctl[KD_CTL_BIAS1] - 0.1) < 1e-12);
+    control_step(ctl, 64.0); /* the second good one: the scale doubles */
+    assert_true(ctl[KD_CTL_MULT] == 0.125 && ctl[KD_CTL_LOSS_SCALE] == 16.0 && ctl[KD_CTL_GOOD] == 0.0);
+    control_step(ctl, (double)INFINITY); /* skipped: the scale halves, t stays */
+    assert_true(ctl[KD_CTL_APPLY] == 0.0 && ctl[KD_CTL_T] == 2.0 && ctl[KD_CTL_SKIPPED] == 1.0);
+    assert_true(ctl[KD_CTL_LOSS_SCALE] == 8.0);
+    control_step(ctl, (double)NAN);
+    assert_true(ctl[KD_CTL_APPLY] == 0.0 && ctl[KD_CTL_LOSS_SCALE] == 4.0);
 }
 
 static void test_slabs(void **unused)
@@ -87,8 +115,11 @@ static void test_slabs(void **unused)
     float *const slab[] = {p, m, v, ema, g};
     int64_t at[] = {0, 5, 16, 4080, 4112, 1, 4128, 5000, 9136, SLAB - 9136};
     float f[] = {1.0f, 0.05f, 0.5f, 0.0f, 1.0f, 0.1f, 0.75f, 0.05f, 1.0f, 0.0f};
-    const kd_tensor seg[] = {{at, KD_I64, kd_shape2(5, 2)}, {f, KD_F32, kd_shape2(5, 2)}};
-    const kd_tensor none[] = {{NULL, KD_I64, kd_shape_absent()}, {NULL, KD_F32, kd_shape_absent()}};
+    double ctl[KD_CTL_COUNT] = {[KD_CTL_LR] = 1e-3, [KD_CTL_T] = 2.0, [KD_CTL_APPLY] = 1.0, [KD_CTL_MULT] = 0.3,
+                                [KD_CTL_BIAS1] = 1.0 - 0.9 * 0.9, [KD_CTL_BIAS2] = 1.0 - 0.999 * 0.999};
+    const kd_tensor tail[] = {{at, KD_I64, kd_shape2(5, 2)},
+                              {f, KD_F32, kd_shape2(5, 2)},
+                              {ctl, KD_F64, kd_shape1(KD_CTL_COUNT)}};
     kd_rng r = kd_rng_make(1, KD_RNG_TEST, 8, 0);
     for (int i = 0; i < SLAB; i++) {
         p[i] = (float)kd_rng_normal(&r);
@@ -99,17 +130,25 @@ static void test_slabs(void **unused)
     }
     const float pad = p[10];
     float pad_ema = ema[4100];
-    const kd_adamw_attr adamw = {1e-3, 0.9, 0.999, 1e-8, 1.0 - 0.9 * 0.9, 1.0 - 0.999 * 0.999,
-                                 0.3,  0.99};
-    slab_call(KD_OP_ADAMW, &adamw, (const int[]){0, 1, 2, 3, 4}, 5, 4, slab, seg);
-    slab_call(KD_OP_ADAMW, &adamw, (const int[]){0, 1, 2, -1, 4}, 5, 4, slab, seg);
+    const kd_adamw_attr adamw = {0.9, 0.999, 1e-8, 0.99};
+    slab_call(KD_OP_ADAMW, &adamw, (const int[]){0, 1, 2, 3, -1, 4}, 6, 4, slab, tail, 3);
+    slab_call(KD_OP_ADAMW, &adamw, (const int[]){0, 1, 2, -1, -1, 4}, 6, 4, slab, tail, 3);
+    ctl[KD_CTL_LR] = 0.1;
+    ctl[KD_CTL_MULT] = 0.5;
     for (int k = 0; k < 6; k++) {
-        const kd_sgd_attr sgd = {0.1, k < 4 ? 0.9 : 0.0, k & 1, k < 2, 0.5, 0.9};
-        slab_call(KD_OP_SGD, &sgd, (const int[]){0, k < 5 ? 1 : -1, k & 1 ? 3 : -1, 4}, 4, 3, slab,
-                  seg);
+        const kd_sgd_attr sgd = {k < 4 ? 0.9 : 0.0, k & 1, 0.9};
+        ctl[KD_CTL_T] = k < 2 ? 1.0 : 7.0;
+        slab_call(KD_OP_SGD, &sgd, (const int[]){0, k < 5 ? 1 : -1, k & 1 ? 3 : -1, -1, 4}, 5, 3, slab, tail, 3);
     }
+    const float keep = p[20];
+    ctl[KD_CTL_APPLY] = 0.0; /* a step that is not to happen */
+    slab_call(KD_OP_ADAMW, &adamw, (const int[]){0, 1, 2, 3, -1, 4}, 6, 4, slab, tail, 3);
+    slab_call(KD_OP_SGD, &(kd_sgd_attr){0.9, 1, 0.9}, (const int[]){0, 1, 3, -1, 4}, 5, 3, slab, tail, 3);
+    slab_call(KD_OP_EMA, &(kd_ema_attr){0.5}, (const int[]){3, 0}, 2, -1, slab, tail + 2, 1);
+    assert_true(p[20] == keep);
+    ctl[KD_CTL_APPLY] = 1.0;
     const kd_ema_attr decay = {0.999};
-    slab_call(KD_OP_EMA, &decay, (const int[]){3, 0}, 2, 1, slab, none);
+    slab_call(KD_OP_EMA, &decay, (const int[]){3, 0}, 2, -1, slab, tail + 2, 1);
     assert_true(p[10] == pad);    /* between segments */
     for (int k = 0; k < op_dtype_count; k++) { /* called once a dtype; it knows no segments */
         pad_ema = 0.999f * pad_ema + (float)(1.0 - 0.999) * p[4100];
@@ -144,6 +183,7 @@ int main(int argc, char **argv)
 #define KD_OP(ID, op_name, ins, outs, op_flags) cmocka_unit_test(test_##op_name),
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
+        cmocka_unit_test(test_control),
         cmocka_unit_test(test_slabs),
         cmocka_unit_test(test_coverage),
     };

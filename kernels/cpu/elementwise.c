@@ -264,7 +264,8 @@ const kd_kernel_def KD_K(mixup) = {.run = mixup_run};
 
 static kd_status grad_seed_run(const kd_call *c)
 {
-    st_any(&c->out[0], 0, (real)c->step->grad_scale);
+    const double *loss_scale = c->step->loss_scale;
+    st_any(&c->out[0], 0, (real)c->step->grad_scale * (loss_scale != NULL ? (real)*loss_scale : R(1.0)));
     return KD_OK;
 }
 

@@ -1,4 +1,4 @@
-/* adamw, sgd, grad_norm, ema over flat slabs.  Scalars are rounded to `real` where PyTorch rounds them. */
+/* optim_control, adamw, sgd, grad_norm, ema over flat slabs.  Scalars are rounded to `real` where PyTorch rounds them. */
 #include "kernels/cpu/chunk.h"
 
 #define PIECE 4096
@@ -30,11 +30,53 @@ static int64_t first_after(const segments *s, int64_t i)
     return lo;
 }
 
+/* ---- control -------------------------------------------------------------------------------------------------------- */
+
+static kd_status optim_control_run(const kd_call *c)
+{
+    const kd_optim_control_attr *at = c->attr;
+    double *ctl = c->out[0].data;
+    const double norm = sqrt(*(const double *)c->in[1].data) / ctl[KD_CTL_LOSS_SCALE];
+    const bool finite = isfinite(norm) != 0;
+    const double clip = at->clip > 0.0 ? at->clip / (norm + 1e-6) : 1.0;
+    ctl[KD_CTL_NORM] = norm;
+    ctl[KD_CTL_APPLY] = finite ? 1.0 : 0.0;
+    ctl[KD_CTL_MULT] = (clip < 1.0 ? clip : 1.0) / ctl[KD_CTL_LOSS_SCALE];
+    if (finite) {
+        ctl[KD_CTL_T] += 1.0;
+        ctl[KD_CTL_BIAS1] = 1.0 - pow(at->beta1, ctl[KD_CTL_T]);
+        ctl[KD_CTL_BIAS2] = 1.0 - pow(at->beta2, ctl[KD_CTL_T]);
+    } else {
+        ctl[KD_CTL_SKIPPED] += 1.0;
+    }
+    if (at->grow_every > 0) {
+        ctl[KD_CTL_GOOD] = finite ? ctl[KD_CTL_GOOD] + 1.0 : 0.0;
+        const bool grow = ctl[KD_CTL_GOOD] >= (double)at->grow_every;
+        if (!finite) {
+            ctl[KD_CTL_LOSS_SCALE] = fmax(1.0, 0.5 * ctl[KD_CTL_LOSS_SCALE]);
+        } else if (grow) {
+            ctl[KD_CTL_LOSS_SCALE] = fmin(0x1p24, 2.0 * ctl[KD_CTL_LOSS_SCALE]);
+            ctl[KD_CTL_GOOD] = 0.0;
+        }
+    }
+    return KD_OK;
+}
+
+const kd_kernel_def KD_K(optim_control) = {.run = optim_control_run};
+
 static void follow(real *restrict ema, const real *restrict p, double decay, int64_t n)
 {
     const real d = (real)decay, e = (real)(1.0 - decay);
     for (int64_t j = 0; j < n; j++) {
         ema[j] = d * ema[j] + e * p[j];
+    }
+}
+
+static void shadow(const kd_call *c, int o, int64_t i, const real *restrict p, int64_t n)
+{
+    act_t *low = c->out[o].data;
+    for (int64_t j = 0; low != NULL && j < n; j++) {
+        st(low, i + j, p[j]);
     }
 }
 
@@ -48,12 +90,13 @@ static inline real *slot(const kd_call *c, int o, int64_t i)
 static void adamw_range(const kd_call *c, int64_t i, int64_t n, float factor, float wd)
 {
     const kd_adamw_attr *at = c->attr;
-    const double lr = at->lr * (double)factor;
-    const real keep = (real)(1.0 - lr * (double)wd), mult = (real)at->grad_mult;
+    const double *ctl = c->in[8].data;
+    const double lr = ctl[KD_CTL_LR] * (double)factor;
+    const real keep = (real)(1.0 - lr * (double)wd), mult = (real)ctl[KD_CTL_MULT];
     const real w1 = (real)(1.0 - at->beta1), b2 = (real)at->beta2, w2 = (real)(1.0 - at->beta2);
-    const real root = (real)sqrt(at->bias2), eps = (real)at->eps, step = (real)(-lr / at->bias1);
+    const real root = (real)sqrt(ctl[KD_CTL_BIAS2]), eps = (real)at->eps, step = (real)(-lr / ctl[KD_CTL_BIAS1]);
     real *restrict p = slot(c, 0, i), *restrict m = slot(c, 1, i), *restrict v = slot(c, 2, i);
-    const real *restrict g = (const real *)c->in[4].data + i;
+    const real *restrict g = (const real *)c->in[5].data + i;
     for (int64_t j = 0; j < n; j++) {
         const real d = mult * g[j];
         const real m1 = m[j] + w1 * (d - m[j]);
@@ -66,21 +109,23 @@ static void adamw_range(const kd_call *c, int64_t i, int64_t n, float factor, fl
     if (c->out[3].data != NULL) {
         follow(slot(c, 3, i), p, at->ema_decay, n);
     }
+    shadow(c, 4, i, p, n);
 }
 
 static void sgd_range(const kd_call *c, int64_t i, int64_t n, float factor, float decay)
 {
     const kd_sgd_attr *at = c->attr;
-    const real lr = (real)(at->lr * (double)factor), wd = (real)decay, mult = (real)at->grad_mult;
+    const double *ctl = c->in[7].data;
+    const real lr = (real)(ctl[KD_CTL_LR] * (double)factor), wd = (real)decay, mult = (real)ctl[KD_CTL_MULT];
     const real mu = (real)at->momentum;
     real *restrict p = slot(c, 0, i), *restrict buf = slot(c, 1, i);
-    const real *restrict g = (const real *)c->in[3].data + i;
+    const real *restrict g = (const real *)c->in[4].data + i;
     if (buf == NULL || at->momentum == 0.0) {
         for (int64_t j = 0; j < n; j++) {
             p[j] -= lr * (mult * g[j] + wd * p[j]);
         }
     } else {
-        const bool first = at->first != 0;
+        const bool first = ctl[KD_CTL_T] == 1.0;
         const real ahead = at->nesterov ? mu : R(1.0), own = at->nesterov ? R(1.0) : R(0.0);
         for (int64_t j = 0; j < n; j++) {
             const real d = mult * g[j] + wd * p[j];
@@ -92,6 +137,7 @@ static void sgd_range(const kd_call *c, int64_t i, int64_t n, float factor, floa
     if (c->out[2].data != NULL) {
         follow(slot(c, 2, i), p, at->ema_decay, n);
     }
+    shadow(c, 3, i, p, n);
 }
 
 /* Cut the slab into pieces that do not depend on the threads; each piece visits the segments inside it. */
@@ -99,6 +145,9 @@ static kd_status over_segments(const kd_call *c, int seg_at,
                                void (*range)(const kd_call *, int64_t, int64_t, float, float))
 {
     const segments s = segments_of(&c->in[seg_at], &c->in[seg_at + 1]);
+    if (((const double *)c->in[seg_at + 2].data)[KD_CTL_APPLY] == 0.0) {
+        return KD_OK;
+    }
     const int64_t n = numel(&c->in[0]);
     KD_FOR
     for (int64_t k = 0; k < (n + PIECE - 1) / PIECE; k++) {
@@ -114,14 +163,14 @@ static kd_status over_segments(const kd_call *c, int seg_at,
 
 static kd_status adamw_run(const kd_call *c)
 {
-    return over_segments(c, 5, adamw_range);
+    return over_segments(c, 6, adamw_range);
 }
 
 const kd_kernel_def KD_K(adamw) = {.run = adamw_run};
 
 static kd_status sgd_run(const kd_call *c)
 {
-    return over_segments(c, 4, sgd_range);
+    return over_segments(c, 5, sgd_range);
 }
 
 const kd_kernel_def KD_K(sgd) = {.run = sgd_run};
@@ -168,6 +217,9 @@ static kd_status ema_run(const kd_call *c)
 {
     const kd_ema_attr *at = c->attr;
     const int64_t n = numel(&c->in[0]);
+    if (((const double *)c->in[2].data)[KD_CTL_APPLY] == 0.0) {
+        return KD_OK;
+    }
     KD_FOR
     for (int64_t k = 0; k < (n + PIECE - 1) / PIECE; k++) {
         follow(slot(c, 0, k * PIECE), (const real *)c->in[1].data + k * PIECE, at->decay,
