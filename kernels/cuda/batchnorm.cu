@@ -1,1 +1,328 @@
+/* batchnorm (training), batchnorm_bwd, bn_update, batchnorm_eval.
+ *
+ * A channel's elements are cut into slices, a block each.  Two launches: the first leaves the slices' statistics in scratch, the
+ * second merges them anew in every warp (a lane a slice, so at most 32) and writes its own slice.  Means and squares are those of
+ * small groups, merged as Chan et al. do: x is read once and a large mean cancels exactly. */
 #include "kernels/cuda/kd_cuda.cuh"
+
+constexpr int BLOCK = 256, MAX_SLICES = KD_WARP, SLICE_ELEMENTS = 2048, BLOCKS = 132 * 8;
+
+/* x (rows, C, L) as the packs of one channel: `row` packs a plane, `per` a slice. */
+struct bn_shape {
+    int64_t C, L, row, packs, per;
+    int slices;
+};
+
+template <typename T, int P> static bn_shape shape_of(const kd_tensor *x)
+{
+    bn_shape s = {};
+    const int64_t rows = x->shape.dim[0];
+    s.C = x->shape.dim[1];
+    s.L = kd_shape_span(&x->shape, 2, x->shape.rank);
+    s.row = s.L / P;
+    s.packs = rows * s.row;
+    const int64_t want = BLOCKS / (s.C > 0 ? s.C : 1), most = rows * s.L / SLICE_ELEMENTS;
+    const int64_t n = want < most ? want : most;
+    s.slices = (int)(n < 1 ? 1 : n < MAX_SLICES ? n : MAX_SLICES);
+    s.per = kd_div_up(s.packs, s.slices);
+    return s;
+}
+
+template <typename T> static bool packed(const kd_tensor *x)
+{
+    return kd_shape_span(&x->shape, 2, x->shape.rank) % kd_width<T>::value == 0;
+}
+
+/* This block's packs [from, to) of channel blockIdx.x, and where pack i lies. */
+struct bn_slice {
+    int64_t from, to;
+    static __device__ __forceinline__ bn_slice mine(const bn_shape &s)
+    {
+        const int64_t from = (int64_t)blockIdx.y * s.per, to = from + s.per;
+        return {from + threadIdx.x, to < s.packs ? to : s.packs};
+    }
+};
+template <int P> static __device__ __forceinline__ int64_t at(const bn_shape &s, int64_t i)
+{
+    const int64_t r = kd_div(i, s.row);
+    return (r * s.C + blockIdx.x) * s.L + (i - r * s.row) * P;
+}
+
+/* ---- statistics ------------------------------------------------------------------------------------------------------- */
+
+struct moments {
+    float n, mean, m2; /* count, mean, sum of squares about it */
+};
+
+static __device__ __forceinline__ moments merge(const moments &a, const moments &b)
+{
+    if (b.n == 0.0f) {
+        return a;
+    }
+    const float n = a.n + b.n, d = b.mean - a.mean, f = b.n / n;
+    return {n, a.mean + d * f, a.m2 + b.m2 + d * d * (a.n * f)};
+}
+
+/* Lane 0 gets the merger of the warp, in a fixed tree. */
+static __device__ __forceinline__ moments warp_merge(moments m)
+{
+    for (unsigned d = KD_WARP / 2; d > 0; d >>= 1) {
+        const moments o = {__shfl_down_sync(KD_FULL, m.n, d), __shfl_down_sync(KD_FULL, m.mean, d),
+                           __shfl_down_sync(KD_FULL, m.m2, d)};
+        m = merge(m, o);
+    }
+    return m;
+}
+
+/* part (3, slices, C): count, mean and squares of each slice. */
+template <typename T, int P> static __global__ __launch_bounds__(BLOCK) void bn_moments(const T *x, float *part, bn_shape s)
+{
+    KD_SHARED(moments, warps, BLOCK / KD_WARP);
+    const bn_slice mine = bn_slice::mine(s);
+    moments all = {0.0f, 0.0f, 0.0f};
+    for (int64_t i = mine.from; i < mine.to; i += BLOCK) {
+        float v[P];
+        ld_pack<P>(v, x, at<P>(s, i));
+        moments m = {(float)P, 0.0f, 0.0f};
+#pragma unroll
+        for (int k = 0; k < P; k++) {
+            m.mean += v[k];
+        }
+        m.mean *= 1.0f / (float)P;
+#pragma unroll
+        for (int k = 0; k < P; k++) {
+            m.m2 += (v[k] - m.mean) * (v[k] - m.mean);
+        }
+        all = merge(all, m);
+    }
+    all = warp_merge(all);
+    if (threadIdx.x % KD_WARP == 0) {
+        warps[threadIdx.x / KD_WARP] = all;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int w = 1; w < BLOCK / KD_WARP; w++) {
+            all = merge(all, warps[w]);
+        }
+        const int64_t slot = blockIdx.y * s.C + blockIdx.x, plane = s.slices * s.C;
+        part[slot] = all.n;
+        part[plane + slot] = all.mean;
+        part[2 * plane + slot] = all.m2;
+    }
+}
+
+/* ---- y = act((x - m) a + b) --------------------------------------------------------------------------------------------- */
+
+/* The subtraction comes first so that a large mean cancels exactly. */
+template <typename T, int P>
+static __device__ __forceinline__ void affine(const T *x, T *y, const bn_shape &s, float m, float a, float b, int act)
+{
+    const bn_slice mine = bn_slice::mine(s);
+    for (int64_t i = mine.from; i < mine.to; i += BLOCK) {
+        const int64_t p = at<P>(s, i);
+        float v[P];
+        ld_pack<P>(v, x, p);
+#pragma unroll
+        for (int k = 0; k < P; k++) {
+            v[k] = kd_act(act, (v[k] - m) * a + b);
+        }
+        st_pack<P>(y, p, v);
+    }
+}
+
+template <typename T, int P>
+static __global__ __launch_bounds__(BLOCK) void bn_apply(const T *x, const float *part, const float *gamma, const float *beta,
+                                                         T *y, float *mean, float *var, bn_shape s, float eps)
+{
+    const int lane = (int)threadIdx.x % KD_WARP;
+    const int64_t ch = blockIdx.x, slot = lane * s.C + ch, plane = s.slices * s.C;
+    moments m = {0.0f, 0.0f, 0.0f};
+    if (lane < s.slices) {
+        m = {part[slot], part[plane + slot], part[2 * plane + slot]};
+    }
+    m = warp_merge(m);
+    const float mu = __shfl_sync(KD_FULL, m.mean, 0), v = __shfl_sync(KD_FULL, m.m2 / m.n, 0);
+    if (y != nullptr) {
+        affine<T, P>(x, y, s, mu, gamma[ch] / sqrtf(v + eps), beta[ch], KD_ACT_NONE);
+    }
+    if (blockIdx.y == 0 && threadIdx.x == 0) {
+        if (mean != nullptr) {
+            mean[ch] = mu;
+        }
+        if (var != nullptr) {
+            var[ch] = v;
+        }
+    }
+}
+
+template <typename T, int P> static void launch_batchnorm(const kd_call *c)
+{
+    const kd_batchnorm_attr *at = static_cast<const kd_batchnorm_attr *>(c->attr);
+    const bn_shape s = shape_of<T, P>(&c->in[0]);
+    const dim3 grid((unsigned)s.C, (unsigned)s.slices);
+    float *part = static_cast<float *>(c->scratch);
+    KD_LAUNCH((bn_moments<T, P>), grid, dim3(BLOCK), c, kd_in<T>(c, 0), part, s);
+    KD_LAUNCH((bn_apply<T, P>), grid, dim3(BLOCK), c, kd_in<T>(c, 0), part, kd_in<float>(c, 1), kd_in<float>(c, 2),
+              kd_out<T>(c, 0), kd_out<float>(c, 1), kd_out<float>(c, 2), s, at->eps);
+}
+
+static size_t batchnorm_scratch(const kd_call *c)
+{
+    const bn_shape s = shape_of<float, 1>(&c->in[0]);
+    return (size_t)(3 * s.slices * s.C) * sizeof(float);
+}
+
+template <typename T> static kd_status batchnorm_run(const kd_call *c)
+{
+    if (c->in[0].shape.dim[1] > 0) {
+        packed<T>(&c->in[0]) ? launch_batchnorm<T, kd_width<T>::value>(c) : launch_batchnorm<T, 1>(c);
+    }
+    return kd_launched();
+}
+KD_CUDA_OP_SCRATCH(batchnorm, batchnorm_scratch)
+
+template <typename T, int P>
+static __global__ __launch_bounds__(BLOCK) void bn_eval(const T *x, const float *gamma, const float *beta, const float *rm,
+                                                        const float *rv, T *y, bn_shape s, float eps, int act)
+{
+    const int64_t ch = blockIdx.x;
+    affine<T, P>(x, y, s, rm[ch], gamma[ch] / sqrtf(rv[ch] + eps), beta[ch], act);
+}
+
+template <typename T, int P> static void launch_eval(const kd_call *c)
+{
+    const kd_batchnorm_attr *at = static_cast<const kd_batchnorm_attr *>(c->attr);
+    const bn_shape s = shape_of<T, P>(&c->in[0]);
+    KD_LAUNCH((bn_eval<T, P>), dim3((unsigned)s.C, (unsigned)s.slices), dim3(BLOCK), c, kd_in<T>(c, 0), kd_in<float>(c, 1),
+              kd_in<float>(c, 2), kd_in<float>(c, 3), kd_in<float>(c, 4), kd_out<T>(c, 0), s, at->eps, at->act);
+}
+
+template <typename T> static kd_status batchnorm_eval_run(const kd_call *c)
+{
+    if (numel(&c->in[0]) > 0) {
+        packed<T>(&c->in[0]) ? launch_eval<T, kd_width<T>::value>(c) : launch_eval<T, 1>(c);
+    }
+    return kd_launched();
+}
+KD_CUDA_OP(batchnorm_eval)
+
+/* ---- gradient ---------------------------------------------------------------------------------------------------------- */
+
+/* part (2, slices, C): sums of dy and of dy (x - mean) over each slice. */
+template <typename T, int P>
+static __global__ __launch_bounds__(BLOCK) void bn_bwd_sums(const T *dy, const T *x, const float *mean, float *part, bn_shape s)
+{
+    const bn_slice mine = bn_slice::mine(s);
+    const float m = mean[blockIdx.x];
+    float sum = 0.0f, dot = 0.0f;
+    for (int64_t i = mine.from; i < mine.to; i += BLOCK) {
+        const int64_t p = at<P>(s, i);
+        float v[P], g[P];
+        ld_pack<P>(v, x, p);
+        ld_pack<P>(g, dy, p);
+#pragma unroll
+        for (int k = 0; k < P; k++) {
+            sum += g[k];
+            dot += g[k] * (v[k] - m);
+        }
+    }
+    sum = kd_block_sum(sum);
+    dot = kd_block_sum(dot);
+    if (threadIdx.x == 0) {
+        const int64_t slot = blockIdx.y * s.C + blockIdx.x;
+        part[slot] = sum;
+        part[s.slices * s.C + slot] = dot;
+    }
+}
+
+struct bn_bwd_args {
+    const float *part, *gamma, *mean, *var;
+    float *dgamma, *dbeta;
+    bool add_gamma, add_beta;
+    float eps;
+};
+
+/* dx = a (dy - sum/n - k (x - mean)), a = gamma rstd, k = dgamma rstd / n. */
+template <typename T, int P>
+static __global__ __launch_bounds__(BLOCK) void bn_bwd_apply(const T *dy, const T *x, T *dx, bn_shape s, bn_bwd_args g)
+{
+    const int lane = (int)threadIdx.x % KD_WARP;
+    const int64_t ch = blockIdx.x, slot = lane * s.C + ch;
+    const bool holds = lane < s.slices;
+    const float sum = kd_warp_sum(holds ? g.part[slot] : 0.0f);
+    const float dot = kd_warp_sum(holds ? g.part[s.slices * s.C + slot] : 0.0f);
+    const float m = g.mean[ch], rstd = 1.0f / sqrtf(g.var[ch] + g.eps), dgamma = dot * rstd;
+    const float count = (float)(s.packs * P), a = g.gamma[ch] * rstd, k = dgamma * rstd / count, mu = sum / count;
+    const bn_slice mine = bn_slice::mine(s);
+    for (int64_t i = mine.from; dx != nullptr && i < mine.to; i += BLOCK) {
+        const int64_t p = at<P>(s, i);
+        float v[P], d[P];
+        ld_pack<P>(v, x, p);
+        ld_pack<P>(d, dy, p);
+#pragma unroll
+        for (int j = 0; j < P; j++) {
+            d[j] = a * (d[j] - mu - k * (v[j] - m));
+        }
+        st_pack<P>(dx, p, d);
+    }
+    if (blockIdx.y == 0 && threadIdx.x == 0) {
+        if (g.dgamma != nullptr) {
+            put(g.dgamma, ch, dgamma, g.add_gamma);
+        }
+        if (g.dbeta != nullptr) {
+            put(g.dbeta, ch, sum, g.add_beta);
+        }
+    }
+}
+
+template <typename T, int P> static void launch_bwd(const kd_call *c)
+{
+    const kd_batchnorm_attr *at = static_cast<const kd_batchnorm_attr *>(c->attr);
+    const bn_shape s = shape_of<T, P>(&c->in[1]);
+    const T *dy = kd_in<T>(c, 0), *x = kd_in<T>(c, 1);
+    float *part = static_cast<float *>(c->scratch);
+    const bn_bwd_args g = {part,          kd_in<float>(c, 2), kd_in<float>(c, 3), kd_in<float>(c, 4), kd_out<float>(c, 1),
+                           kd_out<float>(c, 2), kd_adds(c, 1),      kd_adds(c, 2),      at->eps};
+    const unsigned blocks = (unsigned)s.C, slices = (unsigned)s.slices;
+    KD_LAUNCH((bn_bwd_sums<T, P>), dim3(blocks, slices), dim3(BLOCK), c, dy, x, g.mean, part, s);
+    KD_LAUNCH((bn_bwd_apply<T, P>), dim3(blocks, c->out[0].data != nullptr ? slices : 1u), dim3(BLOCK), c, dy, x,
+              kd_out<T>(c, 0), s, g);
+}
+
+static size_t batchnorm_bwd_scratch(const kd_call *c)
+{
+    const bn_shape s = shape_of<float, 1>(&c->in[1]);
+    return (size_t)(2 * s.slices * s.C) * sizeof(float);
+}
+
+template <typename T> static kd_status batchnorm_bwd_run(const kd_call *c)
+{
+    if (c->in[1].shape.dim[1] > 0) { /* an empty batch has gradients of 0 */
+        packed<T>(&c->in[1]) ? launch_bwd<T, kd_width<T>::value>(c) : launch_bwd<T, 1>(c);
+    }
+    return kd_launched();
+}
+KD_CUDA_OP_SCRATCH(batchnorm_bwd, batchnorm_bwd_scratch)
+
+/* ---- running statistics -------------------------------------------------------------------------------------------------- */
+
+static __global__ void bn_running(const float *mean, const float *var, float *rm, float *rv, int64_t C, float p, float unbias)
+{
+    for (KD_EACH(i, C)) {
+        rm[i] = (1.0f - p) * rm[i] + p * mean[i];
+        rv[i] = (1.0f - p) * rv[i] + p * (var[i] * unbias);
+    }
+}
+
+template <typename T> static kd_status bn_update_run(const kd_call *c)
+{
+    const kd_batchnorm_attr *at = static_cast<const kd_batchnorm_attr *>(c->attr);
+    const int64_t C = numel(&c->in[0]);
+    const float unbias = at->count > 1 ? (float)at->count / (float)(at->count - 1) : 1.0f;
+    if (C > 0) {
+        KD_LAUNCH(bn_running, dim3(kd_grid(C, 128)), dim3(128), c, kd_in<float>(c, 0), kd_in<float>(c, 1),
+                  static_cast<float *>(c->in[2].data), static_cast<float *>(c->in[3].data), C, at->momentum, unbias);
+    }
+    return kd_launched();
+}
+KD_CUDA_OP(bn_update)
