@@ -325,6 +325,7 @@ kd_status kd_backend_cpu_open(int threads, kd_backend **out, kd_err *err)
                                        .alloc = cpu_alloc,
                                        .free = cpu_free,
                                        .upload = cpu_copy,
+                                       .feed = cpu_copy,
                                        .download = cpu_copy,
                                        .zero = cpu_zero,
                                        .sync = cpu_sync,

@@ -20,7 +20,10 @@ typedef struct kd_backend_ops {
     const char *name; /* "cpu", "cuda" */
     kd_status (*alloc)(kd_backend *be, size_t bytes, void **out); /* 256-byte aligned, zeroed */
     void (*free)(kd_backend *be, void *p);
-    kd_status (*upload)(kd_backend *be, void *dst, const void *src, size_t bytes); /* src is free again at return */
+    kd_status (*upload)(kd_backend *be, void *dst, const void *src, size_t bytes);   /* waits */
+    /* For what comes again every step: src is free at return, the copy overlaps what the device still does, and after the
+     * first steps no memory is allocated for it. */
+    kd_status (*feed)(kd_backend *be, void *dst, const void *src, size_t bytes);
     kd_status (*download)(kd_backend *be, void *dst, const void *src, size_t bytes); /* waits */
     kd_status (*zero)(kd_backend *be, void *dst, size_t bytes);
     kd_status (*sync)(kd_backend *be); /* waits */
@@ -54,14 +57,18 @@ struct kd_backend {
     void *stream;       /* passed to kernels */
     int threads;        /* CPU: worker threads */
     bool plain;         /* skip library and fast kernels: reference only (cross-check) */
-    bool tf32;          /* CUDA: f32 matrix products may round their operands to TF32 */
     bool no_graph;      /* do not capture: every call goes out by itself */
 };
 
 /* threads 0: all cores this process may use. */
 KD_NODISCARD kd_status kd_backend_cpu_open(int threads, kd_backend **out, kd_err *err);
-/* KD_E_UNSUPPORTED when built without CUDA, KD_E_DEVICE when no GPU answers. */
-KD_NODISCARD kd_status kd_backend_cuda_open(int device, kd_backend **out, kd_err *err);
+typedef struct kd_cuda_opts {
+    int device;
+    bool tf32;          /* f32 matrix products may round their operands to TF32 */
+    bool deterministic; /* library kernels by rule instead of by stopwatch: the same bits in every process */
+} kd_cuda_opts;
+/* KD_E_UNSUPPORTED when built without CUDA, KD_E_DEVICE when no GPU answers.  opts NULL: device 0, nothing special. */
+KD_NODISCARD kd_status kd_backend_cuda_open(const kd_cuda_opts *opts, kd_backend **out, kd_err *err);
 void kd_backend_close(kd_backend *be);
 
 /* One kernel call outside a program, made ready once and run many times: best candidate, preparation, scratch. */

@@ -180,21 +180,39 @@ const char *kd_program_where(const kd_program *p)
 
 /* ---- debug scan ----------------------------------------------------------------------------------------------------------- */
 
+static bool finite_at(const kd_tensor *t, const void *host, int64_t i)
+{
+    switch (t->dtype) {
+    case KD_F32:
+        return isfinite(((const float *)host)[i]);
+    case KD_F64:
+        return isfinite(((const double *)host)[i]);
+    case KD_BF16:
+        return isfinite(kd_bf16_to_f32(((const uint16_t *)host)[i]));
+    case KD_F16:
+        return isfinite(kd_f16_to_f32(((const uint16_t *)host)[i]));
+    default:
+        return true;
+    }
+}
+
 bool kdi_finite_outputs(kd_program *p, int32_t k)
 {
     const kd_call *c = &p->calls[k];
-    for (int o = 0; o < c->n_out; o++) {
+    bool finite = true;
+    for (int o = 0; o < c->n_out && finite; o++) {
         const kd_tensor *t = &c->out[o];
         const int64_t n = t->data == NULL ? 0 : kd_shape_numel(&t->shape);
-        for (int64_t i = 0; i < n; i++) {
-            const double x = t->dtype == KD_F32    ? (double)((const float *)t->data)[i]
-                             : t->dtype == KD_F64  ? ((const double *)t->data)[i]
-                             : t->dtype == KD_BF16 ? (double)kd_bf16_to_f32(((const uint16_t *)t->data)[i])
-                                                   : 0.0;
-            if (!isfinite(x)) {
-                return false;
-            }
+        const size_t bytes = (size_t)n * kd_dtype_size(t->dtype);
+        void *host = kd_alloc(bytes);
+        if (host == NULL || p->be->ops->download(p->be, host, t->data, bytes) != KD_OK) {
+            kd_free(host);
+            continue; /* nothing there, or nothing to look at it with */
         }
+        for (int64_t i = 0; i < n && finite; i++) {
+            finite = finite_at(t, host, i);
+        }
+        kd_free(host);
     }
-    return true;
+    return finite;
 }

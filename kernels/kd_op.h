@@ -60,6 +60,7 @@ typedef struct kd_kernel_def {
     kd_status (*prepare)(kd_call *c, kd_err *err);       /* NULL: nothing; called once with data bound; sets c->prep.
                                                           * KD_E_UNSUPPORTED: use the next slower slot for this call */
     void (*release)(kd_call *c);
+    bool by_shape; /* prepare() looks at shapes and addresses only: no need to repeat it when static inputs change */
 } kd_kernel_def;
 
 typedef enum kd_op_flags {

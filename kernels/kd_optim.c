@@ -211,7 +211,7 @@ static kd_status apply(void *user)
 kd_status kd_optim_step(kd_optim *o, double lr, double *norm)
 {
     double ctl[KD_CTL_COUNT];
-    KD_TRY(o->be->ops->upload(o->be, o->ctl + KD_CTL_LR, &lr, sizeof lr));
+    KD_TRY(o->be->ops->feed(o->be, o->ctl + KD_CTL_LR, &lr, sizeof lr));
     KD_TRY(kd_recorded_run(o->be, &o->recorded, apply, o));
     kd_params_updated(o->params);
     if (norm == NULL) {

@@ -374,6 +374,7 @@ void kd_program_free(kd_program *p)
             p->defs[k]->release(&p->calls[k]);
         }
     }
+    kd_recorded_drop(p->be, &p->recorded);
     p->be->ops->free(p->be, p->arena);
     p->be->ops->free(p->be, p->scratch);
     p->be->ops->free(p->be, p->step);
@@ -394,7 +395,8 @@ static kd_status refresh(kd_program *p)
 {
     for (int32_t k = 0; k < p->g->n_nodes; k++) {
         kd_call *c = &p->calls[k];
-        if (p->defs[k]->prepare != NULL && c->static_in != 0) {
+        if (p->defs[k]->prepare != NULL && c->static_in != 0 && !p->defs[k]->by_shape) {
+            kd_recorded_drop(p->be, &p->recorded); /* it holds what release() is about to free */
             if (p->defs[k]->release != NULL) {
                 p->defs[k]->release(c);
             }
@@ -409,40 +411,52 @@ static kd_status refresh(kd_program *p)
     return KD_OK;
 }
 
-static void poison(kd_program *p)
+static kd_status poison(kd_program *p)
 {
     const kd_graph *g = p->g;
-    for (int32_t v = 1; v < g->n_values; v++) {
+    kd_status st = KD_OK;
+    for (int32_t v = 1; v < g->n_values && st == KD_OK; v++) {
         if (g->values[v].kind == KDI_NODE && p->storage[v] >= 0 && p->slots[p->storage[v]].first >= 0) {
             const kdi_slot *s = &p->slots[p->storage[v]];
-            memset(p->arena + s->offset, 0xff, s->bytes);
+            void *nan = kd_alloc(s->bytes + 1);
+            st = nan != NULL ? KD_OK : KD_E_OOM;
+            if (st == KD_OK) {
+                memset(nan, 0xff, s->bytes);
+                st = p->be->ops->upload(p->be, p->arena + s->offset, nan, s->bytes);
+            }
+            kd_free(nan);
         }
     }
+    return st;
 }
 
-kd_status kd_program_run(kd_program *p, const kd_step *step)
+static kd_status run_nodes(void *user)
 {
-    static const kd_step plain = {.grad_scale = 1.0f};
-    KD_TRY(p->be->ops->upload(p->be, p->step, step != NULL ? step : &plain, sizeof *step));
-    if (!p->trains && p->version != kd_params_version(p->g->opts.params)) {
-        KD_TRY(refresh(p));
-    }
-    if (p->poison) {
-        poison(p);
-    }
+    kd_program *p = user;
     for (int32_t k = 0; k < p->g->n_nodes; k++) {
         if (p->is_static[k]) {
             continue;
         }
         p->at = k;
-        const kd_status st = p->defs[k]->run(&p->calls[k]);
-        if (st != KD_OK) {
-            return st;
-        }
+        KD_TRY(p->defs[k]->run(&p->calls[k]));
         if (p->check && !kdi_finite_outputs(p, k)) {
             return KD_E_NUMERIC;
         }
     }
+    return KD_OK;
+}
+
+kd_status kd_program_run(kd_program *p, const kd_step *step)
+{
+    static const kd_step plain = {.grad_scale = 1.0f};
+    KD_TRY(p->be->ops->feed(p->be, p->step, step != NULL ? step : &plain, sizeof *step));
+    if (!p->trains && p->version != kd_params_version(p->g->opts.params)) {
+        KD_TRY(refresh(p));
+    }
+    if (p->poison) {
+        KD_TRY(poison(p));
+    }
+    KD_TRY(p->check ? run_nodes(p) : kd_recorded_run(p->be, &p->recorded, run_nodes, p));
     if (p->trains) {
         kd_params_buffers_changed(p->g->opts.params);
     }
@@ -469,7 +483,7 @@ kd_status kd_program_write(kd_program *p, const char *name, const void *src, siz
     if (t.data == NULL) {
         return KD_E_ARG;
     }
-    return kd_spec_bytes(&spec) == bytes ? p->be->ops->upload(p->be, t.data, src, bytes) : KD_E_SHAPE;
+    return kd_spec_bytes(&spec) == bytes ? p->be->ops->feed(p->be, t.data, src, bytes) : KD_E_SHAPE;
 }
 
 kd_status kd_program_read(kd_program *p, const char *name, void *dst, size_t bytes)

@@ -19,6 +19,7 @@ struct kd_program {
     char *arena;
     void *scratch;
     kd_step *step; /* device copy */
+    kd_recorded recorded; /* all nodes of one run, captured */
     size_t arena_bytes, scratch_bytes, sum_bytes;
     uint64_t version; /* of the parameters the static nodes were computed from */
     int32_t at;       /* node that runs, or failed */

@@ -232,7 +232,7 @@ static kd_status open_device(const kd_common *c, kd_dtype dtype, kd_backend **be
     const char *device = c->device != NULL ? c->device : "auto";
     if (strcmp(device, "cpu") != 0) {
         const bool must = strcmp(device, "cuda") == 0;
-        const kd_status st = kd_backend_cuda_open(0, be, must ? err : NULL);
+        const kd_status st = kd_backend_cuda_open(NULL, be, must ? err : NULL);
         if (st == KD_OK || must) {
             return st;
         }

@@ -88,7 +88,7 @@ static kd_status open_device(kd_session *s, kd_err *err)
     const kd_cfg_train *t = &s->cfg->train;
     if (t->device != KD_CFG_CPU) {
         kd_err no = {0};
-        const kd_status st = kd_backend_cuda_open(0, &s->be, &no);
+        const kd_status st = kd_backend_cuda_open(NULL, &s->be, &no);
         if (st == KD_OK) {
             kd_log(KD_LOG_INFO, "device cuda");
             return KD_OK;
