@@ -263,6 +263,7 @@ static const choice *choose(cublasLtHandle_t lt, const kd_gemm *g, const void *a
         best = best < 0 && r[0].state == CUBLAS_STATUS_SUCCESS ? 0 : best;
     }
     product_free(&p);
+    (void)cudaGetLastError(); /* what an attempt left must not be taken for a failed launch */
     c->how = *g;
     c->workspace = SIZE_MAX; /* refused, remembered */
     if (best >= 0) {

@@ -215,9 +215,13 @@ static kd_status bwd_w_run(const kd_call *c)
 
 const kd_kernel_def *kd_cublaslt_kernel(kd_op op, kd_dtype act)
 {
-    static const kd_kernel_def linear = {linear_run, linear_scratch, linear_prepare, kd_lt_release},
-                               bwd_x = {bwd_x_run, workspace_of, bwd_x_prepare, kd_lt_release},
-                               bwd_w = {bwd_w_run, bwd_w_scratch, bwd_w_prepare, kd_lt_release};
+#define SLOT(name, run_fn, scratch_fn, prepare_fn)                                                                             \
+    static const kd_kernel_def name = {                                                                                        \
+        .run = run_fn, .scratch = scratch_fn, .prepare = prepare_fn, .release = kd_lt_release, .by_shape = true}
+    SLOT(linear, linear_run, linear_scratch, linear_prepare);
+    SLOT(bwd_x, bwd_x_run, workspace_of, bwd_x_prepare);
+    SLOT(bwd_w, bwd_w_run, bwd_w_scratch, bwd_w_prepare);
+#undef SLOT
     if (act != KD_F32 && act != KD_BF16 && act != KD_F16) {
         return NULL;
     }
