@@ -57,14 +57,6 @@ KD_CUDA_OP(time_shift)
 /* ---- joint_gather ------------------------------------------------------------------------------------------------------ */
 
 /* The plane in the block's memory, packs in and packs out; what a row is gathered from stays inside the row. */
-constexpr int GATHER_TILE = 4096;
-
-/* Frames at a time: a multiple of 8, so that packs stay aligned, and at least 16. */
-static __host__ __device__ inline int tile_frames(int V)
-{
-    return GATHER_TILE / V / 8 * 8;
-}
-
 template <typename T, int W> static __device__ void load_frames(float *tile, const T *src, int count)
 {
     for (int j = (int)threadIdx.x * W; j < count; j += (int)blockDim.x * W) {
@@ -79,13 +71,13 @@ template <typename T, int W> static __device__ void load_frames(float *tile, con
 
 template <typename T, int W> static __global__ void joint_gather_plane(const T *x, const int32_t *idx, T *y, kd_planes p)
 {
-    KD_SHARED(float, tile, GATHER_TILE);
+    KD_SHARED(float, tile, KD_TILE);
     KD_SHARED(int, from, KD_MAX_V);
     const kd_plane here = kd_plane_here(p);
     for (int v = (int)threadIdx.x; v < p.V; v += (int)blockDim.x) {
         from[v] = idx[(int64_t)here.c * p.V + v];
     }
-    const int step = tile_frames(p.V) * p.V;
+    const int step = kd_tile_frames(p.V) * p.V;
     for (int at = 0; at < p.L; at += step) {
         const int count = p.L - at < step ? p.L - at : step;
         __syncthreads();
@@ -131,13 +123,13 @@ static __device__ void invert(const int32_t *idx, int V, int *from, int *start, 
 /* dx[v] = sum of dy over the joints that read v: a gather too, in a fixed order. */
 template <typename T, int W> static __global__ void joint_gather_back(const T *dy, const int32_t *idx, T *dx, kd_planes p)
 {
-    KD_SHARED(float, tile, GATHER_TILE);
+    KD_SHARED(float, tile, KD_TILE);
     KD_SHARED(int, from, KD_MAX_V);
     KD_SHARED(int, start, KD_MAX_V + 1);
     KD_SHARED(int, list, KD_MAX_V);
     const kd_plane here = kd_plane_here(p);
     invert(idx + (int64_t)here.c * p.V, p.V, from, start, list);
-    const int step = tile_frames(p.V) * p.V;
+    const int step = kd_tile_frames(p.V) * p.V;
     for (int at = 0; at < p.L; at += step) {
         const int count = p.L - at < step ? p.L - at : step;
         __syncthreads();

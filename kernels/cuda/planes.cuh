@@ -44,6 +44,13 @@ static inline dim3 kd_plane_grid(const kd_planes &p)
     return dim3((unsigned)(p.n * p.C));
 }
 
+/* Frames of a plane that a block holds in KD_TILE floats: a multiple of 8, so that packs stay aligned, and at least 16. */
+constexpr int KD_TILE = 4096;
+static __device__ __forceinline__ int kd_tile_frames(int V)
+{
+    return KD_TILE / V / 8 * 8;
+}
+
 /* y = fn(plane, frame, joint, x) element by element; y may be x. */
 template <typename T, int W, typename F> static __global__ void kd_plane_map(const T *x, T *y, F fn, kd_planes p)
 {
