@@ -15,6 +15,7 @@ void op_candidates(kd_op op, kd_dtype act, op_visit visit, void *user); /* every
 const kd_kernel_def *op_plain(kd_op op, kd_dtype act);                  /* what a program goes on with */
 /* From now on run kernels another way that must not change a bit: its name, NULL past the last; 0: the usual way. */
 const char *op_schedule(int way);
+extern const char op_suite[]; /* "cpu", "simt" */
 extern const bool op_gradients; /* check the gradient rules too */
 extern const kd_dtype op_dtypes[];
 extern const int op_dtype_count;

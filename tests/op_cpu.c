@@ -8,6 +8,7 @@
 const kd_kernel_def *kd_cpu_table_ref_f32(kd_op op);
 const kd_kernel_def *kd_cpu_table_ref_bf16(kd_op op);
 
+const char op_suite[] = "cpu";
 const bool op_gradients = true;
 const kd_dtype op_dtypes[] = {KD_F32, KD_BF16};
 const int op_dtype_count = 2;

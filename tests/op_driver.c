@@ -379,24 +379,14 @@ int op_coverage(FILE *f)
 #undef KD_OP
     };
     int missing = 0;
-    (void)fprintf(f, "%-24s", "calls checked");
-    for (int d = 0; d < op_dtype_count; d++) {
-        for (int s = 0; op_slot_names[s] != NULL; s++) {
-            (void)fprintf(f, " %5s %-4s", kd_dtype_name(op_dtypes[d]), op_slot_names[s]);
-        }
-    }
     for (int op = 1; op < (int)KD_OP_COUNT; op++) {
-        (void)fprintf(f, "\n%-24s", names[op]);
-        bool hole = false;
         for (int d = 0; d < op_dtype_count; d++) {
+            const long *hits = state.hits[op][op_dtypes[d]];
             for (int s = 0; op_slot_names[s] != NULL; s++) {
-                (void)fprintf(f, " %10ld", state.hits[op][op_dtypes[d]][s]);
+                (void)fprintf(f, "%s %s %s %ld\n", names[op], kd_dtype_name(op_dtypes[d]), op_slot_names[s], hits[s]);
             }
-            hole = hole || state.hits[op][op_dtypes[d]][0] == 0;
+            missing += hits[0] == 0;
         }
-        missing += hole;
-        (void)fprintf(f, hole ? " <- never" : "");
     }
-    (void)fprintf(f, "\n");
     return missing;
 }

@@ -21,7 +21,7 @@ void op_run_case(kd_op op, const op_case *c, int index);
 int op_failures(void);
 /* Calls checked so far of this op. */
 long op_hits(kd_op op, kd_dtype act, int slot);
-/* op x dtype x candidate; the number of ops without a single call. */
+/* Lines "op dtype slot calls" (coverage.sh makes a table of them); how often the first slot has an op without a call. */
 int op_coverage(FILE *f);
 
 #endif

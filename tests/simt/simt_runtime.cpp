@@ -201,7 +201,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t)
 {
-    counts.waits++;
+    counts.event_waits++;
     return cudaSuccess;
 }
 
