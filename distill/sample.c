@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-enum { FORMAT_VERSION = 1, FPS = 30 };
+enum { FORMAT_VERSION = 1, FPS = 30, MAX_PERFORMERS = 200, MAX_REPLICATIONS = 15 };
 
 bool kd_sample_id(const kd_sample_opts *opts, size_t i, kd_synth_id *id)
 {
@@ -76,7 +76,9 @@ static kd_status write_video(const kd_synth_clip *clip, const kd_sample_opts *o,
                            clip->camera_above};
     kd_render_room room;
     kd_render_clothes clothes;
-    kd_render_furnish(o->seed, (uint32_t)clip->id.camera, &room);
+    const int rooms = KD_MAX(1, o->rooms);
+    const int place = clip->id.camera + 16 * ((clip->id.performer - 1) % rooms);
+    kd_render_furnish(o->seed, (uint32_t)place, &room);
     kd_render_dress(o->seed, (uint32_t)clip->id.performer, &clothes);
     kd_renderer *r = NULL;
     kd_video_writer *w = NULL;
@@ -146,12 +148,14 @@ done:
 
 static kd_status check_opts(const kd_sample_opts *o, kd_err *err)
 {
-    if (o->performers < 1 || o->performers > 40 || o->cameras < 1 ||
-        o->cameras > KD_SYNTH_CAMERAS || o->replications < 1 || o->replications > 15) {
+    if (o->performers < 1 || o->performers > MAX_PERFORMERS || o->cameras < 1 ||
+        o->cameras > KD_SYNTH_CAMERAS || o->replications < 1 ||
+        o->replications > MAX_REPLICATIONS || o->rooms < 0 || o->rooms > MAX_PERFORMERS) {
         return KD_FAIL(err, KD_E_ARG,
-                       "sample data set of %d performers, %d cameras, %d replications: expected "
-                       "1..40, 1..%d, 1..15",
-                       o->performers, o->cameras, o->replications, KD_SYNTH_CAMERAS);
+                       "sample data set of %d performers, %d cameras, %d replications, %d rooms: "
+                       "expected 1..%d, 1..%d, 1..%d, 1..%d",
+                       o->performers, o->cameras, o->replications, o->rooms, MAX_PERFORMERS,
+                       KD_SYNTH_CAMERAS, MAX_REPLICATIONS, MAX_PERFORMERS);
     }
     if (o->width < 32 || o->width > 1920 || o->height < 32 || o->height > 1080 ||
         o->width % 2 != 0 || o->height % 2 != 0) {
@@ -174,6 +178,9 @@ static kd_json *describe(const kd_sample_opts *o)
     kd_json_set_i64(d, "performers", o->performers);
     kd_json_set_i64(d, "cameras", o->cameras);
     kd_json_set_i64(d, "replications", o->replications);
+    if (o->rooms > 1) { /* else as sets were described before there were rooms to choose */
+        kd_json_set_i64(d, "rooms", o->rooms);
+    }
     kd_json_set_i64(d, "width", o->width);
     kd_json_set_i64(d, "height", o->height);
     kd_json_set_bool(d, "videos", !o->skeletons_only);

@@ -17,12 +17,13 @@
 
 typedef struct kd_sample_opts {
     uint64_t seed;
-    int performers, cameras, replications; /* 1..40, 1..3, 1..15; normally 10, 3, 2 */
+    int performers, cameras, replications; /* 1..200, 1..3, 1..15; normally 10, 3, 2 */
     size_t clips;                          /* the first so many; 0: all */
     int width, height;                     /* even; normally 160x120 */
     int threads;                           /* at least 1 */
     bool skeletons_only;                   /* no videos */
     bool resume;                           /* keep clips whose files are there */
+    int rooms; /* every camera has so many rooms, the people are spread over them; 1..200, 0 as 1 */
 } kd_sample_opts;
 
 typedef struct kd_sample_result {

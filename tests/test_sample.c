@@ -165,7 +165,7 @@ static void test_cameras(void **state)
 
 static kd_sample_opts small(size_t clips, int threads)
 {
-    const kd_sample_opts o = {7, 2, 3, 1, clips, 96, 64, threads, false, false};
+    const kd_sample_opts o = {7, 2, 3, 1, clips, 96, 64, threads, false, false, 1};
     return o;
 }
 
@@ -221,6 +221,39 @@ static void test_files(void **state)
     o.width = 97;
     err.code = KD_OK;
     assert_int_equal(kd_sample_write(OUT "/c", &o, NULL, &r, &err), KD_E_ARG);
+}
+
+/* With two rooms a camera the second person stands in another one; the first, and all skeletons, are as with one. */
+static void test_rooms(void **state)
+{
+    (void)state;
+    static const char *const FILE_OF[2] = {"nturgb+d_rgb/S003C001P001R001A001_rgb.avi",
+                                           "nturgb+d_rgb/S003C002P002R001A001_rgb.avi"};
+    kd_err err = {0};
+    kd_sample_result r;
+    kd_sample_opts o = small(24, 1);
+    o.rooms = 201;
+    assert_int_equal(kd_sample_write(OUT "/r", &o, NULL, &r, &err), KD_E_ARG);
+    err.code = KD_OK;
+    if (!kd_video_available()) {
+        return;
+    }
+    for (o.rooms = 1; o.rooms <= 2; o.rooms++) {
+        ok(kd_sample_write(o.rooms == 1 ? OUT "/r1" : OUT "/r2", &o, NULL, &r, &err), &err);
+    }
+    for (int person = 0; person < 2; person++) {
+        char path[2][512];
+        char hex[2][KD_SHA256_HEX];
+        for (int k = 0; k < 2; k++) {
+            (void)snprintf(path[k], sizeof path[k], "%s/r%d/%s", OUT, k + 1, FILE_OF[person]);
+            ok(kd_sha256_file(path[k], hex[k], &err), &err);
+        }
+        assert_int_equal(strcmp(hex[0], hex[1]) == 0, person == 0);
+    }
+    char hex[2][KD_SHA256_HEX];
+    ok(kd_sha256_file(OUT "/r1/nturgb+d_skeletons/S003C002P002R001A001.skeleton", hex[0], &err), &err);
+    ok(kd_sha256_file(OUT "/r2/nturgb+d_skeletons/S003C002P002R001A001.skeleton", hex[1], &err), &err);
+    assert_string_equal(hex[0], hex[1]);
 }
 
 static bool stop_at_once(void *user)
@@ -338,7 +371,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sine),         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_bodies),       cmocka_unit_test(test_props_and_tracking),
-        cmocka_unit_test(test_cameras),      cmocka_unit_test(test_files),
+        cmocka_unit_test(test_cameras),      cmocka_unit_test(test_files), cmocka_unit_test(test_rooms),
         cmocka_unit_test(test_interrupt),    cmocka_unit_test(test_renderer),
         cmocka_unit_test(test_render_files),
     };

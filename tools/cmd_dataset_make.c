@@ -17,7 +17,7 @@ static bool parse_size(const char *text, int *width, int *height)
 /* ---- sample ------------------------------------------------------------------------------------------------------- */
 
 typedef struct sample_args {
-    int64_t clips, performers, cameras, replications;
+    int64_t clips, performers, cameras, replications, rooms;
     const char *size;
     bool skeletons_only;
 } sample_args;
@@ -25,10 +25,12 @@ typedef struct sample_args {
 static const kd_arg SAMPLE_ARGS[] = {
     KD_OPT_INT(sample_args, clips, "clips", "N", "0", 0, 100000,
                "only the first N clips (each 120 hold every person and action once); 0: all"),
-    KD_OPT_INT(sample_args, performers, "performers", "N", "10", 1, 40, "people"),
+    KD_OPT_INT(sample_args, performers, "performers", "N", "10", 1, 200, "people"),
     KD_OPT_INT(sample_args, cameras, "cameras", "N", "3", 1, 3, "views of every performance"),
     KD_OPT_INT(sample_args, replications, "replications", "N", "2", 1, 15,
                "times that everybody does everything"),
+    KD_OPT_INT(sample_args, rooms, "rooms", "N", "1", 1, 200,
+               "rooms a camera; the people are spread over them"),
     KD_OPT_STR(sample_args, size, "size", "WxH", "160x120", "of the videos"),
     KD_OPT_FLAG(sample_args, skeletons_only, "skeletons-only", "no videos"),
 };
@@ -85,7 +87,8 @@ int cmd_dataset_sample(int argc, char **argv)
                         0,
                         kd_pool_threads(c.threads),
                         a.skeletons_only,
-                        c.resume};
+                        c.resume,
+                        (int)a.rooms};
     if (c.out == NULL) {
         return kd_usage(&SAMPLE, "--out: expected the directory to make");
     }
