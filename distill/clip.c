@@ -24,7 +24,8 @@ struct kd_clip_source {
     const kd_config *cfg;
     const kd_half *half;
     kd_clip_mode mode;
-    bool fixed;     /* rows do not depend on draws: val with centre window, test */
+    bool fixed;     /* the frames of a row do not depend on draws: test, val with centre window,
+                       whole videos; a cached reel then holds these frames alone */
     int short_side; /* of stored frames; 0: as decoded */
     uint32_t views;
     kd_frame_rule rule;
@@ -434,8 +435,8 @@ kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *half, kd_clip
     s->cfg = cfg;
     s->half = half;
     s->mode = mode;
-    s->fixed =
-        mode == KD_CLIP_TEST || (mode == KD_CLIP_VAL && cfg->video.val_window == KD_WINDOW_CENTER);
+    s->fixed = mode == KD_CLIP_TEST || cfg->video.sampler == KD_SAMPLER_UNIFORM_LINSPACE ||
+               (mode == KD_CLIP_VAL && cfg->video.val_window == KD_WINDOW_CENTER);
     s->short_side = stored_side(cfg, mode);
     s->views = kd_clip_views(cfg, mode);
     s->rule = (kd_frame_rule){.sampler = cfg->video.sampler,
