@@ -1,5 +1,5 @@
 /* Sums over the rows of a (rows, C) matrix: gradients of biases and scales.  A block takes 32 packs of columns and one slice
- * of the rows, 8 rows at a time; with several slices their sums go through scratch and are added in order by a second kernel.
+ * of the rows, 8 rows at a time; with several slices their sums go through scratch and are added by a second launch.
  * The number of slices depends on the shape alone. */
 #ifndef KD_CUDA_COLUMN_SUM_CUH
 #define KD_CUDA_COLUMN_SUM_CUH
@@ -23,7 +23,8 @@ static inline size_t kd_column_scratch(int64_t rows, int64_t C)
     return slices == 1 ? 0 : (size_t)(slices * C) * sizeof(float);
 }
 
-/* y[slice * C + j] (+)= sum over the rows of the slice; F: f.pack<N>(v, i) gives the terms at elements i.. of the matrix. */
+/* y[slice * C + j] (+)= sum over the rows of the slice; F: f.pack<N>(v, i, j) gives the terms at elements i.. of the
+ * matrix, columns j.. . */
 template <int N, typename U, typename F>
 static __global__ void kd_column_slice(F f, U *y, int64_t rows, int64_t per, int64_t C, bool add)
 {
@@ -35,6 +36,7 @@ static __global__ void kd_column_slice(F f, U *y, int64_t rows, int64_t per, int
     for (int k = 0; k < N; k++) {
         sum[k] = 0.0f;
     }
+#pragma unroll 4
     for (int64_t r = from + threadIdx.y; j < C && r < to; r += KD_COLUMN_LINES) {
         f.template pack<N>(v, r * C + j, j);
 #pragma unroll
@@ -61,16 +63,15 @@ static __global__ void kd_column_slice(F f, U *y, int64_t rows, int64_t per, int
     }
 }
 
-template <typename U> static __global__ void kd_column_finish(const float *part, int64_t slices, U *y, int64_t C, bool add)
-{
-    for (KD_EACH(j, C)) {
-        float s = 0.0f;
-        for (int64_t k = 0; k < slices; k++) {
-            s += part[k * C + j];
-        }
-        put(y, j, s, add);
+/* The terms are the elements themselves. */
+template <typename T> struct kd_column_terms {
+    const T *x;
+    template <int N> __device__ void pack(float *v, int64_t i, int64_t column) const
+    {
+        (void)column;
+        ld_pack<N>(v, x, i);
     }
-}
+};
 
 /* C is a multiple of N (or N is 1); y (C); scratch as asked for above. */
 template <int N, typename U, typename F>
@@ -84,7 +85,9 @@ static void kd_column_sum(const kd_call *c, F f, U *y, int64_t rows, int64_t C, 
     }
     float *part = static_cast<float *>(c->scratch);
     KD_LAUNCH((kd_column_slice<N, float, F>), grid, block, c, f, part, rows, per, C, false);
-    KD_LAUNCH((kd_column_finish<U>), dim3(kd_grid(C, 128)), dim3(128), c, part, slices, y, C, add);
+    const kd_column_terms<float> parts = {part}; /* the slices are rows of one more such sum */
+    KD_LAUNCH((kd_column_slice<1, U, kd_column_terms<float>>), dim3((unsigned)kd_div_up(C, KD_WARP)), block, c, parts, y, slices,
+              slices, C, add);
 }
 
 #endif

@@ -351,15 +351,54 @@ template <> struct kd_act_dtype<kd_half> {
     static constexpr kd_dtype value = KD_F16;
 };
 
+/* ---- sums over blocks ------------------------------------------------------------------------------------------------------ */
+
+/* out[i] (+)= sum over p of part[p][i], p ascending within each of LINES runs, the runs in order. */
+template <int LINES>
+static __global__ void kd_parts_kernel(const float *part, int64_t parts, int64_t n, float *a, int64_t na, float *b, bool add_a,
+                                       bool add_b)
+{
+    KD_SHARED(float, runs, LINES *KD_WARP);
+    const int64_t i = (int64_t)blockIdx.x * KD_WARP + threadIdx.x, per = kd_div_up(parts, LINES);
+    const int64_t from = threadIdx.y * per, to = from + per < parts ? from + per : parts;
+    float sum = 0.0f;
+#pragma unroll 8
+    for (int64_t p = from; p < to; p++) {
+        sum += i < n ? part[p * n + i] : 0.0f;
+    }
+    runs[threadIdx.y * KD_WARP + threadIdx.x] = sum;
+    __syncthreads();
+    for (int l = 1; l < LINES; l++) {
+        sum += runs[l * KD_WARP + threadIdx.x]; /* only line 0's is used */
+    }
+    if (threadIdx.y == 0 && i < na && a != nullptr) {
+        put(a, i, sum, add_a);
+    }
+    if (threadIdx.y == 0 && i >= na && i < n && b != nullptr) {
+        put(b, i - na, sum, add_b);
+    }
+}
+
+/* Sum of part (parts, na + nb): the first na go to a, the others to b; either may be null. */
+static inline void kd_sum_parts(const kd_call *c, const float *part, int64_t parts, float *a, int64_t na, bool add_a, float *b,
+                                int64_t nb, bool add_b)
+{
+    const int64_t n = na + nb;
+    if (n > 0) {
+        KD_LAUNCH((kd_parts_kernel<16>), dim3((unsigned)kd_div_up(n, KD_WARP)), dim3(KD_WARP, 16), c, part, parts, n, a, na, b, add_a,
+                  add_b);
+    }
+}
+
 /* ---- slots ---------------------------------------------------------------------------------------------------------------- */
 
 /* The order of the three: kd_cuda_slot() in table.c. */
 #define KD_CUDA_OP_SCRATCH(name, scratch_fn)                                                                                   \
     extern "C" {                                                                                                               \
     extern const kd_kernel_def kd_cuda_##name[3];                                                                              \
-    const kd_kernel_def kd_cuda_##name[3] = {{name##_run<float>, scratch_fn, nullptr, nullptr},                                \
-                                             {name##_run<kd_bf16>, scratch_fn, nullptr, nullptr},                              \
-                                             {name##_run<kd_half>, scratch_fn, nullptr, nullptr}};                             \
+    const kd_kernel_def kd_cuda_##name[3] = {{name##_run<float>, scratch_fn, nullptr, nullptr, false},                         \
+                                             {name##_run<kd_bf16>, scratch_fn, nullptr, nullptr, false},                       \
+                                             {name##_run<kd_half>, scratch_fn, nullptr, nullptr, false}};                      \
     }
 /* KD_CUDA_OP(layernorm): kd_status layernorm_run<T>(const kd_call *) in f32, bf16 and fp16. */
 #define KD_CUDA_OP(name) KD_CUDA_OP_SCRATCH(name, nullptr)
