@@ -208,8 +208,8 @@ kd_status kd_model_init(kd_model *m, const kd_objective *o, uint64_t seed, kd_er
     return kd_params_init(m->params, seed, err);
 }
 
-kd_status kd_model_train_program(kd_model *m, const kd_objective *o, int batch, bool recompute, kd_program **out,
-                                 kd_err *err)
+static kd_status compile_train(kd_model *m, const kd_objective *o, int batch, bool recompute, bool plan_only, kd_program **out,
+                               kd_err *err)
 {
     kd_graph *g = graph(m, true, err);
     *out = NULL;
@@ -217,11 +217,12 @@ kd_status kd_model_train_program(kd_model *m, const kd_objective *o, int batch, 
         return KD_E_OOM;
     }
     const built b = build(m, g, batch, o->mixup);
-    const kd_compile_opts co = {.loss = objective(m, g, &b, o, batch), .recompute = recompute};
+    const kd_compile_opts co = {
+        .loss = objective(m, g, &b, o, batch), .recompute = recompute, .plan_only = plan_only};
     return kd_program_compile(g, m->be, &co, out, err);
 }
 
-kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err *err)
+static kd_status compile_eval(kd_model *m, int batch, bool plan_only, kd_program **out, kd_err *err)
 {
     kd_graph *g = graph(m, false, err);
     *out = NULL;
@@ -229,6 +230,73 @@ kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err
         return KD_E_OOM;
     }
     (void)build(m, g, batch, false);
-    const kd_compile_opts co = {.loss = KD_NONE};
+    const kd_compile_opts co = {.loss = KD_NONE, .plan_only = plan_only};
     return kd_program_compile(g, m->be, &co, out, err);
+}
+
+kd_status kd_model_train_program(kd_model *m, const kd_objective *o, int batch, bool recompute, kd_program **out,
+                                 kd_err *err)
+{
+    return compile_train(m, o, batch, recompute, false, out, err);
+}
+
+kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err *err)
+{
+    return compile_eval(m, batch, false, out, err);
+}
+
+/* ---- memory ----------------------------------------------------------------------------------------------------------- */
+
+enum { WORKSPACE = 64 << 20 }; /* kernels' scratch, libraries, staging of inputs beyond their own size */
+
+/* Activations and inputs of a training step at this batch, in bytes. */
+static kd_status training_bytes(kd_model *m, const kd_memory_need *n, int batch, size_t *bytes, kd_err *err)
+{
+    kd_program *p = NULL;
+    size_t input = 0;
+    KD_TRY(compile_train(m, n->objective, batch, n->recompute, true, &p, err));
+    for (int i = 0; i < m->n_inputs; i++) {
+        input += (size_t)kd_shape_numel(&m->item[i]) * (size_t)batch * sizeof(float);
+    }
+    *bytes = kd_program_arena_bytes(p) + 2 * input; /* two staging blocks an input */
+    kd_program_free(p);
+    return KD_OK;
+}
+
+kd_status kd_model_check_memory(kd_model *m, const kd_memory_need *n, kd_err *err)
+{
+    const double gib = 1073741824.0;
+    size_t have = 0, total = 0, step = 0, at = 0;
+    kd_program *eval = NULL;
+    char device[300];
+    if (m->be->ops->memory == NULL) {
+        return KD_OK;
+    }
+    KD_TRY(m->be->ops->memory(m->be, &have, &total));
+    KD_TRY(compile_eval(m, n->eval_batch, true, &eval, err));
+    const size_t slabs = (size_t)n->optimiser_slabs * (size_t)kd_params_slab_numel(m->params) * sizeof(float);
+    const size_t fixed = slabs + kd_program_arena_bytes(eval) + WORKSPACE;
+    kd_program_free(eval);
+    KD_TRY(training_bytes(m, n, n->batch, &step, err));
+    if (fixed + step <= have) {
+        return KD_OK;
+    }
+    int fits = 0, too_large = n->batch;
+    while (too_large - fits > 1) {
+        const int mid = fits + (too_large - fits) / 2;
+        KD_TRY(training_bytes(m, n, mid, &at, err));
+        *(fixed + at <= have ? &fits : &too_large) = mid;
+    }
+    m->be->ops->describe(m->be, device, sizeof device);
+    char advice[120];
+    if (fits > 0) {
+        (void)snprintf(advice, sizeof advice, "the largest batch that fits is %d (optim.accumulation makes up for it)", fits);
+    } else {
+        (void)snprintf(advice, sizeof advice, "not even a batch of 1 fits");
+    }
+    return KD_FAIL(err, KD_E_OOM,
+                   "training %s at batch %d needs %.2f GiB more (activations %.2f, optimiser %.2f, evaluation at batch %d and workspace "
+                   "%.2f); %s has %.2f GiB free of %.2f: %s",
+                   m->name, n->batch, (double)(fixed + step) / gib, (double)step / gib, (double)slabs / gib, n->eval_batch,
+                   (double)(fixed - slabs) / gib, device, (double)have / gib, (double)total / gib, advice);
 }

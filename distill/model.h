@@ -56,6 +56,16 @@ KD_NODISCARD kd_status kd_model_train_program(kd_model *m, const kd_objective *o
 /* Forward-only program.  Outputs "logits", "features". */
 KD_NODISCARD kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err *err);
 
+/* Is there room on the device for training at this batch size?  Called before anything but the parameters is allocated.
+ * KD_E_OOM says what is needed for what, what the device has, and the largest batch that would fit. */
+typedef struct kd_memory_need {
+    const kd_objective *objective;
+    int batch, eval_batch;
+    bool recompute;
+    int optimiser_slabs; /* moments and averages: AdamW 2, SGD 1, EMA one more */
+} kd_memory_need;
+KD_NODISCARD kd_status kd_model_check_memory(kd_model *m, const kd_memory_need *need, kd_err *err);
+
 typedef struct kd_load_report {
     int matched, missing, unexpected, reshaped; /* tensors; reshaped: head of another class count, left fresh */
     char missing_names[400];                    /* the first few, for the log */

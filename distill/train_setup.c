@@ -122,6 +122,12 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
     } else {
         kd_vit_param_groups(t->model.params, t->model.vit.depth, (float)c->optim.layer_decay);
     }
+    const kd_memory_need need = {.objective = &t->objective,
+                                 .batch = c->train.batch_size,
+                                 .eval_batch = c->eval.batch_size,
+                                 .recompute = t->model.vit.recompute,
+                                 .optimiser_slabs = (c->optim.name == KD_OPT_ADAMW ? 2 : 1) + (c->optim.ema_decay > 0.0)};
+    KD_TRY(kd_model_check_memory(&t->model, &need, err));
     KD_TRY(kd_model_train_program(&t->model, &t->objective, c->train.batch_size, t->model.vit.recompute, &t->program,
                                   err));
     KD_TRY(kd_model_eval_program(&t->model, c->eval.batch_size, &t->eval_program, err));

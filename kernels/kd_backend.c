@@ -283,7 +283,7 @@ static kd_status cpu_host_alloc(kd_backend *be, size_t bytes, void **out)
 
 static void cpu_describe(kd_backend *be, char *buf, size_t size)
 {
-    (void)snprintf(buf, size, "%d threads", be->threads);
+    (void)snprintf(buf, size, "%d thread%s", be->threads, be->threads == 1 ? "" : "s");
 }
 
 static void cpu_close(kd_backend *be)

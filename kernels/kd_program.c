@@ -267,6 +267,9 @@ static kd_status bind_and_select(kd_program *p, kd_err *err)
     size_t arena = 0;
     KD_TRY(kdi_plan(p->slots, p->n_slots, p->reuse, &arena));
     p->arena_bytes = arena;
+    if (p->plan_only) {
+        return KD_OK;
+    }
     void *mem = NULL;
     if (p->be->ops->alloc(p->be, arena + 256, &mem) != KD_OK) {
         return KD_FAIL(err, KD_E_OOM, "program: no memory for an arena of %.1f MiB (a smaller batch needs less)",
@@ -332,6 +335,7 @@ kd_status kd_program_compile(kd_graph *g, kd_backend *be, const kd_compile_opts 
     p->reuse = !opts->no_reuse;
     p->check = opts->check;
     p->poison = opts->poison;
+    p->plan_only = opts->plan_only;
     if (g->err.code != KD_OK) {
         st = KD_FAIL(err, g->err.code, "%s", g->err.msg);
         goto done;
@@ -449,6 +453,9 @@ static kd_status run_nodes(void *user)
 kd_status kd_program_run(kd_program *p, const kd_step *step)
 {
     static const kd_step plain = {.grad_scale = 1.0f};
+    if (p->plan_only) {
+        return KD_E_STATE;
+    }
     KD_TRY(p->be->ops->feed(p->be, p->step, step != NULL ? step : &plain, sizeof *step));
     if (!p->trains && p->version != kd_params_version(p->g->opts.params)) {
         KD_TRY(refresh(p));

@@ -27,6 +27,7 @@ typedef struct kd_compile_opts {
     bool no_fuse;         /* leave the peephole rules out */
     bool check;           /* after every node scan its outputs; the first non-finite value ends the run */
     bool poison;          /* tests: fill the arena with NaN before each run */
+    bool plan_only;       /* no memory and no kernels: for kd_program_arena_bytes alone (scratch not counted), never to be run */
 } kd_compile_opts;
 
 /* Compile for `be`.  Takes the graph in every case.  Parameters must be allocated on `be` (kd_params_alloc) and stay alive. */

@@ -30,6 +30,8 @@ static const kd_arg COMMON[] = {
     {"debug", KD_ARG_FLAG, C(debug), NULL, NULL, NULL, 0, 0, "log everything, with times"},
     {"quiet", KD_ARG_FLAG, C(quiet), NULL, NULL, NULL, 0, 0, "-q: errors only"},
     {"verbose", KD_ARG_FLAG, C(verbose), NULL, NULL, NULL, 0, 0, "-v: say more"},
+    {"plain-kernels", KD_ARG_FLAG, C(plain_kernels), NULL, NULL, NULL, 0, 0, "plain kernels only, no library: slow, for cross-checks"},
+    {"no-graphs", KD_ARG_FLAG, C(no_graphs), NULL, NULL, NULL, 0, 0, "CUDA: launch kernel by kernel instead of captured graphs"},
 };
 #undef C
 /* clang-format on */

@@ -111,7 +111,10 @@ enum {
     KD_COMMON_JSON = 1u << 14,
     KD_COMMON_DEBUG = 1u << 15, /* the last three are always accepted */
     KD_COMMON_QUIET = 1u << 16,
-    KD_COMMON_VERBOSE = 1u << 17
+    KD_COMMON_VERBOSE = 1u << 17,
+    KD_COMMON_PLAIN = 1u << 18,
+    KD_COMMON_NO_GRAPHS = 1u << 19,
+    KD_COMMON_COMPUTE = KD_COMMON_DEVICE | KD_COMMON_DTYPE | KD_COMMON_THREADS | KD_COMMON_PLAIN | KD_COMMON_NO_GRAPHS
 };
 
 typedef struct kd_common {
@@ -128,6 +131,7 @@ typedef struct kd_common {
     int64_t batch_size;
     int64_t limit; /* 0: no limit */
     bool resume, dry_run, json, debug, quiet, verbose;
+    bool plain_kernels, no_graphs;
     uint32_t given; /* KD_COMMON_* bits of the options that were typed */
 } kd_common;
 

@@ -138,15 +138,3 @@ kd_status kd_bench_print(const kd_bench *b, bool json, kd_err *err)
     }
     return KD_OK;
 }
-
-kd_status kd_bench_backend(const kd_common *c, kd_backend **out, kd_err *err)
-{
-    const char *device = c->device != NULL ? c->device : "auto";
-    if (strcmp(device, "cpu") != 0) {
-        const kd_status st = kd_backend_cuda_open(NULL, out, strcmp(device, "cuda") == 0 ? err : NULL);
-        if (st == KD_OK || strcmp(device, "cuda") == 0) {
-            return st;
-        }
-    }
-    return kd_backend_cpu_open((int)c->threads, out, err);
-}

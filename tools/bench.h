@@ -31,9 +31,6 @@ KD_NODISCARD kd_status kd_bench_time(kd_bench *b, const char *name, double work,
 /* Table or JSON on stdout. */
 KD_NODISCARD kd_status kd_bench_print(const kd_bench *b, bool json, kd_err *err);
 
-/* The device a command line asks for. */
-KD_NODISCARD kd_status kd_bench_backend(const kd_common *c, kd_backend **out, kd_err *err);
-
 /* The parts: each appends its rows. */
 typedef struct kd_bench_opts {
     const char *phase;

@@ -1,19 +1,11 @@
 /* `kd bench kernels | model NAME | decode VIDEO... | store`. */
 #include "tools/bench.h"
 #include "tools/commands.h"
+#include "tools/device.h"
 
 #define BENCH_SECONDS                                                                              \
     KD_OPT_REAL(kd_bench_opts, seconds, "seconds", "S", "1", 0.0, 3600.0,                          \
                 "time to spend on each row")
-
-static kd_dtype dtype_of(const kd_common *c)
-{
-    kd_dtype t = KD_F32;
-    if (c->dtype != NULL) {
-        (void)kd_dtype_parse(c->dtype, &t);
-    }
-    return t;
-}
 
 static int begin(const kd_cmd *cmd, int argc, char **argv, kd_bench_opts *o, kd_common *c,
                  kd_operands *in, kd_bench *b)
@@ -41,7 +33,7 @@ static int bench_kernels(int argc, char **argv)
         .about = "Time of single kernels at the shapes of ViT-L and of the students.",
         .args = ARGS,
         .arg_count = KD_COUNTOF(ARGS),
-        .common = KD_COMMON_DEVICE | KD_COMMON_DTYPE | KD_COMMON_THREADS | KD_COMMON_JSON};
+        .common = KD_COMMON_COMPUTE | KD_COMMON_JSON};
     kd_bench b = {.what = "kernels"};
     kd_bench_opts o = {0};
     kd_common c;
@@ -52,8 +44,9 @@ static int bench_kernels(int argc, char **argv)
     if (rc != KD_ARGS_RUN) {
         return rc;
     }
-    kd_status st = kd_bench_backend(&c, &be, &err);
-    st = st == KD_OK ? kd_bench_kernels(&b, be, dtype_of(&c), &err) : st;
+    const kd_device_opts device = kd_device_from(&c);
+    kd_status st = kd_device_open(&device, &be, &err);
+    st = st == KD_OK ? kd_bench_kernels(&b, be, device.dtype, &err) : st;
     return end(&CMD, &b, be, c.json, st, &err);
 }
 
@@ -75,7 +68,7 @@ static int bench_model(int argc, char **argv)
         .arg_count = KD_COUNTOF(ARGS),
         .min_operands = 1,
         .max_operands = 1,
-        .common = KD_COMMON_DEVICE | KD_COMMON_DTYPE | KD_COMMON_THREADS | KD_COMMON_JSON};
+        .common = KD_COMMON_COMPUTE | KD_COMMON_JSON};
     kd_bench b = {.what = "model"};
     kd_bench_opts o = {0};
     kd_common c;
@@ -86,8 +79,9 @@ static int bench_model(int argc, char **argv)
     if (rc != KD_ARGS_RUN) {
         return rc;
     }
-    kd_status st = kd_bench_backend(&c, &be, &err);
-    st = st == KD_OK ? kd_bench_model(&b, be, in.item[0], dtype_of(&c), &o, &err) : st;
+    const kd_device_opts device = kd_device_from(&c);
+    kd_status st = kd_device_open(&device, &be, &err);
+    st = st == KD_OK ? kd_bench_model(&b, be, in.item[0], device.dtype, &o, &err) : st;
     return end(&CMD, &b, be, c.json, st, &err);
 }
 

@@ -1,6 +1,7 @@
 /* kd parity: run every fixture that is found and compare with its golden values (parity.h). */
 #include "formats/io.h"
 #include "tools/commands.h"
+#include "tools/device.h"
 #include "tools/parity.h"
 
 #include <stdio.h>
@@ -221,28 +222,7 @@ static kd_status visit_tree(walk *w, const char *root, kd_err *err)
     return st;
 }
 
-typedef struct opts {
-    bool plain;
-} opts;
-
 /* ---- the command ----------------------------------------------------------------------------- */
-
-static kd_status open_device(const kd_common *c, kd_dtype dtype, kd_backend **be, kd_err *err)
-{
-    const char *device = c->device != NULL ? c->device : "auto";
-    if (strcmp(device, "cpu") != 0) {
-        const bool must = strcmp(device, "cuda") == 0;
-        const kd_status st = kd_backend_cuda_open(NULL, be, must ? err : NULL);
-        if (st == KD_OK || must) {
-            return st;
-        }
-    }
-    if (dtype == KD_F16) {
-        return KD_FAIL(err, KD_E_UNSUPPORTED,
-                       "--dtype fp16 needs a GPU; the CPU computes in f32 or bf16");
-    }
-    return kd_backend_cpu_open((int)c->threads, be, err);
-}
 
 static void summary(const walk *w)
 {
@@ -259,10 +239,6 @@ static void summary(const walk *w)
 
 int cmd_parity(int argc, char **argv)
 {
-    static const kd_arg ARGS[] = {
-        KD_OPT_FLAG(opts, plain, "plain",
-                    "reference kernels only: tells a fast kernel's fault from the model's"),
-    };
     static const kd_cmd CMD = {
         .name = "kd parity",
         .operands = "DIR...",
@@ -271,9 +247,7 @@ int cmd_parity(int argc, char **argv)
                  "fixtures may be given.\n"
                  "One line per compared item: name, error, allowed, ok or FAIL.  Exit code 1 if "
                  "any item fails.",
-        .args = ARGS,
-        .arg_count = KD_COUNTOF(ARGS),
-        .common = KD_COMMON_DEVICE | KD_COMMON_DTYPE | KD_COMMON_THREADS | KD_COMMON_JSON,
+        .common = KD_COMMON_COMPUTE | KD_COMMON_JSON,
         .min_operands = 1,
         .max_operands = -1,
         .notes = "allowed, f32: 10 x the difference between the reference's own f32 and f64 runs, "
@@ -283,19 +257,15 @@ int cmd_parity(int argc, char **argv)
     };
     kd_common common;
     kd_operands in;
-    opts o;
-    const int rc = kd_args_parse(&CMD, argc, argv, &o, &common, &in);
+    const int rc = kd_args_parse(&CMD, argc, argv, NULL, &common, &in);
     if (rc != KD_ARGS_RUN) {
         return rc;
     }
     kd_err err = {0};
-    walk w = {.json = common.json, .dtype = KD_F32};
+    const kd_device_opts device = kd_device_from(&common);
+    walk w = {.json = common.json, .dtype = device.dtype};
     kd_status st = KD_OK;
-    if (common.dtype != NULL && !kd_dtype_parse(common.dtype, &w.dtype)) {
-        return kd_usage(&CMD, "--dtype: unknown type '%s'", common.dtype);
-    }
-    KD_GO(open_device(&common, w.dtype, &w.be, &err));
-    w.be->plain = o.plain;
+    KD_GO(kd_device_open(&device, &w.be, &err));
     for (int i = 0; i < in.count; i++) {
         KD_GO(visit_tree(&w, in.item[i], &err));
     }

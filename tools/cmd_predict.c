@@ -14,7 +14,7 @@ typedef struct opts {
     int64_t top;
 } opts;
 
-enum { COMMON = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_DEVICE | KD_COMMON_DTYPE | KD_COMMON_THREADS | KD_COMMON_JSON };
+enum { COMMON = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_COMPUTE | KD_COMMON_JSON };
 
 /* Class names that travel with a checkpoint; else A001... */
 typedef struct names {

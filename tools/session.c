@@ -2,6 +2,7 @@
 #include "tools/session.h"
 
 #include "distill/assess.h"
+#include "tools/device.h"
 
 #include <stdio.h>
 
@@ -83,26 +84,20 @@ void kd_sets_free(kd_sets *s)
 
 /* ---- session -------------------------------------------------------------------------------------------------------------- */
 
-static kd_status open_device(kd_session *s, kd_err *err)
+static kd_status open_device(kd_session *s, const kd_common *c, kd_err *err)
 {
+    static const char *const names[] = {[KD_CFG_AUTO] = "auto", [KD_CFG_CPU] = "cpu", [KD_CFG_CUDA] = "cuda"};
     const kd_cfg_train *t = &s->cfg->train;
-    if (t->device != KD_CFG_CPU) {
-        kd_err no = {0};
-        const kd_status st = kd_backend_cuda_open(NULL, &s->be, &no);
-        if (st == KD_OK) {
-            kd_log(KD_LOG_INFO, "device cuda");
-            return KD_OK;
-        }
-        if (t->device == KD_CFG_CUDA) {
-            return KD_FAIL(err, st, "%s", no.msg);
-        }
-    }
-    if (t->dtype == KD_F16) {
-        return KD_FAIL(err, KD_E_UNSUPPORTED, "train.dtype fp16 needs a GPU; the CPU computes in f32 or bf16");
-    }
-    KD_TRY(kd_backend_cpu_open(t->threads, &s->be, err));
-    kd_log(KD_LOG_INFO, "device cpu, %d thread%s, %s", s->be->threads, s->be->threads == 1 ? "" : "s",
-           kd_dtype_name(t->dtype));
+    const kd_device_opts o = {.device = names[t->device],
+                              .dtype = t->dtype,
+                              .threads = t->threads,
+                              .deterministic = t->deterministic,
+                              .plain = c->plain_kernels,
+                              .no_graphs = c->no_graphs};
+    char text[300];
+    KD_TRY(kd_device_open(&o, &s->be, err));
+    s->be->ops->describe(s->be, text, sizeof text);
+    kd_log(KD_LOG_INFO, "device %s, %s, %s", s->be->ops->name, text, kd_dtype_name(t->dtype));
     return KD_OK;
 }
 
@@ -120,7 +115,7 @@ kd_status kd_session_open(const kd_common *c, const char *config, const char *we
     }
     KD_TRY(weights != NULL ? kd_assess_config(config, weights, sets->text, sets->n, out->cfg, err)
                            : kd_config_load(config, sets->text, sets->n, out->cfg, err));
-    KD_TRY(open_device(out, err));
+    KD_TRY(open_device(out, c, err));
     out->progress = kd_ticker_start(&out->ticker, c);
     return KD_OK;
 }
