@@ -1,10 +1,13 @@
 /* The only file that sees libyaml: see yaml_tree.h. */
 #include "configs/yaml_tree.h"
 
+#if defined(KD_HAVE_YAML)
 #include <yaml.h>
 
-#define CHUNK_BYTES ((size_t)16 << 10)
 #define MAX_ANCHORS 256
+#endif
+
+#define CHUNK_BYTES ((size_t)16 << 10)
 
 typedef struct chunk {
     struct chunk *next;
@@ -162,6 +165,9 @@ bool kd_yaml_is_null(const kd_yaml_node *node)
             strcmp(node->text, "null") == 0);
 }
 
+#if !defined(KD_HAVE_YAML)
+#include "configs/yaml_json.inc"
+#else
 /* ---- parser -------------------------------------------------------------------------------- */
 
 typedef struct anchor {
@@ -423,3 +429,4 @@ kd_status kd_yaml_parse(kd_yaml_tree *t, const void *text, size_t len, const cha
     if (st == KD_OK) *root = p.root;
     return st;
 }
+#endif

@@ -1,15 +1,19 @@
-/* The only file that sees xxhash and libcrypto: see hash.h. */
+/* The only file that sees xxhash and libcrypto: see hash.h.  What is not built in, hash_plain.c does. */
 #include "formats/hash.h"
 
 #include "formats/io.h"
 
-#include <openssl/evp.h>
+#if defined(KD_HAVE_XXHASH)
 #include <xxhash.h>
 
 uint64_t kd_xxh64(const void *data, size_t bytes)
 {
     return XXH64(data, bytes, 0);
 }
+#endif
+
+#if defined(KD_HAVE_OPENSSL)
+#include <openssl/evp.h>
 
 kd_status kd_sha256(const void *data, size_t bytes, char hex[KD_SHA256_HEX], kd_err *err)
 {
@@ -26,6 +30,7 @@ kd_status kd_sha256(const void *data, size_t bytes, char hex[KD_SHA256_HEX], kd_
     hex[64] = '\0';
     return KD_OK;
 }
+#endif
 
 kd_status kd_sha256_file(const char *path, char hex[KD_SHA256_HEX], kd_err *err)
 {

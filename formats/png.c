@@ -1,9 +1,8 @@
 /* PNG: see png.h.  One IDAT chunk, row filter "up", zlib level 6. */
 #include "formats/png.h"
 
+#include "formats/deflate.h"
 #include "formats/io.h"
-
-#include <zlib.h>
 
 #define SIDE_MAX 16384
 
@@ -23,7 +22,7 @@ static uint8_t *put_chunk(uint8_t *p, const char type[4], const uint8_t *data, s
     memcpy(p, type, 4);
     if (n != 0 && data != p + 4) memcpy(p + 4, data, n);
     p += 4 + n;
-    return put_u32(p, (uint32_t)crc32(0, start, (uInt)(4 + n)));
+    return put_u32(p, kd_crc32(0, start, 4 + n));
 }
 
 kd_status kd_png_encode(const uint8_t *pixels, int width, int height, int channels, uint8_t **png,
@@ -41,9 +40,9 @@ kd_status kd_png_encode(const uint8_t *pixels, int width, int height, int channe
     }
     const size_t row = (size_t)width * (size_t)channels;
     const size_t raw_len = (row + 1) * (size_t)height; /* at most 1 GiB */
-    uLongf packed = compressBound((uLong)raw_len);
+    size_t packed = kd_deflate_bound(raw_len);
     raw = kd_alloc(raw_len);
-    out = kd_alloc((size_t)packed + 128);
+    out = kd_alloc(packed + 128);
     if (raw == NULL || out == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "png: no memory for %dx%dx%d", width, height, channels);
         goto done;
@@ -65,12 +64,12 @@ kd_status kd_png_encode(const uint8_t *pixels, int width, int height, int channe
     uint8_t *p = out;
     memcpy(p, signature, sizeof signature);
     p = put_chunk(p + sizeof signature, "IHDR", head, sizeof head);
-    if (compress2(p + 8, &packed, raw, (uLong)raw_len, 6) != Z_OK) {
+    if (!kd_deflate(raw, raw_len, p + 8, &packed)) {
         st =
             KD_FAIL(err, KD_E_OOM, "png: zlib has no memory for %dx%dx%d", width, height, channels);
         goto done;
     }
-    p = put_chunk(p, "IDAT", p + 8, (size_t)packed);
+    p = put_chunk(p, "IDAT", p + 8, packed);
     p = put_chunk(p, "IEND", NULL, 0);
     *png = out;
     *len = (size_t)(p - out);

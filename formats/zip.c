@@ -1,8 +1,9 @@
 /* Zip reader: see zip.h. */
 #include "formats/zip.h"
 
+#include "formats/deflate.h"
+
 #include <stdlib.h>
-#include <zlib.h>
 
 #define SIG_LOCAL   0x04034b50u
 #define SIG_CENTRAL 0x02014b50u
@@ -287,7 +288,7 @@ const kd_zip_entry *kd_zip_find(const kd_zip *z, const char *name)
 
 static uint32_t crc_of(const uint8_t *p, uint64_t n)
 {
-    return (uint32_t)crc32_z(0, p, (size_t)n);
+    return kd_crc32(0, p, (size_t)n);
 }
 
 static kd_status damaged(const kd_zip *z, const kd_zip_entry *e, kd_err *err)
@@ -306,29 +307,6 @@ kd_status kd_zip_check_stored(const kd_zip *z, const kd_zip_entry *e, kd_err *er
     return crc_of(e->data, e->packed) == e->crc ? KD_OK : damaged(z, e, err);
 }
 
-static bool inflate_all(const kd_zip_entry *e, uint8_t *out)
-{
-    z_stream s;
-    memset(&s, 0, sizeof s);
-    if (inflateInit2(&s, -MAX_WBITS) != Z_OK) return false;
-    uint64_t in = e->packed;
-    uint64_t room = e->bytes;
-    s.next_in = (Bytef *)(uintptr_t)e->data;
-    s.next_out = out;
-    int rc = Z_OK;
-    while (rc == Z_OK) { /* zlib counts in 32 bits */
-        const uInt give = (uInt)KD_MIN(in, (uint64_t)1 << 30);
-        const uInt take = (uInt)KD_MIN(room, (uint64_t)1 << 30);
-        s.avail_in = give;
-        s.avail_out = take;
-        rc = inflate(&s, Z_NO_FLUSH);
-        in -= give - s.avail_in;
-        room -= take - s.avail_out;
-    }
-    (void)inflateEnd(&s);
-    return rc == Z_STREAM_END && in == 0 && room == 0;
-}
-
 kd_status kd_zip_read(const kd_zip *z, const kd_zip_entry *e, size_t max_bytes, uint8_t **data,
                       kd_err *err)
 {
@@ -336,6 +314,11 @@ kd_status kd_zip_read(const kd_zip *z, const kd_zip_entry *e, size_t max_bytes, 
     if (e->method != 0 && e->method != 8) {
         return KD_FAIL(err, KD_E_UNSUPPORTED, "%s: member %s uses compression method %u", z->origin,
                        e->name, e->method);
+    }
+    if (e->method == 8 && !kd_inflate_available()) {
+        return KD_FAIL(err, KD_E_UNSUPPORTED,
+                       "%s: member %s is compressed, this build cannot unpack it; configure with -DKD_ZLIB=ON",
+                       z->origin, e->name);
     }
     /* deflate cannot exceed 1032 to 1, so a larger claim is a lie */
     if (e->bytes > max_bytes || e->bytes / 1040 > e->packed) {
@@ -350,7 +333,7 @@ kd_status kd_zip_read(const kd_zip *z, const kd_zip_entry *e, size_t max_bytes, 
     if (e->method == 0) {
         memcpy(p, e->data, (size_t)e->bytes);
     } else {
-        ok = inflate_all(e, p);
+        ok = kd_inflate(e->data, e->packed, p, e->bytes);
     }
     if (!ok || crc_of(p, e->bytes) != e->crc) {
         kd_free(p);

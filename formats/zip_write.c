@@ -2,7 +2,8 @@
 #include "formats/io.h"
 #include "formats/zip.h"
 
-#include <zlib.h>
+#include "formats/deflate.h"
+
 
 #define ALIGN     64u
 #define LIMIT32   0xffffffffu
@@ -113,10 +114,7 @@ kd_status kd_zip_writer_add2(kd_zip_writer *w, const char *name, const void *a, 
     if (strlen(name) > 4096) return KD_FAIL(err, KD_E_ARG, "zip member name too long");
     KD_TRY(new_record(w, name, err));
     record *r = &w->rec[w->count - 1];
-    uLong crc = crc32_z(0, NULL, 0);
-    if (a_bytes > 0) crc = crc32_z(crc, a, a_bytes);
-    if (b_bytes > 0) crc = crc32_z(crc, b, b_bytes);
-    r->crc = (uint32_t)crc;
+    r->crc = kd_crc32(kd_crc32(0, a, a_bytes), b, b_bytes);
     r->bytes = (uint64_t)a_bytes + b_bytes;
     KD_TRY(put_local(w, r, err));
     KD_TRY(kd_writer_put(w->file, a, a_bytes, err));
