@@ -44,6 +44,8 @@ typedef struct kd_call {
     uint32_t accum;            /* bit i: add into out[i] */
     uint32_t static_in;        /* bit i: in[i] keeps its value from prepare() to release() (weights in a forward-only
                                 * program): prepare() may pack it */
+    bool ahead;                /* prepare(): static inputs have no values yet.  Decide everything, pack nothing: release()
+                                * and another prepare() come before the first run() */
     const void *attr;          /* kd_<op>_attr */
     void *scratch;             /* 256-byte aligned, as many bytes as the slot's scratch() asked for */
     const kd_step *step;

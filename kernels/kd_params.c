@@ -172,6 +172,7 @@ kd_status kd_params_alloc(kd_params *p, kd_backend *be, kd_dtype act, bool grads
     if (p->be != NULL && p->be != be) {
         return KD_FAIL(err, KD_E_STATE, "parameters: already allocated on another backend");
     }
+    const bool fresh = p->value == NULL; /* all zero then, and so is the copy */
     p->be = be;
     p->sealed = true;
     KD_TRY(slab(p, &p->value, p->slab, p->stat, err));
@@ -182,7 +183,9 @@ kd_status kd_params_alloc(kd_params *p, kd_backend *be, kd_dtype act, bool grads
     if (act != p->stat && p->shadow == NULL) {
         KD_TRY(slab(p, &p->shadow, p->slab, act, err));
         p->shadow_dtype = act;
-        KD_TRY(kd_params_changed(p));
+        if (!fresh) {
+            KD_TRY(kd_params_changed(p));
+        }
     } else if (act != p->stat && act != p->shadow_dtype) {
         return KD_FAIL(err, KD_E_STATE, "parameters: one low-precision copy a store (%s, asked for %s)",
                        kd_dtype_name(p->shadow_dtype), kd_dtype_name(act));

@@ -221,6 +221,7 @@ static void bind_call(kd_program *p, int32_t k, kd_tensor *tensors)
                    .n_out = n->n_out,
                    .accum = n->accum,
                    .static_in = static_inputs(p, n),
+                   .ahead = true, /* until refresh() */
                    .attr = n->attr,
                    .step = p->step,
                    .stream = p->be->stream};
@@ -399,6 +400,7 @@ static kd_status refresh(kd_program *p)
 {
     for (int32_t k = 0; k < p->g->n_nodes; k++) {
         kd_call *c = &p->calls[k];
+        c->ahead = false;
         if (p->defs[k]->prepare != NULL && c->static_in != 0 && !p->defs[k]->by_shape) {
             kd_recorded_drop(p->be, &p->recorded); /* it holds what release() is about to free */
             if (p->defs[k]->release != NULL) {

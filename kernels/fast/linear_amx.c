@@ -301,7 +301,7 @@ static kd_status linear_prepare(kd_call *c, kd_err *err)
 {
     const gemm g = forward_of(c);
     const kd_status st = can(c, &g);
-    if (st != KD_OK || !weight_is_static(c)) {
+    if (st != KD_OK || !weight_is_static(c) || c->ahead) {
         return st;
     }
     c->prep = kd_alloc(b_bytes(&g));

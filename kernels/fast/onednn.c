@@ -269,8 +269,8 @@ static void product_release(kd_call *c)
     c->prep = NULL;
 }
 
-/* Reorder the constant operand B into p->packed. */
-static bool pack(const product *how, const built *b, prep *p, void *data)
+/* Reorder the constant operand B into p->packed.  Ahead of the values only see that it can be done. */
+static bool pack(const product *how, const built *b, prep *p, void *data, bool ahead)
 {
     const dnnl_dims_t db = {how->k, how->n}, sb = {how->b_t ? 1 : how->n, how->b_t ? how->k : 1};
     dnnl_data_type_t t;
@@ -282,14 +282,14 @@ static bool pack(const product *how, const built *b, prep *p, void *data)
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_t reorder = NULL;
     dnnl_memory_t from = NULL;
-    p->packed = kd_alloc(dnnl_memory_desc_get_size(want));
-    bool ok = p->packed != NULL &&
-              dnnl_memory_create(&p->mem[B], want, p->engine, p->packed) == dnnl_success &&
+    p->packed = ahead ? NULL : kd_alloc(dnnl_memory_desc_get_size(want));
+    bool ok = (ahead || p->packed != NULL) &&
+              dnnl_memory_create(&p->mem[B], want, p->engine, ahead ? DNNL_MEMORY_NONE : p->packed) == dnnl_success &&
               dnnl_memory_create(&from, md_of(&plain), p->engine, data) == dnnl_success &&
               dnnl_reorder_primitive_desc_create(&pd, md_of(&plain), p->engine, want, p->engine,
                                                  NULL) == dnnl_success &&
               dnnl_primitive_create(&reorder, pd) == dnnl_success;
-    if (ok) {
+    if (ok && !ahead) {
         const dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, p->mem[B]}};
         ok = dnnl_primitive_execute(reorder, p->stream, 2, args) == dnnl_success &&
              dnnl_stream_wait(p->stream) == dnnl_success;
@@ -343,8 +343,8 @@ static kd_status product_prepare(kd_call *c, product how, void *constant)
         dnnl_primitive_create(&p->primitive, b.pd) != dnnl_success) {
         goto done;
     }
-    if (how.pack_b && !pack(&how, &b, p, constant)) {
-        st = p->packed == NULL ? KD_E_OOM : KD_E_UNSUPPORTED;
+    if (how.pack_b && !pack(&how, &b, p, constant, c->ahead)) {
+        st = p->packed == NULL && !c->ahead ? KD_E_OOM : KD_E_UNSUPPORTED;
         goto done;
     }
     st = bind(&how, &b, p) ? KD_OK : KD_E_UNSUPPORTED;
