@@ -238,6 +238,8 @@ const kd_kernel_def *kd_cudnn_kernel(kd_op op, kd_dtype act)
         return half ? &kd_cudnn_attention : NULL;
     case KD_OP_ATTENTION_BWD:
         return half ? &kd_cudnn_attention_bwd : NULL;
+    case KD_OP_LINEAR:
+        return half ? &kd_cudnn_linear : NULL;
     case KD_OP_CONV2D:
         return &kd_cudnn_conv2d;
     case KD_OP_CONV2D_BWD_X:

@@ -68,9 +68,10 @@ static kd_dnn_desc tensor(kd_dnn *g, int64_t uid, cudnnDataType_t type, const kd
 {
     const kd_dnn_desc d = make(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR, "tensor");
     const bool yes = true;
+    const int64_t rank = s->dim[3] != 0 ? 4 : 3;
     set(g, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type, "tensor type");
-    set(g, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, s->dim, "tensor dims");
-    set(g, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, s->stride, "tensor strides");
+    set(g, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, rank, s->dim, "tensor dims");
+    set(g, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, rank, s->stride, "tensor strides");
     set(g, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &uid, "tensor id");
     set(g, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &align, "tensor alignment");
     if (at != IN_MEMORY) {

@@ -31,7 +31,7 @@ typedef struct kd_dnn {
     int64_t temporaries;
 } kd_dnn;
 
-typedef struct kd_dnn_shape { /* always rank 4 */
+typedef struct kd_dnn_shape { /* rank 4; rank 3 when dim[3] is 0 */
     int64_t dim[4], stride[4];
 } kd_dnn_shape;
 
@@ -77,8 +77,13 @@ int64_t kd_dnn_align(const void *p); /* what an address is a multiple of: 2 to 1
 KD_NODISCARD kd_status kd_dnn_run(kd_dnn_prep *p, int n, const int64_t *uid, void *const *ptr, void *workspace, void *stream);
 void kd_dnn_prep_clear(kd_dnn_prep *p);
 
+/* Compile plans from now on for a card that is not here, by its properties as cuDNN writes them in JSON; such plans never run.
+ * For tests, before the first plan: they show which of our graphs cuDNN takes. */
+KD_NODISCARD kd_status kd_dnn_pretend(const char *json, kd_err *err);
+
 /* The slots. */
 extern const kd_kernel_def kd_cudnn_attention, kd_cudnn_attention_bwd;                     /* cudnn_attention.c */
+extern const kd_kernel_def kd_cudnn_linear;                                                /* cudnn_linear.c */
 extern const kd_kernel_def kd_cudnn_conv2d, kd_cudnn_conv2d_bwd_x, kd_cudnn_conv2d_bwd_w; /* cudnn_conv.c */
 
 #endif

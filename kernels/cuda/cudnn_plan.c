@@ -19,10 +19,41 @@ struct kd_dnn_plan {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static cudnnHandle_t handles[KD_CUDA_DEVICES];
 static kd_dnn_plan *plans;
+static kd_dnn_desc pretended; /* kd_dnn_pretend */
 
 static const char *name_of(kd_op op)
 {
     return kd_op_get(op)->name;
+}
+
+static void drop(kd_dnn_desc *d)
+{
+    if (*d != NULL) {
+        (void)cudnnBackendDestroyDescriptor(*d);
+        *d = NULL;
+    }
+}
+
+kd_status kd_dnn_pretend(const char *json, kd_err *err)
+{
+    char why[256] = "";
+    (void)pthread_mutex_lock(&lock);
+    KD_ASSERT(plans == NULL);
+    drop(&pretended);
+    cudnnStatus_t st = cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &pretended);
+    if (st == CUDNN_STATUS_SUCCESS) {
+        st = cudnnBackendSetAttribute(pretended, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)strlen(json),
+                                      json);
+    }
+    if (st == CUDNN_STATUS_SUCCESS) {
+        st = cudnnBackendFinalize(pretended);
+    }
+    if (st != CUDNN_STATUS_SUCCESS) {
+        cudnnGetLastErrorString(why, sizeof why);
+        drop(&pretended);
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return st == CUDNN_STATUS_SUCCESS ? KD_OK : KD_FAIL(err, KD_E_UNSUPPORTED, "cuDNN refuses these device properties: %s", why);
 }
 
 /* The handle of a device, NULL when cuDNN does not start (said once). */
@@ -45,7 +76,9 @@ bool kd_dnn_key_start(kd_dnn_key *key, kd_op op, kd_dtype act)
 {
     int device = -1;
     memset(key, 0, sizeof *key);
-    if (cudaGetDevice(&device) != cudaSuccess || device < 0 || device >= KD_CUDA_DEVICES) {
+    if (pretended != NULL) {
+        device = 0;
+    } else if (cudaGetDevice(&device) != cudaSuccess || device < 0 || device >= KD_CUDA_DEVICES) {
         return false;
     }
     key->op = (int32_t)op;
@@ -109,17 +142,23 @@ static unsigned notes_of(kd_dnn_desc config)
     return bits;
 }
 
-static void drop(kd_dnn_desc *d)
+/* A pretended card has no driver to load kernels into: its plan ends with the engine's configuration, which is checked. */
+static cudnnStatus_t pretend_plan(kd_dnn_plan *p, kd_dnn_desc config)
 {
-    if (*d != NULL) {
-        (void)cudnnBackendDestroyDescriptor(*d);
-        *d = NULL;
-    }
+    int64_t n = 0, bytes = 0;
+    const cudnnStatus_t st =
+        cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n, &bytes);
+    p->plan = st == CUDNN_STATUS_SUCCESS ? config : NULL; /* owned by p->g, as configurations are */
+    p->workspace = bytes > 0 ? (size_t)bytes : 0;
+    return st;
 }
 
 static cudnnStatus_t finalize_plan(kd_dnn_plan *p, kd_dnn_desc config)
 {
     int64_t n = 0, bytes = 0;
+    if (p->handle == NULL) {
+        return pretend_plan(p, config);
+    }
     cudnnStatus_t st = cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &p->plan);
     if (st == CUDNN_STATUS_SUCCESS) {
         st = cudnnBackendSetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &p->handle);
@@ -152,6 +191,9 @@ static cudnnStatus_t pick(kd_dnn_plan *p, kd_dnn_desc graph, cudnnBackendHeurMod
     }
     if (st == CUDNN_STATUS_SUCCESS) {
         st = cudnnBackendSetAttribute(heur, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    }
+    if (st == CUDNN_STATUS_SUCCESS && p->handle == NULL) {
+        st = cudnnBackendSetAttribute(heur, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &pretended);
     }
     if (st == CUDNN_STATUS_SUCCESS) {
         st = cudnnBackendFinalize(heur);
@@ -197,7 +239,9 @@ static void compile(kd_dnn_plan *p, bool strict)
     }
     if (graph != NULL) {
         g->all[g->n_all++] = graph;
-        st = cudnnBackendSetAttribute(graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &p->handle);
+        if (p->handle != NULL) {
+            st = cudnnBackendSetAttribute(graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &p->handle);
+        }
         if (st == CUDNN_STATUS_SUCCESS) {
             st = cudnnBackendSetAttribute(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->n_op, g->op);
         }
@@ -215,6 +259,9 @@ static void compile(kd_dnn_plan *p, bool strict)
     if (st != CUDNN_STATUS_SUCCESS) {
         char why[256] = "";
         cudnnGetLastErrorString(why, sizeof why);
+        for (char *nl = why; (nl = strchr(nl, '\n')) != NULL;) {
+            *nl = ' ';
+        }
         kd_log(KD_LOG_VERBOSE, "cudnn: %s (%lld,%lld,%lld,%lld): %s: %s: %s; another kernel takes it", name_of((kd_op)p->key.op),
                (long long)p->key.v[0], (long long)p->key.v[1], (long long)p->key.v[2], (long long)p->key.v[3], where,
                cudnnGetErrorString(st), why);
@@ -229,8 +276,8 @@ const kd_dnn_plan *kd_dnn_plan_for(const kd_dnn_key *key, kd_dnn_describe descri
         p = p->next;
     }
     if (p == NULL) {
-        const cudnnHandle_t handle = handle_of(key->device);
-        p = handle != NULL ? kd_calloc(1, sizeof *p) : NULL;
+        const cudnnHandle_t handle = pretended != NULL ? NULL : handle_of(key->device);
+        p = handle != NULL || pretended != NULL ? kd_calloc(1, sizeof *p) : NULL;
         if (p != NULL) {
             p->key = *key;
             p->handle = handle;
@@ -295,7 +342,7 @@ static cudnnStatus_t bind(kd_dnn_prep *p, int n, const int64_t *uid, void *const
 
 kd_status kd_dnn_run(kd_dnn_prep *p, int n, const int64_t *uid, void *const *ptr, void *workspace, void *stream)
 {
-    KD_ASSERT(n <= (int)KD_COUNTOF(p->ptr));
+    KD_ASSERT(n <= (int)KD_COUNTOF(p->ptr) && p->plan->handle != NULL);
     cudnnStatus_t st = bind(p, n, uid, ptr, workspace);
     if (st == CUDNN_STATUS_SUCCESS) {
         (void)pthread_mutex_lock(&lock);
