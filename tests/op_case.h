@@ -40,58 +40,17 @@ typedef struct op_case {
     operand in[KD_MAX_IN];
     const void *attr;
     double k; /* tolerance in units of rounding of the largest output; 0: 64 */
-    bool
-        no_diff; /* forward only: a point where the derivative jumps, or a gradient no one defines */
+    bool no_diff; /* forward only: a point where the derivative jumps, or a gradient no one defines */
 } op_case;
 
-#define S0                                                                                         \
-    {                                                                                              \
-        0,                                                                                         \
-        {                                                                                          \
-            0                                                                                      \
-        }                                                                                          \
-    }
-#define S1(a)                                                                                      \
-    {                                                                                              \
-        1,                                                                                         \
-        {                                                                                          \
-            a                                                                                      \
-        }                                                                                          \
-    }
-#define S2(a, b)                                                                                   \
-    {                                                                                              \
-        2,                                                                                         \
-        {                                                                                          \
-            a, b                                                                                   \
-        }                                                                                          \
-    }
-#define S3(a, b, c)                                                                                \
-    {                                                                                              \
-        3,                                                                                         \
-        {                                                                                          \
-            a, b, c                                                                                \
-        }                                                                                          \
-    }
-#define S4(a, b, c, d)                                                                             \
-    {                                                                                              \
-        4,                                                                                         \
-        {                                                                                          \
-            a, b, c, d                                                                             \
-        }                                                                                          \
-    }
-#define S5(a, b, c, d, e)                                                                          \
-    {                                                                                              \
-        5,                                                                                         \
-        {                                                                                          \
-            a, b, c, d, e                                                                          \
-        }                                                                                          \
-    }
-#define S6(a, b, c, d, e, f)                                                                       \
-    {                                                                                              \
-        6,                                                                                         \
-        {                                                                                          \
-            a, b, c, d, e, f                                                                       \
-        }                                                                                          \
-    }
+/* clang-format off */
+#define S0                  {0, {0}}
+#define S1(a)               KD_SHAPE(a)
+#define S2(a, b)            KD_SHAPE(a, b)
+#define S3(a, b, c)         KD_SHAPE(a, b, c)
+#define S4(a, b, c, d)      KD_SHAPE(a, b, c, d)
+#define S5(a, b, c, d, e)   KD_SHAPE(a, b, c, d, e)
+#define S6(a, b, c, d, e, f) KD_SHAPE(a, b, c, d, e, f)
+/* clang-format on */
 
 #endif

@@ -20,34 +20,7 @@ typedef struct kernel_case {
 
 /* A token grid of ViT-L: 8 x 14 x 14 tubelets, 1024 channels, 16 heads of 64. */
 #define TOKENS 1568
-#define S1(a)                                                                                      \
-    {                                                                                              \
-        1,                                                                                         \
-        {                                                                                          \
-            a                                                                                      \
-        }                                                                                          \
-    }
-#define S2(a, b)                                                                                   \
-    {                                                                                              \
-        2,                                                                                         \
-        {                                                                                          \
-            a, b                                                                                   \
-        }                                                                                          \
-    }
-#define S3(a, b, c)                                                                                \
-    {                                                                                              \
-        3,                                                                                         \
-        {                                                                                          \
-            a, b, c                                                                                \
-        }                                                                                          \
-    }
-#define S4(a, b, c, d)                                                                             \
-    {                                                                                              \
-        4,                                                                                         \
-        {                                                                                          \
-            a, b, c, d                                                                             \
-        }                                                                                          \
-    }
+#define S(...) KD_SHAPE(__VA_ARGS__)
 #define GEMM(co, ci) (2e-9 * TOKENS * (double)(co) * (double)(ci))
 
 static const kd_linear_attr plain = {.has_bias = 1}, gelu = {.has_bias = 1, .act = KD_ACT_GELU};
@@ -55,143 +28,49 @@ static const kd_attention_attr heads = {.heads = 16};
 static const kd_layernorm_attr norm = {.eps = 1e-6f};
 static const kd_act_attr act = {.kind = KD_ACT_GELU};
 static const kd_joint_mix_attr mix = {.mode = KD_MIX_EXPAND, .x_channels = 64, .parts = 3};
-static const kd_conv2d_attr point = {.stride = {1, 1},
-                                     .dilation = {1, 1},
-                                     .groups = 1,
-                                     .kernel = {1, 1},
-                                     .x_shape = S4(32, 192, 32, 25)};
-static const kd_conv2d_attr depth = {.stride = {1, 1},
-                                     .pad = {4, 0},
-                                     .dilation = {1, 1},
-                                     .groups = 64,
-                                     .kernel = {9, 1},
-                                     .x_shape = S4(32, 64, 32, 25)};
+/* clang-format off */
+static const kd_conv2d_attr
+    point = {.stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .kernel = {1, 1}, .x_shape = S(32, 192, 32, 25)},
+    depth = {.stride = {1, 1}, .pad = {4, 0}, .dilation = {1, 1}, .groups = 64, .kernel = {9, 1}, .x_shape = S(32, 64, 32, 25)};
 
-#define X(ci) S3(1, TOKENS, ci)
-#define LINEAR(text, a, co, ci)                                                                    \
-    {                                                                                              \
-        text, KD_OP_LINEAR, a, {X(ci), S2(co, ci), S1(co)}, 4, 3, {X(co)}, 0, 1, GEMM(co, ci)      \
-    }
-#define BODIES(c) S4(32, c, 32, 25)
+#define X(ci)     S(1, TOKENS, ci)
+#define ROWS      S(1, TOKENS)
+#define SOFT      S(1, 16, TOKENS)
+#define BODIES(c) S(32, c, 32, 25)
+#define LINEAR(text, a, co, ci) \
+    {text, KD_OP_LINEAR, a, {X(ci), S(co, ci), S(co)}, 4, 3, {X(co)}, 0, 1, GEMM(co, ci)}
 
 static const kernel_case cases[] = {
     LINEAR("linear qkv 1568x3072x1024", &plain, 3072, 1024),
     LINEAR("linear proj 1568x1024x1024", &plain, 1024, 1024),
     LINEAR("linear fc1 + GELU 1568x4096x1024", &gelu, 4096, 1024),
     LINEAR("linear fc2 1568x1024x4096", &plain, 1024, 4096),
-    {"linear_bwd_x fc1",
-     KD_OP_LINEAR_BWD_X,
-     &plain,
-     {X(4096), S2(4096, 1024)},
-     0,
-     2,
-     {X(1024)},
-     0,
-     1,
-     GEMM(4096, 1024)},
-    {"linear_bwd_w fc1",
-     KD_OP_LINEAR_BWD_W,
-     &plain,
-     {X(4096), X(1024)},
-     0,
-     2,
-     {S2(4096, 1024), S1(4096)},
-     3,
-     2,
-     GEMM(4096, 1024)},
-    {"attention 16 heads x 64, 1568 tokens",
-     KD_OP_ATTENTION,
-     &heads,
-     {X(3072)},
-     0,
-     1,
-     {X(1024), S3(1, 16, TOKENS)},
-     2,
-     2,
-     4e-9 * 1024 * TOKENS *TOKENS},
-    {"attention_bwd",
-     KD_OP_ATTENTION_BWD,
-     &heads,
-     {X(1024), X(3072), X(1024), S3(1, 16, TOKENS)},
-     8,
-     4,
-     {X(3072)},
-     0,
-     1,
-     10e-9 * 1024 * TOKENS *TOKENS},
-    {"layernorm 1568x1024",
-     KD_OP_LAYERNORM,
-     &norm,
-     {X(1024), S1(1024), S1(1024)},
-     6,
-     3,
-     {X(1024), S2(1, TOKENS), S2(1, TOKENS)},
-     6,
-     3,
-     0},
-    {"layernorm_bwd",
-     KD_OP_LAYERNORM_BWD,
-     &norm,
-     {X(1024), X(1024), S1(1024), S2(1, TOKENS), S2(1, TOKENS)},
-     28,
-     5,
-     {X(1024), S1(1024), S1(1024)},
-     6,
-     3,
-     0},
+    {"linear_bwd_x fc1", KD_OP_LINEAR_BWD_X, &plain,
+     {X(4096), S(4096, 1024)}, 0, 2, {X(1024)}, 0, 1, GEMM(4096, 1024)},
+    {"linear_bwd_w fc1", KD_OP_LINEAR_BWD_W, &plain,
+     {X(4096), X(1024)}, 0, 2, {S(4096, 1024), S(4096)}, 3, 2, GEMM(4096, 1024)},
+    {"attention 16 heads x 64, 1568 tokens", KD_OP_ATTENTION, &heads,
+     {X(3072)}, 0, 1, {X(1024), SOFT}, 2, 2, 4e-9 * 1024 * TOKENS * TOKENS},
+    {"attention_bwd", KD_OP_ATTENTION_BWD, &heads,
+     {X(1024), X(3072), X(1024), SOFT}, 8, 4, {X(3072)}, 0, 1, 10e-9 * 1024 * TOKENS * TOKENS},
+    {"layernorm 1568x1024", KD_OP_LAYERNORM, &norm,
+     {X(1024), S(1024), S(1024)}, 6, 3, {X(1024), ROWS, ROWS}, 6, 3, 0},
+    {"layernorm_bwd", KD_OP_LAYERNORM_BWD, &norm,
+     {X(1024), X(1024), S(1024), ROWS, ROWS}, 28, 5, {X(1024), S(1024), S(1024)}, 6, 3, 0},
     {"gelu 1568x4096", KD_OP_ACT, &act, {X(4096)}, 0, 1, {X(4096)}, 0, 1, 0},
     {"gelu_bwd", KD_OP_ACT_BWD, &act, {X(4096), X(4096)}, 0, 2, {X(4096)}, 0, 1, 0},
-    {"conv 1x1 192 to 64, 32 bodies",
-     KD_OP_CONV2D,
-     &point,
-     {BODIES(192), S4(64, 192, 1, 1)},
-     0,
-     2,
-     {BODIES(64)},
-     0,
-     1,
-     2e-9 * 32 * 800 * 192 * 64},
-    {"conv 1x1 bwd_x",
-     KD_OP_CONV2D_BWD_X,
-     &point,
-     {BODIES(64), S4(64, 192, 1, 1)},
-     0,
-     2,
-     {BODIES(192)},
-     0,
-     1,
-     2e-9 * 32 * 800 * 192 * 64},
-    {"conv 1x1 bwd_w",
-     KD_OP_CONV2D_BWD_W,
-     &point,
-     {BODIES(64), BODIES(192)},
-     0,
-     2,
-     {S4(64, 192, 1, 1)},
-     1,
-     1,
-     2e-9 * 32 * 800 * 192 * 64},
-    {"depthwise conv 9x1, 64 channels, 32 bodies",
-     KD_OP_CONV2D,
-     &depth,
-     {BODIES(64), S4(64, 1, 9, 1)},
-     0,
-     2,
-     {BODIES(64)},
-     0,
-     1,
-     2e-9 * 32 * 800 * 64 * 9},
-    {"joint_mix 3 partitions, 64 channels, 32 bodies",
-     KD_OP_JOINT_MIX,
-     &mix,
-     {BODIES(64), S3(3, 25, 25)},
-     2,
-     2,
-     {BODIES(192)},
-     0,
-     1,
-     2e-9 * 32 * 64 * 32 * 3 * 625},
+    {"conv 1x1 192 to 64, 32 bodies", KD_OP_CONV2D, &point,
+     {BODIES(192), S(64, 192, 1, 1)}, 0, 2, {BODIES(64)}, 0, 1, 2e-9 * 32 * 800 * 192 * 64},
+    {"conv 1x1 bwd_x", KD_OP_CONV2D_BWD_X, &point,
+     {BODIES(64), S(64, 192, 1, 1)}, 0, 2, {BODIES(192)}, 0, 1, 2e-9 * 32 * 800 * 192 * 64},
+    {"conv 1x1 bwd_w", KD_OP_CONV2D_BWD_W, &point,
+     {BODIES(64), BODIES(192)}, 0, 2, {S(64, 192, 1, 1)}, 1, 1, 2e-9 * 32 * 800 * 192 * 64},
+    {"depthwise conv 9x1, 64 channels, 32 bodies", KD_OP_CONV2D, &depth,
+     {BODIES(64), S(64, 1, 9, 1)}, 0, 2, {BODIES(64)}, 0, 1, 2e-9 * 32 * 800 * 64 * 9},
+    {"joint_mix 3 partitions, 64 channels, 32 bodies", KD_OP_JOINT_MIX, &mix,
+     {BODIES(64), S(3, 25, 25)}, 2, 2, {BODIES(192)}, 0, 1, 2e-9 * 32 * 64 * 32 * 3 * 625},
 };
+/* clang-format on */
 
 typedef struct bound {
     kd_backend *be;
