@@ -145,11 +145,24 @@ int cmd_distill_eval(int argc, char **argv)
 
 /* ---- dump-logits -------------------------------------------------------------------------------------------------------------- */
 
+/* ,"NAME":VALUE, or null for a half that was not dumped */
+static void json_share(const char *name, double v)
+{
+    if (isnan(v)) {
+        printf(",\"%s\":null", name);
+    } else {
+        printf(",\"%s\":%.6f", name, v);
+    }
+}
+
 static void print_dump(const kd_dump_result *r, const kd_common *c)
 {
     if (c->json) {
-        printf("{\"type\":\"result\",\"listed\":%zu,\"done\":%zu,\"failed\":%zu,\"resumed\":%zu,\"bytes\":%llu,\"seconds\":%.1f}\n",
+        printf("{\"type\":\"result\",\"listed\":%zu,\"done\":%zu,\"failed\":%zu,\"resumed\":%zu,\"bytes\":%llu,\"seconds\":%.1f",
                r->listed, r->done, r->failed, r->resumed, (unsigned long long)r->bytes, r->seconds);
+        json_share("top1_train", r->top1_train);
+        json_share("top1_val", r->top1_val);
+        printf("}\n");
         return;
     }
     printf("%zu samples listed, %zu in the store, %zu failed; %.2f MiB in %.1f s\n", r->listed, r->done, r->failed,

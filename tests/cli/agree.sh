@@ -45,6 +45,9 @@ done
 accepted "$teacher" dump-logits --weights t --views 2x1 --out t.logits.zst --features fc_norm -q
 grep -q "training half: $(percent "$top1") %" out.txt ||
     { failed "dump-logits tells another top-1 than $top1"; cat out.txt; }
+accepted "$teacher" dump-logits --weights t --views 2x1 --split train --out half.logits.zst --json -q
+near "$(number top1_train out.txt)" "$top1" "dump-logits --json: top-1 of the training half"
+grep -q '"top1_val":null}' out.txt || { failed "dump-logits --json: a top-1 for a half that was not dumped"; cat out.txt; }
 accepted "$distill" train --config student.yaml --teacher-logits t.logits.zst --epochs 1 --out d
 grep -q "joined 24 of 24 training samples, teacher top-1 on them $(percent "$top1") %" err.txt ||
     { failed "the student's join tells another top-1 than $top1"; grep joined err.txt; }
