@@ -4,6 +4,7 @@
 #include "formats/io.h"
 #include "formats/safetensors.h"
 #include "formats/video.h"
+#include "tools/parity_gen.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -191,32 +192,6 @@ static void random_boxes_fit(void **state)
 
 /* ---- pixels ---------------------------------------------------------------------------------- */
 
-static uint32_t hash24(uint32_t seed, uint32_t i)
-{
-    uint32_t x = i * 0x9E3779B1u + seed;
-    x ^= x >> 16;
-    x *= 0x85EBCA6Bu;
-    x ^= x >> 13;
-    x *= 0xC2B2AE35u;
-    x ^= x >> 16;
-    return x >> 8;
-}
-
-/* The fixtures' synthetic picture `name`. */
-static void smooth(const char *name, int w, int h, uint8_t *rgb)
-{
-    const uint32_t seed = (uint32_t)crc32(0, (const Bytef *)name, (uInt)strlen(name));
-    for (int y = 0; y < h; y++) {
-        for (int x = 0; x < w; x++) {
-            for (int c = 0; c < 3; c++) {
-                const size_t i = ((size_t)y * (size_t)w + (size_t)x) * 3 + (size_t)c;
-                const uint32_t noise = hash24(seed, (uint32_t)i) >> 16;
-                rgb[i] = (uint8_t)((3 * (uint32_t)((5 * y + 3 * x + 40 * c) % 256) + noise) / 4);
-            }
-        }
-    }
-}
-
 static uint8_t *make_video(const char *name, int frames, int w, int h)
 {
     const size_t picture = (size_t)w * (size_t)h * 3;
@@ -225,7 +200,7 @@ static uint8_t *make_video(const char *name, int frames, int w, int h)
     for (int t = 0; t < frames; t++) {
         char full[64];
         (void)snprintf(full, sizeof full, "%s.%d", name, t);
-        smooth(full, w, h, rgb + (size_t)t * picture);
+        parity_gen_picture((uint32_t)crc32(0, (const Bytef *)full, (uInt)strlen(full)), h, w, rgb + (size_t)t * picture);
     }
     return rgb;
 }

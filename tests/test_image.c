@@ -1,6 +1,7 @@
 /* Pictures: the resize against OpenCV's bytes, crops, flip, PNG through zlib's own decoder. */
 #include "formats/image.h"
 #include "formats/png.h"
+#include "tools/parity_gen.h"
 
 /* clang-format off */
 #include <setjmp.h>
@@ -11,32 +12,12 @@
 
 #include <zlib.h>
 
-/* The generator the golden values were made with: hash of a name and an index to 24 bits. */
-static uint32_t u24(uint32_t seed, uint32_t i)
-{
-    uint32_t x = i * 0x9E3779B1u + seed;
-    x ^= x >> 16;
-    x *= 0x85EBCA6Bu;
-    x ^= x >> 13;
-    x *= 0xC2B2AE35u;
-    x ^= x >> 16;
-    return x >> 8;
-}
-
 static uint8_t *smooth_image(const char *name, int h, int w)
 {
     const uint32_t seed = (uint32_t)crc32(0, (const Bytef *)name, (uInt)strlen(name));
     uint8_t *p = kd_alloc((size_t)h * (size_t)w * 3);
     assert_non_null(p);
-    for (int y = 0; y < h; y++) {
-        for (int x = 0; x < w; x++) {
-            for (int c = 0; c < 3; c++) {
-                const int i = (y * w + x) * 3 + c;
-                const int g = (int)(u24(seed, (uint32_t)i) >> 16);
-                p[i] = (uint8_t)((3 * ((5 * y + 3 * x + 40 * c) % 256) + g) / 4);
-            }
-        }
-    }
+    parity_gen_picture(seed, h, w, p);
     return p;
 }
 
@@ -91,7 +72,7 @@ static void test_resize_strides(void **state)
     assert_int_equal(kd_image_resizer_create(W, H, OW, OH, &r, NULL), KD_OK);
     for (int round = 0; round < 3; round++) {
         for (size_t i = 0; i < sizeof src; i++)
-            src[i] = (uint8_t)u24((uint32_t)round, (uint32_t)i);
+            src[i] = (uint8_t)parity_gen_u24((uint32_t)round, (uint32_t)i);
         for (int y = 0; y < H; y++)
             memcpy(tight + y * W * 3, src + y * IN, W * 3);
         memset(dst, 0xa5, sizeof dst);
@@ -180,7 +161,7 @@ static void test_png(void **state)
         uint8_t *png = NULL;
         size_t len = 0;
         for (size_t i = 0; i < row * 9; i++)
-            pix[i] = (uint8_t)u24(3, (uint32_t)i);
+            pix[i] = (uint8_t)parity_gen_u24(3, (uint32_t)i);
         assert_int_equal(kd_png_encode(pix, w, h, c, &png, &len, NULL), KD_OK);
         assert_memory_equal(png, "\x89PNG\r\n\x1a\n", 8);
         assert_int_equal(be32(png + 8), 13);

@@ -5,6 +5,7 @@
 #include "kernels/kd_ops.h"
 #include "kernels/kd_program.h"
 #include "tests/f64_backend.h"
+#include "tools/parity_gen.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -20,23 +21,16 @@ enum { B = 6, K = 11, S = 8, P = 12 };
 static kd_json *manifest;
 static kd_st_file *golden;
 
-/* Generator of the golden data: see golden/losses/README.md. */
 static uint32_t u24(const char *name, uint32_t i)
 {
-    uint32_t x = i * 0x9E3779B1u + kd_crc32(name, strlen(name));
-    x ^= x >> 16;
-    x *= 0x85EBCA6Bu;
-    x ^= x >> 13;
-    x *= 0xC2B2AE35u;
-    x ^= x >> 16;
-    return x >> 8;
+    return parity_gen_u24(kd_crc32(name, strlen(name)), i);
 }
 
 static void draw(const char *name, float scale, int n, double *out)
 {
+    const uint32_t crc = kd_crc32(name, strlen(name));
     for (int i = 0; i < n; i++) {
-        const float v = (float)((int32_t)u24(name, (uint32_t)i) - 8388608) * 0x1p-23f;
-        out[i] = (double)(v * scale);
+        out[i] = (double)(parity_gen_unit(crc, (uint32_t)i) * scale);
     }
 }
 

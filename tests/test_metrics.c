@@ -8,6 +8,7 @@
 /* clang-format on */
 
 #include "distill/metrics.h"
+#include "tools/parity_gen.h"
 
 static void near(double got, double want, double tol)
 {
@@ -37,22 +38,11 @@ static uint32_t crc32_of(const char *s)
     return ~c;
 }
 
-static float generated(uint32_t crc, uint32_t i)
-{
-    uint32_t x = i * 0x9E3779B1u + crc;
-    x ^= x >> 16;
-    x *= 0x85EBCA6Bu;
-    x ^= x >> 13;
-    x *= 0xC2B2AE35u;
-    x ^= x >> 16;
-    return (float)((int32_t)(x >> 8) - (1 << 23)) * 0x1p-23f;
-}
-
 static void scores_of_fixture(float *score)
 {
     const uint32_t crc = crc32_of("metrics.scores");
     for (uint32_t i = 0; i < 96 * 52; i++) {
-        score[i] = generated(crc, i);
+        score[i] = parity_gen_unit(crc, i);
     }
 }
 

@@ -3,6 +3,7 @@
 #include "distill/sequence.h"
 #include "formats/io.h"
 #include "formats/safetensors.h"
+#include "tools/parity_gen.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -29,18 +30,6 @@ static size_t at(int c, int t, int v, int m)
 
 /* ---- the fixtures' recordings ---------------------------------------------------------------- */
 
-static float generated(uint32_t crc, uint32_t i, int ks)
-{
-    uint32_t h = crc ^ (i * 0x9E3779B1u);
-    h ^= h >> 16;
-    h *= 0x7FEB352Du;
-    h ^= h >> 15;
-    h *= 0x846CA68Bu;
-    h ^= h >> 16;
-    const int64_t u = (int64_t)(h >> 8) - 8388608;
-    return (float)((double)((int64_t)ks * u) / 8589934592.0);
-}
-
 /* (frames, 25, 3, 2) of the generator, three metres away, as a recording of one or two bodies. */
 static kd_skeleton recording(const char *name, size_t frames, size_t bodies)
 {
@@ -56,7 +45,7 @@ static kd_skeleton recording(const char *name, size_t frames, size_t bodies)
             for (size_t v = 0; v < V; v++) {
                 for (size_t c = 0; c < 3; c++) {
                     const size_t i = ((t * V + v) * 3 + c) * 2 + m;
-                    b->xyz[v][c] = generated(crc, (uint32_t)i, 1024) + (c == 2 ? 3.0f : 0.0f);
+                    b->xyz[v][c] = parity_gen_last(crc, (uint32_t)i, 0, 1024) + (c == 2 ? 3.0f : 0.0f);
                 }
             }
         }

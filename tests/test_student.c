@@ -13,6 +13,7 @@
 #include "student/skeleton_graph.h" /* KD_JOINTS */
 #include "student/student.h"
 #include "tests/f64_backend.h"
+#include "tools/parity_gen.h"
 
 /* clang-format off */
 #include <math.h>
@@ -37,14 +38,7 @@ enum {
 static void generate(float *dst, int64_t n, uint32_t crc, int64_t ko, int64_t ks)
 {
     for (int64_t i = 0; i < n; i++) {
-        uint32_t h = crc ^ ((uint32_t)i * 0x9E3779B1u);
-        h ^= h >> 16;
-        h *= 0x7FEB352Du;
-        h ^= h >> 15;
-        h *= 0x846CA68Bu;
-        h ^= h >> 16;
-        const int64_t u = (int64_t)(h >> 8) - 8388608;
-        dst[i] = (float)((double)(ko * 8388608 + ks * u) / 8589934592.0);
+        dst[i] = parity_gen_last(crc, (uint32_t)i, ko, ks);
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include "formats/io.h"
 #include "kernels/kd_params.h"
+#include "tools/parity_gen.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -189,27 +190,14 @@ void parity_summary(parity *p, const char *what, const char *name, const float *
 
 uint32_t parity_u24(const char *name, uint32_t i)
 {
-    uint32_t x = i * 0x9E3779B1u + kd_crc32(name, strlen(name));
-    x ^= x >> 16;
-    x *= 0x85EBCA6Bu;
-    x ^= x >> 13;
-    x *= 0xC2B2AE35u;
-    x ^= x >> 16;
-    return x >> 8;
+    return parity_gen_u24(kd_crc32(name, strlen(name)), i);
 }
 
 void parity_fill(const char *name, float scale, float offset, float *out, size_t n)
 {
-    const uint32_t seed = kd_crc32(name, strlen(name));
+    const uint32_t crc = kd_crc32(name, strlen(name));
     for (size_t i = 0; i < n; i++) {
-        uint32_t x = (uint32_t)i * 0x9E3779B1u + seed;
-        x ^= x >> 16;
-        x *= 0x85EBCA6Bu;
-        x ^= x >> 13;
-        x *= 0xC2B2AE35u;
-        x ^= x >> 16;
-        volatile float v =
-            (float)((int32_t)(x >> 8) - 8388608) * 0x1p-23f * scale; /* rounded before the sum */
+        volatile float v = parity_gen_unit(crc, (uint32_t)i) * scale; /* rounded before the sum */
         out[i] = offset != 0.0f ? v + offset : v;
     }
 }
@@ -218,13 +206,6 @@ void parity_fill_last(const char *name, int64_t ko, int64_t ks, float *out, size
 {
     const uint32_t crc = kd_crc32(name, strlen(name));
     for (size_t i = 0; i < n; i++) {
-        uint32_t h = crc ^ ((uint32_t)i * 0x9E3779B1u);
-        h ^= h >> 16;
-        h *= 0x7FEB352Du;
-        h ^= h >> 15;
-        h *= 0x846CA68Bu;
-        h ^= h >> 16;
-        const int64_t u = (int64_t)(h >> 8) - 8388608;
-        out[i] = (float)((double)(ko * 8388608 + ks * u) / 8589934592.0);
+        out[i] = parity_gen_last(crc, (uint32_t)i, ko, ks);
     }
 }

@@ -6,6 +6,7 @@
 #include "formats/image.h"
 #include "kernels/kd_schedule.h"
 #include "tools/parity_net.h"
+#include "tools/parity_gen.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -376,16 +377,6 @@ kd_status parity_spatial(parity *p, kd_err *err)
     return KD_OK;
 }
 
-/* A picture with structure and noise: smooth(name, H, W) of the fixtures' README. */
-static void smooth_picture(const char *name, int64_t height, int64_t width, uint8_t *out)
-{
-    for (int64_t i = 0; i < height * width * 3; i++) {
-        const int64_t y = i / (3 * width), x = i / 3 % width, c = i % 3;
-        const uint32_t noise = parity_u24(name, (uint32_t)i) >> 16;
-        out[i] = (uint8_t)((3 * (uint32_t)((5 * y + 3 * x + 40 * c) % 256) + noise) / 4);
-    }
-}
-
 static kd_status one_resize(parity *p, const kd_json *c, kd_err *err)
 {
     int64_t in[2], out[2];
@@ -409,7 +400,7 @@ static kd_status one_resize(parity *p, const kd_json *c, kd_err *err)
         st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         goto done;
     }
-    smooth_picture(name, in[0], in[1], src);
+    parity_gen_picture(kd_crc32(name, strlen(name)), (int)in[0], (int)in[1], src);
     char have[12];
     (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(src, n));
     if (strcmp(have, in_crc) != 0) {
