@@ -272,8 +272,8 @@ template <typename T> static kd_status dyn_adj_bwd_run(const kd_call *c)
 {
     const int64_t *d = c->in[1].shape.dim;
     if (d[0] > 0) {
-        KD_LAUNCH((dyn_adj_back<T>), dim3((unsigned)d[0], (unsigned)kd_div_up(d[2], ROWS)), dim3(THREADS), c, kd_in<float>(c, 0),
-                  kd_in<T>(c, 1), kd_in<float>(c, 2), kd_out<T>(c, 0), (int)d[1], (int)d[2]);
+        KD_LAUNCH((dyn_adj_back<T>), dim3((unsigned)d[0], (unsigned)kd_div_up(d[2], ROWS)), dim3(THREADS), c,
+                  kd_in<float>(c, 0), kd_in<T>(c, 1), kd_in<float>(c, 2), kd_out<T>(c, 0), (int)d[1], (int)d[2]);
     }
     return kd_launched();
 }

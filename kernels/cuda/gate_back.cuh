@@ -45,8 +45,7 @@ static __device__ void gate_gradient(const float *part, int64_t n, const float *
 /* y = x + a (x time[f] joint[v] channel - x).  G says where the factors are and where the plane's sums go:
  *   weight(plane) a; time(plane, f); joint(plane, v); channel(plane)
  *   put_time(plane, f, sum_v dy x joint); put_joint(plane, v, sum_f dy x time); put_plane(plane, sum dy x time joint, sum dy x) */
-template <typename T, int W, typename G>
-static __global__ void gate_back(const T *dy, const T *x, T *dx, G gate, kd_planes p)
+template <typename T, int W, typename G> static __global__ void gate_back(const T *dy, const T *x, T *dx, G gate, kd_planes p)
 {
     KD_SHARED(float, gx, KD_TILE);
     KD_SHARED(float, joint, KD_MAX_V);
@@ -214,8 +213,8 @@ template <typename T> struct stc_gate_sums : stc_factors<T> {
 
 /* Sums over the channels of a sample, 32 columns of (T+V) a block; the last block sums all planes for the gate. */
 template <typename T>
-static __global__ void stc_gate_finish(const float *part, const float *part_gate, const float *gate, T *dat, T *dav, float *dgate,
-                                       bool add, kd_planes p)
+static __global__ void stc_gate_finish(const float *part, const float *part_gate, const float *gate, T *dat, T *dav,
+                                       float *dgate, bool add, kd_planes p)
 {
     const int cols = p.T + p.V, tiles = (int)kd_div_up(cols, SUM_COLUMNS);
     if (blockIdx.x == gridDim.x - 1) {

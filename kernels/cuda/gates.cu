@@ -58,7 +58,8 @@ template <typename T> static kd_status motion_bwd_run(const kd_call *c)
 {
     const kd_planes p = kd_planes_of(&c->in[1]);
     if (p.n * p.C > 0) {
-        KD_LAUNCH((motion_back<T>), kd_plane_grid(p), kd_plane_block(p.L), c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_out<T>(c, 0), p);
+        KD_LAUNCH((motion_back<T>), kd_plane_grid(p), kd_plane_block(p.L), c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_out<T>(c, 0),
+                  p);
     }
     return kd_launched();
 }
@@ -130,7 +131,8 @@ template <typename T> static kd_status channel_gate_bwd_run(const kd_call *c)
         p.L % W == 0 ? launch_channel_gate_back<T, W>(c, p) : launch_channel_gate_back<T, 1>(c, p);
     }
     if (p.C > 0 && kd_out<float>(c, 2) != nullptr) {
-        kd_sum_parts(c, static_cast<const float *>(c->scratch), p.n, kd_out<float>(c, 2), p.C, kd_adds(c, 2), nullptr, 0, false);
+        kd_sum_parts(c, static_cast<const float *>(c->scratch), p.n, kd_out<float>(c, 2), p.C, kd_adds(c, 2), nullptr, 0,
+                     false);
     }
     return kd_launched();
 }
@@ -165,8 +167,8 @@ template <typename T> static kd_status st_gate_bwd_run(const kd_call *c)
 {
     const kd_planes p = kd_planes_of(&c->in[1]);
     float *part = static_cast<float *>(c->scratch);
-    const st_gate_sums<T> gate = {kd_in<T>(c, 2), kd_in<T>(c, 3), kd_in<float>(c, 4), kd_out<T>(c, 1),
-                                  kd_out<T>(c, 2), part,           p.T,                p.V};
+    const st_gate_sums<T> gate = {
+        kd_in<T>(c, 2), kd_in<T>(c, 3), kd_in<float>(c, 4), kd_out<T>(c, 1), kd_out<T>(c, 2), part, p.T, p.V};
     if (p.n * p.C > 0) {
         launch_gate_back<T>(c, p, gate);
     }
@@ -181,8 +183,8 @@ KD_CUDA_OP_SCRATCH(st_gate_bwd, st_gate_bwd_scratch)
 
 template <typename T> static stc_factors<T> stc_factors_of(const kd_call *c, int first, const kd_planes &p)
 {
-    const stc_factors<T> s = {kd_in<T>(c, first),         kd_in<T>(c, first + 1), kd_in<T>(c, first + 2),
-                              kd_in<float>(c, first + 3), p.T,                    p.V};
+    const stc_factors<T> s = {
+        kd_in<T>(c, first), kd_in<T>(c, first + 1), kd_in<T>(c, first + 2), kd_in<float>(c, first + 3), p.T, p.V};
     return s;
 }
 
@@ -223,8 +225,8 @@ template <typename T> static kd_status stc_gate_bwd_run(const kd_call *c)
     }
     const int64_t columns = dat != nullptr || dav != nullptr ? p.n * kd_div_up((int64_t)p.T + p.V, SUM_COLUMNS) : 0;
     if (columns > 0 || kd_out<float>(c, 4) != nullptr) {
-        KD_LAUNCH((stc_gate_finish<T>), dim3((unsigned)(columns + 1)), dim3(SUM_THREADS), c, part, part_gate, kd_in<float>(c, 5), dat,
-                  dav, kd_out<float>(c, 4), kd_adds(c, 4), p);
+        KD_LAUNCH((stc_gate_finish<T>), dim3((unsigned)(columns + 1)), dim3(SUM_THREADS), c, part, part_gate,
+                  kd_in<float>(c, 5), dat, dav, kd_out<float>(c, 4), kd_adds(c, 4), p);
     }
     return kd_launched();
 }
@@ -312,8 +314,8 @@ template <typename T> static kd_status gated_add_bwd_run(const kd_call *c)
         p.L % W == 0 ? launch_gated_add_back<T, W>(c, p) : launch_gated_add_back<T, 1>(c, p);
     }
     if (kd_out<float>(c, 1) != nullptr) {
-        KD_LAUNCH(gate_finish, dim3(1), dim3(SUM_THREADS), c, static_cast<const float *>(c->scratch), p.n * p.C, kd_in<float>(c, 2),
-                  kd_out<float>(c, 1), kd_adds(c, 1));
+        KD_LAUNCH(gate_finish, dim3(1), dim3(SUM_THREADS), c, static_cast<const float *>(c->scratch), p.n * p.C,
+                  kd_in<float>(c, 2), kd_out<float>(c, 1), kd_adds(c, 1));
     }
     return kd_launched();
 }
@@ -343,8 +345,8 @@ KD_CUDA_OP(gate_mix)
 
 /* A block all samples of 32 channels: with a gate a channel that is all there is to sum. */
 template <typename T>
-static __global__ void gate_mix_back(const T *dy, const T *a, const T *b, const float *gate, T *da, T *db, float *dgate, bool add,
-                                     float *part, int64_t n, int C)
+static __global__ void gate_mix_back(const T *dy, const T *a, const T *b, const float *gate, T *da, T *db, float *dgate,
+                                     bool add, float *part, int64_t n, int C)
 {
     KD_SHARED(float, line_sums, SUM_THREADS);
     const int t = (int)threadIdx.x, c = (int)(blockIdx.x * SUM_COLUMNS) + t % SUM_COLUMNS;
@@ -386,8 +388,9 @@ template <typename T> static kd_status gate_mix_bwd_run(const kd_call *c)
     const float *gate = kd_in<float>(c, 3);
     float *part = numel(&c->in[3]) == 1 ? static_cast<float *>(c->scratch) : nullptr, *dgate = kd_out<float>(c, 2);
     if (C > 0) {
-        KD_LAUNCH((gate_mix_back<T>), dim3((unsigned)kd_div_up(C, SUM_COLUMNS)), dim3(SUM_THREADS), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
-                  kd_in<T>(c, 2), gate, kd_out<T>(c, 0), kd_out<T>(c, 1), dgate, kd_adds(c, 2), part, n, (int)C);
+        KD_LAUNCH((gate_mix_back<T>), dim3((unsigned)kd_div_up(C, SUM_COLUMNS)), dim3(SUM_THREADS), c, kd_in<T>(c, 0),
+                  kd_in<T>(c, 1), kd_in<T>(c, 2), gate, kd_out<T>(c, 0), kd_out<T>(c, 1), dgate, kd_adds(c, 2), part, n,
+                  (int)C);
     }
     if (part != nullptr && dgate != nullptr) {
         KD_LAUNCH(gate_finish, dim3(1), dim3(128), c, part, C, gate, dgate, kd_adds(c, 2));

@@ -4,7 +4,8 @@
 /* ---- time_shift -------------------------------------------------------------------------------------------------------- */
 
 /* Element j of a plane whose frames move by one. */
-template <typename T> static __device__ __forceinline__ float shifted(const T *src, int j, const kd_planes &p, bool later, bool reverse)
+template <typename T>
+static __device__ __forceinline__ float shifted(const T *src, int j, const kd_planes &p, bool later, bool reverse)
 {
     const bool first = j < p.V, last = j >= p.L - p.V;
     if (!reverse) {
@@ -276,7 +277,8 @@ KD_CUDA_OP_SCRATCH(joint_embed_bwd, joint_embed_bwd_scratch)
 constexpr int BODY_THREADS = 256;
 
 /* y (copies * n, size): copy m takes body m. */
-template <typename X> static __global__ void body_copy(const X *x, X *y, int64_t n, int64_t size, int64_t copies, int64_t bodies)
+template <typename X>
+static __global__ void body_copy(const X *x, X *y, int64_t n, int64_t size, int64_t copies, int64_t bodies)
 {
     for (KD_EACH(i, copies * n * size)) {
         const int64_t it = i / size, m = it / n;
@@ -332,8 +334,8 @@ template <typename X> static kd_status select_bodies(const kd_call *c)
         KD_LAUNCH((body_active<X>), dim3((unsigned)d[0]), dim3(BODY_THREADS), c, x, y, (int)d[1], (int)d[2], (int)d[3], d[4]);
     } else {
         const int64_t copies = at->mode == KD_BODY_STACK ? d[4] : 1;
-        KD_LAUNCH((body_copy<X>), dim3(kd_grid(copies * d[0] * size, BODY_THREADS)), dim3(BODY_THREADS), c, x, y, d[0], size, copies,
-                  d[4]);
+        KD_LAUNCH((body_copy<X>), dim3(kd_grid(copies * d[0] * size, BODY_THREADS)), dim3(BODY_THREADS), c, x, y, d[0], size,
+                  copies, d[4]);
     }
     return kd_launched();
 }

@@ -369,7 +369,7 @@ static __global__ void kd_parts_kernel(const float *part, int64_t parts, int64_t
     runs[threadIdx.y * KD_WARP + threadIdx.x] = sum;
     __syncthreads();
     for (int l = 1; l < LINES; l++) {
-        sum += runs[l * KD_WARP + threadIdx.x]; /* only line 0's is used */
+        sum += runs[(unsigned)(l * KD_WARP) + threadIdx.x]; /* only line 0's is used */
     }
     if (threadIdx.y == 0 && i < na && a != nullptr) {
         put(a, i, sum, add_a);

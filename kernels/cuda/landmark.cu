@@ -59,8 +59,8 @@ KD_CUDA_OP(landmark_interp)
 
 /* A block a sample.  du: every frame gathers from the landmarks that read it.  part (N,K): what the sample says about places. */
 template <typename T, int W>
-static __global__ void landmark_interp_back(const T *dl, const T *u, const float *anchors, T *du, float *part, int frames, int C,
-                                            int K)
+static __global__ void landmark_interp_back(const T *dl, const T *u, const float *anchors, T *du, float *part, int frames,
+                                            int C, int K)
 {
     const int64_t n = (int64_t)blockIdx.x;
     const int row = C / W, lane = (int)threadIdx.x % KD_WARP;
@@ -133,8 +133,8 @@ template <typename T> static kd_status landmark_interp_bwd_run(const kd_call *c)
         d[2] % W == 0 ? launch_interp_back<T, W>(c, part) : launch_interp_back<T, 1>(c, part);
     }
     if (danchors != nullptr && K > 0) {
-        KD_LAUNCH(landmark_anchors, dim3((unsigned)K), dim3(KD_WARP), c, part, kd_in<float>(c, 2), danchors, d[0], (int)d[1], (int)K,
-                  kd_adds(c, 1));
+        KD_LAUNCH(landmark_anchors, dim3((unsigned)K), dim3(KD_WARP), c, part, kd_in<float>(c, 2), danchors, d[0], (int)d[1],
+                  (int)K, kd_adds(c, 1));
     }
     return kd_launched();
 }
@@ -160,8 +160,7 @@ template <typename T, int W> static __device__ __forceinline__ float dot_of(cons
 }
 
 /* s (K) = softmax of the scores of one row, by one warp; also to p unless null. */
-template <typename T, int W>
-static __device__ void landmark_softmax(const T *q, const T *key, float *s, T *p, int K, int D)
+template <typename T, int W> static __device__ void landmark_softmax(const T *q, const T *key, float *s, T *p, int K, int D)
 {
     const int lane = (int)threadIdx.x % KD_WARP;
     const float scale = 1.0f / sqrtf((float)D);
@@ -211,8 +210,8 @@ template <typename T, int W> static void launch_attention(const kd_call *c, int6
 {
     const int64_t *d = c->in[0].shape.dim;
     KD_LAUNCH((landmark_attention_rows<T, W>), dim3((unsigned)kd_div_up(rows, WARPS)), dim3(THREADS), c, kd_in<T>(c, 0),
-              kd_in<T>(c, 1), kd_in<T>(c, 2), kd_out<T>(c, 0), kd_out<T>(c, 1), static_cast<float *>(c->scratch), rows, (int)d[1],
-              (int)c->in[1].shape.dim[1], (int)d[2]);
+              kd_in<T>(c, 1), kd_in<T>(c, 2), kd_out<T>(c, 0), kd_out<T>(c, 1), static_cast<float *>(c->scratch), rows,
+              (int)d[1], (int)c->in[1].shape.dim[1], (int)d[2]);
 }
 
 static size_t landmark_attention_scratch(const kd_call *c)
@@ -308,9 +307,11 @@ template <typename T> static kd_status landmark_attention_bwd_run(const kd_call 
         return KD_OK;
     }
     if (d[2] % W == 0) {
-        KD_LAUNCH((landmark_attention_back<T, W>), dim3((unsigned)d[0]), dim3(THREADS), c, b, scratch, (int)d[1], (int)K, (int)d[2]);
+        KD_LAUNCH((landmark_attention_back<T, W>), dim3((unsigned)d[0]), dim3(THREADS), c, b, scratch, (int)d[1], (int)K,
+                  (int)d[2]);
     } else {
-        KD_LAUNCH((landmark_attention_back<T, 1>), dim3((unsigned)d[0]), dim3(THREADS), c, b, scratch, (int)d[1], (int)K, (int)d[2]);
+        KD_LAUNCH((landmark_attention_back<T, 1>), dim3((unsigned)d[0]), dim3(THREADS), c, b, scratch, (int)d[1], (int)K,
+                  (int)d[2]);
     }
     return kd_launched();
 }

@@ -8,7 +8,7 @@
 #define KD_MAX_V 256 /* kernels/op/skeleton.h */
 
 struct kd_planes {
-    int64_t n; /* samples */
+    int64_t n;      /* samples */
     int C, T, V, L; /* L = T * V */
 };
 
