@@ -4,7 +4,7 @@
 
 constexpr int BLOCK = 256;
 constexpr int64_t LONG_ROW = 2048;    /* from here on a block a row */
-constexpr int64_t ONE_BLOCK = 1 << 16; /* elements that one block of 1024 threads takes in a few microseconds */
+constexpr int64_t ONE_BLOCK = 1 << 14; /* elements that one block of 1024 threads takes in a few microseconds */
 constexpr int64_t MOST_PARTS = 1024;
 
 /* ---- teams: the threads of one row ------------------------------------------------------------------------------------------ */
