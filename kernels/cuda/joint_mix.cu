@@ -1,9 +1,9 @@
 /* joint_mix and its gradients, group_sum and its gradient.
  *
  * Rows (one a sample, channel and frame) of V joints are contiguous, so a tile of rows is one piece of memory.  A block brings a
- * tile into shared memory; for the 25 joints of NTU a thread keeps its column of the adjacency in registers and walks down the
- * tile: adjacency and tile are each read once for ROWS_A_THREAD x 25 products.  Any other V takes a plain kernel.  The
- * gradient of the adjacency is split over rows into partial matrices, which a second kernel adds in order. */
+ * tile and the adjacency into shared memory; for the 25 joints of NTU a thread owns a joint and twelve rows, so that an entry of
+ * the adjacency serves twelve products and four entries of a row come at once.  Any other V takes a plain kernel.  The gradient of
+ * the adjacency is split over rows into partial matrices, which a second kernel adds in order. */
 #include "kernels/cuda/kd_cuda.cuh"
 
 typedef kd_pack<float, 4> vec4;
@@ -69,9 +69,10 @@ constexpr int V25 = 25, PITCH = 28, GROUPS = 10, ROWS_A_THREAD = 12, TILE_ROWS =
 /* Rows of x (contiguous, V25 each) to shared memory, PITCH apart; rows beyond `rows` become 0. */
 template <typename T, int P> static __device__ __forceinline__ void fill(float *tile, const T *x, int rows)
 {
+#pragma unroll 2
     for (int e = (int)threadIdx.x * P; e < TILE_ROWS * V25; e += BLOCK * P) {
         float v[P] = {};
-        if (e < rows * V25) { /* a pack never straddles the end: see aligned() */
+        if (e < rows * V25) { /* a pack never straddles the end: see launch_mix() */
             ld_pack<P>(v, x, e);
         }
 #pragma unroll
@@ -81,37 +82,47 @@ template <typename T, int P> static __device__ __forceinline__ void fill(float *
     }
 }
 
-/* sum[i] += row (group + i GROUPS) of the tile times this thread's column. */
-static __device__ __forceinline__ void walk(const vec4 *tile, const float *column, float *sum, int group)
+/* A matrix to shared memory, V25 x V25, so that y's joint is the last index. */
+template <typename A> static __device__ __forceinline__ void fill_matrix(float *m, const A *adj, bool transpose)
 {
-#pragma unroll
-    for (int i = 0; i < ROWS_A_THREAD; i++) {
-        const vec4 *row = tile + (group + i * GROUPS) * (PITCH / 4);
-#pragma unroll
-        for (int q = 0; q < V25 / 4; q++) {
-            const vec4 x = row[q];
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                sum[i] += x.v[j] * column[q * 4 + j];
-            }
-        }
-        sum[i] += row[V25 / 4].v[0] * column[V25 - 1];
+    for (int e = (int)threadIdx.x; e < V25 * V25; e += BLOCK) {
+        m[transpose ? e % V25 * V25 + e / V25 : e] = ld(adj, e);
     }
 }
 
-template <typename A> static __device__ __forceinline__ void load_column(float *column, const A *adj, int w, bool transpose)
+/* sum[i] += row (group + i GROUPS) of the tile times column w of the matrix: four entries of the column at a time serve
+ * all of the thread's rows. */
+static __device__ __forceinline__ void walk(const vec4 *tile, const float *m, float *sum, int group, int w)
 {
+    const vec4 *row = tile + group * (PITCH / 4);
+    for (int q = 0; q < V25 / 4; q++, row++) {
+        float column[4];
 #pragma unroll
-    for (int v = 0; v < V25; v++) {
-        column[v] = ld(adj, transpose ? w * V25 + v : v * V25 + w);
+        for (int j = 0; j < 4; j++) {
+            column[j] = m[(q * 4 + j) * V25 + w];
+        }
+#pragma unroll
+        for (int i = 0; i < ROWS_A_THREAD; i++) {
+            const vec4 x = row[i * GROUPS * (PITCH / 4)];
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                sum[i] += x.v[j] * column[j];
+            }
+        }
+    }
+    const float last = m[(V25 - 1) * V25 + w];
+#pragma unroll
+    for (int i = 0; i < ROWS_A_THREAD; i++) {
+        sum[i] += row[i * GROUPS * (PITCH / 4)].v[0] * last;
     }
 }
 
 /* Threads 0..249: ten rows at a time, a thread a joint.  blockIdx: (tile of rows, slice). */
 template <typename T, typename A, int P>
-static __global__ __launch_bounds__(BLOCK) void mix25(const T *x, const A *adj, T *y, mix_job j)
+static __global__ __launch_bounds__(BLOCK, 3) void mix25(const T *x, const A *adj, T *y, mix_job j)
 {
     KD_SHARED(vec4, tile, TILE_ROWS * PITCH / 4);
+    KD_SHARED(float, matrix, V25 *V25);
     const int group = (int)threadIdx.x / V25, w = (int)threadIdx.x % V25;
     const bool works = group < GROUPS;
     const int64_t tiles = kd_div_up(j.rows, TILE_ROWS), s = blockIdx.x / tiles, first = blockIdx.x % tiles * TILE_ROWS;
@@ -119,22 +130,22 @@ static __global__ __launch_bounds__(BLOCK) void mix25(const T *x, const A *adj, 
     const A *a = adj + s % j.adj_period * j.adj_step;
     x += s * j.x_slice + first * V25;
     y += s * j.y_slice + first * V25;
-    float sum[ROWS_A_THREAD], column[V25];
+    float sum[ROWS_A_THREAD];
 #pragma unroll
     for (int i = 0; i < ROWS_A_THREAD; i++) {
         sum[i] = 0.0f;
     }
     for (int k = 0; k < j.ins * j.outs; k++) {
+        __syncthreads(); /* the readers of the last tile and matrix are done */
         if (k == 0 || j.ins > 1) {
-            __syncthreads(); /* the last tile's readers are done */
             fill<T, P>(reinterpret_cast<float *>(tile), x + k * j.step, rows);
-            __syncthreads();
         }
+        fill_matrix(matrix, a + (int64_t)k * j.adj_step, j.transpose);
+        __syncthreads();
         if (!works) {
             continue;
         }
-        load_column(column, a + (int64_t)k * j.adj_step, w, j.transpose);
-        walk(tile, column, sum, group);
+        walk(tile, matrix, sum, group, w);
         if (k + 1 == j.ins || j.ins == 1) {
 #pragma unroll
             for (int i = 0; i < ROWS_A_THREAD; i++) {
@@ -245,11 +256,16 @@ static __device__ __forceinline__ void fill_piece(float *tile, const T *p, const
                                                   int64_t to, int v0)
 {
     const int width = j.V - v0 < PITCH ? j.V - v0 : PITCH, n = (int)(to - first < OUTER_ROWS ? to - first : OUTER_ROWS);
+    const int64_t s0 = kd_div(first, j.rows), r0 = first - s0 * j.rows;
     for (int e = (int)threadIdx.x; e < OUTER_ROWS * PITCH; e += OUTER_BLOCK) {
         const int r = e / PITCH, v = e % PITCH;
         float x = 0.0f;
         if (r < n && v < width) {
-            const int64_t s = kd_div(first + r, j.rows), in = first + r - s * j.rows;
+            int64_t s = s0, in = r0 + r;
+            if (in >= j.rows) { /* seldom: a tile that reaches into the next sample */
+                s += kd_div(in, j.rows);
+                in = kd_mod(in, j.rows);
+            }
             x = ld(p, s * sample + in * j.V + v0 + v);
         }
         tile[e] = x;
@@ -272,7 +288,7 @@ static __device__ __forceinline__ void outer_rows(const vec4 *a, const vec4 *b, 
 
 /* part (splits, matrices, V, V).  blockIdx: (split, matrix, piece). */
 template <typename T>
-static __global__ __launch_bounds__(OUTER_BLOCK) void mix_outer(const T *dy, const T *x, float *part, outer_job j)
+static __global__ __launch_bounds__(OUTER_BLOCK, 3) void mix_outer(const T *dy, const T *x, float *part, outer_job j)
 {
     KD_SHARED(vec4, xt, OUTER_ROWS *QUADS);
     KD_SHARED(vec4, gt, OUTER_ROWS *QUADS);
