@@ -18,12 +18,16 @@ typedef struct kernel_case {
     double gflop; /* of one run; 0: bytes are what counts */
 } kernel_case;
 
-/* A token grid of ViT-L: 8 x 14 x 14 tubelets, 1024 channels, 16 heads of 64. */
-#define TOKENS 1568
-#define S(...) KD_SHAPE(__VA_ARGS__)
+/* A token grid of ViT-L: 8 x 14 x 14 tubelets, 1024 channels, 16 heads of 64.  A leading 1 in a
+ * shape stands for the batch. */
+#define TOKENS       1568
+#define SQUARE       8192   /* what rates of models on a card are told in shares of */
+#define GFLOP_A_CPU  1000.0 /* cases beyond are for cards */
+#define S(...)       KD_SHAPE(__VA_ARGS__)
 #define GEMM(co, ci) (2e-9 * TOKENS * (double)(co) * (double)(ci))
 
-static const kd_linear_attr plain = {.has_bias = 1}, gelu = {.has_bias = 1, .act = KD_ACT_GELU};
+static const kd_linear_attr bare = {0}, plain = {.has_bias = 1},
+                            gelu = {.has_bias = 1, .act = KD_ACT_GELU};
 static const kd_attention_attr heads = {.heads = 16};
 static const kd_layernorm_attr norm = {.eps = 1e-6f};
 static const kd_act_attr act = {.kind = KD_ACT_GELU};
@@ -41,6 +45,8 @@ static const kd_conv2d_attr
     {text, KD_OP_LINEAR, a, {X(ci), S(co, ci), S(co)}, 4, 3, {X(co)}, 0, 1, GEMM(co, ci)}
 
 static const kernel_case cases[] = {
+    {"matmul 8192x8192x8192", KD_OP_LINEAR, &bare, {S(SQUARE, SQUARE), S(SQUARE, SQUARE)}, 0, 2, {S(SQUARE, SQUARE)}, 0, 1,
+     2e-9 * SQUARE * SQUARE * SQUARE},
     LINEAR("linear qkv 1568x3072x1024", &plain, 3072, 1024),
     LINEAR("linear proj 1568x1024x1024", &plain, 1024, 1024),
     LINEAR("linear fc1 + GELU 1568x4096x1024", &gelu, 4096, 1024),
@@ -81,9 +87,31 @@ typedef struct bound {
 
 static kd_status run(void *ctx)
 {
-    bound *b = ctx;
-    KD_TRY(b->def->run(&b->call));
-    return b->be->ops->sync(b->be);
+    const bound *b = ctx;
+    return b->def->run(&b->call);
+}
+
+static kd_shape with_batch(kd_shape s, int64_t batch, bool *found)
+{
+    if (s.rank > 1 && s.dim[0] == 1) {
+        s.dim[0] = batch;
+        *found = true;
+    }
+    return s;
+}
+
+static kernel_case at_batch(const kernel_case *c, int64_t batch)
+{
+    kernel_case k = *c;
+    bool found = false;
+    for (int i = 0; i < k.n_in; i++) {
+        k.in[i] = with_batch(k.in[i], batch, &found);
+    }
+    for (int i = 0; i < k.n_out; i++) {
+        k.out[i] = with_batch(k.out[i], batch, &found);
+    }
+    k.gflop *= found ? (double)batch : 1.0;
+    return k;
 }
 
 static kd_status fill(kd_backend *be, kd_tensor *t, uint32_t item, kd_err *err)
@@ -169,16 +197,21 @@ static kd_status choose(bound *b, const kernel_case *k, kd_dtype t, kd_err *err)
     }
 }
 
-kd_status kd_bench_kernels(kd_bench *b, kd_backend *be, kd_dtype t, kd_err *err)
+kd_status kd_bench_kernels(kd_bench *b, kd_backend *be, kd_dtype t, int64_t batch, kd_err *err)
 {
     kd_status st = KD_OK;
+    b->be = be;
     for (size_t i = 0; i < KD_COUNTOF(cases) && st == KD_OK; i++) {
         char label[128];
         bound k = {.be = be};
-        (void)snprintf(label, sizeof label, "%s, %s", cases[i].name, kd_dtype_name(t));
-        st = bind(&k, &cases[i], t, err);
-        st = st == KD_OK ? choose(&k, &cases[i], t, err) : st;
-        st = st == KD_OK ? kd_bench_time(b, label, cases[i].gflop, "GFLOP", run, &k, err) : st;
+        const kernel_case c = at_batch(&cases[i], batch);
+        if (cases[i].gflop > GFLOP_A_CPU && be->ops->memory == NULL) {
+            continue;
+        }
+        (void)snprintf(label, sizeof label, "%s, %s", c.name, kd_dtype_name(t));
+        st = bind(&k, &c, t, err);
+        st = st == KD_OK ? choose(&k, &c, t, err) : st;
+        st = st == KD_OK ? kd_bench_time(b, label, c.gflop, "GFLOP", run, &k, err) : st;
         unbind(&k);
     }
     return st;

@@ -24,10 +24,14 @@ static kd_status step(void *ctx)
 {
     bench_model *m = ctx;
     KD_TRY(kd_program_run(m->program, NULL));
-    if (m->optim != NULL) {
-        KD_TRY(kd_optim_step(m->optim, 1e-6, NULL));
-    }
-    return m->be->ops->sync(m->be);
+    return m->optim != NULL ? kd_optim_step(m->optim, 1e-6, NULL) : KD_OK;
+}
+
+/* Memory of the card that nobody has; 0 where there is no card. */
+static size_t memory_left(kd_backend *be)
+{
+    size_t left = 0, all = 0;
+    return be->ops->memory != NULL && be->ops->memory(be, &left, &all) == KD_OK ? left : 0;
 }
 
 static kd_status random_input(kd_program *p, const char *name, kd_err *err)
@@ -128,14 +132,18 @@ kd_status kd_bench_model(kd_bench *b, kd_backend *be, const char *name, kd_dtype
     bench_model m = {.be = be};
     char label[128];
     kd_status st;
+    const size_t before = memory_left(be);
+    b->be = be;
     KD_GO(prepare(&m, name, t, o, err));
     (void)snprintf(label, sizeof label, "%s %s %s, batch %lld, %s", name, o->phase,
                    kd_dtype_name(t), (long long)o->batch, be->ops->name);
     KD_GO(kd_bench_time(b, label, (double)o->batch, "clips", step, &m, err));
-    kd_log(KD_LOG_INFO, "%.3f GMAC, arena %.1f MiB, %lld parameters",
-           (double)kd_program_macs(m.program) * 1e-9,
-           (double)kd_program_arena_bytes(m.program) / 1048576.0,
-           (long long)kd_params_numel(m.params));
+    const size_t after = memory_left(be);
+    kd_bench_row *row = &b->rows[b->count - 1];
+    row->macs = (double)kd_program_macs(m.program);
+    row->arena_bytes = kd_program_arena_bytes(m.program);
+    row->device_bytes = before > after ? before - after : 0;
+    row->params = kd_params_numel(m.params);
 done:
     kd_optim_free(m.optim);
     kd_program_free(m.program);

@@ -27,7 +27,9 @@ static int end(const kd_cmd *cmd, kd_bench *b, kd_backend *be, bool json, kd_sta
 
 static int bench_kernels(int argc, char **argv)
 {
-    static const kd_arg ARGS[] = {BENCH_SECONDS};
+    static const kd_arg ARGS[] = {
+        KD_OPT_INT(kd_bench_opts, batch, "batch", "N", "1", 1, 256, "clips in the shapes of ViT-L"),
+        BENCH_SECONDS};
     static const kd_cmd CMD = {
         .name = "kd bench kernels",
         .about = "Time of single kernels at the shapes of ViT-L and of the students.",
@@ -46,7 +48,7 @@ static int bench_kernels(int argc, char **argv)
     }
     const kd_device_opts device = kd_device_from(&c);
     kd_status st = kd_device_open(&device, &be, &err);
-    st = st == KD_OK ? kd_bench_kernels(&b, be, device.dtype, &err) : st;
+    st = st == KD_OK ? kd_bench_kernels(&b, be, device.dtype, o.batch, &err) : st;
     return end(&CMD, &b, be, c.json, st, &err);
 }
 
