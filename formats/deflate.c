@@ -3,7 +3,7 @@
 
 #include <zlib.h>
 
-uint32_t kd_crc32(uint32_t crc, const void *p, size_t n)
+uint32_t kd_zip_crc32(uint32_t crc, const void *p, size_t n)
 {
     return n > 0 ? (uint32_t)crc32_z(crc, p, n) : crc;
 }

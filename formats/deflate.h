@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-uint32_t kd_crc32(uint32_t crc, const void *p, size_t n); /* start from 0; n may be 0 */
+uint32_t kd_zip_crc32(uint32_t crc, const void *p, size_t n); /* start from 0; n may be 0 */
 
 bool kd_inflate_available(void);
 /* Unpack a raw deflate stream of exactly `packed` bytes to exactly `bytes`; false: it is not that. */

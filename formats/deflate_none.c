@@ -3,7 +3,7 @@
 
 #define STORED_MAX 65535u /* bytes of a block that is not compressed */
 
-uint32_t kd_crc32(uint32_t crc, const void *p, size_t n)
+uint32_t kd_zip_crc32(uint32_t crc, const void *p, size_t n)
 {
     static const uint32_t nibble[16] = {0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
                                         0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,

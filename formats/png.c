@@ -22,7 +22,7 @@ static uint8_t *put_chunk(uint8_t *p, const char type[4], const uint8_t *data, s
     memcpy(p, type, 4);
     if (n != 0 && data != p + 4) memcpy(p + 4, data, n);
     p += 4 + n;
-    return put_u32(p, kd_crc32(0, start, 4 + n));
+    return put_u32(p, kd_zip_crc32(0, start, 4 + n));
 }
 
 kd_status kd_png_encode(const uint8_t *pixels, int width, int height, int channels, uint8_t **png,

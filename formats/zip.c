@@ -288,7 +288,7 @@ const kd_zip_entry *kd_zip_find(const kd_zip *z, const char *name)
 
 static uint32_t crc_of(const uint8_t *p, uint64_t n)
 {
-    return kd_crc32(0, p, (size_t)n);
+    return kd_zip_crc32(0, p, (size_t)n);
 }
 
 static kd_status damaged(const kd_zip *z, const kd_zip_entry *e, kd_err *err)

@@ -114,7 +114,7 @@ kd_status kd_zip_writer_add2(kd_zip_writer *w, const char *name, const void *a, 
     if (strlen(name) > 4096) return KD_FAIL(err, KD_E_ARG, "zip member name too long");
     KD_TRY(new_record(w, name, err));
     record *r = &w->rec[w->count - 1];
-    r->crc = kd_crc32(kd_crc32(0, a, a_bytes), b, b_bytes);
+    r->crc = kd_zip_crc32(kd_zip_crc32(0, a, a_bytes), b, b_bytes);
     r->bytes = (uint64_t)a_bytes + b_bytes;
     KD_TRY(put_local(w, r, err));
     KD_TRY(kd_writer_put(w->file, a, a_bytes, err));
