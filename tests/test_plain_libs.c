@@ -10,7 +10,7 @@
 #define kd_xxh64             plain_xxh64
 #define kd_sha256            plain_sha256
 #define kd_sha256_file       plain_sha256_file
-#define kd_zip_crc32             plain_crc32
+#define kd_zip_crc32         plain_crc32
 #define kd_inflate           plain_inflate
 #define kd_inflate_available plain_inflate_available
 #define kd_deflate           plain_deflate
