@@ -220,6 +220,36 @@ typedef struct kd_body_select_attr {
     int32_t mode;
 } kd_body_select_attr;
 
+/* ============================ data that stay on the device (op/resident.c) ========================================= */
+
+/* take_rows: table stat (S, ...), idx i32 (B) -> y stat (B, ...), y[b] = table[idx[b]], zeros where idx[b] is outside 0 .. S-1
+ * (by custom -1); NODIFF. */
+/* skeleton_streams: table stat (S,3,T,V,M) of normalised sequences, idx i32 (B) as in take_rows, draw stat (B,4) = cosine, sine,
+ * scale, shear, idraw i32 (B,8) as listed -> joint?, velocity?, bone? stat (B,3,T,V,M); NODIFF.  The formulas: kd_skeleton.h.
+ * Noise is a function of (seed, KD_RNG_SAMPLE, item, epoch) and the element.  A source frame outside 0 .. T-1 is moved to its
+ * nearest end. */
+#define KD_SKELETON_MAX_JOINTS 32
+#define KD_SKELETON_MAX_BODIES 4
+enum { KD_SKEL_AUGMENTED = 1, KD_SKEL_TURNED = 2, KD_SKEL_REVERSED = 4, KD_SKEL_MIRRORED = 8 }; /* flags; without the first: none */
+enum { KD_SKEL_DRAW = 4 };
+enum {
+    KD_SKEL_FLAGS,
+    KD_SKEL_SPEED_FRAMES, /* length and start of the part kept; length 0: all */
+    KD_SKEL_SPEED_START,
+    KD_SKEL_MASKED, /* bit v: joint v is zeroed */
+    KD_SKEL_SEED_LOW,
+    KD_SKEL_SEED_HIGH,
+    KD_SKEL_ITEM,
+    KD_SKEL_EPOCH,
+    KD_SKEL_IDRAW
+};
+typedef struct kd_skeleton_streams_attr {
+    double sigma[3]; /* noise of joint, velocity, bone; 0: none */
+    double clamp;    /* to +- this; 0: not */
+    uint8_t parent[KD_SKELETON_MAX_JOINTS]; /* a joint that is its own parent has a bone of 0 */
+    uint8_t mirror[KD_SKELETON_MAX_JOINTS]; /* the joint on the other side */
+} kd_skeleton_streams_attr;
+
 /* ============================ losses ================================================================================ */
 
 /* ce: z stat (B,K), target stat (B,K) probabilities, valid? stat (B) 0/1 -> loss stat () = mean over valid rows of

@@ -234,8 +234,11 @@ static bool build(built *b, kd_op op, const op_case *c, kd_backend *be, kd_dtype
     if (diff && any && kd_graph_error(g) == NULL) {
         opts.loss = loss_of(g, outs[0]);
         kd_output(g, "loss", opts.loss);
-    } else if (def->n_out > 0) {
-        kd_output(g, "y", outs[0]);
+    } else { /* every output, or the compiler drops it */
+        static const char *const names[KD_MAX_OUT] = {"y", "y1", "y2", "y3", "y4", "y5", "y6", "y7"};
+        for (int o = 0; o < (int)def->n_out; o++) {
+            kd_output(g, names[o], outs[o]);
+        }
     }
     bool ok = kd_params_alloc(b->params, be, act, true, &err) == KD_OK &&
               kd_program_compile(g, be, &opts, &b->prog, &err) == KD_OK;
