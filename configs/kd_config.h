@@ -105,6 +105,7 @@ typedef enum kd_cfg_feature {
     KD_CFG_FEATURE_COSINE
 } kd_cfg_feature;
 typedef enum kd_cfg_device { KD_CFG_AUTO, KD_CFG_CPU, KD_CFG_CUDA } kd_cfg_device;
+typedef enum kd_cfg_resident { KD_RESIDENT_AUTO, KD_RESIDENT_ON, KD_RESIDENT_OFF } kd_cfg_resident;
 
 /* Which samples, where, what they are called. */
 typedef struct kd_cfg_data {
@@ -228,6 +229,7 @@ typedef struct kd_cfg_train {
     bool deterministic;
     int workers, threads; /* threads 0: all cores this process may use */
     kd_cfg_device device;
+    kd_cfg_resident resident;
     kd_dtype dtype;             /* KD_F32, KD_BF16 or KD_F16 */
     int checkpoint_every;       /* epochs */
     int checkpoint_every_steps; /* 0: off */

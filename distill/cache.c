@@ -69,8 +69,7 @@ uint64_t kd_cache_bytes(const kd_cache *c)
     return atomic_load(&((kd_cache *)c)->used);
 }
 
-/* Memory that can be had without swapping; free pages alone where the system does not say. */
-static uint64_t available_memory(void)
+uint64_t kd_memory_available(void)
 {
     char line[128];
     unsigned long long kib = 0;
@@ -87,5 +86,5 @@ static uint64_t available_memory(void)
 
 uint64_t kd_cache_default(uint64_t most)
 {
-    return KD_MIN(available_memory() / 4, most);
+    return KD_MIN(kd_memory_available() / 4, most);
 }

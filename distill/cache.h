@@ -26,6 +26,9 @@ const void *kd_cache_put(kd_cache *c, size_t slot, void *block, uint64_t bytes);
 
 uint64_t kd_cache_bytes(const kd_cache *c); /* reserved and kept */
 
+/* Memory that can be had without swapping; free pages alone where the system does not say; 0: nobody knows. */
+uint64_t kd_memory_available(void);
+
 /* A quarter of the memory that is available now, at most `most`. */
 uint64_t kd_cache_default(uint64_t most);
 

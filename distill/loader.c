@@ -391,7 +391,7 @@ kd_status kd_loader_seek(kd_loader *l, uint32_t epoch, uint64_t batch, kd_err *e
     return KD_OK;
 }
 
-static bool is_bad_input(kd_status st)
+bool kd_loader_forgives(kd_status st)
 {
     return st == KD_E_IO || st == KD_E_FORMAT || st == KD_E_DATA || st == KD_E_NUMERIC;
 }
@@ -425,7 +425,7 @@ static kd_status judge(kd_loader *l, slot *s, kd_err *err)
     for (int row = 0; row < l->o.batch_size; row++) {
         const row_fault *f = &s->fault[row];
         if (f->code != KD_OK) {
-            if (l->o.on_bad != KD_BAD_SKIP || !is_bad_input(f->code)) {
+            if (l->o.on_bad != KD_BAD_SKIP || !kd_loader_forgives(f->code)) {
                 return KD_FAIL(err, f->code, "%s", f->message);
             }
             KD_TRY(note_bad(l, s->batch.sample[row], f->message, err));

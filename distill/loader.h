@@ -95,6 +95,9 @@ typedef struct kd_bad_sample {
 
 typedef struct kd_loader kd_loader;
 
+/* Is this failure of a producer a sample that cannot be read? */
+bool kd_loader_forgives(kd_status st);
+
 /* train.workers as a number of threads: 0 means one less than the cores this process may use (none on one core). */
 int kd_loader_workers(int asked);
 

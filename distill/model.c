@@ -2,6 +2,7 @@
 #include "distill/model.h"
 
 #include "kernels/kd_layers.h"
+#include "kernels/kd_ops.h"
 
 #include <stdio.h>
 
@@ -99,6 +100,7 @@ void kd_model_close(kd_model *m)
 
 typedef struct built {
     kd_val logits, features;
+    kd_val sample; /* where the data stay on the device: which of them the batch is */
 } built;
 
 static kd_shape batched(int batch, const kd_shape *item)
@@ -110,26 +112,49 @@ static kd_shape batched(int batch, const kd_shape *item)
     return s;
 }
 
-static built build(kd_model *m, kd_graph *g, int batch, bool mixup)
+/* The streams of the batch, made on the device; returns which samples they are. */
+static kd_val kept_streams(kd_model *m, kd_graph *g, int batch, kd_val *x)
+{
+    static const char *const name[] = {"joint", "velocity", "bone"};
+    const kd_val in[4] = {kd_input(g, "table", KD_F32, batched((int)m->kept, &m->item[0])),
+                          kd_input(g, "sample", KD_I32, kd_shape1(batch)),
+                          kd_input(g, "draw", KD_F32, kd_shape2(batch, KD_SKEL_DRAW)),
+                          kd_input(g, "idraw", KD_I32, kd_shape2(batch, KD_SKEL_IDRAW))};
+    kd_val out[3] = {{0}};
+    (void)kd_node(g, KD_OP_SKELETON_STREAMS, &m->kept_streams, in, 4, out);
+    for (int i = 0; i < m->n_inputs; i++) {
+        for (size_t k = 0; k < KD_COUNTOF(name); k++) {
+            x[i] = strcmp(m->inputs[i], name[k]) == 0 ? out[k] : x[i];
+        }
+    }
+    return in[1];
+}
+
+static built build(kd_model *m, kd_graph *g, int batch, bool mixup, bool kept)
 {
     kd_val x[KD_STUDENT_MAX_STREAMS] = {{0}};
-    kd_val perm = KD_NONE, lam = KD_NONE;
+    kd_val perm = KD_NONE, lam = KD_NONE, sample = KD_NONE;
     if (mixup) {
         perm = kd_input(g, "perm", KD_I32, kd_shape1(batch));
         lam = kd_input(g, "lam", KD_F32, kd_shape1(batch));
     }
+    if (kept) {
+        sample = kept_streams(m, g, batch, x);
+    }
     for (int i = 0; i < m->n_inputs; i++) {
-        x[i] = kd_input(g, m->inputs[i], KD_F32, batched(batch, &m->item[i]));
+        if (!kept) {
+            x[i] = kd_input(g, m->inputs[i], KD_F32, batched(batch, &m->item[i]));
+        }
         if (mixup) {
             x[i] = kd_node3(g, KD_OP_MIXUP, NULL, x[i], perm, lam);
         }
     }
     if (m->is_student) {
         const kd_student_out o = kd_student_build(g, &m->student, x);
-        return (built){o.logits, o.feature};
+        return (built){o.logits, o.feature, sample};
     }
     const kd_vit_out o = kd_vit_build(g, &m->vit, x[0]);
-    return (built){o.logits, o.features};
+    return (built){o.logits, o.features, sample};
 }
 
 static kd_val projector(kd_graph *g, kd_val feature, const kd_objective *o)
@@ -138,6 +163,15 @@ static kd_val projector(kd_graph *g, kd_val feature, const kd_objective *o)
     const kd_init fan = kd_init_torch(s.shape.rank == 2 ? s.shape.dim[1] : 1);
     const kd_linear_opts lo = {.weight = fan, .bias = fan, .f32_out = true};
     return kd_linear(g, feature, "kd.projector", o->teacher_dim, &lo);
+}
+
+/* A row a sample of the batch: fed under `name`, or taken out of `table` on the device. */
+static kd_val rows(kd_model *m, kd_graph *g, const built *b, const char *name, const char *table, int batch, kd_shape item)
+{
+    if (b->sample.id == 0) {
+        return kd_input(g, name, KD_F32, batched(batch, &item));
+    }
+    return kd_node2(g, KD_OP_TAKE_ROWS, NULL, kd_input(g, table, KD_F32, batched((int)m->kept, &item)), b->sample);
 }
 
 /* The loss of a batch: w_ce CE(targets) + w_kd T^2 KL(teacher || student) + w_f feature term. */
@@ -155,16 +189,17 @@ static kd_val objective(kd_model *m, kd_graph *g, const built *b, const kd_objec
     const bool feature = o->feature != KD_CFG_FEATURE_NONE && o->feature_weight > 0.0f;
     kd_val teacher_valid = KD_NONE;
     if (kd || feature) {
-        teacher_valid = kd_input(g, "teacher_valid", KD_F32, kd_shape1(batch));
+        teacher_valid = rows(m, g, b, "teacher_valid", "teacher_has", batch, kd_shape0());
     }
     if (kd) {
-        const kd_val t = kd_input(g, "teacher", KD_F32, kd_shape2(batch, m->classes));
+        const built fed = {.sample = KD_NONE}; /* mixed probabilities are made batch by batch */
+        const kd_val t = rows(m, g, o->teacher_is_prob ? &fed : b, "teacher", "teacher_table", batch, kd_shape1(m->classes));
         term[n] = kd_kl(g, b->logits, t, teacher_valid, o->temperature, o->teacher_is_prob);
         kd_output(g, "loss_kd", term[n]);
         w[n++] = o->kd_weight;
     }
     if (feature) {
-        const kd_val f = kd_input(g, "teacher_feature", KD_F32, kd_shape2(batch, o->teacher_dim));
+        const kd_val f = rows(m, g, b, "teacher_feature", "feature_table", batch, kd_shape1(o->teacher_dim));
         term[n] = kd_feature_loss(g, projector(g, b->features, o), f, teacher_valid,
                                   o->feature == KD_CFG_FEATURE_MSE ? KD_FEATURE_MSE : KD_FEATURE_COSINE);
         kd_output(g, "loss_feature", term[n]);
@@ -185,13 +220,21 @@ static kd_graph *graph(kd_model *m, bool training, kd_err *err)
     return g;
 }
 
+void kd_model_keep(kd_model *m, int64_t samples, const kd_skeleton_streams_attr *streams)
+{
+    m->kept = samples;
+    if (samples > 0) {
+        m->kept_streams = *streams;
+    }
+}
+
 kd_status kd_model_declare(kd_model *m, const kd_objective *o, kd_err *err)
 {
     kd_graph *g = graph(m, true, err);
     if (g == NULL) {
         return KD_E_OOM;
     }
-    const built b = build(m, g, 1, false); /* declares every parameter; the graph itself is thrown away */
+    const built b = build(m, g, 1, false, false); /* declares every parameter; the graph itself is thrown away */
     if (o != NULL) {
         (void)objective(m, g, &b, o, 1);
     }
@@ -216,7 +259,7 @@ static kd_status compile_train(kd_model *m, const kd_objective *o, int batch, bo
     if (g == NULL) {
         return KD_E_OOM;
     }
-    const built b = build(m, g, batch, o->mixup);
+    const built b = build(m, g, batch, o->mixup, m->kept > 0);
     const kd_compile_opts co = {
         .loss = objective(m, g, &b, o, batch), .recompute = recompute, .plan_only = plan_only};
     return kd_program_compile(g, m->be, &co, out, err);
@@ -229,7 +272,7 @@ static kd_status compile_eval(kd_model *m, int batch, bool plan_only, kd_program
     if (g == NULL) {
         return KD_E_OOM;
     }
-    (void)build(m, g, batch, false);
+    (void)build(m, g, batch, false, false);
     const kd_compile_opts co = {.loss = KD_NONE, .plan_only = plan_only};
     return kd_program_compile(g, m->be, &co, out, err);
 }
@@ -255,7 +298,7 @@ static kd_status training_bytes(kd_model *m, const kd_memory_need *n, int batch,
     kd_program *p = NULL;
     size_t input = 0;
     KD_TRY(compile_train(m, n->objective, batch, n->recompute, true, &p, err));
-    for (int i = 0; i < m->n_inputs; i++) {
+    for (int i = 0; i < m->n_inputs && m->kept == 0; i++) {
         input += (size_t)kd_shape_numel(&m->item[i]) * (size_t)batch * sizeof(float);
     }
     *bytes = kd_program_arena_bytes(p) + 2 * input; /* two staging blocks an input */
@@ -295,8 +338,9 @@ kd_status kd_model_check_memory(kd_model *m, const kd_memory_need *n, kd_err *er
         (void)snprintf(advice, sizeof advice, "not even a batch of 1 fits");
     }
     return KD_FAIL(err, KD_E_OOM,
-                   "training %s at batch %d needs %.2f GiB more (activations %.2f, optimiser %.2f, evaluation at batch %d and workspace "
+                   "training %s at batch %d needs %.2f GiB more (%s %.2f, optimiser %.2f, evaluation at batch %d and workspace "
                    "%.2f); %s has %.2f GiB free of %.2f: %s",
-                   m->name, n->batch, (double)(fixed + step) / gib, (double)step / gib, (double)slabs / gib, n->eval_batch,
+                   m->name, n->batch, (double)(fixed + step) / gib, m->kept > 0 ? "activations and resident data" : "activations",
+                   (double)step / gib, (double)slabs / gib, n->eval_batch,
                    (double)(fixed - slabs) / gib, device, (double)have / gib, (double)total / gib, advice);
 }

@@ -3,11 +3,18 @@
  * Owns the parameters; makes programs (train, eval) on demand from the same builders; loads and describes weights.
  * Inputs are named tensors with a leading batch dim: teacher "clip" (B,3,T,H,W); student "joint", "velocity", "bone"
  * (B,3,frames,25,bodies).  Outputs: "logits" (B,K), "features" (B,D).
+ *
+ * A student's training data can stay on the device (kd_model_keep): the training program then takes "sample" i32 (B) (-1: a
+ * row of zeros), "draw" and "idraw" (skeleton_streams of kernels/kd_ops.h) instead of the streams.  Written once, with
+ * kd_program_tensor and upload: "table" (S,3,frames,25,bodies), and where the objective has teacher terms "teacher_has" (S) 1
+ * or 0, "teacher_table" (S,K) and "feature_table" (S,P) in place of "teacher_valid", "teacher" and "teacher_feature"; "teacher"
+ * is fed all the same where it holds mixed probabilities.
  */
 #ifndef KD_DISTILL_MODEL_H
 #define KD_DISTILL_MODEL_H
 
 #include "configs/kd_config.h"
+#include "kernels/kd_ops.h"
 #include "kernels/kd_program.h"
 #include "student/student.h"
 #include "teacher/vit.h"
@@ -25,6 +32,8 @@ typedef struct kd_model {
     int n_inputs;
     const char *inputs[KD_STUDENT_MAX_STREAMS];
     kd_shape item[KD_STUDENT_MAX_STREAMS]; /* shape of one sample of each input */
+    int64_t kept;                          /* samples that stay on the device; 0: batches are fed */
+    kd_skeleton_streams_attr kept_streams;
 } kd_model;
 
 /* What a training program optimises. */
@@ -48,6 +57,10 @@ void kd_model_close(kd_model *m); /* zeroed is legal */
 KD_NODISCARD kd_status kd_model_declare(kd_model *m, const kd_objective *o, kd_err *err);
 /* The same, then draw every value from `seed`. */
 KD_NODISCARD kd_status kd_model_init(kd_model *m, const kd_objective *o, uint64_t seed, kd_err *err);
+
+/* Training programs from now on read `samples` sequences that stay on the device (0: are fed); before kd_model_check_memory,
+ * which then counts them. */
+void kd_model_keep(kd_model *m, int64_t samples, const kd_skeleton_streams_attr *streams);
 
 /* Training program: inputs plus "target" (B,K), "valid" (B), and what the objective names ("teacher" (B,K), "teacher_feature"
  * (B,P), "teacher_valid" (B)).  Outputs "loss", "loss_ce", "loss_kd", "loss_feature", "logits". */

@@ -10,6 +10,12 @@ typedef struct kept {
     float x[]; /* (3, T, 25, bodies) */
 } kept;
 
+/* A sample that could not be read. */
+typedef struct fault {
+    kd_status code; /* KD_OK: it could */
+    char *message;
+} fault;
+
 struct kd_sequence_source {
     const kd_config *cfg;
     const kd_half *half;
@@ -19,13 +25,10 @@ struct kd_sequence_source {
     unsigned bits;
     size_t floats; /* of one stream of one sample */
     kd_cache *cache;
+    fault *unread; /* [half->n] after kd_sequence_rows; each written by one thread */
 };
 
 static const char *const STREAM[] = {"joint", "velocity", "bone"};
-
-typedef struct worker {
-    float *x, *work;
-} worker;
 
 static size_t stream_floats(const kd_cfg_skeleton *k)
 {
@@ -96,8 +99,15 @@ static kd_status load(kd_sequence_source *s, uint32_t sample, float *x, kd_err *
     return KD_OK;
 }
 
+static kd_sequence_draw draw_of(const kd_sequence_source *s, const kd_item *item)
+{
+    return kd_sequence_draw_make(
+        &s->cfg->skeleton_aug, s->cfg->skeleton.frames,
+        kd_rng_make((uint64_t)s->cfg->train.seed, KD_RNG_SAMPLE, item->sample, item->epoch));
+}
+
 static void write_streams(const kd_sequence_source *s, const kd_sequence_draw *draw,
-                          const worker *w, float *const *dst)
+                          const float *x, float *const *dst)
 {
     float *sorted[3];
     int n = 0;
@@ -106,48 +116,32 @@ static void write_streams(const kd_sequence_source *s, const kd_sequence_draw *d
             if (s->stream[i] == stream) sorted[n++] = dst[i];
         }
     }
-    kd_sequence_streams(&s->cfg->skeleton, &s->cfg->skeleton_aug, draw, w->x, s->bits, w->work,
-                        sorted);
+    kd_sequence_streams(&s->cfg->skeleton, &s->cfg->skeleton_aug, draw, x, s->bits, sorted);
 }
 
 static kd_status sequence_fill(void *ctx, const kd_item *item, void *scratch, float *const *dst,
                                kd_err *err)
 {
     kd_sequence_source *s = ctx;
-    worker *w = scratch;
-    KD_TRY(load(s, item->sample, w->x, err));
-    if (!s->train) {
-        write_streams(s, NULL, w, dst);
-        return KD_OK;
-    }
-    const kd_sequence_draw draw = kd_sequence_draw_make(
-        &s->cfg->skeleton_aug, s->cfg->skeleton.frames,
-        kd_rng_make((uint64_t)s->cfg->train.seed, KD_RNG_SAMPLE, item->sample, item->epoch));
-    write_streams(s, &draw, w, dst);
+    float *x = scratch;
+    KD_TRY(load(s, item->sample, x, err));
+    const kd_sequence_draw draw = s->train ? draw_of(s, item) : (kd_sequence_draw){.scale = 1.0};
+    write_streams(s, s->train ? &draw : NULL, x, dst);
     return KD_OK;
 }
 
+/* Scratch of a worker: one sequence. */
 static void worker_free(void *ctx, void *scratch)
 {
     (void)ctx;
-    worker *w = scratch;
-    if (w == NULL) return;
-    kd_free(w->x);
-    kd_free(w);
+    kd_free(scratch);
 }
 
 static kd_status worker_new(void *ctx, void **scratch, kd_err *err)
 {
     const kd_sequence_source *s = ctx;
-    worker *w = kd_calloc(1, sizeof *w);
-    if (w != NULL) w->x = kd_alloc(2 * s->floats * sizeof(float));
-    if (w == NULL || w->x == NULL) {
-        kd_free(w);
-        return KD_FAIL(err, KD_E_OOM, "no memory for a skeleton worker");
-    }
-    w->work = w->x + s->floats;
-    *scratch = w;
-    return KD_OK;
+    *scratch = kd_alloc(s->floats * sizeof(float));
+    return *scratch != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "no memory for a skeleton worker");
 }
 
 static int sequence_label(void *ctx, uint32_t sample)
@@ -233,6 +227,10 @@ void kd_sequence_source_close(kd_sequence_source *s)
 {
     if (s == NULL) return;
     kd_cache_free(s->cache);
+    for (size_t i = 0; s->unread != NULL && i < s->half->n; i++) {
+        kd_free(s->unread[i].message);
+    }
+    kd_free(s->unread);
     kd_free(s);
 }
 
@@ -255,6 +253,68 @@ kd_producer kd_sequence_producer(kd_sequence_source *s)
             .dim = {3, s->cfg->skeleton.frames, KD_SKEL_JOINTS, s->cfg->skeleton.max_bodies},
             .floats = s->floats};
     }
+    return p;
+}
+
+/* ---- sequences and draws apart --------------------------------------------------------------- */
+
+static kd_status rows_fill(void *ctx, const kd_item *item, void *scratch, float *const *dst,
+                           kd_err *err)
+{
+    (void)scratch;
+    kd_sequence_source *s = ctx;
+    fault *f = &s->unread[item->sample];
+    kd_err why = {0};
+    const kd_status st = load(s, item->sample, dst[0], &why);
+    if (st == KD_OK) return KD_OK;
+    if (!kd_loader_forgives(st)) return KD_FAIL(err, st, "%s", why.msg);
+    memset(dst[0], 0, s->floats * sizeof(float));
+    f->message = kd_strdup(why.msg);
+    f->code = st;
+    return f->message != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "no memory for a message");
+}
+
+static kd_status draws_fill(void *ctx, const kd_item *item, void *scratch, float *const *dst,
+                            kd_err *err)
+{
+    (void)scratch;
+    const kd_sequence_source *s = ctx;
+    const fault *f = s->unread != NULL ? &s->unread[item->sample] : NULL;
+    if (f != NULL && f->code != KD_OK) return KD_FAIL(err, f->code, "%s", f->message);
+    const kd_sequence_draw draw = draw_of(s, item);
+    int32_t whole[KD_SKEL_IDRAW];
+    kd_sequence_draw_pack(&draw, dst[0], whole);
+    memcpy(dst[1], whole, sizeof whole);
+    return KD_OK;
+}
+
+kd_status kd_sequence_rows(kd_sequence_source *s, kd_producer *out, kd_err *err)
+{
+    KD_ASSERT(s->unread == NULL);
+    s->unread = kd_calloc(KD_MAX(s->half->n, 1), sizeof *s->unread);
+    if (s->unread == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for %zu skeletons", s->half->n);
+    }
+    *out = kd_sequence_producer(s);
+    out->n_tensors = 1;
+    out->tensor[0].name = "sequence";
+    out->scratch_new = NULL;
+    out->scratch_free = NULL;
+    out->fill = rows_fill;
+    return KD_OK;
+}
+
+kd_producer kd_sequence_draws(kd_sequence_source *s)
+{
+    kd_producer p = kd_sequence_producer(s);
+    p.n_tensors = 2;
+    p.tensor[0] =
+        (kd_row_spec){.name = "draw", .rank = 1, .dim = {KD_SKEL_DRAW}, .floats = KD_SKEL_DRAW};
+    p.tensor[1] =
+        (kd_row_spec){.name = "idraw", .rank = 1, .dim = {KD_SKEL_IDRAW}, .floats = KD_SKEL_IDRAW};
+    p.scratch_new = NULL;
+    p.scratch_free = NULL;
+    p.fill = draws_fill;
     return p;
 }
 

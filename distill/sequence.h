@@ -25,6 +25,7 @@
 #include "distill/dataset.h"
 #include "distill/loader.h"
 #include "formats/skeleton_file.h"
+#include "kernels/kd_ops.h"
 #include "kernels/kd_rng.h"
 
 /* ---- the rules, as functions on arrays ------------------------------------------------------- */
@@ -55,11 +56,17 @@ kd_sequence_draw kd_sequence_draw_make(const kd_cfg_skeleton_aug *aug, int frame
 #define KD_STREAM_BONE     4u
 
 /* Streams of x.  dst[i] belongs to the i-th set bit of `streams` in the order joint, velocity,
- * bone; work holds as many floats as x.  draw NULL: no augmentation.  aug gives the noise
- * levels. */
+ * bone, and is not x.  draw NULL: no augmentation.  aug gives the noise levels. */
 void kd_sequence_streams(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug,
                          const kd_sequence_draw *draw, const float *x, unsigned streams,
-                         float *work, float *const *dst);
+                         float *const *dst);
+
+/* The same on a device, by the op skeleton_streams (kernels/kd_ops.h): its attributes, and the
+ * draws of a sample as a row of its inputs, real[KD_SKEL_DRAW] and whole[KD_SKEL_IDRAW].  The
+ * draws were made of a kd_rng of KD_RNG_SAMPLE. */
+kd_skeleton_streams_attr kd_sequence_attr(const kd_cfg_skeleton *cfg,
+                                          const kd_cfg_skeleton_aug *aug);
+void kd_sequence_draw_pack(const kd_sequence_draw *draw, float *real, int32_t *whole);
 
 /* ---- the source ------------------------------------------------------------------------------ */
 
@@ -75,6 +82,14 @@ KD_NODISCARD kd_status kd_sequence_source_open(const kd_config *cfg, const kd_ha
 void kd_sequence_source_close(kd_sequence_source *s); /* NULL is legal; after its loaders */
 kd_producer
 kd_sequence_producer(kd_sequence_source *s); /* tensors in the order of `streams`, (3, T, 25, M) */
+
+/* The two halves of the same work when sequences stay on a device.  Rows: normalised sequences, one
+ * tensor "sequence" (3, T, 25, M), for a loader in listing order; a sample that cannot be read is a
+ * row of zeros and remembered.  Draws: tensors "draw" and "idraw" (kd_sequence_draw_pack; the second
+ * holds i32), for a training loader; samples that were remembered fail there, with the message that
+ * reading them gave. */
+KD_NODISCARD kd_status kd_sequence_rows(kd_sequence_source *s, kd_producer *out, kd_err *err);
+kd_producer kd_sequence_draws(kd_sequence_source *s);
 
 /* Default budget: a quarter of the memory that is available now, at most 4 GiB. */
 uint64_t kd_sequence_default_cache(void);

@@ -2,6 +2,8 @@
  * m fastest. */
 #include "distill/sequence.h"
 
+#include "kernels/kd_skeleton.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -266,8 +268,8 @@ enum {
     DRAW_SPEED = 10,
     DRAW_START = 14,
     DRAW_MASK = 16
+    /* noise: from 2^34 on, kernels/kd_skeleton.h */
 };
-#define DRAW_NOISE ((uint64_t)1 << 34) /* x (stream + 1) */
 
 static kd_rng moved(kd_rng r, uint64_t position)
 {
@@ -312,169 +314,65 @@ kd_sequence_draw kd_sequence_draw_make(const kd_cfg_skeleton_aug *aug, int frame
     return d;
 }
 
-static void rotate_scale_shear(const kd_cfg_skeleton *k, const kd_sequence_draw *d, float *x)
-{
-    const double angle = d->angle_deg * (3.14159265358979323846 / 180.0);
-    const float scale = (float)d->scale, shear = (float)d->shear;
-    for (int m = 0; m < k->max_bodies; m++) {
-        if (angle != 0.0) rotate_y(k, x, m, (float)cos(angle), (float)sin(angle));
-    }
-    const size_t plane = (size_t)k->frames * V * (size_t)k->max_bodies;
-    for (size_t i = 0; i < 3 * plane; i++) {
-        x[i] *= scale;
-    }
-    for (size_t i = 0; i < plane; i++) {
-        x[i] += shear * x[plane + i];
-    }
-}
-
-static void swap_floats(float *a, float *b, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        const float v = a[i];
-        a[i] = b[i];
-        b[i] = v;
-    }
-}
-
-static void reverse_time(const kd_cfg_skeleton *k, float *x)
-{
-    for (int c = 0; c < 3; c++) {
-        for (int t = 0; t < k->frames / 2; t++) {
-            swap_floats(&x[at(k, c, t, 0, 0)], &x[at(k, c, k->frames - 1 - t, 0, 0)],
-                        (size_t)V * (size_t)k->max_bodies);
-        }
-    }
-}
-
-static void mirror(const kd_cfg_skeleton *k, float *x)
-{
-    static const uint8_t pair[][2] = {{4, 8},   {5, 9},   {6, 10},  {7, 11},  {12, 16},
-                                      {13, 17}, {14, 18}, {15, 19}, {21, 23}, {22, 24}};
-    const size_t plane = (size_t)k->frames * V * (size_t)k->max_bodies;
-    for (size_t i = 0; i < plane; i++) {
-        x[i] = -x[i];
-    }
-    for (int c = 0; c < 3; c++) {
-        for (int t = 0; t < k->frames; t++) {
-            for (size_t p = 0; p < KD_COUNTOF(pair); p++) {
-                swap_floats(&x[at(k, c, t, pair[p][0], 0)], &x[at(k, c, t, pair[p][1], 0)],
-                            (size_t)k->max_bodies);
-            }
-        }
-    }
-}
-
-/* Frames of the part kept, then its last one again and again; in place, since sources never lie
- * before. */
-static void change_speed(const kd_cfg_skeleton *k, const kd_sequence_draw *d, float *x)
-{
-    for (int c = 0; c < 3; c++) {
-        for (int t = 0; t < k->frames; t++) {
-            const int from = d->speed_start + KD_MIN(t, d->speed_frames - 1);
-            if (from != t) {
-                memcpy(&x[at(k, c, t, 0, 0)], &x[at(k, c, from, 0, 0)],
-                       (size_t)V * (size_t)k->max_bodies * sizeof *x);
-            }
-        }
-    }
-}
-
-/* On bodies that are there: noise on an absent one would make it a person that no test sample
- * has. */
-static void add_noise(const kd_cfg_skeleton *k, const kd_sequence_draw *d, const float *joints,
-                      int stream, double sigma, float *x)
-{
-    kd_rng r = d->noise;
-    for (int t = 0; t < k->frames; t++) {
-        const int from = d->speed_frames > 0 ? d->speed_start + KD_MIN(t, d->speed_frames - 1) : t;
-        for (int m = 0; m < k->max_bodies; m++) {
-            if (!present(k, joints, from, m)) continue;
-            r.pos =
-                DRAW_NOISE * (uint64_t)(stream + 1) + (uint64_t)(t * k->max_bodies + m) * 4 * 75;
-            for (int c = 0; c < 3; c++) {
-                for (int v = 0; v < V; v++) {
-                    x[at(k, c, t, v, m)] += (float)(sigma * kd_rng_normal(&r));
-                }
-            }
-        }
-    }
-}
-
-static void mask_joints(const kd_cfg_skeleton *k, uint32_t masked, float *x)
-{
-    for (int c = 0; c < 3; c++) {
-        for (int t = 0; t < k->frames; t++) {
-            for (int v = 0; v < V; v++) {
-                if ((masked >> v & 1) == 0) continue;
-                for (int m = 0; m < k->max_bodies; m++) {
-                    x[at(k, c, t, v, m)] = 0.0f;
-                }
-            }
-        }
-    }
-}
-
 /* ---- streams --------------------------------------------------------------------------------- */
 
-static void derive(const kd_cfg_skeleton *k, const float *x, int stream, float *y)
+kd_skeleton_streams_attr kd_sequence_attr(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug)
 {
-    static const uint8_t parent[V] = {0,  0,  20, 2, 20, 4,  5,  6, 20, 8, 9,  10, 0,
-                                      12, 13, 14, 0, 16, 17, 18, 1, 7,  6, 11, 10};
-    const size_t frame = (size_t)V * (size_t)k->max_bodies;
-    if (stream == 0) {
-        memcpy(y, x, floats_of(k) * sizeof *y);
-        return;
-    }
-    for (int c = 0; c < 3; c++) {
-        for (int t = 0; t < k->frames; t++) {
-            float *out = &y[at(k, c, t, 0, 0)];
-            const float *in = &x[at(k, c, t, 0, 0)];
-            if (stream == 1) {
-                const float *after = t + 1 < k->frames ? in + frame : in;
-                for (size_t i = 0; i < frame; i++) {
-                    out[i] = after[i] - in[i];
-                }
-                continue;
-            }
-            for (int v = 0; v < V; v++) {
-                for (int m = 0; m < k->max_bodies; m++) {
-                    const size_t i = (size_t)v * (size_t)k->max_bodies + (size_t)m;
-                    const size_t p = (size_t)parent[v] * (size_t)k->max_bodies + (size_t)m;
-                    out[i] = v == 0 ? 0.0f : in[i] - in[p];
-                }
-            }
-        }
-    }
+    return (kd_skeleton_streams_attr){
+        .sigma = {aug->noise_joint, aug->noise_velocity, aug->noise_bone},
+        .clamp = cfg->clamp,
+        .parent = {0, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 6, 11, 10},
+        .mirror = {0,  1,  2,  3,  8,  9,  10, 11, 4,  5,  6,  7, 16,
+                   17, 18, 19, 12, 13, 14, 15, 20, 23, 24, 21, 22}};
+}
+
+static kd_skel_draw skel_draw(const kd_sequence_draw *d)
+{
+    const double angle = d->angle_deg * (3.14159265358979323846 / 180.0);
+    uint32_t flags = KD_SKEL_AUGMENTED;
+    flags |= angle != 0.0 ? (uint32_t)KD_SKEL_TURNED : 0u;
+    flags |= d->time_flip ? (uint32_t)KD_SKEL_REVERSED : 0u;
+    flags |= d->flip ? (uint32_t)KD_SKEL_MIRRORED : 0u;
+    return (kd_skel_draw){.cs = (float)cos(angle),
+                          .sn = (float)sin(angle),
+                          .scale = (float)d->scale,
+                          .shear = (float)d->shear,
+                          .flags = flags,
+                          .speed_frames = d->speed_frames,
+                          .speed_start = d->speed_start,
+                          .masked = d->masked,
+                          .noise = d->noise};
+}
+
+void kd_sequence_draw_pack(const kd_sequence_draw *draw, float *real, int32_t *whole)
+{
+    const kd_skel_draw d = skel_draw(draw);
+    KD_ASSERT(d.noise.stream == KD_RNG_SAMPLE);
+    real[0] = d.cs;
+    real[1] = d.sn;
+    real[2] = d.scale;
+    real[3] = d.shear;
+    whole[KD_SKEL_FLAGS] = (int32_t)d.flags;
+    whole[KD_SKEL_SPEED_FRAMES] = d.speed_frames;
+    whole[KD_SKEL_SPEED_START] = d.speed_start;
+    whole[KD_SKEL_MASKED] = (int32_t)d.masked;
+    whole[KD_SKEL_SEED_LOW] = (int32_t)(uint32_t)d.noise.seed;
+    whole[KD_SKEL_SEED_HIGH] = (int32_t)(uint32_t)(d.noise.seed >> 32);
+    whole[KD_SKEL_ITEM] = (int32_t)d.noise.item;
+    whole[KD_SKEL_EPOCH] = (int32_t)d.noise.epoch;
 }
 
 void kd_sequence_streams(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug,
                          const kd_sequence_draw *draw, const float *x, unsigned streams,
-                         float *work, float *const *dst)
+                         float *const *dst)
 {
-    const size_t n = floats_of(cfg);
-    memcpy(work, x, n * sizeof *work);
-    if (draw != NULL) {
-        rotate_scale_shear(cfg, draw, work);
-        if (draw->time_flip) reverse_time(cfg, work);
-        if (draw->flip) mirror(cfg, work);
-    }
+    const kd_skel_form form = {cfg->frames, V, cfg->max_bodies};
+    const kd_skeleton_streams_attr attr = kd_sequence_attr(cfg, aug);
+    const kd_skel_draw d = draw != NULL ? skel_draw(draw) : (kd_skel_draw){.flags = 0};
+    float *y[3] = {NULL, NULL, NULL};
     int i = 0;
     for (int stream = 0; stream < 3; stream++) {
-        if ((streams >> stream & 1) == 0) continue;
-        float *y = dst[i++];
-        derive(cfg, work, stream, y);
-        if (draw != NULL) {
-            const double sigma[] = {aug->noise_joint, aug->noise_velocity, aug->noise_bone};
-            if (draw->speed_frames > 0) change_speed(cfg, draw, y);
-            if (sigma[stream] > 0.0) add_noise(cfg, draw, work, stream, sigma[stream], y);
-            if (draw->masked != 0) mask_joints(cfg, draw->masked, y);
-        }
-        if (cfg->clamp > 0.0) {
-            const float hi = (float)cfg->clamp;
-            for (size_t j = 0; j < n; j++) {
-                y[j] = y[j] > hi ? hi : y[j] < -hi ? -hi : y[j];
-            }
-        }
+        if ((streams >> stream & 1) != 0) y[stream] = dst[i++];
     }
+    kd_skel_streams(&form, &attr, &d, x, y);
 }

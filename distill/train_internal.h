@@ -69,6 +69,7 @@ typedef struct kd_trainer {
     int accumulation;
     /* host side of one batch */
     int32_t *perm;
+    int32_t *kept; /* data that stay on the device: which of them, -1 for a sample that was lost */
     float *lam, *target, *teacher_rows, *mixed_rows, *feature_rows, *teacher_valid;
     const void *term[KD_TERMS]; /* device; NULL: this objective has none */
     kd_pending pending[2];      /* by micro-batch, even and odd */
@@ -84,6 +85,11 @@ KD_NODISCARD kd_status kdi_source_open(const kd_config *cfg, const kd_model *m, 
 void kdi_source_close(kd_source *s);
 KD_NODISCARD kd_status kdi_train_setup(kd_trainer *t, kd_err *err);
 void kdi_train_close(kd_trainer *t);
+
+/* train_resident.c: does the training half stay on the device (sets t->model.kept)?  Then, instead of kdi_source_open: read it
+ * once, put it and the teacher's rows into t->program, and make t->train a source of draws. */
+KD_NODISCARD kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *err);
+KD_NODISCARD kd_status kdi_resident_open(kd_trainer *t, kd_err *err);
 
 /* train_step.c */
 KD_NODISCARD kd_status kdi_train_pending_open(kd_trainer *t, kd_err *err);

@@ -127,6 +127,7 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
                                  .eval_batch = c->eval.batch_size,
                                  .recompute = t->model.vit.recompute,
                                  .optimiser_slabs = (c->optim.name == KD_OPT_ADAMW ? 2 : 1) + (c->optim.ema_decay > 0.0)};
+    KD_TRY(kdi_resident_plan(t, &need, err));
     KD_TRY(kd_model_check_memory(&t->model, &need, err));
     KD_TRY(kd_model_train_program(&t->model, &t->objective, c->train.batch_size, t->model.vit.recompute, &t->program,
                                   err));
@@ -186,7 +187,7 @@ static kd_status open_batches(kd_trainer *t, kd_err *err)
     const kd_config *c = t->cfg;
     const size_t b = (size_t)c->train.batch_size, k = (size_t)t->data.n_classes;
     const kd_loader_opts lo = {.batch_size = c->train.batch_size,
-                               .workers = kd_loader_workers(c->train.workers),
+                               .workers = t->model.kept > 0 ? 0 : kd_loader_workers(c->train.workers), /* draws take no time */
                                .train = true,
                                .seed = (uint64_t)c->train.seed,
                                .on_bad = c->data.on_bad_sample};
@@ -198,13 +199,14 @@ static kd_status open_batches(kd_trainer *t, kd_err *err)
                        t->data.half[KD_HALF_TRAIN].n, c->train.batch_size, t->accumulation);
     }
     t->perm = kd_calloc(b, sizeof *t->perm);
+    t->kept = kd_calloc(b, sizeof *t->kept);
     t->lam = kd_calloc(b, sizeof *t->lam);
     t->target = kd_calloc(b * k, sizeof *t->target);
     t->teacher_rows = kd_calloc(b * k, sizeof *t->teacher_rows);
     t->mixed_rows = kd_calloc(b * k, sizeof *t->mixed_rows);
     t->teacher_valid = kd_calloc(b, sizeof *t->teacher_valid);
     t->feature_rows = kd_calloc(b * (size_t)KD_MAX(t->teacher.feature_dim, 1), sizeof *t->feature_rows);
-    const bool ok = t->perm && t->lam && t->target && t->teacher_rows && t->mixed_rows && t->teacher_valid &&
+    const bool ok = t->perm && t->kept && t->lam && t->target && t->teacher_rows && t->mixed_rows && t->teacher_valid &&
                     t->feature_rows;
     return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "training: out of memory for a batch");
 }
@@ -215,7 +217,11 @@ kd_status kdi_train_setup(kd_trainer *t, kd_err *err)
     KD_TRY(open_teacher(t, err));
     set_objective(t);
     KD_TRY(open_model(t, err));
-    KD_TRY(kdi_source_open(t->cfg, &t->model, &t->data.half[KD_HALF_TRAIN], true, &t->train, err));
+    if (t->model.kept > 0) {
+        KD_TRY(kdi_resident_open(t, err));
+    } else {
+        KD_TRY(kdi_source_open(t->cfg, &t->model, &t->data.half[KD_HALF_TRAIN], true, &t->train, err));
+    }
     KD_TRY(kdi_source_open(t->cfg, &t->model, &t->data.half[KD_HALF_VAL], false, &t->val, err));
     KD_TRY(open_batches(t, err));
     KD_TRY(open_optimiser(t, err));
@@ -236,6 +242,7 @@ void kdi_train_close(kd_trainer *t)
     kd_dataset_free(&t->data);
     kd_run_close(t->run);
     kd_free(t->perm);
+    kd_free(t->kept);
     kd_free(t->lam);
     kd_free(t->target);
     kd_free(t->teacher_rows);

@@ -30,9 +30,14 @@ static void soften(float *row, int k, double temperature)
     }
 }
 
-/* The teacher's rows for the batch; mixed samples get mixed probabilities at the temperature. */
+/* The teacher's rows for the batch; mixed samples get mixed probabilities at the temperature.  Those are fed even where all
+ * else of the teacher stays on the device. */
 static kd_status put_teacher(kd_trainer *t, const kd_batch *b, kd_err *err)
 {
+    const bool kept = t->model.kept > 0;
+    if (kept && !t->objective.teacher_is_prob) {
+        return KD_OK;
+    }
     const size_t k = (size_t)t->model.classes, dim = (size_t)t->teacher.feature_dim;
     const kd_objective *o = &t->objective;
     for (int i = 0; i < b->rows; i++) {
@@ -59,13 +64,13 @@ static kd_status put_teacher(kd_trainer *t, const kd_batch *b, kd_err *err)
     }
     const size_t n = (size_t)b->rows;
     const bool kd = o->kd_weight > 0.0f, feature = o->feature != KD_CFG_FEATURE_NONE && o->feature_weight > 0.0f;
-    if (kd || feature) { /* a store whose terms all weigh 0 changes nothing */
+    if ((kd || feature) && !kept) { /* a store whose terms all weigh 0 changes nothing */
         KD_TRY(put(t, "teacher_valid", t->teacher_valid, n * sizeof(float), err));
     }
     if (kd) {
         KD_TRY(put(t, "teacher", rows, n * k * sizeof(float), err));
     }
-    if (feature) {
+    if (feature && !kept) {
         KD_TRY(put(t, "teacher_feature", t->feature_rows, n * dim * sizeof(float), err));
     }
     return KD_OK;
@@ -78,6 +83,12 @@ static kd_status feed(kd_trainer *t, const kd_batch *b, kd_err *err)
     const size_t n = (size_t)b->rows;
     for (int i = 0; i < src->n_tensors; i++) {
         KD_TRY(put(t, src->tensor[i].name, b->tensor[i], src->tensor[i].floats * n * sizeof(float), err));
+    }
+    if (t->model.kept > 0) {
+        for (int i = 0; i < b->rows; i++) {
+            t->kept[i] = b->valid[i] > 0.0f ? (int32_t)b->sample[i] : -1;
+        }
+        KD_TRY(put(t, "sample", t->kept, n * sizeof *t->kept, err));
     }
     const bool mixup = t->objective.mixup;
     if (mixup) {

@@ -3,6 +3,7 @@
 #include "distill/sequence.h"
 #include "formats/io.h"
 #include "formats/safetensors.h"
+#include "kernels/kd_backend.h"
 #include "tools/parity_gen.h"
 
 #include <math.h>
@@ -83,13 +84,13 @@ static void expect(const kd_st_file *f, const char *name, const float *got)
     }
 }
 
-static float x[N], work[N], out[3][N];
+static float x[N], out[3][N];
 
 static void streams(const kd_cfg_skeleton *k, const kd_sequence_draw *d)
 {
     static const kd_cfg_skeleton_aug none = {.scale = {1, 1}, .speed = {1, 1}};
     float *dst[3] = {out[0], out[1], out[2]};
-    kd_sequence_streams(k, &none, d, x, 7, work, dst);
+    kd_sequence_streams(k, &none, d, x, 7, dst);
 }
 
 static void preprocessing_is_the_references(void **state)
@@ -261,7 +262,7 @@ static void absent_bodies_stay_zero(void **state)
     const kd_sequence_draw d = {
         .angle_deg = 20.0, .scale = 1.1, .noise = kd_rng_make(1, KD_RNG_TEST, 2, 3)};
     float *dst[3] = {out[0], out[1], out[2]};
-    kd_sequence_streams(&k, &aug, &d, x, 7, work, dst);
+    kd_sequence_streams(&k, &aug, &d, x, 7, dst);
     double sum = 0.0;
     for (int c = 0; c < 3; c++) {
         for (int v = 0; v < V; v++) {
@@ -281,6 +282,70 @@ static void absent_bodies_stay_zero(void **state)
     ok(kd_skeleton_alloc(5, 0, &s, &err), &err);
     assert_int_equal(kd_sequence_make(&k, &s, x, &err), KD_E_DATA);
     kd_skeleton_free(&s);
+}
+
+/* The device's op makes the same bits on the CPU, whatever the draws are; a row without a sample is zeros. */
+static void the_op_is_the_same(void **state)
+{
+    (void)state;
+    enum { S = 3, B = 24 };
+    const kd_cfg_skeleton_aug aug = {.rotate_deg = 170,
+                                     .scale = {0.85, 1.15},
+                                     .shear = 0.1,
+                                     .flip_prob = 0.5,
+                                     .time_flip_prob = 0.5,
+                                     .speed = {0.5, 1.2},
+                                     .speed_prob = 0.7,
+                                     .noise_joint = 0.01,
+                                     .noise_velocity = 0.002,
+                                     .noise_bone = 0.005,
+                                     .joint_mask = 0.1};
+    kd_err err = {0};
+    kd_backend *be = NULL;
+    kd_cfg_skeleton k = rule_b();
+    k.clamp = 1.0; /* low enough to be met */
+    float *table = kd_calloc((size_t)S * N, sizeof *table), *y[3], real[B][KD_SKEL_DRAW];
+    int32_t idx[B], whole[B][KD_SKEL_IDRAW];
+    kd_sequence_draw draw[B];
+    for (int i = 0; i < S; i++) {
+        kd_skeleton s = recording("raw.long101", 101, i == 1 ? 1 : 2);
+        for (uint32_t t = 1; i == 2 && t <= 101; t++) {
+            s.first[t] = 2 * (t - 1); /* the first frame has no body */
+        }
+        ok(kd_sequence_make(&k, &s, table + (size_t)i * N, &err), &err);
+        kd_skeleton_free(&s);
+    }
+    for (uint32_t b = 0; b < B; b++) {
+        idx[b] = (int32_t)(b % (S + 1)) - 1;
+        draw[b] = kd_sequence_draw_make(&aug, T, kd_rng_make((uint64_t)7 << 35 | b, KD_RNG_SAMPLE, b, 5));
+        kd_sequence_draw_pack(&draw[b], real[b], whole[b]);
+    }
+    for (int i = 0; i < 3; i++) {
+        y[i] = kd_calloc((size_t)B * N, sizeof *y[i]);
+    }
+    const kd_skeleton_streams_attr attr = kd_sequence_attr(&k, &aug);
+    const kd_shape rows = KD_SHAPE(B, 3, T, V, M);
+    const kd_tensor in[] = {{table, KD_F32, KD_SHAPE(S, 3, T, V, M)},
+                            {idx, KD_I32, KD_SHAPE(B)},
+                            {real, KD_F32, KD_SHAPE(B, KD_SKEL_DRAW)},
+                            {whole, KD_I32, KD_SHAPE(B, KD_SKEL_IDRAW)}};
+    const kd_tensor to[] = {{y[0], KD_F32, rows}, {y[1], KD_F32, rows}, {y[2], KD_F32, rows}};
+    const kd_call c = {.in = in, .out = to, .n_in = 4, .n_out = 3, .attr = &attr};
+    ok(kd_backend_cpu_open(1, &be, &err), &err);
+    ok(kd_backend_call(be, KD_OP_SKELETON_STREAMS, KD_F32, &c), &err);
+    for (int b = 0; b < B; b++) {
+        float *dst[3] = {out[0], out[1], out[2]};
+        memset(out, 0, sizeof out);
+        if (idx[b] >= 0) kd_sequence_streams(&k, &aug, &draw[b], table + (size_t)idx[b] * N, 7, dst);
+        for (int i = 0; i < 3; i++) {
+            if (memcmp(out[i], y[i] + (size_t)b * N, sizeof out[i]) != 0) fail_msg("row %d, stream %d differs", b, i);
+        }
+    }
+    kd_backend_close(be);
+    kd_free(table);
+    for (int i = 0; i < 3; i++) {
+        kd_free(y[i]);
+    }
 }
 
 static void draws_keep_their_bounds(void **state)
@@ -404,6 +469,7 @@ int main(void)
                                        cmocka_unit_test(tracked_bodies_keep_their_place),
                                        cmocka_unit_test(linear_resampling),
                                        cmocka_unit_test(absent_bodies_stay_zero),
+                                       cmocka_unit_test(the_op_is_the_same),
                                        cmocka_unit_test(draws_keep_their_bounds),
                                        cmocka_unit_test(time_flip_reverses_motion),
                                        cmocka_unit_test(cache_and_workers_change_nothing)};

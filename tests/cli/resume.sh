@@ -59,6 +59,14 @@ for name in sfz-nano last-e3-nano; do
     student_recipe $name
     sweep $name "$distill" train --config student.yaml --teacher-logits whole.logits.zst
 done
+
+# The training data on the device: killed and continued, the bytes of the run whose batches were fed.
+student_recipe sfz-nano
+killed_until_done 200 900 "$distill" train --config student.yaml --teacher-logits whole.logits.zst --set train.resident=on \
+    --out kept --resume || { failed "training with resident data: resumed run ended with $?"; tail -3 err.txt; }
+total_kills=$((total_kills + kills))
+same_run sfz-nano kept
+say "sfz-nano with resident data: $kills kills"
 [ "$total_kills" -ge 6 ] || failed "only $total_kills kills met a run alive: the sweep shows nothing"
 
 # SIGINT: the state is saved, exit 130, and the run continues to the same bytes.
