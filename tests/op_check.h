@@ -10,9 +10,15 @@
 kd_status op_check_call(kd_op op, kd_dtype act, const kd_call *c, double k);
 
 /* Given by what is tested: op_cpu.c or op_simt.c. */
-typedef void (*op_visit)(void *user, const kd_kernel_def *def, int slot, const char *name);
+/* rounds: the kernel may round the operands of inner products to the activation dtype. */
+typedef void (*op_visit)(void *user, const kd_kernel_def *def, int slot, bool rounds, const char *name);
 void op_candidates(kd_op op, kd_dtype act, op_visit visit, void *user); /* every kernel to check */
-const kd_kernel_def *op_plain(kd_op op, kd_dtype act);                  /* what a program goes on with */
+/* What a program goes on with, on host memory; NULL: the f64 reference, rounded. */
+const kd_kernel_def *op_plain(kd_op op, kd_dtype act);
+/* Where kernels run: the bytes over there (the same address where that is here), and back after waiting for the kernel. */
+void *op_to_device(const void *host, size_t bytes);
+void op_from_device(void *host, const void *there, size_t bytes);
+void *op_stream(void);
 /* From now on run kernels another way that must not change a bit: its name, NULL past the last; 0: the usual way. */
 const char *op_schedule(int way);
 extern const char op_suite[]; /* "cpu", "simt" */

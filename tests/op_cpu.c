@@ -40,7 +40,7 @@ void op_candidates(kd_op op, kd_dtype act, op_visit visit, void *user)
                   {~0u, SLOT_V4, "all features"}};
     const kd_kernel_def *seen[16];
     int n_seen = 0;
-    visit(user, op_plain(op, act), SLOT_REF, "reference");
+    visit(user, op_plain(op, act), SLOT_REF, false, "reference");
     for (size_t l = 0; l < KD_COUNTOF(levels); l++) {
         kd_cpu_limit(levels[l].mask);
         if ((kd_cpu_features() & levels[l].mask & (KD_CPU_V3 | KD_CPU_V4)) !=
@@ -58,10 +58,26 @@ void op_candidates(kd_op op, kd_dtype act, op_visit visit, void *user)
                 again = again || (seen[s] == def && last);
             }
             if (!again) {
-                visit(user, def, last ? levels[l].slot : SLOT_FAST, levels[l].name);
+                visit(user, def, last ? levels[l].slot : SLOT_FAST, !last, levels[l].name);
                 seen[n_seen < 15 ? n_seen++ : 15] = def;
             }
         }
     }
     kd_cpu_limit(~0u);
+}
+
+void *op_to_device(const void *host, size_t bytes)
+{
+    (void)bytes;
+    return (void *)(uintptr_t)host;
+}
+
+void op_from_device(void *host, const void *there, size_t bytes)
+{
+    (void)host, (void)there, (void)bytes;
+}
+
+void *op_stream(void)
+{
+    return NULL;
 }

@@ -11,20 +11,9 @@ const kd_dtype op_dtypes[] = {KD_F32, KD_BF16, KD_F16};
 const int op_dtype_count = 3;
 const char *const op_slot_names[] = {"simt", NULL};
 
-/* FIXME while kernels are being written: what is missing is lent by the CPU. */
-const kd_kernel_def *kd_cpu_table_ref_f32(kd_op op);
-const kd_kernel_def *kd_cpu_table_ref_bf16(kd_op op);
-static kd_status nothing(const kd_call *c)
-{
-    (void)c;
-    return KD_OK;
-}
-
 const kd_kernel_def *op_plain(kd_op op, kd_dtype act)
 {
-    static const kd_kernel_def lent = {.run = nothing};
-    const kd_kernel_def *def = kd_cuda_own(op, act);
-    return def != NULL ? def : act == KD_F32 ? kd_cpu_table_ref_f32(op) : act == KD_BF16 ? kd_cpu_table_ref_bf16(op) : &lent;
+    return kd_cuda_own(op, act);
 }
 
 const char *op_schedule(int way)
@@ -38,7 +27,21 @@ const char *op_schedule(int way)
 
 void op_candidates(kd_op op, kd_dtype act, op_visit visit, void *user)
 {
-    if (kd_cuda_own(op, act) != NULL) {
-        visit(user, kd_cuda_own(op, act), SLOT_SIMT, "shim");
-    }
+    visit(user, kd_cuda_own(op, act), SLOT_SIMT, false, "shim");
+}
+
+void *op_to_device(const void *host, size_t bytes)
+{
+    (void)bytes;
+    return (void *)(uintptr_t)host;
+}
+
+void op_from_device(void *host, const void *there, size_t bytes)
+{
+    (void)host, (void)there, (void)bytes;
+}
+
+void *op_stream(void)
+{
+    return NULL;
 }

@@ -8,22 +8,20 @@
 #include "kernels/kd_rng.h"
 #include "student/student.h"
 #include "teacher/vit.h"
+#include "tests/check.h"
 
-/* clang-format off */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-/* clang-format on */
 
 #if defined(KD_TEST_SIMT)
 #include <cuda_runtime.h> /* tests/simt/ */
 #endif
 
-enum { BATCH = 2, CLASSES = 5, FRAMES = 16, BODIES = 2, STEPS = 6 };
+#if defined(KD_TEST_SIMT) /* a thread is a fiber there: small, so that it ends */
+enum { FRAMES = 8, BODIES = 1, STEPS = 3 };
+#else
+enum { FRAMES = 16, BODIES = 2, STEPS = 6 };
+#endif
+enum { BATCH = 2, CLASSES = 5, MOST_STEPS = 1000 };
 
 typedef struct family {
     const char *name;
@@ -40,9 +38,11 @@ static const family families[] = {
     {"vit, gammas, cosine, cls, recompute",
      NULL,
      {SMALL_VIT, .init_values = 0.5f, .cos_attn = true, .cls_pooling = true, .learnable_pos = true, .recompute = true}},
+    {"sfz-nano", "sfz-nano", {0}},
+#if !defined(KD_TEST_SIMT)
     {"last-v1-base", "last-v1-base", {0}},
     {"last-e3-nano", "last-e3-nano", {0}},
-    {"sfz-nano", "sfz-nano", {0}},
+#endif
 };
 
 /* A training run in miniature. */
@@ -60,7 +60,7 @@ typedef struct net {
 static void must(kd_status st, const kd_err *err)
 {
     if (st != KD_OK) {
-        fail_msg("%s", err->msg);
+        CHECK_FAIL("%s", err->msg);
     }
 }
 
@@ -122,7 +122,7 @@ static net make(const family *f, kd_backend *be, kd_dtype dtype)
     must(kd_program_compile(g, be, &co, &n.train, &err), &err);
     must(kd_optim_create(n.params, &oc, &n.optim, &err), &err);
     n.x = kd_calloc((size_t)n.input_numel, sizeof *n.x);
-    assert_non_null(n.x);
+    CHECK(n.x != NULL);
     for (int i = 0; i < BATCH * CLASSES; i++) {
         n.target[i] = i % CLASSES == i / CLASSES ? 0.8f : 0.05f;
     }
@@ -145,24 +145,23 @@ static void step(net *n, int s)
         for (int64_t k = 0; k < n->input_numel; k++) {
             n->x[k] = (float)kd_rng_normal(&r);
         }
-        assert_int_equal(
-            kd_program_write(n->train, n->input_name[i], n->x, (size_t)n->input_numel * sizeof(float)), KD_OK);
+        CHECK(kd_program_write(n->train, n->input_name[i], n->x, (size_t)n->input_numel * sizeof(float)) == KD_OK);
     }
-    assert_int_equal(kd_program_write(n->train, "target", n->target, sizeof n->target), KD_OK);
+    CHECK(kd_program_write(n->train, "target", n->target, sizeof n->target) == KD_OK);
     const kd_step st = {.seed = 5,
                         .step = (uint64_t)s,
                         .grad_scale = 1.0f,
                         .loss_scale = kd_optim_loss_scale(n->optim)};
     if (kd_program_run(n->train, &st) != KD_OK) {
-        fail_msg("run failed in %s", kd_program_where(n->train));
+        CHECK_FAIL("run failed in %s", kd_program_where(n->train));
     }
-    assert_int_equal(kd_optim_step(n->optim, 1e-3, NULL), KD_OK);
+    CHECK(kd_optim_step(n->optim, 1e-3, NULL) == KD_OK);
 }
 
 static float loss_of(net *n)
 {
     float loss = 0.0f;
-    assert_int_equal(kd_program_read_f32(n->train, "loss", &loss, 1), KD_OK);
+    CHECK(kd_program_read_f32(n->train, "loss", &loss, 1) == KD_OK);
     return loss;
 }
 
@@ -172,8 +171,8 @@ static kd_backend *open_cuda(bool graph)
     kd_err err = {0};
     const kd_cuda_opts o = {.deterministic = true};
     if (kd_backend_cuda_open(&o, &be, &err) != KD_OK) {
-        print_message("%s\n", err.msg);
-        skip();
+        printf("%s\n", err.msg);
+        CHECK_SKIP();
     }
     be->no_graph = !graph;
     return be;
@@ -184,59 +183,129 @@ static float *values(net *n, int64_t *numel)
     *numel = kd_params_slab_numel(n->params);
     const size_t bytes = (size_t)*numel * sizeof(float);
     float *v = kd_alloc(bytes);
-    assert_non_null(v);
-    assert_int_equal(n->be->ops->download(n->be, v, kd_params_value_slab(n->params), bytes), KD_OK);
+    CHECK(v != NULL);
+    CHECK(n->be->ops->download(n->be, v, kd_params_value_slab(n->params), bytes) == KD_OK);
     return v;
 }
 
-/* Losses of a few training steps agree with the CPU's; in fp16 and bf16 as far as their rounding lets them. */
-static void steps_are_the_cpus(void **state)
+/* Every weight off by `off` of itself, up or down. */
+static void nudge(net *n, double off)
 {
-    (void)state;
-    static const struct {
-        kd_dtype dtype;
-        double tol;
-    } runs[] = {{KD_F32, 2e-5}, {KD_BF16, 4e-2}, {KD_F16, 1e-2}};
+    int64_t numel = 0;
+    float *v = values(n, &numel);
+    kd_rng r = kd_rng_make(17, KD_RNG_TEST, 0, 0);
+    for (int64_t i = 0; i < numel; i++) {
+        v[i] = (float)((double)v[i] * (1.0 + ((kd_rng_u32(&r) & 1u) != 0 ? off : -off)));
+    }
+    CHECK(n->be->ops->upload(n->be, kd_params_value_slab(n->params), v, (size_t)numel * sizeof *v) == KD_OK);
+    CHECK(kd_params_changed(n->params) == KD_OK);
+    kd_free(v);
+}
+
+static void cpu_losses(const family *f, int steps, double off, double *loss)
+{
+    kd_backend *cpu = NULL;
+    CHECK(kd_backend_cpu_open(1, &cpu, NULL) == KD_OK);
+    net n = make(f, cpu, KD_F32);
+    if (off > 0.0) {
+        nudge(&n, off);
+    }
+    for (int s = 0; s < steps; s++) {
+        step(&n, s);
+        loss[s] = (double)loss_of(&n);
+    }
+    drop(&n);
+    kd_backend_close(cpu);
+}
+
+/* KD_TEST_STEPS asks for a longer run (tests/gpu.sh: 200). */
+static int steps_asked(void)
+{
+    const char *text = getenv("KD_TEST_STEPS");
+    const long n = text != NULL ? strtol(text, NULL, 10) : STEPS;
+    return (int)KD_MIN(KD_MAX(n, (long)STEPS), (long)MOST_STEPS);
+}
+
+typedef struct precision {
+    kd_dtype dtype;
+    double tol;   /* of a loss in the first STEPS steps, */
+    double mean;  /* of the mean of all losses of a longer run */
+    double nudge; /* of weights, relative: see below */
+} precision;
+
+/* Losses of training steps agree with the CPU's; in fp16 and bf16 as far as their rounding lets them.
+ *
+ * Training carries a rounding on, and how far differs by family: 200 steps on the CPU by its AVX2 kernels instead of AVX-512
+ * move a loss by 5e-7 (ViT), 2e-5 (sfz-nano), 1e-4 (last-v1) and 3e-2 (last-e3: batch statistics over two samples).  So a
+ * longer run is told by the CPU what roundings do: allowed after the first steps are DRIFT times the largest difference that
+ * weights have made so far that started off by `nudge`.  In f32 that is 2^-20, sixteen roundings, what those of 200 steps come to
+ * as a random walk; in half precision weights are rounded once for every product.  Where the allowance is beyond `noise`, single
+ * losses say nothing and are passed over; their mean over the run still must agree (measured on the CPU, f32 beside bf16: 4.5e-3
+ * for last-e3, 1e-4 and less for the others; f32 by two sets of kernels: 2.5e-4 and 1e-6). */
+static void family_is_the_cpus(const family *f, const precision *h, const double *want, int steps)
+{
+    enum { DRIFT = 10 };
+    const double noise = 0.1;
+    double moved[MOST_STEPS] = {0.0}, ctl[KD_CTL_COUNT], worst = 0.0, drift = 0.0, sum = 0.0, sum_want = 0.0;
+    int s = 0, compared = 0;
+    if (steps > STEPS) {
+        cpu_losses(f, steps, h->nudge, moved);
+    }
+    kd_backend *be = open_cuda(true);
+    net n = make(f, be, h->dtype);
+    for (; s < steps; s++) {
+        step(&n, s);
+        const double got = (double)loss_of(&n);
+        CHECK(kd_optim_read_control(n.optim, ctl) == KD_OK);
+        if (ctl[KD_CTL_SKIPPED] > 0.0 && h->dtype == KD_F16) {
+            break; /* the loss scale is being found: what follows lags behind the CPU's steps */
+        }
+        drift = fmax(drift, steps > STEPS ? fabs(moved[s] - want[s]) : 0.0);
+        const double allowed = s < STEPS ? h->tol : fmax(h->tol, DRIFT * drift);
+        sum += got;
+        sum_want += want[s];
+        CHECK(isfinite(got));
+        if (s >= STEPS && allowed > noise) {
+            continue;
+        }
+        compared++;
+        worst = fmax(worst, fabs(got - want[s]));
+        if (!(fabs(got - want[s]) <= allowed)) {
+            CHECK_FAIL("%s, %s, step %d: loss %.8g, CPU %.8g, allowed %.2g", f->name, kd_dtype_name(h->dtype), s, got, want[s],
+                       allowed);
+        }
+    }
+    printf("  %-36s %-4s largest difference of %d losses %.2g", f->name, kd_dtype_name(h->dtype), compared, worst);
+    if (s > STEPS) {
+        const double off = fabs(sum - sum_want) / s;
+        printf(", of their mean over %d %.2g, drift of the CPU %.2g", s, off, drift);
+        if (!(off <= h->mean)) {
+            CHECK_FAIL("%s, %s: mean loss of %d steps is off by %.3g, allowed %.2g", f->name, kd_dtype_name(h->dtype), s, off,
+                       h->mean);
+        }
+    }
+    printf("\n");
+    drop(&n);
+    kd_backend_close(be);
+}
+
+static void steps_are_the_cpus(void)
+{
+    static const precision runs[] = {
+        {KD_F32, 2e-5, 2e-3, 0x1p-20}, {KD_BF16, 4e-2, 2e-2, 0x1p-9}, {KD_F16, 1e-2, 2e-2, 0x1p-12}};
+    const int steps = steps_asked();
     for (size_t m = 0; m < KD_COUNTOF(families); m++) {
-        kd_backend *cpu = NULL;
-        double want[STEPS];
-        assert_int_equal(kd_backend_cpu_open(1, &cpu, NULL), KD_OK);
-        net c = make(&families[m], cpu, KD_F32);
-        for (int s = 0; s < STEPS; s++) {
-            step(&c, s);
-            want[s] = (double)loss_of(&c);
-        }
+        double want[MOST_STEPS];
+        cpu_losses(&families[m], steps, 0.0, want);
         for (size_t d = 0; d < KD_COUNTOF(runs); d++) {
-            kd_backend *be = open_cuda(true);
-            net n = make(&families[m], be, runs[d].dtype);
-            double ctl[KD_CTL_COUNT], worst = 0.0;
-            for (int s = 0; s < STEPS; s++) {
-                step(&n, s);
-                const double got = (double)loss_of(&n);
-                assert_int_equal(kd_optim_read_control(n.optim, ctl), KD_OK);
-                if (ctl[KD_CTL_SKIPPED] > 0.0 && runs[d].dtype == KD_F16) {
-                    break; /* the loss scale is being found: its first steps are not the CPU's */
-                }
-                worst = fmax(worst, fabs(got - want[s]));
-                if (!(fabs(got - want[s]) <= runs[d].tol)) {
-                    fail_msg("%s, %s, step %d: loss %.8g, CPU %.8g", families[m].name,
-                             kd_dtype_name(runs[d].dtype), s, got, want[s]);
-                }
-            }
-            print_message("  %-36s %-4s largest difference of losses %.2g\n", families[m].name,
-                          kd_dtype_name(runs[d].dtype), worst);
-            drop(&n);
-            kd_backend_close(be);
+            family_is_the_cpus(&families[m], &runs[d], want, steps);
         }
-        drop(&c);
-        kd_backend_close(cpu);
     }
 }
 
 /* Captured or not, the same bits. */
-static void graphs_change_nothing(void **state)
+static void graphs_change_nothing(void)
 {
-    (void)state;
     for (size_t m = 0; m < KD_COUNTOF(families); m++) {
         float *v[2];
         int64_t numel = 0;
@@ -250,36 +319,35 @@ static void graphs_change_nothing(void **state)
             drop(&n);
             kd_backend_close(be);
         }
-        assert_memory_equal(v[0], v[1], (size_t)numel * sizeof(float));
+        CHECK(memcmp(v[0], v[1], (size_t)numel * sizeof(float)) == 0);
         kd_free(v[0]);
         kd_free(v[1]);
     }
 }
 
 /* A gradient that overflows halves the scale, changes nothing else, and training goes on. */
-static void the_loss_scale_is_found(void **state)
+static void the_loss_scale_is_found(void)
 {
-    (void)state;
     kd_backend *be = open_cuda(true);
     net n = make(&families[0], be, KD_F16);
     double ctl[KD_CTL_COUNT], first = 0.0;
     int64_t numel = 0;
-    assert_int_equal(kd_optim_read_control(n.optim, ctl), KD_OK);
+    CHECK(kd_optim_read_control(n.optim, ctl) == KD_OK);
     ctl[KD_CTL_LOSS_SCALE] = 0x1p24; /* too much for fp16 */
-    assert_int_equal(kd_optim_write_control(n.optim, ctl), KD_OK);
+    CHECK(kd_optim_write_control(n.optim, ctl) == KD_OK);
     float *before = values(&n, &numel);
     step(&n, 0);
     float *after = values(&n, &numel);
-    assert_int_equal(kd_optim_read_control(n.optim, ctl), KD_OK);
-    assert_true(ctl[KD_CTL_APPLY] == 0.0 && ctl[KD_CTL_LOSS_SCALE] == 0x1p23 && ctl[KD_CTL_T] == 0.0);
-    assert_memory_equal(before, after, (size_t)numel * sizeof(float));
+    CHECK(kd_optim_read_control(n.optim, ctl) == KD_OK);
+    CHECK(ctl[KD_CTL_APPLY] == 0.0 && ctl[KD_CTL_LOSS_SCALE] == 0x1p23 && ctl[KD_CTL_T] == 0.0);
+    CHECK(memcmp(before, after, (size_t)numel * sizeof(float)) == 0);
     first = (double)loss_of(&n);
     for (int s = 1; s < 40; s++) {
         step(&n, 0);
     }
-    assert_int_equal(kd_optim_read_control(n.optim, ctl), KD_OK);
-    assert_true(ctl[KD_CTL_T] > 10.0 && ctl[KD_CTL_SKIPPED] > 1.0 && isfinite(ctl[KD_CTL_NORM]));
-    assert_true((double)loss_of(&n) < first);
+    CHECK(kd_optim_read_control(n.optim, ctl) == KD_OK);
+    CHECK(ctl[KD_CTL_T] > 10.0 && ctl[KD_CTL_SKIPPED] > 1.0 && isfinite(ctl[KD_CTL_NORM]));
+    CHECK((double)loss_of(&n) < first);
     kd_free(before);
     kd_free(after);
     drop(&n);
@@ -289,9 +357,8 @@ static void the_loss_scale_is_found(void **state)
 #if defined(KD_TEST_SIMT)
 
 /* After the first steps a step allocates nothing, waits for nothing, and is two graphs. */
-static void a_step_only_asks(void **state)
+static void a_step_only_asks(void)
 {
-    (void)state;
     for (size_t m = 0; m < KD_COUNTOF(families); m++) {
         kd_backend *be = open_cuda(true);
         net n = make(&families[m], be, KD_F32);
@@ -305,24 +372,23 @@ static void a_step_only_asks(void **state)
             step(&n, s);
         }
         simt_counts_get(&b);
-        assert_int_equal(kd_alloc_calls() - host, 0);
-        assert_int_equal(b.allocations - a.allocations, 0);
-        assert_int_equal(b.waits - a.waits, 0);
-        assert_int_equal(b.graph_launches - a.graph_launches, 2 * 4); /* the program and the optimiser */
+        CHECK(kd_alloc_calls() - host == 0);
+        CHECK(b.allocations - a.allocations == 0);
+        CHECK(b.waits - a.waits == 0);
+        CHECK(b.graph_launches - a.graph_launches == 2 * 4); /* the program and the optimiser */
         drop(&n);
         kd_backend_close(be);
     }
 }
 
-static void memory_that_runs_out_is_said(void **state)
+static void memory_that_runs_out_is_said(void)
 {
-    (void)state;
     kd_backend *be = open_cuda(true);
     void *p = NULL;
     simt_memory_limit((size_t)1 << 20);
-    assert_int_equal(be->ops->alloc(be, (size_t)2 << 20, &p), KD_E_OOM);
-    assert_null(p);
-    assert_int_equal(be->ops->alloc(be, (size_t)1 << 19, &p), KD_OK); /* and nothing is broken */
+    CHECK(be->ops->alloc(be, (size_t)2 << 20, &p) == KD_E_OOM);
+    CHECK(p == NULL);
+    CHECK(be->ops->alloc(be, (size_t)1 << 19, &p) == KD_OK); /* and nothing is broken */
     be->ops->free(be, p);
     simt_memory_limit(0);
     kd_backend_close(be);
@@ -332,17 +398,13 @@ static void memory_that_runs_out_is_said(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(steps_are_the_cpus),
-        cmocka_unit_test(graphs_change_nothing),
-        cmocka_unit_test(the_loss_scale_is_found),
+    check_filter(argc > 1 ? argv[1] : NULL);
+    CHECK_RUN(steps_are_the_cpus);
+    CHECK_RUN(graphs_change_nothing);
+    CHECK_RUN(the_loss_scale_is_found);
 #if defined(KD_TEST_SIMT)
-        cmocka_unit_test(a_step_only_asks),
-        cmocka_unit_test(memory_that_runs_out_is_said),
+    CHECK_RUN(a_step_only_asks);
+    CHECK_RUN(memory_that_runs_out_is_said);
 #endif
-    };
-    if (argc > 1) {
-        cmocka_set_test_filter(argv[1]);
-    }
-    return cmocka_run_group_tests_name("cuda", tests, NULL, NULL);
+    return check_end();
 }

@@ -1,16 +1,10 @@
-/* Every op of the table: see op_driver.h.  The last test prints what was covered and fails on an op nothing exercised. */
+/* Every op of the table: see op_driver.h.  The last test writes down what was covered and fails on an op nothing exercised. */
 #include "kernels/kd_rng.h"
+#include "tests/check.h"
 #include "tests/op_check.h"
 #include "tests/op_driver.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-/* clang-format off */
-#include <cmocka.h>
-/* clang-format on */
 
 /* A row in kd_op_list.inc without a row here does not compile: op ID -> its table, or the op whose gradient it is. */
 #define CASES(name)                                                                                \
@@ -42,14 +36,13 @@ static const op_cases tables[KD_OP_COUNT] = {
 #undef KD_OP
 
 #define KD_OP(ID, op_name, ins, outs, op_flags)                                                    \
-    static void test_##op_name(void **unused)                                                      \
+    static void test_##op_name(void)                                                      \
     {                                                                                              \
         const int before = op_failures();                                                          \
-        (void)unused;                                                                              \
         for (size_t i = 0; i < tables[KD_OP_##ID].n; i++) {                                        \
             op_run_case(KD_OP_##ID, &tables[KD_OP_##ID].rows[i], (int)i);                          \
         }                                                                                          \
-        assert_int_equal(op_failures(), before);                                                   \
+        CHECK(op_failures() == before);                                                   \
     }
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
@@ -76,8 +69,8 @@ static void slab_call(kd_op op, const void *attr, const int *which, int n_slabs,
         const int n_out = op == KD_OP_EMA ? 1 : n_slabs - 1; /* all but the gradient */
         const kd_call c = {.in = in, .out = out, .n_in = n_slabs + n_tail, .n_out = n_out, .attr = attr};
         const int before = op_failures();
-        assert_int_equal(op_check_call(op, op_dtypes[d], &c, 64.0), KD_OK);
-        assert_int_equal(op_failures(), before);
+        CHECK(op_check_call(op, op_dtypes[d], &c, 64.0) == KD_OK);
+        CHECK(op_failures() == before);
     }
 }
 
@@ -88,29 +81,27 @@ static void control_step(double *ctl, double sum)
     const kd_tensor in[2] = {{ctl, KD_F64, kd_shape1(KD_CTL_COUNT)}, {&sum, KD_F64, kd_shape0()}};
     const kd_call c = {.in = in, .out = in, .n_in = 2, .n_out = 1, .attr = &attr};
     const int before = op_failures();
-    assert_int_equal(op_check_call(KD_OP_OPTIM_CONTROL, op_dtypes[op_dtype_count - 1], &c, 1.0), KD_OK);
-    assert_int_equal(op_failures(), before);
+    CHECK(op_check_call(KD_OP_OPTIM_CONTROL, op_dtypes[op_dtype_count - 1], &c, 1.0) == KD_OK);
+    CHECK(op_failures() == before);
 }
 
-static void test_control(void **unused)
+static void test_control(void)
 {
-    (void)unused;
     double ctl[KD_CTL_COUNT] = {[KD_CTL_LOSS_SCALE] = 8.0};
     control_step(ctl, 6400.0); /* norm 80 / 8 = 10: clipped to half */
-    assert_true(ctl[KD_CTL_NORM] == 10.0 && ctl[KD_CTL_APPLY] == 1.0 && ctl[KD_CTL_T] == 1.0);
-    assert_true(fabs(ctl[KD_CTL_MULT] - 0.5 / 8.0) < 1e-7 && fabs(ctl[KD_CTL_BIAS1] - 0.1) < 1e-12);
+    CHECK(ctl[KD_CTL_NORM] == 10.0 && ctl[KD_CTL_APPLY] == 1.0 && ctl[KD_CTL_T] == 1.0);
+    CHECK(fabs(ctl[KD_CTL_MULT] - 0.5 / 8.0) < 1e-7 && fabs(ctl[KD_CTL_BIAS1] - 0.1) < 1e-12);
     control_step(ctl, 64.0); /* the second good one: the scale doubles */
-    assert_true(ctl[KD_CTL_MULT] == 0.125 && ctl[KD_CTL_LOSS_SCALE] == 16.0 && ctl[KD_CTL_GOOD] == 0.0);
+    CHECK(ctl[KD_CTL_MULT] == 0.125 && ctl[KD_CTL_LOSS_SCALE] == 16.0 && ctl[KD_CTL_GOOD] == 0.0);
     control_step(ctl, (double)INFINITY); /* skipped: the scale halves, t stays */
-    assert_true(ctl[KD_CTL_APPLY] == 0.0 && ctl[KD_CTL_T] == 2.0 && ctl[KD_CTL_SKIPPED] == 1.0);
-    assert_true(ctl[KD_CTL_LOSS_SCALE] == 8.0);
+    CHECK(ctl[KD_CTL_APPLY] == 0.0 && ctl[KD_CTL_T] == 2.0 && ctl[KD_CTL_SKIPPED] == 1.0);
+    CHECK(ctl[KD_CTL_LOSS_SCALE] == 8.0);
     control_step(ctl, (double)NAN);
-    assert_true(ctl[KD_CTL_APPLY] == 0.0 && ctl[KD_CTL_LOSS_SCALE] == 4.0);
+    CHECK(ctl[KD_CTL_APPLY] == 0.0 && ctl[KD_CTL_LOSS_SCALE] == 4.0);
 }
 
-static void test_slabs(void **unused)
+static void test_slabs(void)
 {
-    (void)unused;
     static float p[SLAB], m[SLAB], v[SLAB], ema[SLAB], g[SLAB];
     float *const slab[] = {p, m, v, ema, g};
     int64_t at[] = {0, 5, 16, 4080, 4112, 1, 4128, 5000, 9136, SLAB - 9136};
@@ -145,56 +136,51 @@ static void test_slabs(void **unused)
     slab_call(KD_OP_ADAMW, &adamw, (const int[]){0, 1, 2, 3, -1, 4}, 6, 4, slab, tail, 3);
     slab_call(KD_OP_SGD, &(kd_sgd_attr){0.9, 1, 0.9}, (const int[]){0, 1, 3, -1, 4}, 5, 3, slab, tail, 3);
     slab_call(KD_OP_EMA, &(kd_ema_attr){0.5}, (const int[]){3, 0}, 2, -1, slab, tail + 2, 1);
-    assert_true(p[20] == keep);
+    CHECK(p[20] == keep);
     ctl[KD_CTL_APPLY] = 1.0;
     const kd_ema_attr decay = {0.999};
     slab_call(KD_OP_EMA, &decay, (const int[]){3, 0}, 2, -1, slab, tail + 2, 1);
-    assert_true(p[10] == pad);    /* between segments */
+    CHECK(p[10] == pad);    /* between segments */
     for (int k = 0; k < op_dtype_count; k++) { /* called once a dtype; it knows no segments */
         pad_ema = 0.999f * pad_ema + (float)(1.0 - 0.999) * p[4100];
     }
-    assert_true(fabsf(ema[4100] - pad_ema) <= 1e-6f);
+    CHECK(fabsf(ema[4100] - pad_ema) <= 1e-6f);
 
     double sum = 0.0;
     const kd_tensor in = {g, KD_F32, kd_shape1(SLAB)}, out = {&sum, KD_F64, kd_shape0()};
     const kd_call norm = {.in = &in, .out = &out, .n_in = 1, .n_out = 1};
     const int before = op_failures();
     for (int d = 0; d < op_dtype_count; d++) {
-        assert_int_equal(op_check_call(KD_OP_GRAD_NORM, op_dtypes[d], &norm, 1.0), KD_OK);
+        CHECK(op_check_call(KD_OP_GRAD_NORM, op_dtypes[d], &norm, 1.0) == KD_OK);
     }
-    assert_int_equal(op_failures(), before);
+    CHECK(op_failures() == before);
     double want = 0.0;
     for (int i = 0; i < SLAB; i++) {
         want += (double)g[i] * (double)g[i];
     }
-    assert_true(fabs(sum - want) <= 1e-9 * want);
+    CHECK(fabs(sum - want) <= 1e-9 * want);
 }
 
-static void test_coverage(void **unused)
+static void test_coverage(void)
 {
-    (void)unused;
     char name[64];
     (void)snprintf(name, sizeof name, "coverage_%s.txt", op_suite);
     FILE *f = fopen(name, "w");
-    assert_non_null(f);
+    CHECK(f != NULL);
     const int missing = op_coverage(f);
-    assert_int_equal(fclose(f), 0);
-    assert_int_equal(missing, 0);
+    CHECK(fclose(f) == 0);
+    CHECK(missing == 0);
 }
 
 /* Argument: a pattern of test names, e.g. 'test_linear*'. */
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {
-#define KD_OP(ID, op_name, ins, outs, op_flags) cmocka_unit_test(test_##op_name),
+    check_filter(argc > 1 ? argv[1] : NULL);
+#define KD_OP(ID, op_name, ins, outs, op_flags) CHECK_RUN(test_##op_name);
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
-        cmocka_unit_test(test_control),
-        cmocka_unit_test(test_slabs),
-        cmocka_unit_test(test_coverage),
-    };
-    if (argc > 1) {
-        cmocka_set_test_filter(argv[1]);
-    }
-    return cmocka_run_group_tests_name("ops", tests, NULL, NULL);
+    CHECK_RUN(test_control);
+    CHECK_RUN(test_slabs);
+    CHECK_RUN(test_coverage);
+    return check_end();
 }

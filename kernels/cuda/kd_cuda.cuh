@@ -43,12 +43,7 @@ struct kd_half {
 #    define KD_SHARED(type, name, count) __shared__ type name[count]
 #else
 #    define KD_LAUNCH(kernel, grid, block, c, ...)                                                                             \
-        do {                                                                                                                   \
-            const auto kd_kernel_ = kernel;                                                                                    \
-            const auto kd_args_ = std::make_tuple(__VA_ARGS__); /* by value, as on a card */                                   \
-            simt_launch(#kernel, (grid), (block), (cudaStream_t)(c)->stream, [=] { std::apply(kd_kernel_, kd_args_); });       \
-        } while (0)
-#    include <tuple>
+        simt_start(#kernel, kernel, (grid), (block), (cudaStream_t)(c)->stream, __VA_ARGS__)
 /* Shared memory of the block, `count` elements.  The same declaration is the same memory for all threads of a block. */
 #    define KD_SHARED(type, name, count)                                                                                       \
         static const char kd_site_##name = 0;                                                                                  \

@@ -2,7 +2,7 @@
  * any.  A kernel missing here does not link. */
 #include "kernels/cuda/kd_cuda.h"
 
-#define KD_OP(ID, name, n_in, n_out, flags) extern const kd_kernel_def kd_cuda_##name[3] __attribute__((weak)); /* FIXME strong when all are there */
+#define KD_OP(ID, name, n_in, n_out, flags) extern const kd_kernel_def kd_cuda_##name[3];
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
 

@@ -10,7 +10,6 @@
 #include <ucontext.h>
 
 #if defined(__SANITIZE_ADDRESS__)
-#    include <sanitizer/asan_interface.h>
 #    include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -124,16 +123,6 @@ fiber *fiber_new(void (*run)())
     f->run = run;
     start(f);
     return f;
-}
-
-void fiber_free(fiber *f)
-{
-    char *bottom = static_cast<char *>(const_cast<void *>(f->mine.bottom));
-#if defined(__SANITIZE_ADDRESS__)
-    __asan_unpoison_memory_region(bottom, STACK); /* frames that never returned leave their red zones behind */
-#endif
-    munmap(bottom - GUARD, STACK + GUARD);
-    delete f;
 }
 
 void fiber_enter(fiber *f)

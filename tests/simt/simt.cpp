@@ -37,11 +37,11 @@ struct block_run {
     const std::function<void()> *body;
     std::vector<thread> threads;
     std::vector<shared_area> shared;
-    std::vector<fiber *> idle;
     int current;
 };
 
 block_run *now;
+std::vector<fiber *> idle; /* kept from launch to launch: their stacks are mapped once */
 int order_kind = SIMT_ASCENDING;
 uint64_t shuffle_state = 1;
 long launch_count;
@@ -92,16 +92,16 @@ void resume(int t)
     const unsigned u = (unsigned)t;
     threadIdx = {u % blockDim.x, u / blockDim.x % blockDim.y, u / blockDim.x / blockDim.y};
     if (me.on == nullptr) {
-        if (now->idle.empty()) {
+        if (idle.empty()) {
             me.on = fiber_new(run_thread_body);
         } else {
-            me.on = now->idle.back();
-            now->idle.pop_back();
+            me.on = idle.back();
+            idle.pop_back();
         }
     }
     fiber_enter(me.on);
     if (me.at == DONE) {
-        now->idle.push_back(me.on);
+        idle.push_back(me.on);
         me.on = nullptr;
     }
 }
@@ -196,7 +196,7 @@ void run_block()
 
 void run_grid(const char *name, dim3 grid, dim3 block, const std::function<void()> &body)
 {
-    block_run run = {name, &body, {}, {}, {}, 0};
+    block_run run = {name, &body, {}, {}, 0};
     now = &run;
     const size_t n = (size_t)block.x * block.y * block.z;
     if (n == 0 || n > MAX_THREADS || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 ||
@@ -210,9 +210,6 @@ void run_grid(const char *name, dim3 grid, dim3 block, const std::function<void(
         const unsigned u = (unsigned)b;
         blockIdx = {u % grid.x, u / grid.x % grid.y, u / grid.x / grid.y};
         run_block();
-    }
-    for (fiber *f : run.idle) {
-        fiber_free(f);
     }
     now = nullptr;
 }

@@ -37,6 +37,12 @@ extern "C" void simt_set_order(int order);
 extern "C" long simt_launches(void); /* so far */
 
 void simt_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream, std::function<void()> body);
+/* Arguments by value, as on a card. */
+template <typename... P, typename... A>
+static inline void simt_start(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, cudaStream_t stream, A... args)
+{
+    simt_launch(name, grid, block, stream, [=] { kernel(static_cast<P>(args)...); });
+}
 void *simt_shared_bytes(const void *site, size_t bytes); /* this block's memory for one declaration; starts as 0xFF */
 void simt_barrier(const char *where);
 void simt_warp_barrier(unsigned mask);
