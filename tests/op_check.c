@@ -369,7 +369,7 @@ static void check_values(const job *j, const exec *e, const exec *oracle)
     }
 }
 
-/* The same bits as `first` in every output that both have. */
+/* The same bits as `first` in every output that both have, and in the state that an op changes in place. */
 static void check_same(const job *j, const exec *first, const variation *v, const char *what)
 {
     exec e;
@@ -385,6 +385,13 @@ static void check_same(const job *j, const exec *first, const variation *v, cons
                 memcmp(e.out[o].data, first->out[o].data, bytes_of(&e.out[o])) != 0) {
                 char text[128];
                 (void)snprintf(text, sizeof text, "out %d differs: %s", o, what);
+                op_complain(text, j->where);
+            }
+        }
+        for (int i = 0; effect(j) && i < e.c.n_in; i++) {
+            if (e.in[i].data != NULL && memcmp(e.in[i].data, first->in[i].data, bytes_of(&e.in[i])) != 0) {
+                char text[128];
+                (void)snprintf(text, sizeof text, "state %d differs: %s", i, what);
                 op_complain(text, j->where);
             }
         }
@@ -438,13 +445,13 @@ static void check_candidate(const job *j)
         op_complain("the f64 reference fails", j->where);
     }
     check_values(j, &e, &oracle);
+    check_same(j, &e, &plain, "run twice");
+    const char *how;
+    for (int v = 1; (how = op_schedule(v)) != NULL; v++) {
+        check_same(j, &e, &plain, how);
+    }
+    (void)op_schedule(0);
     if (!effect(j)) {
-        check_same(j, &e, &plain, "run twice");
-        const char *how;
-        for (int v = 1; (how = op_schedule(v)) != NULL; v++) {
-            check_same(j, &e, &plain, how);
-        }
-        (void)op_schedule(0);
         for (int o = 0; j->c->n_out > 1 && o < j->c->n_out;
              o++) { /* a recomputed forward op may lose any of them */
             variation v = plain;

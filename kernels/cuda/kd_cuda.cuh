@@ -22,7 +22,6 @@
 typedef __nv_bfloat16 kd_bf16;
 typedef __half kd_half;
 #else
-#    include "tests/simt/simt.h"
 struct kd_bf16 {
     uint16_t bits;
 };

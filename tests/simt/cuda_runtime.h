@@ -89,5 +89,7 @@ struct dim3 {
     {
     }
 };
+
+#include "tests/simt/simt.h" /* what nvcc brings along: the language itself */
 #endif
 #endif

@@ -41,7 +41,8 @@ struct block_run {
 };
 
 block_run *now;
-std::vector<fiber *> idle; /* kept from launch to launch: their stacks are mapped once */
+/* Kept from launch to launch, and for good: their stacks are mapped once. */
+std::vector<fiber *> &idle = *new std::vector<fiber *>;
 int order_kind = SIMT_ASCENDING;
 uint64_t shuffle_state = 1;
 long launch_count;
