@@ -298,6 +298,11 @@ static void steps_are_the_cpus(void)
         double want[MOST_STEPS];
         cpu_losses(&families[m], steps, 0.0, want);
         for (size_t d = 0; d < KD_COUNTOF(runs); d++) {
+#if defined(KD_TEST_SIMT)
+            if (d > 0 && m > 0) { /* half types: one family, for time */
+                break;
+            }
+#endif
             family_is_the_cpus(&families[m], &runs[d], want, steps);
         }
     }
@@ -363,19 +368,19 @@ static void a_step_only_asks(void)
         kd_backend *be = open_cuda(true);
         net n = make(&families[m], be, KD_F32);
         simt_counts a, b;
-        for (int s = 0; s < 4; s++) {
+        for (int s = 0; s < 3; s++) {
             step(&n, s);
         }
         simt_counts_get(&a);
         const uint64_t host = kd_alloc_calls();
-        for (int s = 4; s < 8; s++) {
+        for (int s = 3; s < 5; s++) {
             step(&n, s);
         }
         simt_counts_get(&b);
         CHECK(kd_alloc_calls() - host == 0);
         CHECK(b.allocations - a.allocations == 0);
         CHECK(b.waits - a.waits == 0);
-        CHECK(b.graph_launches - a.graph_launches == 2 * 4); /* the program and the optimiser */
+        CHECK(b.graph_launches - a.graph_launches == 2 * 2); /* the program and the optimiser */
         drop(&n);
         kd_backend_close(be);
     }
