@@ -14,12 +14,13 @@ else
     echo "nvcc column: left out, no build by nvcc in ${cuda:-(not given)}"
 fi
 awk -v nvcc="$([ -s "$compiled" ] && echo 1 || echo 0)" '
-    FILENAME ~ /coverage_cpu/  { n[$1, $3 == "ref" ? "ref" : "fast", $2] += $4; if (!($1 in seen)) { seen[$1]; op[++ops] = $1 } next }
+    FILENAME ~ /coverage_cpu/  { fast += $3 == "ref" ? 0 : $4; n[$1, $3 == "ref" ? "ref" : "fast", $2] += $4; if (!($1 in seen)) { seen[$1]; op[++ops] = $1 } next }
     FILENAME ~ /coverage_simt/ { n[$1, "shim", $2] += $4; next }
     { for (d = 1; d <= 3; d++) n[$1, "nvcc", t[d]] = "yes" }
     BEGIN { split("f32 bf16 fp16", t, " ") }
     function cell(o, how, d,   v) {
         v = n[o, how, d]
+        if (how == "fast" && !fast) { return sprintf("%7s", "-") }
         if (v == "" || v == 0) { holes++; v = "HOLE" }
         return sprintf("%7s", v)
     }
@@ -32,6 +33,7 @@ awk -v nvcc="$([ -s "$compiled" ] && echo 1 || echo 0)" '
                 cell(o, "fast", "bf16"), cell(o, "shim", "f32"), cell(o, "shim", "bf16"), cell(o, "shim", "fp16"))
             print line (nvcc ? cell(o, "nvcc", "f32") cell(o, "nvcc", "bf16") cell(o, "nvcc", "fp16") : "      -      -      -")
         }
+        if (!fast) { print "fast CPU column: left out, this build or processor has no such kernels" }
         printf "%d ops (forward and backward are rows of their own), %d holes\n", ops, holes
         exit holes > 0 || ops == 0
     }' "$build/tests/coverage_cpu.txt" "$build/tests/coverage_simt.txt" "$compiled"
