@@ -64,7 +64,6 @@ struct kd_backend {
 KD_NODISCARD kd_status kd_backend_cpu_open(int threads, kd_backend **out, kd_err *err);
 typedef struct kd_cuda_opts {
     int device;
-    bool tf32;          /* f32 matrix products may round their operands to TF32 */
     bool deterministic; /* library kernels by rule instead of by stopwatch: the same bits in every process */
 } kd_cuda_opts;
 /* KD_E_UNSUPPORTED when built without CUDA, KD_E_DEVICE when no GPU answers.  opts NULL: device 0, nothing special. */

@@ -86,9 +86,9 @@ void kd_sets_free(kd_sets *s)
 
 static kd_status open_device(kd_session *s, const kd_common *c, kd_err *err)
 {
-    static const char *const names[] = {[KD_CFG_AUTO] = "auto", [KD_CFG_CPU] = "cpu", [KD_CFG_CUDA] = "cuda"};
     const kd_cfg_train *t = &s->cfg->train;
-    const kd_device_opts o = {.device = names[t->device],
+    char name[KD_CFG_NAME];
+    const kd_device_opts o = {.device = kd_config_enum_name("train.device", (int)t->device, name),
                               .dtype = t->dtype,
                               .threads = t->threads,
                               .deterministic = t->deterministic,

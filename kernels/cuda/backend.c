@@ -371,8 +371,8 @@ kd_status kd_backend_cuda_open(const kd_cuda_opts *opts, kd_backend **out, kd_er
     }
     c->base.ops = &ops;
     c->device = o->device;
-    kd_cuda_set_flags(o->device, (o->tf32 ? (unsigned)KD_CUDA_TF32 : 0u) |
-                                     (o->deterministic ? (unsigned)KD_CUDA_UNTIMED : 0u) | kd_cuda_get_flags(o->device));
+    const unsigned flags = kd_cuda_env_flags(); /* deterministic wins over an environment that is not */
+    kd_cuda_set_flags(o->device, o->deterministic ? (flags | KD_CUDA_UNTIMED) & ~(unsigned)KD_CUDA_ATOMICS : flags);
     const kd_status st = open_card(c);
     if (st != KD_OK) {
         cuda_close(&c->base);

@@ -386,7 +386,7 @@ static inline void kd_sum_parts(const kd_call *c, const float *part, int64_t par
 
 /* ---- slots ---------------------------------------------------------------------------------------------------------------- */
 
-/* The order of the three: kd_cuda_slot() in table.c. */
+/* The order of the three: kd_cuda_own() in table.c. */
 #define KD_CUDA_OP_SCRATCH(name, scratch_fn)                                                                                   \
     extern "C" {                                                                                                               \
     extern const kd_kernel_def kd_cuda_##name[3];                                                                              \

@@ -21,8 +21,9 @@ typedef enum kd_cuda_flags {
     KD_CUDA_UNTIMED = 4  /* take the library's first algorithm, the same in every process, instead of the fastest */
 } kd_cuda_flags;
 
-/* Set the flags of a device for all kernels prepared from then on.  Where never called they come from the environment:
- * KD_CUDA=tf32,atomics,untimed (any of them), read once. */
+/* What the environment asks for, KD_CUDA=tf32,atomics,untimed (any of them); read once. */
+unsigned kd_cuda_env_flags(void);
+/* Set the flags of a device for all kernels prepared from then on.  Where never called they are the environment's. */
 void kd_cuda_set_flags(int device, unsigned flags);
 unsigned kd_cuda_get_flags(int device);
 

@@ -66,15 +66,24 @@ void kd_cuda_set_flags(int device, unsigned flags)
     }
 }
 
-unsigned kd_cuda_get_flags(int device)
+unsigned kd_cuda_env_flags(void)
 {
     (void)pthread_mutex_lock(&lock);
     if (!env_read) {
         env_flags = read_env();
         env_read = true;
     }
+    const unsigned flags = env_flags;
+    (void)pthread_mutex_unlock(&lock);
+    return flags;
+}
+
+unsigned kd_cuda_get_flags(int device)
+{
+    const unsigned env = kd_cuda_env_flags();
+    (void)pthread_mutex_lock(&lock);
     const bool own = device >= 0 && device < KD_CUDA_DEVICES && of_device[device].set;
-    const unsigned flags = own ? of_device[device].flags : env_flags;
+    const unsigned flags = own ? of_device[device].flags : env;
     (void)pthread_mutex_unlock(&lock);
     return flags;
 }

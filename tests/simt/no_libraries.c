@@ -12,8 +12,7 @@ void kd_cuda_set_flags(int device, unsigned flags)
     (void)device, (void)flags;
 }
 
-unsigned kd_cuda_get_flags(int device)
+unsigned kd_cuda_env_flags(void)
 {
-    (void)device;
     return 0;
 }
