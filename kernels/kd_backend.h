@@ -52,12 +52,19 @@ typedef struct kd_backend_ops {
 
 #define KD_MARKS 8
 
+/* Neighbours in a graph that a backend has one kernel for (kd_fuse.c): it sets the bits that make its programs faster. */
+typedef enum kd_fusion {
+    KD_FUSE_NORM = 1, /* residual sum, drop path and the layernorm of the sum: add_layernorm */
+    KD_FUSE_ACT = 2   /* training: linear and its activation, and the gradients of the two */
+} kd_fusion;
+
 struct kd_backend {
     const kd_backend_ops *ops;
     void *stream;       /* passed to kernels */
     int threads;        /* CPU: worker threads */
     bool plain;         /* skip library and fast kernels: reference only (cross-check) */
     bool no_graph;      /* do not capture: every call goes out by itself */
+    uint32_t fuses;     /* kd_fusion bits */
 };
 
 /* threads 0: all cores this process may use. */

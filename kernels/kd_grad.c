@@ -177,7 +177,7 @@ kd_graph *kd_grad_graph(kd_grad_ctx *c)
     return c->g;
 }
 
-void kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in, int n_in, const int *grad_of, int n_out)
+kd_val kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in, int n_in, const int *grad_of, int n_out)
 {
     kd_graph *g = c->g;
     bool any = false;
@@ -185,13 +185,13 @@ void kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in, 
         any = any || (grad_of[o] >= 0 && kd_grad_wants(c, grad_of[o]));
     }
     if (!any || g->err.code != KD_OK) {
-        return;
+        return KD_NONE;
     }
     kd_val outs[KD_MAX_OUT] = {{0}};
     const int32_t k = g->n_nodes;
     (void)kd_node(g, op, attr, in, n_in, outs);
     if (g->err.code != KD_OK) {
-        return;
+        return KD_NONE;
     }
     for (int o = 0; o < n_out; o++) {
         const int32_t made = outs[o].id;
@@ -222,6 +222,7 @@ void kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in, 
             add_grad(c, target, made);
         }
     }
+    return outs[0];
 }
 
 void kd_grad_pass(kd_grad_ctx *c, int i, kd_val value)

@@ -124,8 +124,8 @@ kd_graph *kd_grad_graph(kd_grad_ctx *c);    /* for kd_spec_of, kd_node (gradient
 /* Append a backward node.  Output j is the gradient of forward input grad_of[j] (-1: a helper value nobody needs).
  * Outputs whose input wants no gradient are left absent (kernel sees data == NULL).  For inputs that are parameters the output
  * is the parameter's gradient slot, accumulated; otherwise gradients of one value are summed by add nodes.
- * If nothing is wanted the node is not emitted. */
-void kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in, int n_in, const int *grad_of, int n_out);
+ * If nothing is wanted the node is not emitted.  Returns output 0, absent if there is none. */
+kd_val kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in, int n_in, const int *grad_of, int n_out);
 /* The gradient of input i is `value` itself (add, reshape, ...). */
 void kd_grad_pass(kd_grad_ctx *c, int i, kd_val value);
 

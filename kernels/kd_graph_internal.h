@@ -60,7 +60,9 @@ kd_status kdi_infer(kd_graph *g, kd_op op, const int32_t *in, int n_in, const vo
 
 /* kd_grad.c: append the backward part. */
 kd_status kdi_backward(kd_graph *g, kd_val loss, const kd_val *grad_inputs, int n, bool recompute, kd_err *err);
-/* kd_fuse.c: peephole rules on a forward-only graph. */
+/* kd_fuse.c: peephole rules.  Before backward (every program), after it (training), and on a forward-only graph. */
+kd_status kdi_fuse_forward(kd_graph *g, uint32_t fuses, bool trains, bool recompute, kd_err *err);
+kd_status kdi_fuse_backward(kd_graph *g, uint32_t fuses, kd_err *err);
 kd_status kdi_fuse(kd_graph *g, kd_err *err);
 
 /* kd_plan.c: lifetimes to offsets. */

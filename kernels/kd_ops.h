@@ -91,9 +91,11 @@ typedef struct kd_grad_seed_attr {
 
 /* ============================ transformer ====================================================================== */
 
-/* linear: x act (..., Ci), W act (Co, Ci), b? stat (Co) -> y (..., Co) = act(x W^T + b).
- * `act` other than none only in forward-only programs (the compiler's fusion sets it).  stat_out: y in the stat dtype.
- * linear_bwd_x: dy act, W -> dx.   linear_bwd_w: dy act, x -> dW stat (Co,Ci), db? stat (Co); both honour accum. */
+/* linear: x act (..., Ci), W act (Co, Ci), b? stat (Co) -> y (..., Co) = act(pre), pre? act (..., Co) = x W^T + b.
+ * `act` is set by the compiler's fusion (kd_fuse.c); pre exists with one, and training keeps it.  stat_out: y in the stat dtype,
+ * and no pre.
+ * linear_bwd_x: dy act, W, pre? act (..., Ci) -> dx = (dy W) act'(pre): the activation is that of the layer before, whose
+ * gradient is taken along; none without pre.   linear_bwd_w: dy act, x -> dW stat (Co,Ci), db? stat (Co); both honour accum. */
 typedef struct kd_linear_attr {
     int32_t act;
     int32_t stat_out;
@@ -104,6 +106,16 @@ typedef struct kd_linear_attr {
 typedef struct kd_layernorm_attr {
     float eps;
 } kd_layernorm_attr;
+/* add_layernorm: a act (B,...,C), b act (same), gamma stat (C), beta stat (C) -> s act = a + keep b, y act, mean stat (rows), rstd
+ * stat (rows): the layernorm of s as it is stored.  keep is dropout's factor with per_row (drop path): 0 or 1 / (1-p), one draw
+ * for each index of B; 1 where p is 0.  s may be a.
+ * add_layernorm_bwd: dy, ds?, s, gamma, mean, rstd -> da act = ds + the layernorm's dx, db act = keep da (exists where p > 0),
+ * dgamma, dbeta (accum).  da may be dy. */
+typedef struct kd_add_layernorm_attr {
+    float eps;
+    float p;
+    uint32_t rng_id;
+} kd_add_layernorm_attr;
 /* qkv_bias: q_bias stat (C), v_bias stat (C) -> (3C) = [q_bias, 0, v_bias].  qkv_bias_bwd: d (3C) -> dq, dv (accum). */
 /* attention: qkv act (B,N,3C), C = H*D, channel h*D+d in each third -> o act (B,N,C), lse stat (B,H,N).
  * o = softmax(scale q k^T) v; lse = log sum exp of the scaled logits.  scale 0 means D^-1/2.

@@ -341,10 +341,16 @@ kd_status kd_program_compile(kd_graph *g, kd_backend *be, const kd_compile_opts 
         st = KD_FAIL(err, g->err.code, "%s", g->err.msg);
         goto done;
     }
+    if (!opts->no_fuse) {
+        KD_GO(kdi_fuse_forward(g, be->fuses, p->trains, opts->recompute, err));
+    }
     if (p->trains) {
         KD_GO(kdi_backward(g, opts->loss, opts->grad_inputs, opts->n_grad_inputs, opts->recompute, err));
     }
     KD_GO(drop_dead(g, opts->loss));
+    if (p->trains && !opts->no_fuse) {
+        KD_GO(kdi_fuse_backward(g, be->fuses, err));
+    }
     if (!p->trains && !opts->no_fuse) {
         KD_GO(kdi_fuse(g, err));
         KD_GO(drop_dead(g, opts->loss));

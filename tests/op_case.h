@@ -40,6 +40,7 @@ typedef struct op_case {
     operand in[KD_MAX_IN];
     const void *attr;
     double k; /* tolerance in units of rounding of the largest output; 0: 64 */
+    uint32_t also; /* bit o: output o joins the loss, as output 0 always does */
     bool no_diff; /* forward only: a point where the derivative jumps, or a gradient no one defines */
 } op_case;
 

@@ -233,6 +233,11 @@ static bool build(built *b, kd_op op, const op_case *c, kd_backend *be, kd_dtype
         .grad_inputs = wanted, .n_grad_inputs = n_wanted, .no_fuse = true, .poison = act != KD_F64};
     if (diff && any && kd_graph_error(g) == NULL) {
         opts.loss = loss_of(g, outs[0]);
+        for (int o = 1; o < (int)def->n_out; o++) {
+            if (((c->also >> o) & 1u) != 0) {
+                opts.loss = kd_add(g, opts.loss, loss_of(g, outs[o]));
+            }
+        }
         kd_output(g, "loss", opts.loss);
     } else { /* every output, or the compiler drops it */
         static const char *const names[KD_MAX_OUT] = {"y", "y1", "y2", "y3", "y4", "y5", "y6", "y7"};

@@ -22,8 +22,13 @@ static void forward_rows(const kd_call *c, int64_t row0, int64_t rows, int64_t C
             for (int64_t j = 0; b != NULL && j < len; j++) {
                 y[r][j] += b[o + j];
             }
-            kd_act_row(at->act, y[r], len);
-            kd_store(c, 0, (row0 + r) * Co + o, y[r], len);
+            if (c->n_out > 1 && c->out[1].data != NULL) {
+                kd_store(c, 1, (row0 + r) * Co + o, y[r], len);
+            }
+            if (c->out[0].data != NULL) {
+                kd_act_row(at->act, y[r], len);
+                kd_store(c, 0, (row0 + r) * Co + o, y[r], len);
+            }
         }
     }
 }
@@ -31,7 +36,7 @@ static void forward_rows(const kd_call *c, int64_t row0, int64_t rows, int64_t C
 static kd_status linear_run(const kd_call *c)
 {
     const int64_t Co = c->in[1].shape.dim[0], Ci = c->in[1].shape.dim[1];
-    const int64_t n = Co > 0 ? numel(&c->out[0]) / Co : 0;
+    const int64_t n = Ci > 0 ? numel(&c->in[0]) / Ci : 0;
     KD_FOR
     for (int64_t k = 0; k < (n + ROWS - 1) / ROWS; k++) {
         forward_rows(c, k * ROWS, KD_MIN((int64_t)ROWS, n - k * ROWS), Co, Ci);
@@ -43,6 +48,7 @@ const kd_kernel_def KD_K(linear) = {.run = linear_run};
 
 static kd_status linear_bwd_x_run(const kd_call *c)
 {
+    const kd_linear_attr *at = c->attr;
     const act_t *dy = c->in[0].data, *w = c->in[1].data;
     const int64_t Co = c->in[1].shape.dim[0], Ci = c->in[1].shape.dim[1];
     const int64_t n = Co > 0 ? numel(&c->in[0]) / Co : 0;
@@ -58,6 +64,11 @@ static kd_status linear_bwd_x_run(const kd_call *c)
                 for (int64_t j = 0; j < len; j++) {
                     acc[j] += d * ld(wp, j);
                 }
+            }
+            if (at->act != KD_ACT_NONE) {
+                real pre[KD_CHUNK];
+                kd_load(pre, &c->in[2], r * Ci + i, len);
+                kd_act_row_d(at->act, pre, acc, len);
             }
             kd_store(c, 0, r * Ci + i, acc, len);
         }

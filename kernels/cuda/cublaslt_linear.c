@@ -25,6 +25,12 @@ static bool casts_bias(const kd_call *c)
     return has_bias(c) && c->in[2].dtype != c->out[0].dtype;
 }
 
+/* The product itself: with an activation that keeps what it is applied to, y comes afterwards. */
+static const kd_tensor *product_of(const kd_call *c)
+{
+    return c->n_out > 1 && c->out[1].data != NULL ? &c->out[1] : &c->out[0];
+}
+
 static kd_status linear_prepare(kd_call *c, kd_err *err)
 {
     (void)err;
@@ -39,7 +45,7 @@ static kd_status linear_prepare(kd_call *c, kd_err *err)
     g.tb = CUBLAS_OP_N;
     g.epilogue = has_bias(c) ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     if (c->in[0].dtype != c->in[1].dtype ||
-        !kd_lt_complete(&g, c->in[0].dtype, c->out[0].dtype, c->in[1].data, c->in[0].data, c->out[0].data,
+        !kd_lt_complete(&g, c->in[0].dtype, product_of(c)->dtype, c->in[1].data, c->in[0].data, product_of(c)->data,
                         has_bias(c) && !casts_bias(c) ? c->in[2].data : NULL)) {
         return KD_E_UNSUPPORTED;
     }
@@ -56,21 +62,22 @@ static kd_status linear_run(const kd_call *c)
 {
     const kd_lt_prep *p = c->prep;
     const int32_t act = ((const kd_linear_attr *)c->attr)->act;
-    const kd_dtype out = c->out[0].dtype;
+    const kd_tensor *product = product_of(c);
+    const kd_dtype out = product->dtype;
     if (has_bias(c)) {
         const void *bias = c->in[2].data;
         if (casts_bias(c)) {
             const kd_cast_attr to = {.to = (int32_t)out};
             const kd_tensor cast = {(char *)c->scratch + kd_cuda_round(p->workspace), out, c->in[2].shape};
-            KD_TRY(kd_cuda_run_own(KD_OP_CAST, c->in[0].dtype, &to, &c->in[2], &cast, false, NULL, c));
+            KD_TRY(kd_cuda_run_own(KD_OP_CAST, c->in[0].dtype, &to, &c->in[2], 1, &cast, false, NULL, c));
             bias = cast.data;
         }
         KD_TRY(kd_lt_set_vector(p, bias));
     }
-    KD_TRY(kd_lt_run(c, c->in[1].data, c->in[0].data, c->out[0].data));
-    if (act != KD_ACT_NONE) {
+    KD_TRY(kd_lt_run(c, c->in[1].data, c->in[0].data, product->data));
+    if (act != KD_ACT_NONE && c->out[0].data != NULL) {
         const kd_act_attr how = {.kind = act};
-        return kd_cuda_run_own(KD_OP_ACT, out, &how, &c->out[0], &c->out[0], false, NULL, c);
+        return kd_cuda_run_own(KD_OP_ACT, out, &how, product, 1, &c->out[0], false, NULL, c);
     }
     return KD_OK;
 }
@@ -78,6 +85,12 @@ static kd_status linear_run(const kd_call *c)
 static size_t workspace_of(const kd_call *c)
 {
     return ((const kd_lt_prep *)c->prep)->workspace;
+}
+
+/* The activation whose gradient is taken along. */
+static int32_t act_before(const kd_call *c)
+{
+    return ((const kd_linear_attr *)c->attr)->act;
 }
 
 static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
@@ -93,7 +106,7 @@ static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
     g.ldb = co;
     g.ta = g.tb = CUBLAS_OP_N;
     g.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
-    if (c->in[0].dtype != c->in[1].dtype ||
+    if (c->in[0].dtype != c->in[1].dtype || (act_before(c) != KD_ACT_NONE && c->accum != 0) ||
         !kd_lt_complete(&g, c->in[0].dtype, c->out[0].dtype, c->in[1].data, c->in[0].data, c->out[0].data, NULL)) {
         return KD_E_UNSUPPORTED;
     }
@@ -102,7 +115,13 @@ static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
 
 static kd_status bwd_x_run(const kd_call *c)
 {
-    return kd_lt_run(c, c->in[1].data, c->in[0].data, c->out[0].data);
+    const kd_act_attr how = {.kind = act_before(c)};
+    KD_TRY(kd_lt_run(c, c->in[1].data, c->in[0].data, c->out[0].data));
+    if (how.kind == KD_ACT_NONE) {
+        return KD_OK;
+    }
+    const kd_tensor in[2] = {c->in[2], c->out[0]};
+    return kd_cuda_run_own(KD_OP_ACT_BWD, c->out[0].dtype, &how, in, 2, &c->out[0], false, NULL, c);
 }
 
 /* ---- linear_bwd_w ----------------------------------------------------------------------------------------------------------- */

@@ -138,7 +138,7 @@ static kd_status forward_run(const kd_call *c)
     KD_TRY(kd_dnn_run(&p->dnn, has_bias(c) ? 4 : 3, uid, ptr, c->scratch, c->stream));
     return act.kind == KD_ACT_NONE
                ? KD_OK
-               : kd_cuda_run_own(KD_OP_ACT, c->out[0].dtype, &act, &c->out[0], &c->out[0], false, NULL, c);
+               : kd_cuda_run_own(KD_OP_ACT, c->out[0].dtype, &act, &c->out[0], 1, &c->out[0], false, NULL, c);
 }
 
 /* ---- gradient of x ---------------------------------------------------------------------------------------------------------- */
@@ -240,6 +240,8 @@ const kd_kernel_def *kd_cudnn_kernel(kd_op op, kd_dtype act)
         return half ? &kd_cudnn_attention_bwd : NULL;
     case KD_OP_LINEAR:
         return half ? &kd_cudnn_linear : NULL;
+    case KD_OP_LINEAR_BWD_X:
+        return half ? &kd_cudnn_linear_bwd_x : NULL;
     case KD_OP_CONV2D:
         return &kd_cudnn_conv2d;
     case KD_OP_CONV2D_BWD_X:

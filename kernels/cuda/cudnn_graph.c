@@ -1,8 +1,6 @@
 /* Operation graphs and plans of cuDNN's backend interface: see cudnn_graph.h. */
 #include "kernels/cuda/cudnn_graph.h"
 
-
-
 /* ---- describing: every call does nothing after the first failure ----------------------------------------------------------- */
 
 static void failed(kd_dnn *g, cudnnStatus_t st, const char *where)
@@ -98,7 +96,12 @@ kd_dnn_desc kd_dnn_temp(kd_dnn *g, cudnnDataType_t type, const kd_dnn_shape *s)
     return tensor(g, 1000 + g->temporaries++, type, s, 16, NOWHERE);
 }
 
-void kd_dnn_pointwise(kd_dnn *g, cudnnPointwiseMode_t mode, kd_dnn_desc a, kd_dnn_desc b, kd_dnn_desc y)
+typedef struct operand {
+    cudnnBackendAttributeName_t name;
+    kd_dnn_desc desc;
+} operand;
+
+static void pointwise(kd_dnn *g, cudnnPointwiseMode_t mode, const operand *with, int n)
 {
     const cudnnDataType_t f32 = CUDNN_DATA_FLOAT;
     const kd_dnn_desc how = make(g, CUDNN_BACKEND_POINTWISE_DESCRIPTOR, "pointwise");
@@ -107,12 +110,26 @@ void kd_dnn_pointwise(kd_dnn *g, cudnnPointwiseMode_t mode, kd_dnn_desc a, kd_dn
     finish(g, how, "pointwise");
     const kd_dnn_desc op = make(g, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, "pointwise operation");
     set_desc(g, op, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how, "pointwise operation");
-    set_desc(g, op, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, a, "pointwise x");
-    if (b != NULL) {
-        set_desc(g, op, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, b, "pointwise b");
+    for (int i = 0; i < n; i++) {
+        set_desc(g, op, with[i].name, with[i].desc, "pointwise operand");
     }
-    set_desc(g, op, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y, "pointwise y");
     finish_op(g, op, "pointwise operation");
+}
+
+void kd_dnn_pointwise(kd_dnn *g, cudnnPointwiseMode_t mode, kd_dnn_desc a, kd_dnn_desc b, kd_dnn_desc y)
+{
+    const operand with[3] = {{CUDNN_ATTR_OPERATION_POINTWISE_XDESC, a},
+                             {CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y},
+                             {CUDNN_ATTR_OPERATION_POINTWISE_BDESC, b}};
+    pointwise(g, mode, with, b != NULL ? 3 : 2);
+}
+
+void kd_dnn_pointwise_bwd(kd_dnn *g, cudnnPointwiseMode_t mode, kd_dnn_desc dy, kd_dnn_desc x, kd_dnn_desc dx)
+{
+    const operand with[3] = {{CUDNN_ATTR_OPERATION_POINTWISE_DYDESC, dy},
+                             {CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x},
+                             {CUDNN_ATTR_OPERATION_POINTWISE_DXDESC, dx}};
+    pointwise(g, mode, with, 3);
 }
 
 void kd_dnn_matmul(kd_dnn *g, kd_dnn_desc a, kd_dnn_desc b, kd_dnn_desc c)

@@ -42,6 +42,8 @@ kd_dnn_desc kd_dnn_temp(kd_dnn *g, cudnnDataType_t type, const kd_dnn_shape *s);
 
 /* y = a (mode) b; b NULL: of one operand.  In f32. */
 void kd_dnn_pointwise(kd_dnn *g, cudnnPointwiseMode_t mode, kd_dnn_desc a, kd_dnn_desc b, kd_dnn_desc y);
+/* dx = dy f'(x) (mode). */
+void kd_dnn_pointwise_bwd(kd_dnn *g, cudnnPointwiseMode_t mode, kd_dnn_desc dy, kd_dnn_desc x, kd_dnn_desc dx);
 void kd_dnn_matmul(kd_dnn *g, kd_dnn_desc a, kd_dnn_desc b, kd_dnn_desc c);
 void kd_dnn_reduce(kd_dnn *g, cudnnReduceTensorOp_t how, kd_dnn_desc x, kd_dnn_desc y);
 void kd_dnn_reshape(kd_dnn *g, kd_dnn_desc x, kd_dnn_desc y);
@@ -83,7 +85,7 @@ KD_NODISCARD kd_status kd_dnn_pretend(const char *json, kd_err *err);
 
 /* The slots. */
 extern const kd_kernel_def kd_cudnn_attention, kd_cudnn_attention_bwd;                     /* cudnn_attention.c */
-extern const kd_kernel_def kd_cudnn_linear;                                                /* cudnn_linear.c */
+extern const kd_kernel_def kd_cudnn_linear, kd_cudnn_linear_bwd_x;                         /* cudnn_linear.c */
 extern const kd_kernel_def kd_cudnn_conv2d, kd_cudnn_conv2d_bwd_x, kd_cudnn_conv2d_bwd_w; /* cudnn_conv.c */
 
 #endif

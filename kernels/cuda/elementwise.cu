@@ -7,7 +7,7 @@ constexpr int BLOCK = 256;
 
 /* ---- y = f(x) and y = f(a, b) --------------------------------------------------------------------------------------------- */
 
-/* No restrict anywhere here: y may be x (or a). */
+/* No restrict anywhere here: y may be x (or a, or a b of the same length). */
 template <int N, typename T, typename U, typename F>
 static __global__ void unary(const T *x, U *y, int64_t n, bool add, F f)
 {
@@ -158,10 +158,7 @@ struct activation_gradient {
     int kind;
     __device__ float operator()(float x, float dy) const
     {
-        if (kind == KD_ACT_RELU) { /* what is cut off passes nothing, not even NaN */
-            return x > 0.0f ? dy : x <= 0.0f ? 0.0f : x;
-        }
-        return dy * kd_act_slope(kind, x);
+        return kd_act_grad(kind, x, dy);
     }
 };
 

@@ -314,6 +314,15 @@ static __device__ inline float kd_act_slope(int kind, float x)
     }
 }
 
+/* dy times the slope at x. */
+static __device__ inline float kd_act_grad(int kind, float x, float dy)
+{
+    if (kind == KD_ACT_RELU) { /* what is cut off passes nothing, not even NaN */
+        return x > 0.0f ? dy : x <= 0.0f ? 0.0f : x;
+    }
+    return dy * kd_act_slope(kind, x);
+}
+
 /* ---- host side: operands of a call -------------------------------------------------------------------------------------- */
 
 static inline int64_t numel(const kd_tensor *t)

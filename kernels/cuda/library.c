@@ -90,8 +90,8 @@ unsigned kd_cuda_get_flags(int device)
 
 /* ---- our own kernels, from inside a library kernel ---------------------------------------------------------------------- */
 
-kd_status kd_cuda_run_own(kd_op op, kd_dtype act, const void *attr, const kd_tensor *in, const kd_tensor *out, bool accum,
-                          void *scratch, const kd_call *c)
+kd_status kd_cuda_run_own(kd_op op, kd_dtype act, const void *attr, const kd_tensor *in, int n_in, const kd_tensor *out,
+                          bool accum, void *scratch, const kd_call *c)
 {
     const kd_kernel_def *def = kd_cuda_own(op, act);
     if (def == NULL) {
@@ -99,7 +99,7 @@ kd_status kd_cuda_run_own(kd_op op, kd_dtype act, const void *attr, const kd_ten
     }
     const kd_call sub = {.in = in,
                          .out = out,
-                         .n_in = 1,
+                         .n_in = n_in,
                          .n_out = 1,
                          .accum = accum ? 1u : 0u,
                          .attr = attr,
@@ -126,7 +126,7 @@ static kd_tensor as_rows(const kd_tensor *t, int64_t n)
 kd_status kd_cuda_column_sum(const kd_tensor *dy, int64_t n, const kd_tensor *out, bool accum, void *scratch, const kd_call *c)
 {
     const kd_tensor rows = as_rows(dy, n);
-    return kd_cuda_run_own(KD_OP_SUM_LEAD, dy->dtype, &columns, &rows, out, accum, scratch, c);
+    return kd_cuda_run_own(KD_OP_SUM_LEAD, dy->dtype, &columns, &rows, 1, out, accum, scratch, c);
 }
 
 size_t kd_cuda_column_sum_scratch(const kd_tensor *dy, int64_t n, const kd_tensor *out)

@@ -17,9 +17,9 @@ extern "C" {
 const kd_kernel_def *kd_cublaslt_kernel(kd_op op, kd_dtype act);
 const kd_kernel_def *kd_cudnn_kernel(kd_op op, kd_dtype act); /* exists in builds with cuDNN */
 
-/* Run one of our own kernels with one input and one output inside a library kernel (`accum`: add to out). */
-KD_NODISCARD kd_status kd_cuda_run_own(kd_op op, kd_dtype act, const void *attr, const kd_tensor *in, const kd_tensor *out,
-                                       bool accum, void *scratch, const kd_call *c);
+/* Run one of our own kernels with n_in inputs and one output inside a library kernel (`accum`: add to out). */
+KD_NODISCARD kd_status kd_cuda_run_own(kd_op op, kd_dtype act, const void *attr, const kd_tensor *in, int n_in,
+                                       const kd_tensor *out, bool accum, void *scratch, const kd_call *c);
 /* The scratch that call asks for. */
 size_t kd_cuda_own_scratch(kd_op op, kd_dtype act, const void *attr, const kd_tensor *in, const kd_tensor *out);
 

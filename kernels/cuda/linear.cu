@@ -31,6 +31,8 @@ template <typename T> struct problem {
     bool packed_a, packed_b;
     const float *bias; /* (N) or null */
     int act;
+    T *pre;          /* (M,N) what act is applied to goes here, or null */
+    const T *behind; /* (M,N): instead of act, times act' of this */
     T *y;     /* (M,N) goes here */
     float *f; /* or here, slice s at f + s * stride; both null: only the sums of a are wanted */
     float *sum_a; /* (M), sum over k of a(m, k), slice s at sum_a + s * stride; or null */
@@ -163,6 +165,19 @@ template <typename O> static __device__ __forceinline__ void emit(O *to, int64_t
     }
 }
 
+/* Four neighbours of a row; what lies behind its end is 0. */
+template <typename T> static __device__ __forceinline__ void load_quad(float *v, const T *from, int64_t at, int64_t left, bool whole)
+{
+    if (whole) {
+        ld_pack<4>(v, from, at);
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        v[j] = j < left ? ld(from, at + j) : 0.0f;
+    }
+}
+
 /* The outputs, a group of rows at a time: by way of shared memory, so that rows leave in whole lines and the activation is
  * there once, not once an accumulator. */
 template <typename T, class G>
@@ -189,12 +204,24 @@ static __device__ __forceinline__ void finish(const problem<T> &g, const float (
             if (m >= g.M || n >= g.N) {
                 continue;
             }
-            float v[4];
+            float v[4], x[4];
             ld_pack<4>(v, mem, (int64_t)p * 4);
+            if (g.behind != nullptr) {
+                load_quad(x, g.behind, m * g.N + n, g.N - n, whole);
+            }
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 v[j] += g.bias != nullptr && n + j < g.N ? g.bias[n + j] : 0.0f;
-                v[j] = kd_act(g.act, v[j]);
+            }
+            if (g.pre != nullptr) {
+                emit(g.pre, m * g.N + n, v, g.N - n, whole, false);
+            }
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                v[j] = g.behind != nullptr ? kd_act_grad(g.act, x[j], v[j]) : kd_act(g.act, v[j]);
+            }
+            if (g.f == nullptr && g.y == nullptr) {
+                continue;
             }
             g.f != nullptr ? emit(g.f + blockIdx.y * g.stride, m * g.N + n, v, g.N - n, whole, g.add)
                            : emit(g.y, m * g.N + n, v, g.N - n, whole, g.add);
@@ -210,7 +237,7 @@ static __global__ void __launch_bounds__(THREADS, 2) product(problem<T> g)
     const unsigned across = (unsigned)(g.N > 0 ? (g.N + G::N - 1) / G::N : 1); /* neighbouring blocks share rows of a */
     const int64_t m0 = (int64_t)(blockIdx.x / across) * G::M, n0 = (int64_t)(blockIdx.x % across) * G::N;
     const int64_t from = blockIdx.y * g.per, to = from + g.per < g.K ? from + g.per : g.K;
-    const bool products = g.y != nullptr || g.f != nullptr, sums = g.sum_a != nullptr && n0 == 0 && tid < G::M;
+    const bool products = g.y != nullptr || g.f != nullptr || g.pre != nullptr, sums = g.sum_a != nullptr && n0 == 0 && tid < G::M;
     float acc[G::RM][G::RN] = {}, sum = 0.0f;
     carrier<T, A_ALONG_K, G::M, G::K, G::ANY> a;
     carrier<T, B_ALONG_K, G::N, G::K, G::ANY> b;
@@ -294,15 +321,16 @@ template <typename T> static kd_status linear_run(const kd_call *c)
 {
     const kd_linear_attr *at = static_cast<const kd_linear_attr *>(c->attr);
     const int64_t Co = c->in[1].shape.dim[0], Ci = c->in[1].shape.dim[1], rows = Co > 0 ? numel(&c->out[0]) / Co : 0;
-    const bool wide = c->out[0].dtype == KD_F32;
+    const bool wide = c->out[0].dtype != kd_act_dtype<T>::value;
     problem<T> g = {};
     g.a = kd_in<T>(c, 0), g.b = kd_in<T>(c, 1);
     g.M = rows, g.N = Co, g.K = Ci, g.per = Ci;
     g.bias = kd_in<float>(c, 2), g.act = at->act;
     g.y = wide ? nullptr : kd_out<T>(c, 0);
     g.f = wide ? kd_out<float>(c, 0) : nullptr;
+    g.pre = kd_out<T>(c, 1);
     g.add = kd_adds(c, 0);
-    if (rows > 0 && c->out[0].data != nullptr) {
+    if (rows > 0 && (c->out[0].data != nullptr || g.pre != nullptr)) {
         launch<T, true, true>(c, g, 1);
     }
     return kd_launched();
@@ -316,6 +344,8 @@ template <typename T> static kd_status linear_bwd_x_run(const kd_call *c)
     g.a = kd_in<T>(c, 0), g.b = kd_in<T>(c, 1);
     g.M = rows, g.N = Ci, g.K = Co, g.per = Co;
     g.y = kd_out<T>(c, 0);
+    g.act = static_cast<const kd_linear_attr *>(c->attr)->act;
+    g.behind = g.act != KD_ACT_NONE ? kd_in<T>(c, 2) : nullptr;
     g.add = kd_adds(c, 0);
     if (rows > 0 && c->out[0].data != nullptr) {
         launch<T, true, false>(c, g, 1);

@@ -45,6 +45,17 @@ const kd_kernel_def *kd_fast_find(kd_op op, kd_dtype act, int rank);
 KD_FAST_SLOTS(KD_FAST_EXTERN)
 #undef KD_FAST_EXTERN
 
+/* A linear whose activation keeps its input, or takes the gradient of the one before along: programs on the CPU have none
+ * (kd_backend.fuses), the plain kernels serve it. */
+static inline bool kd_fast_keeps_pre(const kd_call *c)
+{
+    return c->n_out > 1 && c->out[1].data != NULL;
+}
+static inline bool kd_fast_takes_pre(const kd_call *c)
+{
+    return c->n_in > 2 && c->in[2].data != NULL;
+}
+
 /* Loops over disjoint outputs. */
 #if defined(_OPENMP)
 #    define KD_FAST_FOR         _Pragma("omp parallel for schedule(static)")

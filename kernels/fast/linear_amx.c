@@ -300,7 +300,7 @@ static size_t linear_scratch(const kd_call *c)
 static kd_status linear_prepare(kd_call *c, kd_err *err)
 {
     const gemm g = forward_of(c);
-    const kd_status st = can(c, &g);
+    const kd_status st = kd_fast_keeps_pre(c) ? KD_E_UNSUPPORTED : can(c, &g);
     if (st != KD_OK || !weight_is_static(c) || c->ahead) {
         return st;
     }
@@ -377,7 +377,7 @@ static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
 {
     (void)err;
     const gemm g = bwd_x_of(c);
-    return c->accum == 0 ? can(c, &g) : KD_E_UNSUPPORTED;
+    return c->accum == 0 && !kd_fast_takes_pre(c) ? can(c, &g) : KD_E_UNSUPPORTED;
 }
 
 static kd_status bwd_w_prepare(kd_call *c, kd_err *err)

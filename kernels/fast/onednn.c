@@ -418,7 +418,7 @@ static size_t linear_scratch(const kd_call *c)
 static kd_status linear_prepare(kd_call *c, kd_err *err)
 {
     (void)err;
-    if (((const kd_linear_attr *)c->attr)->act == KD_ACT_RELU) { /* oneDNN's turns NaN into 0 */
+    if (kd_fast_keeps_pre(c) || ((const kd_linear_attr *)c->attr)->act == KD_ACT_RELU) { /* oneDNN's turns NaN into 0 */
         return KD_E_UNSUPPORTED;
     }
     return product_prepare(c, linear_of(c), weight_is_static(c) ? c->in[1].data : NULL);
@@ -462,8 +462,9 @@ static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
     (void)err;
     /* dy of a layer whose output is stat while W is bf16: mixed products are the reference's
      * business */
-    return c->in[0].dtype == c->in[1].dtype ? product_prepare(c, bwd_x_of(c), NULL)
-                                            : KD_E_UNSUPPORTED;
+    return c->in[0].dtype == c->in[1].dtype && !kd_fast_takes_pre(c)
+               ? product_prepare(c, bwd_x_of(c), NULL)
+               : KD_E_UNSUPPORTED;
 }
 
 static kd_status bwd_x_run(const kd_call *c)

@@ -1,4 +1,4 @@
-/* Rule of linear: y = act(x W^T + b). */
+/* Rule of linear: y = act(pre), pre = x W^T + b. */
 #include "kernels/op/rule.h"
 
 static kd_status weight_check(const char *op, const kd_spec *x, const kd_spec *w, kd_err *err)
@@ -21,6 +21,9 @@ static kd_status linear_infer(const kd_spec *in, int n_in, const void *attr, kd_
     }
     out[0] = kd_rule_spec(a->stat_out ? stat : in[0].dtype, in[0].shape);
     out[0].shape.dim[in[0].shape.rank - 1] = in[1].shape.dim[0];
+    if (a->act != KD_ACT_NONE && !a->stat_out) {
+        out[1] = out[0];
+    }
     return KD_OK;
 }
 
@@ -31,8 +34,16 @@ static kd_status linear_grad(kd_grad_ctx *c)
     const kd_val x = kd_grad_in(c, 0), w = kd_grad_in(c, 1), b = kd_grad_in(c, 2);
     kd_val dy = kd_grad_dout(c, 0);
     if (a.act != KD_ACT_NONE) {
-        kd_graph_fail(g, KD_E_STATE, "linear: a fused activation has no gradient");
-        return KD_E_STATE;
+        const kd_act_attr how = {a.act};
+        const kd_val pre = kd_grad_out(c, 1);
+        if (pre.id == 0) {
+            kd_graph_fail(g, KD_E_STATE, "linear: an activation that keeps nothing has no gradient");
+            return KD_E_STATE;
+        }
+        dy = dy.id != 0 ? kd_node2(g, KD_OP_ACT_BWD, &how, pre, dy) : dy;
+        const kd_val dpre = kd_grad_dout(c, 1);
+        dy = dy.id == 0 ? dpre : dpre.id == 0 ? dy : kd_node2(g, KD_OP_ADD, NULL, dy, dpre);
+        a.act = KD_ACT_NONE;
     }
     const kd_dtype act = kd_spec_of(g, x).dtype;
     if (kd_spec_of(g, dy).dtype != act) { /* stat_out: back to what the matmuls read */
@@ -50,13 +61,16 @@ const kd_op_rule kd_op_rule_linear = {sizeof(kd_linear_attr), linear_infer, line
 static kd_status linear_bwd_x_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
                                     kd_err *err)
 {
-    (void)n_in, (void)attr;
+    (void)n_in;
     KD_TRY(kd_rule_float("linear_bwd_x", "dy", &in[0], 1, err));
     KD_TRY(kd_rule_rank("linear_bwd_x", "W", &in[1], 2, err));
     KD_TRY(kd_rule_is("linear_bwd_x", "W", &in[1], in[0].dtype,
                       kd_shape2(kd_rule_last(&in[0]), in[1].shape.dim[1]), err));
     out[0] = in[0];
     out[0].shape.dim[in[0].shape.rank - 1] = in[1].shape.dim[1];
+    if (((const kd_linear_attr *)attr)->act != KD_ACT_NONE) {
+        return kd_rule_is("linear_bwd_x", "pre", &in[2], out[0].dtype, out[0].shape, err);
+    }
     return KD_OK;
 }
 
