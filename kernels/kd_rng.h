@@ -62,7 +62,8 @@ KD_RNG_FN uint32_t kd_rng_at(uint64_t seed, uint32_t stream, uint32_t item, uint
 {
     const kd_philox b = kd_philox_block(seed, (uint32_t)(pos >> 2), item, epoch,
                                         stream | ((uint32_t)(pos >> 34) << 8));
-    return b.v[pos & 3u];
+    const uint32_t even = (pos & 2u) != 0 ? b.v[2] : b.v[0], odd = (pos & 2u) != 0 ? b.v[3] : b.v[1];
+    return (pos & 1u) != 0 ? odd : even; /* chosen, not indexed: on a card the block stays in registers */
 }
 
 /* [0,1) with 24 bits. */

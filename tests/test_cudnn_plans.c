@@ -104,6 +104,11 @@ static void linear(int64_t rows, int64_t ci, int64_t co, kd_dtype t, bool needed
     (void)snprintf(name, sizeof name, "linear %lld x %lld to %lld, bias, GELU", (long long)rows, (long long)ci, (long long)co);
     (void)plan(name, KD_OP_LINEAR, t, in, 3, &y, 1, &attr, 0, needed);
     (void)plan("  without a bias", KD_OP_LINEAR, t, in, 2, &y, 1, &attr, 0, needed);
+    kd_tensor kept[2] = {y, y};
+    (void)plan("  its input kept", KD_OP_LINEAR, t, in, 3, kept, 2, &attr, 0, needed);
+    (void)plan("  kept, without a bias", KD_OP_LINEAR, t, in, 2, kept, 2, &attr, 0, needed);
+    kd_tensor back[3] = {in[0], at(t, kd_shape2(ci, co)), y}; /* of the layer behind it */
+    (void)plan("  its gradient inside the next layer's", KD_OP_LINEAR_BWD_X, t, back, 3, &y, 1, &attr, 0, needed);
 }
 
 int main(int argc, char **argv)

@@ -159,6 +159,7 @@ static void gradients_match_differences(void **state)
     kd_backend *be = test_f64_backend_open();
     double worst = 0.0;
     for (uint64_t seed = 1; seed <= 30; seed++) {
+        be->fuses = seed % 4 < 2 ? ~0u : 0;
         net n = make(be, KD_F64, seed, true, seed % 2 == 0);
         feed(&n, KD_F64, seed);
         assert_int_equal(kd_params_zero_grad(n.params), KD_OK);
@@ -192,6 +193,38 @@ static void gradients_match_differences(void **state)
         drop(&n);
     }
     print_message("worst fraction of the allowed error: %.3f\n", worst);
+    kd_backend_close(be);
+}
+
+/* In f64 a fused op rounds nowhere else than its parts did. */
+static void fusion_changes_nothing(void **state)
+{
+    (void)state;
+    kd_backend *be = test_f64_backend_open();
+    int fewer = 0;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        net n[2];
+        for (int k = 0; k < 2; k++) {
+            be->fuses = k == 0 ? 0 : ~0u;
+            n[k] = make(be, KD_F64, seed, true, seed % 2 == 0);
+            feed(&n[k], KD_F64, seed);
+            assert_int_equal(kd_params_zero_grad(n[k].params), KD_OK);
+        }
+        const double loss = loss_of(&n[0]);
+        assert_true(fabs(loss_of(&n[1]) - loss) <= 1e-12 * (1.0 + fabs(loss)));
+        const double *apart = kd_params_grad_slab(n[0].params), *fused = kd_params_grad_slab(n[1].params);
+        for (int64_t i = 0; i < kd_params_slab_numel(n[0].params); i++) {
+            if (!(fabs(apart[i] - fused[i]) <= 1e-11 * (1.0 + fabs(apart[i])))) {
+                fail_msg("seed %llu: gradient %lld is %.15g apart, %.15g fused", (unsigned long long)seed, (long long)i, apart[i],
+                         fused[i]);
+            }
+        }
+        fewer += kd_program_nodes(n[1].prog) < kd_program_nodes(n[0].prog);
+        drop(&n[0]);
+        drop(&n[1]);
+    }
+    print_message("fewer nodes in %d of 60 programs\n", fewer);
+    assert_true(fewer >= 5);
     kd_backend_close(be);
 }
 
@@ -301,6 +334,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_match_differences),
+        cmocka_unit_test(fusion_changes_nothing),
         cmocka_unit_test(gradients_do_not_depend_on_memory),
         cmocka_unit_test(errors_are_sticky_and_named),
         cmocka_unit_test(detach_stops_and_dead_nodes_go),

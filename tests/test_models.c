@@ -248,6 +248,7 @@ static void gradients_match_differences(void **state)
     kd_backend *be = test_f64_backend_open();
     for (size_t m = 0; m < KD_COUNTOF(families); m++) {
         const family *f = &families[m];
+        be->fuses = m % 2 == 0 ? ~0u : 0;
         net n = make(f, be, KD_F64, true, m % 2 == 0, true);
         assert_int_equal(kd_params_zero_grad(n.params), KD_OK);
         const double loss = loss_f64(n.train);
@@ -269,6 +270,38 @@ static void gradients_match_differences(void **state)
         print_message("  %-20s %3d tensors, worst fraction of the allowed error %.3f\n", f->name,
                       kd_params_count(n.params), worst);
         drop(&n);
+    }
+    kd_backend_close(be);
+}
+
+/* In f64 a fused op rounds nowhere else than its parts did: the same draws, the same sums. */
+static void fusion_changes_nothing(void **state)
+{
+    (void)state;
+    kd_backend *be = test_f64_backend_open();
+    for (size_t m = 0; m < KD_COUNTOF(families); m++) {
+        for (int recompute = 0; recompute < 2; recompute++) {
+            net n[2];
+            double loss[2], worst = 0.0;
+            for (int k = 0; k < 2; k++) {
+                be->fuses = k == 0 ? 0 : ~0u;
+                n[k] = make(&families[m], be, KD_F64, true, recompute, false);
+                assert_int_equal(kd_params_zero_grad(n[k].params), KD_OK);
+                loss[k] = loss_f64(n[k].train);
+            }
+            const double *apart = kd_params_grad_slab(n[0].params), *fused = kd_params_grad_slab(n[1].params);
+            for (int64_t i = 0; i < kd_params_slab_numel(n[0].params); i++) {
+                const double off = fabs(apart[i] - fused[i]) / (1.0 + fabs(apart[i]));
+                worst = off <= worst ? worst : off; /* NaN stays */
+            }
+            const int nodes[2] = {kd_program_nodes(n[0].train), kd_program_nodes(n[1].train)};
+            print_message("  %-20s %d nodes, fused %d; largest difference %.1e\n", families[m].name, nodes[0], nodes[1], worst);
+            assert_true(fabs(loss[0] - loss[1]) <= 1e-12);
+            assert_true(worst <= 1e-11);
+            assert_true(nodes[1] < nodes[0]);
+            drop(&n[0]);
+            drop(&n[1]);
+        }
     }
     kd_backend_close(be);
 }
@@ -318,6 +351,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_match_differences),
+        cmocka_unit_test(fusion_changes_nothing),
         cmocka_unit_test(gradients_do_not_depend_on_memory),
     };
     return cmocka_run_group_tests_name("models", tests, NULL, NULL);
