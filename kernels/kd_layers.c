@@ -64,6 +64,28 @@ static int or1(int v)
     return v == 0 ? 1 : v;
 }
 
+typedef struct conv_params {
+    kd_val w, b;
+    int groups;
+} conv_params;
+
+/* "name.weight" (co, Ci/groups, kernel) and "name.bias" of a convolution over the dims of x from the third on. */
+static conv_params named_conv(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_conv_opts *o)
+{
+    const kd_shape in = kd_spec_of(g, x).shape;
+    conv_params p = {KD_NONE, KD_NONE, or1(o->groups)};
+    kd_shape w = {in.rank, {co, in.dim[1] / p.groups}};
+    for (int i = 2; i < in.rank; i++) {
+        w.dim[i] = or1(o->kernel[i - 2]);
+    }
+    const kd_init fan = kd_init_torch(kd_shape_span(&w, 1, w.rank));
+    p.w = named_param(g, name, "weight", w, o->has_weight_init ? o->weight_init : fan, KD_PARAM_MATRIX);
+    if (o->bias) {
+        p.b = named_param(g, name, "bias", kd_shape1(co), o->has_weight_init ? o->bias_init : fan, KD_PARAM_NO_DECAY);
+    }
+    return p;
+}
+
 kd_val kd_conv2d(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_conv_opts *o)
 {
     x = to_act(g, x);
@@ -72,23 +94,34 @@ kd_val kd_conv2d(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_c
         kd_graph_fail(g, KD_E_SHAPE, "conv2d %s: expects (N,C,H,W), got rank %d", name, (int)s.shape.rank);
         return KD_NONE;
     }
-    const int groups = or1(o->groups);
-    const int64_t ci = s.shape.dim[1] / groups;
-    const int kh = or1(o->kernel[0]), kw = or1(o->kernel[1]);
-    const kd_init fan = kd_init_torch(ci * kh * kw);
-    const kd_val w = named_param(g, name, "weight", kd_shape4(co, ci, kh, kw),
-                                 o->has_weight_init ? o->weight_init : fan, KD_PARAM_MATRIX);
-    kd_val b = KD_NONE;
-    if (o->bias) {
-        b = named_param(g, name, "bias", kd_shape1(co), o->has_weight_init ? o->bias_init : fan, KD_PARAM_NO_DECAY);
+    const conv_params p = named_conv(g, x, name, co, o);
+    kd_conv2d_attr attr = {.groups = p.groups, .has_bias = o->bias};
+    for (int i = 0; i < 2; i++) {
+        attr.stride[i] = or1(o->stride[i]);
+        attr.pad[i] = o->pad[i];
+        attr.dilation[i] = or1(o->dilation[i]);
+        attr.kernel[i] = or1(o->kernel[i]);
     }
-    const kd_conv2d_attr attr = {.stride = {or1(o->stride[0]), or1(o->stride[1])},
-                                 .pad = {o->pad[0], o->pad[1]},
-                                 .dilation = {or1(o->dilation[0]), or1(o->dilation[1])},
-                                 .groups = groups,
-                                 .has_bias = o->bias,
-                                 .kernel = {kh, kw}};
-    return kd_node3(g, KD_OP_CONV2D, &attr, x, w, b);
+    return kd_node3(g, KD_OP_CONV2D, &attr, x, p.w, p.b);
+}
+
+kd_val kd_conv3d(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_conv_opts *o)
+{
+    x = to_act(g, x);
+    const kd_spec s = kd_spec_of(g, x);
+    if (s.shape.rank != 5) {
+        kd_graph_fail(g, KD_E_SHAPE, "conv3d %s: expects (N,C,T,H,W), got rank %d", name, (int)s.shape.rank);
+        return KD_NONE;
+    }
+    const conv_params p = named_conv(g, x, name, co, o);
+    kd_conv3d_attr attr = {.groups = p.groups, .has_bias = o->bias};
+    for (int i = 0; i < 3; i++) {
+        attr.stride[i] = or1(o->stride[i]);
+        attr.pad[i] = o->pad[i];
+        attr.dilation[i] = or1(o->dilation[i]);
+        attr.kernel[i] = or1(o->kernel[i]);
+    }
+    return kd_node3(g, KD_OP_CONV3D, &attr, x, p.w, p.b);
 }
 
 kd_val kd_layernorm(kd_graph *g, kd_val x, const char *name, float eps)

@@ -30,7 +30,7 @@ typedef struct kd_linear_opts {
 kd_val kd_linear(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_linear_opts *o);
 
 typedef struct kd_conv_opts {
-    int kernel[2], stride[2], pad[2], dilation[2]; /* zeros mean 1, 1, 0, 1 */
+    int kernel[3], stride[3], pad[3], dilation[3]; /* zeros mean 1, 1, 0, 1; conv2d takes the first two */
     int groups;                                    /* 0: 1 */
     bool bias;
     kd_init weight_init, bias_init;                /* all-zero weight_init: PyTorch default from fan_in */
@@ -39,6 +39,9 @@ typedef struct kd_conv_opts {
 
 /* x (N,Ci,H,W) -> (N,co,Ho,Wo); "name.weight" (co,Ci/groups,kh,kw), "name.bias". */
 kd_val kd_conv2d(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_conv_opts *o);
+
+/* x (N,Ci,T,H,W) -> (N,co,To,Ho,Wo); "name.weight" (co,Ci/groups,kt,kh,kw), "name.bias". */
+kd_val kd_conv3d(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_conv_opts *o);
 
 /* LayerNorm over the last dim; "name.weight", "name.bias". */
 kd_val kd_layernorm(kd_graph *g, kd_val x, const char *name, float eps);

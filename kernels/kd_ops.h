@@ -5,7 +5,7 @@
  * programs).  "x act (N,C,T,V)" means dtype and shape.  `?` marks an operand that may be absent.  A `_bwd` op lists the
  * forward operands it reads; outputs named d* are gradients, those of parameters are stat and honour accum.
  * Dims: B batch, N tokens (or samples in student ops), C channels, H heads, D head dim, T frames, V joints, M persons,
- * K classes, partitions or landmarks.  Weight-like operands (W of linear and conv2d) are act, their gradients stat.
+ * K classes, partitions or landmarks.  Weight-like operands (W of linear and convolutions) are act, their gradients stat.
  *
  * Utility ops marked [any] accept operands that are all act or all stat: they serve weights and adjacencies as well.
  */
@@ -158,6 +158,16 @@ typedef struct kd_conv2d_attr {
  * bn_fold: W act (Co,..), b? stat, gamma, beta, running_mean, running_var -> W' act, b' stat: a convolution with the
  *   batchnorm_eval behind it folded in.
  * batchnorm_eval: x, gamma, beta, running_mean, running_var -> y = act((x-rm)/sqrt(rv+eps)*gamma+beta). */
+/* conv3d: x act (N,Ci,T,H,W), W act (Co,Ci/groups,kt,kh,kw), b? stat (Co) -> y act (N,Co,To,Ho,Wo) = conv + b.  Three of each in
+ * the order T, H, W; symmetric padding.
+ * conv3d_bwd_x: dy, W -> dx (x_shape).  conv3d_bwd_w: dy, x -> dW stat, db? stat (accum). */
+typedef struct kd_conv3d_attr {
+    int32_t stride[3], pad[3], dilation[3];
+    int32_t groups;
+    int32_t has_bias;
+    int32_t kernel[3]; /* bwd_w: shape of dW */
+    kd_shape x_shape;  /* bwd_x */
+} kd_conv3d_attr;
 typedef struct kd_batchnorm_attr {
     float eps, momentum;
     int64_t count; /* bn_update: elements per channel */

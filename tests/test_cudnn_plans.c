@@ -94,6 +94,40 @@ static void convolution(const conv *k, kd_dtype t)
     (void)plan("  gradient of W, added", KD_OP_CONV2D_BWD_W, t, for_w, 2, &dw, 1, &attr, 1, false);
 }
 
+typedef struct volume {
+    int64_t n, ci, t, h, w, co;
+    int32_t kernel[3], stride[3], pad[3];
+} volume;
+
+/* What of conv3d cuDNN has to take; everything else may be left to our kernels. */
+enum { FORWARD = 1, GRAD_X = 2, GRAD_W_F32 = 4 };
+
+static void convolution3d(const volume *k, kd_dtype t, unsigned needed)
+{
+    char name[96];
+    const int64_t in[3] = {k->t, k->h, k->w};
+    kd_conv3d_attr attr = {.dilation = {1, 1, 1}, .groups = 1, .x_shape = kd_shape5(k->n, k->ci, k->t, k->h, k->w)};
+    kd_tensor x = at(t, attr.x_shape), y = at(t, kd_shape5(k->n, k->co, 0, 0, 0));
+    kd_tensor w = at(t, kd_shape5(k->co, k->ci, k->kernel[0], k->kernel[1], k->kernel[2]));
+    for (int i = 0; i < 3; i++) {
+        attr.stride[i] = k->stride[i];
+        attr.pad[i] = k->pad[i];
+        attr.kernel[i] = k->kernel[i];
+        y.shape.dim[2 + i] = (in[i] + 2 * k->pad[i] - k->kernel[i]) / k->stride[i] + 1;
+    }
+    kd_tensor b = at(KD_F32, kd_shape1(k->co)), dw = at(KD_F32, w.shape);
+    (void)snprintf(name, sizeof name, "conv3d %lldx%lldx%lldx%lldx%lld to %lld, %dx%dx%d stride %d,%d", (long long)k->n,
+                   (long long)k->ci, (long long)k->t, (long long)k->h, (long long)k->w, (long long)k->co, k->kernel[0],
+                   k->kernel[1], k->kernel[2], k->stride[0], k->stride[1]);
+    kd_tensor of[3] = {x, w, b};
+    (void)plan(name, KD_OP_CONV3D, t, of, 2, &y, 1, &attr, 0, (needed & FORWARD) != 0);
+    (void)plan("  with a bias", KD_OP_CONV3D, t, of, 3, &y, 1, &attr, 0, false);
+    kd_tensor for_x[2] = {y, w}, for_w[2] = {y, x};
+    (void)plan("  gradient of x", KD_OP_CONV3D_BWD_X, t, for_x, 2, &x, 1, &attr, 0, (needed & GRAD_X) != 0);
+    (void)plan("  gradient of W", KD_OP_CONV3D_BWD_W, t, for_w, 2, &dw, 1, &attr, 0, t == KD_F32 && (needed & GRAD_W_F32) != 0);
+    (void)plan("  gradient of W, added", KD_OP_CONV3D_BWD_W, t, for_w, 2, &dw, 1, &attr, 1, false);
+}
+
 /* gelu(x W^T + b) */
 static void linear(int64_t rows, int64_t ci, int64_t co, kd_dtype t, bool needed)
 {
@@ -116,6 +150,11 @@ int main(int argc, char **argv)
     static const conv convs[] = {{64, 64, 64, 25, 64, 1, 1, 1, 0},   {64, 64, 64, 25, 128, 1, 1, 1, 0},
                                  {64, 64, 64, 25, 64, 9, 1, 1, 4},   {64, 64, 64, 25, 128, 9, 1, 2, 4},
                                  {64, 128, 32, 25, 128, 5, 1, 1, 2}, {64, 3, 64, 25, 64, 1, 1, 1, 0}};
+    static const volume volumes[] = { /* SlowFast 8x8, R50: stems, then convolutions of residual blocks of both pathways */
+        {8, 3, 32, 224, 224, 8, {5, 7, 7}, {1, 2, 2}, {2, 3, 3}},  {8, 3, 8, 224, 224, 64, {1, 7, 7}, {1, 2, 2}, {0, 3, 3}},
+        {8, 8, 32, 56, 56, 8, {3, 1, 1}, {1, 1, 1}, {1, 0, 0}},    {8, 64, 8, 56, 56, 64, {1, 3, 3}, {1, 1, 1}, {0, 1, 1}},
+        {8, 128, 8, 56, 56, 128, {1, 3, 3}, {1, 2, 2}, {0, 1, 1}}, {8, 640, 8, 28, 28, 256, {3, 1, 1}, {1, 1, 1}, {1, 0, 0}},
+        {8, 64, 8, 56, 56, 256, {1, 1, 1}, {1, 1, 1}, {0, 0, 0}},  {8, 8, 32, 56, 56, 16, {5, 1, 1}, {4, 1, 1}, {2, 0, 0}}};
     static const kd_dtype half[] = {KD_BF16, KD_F16}, all[] = {KD_F32, KD_BF16, KD_F16};
     kd_err err = {0};
     if (argc != 2 || (strcmp(argv[1], "80") != 0 && strcmp(argv[1], "90") != 0)) {
@@ -145,6 +184,9 @@ int main(int argc, char **argv)
     for (size_t t = 0; t < KD_COUNTOF(all); t++) {
         for (size_t i = 0; i < KD_COUNTOF(convs); i++) {
             convolution(&convs[i], all[t]);
+        }
+        for (size_t i = 0; i < KD_COUNTOF(volumes); i++) {
+            convolution3d(&volumes[i], all[t], FORWARD | GRAD_X | GRAD_W_F32);
         }
     }
     printf("%d needed plans refused for sm_%s, cuDNN %zu\n", needed_and_refused, argv[1], cudnnGetVersion());

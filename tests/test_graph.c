@@ -330,6 +330,59 @@ static void detach_stops_and_dead_nodes_go(void **state)
     kd_backend_close(be);
 }
 
+/* A clip of one frame: conv3d of the same weights is conv2d, with PyTorch's names and shapes. */
+static void conv3d_of_one_frame_is_conv2d(void **state)
+{
+    (void)state;
+    enum { N = 2, CI = 4, H = 5, W = 7, CO = 6 };
+    const kd_conv_opts flat = {.kernel = {3, 2}, .stride = {2, 1}, .pad = {1, 0}, .dilation = {1, 2}, .groups = 2, .bias = true};
+    const kd_conv_opts deep = {.kernel = {1, 3, 2}, .stride = {1, 2, 1}, .pad = {0, 1, 0}, .dilation = {1, 1, 2}, .groups = 2, .bias = true};
+    kd_backend *be = NULL;
+    assert_int_equal(kd_backend_cpu_open(1, &be, NULL), KD_OK);
+    kd_params *p = kd_params_create(KD_F32);
+    float w[CO * CI / 2 * 6], x[N * CI * H * W], y[2][N * CO * 3 * 5];
+    kd_rng r = kd_rng_make(5, KD_RNG_TEST, 9, 0);
+    for (int pass = 0; pass < 2; pass++) {
+        kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = p, .dtype = KD_F32});
+        const kd_val in = kd_input(g, "x", KD_F32, kd_shape4(N, CI, H, W));
+        kd_output(g, "flat", kd_conv2d(g, in, "conv2", CO, &flat));
+        kd_output(g, "deep", kd_conv3d(g, kd_reshape(g, in, kd_shape5(N, CI, 1, H, W)), "conv3", CO, &deep));
+        if (pass == 0) {
+            kd_graph_free(g);
+            assert_int_equal(kd_params_alloc(p, be, KD_F32, false, NULL), KD_OK);
+            continue;
+        }
+        for (size_t i = 0; i < KD_COUNTOF(w); i++) {
+            w[i] = (float)kd_rng_normal(&r);
+        }
+        for (size_t i = 0; i < KD_COUNTOF(x); i++) {
+            x[i] = (float)kd_rng_normal(&r);
+        }
+        const kd_shape w2 = kd_shape4(CO, CI / 2, 3, 2), w3 = kd_shape5(CO, CI / 2, 1, 3, 2);
+        const int i2 = kd_params_find(p, "conv2.weight"), i3 = kd_params_find(p, "conv3.weight");
+        assert_true(kd_shape_equal(&kd_params_at(p, i2)->shape, &w2) && kd_shape_equal(&kd_params_at(p, i3)->shape, &w3));
+        assert_int_equal(kd_params_write(p, i2, w, KD_COUNTOF(w)), KD_OK);
+        assert_int_equal(kd_params_write(p, i3, w, KD_COUNTOF(w)), KD_OK);
+        assert_int_equal(kd_params_write(p, kd_params_find(p, "conv2.bias"), w, CO), KD_OK);
+        assert_int_equal(kd_params_write(p, kd_params_find(p, "conv3.bias"), w, CO), KD_OK);
+        assert_int_equal(kd_params_changed(p), KD_OK);
+        kd_program *prog = NULL;
+        kd_err err = {0};
+        assert_int_equal(kd_program_compile(g, be, &(kd_compile_opts){0}, &prog, &err), KD_OK);
+        assert_int_equal(kd_program_write(prog, "x", x, sizeof x), KD_OK);
+        assert_int_equal(kd_program_run(prog, NULL), KD_OK);
+        assert_int_equal(kd_program_read_f32(prog, "flat", y[0], KD_COUNTOF(y[0])), KD_OK);
+        assert_int_equal(kd_program_read_f32(prog, "deep", y[1], KD_COUNTOF(y[1])), KD_OK);
+        for (size_t i = 0; i < KD_COUNTOF(y[0]); i++) {
+            assert_true(fabsf(y[0][i] - y[1][i]) <= 1e-5f && fabsf(y[0][0]) > 0.0f);
+        }
+        assert_int_equal(kd_program_macs(prog), 2 * (int64_t)KD_COUNTOF(y[0]) * CI / 2 * 6);
+        kd_program_free(prog);
+    }
+    kd_params_free(p);
+    kd_backend_close(be);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -338,6 +391,7 @@ int main(void)
         cmocka_unit_test(gradients_do_not_depend_on_memory),
         cmocka_unit_test(errors_are_sticky_and_named),
         cmocka_unit_test(detach_stops_and_dead_nodes_go),
+        cmocka_unit_test(conv3d_of_one_frame_is_conv2d),
     };
     return cmocka_run_group_tests_name("graph", tests, NULL, NULL);
 }

@@ -66,7 +66,10 @@ static kd_dnn_desc tensor(kd_dnn *g, int64_t uid, cudnnDataType_t type, const kd
 {
     const kd_dnn_desc d = make(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR, "tensor");
     const bool yes = true;
-    const int64_t rank = s->dim[3] != 0 ? 4 : 3;
+    int64_t rank = 0;
+    while (rank < (int64_t)KD_COUNTOF(s->dim) && s->dim[rank] != 0) {
+        rank++;
+    }
     set(g, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type, "tensor type");
     set(g, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, rank, s->dim, "tensor dims");
     set(g, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, rank, s->stride, "tensor strides");
@@ -168,25 +171,23 @@ void kd_dnn_reshape(kd_dnn *g, kd_dnn_desc x, kd_dnn_desc y)
     finish_op(g, op, "reshape operation");
 }
 
-static kd_dnn_desc conv_desc(kd_dnn *g, const kd_conv2d_attr *at)
+static kd_dnn_desc conv_desc(kd_dnn *g, const kd_dnn_window *at)
 {
     const cudnnDataType_t f32 = CUDNN_DATA_FLOAT;
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
-    const int64_t dims = 2, stride[2] = {at->stride[0], at->stride[1]}, pad[2] = {at->pad[0], at->pad[1]},
-                  dilation[2] = {at->dilation[0], at->dilation[1]};
     const kd_dnn_desc d = make(g, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, "convolution");
     set(g, d, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &f32, "convolution precision");
     set(g, d, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode, "convolution mode");
-    set(g, d, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &dims, "convolution rank");
-    set(g, d, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, pad, "convolution padding");
-    set(g, d, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, pad, "convolution padding");
-    set(g, d, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilation, "convolution dilation");
-    set(g, d, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, stride, "convolution stride");
+    set(g, d, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &at->dims, "convolution rank");
+    set(g, d, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, at->dims, at->pad, "convolution padding");
+    set(g, d, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, at->dims, at->pad, "convolution padding");
+    set(g, d, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, at->dims, at->dilation, "convolution dilation");
+    set(g, d, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, at->dims, at->stride, "convolution stride");
     finish(g, d, "convolution");
     return d;
 }
 
-void kd_dnn_conv(kd_dnn *g, kd_dnn_conv_kind kind, const kd_conv2d_attr *at, kd_dnn_desc x, kd_dnn_desc w, kd_dnn_desc y, bool add)
+void kd_dnn_conv(kd_dnn *g, kd_dnn_conv_kind kind, const kd_dnn_window *at, kd_dnn_desc x, kd_dnn_desc w, kd_dnn_desc y, bool add)
 {
     static const struct {
         cudnnBackendDescriptorType_t type;

@@ -16,7 +16,7 @@ typedef struct kd_dnn_key {
     int32_t op, device;
     int32_t type; /* cudnnDataType_t of the activations */
     uint32_t flags;
-    int64_t v[20]; /* sizes and options, as the op's file numbers them */
+    int64_t v[28]; /* sizes and options, as the op's file numbers them */
 } kd_dnn_key;
 
 /* ---- describing a graph -------------------------------------------------------------------------------------------------- */
@@ -31,8 +31,8 @@ typedef struct kd_dnn {
     int64_t temporaries;
 } kd_dnn;
 
-typedef struct kd_dnn_shape { /* rank 4; rank 3 when dim[3] is 0 */
-    int64_t dim[4], stride[4];
+typedef struct kd_dnn_shape { /* rank: up to the first dim that is 0 */
+    int64_t dim[5], stride[5];
 } kd_dnn_shape;
 
 /* uid: a name for the addresses of a call, 1 and up.  `align`: bytes, a power of two. */
@@ -48,9 +48,13 @@ void kd_dnn_matmul(kd_dnn *g, kd_dnn_desc a, kd_dnn_desc b, kd_dnn_desc c);
 void kd_dnn_reduce(kd_dnn *g, cudnnReduceTensorOp_t how, kd_dnn_desc x, kd_dnn_desc y);
 void kd_dnn_reshape(kd_dnn *g, kd_dnn_desc x, kd_dnn_desc y);
 
+typedef struct kd_dnn_window { /* of a convolution over 2 or 3 dims */
+    int64_t dims, stride[3], pad[3], dilation[3];
+} kd_dnn_window;
+
 typedef enum kd_dnn_conv_kind { KD_DNN_FORWARD, KD_DNN_DATA, KD_DNN_FILTER } kd_dnn_conv_kind;
 /* Convolution of x and w to y, or its gradient (dx of w and y; dw of x and y); `add`: into the result. */
-void kd_dnn_conv(kd_dnn *g, kd_dnn_conv_kind kind, const kd_conv2d_attr *at, kd_dnn_desc x, kd_dnn_desc w, kd_dnn_desc y,
+void kd_dnn_conv(kd_dnn *g, kd_dnn_conv_kind kind, const kd_dnn_window *at, kd_dnn_desc x, kd_dnn_desc w, kd_dnn_desc y,
                  bool add);
 
 /* ---- plans ---------------------------------------------------------------------------------------------------------------- */
@@ -86,6 +90,6 @@ KD_NODISCARD kd_status kd_dnn_pretend(const char *json, kd_err *err);
 /* The slots. */
 extern const kd_kernel_def kd_cudnn_attention, kd_cudnn_attention_bwd;                     /* cudnn_attention.c */
 extern const kd_kernel_def kd_cudnn_linear, kd_cudnn_linear_bwd_x;                         /* cudnn_linear.c */
-extern const kd_kernel_def kd_cudnn_conv2d, kd_cudnn_conv2d_bwd_x, kd_cudnn_conv2d_bwd_w; /* cudnn_conv.c */
+extern const kd_kernel_def kd_cudnn_conv, kd_cudnn_conv_bwd_x, kd_cudnn_conv_bwd_w;        /* cudnn_conv.c */
 
 #endif
