@@ -116,6 +116,13 @@ typedef struct kd_add_layernorm_attr {
     float p;
     uint32_t rng_id;
 } kd_add_layernorm_attr;
+/* pool_layernorm: x act (B,N,C), gamma stat (C), beta stat (C) -> y act (B,C) = layernorm(mean of x over N), pooled stat (B,C) = that
+ * mean, mean stat (B), rstd stat (B).  The mean is not rounded to act in between.
+ * pool_layernorm_bwd: dy, pooled, gamma, mean, rstd -> dx act (B,N,C), the same row for all N; dgamma stat, dbeta stat (accum). */
+typedef struct kd_pool_layernorm_attr {
+    float eps;
+    int64_t tokens; /* bwd: N */
+} kd_pool_layernorm_attr;
 /* qkv_bias: q_bias stat (C), v_bias stat (C) -> (3C) = [q_bias, 0, v_bias].  qkv_bias_bwd: d (3C) -> dq, dv (accum). */
 /* attention: qkv act (B,N,3C), C = H*D, channel h*D+d in each third -> o act (B,N,C), lse stat (B,H,N).
  * o = softmax(scale q k^T) v; lse = log sum exp of the scaled logits.  scale 0 means D^-1/2.
