@@ -182,19 +182,22 @@ static kd_val objective(kd_model *m, kd_graph *g, const built *b, const kd_objec
     int n = 0;
     const kd_val target = kd_input(g, "target", KD_F32, kd_shape2(batch, m->classes));
     const kd_val valid = kd_input(g, "valid", KD_F32, kd_shape1(batch));
-    term[n] = kd_ce(g, b->logits, target, valid);
-    w[n++] = o->ce_weight;
-    kd_output(g, "loss_ce", term[0]);
     const bool kd = o->kd_weight > 0.0f;
     const bool feature = o->feature != KD_CFG_FEATURE_NONE && o->feature_weight > 0.0f;
-    kd_val teacher_valid = KD_NONE;
+    kd_val teacher_valid = KD_NONE, teacher = KD_NONE, divergence = KD_NONE;
     if (kd || feature) {
         teacher_valid = rows(m, g, b, "teacher_valid", "teacher_has", batch, kd_shape0());
     }
     if (kd) {
         const built fed = {.sample = KD_NONE}; /* mixed probabilities are made batch by batch */
-        const kd_val t = rows(m, g, o->teacher_is_prob ? &fed : b, "teacher", "teacher_table", batch, kd_shape1(m->classes));
-        term[n] = kd_kl(g, b->logits, t, teacher_valid, o->temperature, o->teacher_is_prob);
+        teacher = rows(m, g, o->teacher_is_prob ? &fed : b, "teacher", "teacher_table", batch, kd_shape1(m->classes));
+    }
+    term[n] = kd_ce_kl(g, b->logits, target, valid, teacher, kd ? teacher_valid : KD_NONE, o->temperature, o->teacher_is_prob,
+                       &divergence);
+    w[n++] = o->ce_weight;
+    kd_output(g, "loss_ce", term[0]);
+    if (kd) {
+        term[n] = divergence;
         kd_output(g, "loss_kd", term[n]);
         w[n++] = o->kd_weight;
     }

@@ -258,15 +258,28 @@ static kd_val to_stat(kd_graph *g, kd_val x)
     return kd_cast(g, x, kd_stat_dtype(kd_graph_dtype(g)));
 }
 
+kd_val kd_ce_kl(kd_graph *g, kd_val logits, kd_val target, kd_val valid, kd_val teacher, kd_val teacher_valid, float temperature,
+                bool teacher_is_prob, kd_val *kd)
+{
+    const kd_class_loss_attr attr = {temperature, teacher_is_prob};
+    const kd_val in[5] = {to_stat(g, logits), target, valid, teacher, teacher_valid};
+    kd_val out[2];
+    (void)kd_node(g, KD_OP_CLASS_LOSS, &attr, in, 5, out);
+    *kd = out[1];
+    return out[0];
+}
+
 kd_val kd_ce(kd_graph *g, kd_val logits, kd_val target, kd_val valid)
 {
-    return kd_node3(g, KD_OP_CE, NULL, to_stat(g, logits), target, valid);
+    kd_val none;
+    return kd_ce_kl(g, logits, target, valid, KD_NONE, KD_NONE, 0.0f, false, &none);
 }
 
 kd_val kd_kl(kd_graph *g, kd_val logits, kd_val teacher, kd_val valid, float temperature, bool teacher_is_prob)
 {
-    const kd_kl_attr attr = {temperature, teacher_is_prob};
-    return kd_node3(g, KD_OP_KD_KL, &attr, to_stat(g, logits), teacher, valid);
+    kd_val kd;
+    (void)kd_ce_kl(g, logits, KD_NONE, KD_NONE, teacher, valid, temperature, teacher_is_prob, &kd);
+    return kd;
 }
 
 kd_val kd_feature_loss(kd_graph *g, kd_val s, kd_val f, kd_val valid, kd_feature_kind kind)

@@ -67,6 +67,9 @@ kd_val kd_cast(kd_graph *g, kd_val x, kd_dtype to); /* x itself when it already 
 /* ---- losses (stat scalars) --------------------------------------------------------------------------------------- */
 kd_val kd_ce(kd_graph *g, kd_val logits, kd_val target, kd_val valid);
 kd_val kd_kl(kd_graph *g, kd_val logits, kd_val teacher, kd_val valid, float temperature, bool teacher_is_prob);
+/* Both in one op: *kd is set beside the cross-entropy returned. */
+kd_val kd_ce_kl(kd_graph *g, kd_val logits, kd_val target, kd_val valid, kd_val teacher, kd_val teacher_valid, float temperature,
+                bool teacher_is_prob, kd_val *kd);
 kd_val kd_feature_loss(kd_graph *g, kd_val s, kd_val f, kd_val valid, kd_feature_kind kind);
 kd_val kd_weighted_sum(kd_graph *g, const kd_val *losses, const float *w, int n);
 

@@ -158,13 +158,6 @@ typedef struct kd_conv2d_attr {
     int32_t kernel[2]; /* bwd_w: shape of dW */
     kd_shape x_shape;  /* bwd_x */
 } kd_conv2d_attr;
-/* batchnorm (training): x act (N,C,...), gamma stat (C), beta stat (C) -> y act, mean stat (C), var stat (C, biased).
- * batchnorm_bwd: dy, x, gamma, mean, var -> dx, dgamma, dbeta (accum).
- * bn_update [EFFECT]: mean, var, running_mean, running_var -> (none); writes in[2], in[3] in place:
- *   running = (1-momentum) running + momentum batch, with the unbiased variance n/(n-1) (n = count; count 1: biased).
- * bn_fold: W act (Co,..), b? stat, gamma, beta, running_mean, running_var -> W' act, b' stat: a convolution with the
- *   batchnorm_eval behind it folded in.
- * batchnorm_eval: x, gamma, beta, running_mean, running_var -> y = act((x-rm)/sqrt(rv+eps)*gamma+beta). */
 /* conv3d: x act (N,Ci,T,H,W), W act (Co,Ci/groups,kt,kh,kw), b? stat (Co) -> y act (N,Co,To,Ho,Wo) = conv + b.  Three of each in
  * the order T, H, W; symmetric padding.
  * conv3d_bwd_x: dy, W -> dx (x_shape).  conv3d_bwd_w: dy, x -> dW stat, db? stat (accum). */
@@ -175,6 +168,13 @@ typedef struct kd_conv3d_attr {
     int32_t kernel[3]; /* bwd_w: shape of dW */
     kd_shape x_shape;  /* bwd_x */
 } kd_conv3d_attr;
+/* batchnorm (training): x act (N,C,...), gamma stat (C), beta stat (C) -> y act, mean stat (C), var stat (C, biased).
+ * batchnorm_bwd: dy, x, gamma, mean, var -> dx, dgamma, dbeta (accum).
+ * bn_update [EFFECT]: mean, var, running_mean, running_var -> (none); writes in[2], in[3] in place:
+ *   running = (1-momentum) running + momentum batch, with the unbiased variance n/(n-1) (n = count; count 1: biased).
+ * bn_fold: W act (Co,..), b? stat, gamma, beta, running_mean, running_var -> W' act, b' stat: a convolution with the
+ *   batchnorm_eval behind it folded in.
+ * batchnorm_eval: x, gamma, beta, running_mean, running_var -> y = act((x-rm)/sqrt(rv+eps)*gamma+beta). */
 typedef struct kd_batchnorm_attr {
     float eps, momentum;
     int64_t count; /* bn_update: elements per channel */
@@ -281,16 +281,18 @@ typedef struct kd_skeleton_streams_attr {
 
 /* ============================ losses ================================================================================ */
 
-/* ce: z stat (B,K), target stat (B,K) probabilities, valid? stat (B) 0/1 -> loss stat () = mean over valid rows of
- * -sum_k t log_softmax(z); 0 when no row is valid.  ce_bwd: dloss, z, target, valid? -> dz.
- * Rows are summed in order: deterministic. */
-/* kd_kl: z stat (B,K) student logits, t stat (B,K) teacher logits, valid? stat (B) -> loss () =
- *   T^2 mean over valid rows of KL(softmax(t/T) || softmax(z/T)).  kd_kl_bwd: dloss, z, t, valid? -> dz (z only).
- * Source: Hinton et al. 2015, section 2.  t_is_prob: t holds probabilities (mixed teacher targets), used as they are. */
-typedef struct kd_kl_attr {
-    float temperature;
+/* class_loss: z stat (B,K) logits, target? stat (B,K) probabilities, valid? stat (B) 0/1, teacher? stat (B,K), teacher_valid? stat
+ * (B) -> ce? stat (), kd? stat ().
+ *   ce = mean over valid rows of -sum_k target log_softmax(z); exists where target does
+ *   kd = T^2 mean over rows with teacher_valid of KL(softmax(teacher/T) || softmax(z/T)); exists where teacher does
+ * A mean without a valid row is 0; a row that is not valid is not read.  t_is_prob: teacher holds probabilities (mixed teacher
+ * targets), used as they are.  Rows are summed in order: deterministic.  Source of kd: Hinton et al. 2015, section 2.
+ * class_loss_bwd: dce?, dkd?, z, target?, valid?, teacher?, teacher_valid? -> dz, both terms in one pass; no gradient goes to
+ * target or teacher. */
+typedef struct kd_class_loss_attr {
+    float temperature; /* of the second term; more than 0 where there is one */
     int32_t t_is_prob;
-} kd_kl_attr;
+} kd_class_loss_attr;
 /* feature_loss: s stat (B,P), f stat (B,P), valid? stat (B) -> loss ().  MSE: mean over all valid entries of (s-f)^2;
  * COSINE: mean over valid rows of 1 - cos(s,f), norms clamped at 1e-8.  feature_loss_bwd: dloss, s, f, valid? -> ds. */
 typedef enum kd_feature_kind { KD_FEATURE_MSE, KD_FEATURE_COSINE } kd_feature_kind;

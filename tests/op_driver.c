@@ -171,6 +171,20 @@ static kd_val loss_of(kd_graph *g, kd_val y)
     return kd_cast(g, kd_node1(g, KD_OP_REDUCE, &sum, p), kd_stat_dtype(kd_graph_dtype(g)));
 }
 
+/* The loss over output 0 and those of `also`, each with a weight of its own; absent ones count nothing. */
+static kd_val losses_of(kd_graph *g, const kd_val *outs, int n_out, uint32_t also)
+{
+    kd_val loss = KD_NONE;
+    for (int o = 0; o < n_out; o++) {
+        if (outs[o].id == 0 || (o > 0 && ((also >> o) & 1u) == 0)) {
+            continue;
+        }
+        const kd_val part = loss_of(g, outs[o]);
+        loss = loss.id == 0 ? part : kd_add(g, loss, kd_scale(g, part, 0.75f));
+    }
+    return loss;
+}
+
 /* Put the operand's numbers where the program reads them. */
 static kd_status load(built *b, const op_case *c, int i)
 {
@@ -232,12 +246,7 @@ static bool build(built *b, kd_op op, const op_case *c, kd_backend *be, kd_dtype
     kd_compile_opts opts = {
         .grad_inputs = wanted, .n_grad_inputs = n_wanted, .no_fuse = true, .poison = act != KD_F64};
     if (diff && any && kd_graph_error(g) == NULL) {
-        opts.loss = loss_of(g, outs[0]);
-        for (int o = 1; o < (int)def->n_out; o++) {
-            if (((c->also >> o) & 1u) != 0) {
-                opts.loss = kd_add(g, opts.loss, loss_of(g, outs[o]));
-            }
-        }
+        opts.loss = losses_of(g, outs, (int)def->n_out, c->also);
         kd_output(g, "loss", opts.loss);
     } else { /* every output, or the compiler drops it */
         static const char *const names[KD_MAX_OUT] = {"y", "y1", "y2", "y3", "y4", "y5", "y6", "y7"};

@@ -87,19 +87,17 @@ static kd_val build_loss(kd_graph *g, const loss_case *c, kd_val *wanted)
                         f, KD_NONE);
     }
     *wanted = kd_input(g, "z", t, kd_shape2(B, K));
-    kd_val ce = KD_NONE, kl = KD_NONE;
-    if (c->ce) {
-        ce = kd_node2(g, KD_OP_CE, NULL, *wanted, kd_input(g, "target", t, kd_shape2(B, K)));
-    }
-    if (c->kl) {
-        const kd_kl_attr a = {c->temperature, 0};
-        kl = kd_node2(g, KD_OP_KD_KL, &a, *wanted, kd_input(g, "t", t, kd_shape2(B, K)));
-    }
+    const kd_class_loss_attr a = {c->temperature, 0};
+    const kd_val target = c->ce ? kd_input(g, "target", t, kd_shape2(B, K)) : KD_NONE;
+    const kd_val teacher = c->kl ? kd_input(g, "t", t, kd_shape2(B, K)) : KD_NONE;
+    const kd_val in[5] = {*wanted, target, KD_NONE, teacher, KD_NONE};
+    kd_val out[2];
+    (void)kd_node(g, KD_OP_CLASS_LOSS, &a, in, 5, out);
     if (c->ce && c->kl) {
         const kd_weighted_sum_attr half = {{0.5f, 0.5f}};
-        return kd_node2(g, KD_OP_WEIGHTED_SUM, &half, ce, kl);
+        return kd_node2(g, KD_OP_WEIGHTED_SUM, &half, out[0], out[1]);
     }
-    return c->ce ? ce : kl;
+    return out[c->ce ? 0 : 1];
 }
 
 static void put(void *dst, kd_dtype t, const double *src, int n)

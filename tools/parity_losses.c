@@ -66,14 +66,17 @@ static kd_val logit_loss(kd_graph *g, const loss_case *c, const loss_data *d, kd
     kd_val part[2];
     float w[2];
     int n = 0;
+    const kd_val target = c->ce != 0.0 ? kd_input(g, "target", KD_F32, shape) : KD_NONE;
+    const kd_val teacher = c->kd != 0.0 ? kd_input(g, "teacher", KD_F32, shape) : KD_NONE;
+    kd_val kd = KD_NONE;
+    const kd_val ce = kd_ce_kl(g, z, target, KD_NONE, teacher, KD_NONE, (float)c->temperature, false, &kd);
     if (c->ce != 0.0) {
         w[n] = (float)c->ce;
-        part[n++] = kd_ce(g, z, kd_input(g, "target", KD_F32, shape), KD_NONE);
+        part[n++] = ce;
     }
     if (c->kd != 0.0) {
         w[n] = (float)c->kd;
-        part[n++] = kd_kl(g, z, kd_input(g, "teacher", KD_F32, shape), KD_NONE,
-                          (float)c->temperature, false);
+        part[n++] = kd;
     }
     return n == 1 && w[0] == 1.0f ? part[0] : kd_weighted_sum(g, part, w, n);
 }

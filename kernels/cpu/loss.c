@@ -33,11 +33,10 @@ static real log_sum_exp(const real *z, int64_t K, real inv_t)
     return m * inv_t + r_log(s);
 }
 
-/* The mean over valid rows, or 0 without any. */
-static kd_status put_mean(const kd_call *c, real sum, int64_t n)
+/* The mean over valid rows, or 0 without any, to output o. */
+static void put_mean(const kd_call *c, int o, real sum, int64_t n)
 {
-    put_any(c, 0, 0, n > 0 ? sum / (real)n : R(0.0));
-    return KD_OK;
+    put_any(c, o, 0, n > 0 ? sum / (real)n : R(0.0));
 }
 
 static void zero_row(const kd_call *c, int64_t b, int64_t K)
@@ -47,122 +46,153 @@ static void zero_row(const kd_call *c, int64_t b, int64_t K)
     }
 }
 
-/* ---- ce ----------------------------------------------------------------------------------------------------------- */
+/* ---- class_loss --------------------------------------------------------------------------------------------------- */
 
-static kd_status ce_run(const kd_call *c)
+typedef struct class_rows { /* operands from z on; absent ones NULL */
+    const real *z, *target, *valid, *teacher, *teacher_valid;
+    int64_t B, K;
+    real T;       /* temperature of the teacher's term */
+    bool is_prob; /* teacher holds probabilities already */
+} class_rows;
+
+static class_rows class_rows_of(const kd_call *c, int z)
 {
-    const int64_t B = c->in[0].shape.dim[0], K = c->in[0].shape.dim[1];
-    const real *z = c->in[0].data, *t = c->in[1].data, *valid = optional(c, 2);
-    real sum = R(0.0);
-    for (int64_t b = 0; b < B; b++, z += K, t += K) {
-        if (!row_valid(valid, b)) {
-            continue;
-        }
-        const real lse = log_sum_exp(z, K, R(1.0));
-        real row = R(0.0);
-        for (int64_t k = 0; k < K; k++) {
-            row += t[k] * (lse - z[k]);
-        }
-        sum += row;
-    }
-    return put_mean(c, sum, count_valid(valid, B));
+    const kd_class_loss_attr *at = c->attr;
+    const bool taught = optional(c, z + 3) != NULL;
+    return (class_rows){.z = c->in[z].data,
+                        .target = optional(c, z + 1),
+                        .valid = optional(c, z + 2),
+                        .teacher = optional(c, z + 3),
+                        .teacher_valid = optional(c, z + 4),
+                        .B = c->in[z].shape.dim[0],
+                        .K = c->in[z].shape.dim[1],
+                        .T = taught ? (real)at->temperature : R(1.0),
+                        .is_prob = at->t_is_prob != 0};
 }
 
-const kd_kernel_def KD_K(ce) = {.run = ce_run};
-
-static kd_status ce_bwd_run(const kd_call *c)
+static real ce_row(const real *z, const real *t, int64_t K)
 {
-    const int64_t B = c->in[1].shape.dim[0], K = c->in[1].shape.dim[1];
-    const real *valid = optional(c, 3);
-    const int64_t n = count_valid(valid, B);
-    const real d = n > 0 ? *(const real *)c->in[0].data / (real)n : R(0.0);
-    KD_FOR
-    for (int64_t b = 0; b < B; b++) {
-        const real *z = (const real *)c->in[1].data + b * K,
-                   *t = (const real *)c->in[2].data + b * K;
-        if (!row_valid(valid, b)) {
-            zero_row(c, b, K);
-            continue;
-        }
-        const real lse = log_sum_exp(z, K, R(1.0));
-        real mass = R(0.0);
-        for (int64_t k = 0; k < K; k++) {
-            mass += t[k];
-        }
-        for (int64_t k = 0; k < K; k++) {
-            put_any(c, 0, b * K + k, d * (mass * r_exp(z[k] - lse) - t[k]));
-        }
-    }
-    return KD_OK;
-}
-
-const kd_kernel_def KD_K(ce_bwd) = {.run = ce_bwd_run};
-
-/* ---- kd_kl -------------------------------------------------------------------------------------------------------- */
-
-/* Teacher's log-probability offset: log p_k = t_k/T - lse; with t_is_prob the numbers are probabilities already. */
-static real kl_row(const kd_kl_attr *at, const real *z, const real *t, int64_t K)
-{
-    const real inv_t = R(1.0) / (real)at->temperature;
-    const real lz = log_sum_exp(z, K, inv_t);
-    const real lt = at->t_is_prob ? R(0.0) : log_sum_exp(t, K, inv_t);
+    const real lse = log_sum_exp(z, K, R(1.0));
     real row = R(0.0);
     for (int64_t k = 0; k < K; k++) {
-        const real logp = at->t_is_prob ? r_log(t[k]) : t[k] * inv_t - lt;
-        const real p = at->t_is_prob ? t[k] : r_exp(logp);
+        row += t[k] * (lse - z[k]);
+    }
+    return row;
+}
+
+/* Teacher's log-probability: log p_k = t_k/T - lse; of probabilities their logarithm. */
+static real kl_row(const class_rows *r, const real *z, const real *t)
+{
+    const real inv_t = R(1.0) / r->T;
+    const real lz = log_sum_exp(z, r->K, inv_t);
+    const real lt = r->is_prob ? R(0.0) : log_sum_exp(t, r->K, inv_t);
+    real row = R(0.0);
+    for (int64_t k = 0; k < r->K; k++) {
+        const real logp = r->is_prob ? r_log(t[k]) : t[k] * inv_t - lt;
+        const real p = r->is_prob ? t[k] : r_exp(logp);
         row += p == R(0.0) ? R(0.0) : p * (logp - (z[k] * inv_t - lz)); /* 0 log 0 is 0 */
     }
     return row;
 }
 
-static kd_status kd_kl_run(const kd_call *c)
+static kd_status class_loss_run(const kd_call *c)
 {
-    const kd_kl_attr *at = c->attr;
-    const int64_t B = c->in[0].shape.dim[0], K = c->in[0].shape.dim[1];
-    const real *z = c->in[0].data, *t = c->in[1].data, *valid = optional(c, 2);
-    const real T = (real)at->temperature;
-    real sum = R(0.0);
-    for (int64_t b = 0; b < B; b++) {
-        if (row_valid(valid, b)) {
-            sum += kl_row(at, z + b * K, t + b * K, K);
+    const class_rows r = class_rows_of(c, 0);
+    real ce = R(0.0), kl = R(0.0);
+    for (int64_t b = 0; b < r.B; b++) {
+        if (c->out[0].data != NULL && row_valid(r.valid, b)) {
+            ce += ce_row(r.z + b * r.K, r.target + b * r.K, r.K);
+        }
+        if (c->out[1].data != NULL && row_valid(r.teacher_valid, b)) {
+            kl += kl_row(&r, r.z + b * r.K, r.teacher + b * r.K);
         }
     }
-    return put_mean(c, T * T * sum, count_valid(valid, B));
+    if (c->out[0].data != NULL) {
+        put_mean(c, 0, ce, count_valid(r.valid, r.B));
+    }
+    if (c->out[1].data != NULL) {
+        put_mean(c, 1, r.T * r.T * kl, count_valid(r.teacher_valid, r.B));
+    }
+    return KD_OK;
 }
 
-const kd_kernel_def KD_K(kd_kl) = {.run = kd_kl_run};
+const kd_kernel_def KD_K(class_loss) = {.run = class_loss_run};
 
-static kd_status kd_kl_bwd_run(const kd_call *c)
+/* What a row's gradient d (mass softmax(z/T) - p) is made of; `on`: the term exists and the row counts. */
+typedef struct class_term {
+    bool on;
+    real d, lse, mass;
+    real t_lse; /* teacher: log sum exp of t/T */
+} class_term;
+
+static class_term ce_term(const class_rows *r, int64_t b, const real *d)
 {
-    const kd_kl_attr *at = c->attr;
-    const int64_t B = c->in[1].shape.dim[0], K = c->in[1].shape.dim[1];
-    const real *valid = optional(c, 3);
-    const real T = (real)at->temperature, inv_t = R(1.0) / T;
+    class_term s = {.on = d != NULL && row_valid(r->valid, b)};
+    if (s.on) {
+        s.d = *d;
+        s.lse = log_sum_exp(r->z + b * r->K, r->K, R(1.0));
+        for (int64_t k = 0; k < r->K; k++) {
+            s.mass += r->target[b * r->K + k];
+        }
+    }
+    return s;
+}
+
+static real teacher_p(const class_rows *r, const class_term *s, int64_t i, real inv_t)
+{
+    return r->is_prob ? r->teacher[i] : r_exp(r->teacher[i] * inv_t - s->t_lse);
+}
+
+static class_term kl_term(const class_rows *r, int64_t b, const real *d)
+{
+    class_term s = {.on = d != NULL && row_valid(r->teacher_valid, b)};
+    if (s.on) {
+        const real inv_t = R(1.0) / r->T;
+        s.d = *d;
+        s.lse = log_sum_exp(r->z + b * r->K, r->K, inv_t);
+        s.t_lse = r->is_prob ? R(0.0) : log_sum_exp(r->teacher + b * r->K, r->K, inv_t);
+        for (int64_t k = 0; k < r->K; k++) {
+            s.mass += teacher_p(r, &s, b * r->K + k, inv_t);
+        }
+    }
+    return s;
+}
+
+/* factor * dloss over the number of valid rows; NULL (in place of a pointer to it) when the term has no gradient. */
+static const real *row_gradient(const real *dloss, const real *valid, int64_t B, real factor, real *d)
+{
     const int64_t n = count_valid(valid, B);
-    const real d = n > 0 ? *(const real *)c->in[0].data * T / (real)n : R(0.0);
+    if (dloss != NULL) {
+        *d = n > 0 ? *dloss * factor / (real)n : R(0.0);
+    }
+    return dloss != NULL ? d : NULL;
+}
+
+static kd_status class_loss_bwd_run(const kd_call *c)
+{
+    const class_rows r = class_rows_of(c, 2);
+    real d[2];
+    const real *dce = row_gradient(optional(c, 0), r.valid, r.B, R(1.0), &d[0]);
+    const real *dkl = row_gradient(optional(c, 1), r.teacher_valid, r.B, r.T, &d[1]);
     KD_FOR
-    for (int64_t b = 0; b < B; b++) {
-        const real *z = (const real *)c->in[1].data + b * K,
-                   *t = (const real *)c->in[2].data + b * K;
-        if (!row_valid(valid, b)) {
-            zero_row(c, b, K);
-            continue;
-        }
-        const real lz = log_sum_exp(z, K, inv_t);
-        const real lt = at->t_is_prob ? R(0.0) : log_sum_exp(t, K, inv_t);
-        real mass = R(0.0);
-        for (int64_t k = 0; k < K; k++) {
-            mass += at->t_is_prob ? t[k] : r_exp(t[k] * inv_t - lt);
-        }
-        for (int64_t k = 0; k < K; k++) {
-            const real p = at->t_is_prob ? t[k] : r_exp(t[k] * inv_t - lt);
-            put_any(c, 0, b * K + k, d * (mass * r_exp(z[k] * inv_t - lz) - p));
+    for (int64_t b = 0; b < r.B; b++) {
+        const class_term ce = ce_term(&r, b, dce), kl = kl_term(&r, b, dkl);
+        const real inv_t = R(1.0) / r.T;
+        for (int64_t i = b * r.K; i < (b + 1) * r.K; i++) {
+            real g = R(0.0);
+            if (kl.on) {
+                g = kl.d * (kl.mass * r_exp(r.z[i] * inv_t - kl.lse) - teacher_p(&r, &kl, i, inv_t));
+            }
+            if (ce.on) {
+                g += ce.d * (ce.mass * r_exp(r.z[i] - ce.lse) - r.target[i]);
+            }
+            put_any(c, 0, i, g);
         }
     }
     return KD_OK;
 }
 
-const kd_kernel_def KD_K(kd_kl_bwd) = {.run = kd_kl_bwd_run};
+const kd_kernel_def KD_K(class_loss_bwd) = {.run = class_loss_bwd_run};
 
 /* ---- feature_loss --------------------------------------------------------------------------------------------------- */
 
@@ -202,7 +232,8 @@ static kd_status feature_loss_run(const kd_call *c)
             sum += row / (real)P;
         }
     }
-    return put_mean(c, sum, count_valid(valid, B));
+    put_mean(c, 0, sum, count_valid(valid, B));
+    return KD_OK;
 }
 
 const kd_kernel_def KD_K(feature_loss) = {.run = feature_loss_run};
