@@ -4,6 +4,7 @@
  * Before backward, in every program, what the backend has a kernel for (kd_backend.fuses); gradients come from the fused op:
  *   add (-> dropout of rows before it) -> layernorm     add_layernorm          KD_FUSE_NORM
  *   linear -> act, training                             linear that keeps pre  KD_FUSE_ACT
+ *   mean over tokens -> layernorm                       pool_layernorm         KD_FUSE_POOL
  * After backward, the same way:
  *   linear_bwd_x -> act_bwd                             linear_bwd_x of pre    KD_FUSE_ACT
  * In forward-only programs, on every backend:
@@ -158,6 +159,33 @@ static kd_status fuse_kept_act(kd_graph *g, int32_t k)
     return become(g, k, &now, &at, sizeof at);
 }
 
+/* Node k, a mean over the tokens of (B,N,C), and the layernorm that is its only reader become one in the latter's place. */
+static kd_status fuse_pool(kd_graph *g, int32_t k)
+{
+    const kdi_node mean = g->nodes[k];
+    if (mean.op != KD_OP_REDUCE) {
+        return KD_OK;
+    }
+    const kd_reduce_attr *of = mean.attr;
+    const kd_spec x = g->values[mean.in[0]].spec;
+    const int32_t j = single_reader(g, mean.out[0]);
+    if (of->kind != KD_REDUCE_MEAN || of->axes != 1u << 1 || x.shape.rank != 3 || x.dtype != g->opts.dtype || j < 0 ||
+        g->nodes[j].op != KD_OP_LAYERNORM || g->nodes[j].segment != mean.segment) {
+        return KD_OK;
+    }
+    const kdi_node *norm = &g->nodes[j];
+    const kd_pool_layernorm_attr at = {.eps = ((const kd_layernorm_attr *)norm->attr)->eps};
+    kdi_node now = {.op = KD_OP_POOL_LAYERNORM, .n_in = 3, .n_out = 4, .in = {mean.in[0], norm->in[1], norm->in[2]}};
+    kd_spec spec[KD_MAX_OUT];
+    KD_TRY(kdi_infer(g, now.op, now.in, now.n_in, &at, spec));
+    now.out[0] = norm->out[0];
+    now.out[1] = kdi_value_add(g, KDI_NODE, &spec[1]);
+    now.out[2] = norm->out[1];
+    now.out[3] = norm->out[2];
+    g->nodes[k].dead = true;
+    return now.out[1] != 0 ? become(g, j, &now, &at, sizeof at) : KD_E_OOM;
+}
+
 /* Node k, a linear_bwd_x, and the act_bwd that is its only reader become one in the latter's place. */
 static kd_status fuse_act_bwd(kd_graph *g, int32_t k)
 {
@@ -219,6 +247,9 @@ kd_status kdi_fuse_forward(kd_graph *g, uint32_t fuses, bool trains, bool recomp
         }
         if ((fuses & KD_FUSE_ACT) != 0 && trains && st == KD_OK && !g->nodes[k].dead) {
             st = fuse_kept_act(g, k);
+        }
+        if ((fuses & KD_FUSE_POOL) != 0 && st == KD_OK && !g->nodes[k].dead) {
+            st = fuse_pool(g, k);
         }
     }
     sweep(g);
