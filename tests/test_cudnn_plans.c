@@ -99,10 +99,7 @@ typedef struct volume {
     int32_t kernel[3], stride[3], pad[3];
 } volume;
 
-/* What of conv3d cuDNN has to take; everything else may be left to our kernels. */
-enum { FORWARD = 1, GRAD_X = 2, GRAD_W_F32 = 4 };
-
-static void convolution3d(const volume *k, kd_dtype t, unsigned needed)
+static void convolution3d(const volume *k, kd_dtype t)
 {
     char name[96];
     const int64_t in[3] = {k->t, k->h, k->w};
@@ -120,11 +117,11 @@ static void convolution3d(const volume *k, kd_dtype t, unsigned needed)
                    (long long)k->ci, (long long)k->t, (long long)k->h, (long long)k->w, (long long)k->co, k->kernel[0],
                    k->kernel[1], k->kernel[2], k->stride[0], k->stride[1]);
     kd_tensor of[3] = {x, w, b};
-    (void)plan(name, KD_OP_CONV3D, t, of, 2, &y, 1, &attr, 0, (needed & FORWARD) != 0);
+    (void)plan(name, KD_OP_CONV3D, t, of, 2, &y, 1, &attr, 0, true);
     (void)plan("  with a bias", KD_OP_CONV3D, t, of, 3, &y, 1, &attr, 0, false);
     kd_tensor for_x[2] = {y, w}, for_w[2] = {y, x};
-    (void)plan("  gradient of x", KD_OP_CONV3D_BWD_X, t, for_x, 2, &x, 1, &attr, 0, (needed & GRAD_X) != 0);
-    (void)plan("  gradient of W", KD_OP_CONV3D_BWD_W, t, for_w, 2, &dw, 1, &attr, 0, t == KD_F32 && (needed & GRAD_W_F32) != 0);
+    (void)plan("  gradient of x", KD_OP_CONV3D_BWD_X, t, for_x, 2, &x, 1, &attr, 0, true);
+    (void)plan("  gradient of W", KD_OP_CONV3D_BWD_W, t, for_w, 2, &dw, 1, &attr, 0, t == KD_F32);
     (void)plan("  gradient of W, added", KD_OP_CONV3D_BWD_W, t, for_w, 2, &dw, 1, &attr, 1, false);
 }
 
@@ -186,7 +183,7 @@ int main(int argc, char **argv)
             convolution(&convs[i], all[t]);
         }
         for (size_t i = 0; i < KD_COUNTOF(volumes); i++) {
-            convolution3d(&volumes[i], all[t], FORWARD | GRAD_X | GRAD_W_F32);
+            convolution3d(&volumes[i], all[t]);
         }
     }
     printf("%d needed plans refused for sm_%s, cuDNN %zu\n", needed_and_refused, argv[1], cudnnGetVersion());
