@@ -45,11 +45,11 @@ const kd_kernel_def *kd_fast_find(kd_op op, kd_dtype act, int rank);
 KD_FAST_SLOTS(KD_FAST_EXTERN)
 #undef KD_FAST_EXTERN
 
-/* A linear whose activation keeps its input, or takes the gradient of the one before along: programs on the CPU have none
- * (kd_backend.fuses), the plain kernels serve it. */
+/* A linear whose activation keeps its input (or of which only that is wanted), or takes the gradient of the one before along:
+ * programs on the CPU have none (kd_backend.fuses), the plain kernels serve it. */
 static inline bool kd_fast_keeps_pre(const kd_call *c)
 {
-    return c->n_out > 1 && c->out[1].data != NULL;
+    return c->out[0].data == NULL || (c->n_out > 1 && c->out[1].data != NULL);
 }
 static inline bool kd_fast_takes_pre(const kd_call *c)
 {
