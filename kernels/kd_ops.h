@@ -217,8 +217,9 @@ typedef struct kd_adj_norm_attr {
 typedef struct kd_time_shift_attr {
     int32_t channels, reverse;
 } kd_time_shift_attr;
-/* joint_gather: x act (N,C,T,V), idx i32 (C,V) -> y[n,c,t,v] = x[n,c,t,idx[c,v]].  joint_gather_bwd: dy, idx -> dx (scatter-add). */
-/* joint_embed: x act (N,C,T,V), w stat (V,C) -> x + w[v,c].  y may be x.  joint_embed_bwd: dy -> dw (accum). */
+/* joint_gather: x act (N,C,T,V), idx i32 (C,V), w? stat (V,C) -> y[n,c,t,v] = x[n,c,t,idx[c,v]] + w[v,c]: joint shifts (any
+ * number of them composed into one map) and a joint embedding in one pass.
+ * joint_gather_bwd_x: dy, idx -> dx (scatter-add).  joint_gather_bwd_w: dy -> dw (accum), the sum over n and t. */
 /* linear_attention (LAST v1): qkv act (S,T,3C) -> o act (S,T,C); phi(u) = elu(u)+1 on q and k, no scaling;
  * o = (phi(q) KV) / (phi(q) . sum_t phi(k) + 1e-6), KV = sum_t phi(k_t) v_t^T per head.  linear_attention_bwd: do, qkv -> dqkv. */
 typedef struct kd_linear_attention_attr {

@@ -52,6 +52,8 @@ static kd_val shared_adjacency(kd_graph *g)
     return kd_concat(g, parts, PARTS, 0);
 }
 
+/* BRASP, SGPShift and the joint embedding: the two index maps are composed here, once, so that the
+ * three are one pass. */
 static kd_val shift_and_embed(kd_graph *g, kd_val x)
 {
     int32_t idx[MOST_CHANNELS * KD_JOINTS];
@@ -63,10 +65,9 @@ static kd_val shift_and_embed(kd_graph *g, kd_val x)
     }
     kd_skel_brasp_sgp((int)c, idx);
     const kd_val table = kd_const(g, "shift_indices", KD_I32, kd_shape2(c, KD_JOINTS), idx);
-    x = kd_node2(g, KD_OP_JOINT_GATHER, NULL, x, table);
     const kd_val w =
         kd_param(g, "je.embed.weight", kd_shape2(KD_JOINTS, c), kd_init_const(0.0f), 0);
-    return kd_node2(g, KD_OP_JOINT_EMBED, NULL, x, w);
+    return kd_node3(g, KD_OP_JOINT_GATHER, NULL, x, table, w);
 }
 
 /* Gate over frames (convolution of mean and maximum) and joints (linear of the mean). */

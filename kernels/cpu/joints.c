@@ -1,4 +1,4 @@
-/* time_shift, joint_gather, joint_embed, body_select and their gradients. */
+/* time_shift, joint_gather, body_select and their gradients. */
 #include "kernels/cpu/chunk.h"
 
 #define KD_MAX_V 256 /* kernels/op/skeleton.h */
@@ -59,13 +59,28 @@ static kd_status joint_gather_run(const kd_call *c)
     const int64_t ch = s->dim[1], t = s->dim[2], v = s->dim[3];
     const act_t *x = c->in[0].data;
     const int32_t *idx = c->in[1].data;
+    const real *w = kd_in(c, 2);
     act_t *y = c->out[0].data;
     KD_FOR
     for (int64_t it = 0; it < s->dim[0] * ch; it++) {
         const int32_t *from = idx + it % ch * v;
+        real e[KD_MAX_V];
+        for (int64_t j = 0; j < v && w != NULL; j++) {
+            e[j] = w[j * ch + it % ch];
+        }
         for (int64_t r = it * t; r < (it + 1) * t; r++) {
+            if (w == NULL) {
+                for (int64_t j = 0; j < v; j++) {
+                    y[r * v + j] = x[r * v + from[j]];
+                }
+                continue;
+            }
+            real row[KD_MAX_V];
             for (int64_t j = 0; j < v; j++) {
-                y[r * v + j] = x[r * v + from[j]];
+                row[j] = ld(x, r * v + from[j]) + e[j];
+            }
+            for (int64_t j = 0; j < v; j++) {
+                st(y, r * v + j, row[j]);
             }
         }
     }
@@ -74,7 +89,7 @@ static kd_status joint_gather_run(const kd_call *c)
 
 const kd_kernel_def KD_K(joint_gather) = {.run = joint_gather_run};
 
-static kd_status joint_gather_bwd_run(const kd_call *c)
+static kd_status joint_gather_bwd_x_run(const kd_call *c)
 {
     const kd_shape *s = &c->in[0].shape;
     const int64_t ch = s->dim[1], t = s->dim[2], v = s->dim[3];
@@ -100,37 +115,9 @@ static kd_status joint_gather_bwd_run(const kd_call *c)
     return KD_OK;
 }
 
-const kd_kernel_def KD_K(joint_gather_bwd) = {.run = joint_gather_bwd_run};
+const kd_kernel_def KD_K(joint_gather_bwd_x) = {.run = joint_gather_bwd_x_run};
 
-static kd_status joint_embed_run(const kd_call *c)
-{
-    const kd_shape *s = &c->in[0].shape;
-    const int64_t ch = s->dim[1], t = s->dim[2], v = s->dim[3];
-    const act_t *x = c->in[0].data;
-    const real *w = c->in[1].data;
-    act_t *y = c->out[0].data; /* may be x */
-    KD_FOR
-    for (int64_t it = 0; it < s->dim[0] * ch; it++) {
-        real e[KD_MAX_V];
-        for (int64_t j = 0; j < v; j++) {
-            e[j] = w[j * ch + it % ch];
-        }
-        for (int64_t r = it * t; r < (it + 1) * t; r++) {
-            real row[KD_MAX_V];
-            for (int64_t j = 0; j < v; j++) {
-                row[j] = ld(x, r * v + j) + e[j];
-            }
-            for (int64_t j = 0; j < v; j++) {
-                st(y, r * v + j, row[j]);
-            }
-        }
-    }
-    return KD_OK;
-}
-
-const kd_kernel_def KD_K(joint_embed) = {.run = joint_embed_run};
-
-static kd_status joint_embed_bwd_run(const kd_call *c)
+static kd_status joint_gather_bwd_w_run(const kd_call *c)
 {
     const kd_shape *s = &c->in[0].shape;
     const int64_t ch = s->dim[1], t = s->dim[2], v = s->dim[3];
@@ -157,7 +144,7 @@ static kd_status joint_embed_bwd_run(const kd_call *c)
     return KD_OK;
 }
 
-const kd_kernel_def KD_K(joint_embed_bwd) = {.run = joint_embed_bwd_run};
+const kd_kernel_def KD_K(joint_gather_bwd_w) = {.run = joint_gather_bwd_w_run};
 
 /* ---- body_select: the input may be act or stat ----------------------------------------------- */
 

@@ -1,4 +1,4 @@
-/* time_shift, joint_gather, joint_embed, body_select and their gradients. */
+/* time_shift, joint_gather, body_select and their gradients. */
 #include "kernels/cuda/planes.cuh"
 
 /* ---- time_shift -------------------------------------------------------------------------------------------------------- */
@@ -70,13 +70,17 @@ template <typename T, int W> static __device__ void load_frames(float *tile, con
     }
 }
 
-template <typename T, int W> static __global__ void joint_gather_plane(const T *x, const int32_t *idx, T *y, kd_planes p)
+/* w (V,C) or null. */
+template <typename T, int W>
+static __global__ void joint_gather_plane(const T *x, const int32_t *idx, const float *w, T *y, kd_planes p)
 {
     KD_SHARED(float, tile, KD_TILE);
     KD_SHARED(int, from, KD_MAX_V);
+    KD_SHARED(float, plus, KD_MAX_V);
     const kd_plane here = kd_plane_here(p);
     for (int v = (int)threadIdx.x; v < p.V; v += (int)blockDim.x) {
         from[v] = idx[(int64_t)here.c * p.V + v];
+        plus[v] = w != nullptr ? w[(int64_t)v * p.C + here.c] : 0.0f;
     }
     const int step = kd_tile_frames(p.V) * p.V;
     for (int at = 0; at < p.L; at += step) {
@@ -89,7 +93,7 @@ template <typename T, int W> static __global__ void joint_gather_plane(const T *
             int v = j % p.V, row = j - v;
 #pragma unroll
             for (int k = 0; k < W; k++) {
-                u[k] = tile[row + from[v]];
+                u[k] = tile[row + from[v]] + plus[v];
                 if (++v == p.V) {
                     v = 0;
                     row += p.V;
@@ -163,7 +167,7 @@ template <typename T, int W> static void launch_gather(const kd_call *c, const k
     if (back) {
         KD_LAUNCH((joint_gather_back<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, x, idx, y, p);
     } else {
-        KD_LAUNCH((joint_gather_plane<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, x, idx, y, p);
+        KD_LAUNCH((joint_gather_plane<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, x, idx, kd_in<float>(c, 2), y, p);
     }
 }
 
@@ -183,29 +187,11 @@ template <typename T> static kd_status joint_gather_run(const kd_call *c)
 }
 KD_CUDA_OP(joint_gather)
 
-template <typename T> static kd_status joint_gather_bwd_run(const kd_call *c)
+template <typename T> static kd_status joint_gather_bwd_x_run(const kd_call *c)
 {
     return gather_run<T>(c, true);
 }
-KD_CUDA_OP(joint_gather_bwd)
-
-/* ---- joint_embed ------------------------------------------------------------------------------------------------------- */
-
-struct embed_value {
-    const float *w;
-    int C;
-    __device__ float operator()(const kd_plane &here, int, int v, float x) const
-    {
-        return x + w[(int64_t)v * C + here.c];
-    }
-};
-
-template <typename T> static kd_status joint_embed_run(const kd_call *c)
-{
-    const embed_value fn = {kd_in<float>(c, 1), (int)c->in[0].shape.dim[1]};
-    return kd_plane_map_run<T>(c, fn);
-}
-KD_CUDA_OP(joint_embed)
+KD_CUDA_OP(joint_gather_bwd_x)
 
 constexpr int EMBED_THREADS = 256, EMBED_SAMPLES = 8, EMBED_SLICES = 64;
 
@@ -217,7 +203,7 @@ static int64_t embed_slices(const kd_call *c)
 
 /* part (slices, C, V): sums over the frames of a slice of samples.  As many whole rows of V threads as fit: a thread keeps to its
  * joint, and neighbours read neighbours. */
-template <typename T> static __global__ void joint_embed_slice(const T *dy, float *part, kd_planes p, int64_t per)
+template <typename T> static __global__ void joint_gather_w_slice(const T *dy, float *part, kd_planes p, int64_t per)
 {
     KD_SHARED(float, sums, EMBED_THREADS);
     const int t = (int)threadIdx.x, lines = EMBED_THREADS / p.V, line = t / p.V, v = t % p.V;
@@ -240,7 +226,7 @@ template <typename T> static __global__ void joint_embed_slice(const T *dy, floa
     }
 }
 
-static __global__ void joint_embed_params(const float *part, int slices, float *dw, int C, int V, bool add)
+static __global__ void joint_gather_w_params(const float *part, int slices, float *dw, int C, int V, bool add)
 {
     for (KD_EACH(i, (int64_t)C * V)) {
         float sum = 0.0f;
@@ -251,12 +237,12 @@ static __global__ void joint_embed_params(const float *part, int slices, float *
     }
 }
 
-static size_t joint_embed_bwd_scratch(const kd_call *c)
+static size_t joint_gather_bwd_w_scratch(const kd_call *c)
 {
     return (size_t)(embed_slices(c) * c->in[0].shape.dim[1] * c->in[0].shape.dim[3]) * sizeof(float);
 }
 
-template <typename T> static kd_status joint_embed_bwd_run(const kd_call *c)
+template <typename T> static kd_status joint_gather_bwd_w_run(const kd_call *c)
 {
     const kd_planes p = kd_planes_of(&c->in[0]);
     const int64_t slices = embed_slices(c);
@@ -264,13 +250,13 @@ template <typename T> static kd_status joint_embed_bwd_run(const kd_call *c)
     if (p.C == 0) {
         return KD_OK;
     }
-    KD_LAUNCH((joint_embed_slice<T>), dim3((unsigned)p.C, (unsigned)slices), dim3(EMBED_THREADS), c, kd_in<T>(c, 0), part, p,
+    KD_LAUNCH((joint_gather_w_slice<T>), dim3((unsigned)p.C, (unsigned)slices), dim3(EMBED_THREADS), c, kd_in<T>(c, 0), part, p,
               kd_div_up(p.n, slices));
-    KD_LAUNCH(joint_embed_params, dim3(kd_grid((int64_t)p.C * p.V, 128)), dim3(128), c, part, (int)slices, kd_out<float>(c, 0),
+    KD_LAUNCH(joint_gather_w_params, dim3(kd_grid((int64_t)p.C * p.V, 128)), dim3(128), c, part, (int)slices, kd_out<float>(c, 0),
               p.C, p.V, kd_adds(c, 0));
     return kd_launched();
 }
-KD_CUDA_OP_SCRATCH(joint_embed_bwd, joint_embed_bwd_scratch)
+KD_CUDA_OP_SCRATCH(joint_gather_bwd_w, joint_gather_bwd_w_scratch)
 
 /* ---- body_select: the input may be act or stat -------------------------------------------------------------------------- */
 

@@ -1,4 +1,4 @@
-/* Ops that move or mark joints and frames: time_shift, joint_gather, joint_embed, body_select. */
+/* Ops that move or mark joints and frames: time_shift, joint_gather, body_select. */
 #include "kernels/op/skeleton.h"
 
 static kd_status time_shift_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
@@ -25,62 +25,45 @@ static kd_status time_shift_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-static kd_status gather_infer_as(const char *op, const kd_spec *in, kd_spec *out, kd_err *err)
+static kd_status joint_gather_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                    kd_err *err)
 {
-    KD_TRY(kd_rule_nctv(op, "x", &in[0], err));
-    KD_TRY(kd_rule_is(op, "idx", &in[1], KD_I32,
+    (void)n_in, (void)attr;
+    KD_TRY(kd_rule_nctv("joint_gather", "x", &in[0], err));
+    const int64_t c = kd_rule_dim(&in[0], 1), v = kd_rule_dim(&in[0], 3);
+    KD_TRY(kd_rule_is("joint_gather", "idx", &in[1], KD_I32, kd_shape2(c, v), err));
+    KD_TRY(kd_rule_maybe("joint_gather", "w", &in[2], kd_stat_dtype(in[0].dtype), kd_shape2(v, c),
+                         err));
+    out[0] = in[0];
+    return KD_OK;
+}
+
+static kd_status joint_gather_bwd_x_infer(const kd_spec *in, int n_in, const void *attr,
+                                          kd_spec *out, kd_err *err)
+{
+    (void)n_in, (void)attr;
+    KD_TRY(kd_rule_nctv("joint_gather_bwd_x", "dy", &in[0], err));
+    KD_TRY(kd_rule_is("joint_gather_bwd_x", "idx", &in[1], KD_I32,
                       kd_shape2(kd_rule_dim(&in[0], 1), kd_rule_dim(&in[0], 3)), err));
     out[0] = in[0];
     return KD_OK;
 }
 
-static kd_status joint_gather_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status joint_gather_bwd_w_infer(const kd_spec *in, int n_in, const void *attr,
+                                          kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
-    return gather_infer_as("joint_gather", in, out, err);
-}
-
-static kd_status joint_gather_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                        kd_err *err)
-{
-    (void)n_in, (void)attr;
-    return gather_infer_as("joint_gather_bwd", in, out, err);
-}
-
-static kd_status joint_gather_grad(kd_grad_ctx *c)
-{
-    const kd_val in[2] = {kd_grad_dout(c, 0), kd_grad_in(c, 1)};
-    kd_grad_emit(c, KD_OP_JOINT_GATHER_BWD, NULL, in, 2, (const int[]){0}, 1);
-    return KD_OK;
-}
-
-static kd_status joint_embed_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                   kd_err *err)
-{
-    (void)n_in, (void)attr;
-    KD_TRY(kd_rule_nctv("joint_embed", "x", &in[0], err));
-    KD_TRY(kd_rule_is("joint_embed", "w", &in[1], kd_stat_dtype(in[0].dtype),
-                      kd_shape2(kd_rule_dim(&in[0], 3), kd_rule_dim(&in[0], 1)), err));
-    out[0] = in[0];
-    return KD_OK;
-}
-
-static kd_status joint_embed_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                       kd_err *err)
-{
-    (void)n_in, (void)attr;
-    KD_TRY(kd_rule_nctv("joint_embed_bwd", "dy", &in[0], err));
+    KD_TRY(kd_rule_nctv("joint_gather_bwd_w", "dy", &in[0], err));
     out[0] = kd_rule_spec(kd_stat_dtype(in[0].dtype),
                           kd_shape2(kd_rule_dim(&in[0], 3), kd_rule_dim(&in[0], 1)));
     return KD_OK;
 }
 
-static kd_status joint_embed_grad(kd_grad_ctx *c)
+static kd_status joint_gather_grad(kd_grad_ctx *c)
 {
-    const kd_val dy = kd_grad_dout(c, 0);
-    kd_grad_emit(c, KD_OP_JOINT_EMBED_BWD, NULL, &dy, 1, (const int[]){1}, 1);
-    kd_grad_pass(c, 0, dy);
+    const kd_val in[2] = {kd_grad_dout(c, 0), kd_grad_in(c, 1)};
+    kd_grad_emit(c, KD_OP_JOINT_GATHER_BWD_X, NULL, in, 2, (const int[]){0}, 1);
+    kd_grad_emit(c, KD_OP_JOINT_GATHER_BWD_W, NULL, in, 1, (const int[]){2}, 1);
     return KD_OK;
 }
 
@@ -106,7 +89,6 @@ static kd_status body_select_infer(const kd_spec *in, int n_in, const void *attr
 const kd_op_rule kd_op_rule_time_shift = {sizeof(kd_time_shift_attr), time_shift_infer,
                                           time_shift_grad};
 const kd_op_rule kd_op_rule_joint_gather = {0, joint_gather_infer, joint_gather_grad};
-const kd_op_rule kd_op_rule_joint_gather_bwd = {0, joint_gather_bwd_infer, NULL};
-const kd_op_rule kd_op_rule_joint_embed = {0, joint_embed_infer, joint_embed_grad};
-const kd_op_rule kd_op_rule_joint_embed_bwd = {0, joint_embed_bwd_infer, NULL};
+const kd_op_rule kd_op_rule_joint_gather_bwd_x = {0, joint_gather_bwd_x_infer, NULL};
+const kd_op_rule kd_op_rule_joint_gather_bwd_w = {0, joint_gather_bwd_w_infer, NULL};
 const kd_op_rule kd_op_rule_body_select = {sizeof(kd_body_select_attr), body_select_infer, NULL};
