@@ -138,6 +138,9 @@ int64_t kd_program_macs(const kd_program *p)
             macs += out * in1->dim[1];
         } else if (strcmp(op, "conv2d") == 0 || strcmp(op, "conv3d") == 0) {
             macs += out * kd_shape_span(in1, 1, in1->rank);
+        } else if (strcmp(op, "conv_separable") == 0) {
+            const int64_t h = out / c->out[0].shape.dim[1] * c->in[0].shape.dim[1];
+            macs += h * in1->dim[2] * in1->dim[3] + out * c->in[0].shape.dim[1];
         } else if (strcmp(op, "joint_mix") == 0) {
             macs += out * in1->dim[in1->rank - 1];
         } else if (strcmp(op, "attention") == 0) {

@@ -6,6 +6,7 @@
  * are the outer loop, channels the inner one, so that a thread works out once a tap where its positions read.
  * 1x1 without stride or padding (`POINT`) reads and writes packs of four positions. */
 #include "kernels/cuda/conv_depthwise.cuh"
+#include "kernels/cuda/conv_tile.cuh"
 
 constexpr int DEPTH = 8; /* channels a step of the forward and backward product */
 constexpr int THREADS = 128;
@@ -108,34 +109,6 @@ template <typename T, int BN, bool BACK, bool POINT> struct input_piece {
         }
     }
 };
-
-/* sum += ws xs over DEPTHS steps.  A thread's rows and columns come in strips of 4, so that a warp reads shared memory side by
- * side. */
-template <int DEPTHS, int BM, int PM, int BN, int PN, int RM, int RN>
-static __device__ __forceinline__ void multiply(const vec4 *ws, const vec4 *xs, float (&sum)[RM][RN])
-{
-    constexpr int NT = BN / RN, SM = RM / 4, SN = RN / 4;
-    const int tm = (int)threadIdx.x / NT, tn = (int)threadIdx.x % NT;
-#pragma unroll
-    for (int k = 0; k < DEPTHS; k++) {
-        float a[RM], b[RN];
-#pragma unroll
-        for (int s = 0; s < SM; s++) {
-            ld_pack<4>(a + 4 * s, ws[(k * PM + s * (BM / SM)) / 4 + tm].v, 0);
-        }
-#pragma unroll
-        for (int s = 0; s < SN; s++) {
-            ld_pack<4>(b + 4 * s, xs[(k * PN + s * (BN / SN)) / 4 + tn].v, 0);
-        }
-#pragma unroll
-        for (int i = 0; i < RM; i++) {
-#pragma unroll
-            for (int j = 0; j < RN; j++) {
-                sum[i][j] += a[i] * b[j];
-            }
-        }
-    }
-}
 
 /* Write this thread's part of a BM x BN tile of out: row m0 + .., position q0 + .. */
 template <typename T, int BM, int BN, int R, bool BACK, bool POINT>

@@ -7,8 +7,6 @@
 
 #include "kernels/cuda/kd_cuda.cuh"
 
-typedef kd_pack<float, 4> vec4;
-
 /* BACK: what is written is dx and what is read is dy; else y and x. */
 struct conv_geom {
     int64_t n;
