@@ -5,6 +5,8 @@
  *   add (-> dropout of rows before it) -> layernorm     add_layernorm          KD_FUSE_NORM
  *   linear -> act, training                             linear that keeps pre  KD_FUSE_ACT
  *   mean over tokens -> layernorm                       pool_layernorm         KD_FUSE_POOL
+ *   conv2d depthwise -> conv2d pointwise                conv_separable         KD_FUSE_SEPARABLE
+ *                                                       (forward-only programs: once batch norms are folded)
  * After backward, the same way:
  *   linear_bwd_x -> act_bwd                             linear_bwd_x of pre    KD_FUSE_ACT
  * In forward-only programs, on every backend:
@@ -186,6 +188,45 @@ static kd_status fuse_pool(kd_graph *g, int32_t k)
     return now.out[1] != 0 ? become(g, j, &now, &at, sizeof at) : KD_E_OOM;
 }
 
+/* Outputs of the pointwise convolution: with more of them it is worth a pass of its own, on tensor cores. */
+enum { SEPARABLE_MOST = 64 };
+
+static bool is_pointwise(const kd_graph *g, const kdi_node *n)
+{
+    const kd_conv2d_attr *a = n->attr;
+    const int64_t *w = g->values[n->in[1]].spec.shape.dim;
+    return n->op == KD_OP_CONV2D && a->groups == 1 && w[2] == 1 && w[3] == 1 && a->stride[0] == 1 && a->stride[1] == 1 &&
+           a->pad[0] == 0 && a->pad[1] == 0 && a->act == KD_ACT_NONE && w[0] <= SEPARABLE_MOST;
+}
+
+/* Node k, a depthwise convolution, and the pointwise one that is its only reader become one in the latter's place. */
+static kd_status fuse_separable(kd_graph *g, int32_t k, bool recompute)
+{
+    const kdi_node deep = g->nodes[k];
+    const kd_conv2d_attr *a = deep.attr;
+    if (deep.op != KD_OP_CONV2D || g->values[deep.in[0]].spec.shape.dim[1] != a->groups ||
+        g->values[deep.in[1]].spec.shape.dim[0] != a->groups) {
+        return KD_OK;
+    }
+    const int32_t j = single_reader(g, deep.out[0]);
+    if (j < 0 || !is_pointwise(g, &g->nodes[j]) || (recompute && g->nodes[j].segment != deep.segment)) {
+        return KD_OK;
+    }
+    const kdi_node *point = &g->nodes[j];
+    const kdi_node now = {.op = KD_OP_CONV_SEPARABLE,
+                          .n_in = 5,
+                          .n_out = 2,
+                          .in = {deep.in[0], deep.in[1], deep.n_in > 2 ? deep.in[2] : 0, point->in[1],
+                                 point->n_in > 2 ? point->in[2] : 0},
+                          .out = {point->out[0], deep.out[0]}};
+    const kd_conv_separable_attr at = {.stride = {a->stride[0], a->stride[1]},
+                                       .pad = {a->pad[0], a->pad[1]},
+                                       .dilation = {a->dilation[0], a->dilation[1]},
+                                       .act = a->act};
+    g->nodes[k].dead = true;
+    return become(g, j, &now, &at, sizeof at);
+}
+
 /* Node k, a linear_bwd_x, and the act_bwd that is its only reader become one in the latter's place. */
 static kd_status fuse_act_bwd(kd_graph *g, int32_t k)
 {
@@ -250,6 +291,9 @@ kd_status kdi_fuse_forward(kd_graph *g, uint32_t fuses, bool trains, bool recomp
         }
         if ((fuses & KD_FUSE_POOL) != 0 && st == KD_OK && !g->nodes[k].dead) {
             st = fuse_pool(g, k);
+        }
+        if ((fuses & KD_FUSE_SEPARABLE) != 0 && trains && st == KD_OK && !g->nodes[k].dead) {
+            st = fuse_separable(g, k, recompute);
         }
     }
     sweep(g);
@@ -342,7 +386,7 @@ static kd_status fold_batchnorm(kd_graph *g, int32_t k, kdi_node *fold, bool *fo
     return KD_OK;
 }
 
-kd_status kdi_fuse(kd_graph *g, kd_err *err)
+kd_status kdi_fuse(kd_graph *g, uint32_t fuses, kd_err *err)
 {
     const int32_t n = g->n_nodes;
     kdi_node *folds = kd_calloc((size_t)n + 1, sizeof *folds); /* bn_fold nodes, all of leaves: they can run first */
@@ -388,5 +432,9 @@ kd_status kdi_fuse(kd_graph *g, kd_err *err)
             }
         }
     }
-    return KD_OK;
+    for (int32_t k = 0; k < kept && st == KD_OK && (fuses & KD_FUSE_SEPARABLE) != 0; k++) {
+        st = g->nodes[k].dead ? KD_OK : fuse_separable(g, k, false);
+    }
+    sweep(g);
+    return st == KD_OK ? KD_OK : KD_FAIL(err, st, "fusion: out of memory");
 }

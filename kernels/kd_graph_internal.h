@@ -63,7 +63,7 @@ kd_status kdi_backward(kd_graph *g, kd_val loss, const kd_val *grad_inputs, int 
 /* kd_fuse.c: peephole rules.  Before backward (every program), after it (training), and on a forward-only graph. */
 kd_status kdi_fuse_forward(kd_graph *g, uint32_t fuses, bool trains, bool recompute, kd_err *err);
 kd_status kdi_fuse_backward(kd_graph *g, uint32_t fuses, kd_err *err);
-kd_status kdi_fuse(kd_graph *g, kd_err *err);
+kd_status kdi_fuse(kd_graph *g, uint32_t fuses, kd_err *err);
 
 /* kd_plan.c: lifetimes to offsets. */
 #define KDI_ALIGN 256u

@@ -352,7 +352,7 @@ kd_status kd_program_compile(kd_graph *g, kd_backend *be, const kd_compile_opts 
         KD_GO(kdi_fuse_backward(g, be->fuses, err));
     }
     if (!p->trains && !opts->no_fuse) {
-        KD_GO(kdi_fuse(g, err));
+        KD_GO(kdi_fuse(g, be->fuses, err));
         KD_GO(drop_dead(g, opts->loss));
     }
     KD_GO(allocate(p));
