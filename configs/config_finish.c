@@ -145,7 +145,7 @@ static kd_status finish_optim(kd_config *c, kd_err *err)
     if (c->train.eval_ema && o->ema_decay <= 0.0) {
         return KD_FAIL(err, KD_E_CONFIG, "train.eval_ema: needs optim.ema_decay above 0");
     }
-    if (c->mixup.alpha > 0.0 && c->mixup.partner == KD_PARTNER_FLIP &&
+    if ((c->mixup.alpha > 0.0 || c->mixup.cutmix_alpha > 0.0) && c->mixup.partner == KD_PARTNER_FLIP &&
         c->train.batch_size % 2 != 0) {
         return KD_FAIL(err, KD_E_CONFIG,
                        "train.batch_size: mixup with partner flip pairs samples; expected an even "

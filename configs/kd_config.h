@@ -154,11 +154,14 @@ typedef struct kd_cfg_video {
     int train_short_side; /* spatial short_side_crop */
     double rrc_scale[2], rrc_ratio[2];
     double flip_prob;
+    double erase_prob; /* 0: off */
     double mean[3], std[3];
 } kd_cfg_video;
 
 typedef struct kd_cfg_mixup {
-    double alpha; /* 0: off */
+    double alpha;        /* 0: off */
+    double cutmix_alpha; /* 0: off */
+    double switch_prob;  /* of CutMix, where both are on */
     double prob;
     kd_cfg_partner partner;
 } kd_cfg_mixup;

@@ -1,4 +1,10 @@
-/* From a video to clips (3, T, H, W): which frames, which crop, normalised RGB.
+/* From a video to rows of clips: which frames, which crop, how it is placed.
+ *
+ * Where every crop is as large as the model's picture (validation, test, training with
+ * video.spatial short_side_crop) a row is the bytes of the crop, "clip" u8 (T, H, W, 3); crops of
+ * any size (rrc) are resized on the normalised floats, so that row is f32 (3, T, H, W).  Training
+ * rows have a second tensor, "place" i32 (KD_PLACE): mirroring and the erase box.  The model's
+ * first op (patchify of kernels/kd_ops.h) normalises, mirrors, erases and mixes on the device.
  *
  * Source: VideoMAE / VideoMAEv2 VideoClsDataset (dense sampling), checked index by index and
  * pixel by pixel against tests/golden/videomae.  Divergences, on purpose: one clip or one crop
@@ -48,7 +54,6 @@ void kd_frames_test(const kd_frame_rule *rule, size_t n, int clip, int clips, si
 /* Box of a crop in a width x height picture. */
 typedef struct kd_crop_box {
     int x, y, width, height;
-    bool flip;
 } kd_crop_box;
 
 kd_crop_box kd_crop_center(int width, int height, int side);
@@ -62,17 +67,19 @@ kd_crop_box kd_crop_random_area(int width, int height, const double scale[2], co
                                 kd_rng *rng);
 kd_crop_box kd_crop_random(int width, int height, int side, kd_rng *rng); /* square at random */
 
-/* (v / 255 - mean) / std per channel, in f32 operations. */
-typedef struct kd_pixel_table {
-    float v[3][256];
-} kd_pixel_table;
-void kd_pixel_table_init(kd_pixel_table *t, const double mean[3], const double std[3]);
+/* Random erasing: 2 to 33 % of the picture, height over width 0.3 to 3.3, never as high or as wide as
+ * the picture; up to 100 tries, then a box of width and height 0. */
+kd_crop_box kd_erase_random(int width, int height, kd_rng *rng);
 
-/* Frames idx[0..T-1] of rgb[n][height][width][3] to dst (3, T, side, side): the box is copied
- * when it is side x side, else resized bilinearly on the normalised floats (half-pixel centres,
- * no antialiasing, torch's interpolate); then mirrored when box.flip. */
-void kd_clip_write(const kd_pixel_table *t, const uint8_t *rgb, int width, int height,
-                   const size_t *idx, int frames, const kd_crop_box *box, int side, float *dst);
+/* Frames idx[0..T-1] of rgb[n][height][width][3], the box alone: dst (T, box height, box width, 3). */
+void kd_clip_cut(const uint8_t *rgb, int width, int height, const size_t *idx, int frames,
+                 const kd_crop_box *box, uint8_t *dst);
+
+/* The same box to dst (3, T, side, side): normalised (table: kd_vit_pixel_table), then resized
+ * bilinearly (half-pixel centres, no antialiasing, torch's interpolate).  A box of side x side keeps
+ * its values. */
+void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int height,
+                    const size_t *idx, int frames, const kd_crop_box *box, int side, float *dst);
 
 /* ---- the source ------------------------------------------------------------------------------ */
 
@@ -91,7 +98,10 @@ KD_NODISCARD kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *
                                            kd_clip_mode mode, uint64_t cache_bytes,
                                            kd_clip_source **out, kd_err *err);
 void kd_clip_source_close(kd_clip_source *s);    /* NULL is legal; after its loaders */
-kd_producer kd_clip_producer(kd_clip_source *s); /* one tensor, "clip" */
+kd_producer kd_clip_producer(kd_clip_source *s); /* "clip"; in training "place" too */
+
+/* Are training clips resized on the host, and so rows of f32? */
+bool kd_clip_resized(const kd_config *cfg);
 
 /* How a view was cut, for the logit store: known once one of the sample's rows has been filled
  * (KD_E_STATE before). frames: [T]. */
@@ -101,9 +111,9 @@ KD_NODISCARD kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, ui
 /* Rows a sample has in a mode: 1, or eval.clips x eval.crops in a test. */
 uint32_t kd_clip_views(const kd_config *cfg, kd_clip_mode mode);
 
-/* A file outside a data set (`teacher predict`): all views of VAL or TEST into dst (views, 3, T,
- * H, W). */
+/* A file outside a data set (`teacher predict`): all views of VAL or TEST into dst (views, T, H, W,
+ * 3). */
 KD_NODISCARD kd_status kd_clip_read(const kd_config *cfg, const char *path, kd_clip_mode mode,
-                                    float *dst, kd_err *err);
+                                    uint8_t *dst, kd_err *err);
 
 #endif

@@ -183,25 +183,40 @@ kd_crop_box kd_crop_random(int width, int height, int side, kd_rng *rng)
     return b;
 }
 
-/* ---- pixels ---------------------------------------------------------------------------------- */
-
-void kd_pixel_table_init(kd_pixel_table *t, const double mean[3], const double std[3])
+kd_crop_box kd_erase_random(int width, int height, kd_rng *rng)
 {
-    for (int c = 0; c < 3; c++) {
-        for (int v = 0; v < 256; v++) {
-            t->v[c][v] = ((float)v / 255.0f - (float)mean[c]) / (float)std[c];
+    for (int attempt = 0; attempt < 100; attempt++) {
+        const double share = kd_rng_range(rng, 0.02, 1.0 / 3.0);
+        const double log_ratio = kd_rng_range(rng, log(0.3), log(1.0 / 0.3));
+        int w, h;
+        if (kd_crop_area_size(height, width, share, log_ratio, &h, &w) && h < height && w < width) {
+            kd_crop_box b = {.width = w, .height = h};
+            b.y = (int)kd_rng_below(rng, (uint32_t)(height - h + 1));
+            b.x = (int)kd_rng_below(rng, (uint32_t)(width - w + 1));
+            return b;
         }
     }
+    return (kd_crop_box){0};
 }
 
-static void copy_plane(const float *table, const uint8_t *rgb, size_t stride, int channel, int side,
-                       bool flip, float *dst)
+/* ---- pixels ---------------------------------------------------------------------------------- */
+
+static bool inside(const kd_crop_box *b, int width, int height)
 {
-    for (int y = 0; y < side; y++) {
-        const uint8_t *row = rgb + (size_t)y * stride + channel;
-        float *out = dst + (size_t)y * (size_t)side;
-        for (int x = 0; x < side; x++) {
-            out[flip ? side - 1 - x : x] = table[row[3 * x]];
+    return b->x >= 0 && b->y >= 0 && b->width > 0 && b->height > 0 && b->width <= width - b->x &&
+           b->height <= height - b->y;
+}
+
+void kd_clip_cut(const uint8_t *rgb, int width, int height, const size_t *idx, int frames,
+                 const kd_crop_box *box, uint8_t *dst)
+{
+    KD_ASSERT(inside(box, width, height));
+    const size_t stride = (size_t)width * 3, row = (size_t)box->width * 3;
+    for (int j = 0; j < frames; j++) {
+        const uint8_t *src =
+            rgb + (idx[j] * (size_t)height + (size_t)box->y) * stride + 3 * (size_t)box->x;
+        for (int y = 0; y < box->height; y++, src += stride, dst += row) {
+            memcpy(dst, src, row);
         }
     }
 }
@@ -224,7 +239,7 @@ static void make_taps(int in, int out, tap *t)
 }
 
 static void resize_plane(const float *table, const uint8_t *rgb, size_t stride, int channel,
-                         const tap *tx, const tap *ty, int side, bool flip, float *dst)
+                         const tap *tx, const tap *ty, int side, float *dst)
 {
     for (int y = 0; y < side; y++) {
         const uint8_t *r0 = rgb + (size_t)ty[y].lo * stride + channel;
@@ -236,35 +251,26 @@ static void resize_plane(const float *table, const uint8_t *rgb, size_t stride, 
             const float q = tx[x].w, p = 1.0f - q;
             const float top = p * table[r0[lo]] + q * table[r0[hi]];
             const float low = p * table[r1[lo]] + q * table[r1[hi]];
-            out[flip ? side - 1 - x : x] = a * top + b * low;
+            out[x] = a * top + b * low;
         }
     }
 }
 
-void kd_clip_write(const kd_pixel_table *t, const uint8_t *rgb, int width, int height,
-                   const size_t *idx, int frames, const kd_crop_box *box, int side, float *dst)
+void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int height,
+                    const size_t *idx, int frames, const kd_crop_box *box, int side, float *dst)
 {
-    KD_ASSERT(side > 0 && side <= KD_CLIP_MAX_SIDE);
-    KD_ASSERT(box->x >= 0 && box->y >= 0 && box->width > 0 && box->height > 0 &&
-              box->width <= width - box->x && box->height <= height - box->y);
-    const bool whole = box->width == side && box->height == side;
+    KD_ASSERT(side > 0 && side <= KD_CLIP_MAX_SIDE && inside(box, width, height));
     tap tx[KD_CLIP_MAX_SIDE], ty[KD_CLIP_MAX_SIDE];
-    if (!whole) {
-        make_taps(box->width, side, tx);
-        make_taps(box->height, side, ty);
-    }
+    make_taps(box->width, side, tx);
+    make_taps(box->height, side, ty);
     const size_t stride = (size_t)width * 3;
     const size_t plane = (size_t)side * (size_t)side;
     for (int j = 0; j < frames; j++) {
         const uint8_t *frame =
             rgb + idx[j] * stride * (size_t)height + (size_t)box->y * stride + 3 * (size_t)box->x;
         for (int c = 0; c < 3; c++) {
-            float *out = dst + ((size_t)c * (size_t)frames + (size_t)j) * plane;
-            if (whole) {
-                copy_plane(t->v[c], frame, stride, c, side, box->flip, out);
-            } else {
-                resize_plane(t->v[c], frame, stride, c, tx, ty, side, box->flip, out);
-            }
+            resize_plane(table + (size_t)c * 256, frame, stride, c, tx, ty, side,
+                         dst + ((size_t)c * (size_t)frames + (size_t)j) * plane);
         }
     }
 }

@@ -91,7 +91,7 @@ static kd_status run_batch(pass *p, const kd_batch *b, kd_err *err)
 {
     const kd_producer *src = p->o->producer;
     for (int i = 0; i < src->n_tensors; i++) {
-        const size_t bytes = src->tensor[i].floats * (size_t)b->rows * sizeof(float);
+        const size_t bytes = src->tensor[i].bytes * (size_t)b->rows;
         const kd_status st = kd_program_write(p->prog, src->tensor[i].name, b->tensor[i], bytes);
         if (st != KD_OK) {
             return KD_FAIL(err, st, "model input %s: the data's shape is not the model's", src->tensor[i].name);

@@ -54,6 +54,17 @@ typedef struct worker_arg {
     int number;
 } worker_arg;
 
+kd_row_spec kd_row_spec_of(const char *name, kd_dtype dtype, int rank, const int64_t *dim)
+{
+    kd_row_spec s = {.name = name, .dtype = dtype, .rank = rank, .bytes = kd_dtype_size(dtype)};
+    KD_ASSERT(rank <= KD_LOADER_RANK);
+    for (int i = 0; i < rank; i++) {
+        s.dim[i] = dim[i];
+        s.bytes *= (size_t)dim[i];
+    }
+    return s;
+}
+
 /* ---- one unit of rows ------------------------------------------------------------------------ */
 
 static uint64_t item_count(const kd_loader *l)
@@ -83,11 +94,11 @@ static void fill_row(const kd_loader *l, slot *s, int row, void *scratch)
 {
     kd_batch *b = &s->batch;
     row_fault *fault = &s->fault[row];
-    float *dst[KD_LOADER_TENSORS] = {0};
+    void *dst[KD_LOADER_TENSORS] = {0};
     kd_item item;
     kd_err err = {.code = KD_OK};
     for (int t = 0; t < l->p.n_tensors; t++) {
-        dst[t] = b->tensor[t] + (size_t)row * l->p.tensor[t].floats;
+        dst[t] = (char *)b->tensor[t] + (size_t)row * l->p.tensor[t].bytes;
     }
     fault->code = KD_OK;
     b->sample[row] = UINT32_MAX;
@@ -111,7 +122,7 @@ static void fill_row(const kd_loader *l, slot *s, int row, void *scratch)
         return;
     }
     for (int t = 0; t < l->p.n_tensors; t++) {
-        memset(dst[t], 0, l->p.tensor[t].floats * sizeof(float));
+        memset(dst[t], 0, l->p.tensor[t].bytes);
     }
 }
 
@@ -209,8 +220,7 @@ static kd_status slot_make(kd_loader *l, slot *s, kd_err *err)
                 s->fault != NULL;
     size_t bytes = 0;
     for (int t = 0; good && t < l->p.n_tensors; t++) {
-        good = kd_size_mul(rows, l->p.tensor[t].floats, &bytes) &&
-               kd_size_mul(bytes, sizeof(float), &bytes) &&
+        good = kd_size_mul(rows, l->p.tensor[t].bytes, &bytes) &&
                (b->tensor[t] = kd_alloc(bytes)) != NULL;
     }
     if (good) return KD_OK;

@@ -28,12 +28,13 @@
 #define KD_LOADER_TENSORS 4
 #define KD_LOADER_RANK    5
 
-/* One tensor of a row: (dim[0], ..., dim[rank-1]) f32, row-major. */
+/* One tensor of a row: (dim[0], ..., dim[rank-1]), row-major. */
 typedef struct kd_row_spec {
-    const char *name; /* "clip"; "joint", "velocity", "bone" */
+    const char *name; /* "clip", "place"; "joint", "velocity", "bone" */
+    kd_dtype dtype;
     int rank;
     int64_t dim[KD_LOADER_RANK];
-    size_t floats; /* product of dim */
+    size_t bytes; /* of a row: product of dim and the size of the dtype */
 } kd_row_spec;
 
 typedef struct kd_item {
@@ -54,8 +55,8 @@ typedef struct kd_producer {
     /* Work space of one worker, NULL when none is needed. */
     kd_status (*scratch_new)(void *ctx, void **scratch, kd_err *err);
     void (*scratch_free)(void *ctx, void *scratch);
-    /* Write every float of dst[0..n_tensors-1].  The message names the sample's id and file. */
-    kd_status (*fill)(void *ctx, const kd_item *item, void *scratch, float *const *dst,
+    /* Write every byte of dst[0..n_tensors-1].  The message names the sample's id and file. */
+    kd_status (*fill)(void *ctx, const kd_item *item, void *scratch, void *const *dst,
                       kd_err *err);
     int (*label)(void *ctx, uint32_t sample);
     const char *(*id)(void *ctx, uint32_t sample);
@@ -80,11 +81,11 @@ typedef struct kd_batch {
     bool last;                        /* of its epoch */
     int rows;                         /* batch_size */
     int valid_rows;                   /* rows with valid = 1 */
-    float *tensor[KD_LOADER_TENSORS]; /* [rows, row_spec.dim...]; the consumer may write */
-    int32_t *label;                   /* [rows]; 0 where invalid */
-    float *valid;                     /* [rows] 1 or 0 */
-    uint32_t *sample;                 /* [rows]; UINT32_MAX for padding */
-    uint32_t *view;                   /* [rows] */
+    void *tensor[KD_LOADER_TENSORS]; /* [rows, row_spec.dim...]; the consumer may write */
+    int32_t *label;                  /* [rows]; 0 where invalid */
+    float *valid;                    /* [rows] 1 or 0 */
+    uint32_t *sample;                /* [rows]; UINT32_MAX for padding */
+    uint32_t *view;                  /* [rows] */
 } kd_batch;
 
 typedef struct kd_bad_sample {
@@ -121,6 +122,9 @@ KD_NODISCARD kd_status kd_loader_next(kd_loader *l, const kd_batch **out, kd_err
 
 /* From any thread: a waiting kd_loader_next returns.  Not for signal handlers. */
 void kd_loader_cancel(kd_loader *l);
+
+/* The spec of a tensor of this dtype and shape. */
+kd_row_spec kd_row_spec_of(const char *name, kd_dtype dtype, int rank, const int64_t *dim);
 
 /* Samples skipped so far, by first loss in batch order; valid until the next kd_loader_next. */
 size_t kd_loader_bad(const kd_loader *l, const kd_bad_sample **list);

@@ -1,12 +1,24 @@
 /* A model under training or evaluation: see model.h. */
 #include "distill/model.h"
 
+#include "distill/clip.h"
 #include "kernels/kd_layers.h"
 #include "kernels/kd_ops.h"
 
 #include <stdio.h>
 
 /* ---- opening ------------------------------------------------------------------------------------------------------ */
+
+void kd_model_clip_input(kd_model *m, bool resized)
+{
+    const int64_t t = m->vit.frames, side = m->vit.img_size;
+    m->n_inputs = 1;
+    m->inputs[0] = "clip";
+    m->item[0] = m->train_item[0] = (kd_spec){KD_U8, kd_shape4(t, side, side, 3)};
+    if (resized) {
+        m->train_item[0] = (kd_spec){KD_F32, kd_shape4(3, t, side, side)};
+    }
+}
 
 static void open_teacher(const kd_config *cfg, int classes, kd_model *m)
 {
@@ -31,13 +43,15 @@ static void open_teacher(const kd_config *cfg, int classes, kd_model *m)
                           .init_scale = (float)t->init_scale,
                           .xavier = t->init == KD_TEACHER_INIT_XAVIER,
                           .recompute = t->recompute};
+    for (int c = 0; c < 3; c++) {
+        m->vit.mean[c] = (float)cfg->video.mean[c];
+        m->vit.std[c] = (float)cfg->video.std[c];
+    }
     char variant[KD_CFG_NAME];
     (void)snprintf(m->name, sizeof m->name, "videomae2-%s",
                    kd_config_enum_name("teacher.variant", (int)t->variant, variant));
     m->feature_dim = t->dim;
-    m->n_inputs = 1;
-    m->inputs[0] = "clip";
-    m->item[0] = kd_shape4(3, t->frames, t->img_size, t->img_size);
+    kd_model_clip_input(m, kd_clip_resized(cfg));
 }
 
 static kd_status open_student(const kd_config *cfg, int classes, kd_model *m, kd_err *err)
@@ -61,7 +75,8 @@ static kd_status open_student(const kd_config *cfg, int classes, kd_model *m, kd
     m->n_inputs = info->n_streams;
     for (int i = 0; i < info->n_streams; i++) {
         m->inputs[i] = info->streams[i];
-        m->item[i] = kd_shape4(3, m->student.frames, m->student.joints, m->student.bodies);
+        m->item[i] = (kd_spec){KD_F32, kd_shape4(3, m->student.frames, m->student.joints, m->student.bodies)};
+        m->train_item[i] = m->item[i];
     }
     return KD_OK;
 }
@@ -116,7 +131,7 @@ static kd_shape batched(int batch, const kd_shape *item)
 static kd_val kept_streams(kd_model *m, kd_graph *g, int batch, kd_val *x)
 {
     static const char *const name[] = {"joint", "velocity", "bone"};
-    const kd_val in[4] = {kd_input(g, "table", KD_F32, batched((int)m->kept, &m->item[0])),
+    const kd_val in[4] = {kd_input(g, "table", KD_F32, batched((int)m->kept, &m->item[0].shape)),
                           kd_input(g, "sample", KD_I32, kd_shape1(batch)),
                           kd_input(g, "draw", KD_F32, kd_shape2(batch, KD_SKEL_DRAW)),
                           kd_input(g, "idraw", KD_I32, kd_shape2(batch, KD_SKEL_IDRAW))};
@@ -130,31 +145,59 @@ static kd_val kept_streams(kd_model *m, kd_graph *g, int batch, kd_val *x)
     return in[1];
 }
 
-static built build(kd_model *m, kd_graph *g, int batch, bool mixup, bool kept)
+/* What mixes the samples of a batch; KD_NONE where nothing does. */
+typedef struct mixing {
+    kd_val perm, lam;
+} mixing;
+
+static mixing mixing_of(kd_graph *g, int batch, const kd_objective *o)
+{
+    mixing x = {KD_NONE, KD_NONE};
+    if (o != NULL && o->mixup) {
+        x.perm = kd_input(g, "perm", KD_I32, kd_shape1(batch));
+        x.lam = kd_input(g, "lam", KD_F32, kd_shape1(batch));
+    }
+    return x;
+}
+
+static built build_teacher(kd_model *m, kd_graph *g, int batch, const kd_objective *o)
+{
+    const kd_spec *item = o != NULL ? &m->train_item[0] : &m->item[0];
+    const mixing mix = mixing_of(g, batch, o);
+    kd_vit_input in = {.clip = kd_input(g, m->inputs[0], item->dtype, batched(batch, &item->shape)),
+                       .place = KD_NONE,
+                       .perm = mix.perm,
+                       .lam = mix.lam,
+                       .cut = KD_NONE};
+    if (o != NULL) {
+        in.place = kd_input(g, "place", KD_I32, kd_shape2(batch, KD_PLACE));
+        in.cut = o->mixup ? kd_input(g, "cut", KD_I32, kd_shape1(4)) : KD_NONE;
+    }
+    const kd_vit_out out = kd_vit_build(g, &m->vit, &in);
+    return (built){out.logits, out.features, KD_NONE};
+}
+
+static built build_student(kd_model *m, kd_graph *g, int batch, const kd_objective *o, bool kept)
 {
     kd_val x[KD_STUDENT_MAX_STREAMS] = {{0}};
-    kd_val perm = KD_NONE, lam = KD_NONE, sample = KD_NONE;
-    if (mixup) {
-        perm = kd_input(g, "perm", KD_I32, kd_shape1(batch));
-        lam = kd_input(g, "lam", KD_F32, kd_shape1(batch));
-    }
-    if (kept) {
-        sample = kept_streams(m, g, batch, x);
-    }
+    const mixing mix = mixing_of(g, batch, o);
+    const kd_val sample = kept ? kept_streams(m, g, batch, x) : KD_NONE;
     for (int i = 0; i < m->n_inputs; i++) {
         if (!kept) {
-            x[i] = kd_input(g, m->inputs[i], KD_F32, batched(batch, &m->item[i]));
+            x[i] = kd_input(g, m->inputs[i], KD_F32, batched(batch, &m->item[i].shape));
         }
-        if (mixup) {
-            x[i] = kd_node3(g, KD_OP_MIXUP, NULL, x[i], perm, lam);
+        if (mix.perm.id != 0) {
+            x[i] = kd_node3(g, KD_OP_MIXUP, NULL, x[i], mix.perm, mix.lam);
         }
     }
-    if (m->is_student) {
-        const kd_student_out o = kd_student_build(g, &m->student, x);
-        return (built){o.logits, o.feature, sample};
-    }
-    const kd_vit_out o = kd_vit_build(g, &m->vit, x[0]);
-    return (built){o.logits, o.features, sample};
+    const kd_student_out out = kd_student_build(g, &m->student, x);
+    return (built){out.logits, out.feature, sample};
+}
+
+/* o: what is trained for; NULL: evaluation.  kept: the training data stay on the device. */
+static built build(kd_model *m, kd_graph *g, int batch, const kd_objective *o, bool kept)
+{
+    return m->is_student ? build_student(m, g, batch, o, kept) : build_teacher(m, g, batch, o);
 }
 
 static kd_val projector(kd_graph *g, kd_val feature, const kd_objective *o)
@@ -237,7 +280,7 @@ kd_status kd_model_declare(kd_model *m, const kd_objective *o, kd_err *err)
     if (g == NULL) {
         return KD_E_OOM;
     }
-    const built b = build(m, g, 1, false, false); /* declares every parameter; the graph itself is thrown away */
+    const built b = build(m, g, 1, NULL, false); /* declares every parameter; the graph itself is thrown away */
     if (o != NULL) {
         (void)objective(m, g, &b, o, 1);
     }
@@ -262,7 +305,7 @@ static kd_status compile_train(kd_model *m, const kd_objective *o, int batch, bo
     if (g == NULL) {
         return KD_E_OOM;
     }
-    const built b = build(m, g, batch, o->mixup, m->kept > 0);
+    const built b = build(m, g, batch, o, m->kept > 0);
     const kd_compile_opts co = {
         .loss = objective(m, g, &b, o, batch), .recompute = recompute, .plan_only = plan_only};
     return kd_program_compile(g, m->be, &co, out, err);
@@ -275,7 +318,7 @@ static kd_status compile_eval(kd_model *m, int batch, bool plan_only, kd_program
     if (g == NULL) {
         return KD_E_OOM;
     }
-    (void)build(m, g, batch, false, false);
+    (void)build(m, g, batch, NULL, false);
     const kd_compile_opts co = {.loss = KD_NONE, .plan_only = plan_only};
     return kd_program_compile(g, m->be, &co, out, err);
 }
@@ -302,7 +345,7 @@ static kd_status training_bytes(kd_model *m, const kd_memory_need *n, int batch,
     size_t input = 0;
     KD_TRY(compile_train(m, n->objective, batch, n->recompute, true, &p, err));
     for (int i = 0; i < m->n_inputs && m->kept == 0; i++) {
-        input += (size_t)kd_shape_numel(&m->item[i]) * (size_t)batch * sizeof(float);
+        input += kd_spec_bytes(&m->train_item[i]) * (size_t)batch;
     }
     *bytes = kd_program_arena_bytes(p) + 2 * input; /* two staging blocks an input */
     kd_program_free(p);

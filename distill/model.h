@@ -1,8 +1,9 @@
 /* A model under training or evaluation: teacher or student behind one face.
  *
  * Owns the parameters; makes programs (train, eval) on demand from the same builders; loads and describes weights.
- * Inputs are named tensors with a leading batch dim: teacher "clip" (B,3,T,H,W); student "joint", "velocity", "bone"
- * (B,3,frames,25,bodies).  Outputs: "logits" (B,K), "features" (B,D).
+ * Inputs are named tensors with a leading batch dim: teacher "clip" u8 (B,T,H,W,3), or f32 (B,3,T,H,W) for training where
+ * clips are resized on the host (distill/clip.h); student "joint", "velocity", "bone" f32 (B,3,frames,25,bodies).
+ * Outputs: "logits" (B,K), "features" (B,D).
  *
  * A student's training data can stay on the device (kd_model_keep): the training program then takes "sample" i32 (B) (-1: a
  * row of zeros), "draw" and "idraw" (skeleton_streams of kernels/kd_ops.h) instead of the streams.  Written once, with
@@ -31,7 +32,8 @@ typedef struct kd_model {
     kd_params *params;
     int n_inputs;
     const char *inputs[KD_STUDENT_MAX_STREAMS];
-    kd_shape item[KD_STUDENT_MAX_STREAMS]; /* shape of one sample of each input */
+    kd_spec item[KD_STUDENT_MAX_STREAMS];       /* one sample of each input, in evaluation */
+    kd_spec train_item[KD_STUDENT_MAX_STREAMS]; /* and in training */
     int64_t kept;                          /* samples that stay on the device; 0: batches are fed */
     kd_skeleton_streams_attr kept_streams;
 } kd_model;
@@ -39,7 +41,7 @@ typedef struct kd_model {
 /* What a training program optimises. */
 typedef struct kd_objective {
     float ce_weight;      /* of cross-entropy with the targets */
-    bool mixup;           /* inputs "perm" i32 (B) and "lam" f32 (B) mix the model's inputs */
+    bool mixup;           /* inputs "perm" i32 (B) and "lam" f32 (B) mix the model's inputs; a teacher's "cut" i32 (4) too */
     float kd_weight;      /* of T^2 KL(teacher || student); 0: no "teacher" input */
     float temperature;
     bool teacher_is_prob; /* "teacher" holds softmax(t/T), mixed, instead of logits */
@@ -62,8 +64,11 @@ KD_NODISCARD kd_status kd_model_init(kd_model *m, const kd_objective *o, uint64_
  * which then counts them. */
 void kd_model_keep(kd_model *m, int64_t samples, const kd_skeleton_streams_attr *streams);
 
-/* Training program: inputs plus "target" (B,K), "valid" (B), and what the objective names ("teacher" (B,K), "teacher_feature"
- * (B,P), "teacher_valid" (B)).  Outputs "loss", "loss_ce", "loss_kd", "loss_feature", "logits". */
+/* The input of a teacher of this vit; resized: training clips come as f32. */
+void kd_model_clip_input(kd_model *m, bool resized);
+
+/* Training program: inputs plus "target" (B,K), "valid" (B), a teacher's "place" i32 (B,KD_PLACE), and what the objective names
+ * ("teacher" (B,K), "teacher_feature" (B,P), "teacher_valid" (B)).  Outputs "loss", "loss_ce", "loss_kd", "loss_feature", "logits". */
 KD_NODISCARD kd_status kd_model_train_program(kd_model *m, const kd_objective *o, int batch, bool recompute,
                                               kd_program **out, kd_err *err);
 /* Forward-only program.  Outputs "logits", "features". */

@@ -107,7 +107,7 @@ static kd_sequence_draw draw_of(const kd_sequence_source *s, const kd_item *item
 }
 
 static void write_streams(const kd_sequence_source *s, const kd_sequence_draw *draw,
-                          const float *x, float *const *dst)
+                          const float *x, void *const *dst)
 {
     float *sorted[3];
     int n = 0;
@@ -119,7 +119,7 @@ static void write_streams(const kd_sequence_source *s, const kd_sequence_draw *d
     kd_sequence_streams(&s->cfg->skeleton, &s->cfg->skeleton_aug, draw, x, s->bits, sorted);
 }
 
-static kd_status sequence_fill(void *ctx, const kd_item *item, void *scratch, float *const *dst,
+static kd_status sequence_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst,
                                kd_err *err)
 {
     kd_sequence_source *s = ctx;
@@ -247,18 +247,16 @@ kd_producer kd_sequence_producer(kd_sequence_source *s)
                      .label = sequence_label,
                      .id = sequence_id};
     for (int i = 0; i < s->n_streams; i++) {
-        p.tensor[i] = (kd_row_spec){
-            .name = STREAM[s->stream[i]],
-            .rank = 4,
-            .dim = {3, s->cfg->skeleton.frames, KD_SKEL_JOINTS, s->cfg->skeleton.max_bodies},
-            .floats = s->floats};
+        const int64_t dim[4] = {3, s->cfg->skeleton.frames, KD_SKEL_JOINTS,
+                                s->cfg->skeleton.max_bodies};
+        p.tensor[i] = kd_row_spec_of(STREAM[s->stream[i]], KD_F32, 4, dim);
     }
     return p;
 }
 
 /* ---- sequences and draws apart --------------------------------------------------------------- */
 
-static kd_status rows_fill(void *ctx, const kd_item *item, void *scratch, float *const *dst,
+static kd_status rows_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst,
                            kd_err *err)
 {
     (void)scratch;
@@ -274,7 +272,7 @@ static kd_status rows_fill(void *ctx, const kd_item *item, void *scratch, float 
     return f->message != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "no memory for a message");
 }
 
-static kd_status draws_fill(void *ctx, const kd_item *item, void *scratch, float *const *dst,
+static kd_status draws_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst,
                             kd_err *err)
 {
     (void)scratch;
@@ -282,9 +280,7 @@ static kd_status draws_fill(void *ctx, const kd_item *item, void *scratch, float
     const fault *f = s->unread != NULL ? &s->unread[item->sample] : NULL;
     if (f != NULL && f->code != KD_OK) return KD_FAIL(err, f->code, "%s", f->message);
     const kd_sequence_draw draw = draw_of(s, item);
-    int32_t whole[KD_SKEL_IDRAW];
-    kd_sequence_draw_pack(&draw, dst[0], whole);
-    memcpy(dst[1], whole, sizeof whole);
+    kd_sequence_draw_pack(&draw, dst[0], dst[1]);
     return KD_OK;
 }
 
@@ -308,10 +304,8 @@ kd_producer kd_sequence_draws(kd_sequence_source *s)
 {
     kd_producer p = kd_sequence_producer(s);
     p.n_tensors = 2;
-    p.tensor[0] =
-        (kd_row_spec){.name = "draw", .rank = 1, .dim = {KD_SKEL_DRAW}, .floats = KD_SKEL_DRAW};
-    p.tensor[1] =
-        (kd_row_spec){.name = "idraw", .rank = 1, .dim = {KD_SKEL_IDRAW}, .floats = KD_SKEL_IDRAW};
+    p.tensor[0] = kd_row_spec_of("draw", KD_F32, 1, (const int64_t[]){KD_SKEL_DRAW});
+    p.tensor[1] = kd_row_spec_of("idraw", KD_I32, 1, (const int64_t[]){KD_SKEL_IDRAW});
     p.scratch_new = NULL;
     p.scratch_free = NULL;
     p.fill = draws_fill;
@@ -319,7 +313,7 @@ kd_producer kd_sequence_draws(kd_sequence_source *s)
 }
 
 kd_status kd_sequence_read(const kd_config *cfg, const char *path, const char *const *streams,
-                           int n_streams, float *const *dst, kd_err *err)
+                           int n_streams, void *const *dst, kd_err *err)
 {
     kd_data_sample sample = {.id = path, .skeleton = path};
     const kd_half half = {.sample = &sample, .n = 1};

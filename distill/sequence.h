@@ -94,9 +94,9 @@ kd_producer kd_sequence_draws(kd_sequence_source *s);
 /* Default budget: a quarter of the memory that is available now, at most 4 GiB. */
 uint64_t kd_sequence_default_cache(void);
 
-/* One file outside a data set (`distill predict`) into dst[i] (3, T, 25, M), no augmentation. */
+/* One file outside a data set (`distill predict`) into dst[i] f32 (3, T, 25, M), no augmentation. */
 KD_NODISCARD kd_status kd_sequence_read(const kd_config *cfg, const char *path,
                                         const char *const *streams, int n_streams,
-                                        float *const *dst, kd_err *err);
+                                        void *const *dst, kd_err *err);
 
 #endif

@@ -9,6 +9,7 @@
 #include "distill/model.h"
 #include "distill/run.h"
 #include "distill/sequence.h"
+#include "distill/targets.h"
 #include "distill/train.h"
 #include "kernels/kd_optim.h"
 #include "kernels/kd_schedule.h"
@@ -68,9 +69,9 @@ typedef struct kd_trainer {
     int64_t batches;    /* micro-batches used of an epoch */
     int accumulation;
     /* host side of one batch */
-    int32_t *perm;
+    kd_mix mix;
     int32_t *kept; /* data that stay on the device: which of them, -1 for a sample that was lost */
-    float *lam, *target, *teacher_rows, *mixed_rows, *feature_rows, *teacher_valid;
+    float *target, *teacher_rows, *mixed_rows, *feature_rows, *teacher_valid;
     const void *term[KD_TERMS]; /* device; NULL: this objective has none */
     kd_pending pending[2];      /* by micro-batch, even and odd */
     double step_loss;           /* mean over the micro-batches of the step so far */

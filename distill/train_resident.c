@@ -32,7 +32,7 @@ static bool measure(const kd_trainer *t, sizes *out)
     if (t->has_teacher && !kd_size_mul(n, row * sizeof(float), &out->teacher)) {
         return false;
     }
-    return n <= INT32_MAX && kd_size_mul(n, (size_t)kd_shape_numel(&t->model.item[0]) * sizeof(float), &out->sequences) &&
+    return n <= INT32_MAX && kd_size_mul(n, (size_t)kd_spec_bytes(&t->model.item[0]), &out->sequences) &&
            out->sequences < SIZE_MAX / 4 - out->teacher;
 }
 
@@ -146,7 +146,7 @@ static kd_status upload_sequences(kd_trainer *t, kd_err *err)
     kd_progress_begin(t->o->progress, "skeletons to the device", "samples", 0, n);
     for (size_t first = 0; first < n; first += ROWS) {
         const kd_batch *b = NULL;
-        const size_t rows = KD_MIN((size_t)ROWS, n - first), row = p.tensor[0].floats * sizeof(float);
+        const size_t rows = KD_MIN((size_t)ROWS, n - first), row = p.tensor[0].bytes;
         KD_GO(kd_loader_next(l, &b, err));
         KD_GO(upload(t, "table", first * row, b->tensor[0], rows * row, err));
         kd_progress_step(t->o->progress, first + rows, NAN);

@@ -76,7 +76,7 @@ done:
 static void set_objective(kd_trainer *t)
 {
     const kd_cfg_kd *kd = &t->cfg->kd;
-    const bool mixup = t->cfg->mixup.alpha > 0.0;
+    const bool mixup = t->cfg->mixup.alpha > 0.0 || t->cfg->mixup.cutmix_alpha > 0.0;
     t->objective = (kd_objective){.ce_weight = 1.0f, .mixup = mixup};
     if (t->has_teacher) {
         t->objective.ce_weight = (float)kd->ce_weight;
@@ -198,15 +198,15 @@ static kd_status open_batches(kd_trainer *t, kd_err *err)
         return KD_FAIL(err, KD_E_DATA, "%zu training samples do not fill one step of batch %d x accumulation %d",
                        t->data.half[KD_HALF_TRAIN].n, c->train.batch_size, t->accumulation);
     }
-    t->perm = kd_calloc(b, sizeof *t->perm);
+    t->mix.perm = kd_calloc(b, sizeof *t->mix.perm);
     t->kept = kd_calloc(b, sizeof *t->kept);
-    t->lam = kd_calloc(b, sizeof *t->lam);
+    t->mix.lam = kd_calloc(b, sizeof *t->mix.lam);
     t->target = kd_calloc(b * k, sizeof *t->target);
     t->teacher_rows = kd_calloc(b * k, sizeof *t->teacher_rows);
     t->mixed_rows = kd_calloc(b * k, sizeof *t->mixed_rows);
     t->teacher_valid = kd_calloc(b, sizeof *t->teacher_valid);
     t->feature_rows = kd_calloc(b * (size_t)KD_MAX(t->teacher.feature_dim, 1), sizeof *t->feature_rows);
-    const bool ok = t->perm && t->kept && t->lam && t->target && t->teacher_rows && t->mixed_rows && t->teacher_valid &&
+    const bool ok = t->mix.perm && t->kept && t->mix.lam && t->target && t->teacher_rows && t->mixed_rows && t->teacher_valid &&
                     t->feature_rows;
     return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "training: out of memory for a batch");
 }
@@ -241,9 +241,9 @@ void kdi_train_close(kd_trainer *t)
     kd_teacher_table_free(&t->teacher);
     kd_dataset_free(&t->data);
     kd_run_close(t->run);
-    kd_free(t->perm);
+    kd_free(t->mix.perm);
     kd_free(t->kept);
-    kd_free(t->lam);
+    kd_free(t->mix.lam);
     kd_free(t->target);
     kd_free(t->teacher_rows);
     kd_free(t->mixed_rows);

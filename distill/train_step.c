@@ -59,7 +59,7 @@ static kd_status put_teacher(kd_trainer *t, const kd_batch *b, kd_err *err)
     }
     const float *rows = t->teacher_rows;
     if (o->teacher_is_prob) {
-        kd_mix_rows(t->teacher_rows, b->rows, k, t->perm, t->lam, t->mixed_rows);
+        kd_mix_rows(t->teacher_rows, b->rows, k, t->mix.perm, t->mix.lam, t->mixed_rows);
         rows = t->mixed_rows;
     }
     const size_t n = (size_t)b->rows;
@@ -82,7 +82,7 @@ static kd_status feed(kd_trainer *t, const kd_batch *b, kd_err *err)
     const kd_producer *src = &t->train.producer;
     const size_t n = (size_t)b->rows;
     for (int i = 0; i < src->n_tensors; i++) {
-        KD_TRY(put(t, src->tensor[i].name, b->tensor[i], src->tensor[i].floats * n * sizeof(float), err));
+        KD_TRY(put(t, src->tensor[i].name, b->tensor[i], src->tensor[i].bytes * n, err));
     }
     if (t->model.kept > 0) {
         for (int i = 0; i < b->rows; i++) {
@@ -92,13 +92,16 @@ static kd_status feed(kd_trainer *t, const kd_batch *b, kd_err *err)
     }
     const bool mixup = t->objective.mixup;
     if (mixup) {
-        (void)kd_mix_draw(&c->mixup, (uint64_t)c->train.seed, b->epoch, (uint32_t)b->index, b->rows, b->valid, t->perm,
-                          t->lam);
-        KD_TRY(put(t, "perm", t->perm, n * sizeof *t->perm, err));
-        KD_TRY(put(t, "lam", t->lam, n * sizeof *t->lam, err));
+        const int side = t->model.is_student ? 0 : t->model.vit.img_size;
+        (void)kd_mix_draw(&c->mixup, (uint64_t)c->train.seed, b->epoch, (uint32_t)b->index, b->rows, b->valid, side, &t->mix);
+        KD_TRY(put(t, "perm", t->mix.perm, n * sizeof *t->mix.perm, err));
+        KD_TRY(put(t, "lam", t->mix.lam, n * sizeof *t->mix.lam, err));
+        if (!t->model.is_student) {
+            KD_TRY(put(t, "cut", t->mix.cut, sizeof t->mix.cut, err));
+        }
     }
-    kd_targets(b->label, b->valid, b->rows, t->model.classes, c->label_smoothing, mixup ? t->perm : NULL,
-               mixup ? t->lam : NULL, t->target);
+    kd_targets(b->label, b->valid, b->rows, t->model.classes, c->label_smoothing, mixup ? t->mix.perm : NULL,
+               mixup ? t->mix.lam : NULL, t->target);
     KD_TRY(put(t, "target", t->target, n * (size_t)t->model.classes * sizeof(float), err));
     KD_TRY(put(t, "valid", b->valid, n * sizeof(float), err));
     return t->has_teacher ? put_teacher(t, b, err) : KD_OK;

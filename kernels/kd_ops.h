@@ -136,9 +136,26 @@ typedef struct kd_attention_attr {
 typedef struct kd_cos_qk_attr {
     int32_t heads;
 } kd_cos_qk_attr;
-/* patchify: x (B,3,T,H,W) act or stat -> rows act (B, N, 3*t*p*p), N in (t,y,x) order, row in (c,dt,dy,dx) order.
- * patch is at most 512.
- * patchify_bwd: dy -> dx (x_shape). */
+/* patchify: x, table?, place?, perm?, lam?, cut? -> rows act (B, N, C*t*p*p), N in (t,y,x) order, row in (c,dt,dy,dx) order; patch
+ * is at most 512.  What a clip goes through on the way, in this order (op/patchify.c, kd_pixels.h):
+ *   x      act or stat (B,C,T,H,W); or u8 pictures (B,T,H,W,3) with `table` stat (3,256), the value of each byte by channel
+ *   place  i32 (B,KD_PLACE): mirrored in x; then the erase box holds N(0,1) noise, fresh for each frame, channel and pixel, a
+ *          function of (seed, KD_RNG_SAMPLE, item, epoch) and the element.  A box may reach beyond the picture
+ *   perm   i32 (B) within 0 .. B-1, lam stat (B): lam[i] x[i] + (1 - lam[i]) x[perm[i]]; with `cut` i32 (4) = top, left, height,
+ *          width of some area instead x[perm[i]] inside that box and x[i] outside (lam is not used)
+ * patchify_bwd: dy -> dx (x_shape), of x act or stat alone: with any other operand there is no gradient. */
+enum {
+    KD_PLACE_FLIP, /* 0 or 1 */
+    KD_PLACE_TOP,  /* the erase box; a height or width of 0: none */
+    KD_PLACE_LEFT,
+    KD_PLACE_HEIGHT,
+    KD_PLACE_WIDTH,
+    KD_PLACE_SEED_LOW,
+    KD_PLACE_SEED_HIGH,
+    KD_PLACE_ITEM,
+    KD_PLACE_EPOCH,
+    KD_PLACE
+};
 typedef struct kd_patchify_attr {
     int32_t tubelet, patch;
     kd_shape x_shape;

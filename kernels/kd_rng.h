@@ -121,6 +121,16 @@ KD_RNG_FN double kd_rng_normal(kd_rng *r)
     return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
 }
 
+/* What kd_rng_normal gives at pos = 4 block: the four words come from one Philox block, computed once. */
+KD_RNG_FN double kd_rng_normal_at(const kd_rng *r, uint64_t block)
+{
+    const kd_philox b =
+        kd_philox_block(r->seed, (uint32_t)block, r->item, r->epoch, r->stream | ((uint32_t)(block >> 32) << 8));
+    const double u = 1.0 - (double)(((uint64_t)b.v[0] << 21) ^ (b.v[1] >> 11)) * 0x1p-53;
+    const double v = (double)(((uint64_t)b.v[2] << 21) ^ (b.v[3] >> 11)) * 0x1p-53;
+    return sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v);
+}
+
 /* Gamma(a, 1), Marsaglia-Tsang; a > 0. */
 KD_RNG_FN double kd_rng_gamma(kd_rng *r, double a)
 {

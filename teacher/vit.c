@@ -29,6 +29,8 @@ bool kd_vit_preset(const char *size, kd_vit_cfg *out)
                                 .mlp_hidden = table[i].hidden,
                                 .classes = 60,
                                 .qkv_bias = true,
+                                .mean = {0.485f, 0.456f, 0.406f}, /* ImageNet's */
+                                .std = {0.229f, 0.224f, 0.225f},
                                 .eps = 1e-6f,
                                 .fc_norm_eps = 1e-6f,
                                 .init_scale = 0.001f};
@@ -59,6 +61,15 @@ const char *kd_vit_check(const kd_vit_cfg *c)
         return "depth, mlp_hidden and classes must be positive";
     }
     return NULL;
+}
+
+void kd_vit_pixel_table(const float mean[3], const float std[3], float *table)
+{
+    for (int c = 0; c < 3; c++) {
+        for (int v = 0; v < 256; v++) {
+            table[256 * c + v] = ((float)v / 255.0f - mean[c]) / std[c];
+        }
+    }
 }
 
 void kd_vit_sinusoid(int64_t tokens, int64_t dim, float *out)
@@ -92,13 +103,49 @@ static kd_linear_opts linear_opts(const kd_vit_cfg *c, int64_t rows, int64_t col
     return (kd_linear_opts){.weight = matrix_init(c, rows, cols), .bias = kd_init_const(0.0f)};
 }
 
+/* f32 numbers as a constant in the program's stat dtype. */
+static kd_val constant(kd_graph *g, const char *name, kd_shape shape, const float *table)
+{
+    const kd_dtype stat = kd_stat_dtype(kd_graph_dtype(g));
+    const size_t n = (size_t)kd_shape_numel(&shape);
+    if (stat != KD_F64) {
+        return kd_const(g, name, stat, shape, table);
+    }
+    double *wide = kd_alloc(n * sizeof *wide);
+    if (wide == NULL) {
+        kd_graph_fail(g, KD_E_OOM, "%s: out of memory", name);
+        return KD_NONE;
+    }
+    for (size_t i = 0; i < n; i++) {
+        wide[i] = (double)table[i];
+    }
+    const kd_val v = kd_const(g, name, stat, shape, wide);
+    kd_free(wide);
+    return v;
+}
+
+static kd_val patch_rows(kd_graph *g, const kd_vit_cfg *c, const kd_vit_input *in)
+{
+    const kd_patchify_attr pa = {.tubelet = c->tubelet, .patch = c->patch};
+    kd_val operand[6] = {in->clip, KD_NONE, in->place, in->perm, in->lam, in->cut};
+    if (kd_spec_of(g, in->clip).dtype == KD_U8) {
+        float table[3 * 256];
+        if (!(c->std[0] > 0.0f && c->std[1] > 0.0f && c->std[2] > 0.0f)) {
+            kd_graph_fail(g, KD_E_CONFIG, "teacher model: pictures need mean and std");
+            return KD_NONE;
+        }
+        kd_vit_pixel_table(c->mean, c->std, table);
+        operand[1] = constant(g, "pixel_table", kd_shape2(3, 256), table);
+    }
+    return kd_node(g, KD_OP_PATCHIFY, &pa, operand, (int)KD_COUNTOF(operand), NULL);
+}
+
 /* A 3-D convolution whose kernel equals its stride is a linear map of tubelet rows. */
-static kd_val patch_embed(kd_graph *g, const kd_vit_cfg *c, kd_val clip)
+static kd_val patch_embed(kd_graph *g, const kd_vit_cfg *c, const kd_vit_input *in)
 {
     const int64_t row = (int64_t)3 * c->tubelet * c->patch * c->patch;
     const kd_init fan = kd_init_torch(row);
-    const kd_patchify_attr pa = {.tubelet = c->tubelet, .patch = c->patch};
-    const kd_val rows = kd_node1(g, KD_OP_PATCHIFY, &pa, clip);
+    const kd_val rows = patch_rows(g, c, in);
     const kd_val w = kd_param(g, "patch_embed.proj.weight", kd_shape5(c->dim, 3, c->tubelet, c->patch, c->patch), fan,
                               KD_PARAM_MATRIX);
     const kd_val b = kd_param(g, "patch_embed.proj.bias", kd_shape1(c->dim), fan, KD_PARAM_NO_DECAY);
@@ -114,22 +161,15 @@ static kd_val position(kd_graph *g, const kd_vit_cfg *c)
                                   KD_PARAM_NO_DECAY);
         return kd_cast(g, kd_reshape(g, kd_detach(g, p), kd_shape2(n, c->dim)), kd_graph_dtype(g));
     }
-    const kd_dtype stat = kd_stat_dtype(kd_graph_dtype(g));
-    const size_t count = (size_t)(n * c->dim);
-    float *table = kd_alloc(count * sizeof(float));
-    double *wide = stat == KD_F64 ? kd_alloc(count * sizeof(double)) : NULL;
+    float *table = kd_alloc((size_t)(n * c->dim) * sizeof(float));
     kd_val v = KD_NONE;
-    if (table == NULL || (stat == KD_F64 && wide == NULL)) {
+    if (table == NULL) {
         kd_graph_fail(g, KD_E_OOM, "position table of %lld tokens", (long long)n);
     } else {
         kd_vit_sinusoid(n, c->dim, table);
-        for (size_t i = 0; wide != NULL && i < count; i++) {
-            wide[i] = (double)table[i];
-        }
-        v = kd_const(g, "pos_table", stat, kd_shape2(n, c->dim), wide != NULL ? (void *)wide : (void *)table);
+        v = constant(g, "pos_table", kd_shape2(n, c->dim), table);
     }
     kd_free(table);
-    kd_free(wide);
     return kd_cast(g, v, kd_graph_dtype(g));
 }
 
@@ -201,7 +241,7 @@ static kd_val block(kd_graph *g, const kd_vit_cfg *c, kd_val x, int i)
     return x;
 }
 
-kd_vit_out kd_vit_build(kd_graph *g, const kd_vit_cfg *c, kd_val clip)
+kd_vit_out kd_vit_build(kd_graph *g, const kd_vit_cfg *c, const kd_vit_input *input)
 {
     kd_vit_out out = {{0}, {0}};
     const char *bad = kd_vit_check(c);
@@ -209,8 +249,8 @@ kd_vit_out kd_vit_build(kd_graph *g, const kd_vit_cfg *c, kd_val clip)
         kd_graph_fail(g, KD_E_CONFIG, "teacher model: %s", bad);
         return out;
     }
-    const kd_spec in = kd_spec_of(g, clip);
-    kd_val x = patch_embed(g, c, clip);
+    const kd_spec in = kd_spec_of(g, input->clip);
+    kd_val x = patch_embed(g, c, input);
     tap(g, c, x, "act.patch_embed", 0);
     x = kd_dropout(g, kd_add(g, x, position(g, c)), c->drop);
     for (int i = 0; i < c->depth; i++) {

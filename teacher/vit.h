@@ -3,7 +3,7 @@
  * Sources: MCG-NJU/VideoMAE and OpenGVLab/VideoMAEv2, modeling_finetune.py (the two give bit-identical results on equal
  * weights); Tong et al. 2022; Wang et al. 2023.  Parameter names and shapes are those of their checkpoints.
  *
- *   clip (B,3,T,H,W) -> tubelet rows (B,N,3*t*p*p) -> patch_embed.proj -> + position table -> depth pre-norm blocks
+ *   clip (B,3,T,H,W), or pictures u8 (B,T,H,W,3) -> tubelet rows (B,N,3*t*p*p) -> patch_embed.proj -> + position table -> depth pre-norm blocks
  *        -> mean over tokens -> fc_norm -> head      (pooling mean; the default)
  *        -> token 0 -> norm -> head                  (pooling cls: there is no class token, token 0 is the first patch)
  *
@@ -24,6 +24,7 @@ typedef struct kd_vit_cfg {
     float init_values;        /* layer scale gamma_1/2 start value; 0: no gammas */
     bool qkv_bias, cos_attn, learnable_pos, cls_pooling;
     float drop, drop_path, head_drop; /* rates; block i of n gets drop_path * i / (n-1) */
+    float mean[3], std[3];    /* of RGB in [0, 1]: what pictures of bytes are normalised with */
     float eps, fc_norm_eps;   /* LayerNorm epsilons: 1e-6 in the official code */
     float init_scale;         /* head weight and bias are multiplied by this at init */
     bool xavier;              /* linear layers drawn Xavier-uniform (the pre-training code) instead of N(0, 0.02^2) */
@@ -46,8 +47,18 @@ typedef struct kd_vit_out {
     kd_val features; /* (B,dim), what the head reads (after fc_norm); output "features" */
 } kd_vit_out;
 
-/* Append the model to g.  clip (B,3,T,H,W), normalised RGB, stat or activation dtype. */
-kd_vit_out kd_vit_build(kd_graph *g, const kd_vit_cfg *c, kd_val clip);
+/* What the model reads; all but the clip may be KD_NONE, their meaning is that of patchify (kernels/kd_ops.h). */
+typedef struct kd_vit_input {
+    kd_val clip;  /* (B,3,T,H,W), normalised RGB, stat or activation dtype; or u8 (B,T,H,W,3), normalised by the model */
+    kd_val place; /* i32 (B,KD_PLACE): mirrored, erased */
+    kd_val perm, lam, cut; /* i32 (B), stat (B), i32 (4): mixed with another sample of the batch */
+} kd_vit_input;
+
+/* Append the model to g. */
+kd_vit_out kd_vit_build(kd_graph *g, const kd_vit_cfg *c, const kd_vit_input *in);
+
+/* table (3,256): (v / 255 - mean) / std of each byte v, in f32 operations. */
+void kd_vit_pixel_table(const float mean[3], const float std[3], float *table);
 
 /* The position table (tokens, dim), row-major f32: angle n / 10000^(2 floor(j/2)/dim), even j sine, odd cosine. */
 void kd_vit_sinusoid(int64_t tokens, int64_t dim, float *out);

@@ -17,7 +17,8 @@ typedef enum operand_kind {
     MATRIX, /* parameter in the activation dtype; its gradient is accumulated */
     PARAM,  /* parameter in the stat dtype */
     BUFFER, /* persistent state */
-    INDEX   /* i32 input in [0, a) */
+    INDEX,  /* i32 input in [0, a) */
+    BYTES   /* u8 input */
 } operand_kind;
 
 typedef enum operand_gen {

@@ -35,6 +35,9 @@ void op_from_f64(kd_dtype t, void *dst, const double *src, int64_t n)
         case KD_I64:
             ((int64_t *)dst)[i] = (int64_t)src[i];
             break;
+        case KD_U8:
+            ((uint8_t *)dst)[i] = (uint8_t)src[i];
+            break;
         default:
             ((int32_t *)dst)[i] = (int32_t)src[i];
         }
@@ -59,6 +62,9 @@ void op_to_f64(kd_dtype t, double *dst, const void *src, int64_t n)
             break;
         case KD_I64:
             dst[i] = (double)((const int64_t *)src)[i];
+            break;
+        case KD_U8:
+            dst[i] = (double)((const uint8_t *)src)[i];
             break;
         default:
             dst[i] = (double)((const int32_t *)src)[i];

@@ -32,7 +32,7 @@ void op_complain(const char *what, const char *where);
 void op_count(kd_op op, kd_dtype act, int slot);
 
 void op_fill_normal(kd_rng *r, double *v, int64_t n);
-void op_from_f64(kd_dtype t, void *dst, const double *src, int64_t n); /* i32 too */
+void op_from_f64(kd_dtype t, void *dst, const double *src, int64_t n); /* i32, i64, u8 too */
 void op_to_f64(kd_dtype t, double *dst, const void *src, int64_t n);
 
 #endif

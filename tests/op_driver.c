@@ -97,8 +97,9 @@ static void generate(const operand *o, kd_rng *r, double *v, int64_t n)
             v[i] = (double)((i * 7 + 3) % n); /* n is not a multiple of 7 in the tables */
             break;
         default:
-            v[i] = o->kind == INDEX ? (double)kd_rng_below(r, (uint32_t)o->a)
-                                    : o->b + (o->a == 0.0 ? 1.0 : o->a) * kd_rng_normal(r);
+            v[i] = o->kind == INDEX   ? (double)kd_rng_below(r, (uint32_t)o->a)
+                   : o->kind == BYTES ? (double)kd_rng_below(r, 256)
+                                      : o->b + (o->a == 0.0 ? 1.0 : o->a) * kd_rng_normal(r);
         }
     }
     for (int64_t row = 0; o->gen == G_PROB && row < n; row += last) {
@@ -145,6 +146,8 @@ static kd_val declare(kd_graph *g, const operand *o, int i, kd_dtype act)
         return kd_buffer(g, name, o->shape, 0.0f);
     case INDEX:
         return kd_input(g, name, KD_I32, o->shape);
+    case BYTES:
+        return kd_input(g, name, KD_U8, o->shape);
     default:
         return KD_NONE;
     }

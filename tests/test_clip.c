@@ -4,6 +4,8 @@
 #include "formats/io.h"
 #include "formats/safetensors.h"
 #include "formats/video.h"
+#include "kernels/kd_ops.h"
+#include "teacher/vit.h"
 #include "tools/parity_gen.h"
 
 #include <math.h>
@@ -205,14 +207,31 @@ static uint8_t *make_video(const char *name, int frames, int w, int h)
     return rgb;
 }
 
-static const double MEAN[3] = {0.485, 0.456, 0.406}, STD[3] = {0.229, 0.224, 0.225};
+static const float MEAN[3] = {0.485f, 0.456f, 0.406f}, STD[3] = {0.229f, 0.224f, 0.225f};
 
+/* Bytes (T, side, side, 3) as the normalised floats (3, T, side, side). */
+static void normalise(const uint8_t *rgb, int frames, int side, float *clip)
+{
+    float table[3 * 256];
+    const size_t plane = (size_t)frames * (size_t)side * (size_t)side;
+    kd_vit_pixel_table(MEAN, STD, table);
+    for (size_t i = 0; i < plane; i++) {
+        for (size_t c = 0; c < 3; c++) {
+            clip[c * plane + i] = table[256 * c + rgb[3 * i + c]];
+        }
+    }
+}
+
+/* A box as large as the clip is the same cut as bytes and "resized". */
 static uint32_t view_crc(const uint8_t *rgb, int w, int h, const size_t *idx, kd_crop_box box)
 {
-    static kd_pixel_table table;
-    float clip[3 * 4 * 32 * 32];
-    kd_pixel_table_init(&table, MEAN, STD);
-    kd_clip_write(&table, rgb, w, h, idx, 4, &box, 32, clip);
+    static float table[3 * 256], clip[3 * 4 * 32 * 32], same[3 * 4 * 32 * 32];
+    static uint8_t cut[4 * 32 * 32 * 3];
+    kd_vit_pixel_table(MEAN, STD, table);
+    kd_clip_resize(table, rgb, w, h, idx, 4, &box, 32, clip);
+    kd_clip_cut(rgb, w, h, idx, 4, &box, cut);
+    normalise(cut, 4, 32, same);
+    assert_memory_equal(clip, same, sizeof clip);
     return (uint32_t)crc32(0, (const Bytef *)clip, sizeof clip);
 }
 
@@ -270,11 +289,12 @@ static void training_crops_are_the_references(void **state)
     static const struct {
         const char *file, *tensor;
         kd_crop_box box;
-    } CASE[] = {{GOLDEN "train_a.safetensors", "train.a", {10, 3, 61, 50, false}},
-                {GOLDEN "train_b.safetensors", "train.b", {30, 20, 22, 17, true}}};
-    static kd_pixel_table table;
+        bool flip;
+    } CASE[] = {{GOLDEN "train_a.safetensors", "train.a", {10, 3, 61, 50}, false},
+                {GOLDEN "train_b.safetensors", "train.b", {30, 20, 22, 17}, true}};
+    float table[3 * 256];
     const size_t idx[4] = {0, 1, 2, 3};
-    kd_pixel_table_init(&table, MEAN, STD);
+    kd_vit_pixel_table(MEAN, STD, table);
     uint8_t *rgb = make_video("vidT", 4, 100, 60);
     for (size_t i = 0; i < KD_COUNTOF(CASE); i++) {
         kd_err err = {0};
@@ -284,16 +304,47 @@ static void training_crops_are_the_references(void **state)
         const kd_st_entry *e = need(f, CASE[i].tensor);
         const float *want = (const float *)(const void *)e->data;
         assert_int_equal(e->count, KD_COUNTOF(clip));
-        kd_clip_write(&table, rgb, 100, 60, idx, 4, &CASE[i].box, 32, clip);
+        kd_clip_resize(table, rgb, 100, 60, idx, 4, &CASE[i].box, 32, clip);
         for (size_t k = 0; k < e->count; k++) {
-            if (!(fabsf(clip[k] - want[k]) <= 2e-6f)) {
+            const float got = clip[CASE[i].flip ? k - k % 32 + 31 - k % 32 : k]; /* mirrored later, by the model's first op */
+            if (!(fabsf(got - want[k]) <= 2e-6f)) {
                 fail_msg("%s[%zu]: %.9g, the reference has %.9g", CASE[i].tensor, k,
-                         (double)clip[k], (double)want[k]);
+                         (double)got, (double)want[k]);
             }
         }
         kd_st_close(f);
     }
     kd_free(rgb);
+}
+
+/* The rule of the erase box: area, shape, strictly smaller than the picture, whole, and what the draws give on average. */
+static void erase_boxes_follow_the_rule(void **state)
+{
+    (void)state;
+    enum { N = 4000 };
+    double share = 0.0, log_ratio = 0.0;
+    int top = 0, left = 0;
+    for (uint32_t draw = 0; draw < N; draw++) {
+        kd_rng rng = kd_rng_make(1, KD_RNG_TEST, 3, draw);
+        const kd_crop_box b = kd_erase_random(224, 200, &rng);
+        assert_true(b.width > 0 && b.height > 0 && b.width < 224 && b.height < 200);
+        assert_true(b.x >= 0 && b.y >= 0 && b.x + b.width <= 224 && b.y + b.height <= 200);
+        assert_true(rng.pos <= 100 * 4 + 2);
+        const double part = (double)(b.width * b.height) / (224.0 * 200.0), r = (double)b.height / (double)b.width;
+        assert_true(part > 0.0195 && part < 0.336); /* sides are rounded */
+        assert_true(r > 0.29 && r < 3.45);
+        share += part / N;
+        log_ratio += log(r) / N;
+        top += b.y == 0;
+        left += b.x + b.width == 224;
+    }
+    assert_true(share > 0.165 && share < 0.18); /* (0.02 + 1/3) / 2, a little less for boxes that did not fit */
+    assert_true(fabs(log_ratio) < 0.05);
+    assert_true(top > 5 && left > 5); /* the ends are possible */
+    kd_rng rng = kd_rng_make(1, KD_RNG_TEST, 3, 0);
+    const kd_crop_box none = kd_erase_random(1, 1, &rng); /* nothing is smaller than one pixel */
+    assert_true(none.width == 0 && none.height == 0);
+    assert_true(rng.pos == 400);
 }
 
 /* ---- the source ------------------------------------------------------------------------------ */
@@ -322,6 +373,7 @@ static kd_config *recipe(void)
                                 .rrc_scale = {0.2, 1.0},
                                 .rrc_ratio = {0.75, 1.333},
                                 .flip_prob = 0.5,
+                                .erase_prob = 0.4,
                                 .mean = {0.485, 0.456, 0.406},
                                 .std = {0.229, 0.224, 0.225}};
     cfg->train.seed = 11;
@@ -381,11 +433,13 @@ static uint32_t epoch_crc(world *w, kd_clip_mode mode, uint64_t cache, int worke
         for (uint64_t b = 0; b < kd_loader_batches(l); b++) {
             const kd_batch *batch;
             ok(kd_loader_next(l, &batch, &err), &err);
-            const size_t n = p.tensor[0].floats * 2;
-            for (size_t i = 0; i < n; i++) {
-                assert_true(isfinite(batch->tensor[0][i]));
+            const float *clip = batch->tensor[0];
+            for (size_t i = 0; p.tensor[0].dtype == KD_F32 && i < p.tensor[0].bytes * 2 / sizeof *clip; i++) {
+                assert_true(isfinite(clip[i]));
             }
-            crc = (uint32_t)crc32(crc, (const Bytef *)batch->tensor[0], (uInt)(n * sizeof(float)));
+            for (int t = 0; t < p.n_tensors; t++) {
+                crc = (uint32_t)crc32(crc, (const Bytef *)batch->tensor[t], (uInt)(p.tensor[t].bytes * 2));
+            }
             crc = (uint32_t)crc32(crc, (const Bytef *)batch->label, 2 * sizeof(int32_t));
         }
     }
@@ -420,16 +474,18 @@ static void test_rows_are_what_the_view_says(void **state)
     kd_err err = {0};
     kd_clip_source *s = NULL;
     void *scratch = NULL;
-    static float row[3 * 8 * 32 * 32], want[3 * 8 * 32 * 32];
+    static uint8_t row[8 * 32 * 32 * 3], want[8 * 32 * 32 * 3];
     ok(kd_clip_source_open(w->cfg, &w->half, KD_CLIP_TEST, 0, &s, &err), &err);
     const kd_producer p = kd_clip_producer(s);
     assert_int_equal(p.views, 6);
-    assert_int_equal(p.tensor[0].floats, KD_COUNTOF(row));
+    assert_int_equal(p.n_tensors, 1);
+    assert_int_equal(p.tensor[0].dtype, KD_U8);
+    assert_int_equal(p.tensor[0].bytes, sizeof row);
     ok(p.scratch_new(p.ctx, &scratch, &err), &err);
     kd_store_view view;
     int32_t frames[8];
     assert_int_equal(kd_clip_view(s, 1, 4, &view, frames, &err), KD_E_STATE);
-    float *dst = row;
+    void *dst = row;
     const kd_item item = {.sample = 1, .view = 4};
     err = (kd_err){0};
     ok(p.fill(p.ctx, &item, scratch, &dst, &err), &err);
@@ -452,19 +508,64 @@ static void test_rows_are_what_the_view_says(void **state)
                                 32, 0, &err),
            &err);
     }
-    static kd_pixel_table table;
-    kd_pixel_table_init(&table, MEAN, STD);
     const kd_crop_box box = {.x = view.crop_x, .y = view.crop_y, .width = 32, .height = 32};
-    kd_clip_write(&table, small, 42, 32, order, 8, &box, 32, want);
+    kd_clip_cut(small, 42, 32, order, 8, &box, want);
     assert_memory_equal(row, want, sizeof row);
     kd_video_clip_free(&clip);
     p.scratch_free(p.ctx, scratch);
     kd_clip_source_close(s);
     /* the same through the call for single files */
-    float *all = kd_alloc(6 * sizeof row);
+    uint8_t *all = kd_alloc(6 * sizeof row);
     ok(kd_clip_read(w->cfg, w->path[1], KD_CLIP_TEST, all, &err), &err);
-    assert_memory_equal(all + 4 * KD_COUNTOF(row), want, sizeof row);
+    assert_memory_equal(all + 4 * sizeof row, want, sizeof row);
     kd_free(all);
+}
+
+/* The second tensor of training rows: flips and boxes as often as asked, with the keys of their sample and epoch; no draw
+ * moves another. */
+static void places_are_drawn(void **state)
+{
+    world *w = *state;
+    kd_err err = {0};
+    int flips = 0, boxes = 0, boxes_alone = 0;
+    enum { EPOCHS = 60 };
+    for (int spatial = 0; spatial < 2; spatial++) {
+        kd_clip_source *s = NULL;
+        void *scratch = NULL;
+        static float clip[3 * 8 * 32 * 32], other[3 * 8 * 32 * 32];
+        int32_t place[KD_PLACE];
+        w->cfg->video.spatial = (kd_cfg_spatial)spatial;
+        ok(kd_clip_source_open(w->cfg, &w->half, KD_CLIP_TRAIN, 1 << 26, &s, &err), &err);
+        const kd_producer p = kd_clip_producer(s);
+        assert_int_equal(p.n_tensors, 2);
+        assert_string_equal(p.tensor[1].name, "place");
+        assert_int_equal(p.tensor[0].dtype, spatial == KD_SPATIAL_RRC ? KD_F32 : KD_U8);
+        assert_int_equal(p.tensor[1].bytes, sizeof place);
+        ok(p.scratch_new(p.ctx, &scratch, &err), &err);
+        for (uint32_t e = 0; e < EPOCHS; e++) {
+            const kd_item item = {.sample = e % VIDEOS, .epoch = e};
+            ok(p.fill(p.ctx, &item, scratch, (void *[]){clip, place}, &err), &err);
+            const bool box = place[KD_PLACE_HEIGHT] > 0 && place[KD_PLACE_WIDTH] > 0;
+            assert_true(place[KD_PLACE_FLIP] == 0 || place[KD_PLACE_FLIP] == 1);
+            assert_true(place[KD_PLACE_TOP] + place[KD_PLACE_HEIGHT] <= 32 && place[KD_PLACE_LEFT] + place[KD_PLACE_WIDTH] <= 32);
+            assert_true(place[KD_PLACE_SEED_LOW] == 11 && place[KD_PLACE_SEED_HIGH] == 0);
+            assert_true(place[KD_PLACE_ITEM] == (int32_t)(e % VIDEOS) && place[KD_PLACE_EPOCH] == (int32_t)e);
+            flips += place[KD_PLACE_FLIP];
+            boxes += box;
+            boxes_alone += box && place[KD_PLACE_FLIP] == 0;
+            w->cfg->video.erase_prob = 0.0;
+            int32_t plain[KD_PLACE];
+            ok(p.fill(p.ctx, &item, scratch, (void *[]){other, plain}, &err), &err);
+            w->cfg->video.erase_prob = 0.4;
+            assert_memory_equal(clip, other, p.tensor[0].bytes);
+            assert_true(plain[KD_PLACE_HEIGHT] == 0 && plain[KD_PLACE_FLIP] == place[KD_PLACE_FLIP]);
+        }
+        p.scratch_free(p.ctx, scratch);
+        kd_clip_source_close(s);
+    }
+    assert_true(flips > 40 && flips < 80);  /* of 120 at 0.5; both spatial rules draw the same */
+    assert_true(boxes > 28 && boxes < 68); /* at 0.4 */
+    assert_true(boxes_alone > boxes / 4 && boxes_alone < boxes * 3 / 4); /* one says nothing of the other */
 }
 
 static void damage_is_named(void **state)
@@ -478,7 +579,7 @@ static void damage_is_named(void **state)
     ok(kd_io_read_file(w->path[0], 1 << 24, &data, &bytes, &err), &err);
     ok(kd_io_write_file(bad, data, bytes / 2, &err), &err);
     kd_free(data);
-    float *row = kd_alloc(3 * 8 * 32 * 32 * sizeof *row);
+    uint8_t *row = kd_alloc(8 * 32 * 32 * 3);
     const kd_status st = kd_clip_read(w->cfg, bad, KD_CLIP_VAL, row, &err);
     assert_true(st == KD_E_DATA || st == KD_E_FORMAT);
     assert_non_null(strstr(err.msg, "bad.avi"));
@@ -495,9 +596,11 @@ int main(void)
                                        cmocka_unit_test(boxes_are_the_references),
                                        cmocka_unit_test(random_boxes_fit),
                                        cmocka_unit_test(views_are_the_references),
-                                       cmocka_unit_test(training_crops_are_the_references)};
+                                       cmocka_unit_test(training_crops_are_the_references),
+                                       cmocka_unit_test(erase_boxes_follow_the_rule)};
     const struct CMUnitTest source[] = {cmocka_unit_test(cache_and_workers_change_nothing),
                                         cmocka_unit_test(test_rows_are_what_the_view_says),
+                                        cmocka_unit_test(places_are_drawn),
                                         cmocka_unit_test(damage_is_named)};
     int failed = cmocka_run_group_tests(rules, NULL, NULL);
     if (kd_video_available()) failed += cmocka_run_group_tests(source, make_world, end_world);

@@ -117,6 +117,13 @@ static void test_refusals(void **state)
     refuse("teacher: {heads: 7}", "multiple of heads");
     refuse("teacher: {patch: 15}", "multiple of patch");
     refuse("mixup: {alpha: 0.8}\ntrain: {batch_size: 3}", "even");
+    refuse("mixup: {cutmix_alpha: 1}\ntrain: {batch_size: 3}", "even");
+    refuse("mixup: {cutmix_alpha: -1}", "mixup.cutmix_alpha");
+    refuse("mixup: {switch_prob: 1.5}", "mixup.switch_prob");
+    refuse("video: {erase_prob: 2}", "video.erase_prob");
+    refuse("video: {erasing_prob: 0.25}", "did you mean 'video.erase_prob'");
+    refuse("kind: student\nmixup: {cutmix_alpha: 1}", "mixup.cutmix_alpha: this key does nothing in a student recipe");
+    refuse("kind: student\nvideo: {erase_prob: 0.25}", "does nothing in a student recipe");
     refuse("optim: {schedule: multistep}", "milestones");
     refuse("base: other.yaml", "only files can have one");
     /* text that is not a recipe */
@@ -134,9 +141,7 @@ static void test_refusals(void **state)
     refuse("\xff\xfe\x00", "t.yaml");
     refuse("name: \"a\\nb\"", "expected text");
     /* kept for later: must not be swallowed */
-    refuse("mixup: {cutmix_alpha: 1}", "unknown key");
     refuse("video: {randaugment: rand-m7}", "unknown key");
-    refuse("video: {erasing_prob: 0.25}", "unknown key");
 }
 
 static void test_limits(void **state)

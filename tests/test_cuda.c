@@ -27,6 +27,7 @@ typedef struct family {
     const char *name;
     const char *student; /* NULL: the ViT */
     kd_vit_cfg vit;
+    bool pictures; /* the ViT reads bytes: mirrored, erased, every other batch with a box of its partners */
 } family;
 
 /* clang-format off */
@@ -34,14 +35,16 @@ typedef struct family {
                   .classes = CLASSES, .eps = 1e-6f, .fc_norm_eps = 1e-6f, .init_scale = 1.0f
 /* clang-format on */
 static const family families[] = {
-    {"vit", NULL, {SMALL_VIT, .qkv_bias = true, .drop_path = 0.2f}},
+    {"vit", NULL, {SMALL_VIT, .qkv_bias = true, .drop_path = 0.2f}, false},
     {"vit, gammas, cosine, cls, recompute",
      NULL,
-     {SMALL_VIT, .init_values = 0.5f, .cos_attn = true, .cls_pooling = true, .learnable_pos = true, .recompute = true}},
-    {"sfz-nano", "sfz-nano", {0}},
+     {SMALL_VIT, .init_values = 0.5f, .cos_attn = true, .cls_pooling = true, .learnable_pos = true, .recompute = true},
+     false},
+    {"vit, pictures", NULL, {SMALL_VIT, .mean = {0.4f, 0.5f, 0.6f}, .std = {0.2f, 0.25f, 0.3f}}, true},
+    {"sfz-nano", "sfz-nano", {0}, false},
 #if !defined(KD_TEST_SIMT)
-    {"last-v1-base", "last-v1-base", {0}},
-    {"last-e3-nano", "last-e3-nano", {0}},
+    {"last-v1-base", "last-v1-base", {0}, false},
+    {"last-e3-nano", "last-e3-nano", {0}, false},
 #endif
 };
 
@@ -52,6 +55,7 @@ typedef struct net {
     kd_program *train;
     kd_optim *optim;
     const char *input_name[KD_STUDENT_MAX_STREAMS];
+    bool pictures;
     int n_inputs;
     int64_t input_numel;
     float *x, target[BATCH * CLASSES];
@@ -64,15 +68,29 @@ static void must(kd_status st, const kd_err *err)
     }
 }
 
+static kd_vit_input pictures(const kd_vit_cfg *c, kd_graph *g)
+{
+    return (kd_vit_input){.clip = kd_input(g, "clip", KD_U8, kd_shape5(BATCH, c->frames, c->img_size, c->img_size, 3)),
+                          .place = kd_input(g, "place", KD_I32, kd_shape2(BATCH, KD_PLACE)),
+                          .perm = kd_input(g, "perm", KD_I32, kd_shape1(BATCH)),
+                          .lam = kd_input(g, "lam", KD_F32, kd_shape1(BATCH)),
+                          .cut = kd_input(g, "cut", KD_I32, kd_shape1(4))};
+}
+
 static kd_val build(const family *f, kd_graph *g, net *n)
 {
     kd_val in[KD_STUDENT_MAX_STREAMS], logits;
-    if (f->student == NULL) {
+    n->pictures = f->pictures;
+    if (f->pictures) {
+        const kd_vit_input read = pictures(&f->vit, g);
+        n->input_numel = 3 * (int64_t)f->vit.frames * f->vit.img_size * f->vit.img_size * BATCH;
+        logits = kd_vit_build(g, &f->vit, &read).logits;
+    } else if (f->student == NULL) {
         const kd_shape s = kd_shape5(BATCH, 3, f->vit.frames, f->vit.img_size, f->vit.img_size);
         n->n_inputs = 1;
         n->input_name[0] = "clip";
         n->input_numel = kd_shape_numel(&s);
-        logits = kd_vit_build(g, &f->vit, kd_input(g, "clip", KD_F32, s)).logits;
+        logits = kd_vit_build(g, &f->vit, &(kd_vit_input){.clip = kd_input(g, "clip", KD_F32, s)}).logits;
     } else {
         const kd_student_cfg c = {.model = kd_student_find(f->student),
                                   .classes = CLASSES,
@@ -137,9 +155,35 @@ static void drop(net *n)
     kd_free(n->x);
 }
 
+static void write_pictures(net *n, int s)
+{
+    int32_t place[BATCH][KD_PLACE], perm[BATCH];
+    float lam[BATCH];
+    const int32_t cut[4] = {2, 1, s % 2 == 0 ? 0 : 5, 6};
+    uint8_t *bytes = (uint8_t *)n->x;
+    for (int64_t i = 0; i < n->input_numel; i++) {
+        bytes[i] = (uint8_t)(kd_rng_at(11, KD_RNG_TEST, 0, (uint32_t)s, (uint64_t)i) >> 24);
+    }
+    for (int b = 0; b < BATCH; b++) {
+        for (int i = 0; i < KD_PLACE; i++) {
+            place[b][i] = (int32_t)(kd_rng_at(11, KD_RNG_TEST, 1, (uint32_t)s, (uint64_t)(b * KD_PLACE + i)) % 6);
+        }
+        perm[b] = BATCH - 1 - b;
+        lam[b] = 0.3f;
+    }
+    CHECK(kd_program_write(n->train, "clip", bytes, (size_t)n->input_numel) == KD_OK);
+    CHECK(kd_program_write(n->train, "place", place, sizeof place) == KD_OK);
+    CHECK(kd_program_write(n->train, "perm", perm, sizeof perm) == KD_OK);
+    CHECK(kd_program_write(n->train, "lam", lam, sizeof lam) == KD_OK);
+    CHECK(kd_program_write(n->train, "cut", cut, sizeof cut) == KD_OK);
+}
+
 /* One step; nothing is waited for. */
 static void step(net *n, int s)
 {
+    if (n->pictures) {
+        write_pictures(n, s);
+    }
     for (int i = 0; i < n->n_inputs; i++) {
         kd_rng r = kd_rng_make(11, KD_RNG_TEST, (uint32_t)i, (uint32_t)s);
         for (int64_t k = 0; k < n->input_numel; k++) {

@@ -34,11 +34,20 @@ static float value(uint32_t sample, uint32_t view, uint32_t epoch, size_t i)
     return (float)(sample * 1000 + view * 100 + epoch * 10 + (uint32_t)i);
 }
 
-static kd_status fake_fill(void *ctx, const kd_item *item, void *scratch, float *const *dst,
+/* The second tensor: bytes, five a row, so that rows begin anywhere. */
+enum { BYTES = 5 };
+static uint8_t byte_value(uint32_t sample, uint32_t view, uint32_t epoch, size_t i)
+{
+    return (uint8_t)(1 + sample * 7 + view * 3 + epoch * 11 + (uint32_t)i);
+}
+
+static kd_status fake_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst,
                            kd_err *err)
 {
     fake *f = ctx;
     int *uses = scratch;
+    float *a = dst[0];
+    uint8_t *b = dst[1];
     atomic_fetch_add(&f->inside, 1);
     if (f->slow) {
         const uint32_t h = (item->sample * 2654435761u) >> 22;
@@ -49,13 +58,16 @@ static kd_status fake_fill(void *ctx, const kd_item *item, void *scratch, float 
     kd_status st = KD_OK;
     for (int k = 0; k < 4; k++) {
         if (f->bad[k] == (int32_t)item->sample) {
-            dst[0][0] = 12345.0f;
+            a[0] = 12345.0f;
+            b[BYTES - 1] = 77;
             st = KD_FAIL(err, f->code, "s%u: cannot be read", item->sample);
         }
     }
     for (size_t i = 0; st == KD_OK && i < 3; i++) {
-        dst[0][i] = value(item->sample, item->view, item->epoch, i);
-        if (i < 2) dst[1][i] = -value(item->sample, item->view, item->epoch, i);
+        a[i] = value(item->sample, item->view, item->epoch, i);
+    }
+    for (size_t i = 0; st == KD_OK && i < BYTES; i++) {
+        b[i] = byte_value(item->sample, item->view, item->epoch, i);
     }
     atomic_fetch_sub(&f->inside, 1);
     return st;
@@ -101,8 +113,8 @@ static kd_producer producer(fake *f, uint32_t views, int grain)
                          .samples = f->samples,
                          .views = views,
                          .n_tensors = 2,
-                         .tensor = {{.name = "a", .rank = 1, .dim = {3}, .floats = 3},
-                                    {.name = "b", .rank = 1, .dim = {2}, .floats = 2}},
+                         .tensor = {kd_row_spec_of("a", KD_F32, 1, (const int64_t[]){3}),
+                                    kd_row_spec_of("b", KD_U8, 2, (const int64_t[]){BYTES, 1})},
                          .grain = grain,
                          .scratch_new = fake_scratch,
                          .scratch_free = fake_scratch_free,
@@ -135,11 +147,14 @@ static const kd_batch *next(kd_loader *l)
 
 static void check_row(const kd_batch *b, int row)
 {
+    const bool good = b->valid[row] > 0.0f;
+    const float *a = (const float *)b->tensor[0] + (size_t)row * 3;
+    const uint8_t *c = (const uint8_t *)b->tensor[1] + (size_t)row * BYTES;
     for (size_t i = 0; i < 3; i++) {
-        const float *a = b->tensor[0] + (size_t)row * 3, *c = b->tensor[1] + (size_t)row * 2;
-        const float want =
-            b->valid[row] > 0.0f ? value(b->sample[row], b->view[row], b->epoch, i) : 0.0f;
-        assert_true(a[i] == want && (i == 2 || c[i] == -want));
+        assert_true(a[i] == (good ? value(b->sample[row], b->view[row], b->epoch, i) : 0.0f));
+    }
+    for (size_t i = 0; i < BYTES; i++) {
+        assert_int_equal(c[i], good ? byte_value(b->sample[row], b->view[row], b->epoch, i) : 0);
     }
     const int label = b->valid[row] > 0.0f ? fake_label(NULL, b->sample[row]) : 0;
     assert_int_equal(b->label[row], label);

@@ -66,7 +66,7 @@ static kd_val build(const family *f, kd_graph *g, net *n)
         n->input_name[0] = "clip";
         n->input_numel = kd_shape_numel(&s);
         n->input[0] = kd_input(g, "clip", stat, s);
-        logits = kd_vit_build(g, &f->vit, n->input[0]).logits;
+        logits = kd_vit_build(g, &f->vit, &(kd_vit_input){.clip = n->input[0]}).logits;
     } else {
         const kd_student_cfg c = {.model = kd_student_find(f->student),
                                   .classes = CLASSES,

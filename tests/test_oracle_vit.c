@@ -57,7 +57,7 @@ static net make(kd_backend *be, kd_dtype dtype, const kd_compile_opts *how)
         kd_graph *g = kd_graph_create(&go);
         const kd_val x = kd_input(g, "clip", dtype, kd_shape5(BATCH, 3, FRAMES, SIDE, SIDE));
         const kd_val t = kd_input(g, "target", dtype, kd_shape2(BATCH, CLASSES));
-        const kd_val loss = kd_ce(g, kd_vit_build(g, &vit, x).logits, t, KD_NONE);
+        const kd_val loss = kd_ce(g, kd_vit_build(g, &vit, &(kd_vit_input){.clip = x}).logits, t, KD_NONE);
         kd_output(g, "loss", loss);
         if (pass == 0) {
             kd_graph_free(g);

@@ -444,14 +444,14 @@ static void cache_and_workers_change_nothing(void **state)
                                       (uInt)(3 * N * sizeof(float)));
             }
             /* bone[0] is always 0 */
-            assert_true(batch->tensor[0][at(0, 5, 0, 0)] == 0.0f);
+            assert_true(((const float *)batch->tensor[0])[at(0, 5, 0, 0)] == 0.0f);
         }
         if (run == 0) want = crc;
         assert_int_equal(crc, want);
         kd_loader_close(l);
         kd_sequence_source_close(src);
     }
-    float *dst[1] = {out[0]};
+    void *dst[1] = {out[0]};
     static const char *const ONE[] = {"joint"}, *const WRONG[] = {"speed"};
     ok(kd_sequence_read(cfg, path[2], ONE, 1, dst, &err), &err);
     assert_int_equal(kd_sequence_read(cfg, path[2], WRONG, 1, dst, &err), KD_E_ARG);

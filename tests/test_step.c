@@ -32,6 +32,7 @@ static const step_case cases[] = {
      {"kind=teacher", "teacher.variant=tiny", "teacher.depth=2", "teacher.drop_path=0.1"}},
     {"teacher bf16",
      {"kind=teacher", "teacher.variant=tiny", "teacher.depth=2", "train.dtype=bf16"}},
+    {"teacher of bytes", {"kind=teacher", "teacher.variant=tiny", "teacher.depth=2", "video.spatial=short_side_crop"}},
     {"teacher recompute",
      {"kind=teacher", "teacher.variant=tiny", "teacher.depth=2", "teacher.recompute=true"}},
     {"last-v1-base", {"kind=student", "student.name=last-v1-base", "skeleton.frames=16"}},
@@ -39,12 +40,16 @@ static const step_case cases[] = {
     {"sfz-nano", {"kind=student", "student.name=sfz-nano", "skeleton.frames=16", "optim.name=sgd"}},
 };
 
-static void write_all(kd_program *p, const kd_model *m, const float *zeros, const float *target)
+static void write_all(kd_program *p, const kd_model *m, const float *x, const float *target)
 {
     static const float ones[BATCH] = {1.0f, 1.0f};
+    static const int32_t place[BATCH][KD_PLACE] = {{[KD_PLACE_FLIP] = 1}, {[KD_PLACE_HEIGHT] = 20, [KD_PLACE_WIDTH] = 9}};
     for (int i = 0; i < m->n_inputs; i++) {
-        const size_t bytes = (size_t)kd_shape_numel(&m->item[i]) * BATCH * sizeof(float);
-        assert_int_equal(kd_program_write(p, m->inputs[i], zeros, bytes), KD_OK);
+        const size_t bytes = kd_spec_bytes(&m->train_item[i]) * BATCH;
+        assert_int_equal(kd_program_write(p, m->inputs[i], x, bytes), KD_OK);
+    }
+    if (!m->is_student) {
+        assert_int_equal(kd_program_write(p, "place", place, sizeof place), KD_OK);
     }
     assert_int_equal(kd_program_write(p, "target", target, sizeof(float) * BATCH * CLASSES), KD_OK);
     assert_int_equal(kd_program_write(p, "valid", ones, sizeof ones), KD_OK);
@@ -79,7 +84,7 @@ static void one_case(const step_case *c, kd_backend *be)
                              .ema_decay = 0.99};
     must(kd_optim_create(m.params, &oc, &o, &err), &err);
     for (int i = 0; i < m.n_inputs; i++) {
-        floats = KD_MAX(floats, (size_t)kd_shape_numel(&m.item[i]) * BATCH);
+        floats = KD_MAX(floats, (size_t)kd_shape_numel(&m.train_item[i].shape) * BATCH);
     }
     float *x = kd_calloc(floats, sizeof *x);
     assert_non_null(x);

@@ -38,7 +38,8 @@ static kd_graph *graph_of(const kd_vit_cfg *c, int batch, kd_params *params)
     const kd_graph_opts go = {.params = params, .dtype = KD_F64};
     kd_graph *g = kd_graph_create(&go);
     assert_non_null(g);
-    (void)kd_vit_build(g, c, kd_input(g, "input", KD_F64, kd_shape5(batch, 3, c->frames, c->img_size, c->img_size)));
+    const kd_val clip = kd_input(g, "input", KD_F64, kd_shape5(batch, 3, c->frames, c->img_size, c->img_size));
+    (void)kd_vit_build(g, c, &(kd_vit_input){.clip = clip});
     return g;
 }
 

@@ -38,15 +38,21 @@ static kd_status random_input(kd_program *p, const char *name, kd_err *err)
 {
     const kd_tensor t = kd_program_tensor(p, name);
     const int64_t n = kd_shape_numel(&t.shape);
-    float *x = kd_alloc((size_t)n * sizeof *x);
+    const size_t bytes = (size_t)n * kd_dtype_size(t.dtype);
+    void *x = kd_alloc(bytes);
     if (x == NULL) {
         return KD_FAIL(err, KD_E_OOM, "out of memory");
     }
     kd_rng r = kd_rng_make(1, KD_RNG_TEST, 0, 0);
     for (int64_t i = 0; i < n; i++) {
-        x[i] = 2.0f * kd_rng_unit(kd_rng_u32(&r)) - 1.0f;
+        const uint32_t word = kd_rng_u32(&r);
+        if (t.dtype == KD_U8) {
+            ((uint8_t *)x)[i] = (uint8_t)(word >> 24);
+        } else {
+            ((float *)x)[i] = 2.0f * kd_rng_unit(word) - 1.0f;
+        }
     }
-    const kd_status st = kd_program_write(p, name, x, (size_t)n * sizeof *x);
+    const kd_status st = kd_program_write(p, name, x, bytes);
     kd_free(x);
     return st == KD_OK ? KD_OK : KD_FAIL(err, st, "input %s: %s", name, kd_status_text(st));
 }
@@ -78,9 +84,9 @@ static kd_status build(bench_model *m, kd_graph *g, const char *name, const kd_b
     }
     vit.classes = CLASSES;
     const kd_val clip =
-        kd_input(g, "clip", KD_F32, kd_shape5(o->batch, 3, vit.frames, vit.img_size, vit.img_size));
+        kd_input(g, "clip", KD_U8, kd_shape5(o->batch, vit.frames, vit.img_size, vit.img_size, 3));
     m->inputs[m->n_inputs++] = "clip";
-    *logits = kd_vit_build(g, &vit, clip).logits;
+    *logits = kd_vit_build(g, &vit, &(kd_vit_input){.clip = clip}).logits;
     return KD_OK;
 }
 

@@ -51,7 +51,7 @@ static kd_status open_named(const char *name, const opts *o, kd_backend *be, kd_
         m->n_inputs = s->n_streams;
         for (int i = 0; i < s->n_streams; i++) {
             m->inputs[i] = s->streams[i];
-            m->item[i] = kd_shape4(3, 64, 25, 2);
+            m->item[i] = m->train_item[i] = (kd_spec){KD_F32, kd_shape4(3, 64, 25, 2)};
         }
         return KD_OK;
     }
@@ -60,9 +60,7 @@ static kd_status open_named(const char *name, const opts *o, kd_backend *be, kd_
     m->vit.recompute = o->recompute;
     (void)snprintf(m->name, sizeof m->name, "videomae2-%s", size);
     m->feature_dim = m->vit.dim;
-    m->n_inputs = 1;
-    m->inputs[0] = "clip";
-    m->item[0] = kd_shape4(3, m->vit.frames, m->vit.img_size, m->vit.img_size);
+    kd_model_clip_input(m, false);
     return KD_OK;
 }
 
@@ -92,7 +90,8 @@ static void print_info(kd_model *m, const opts *o, const kd_program *p, bool jso
     printf("model         %s, %d classes\n", m->name, m->classes);
     for (int i = 0; i < m->n_inputs; i++) {
         char shape[KD_SHAPE_TEXT_MAX];
-        printf("input         %s %s\n", m->inputs[i], kd_shape_text(&m->item[i], shape, sizeof shape));
+        printf("input         %s %s %s\n", m->inputs[i], kd_dtype_name(m->item[i].dtype),
+               kd_shape_text(&m->item[i].shape, shape, sizeof shape));
     }
     printf("parameters    %lld in %d tensors (%.2f MiB in f32)\n", (long long)kd_params_numel(m->params), tensors,
            (double)kd_params_numel(m->params) * 4.0 / mib);

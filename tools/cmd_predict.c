@@ -39,7 +39,7 @@ typedef struct predictor {
     kd_model model;
     kd_program *program;
     names names;
-    float *input[KD_STUDENT_MAX_STREAMS];
+    void *input[KD_STUDENT_MAX_STREAMS]; /* [views] of the model's items */
     float *logits, *prob;
     int views;
 } predictor;
@@ -94,7 +94,7 @@ static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c,
     p->prob = kd_calloc((size_t)classes, sizeof *p->prob);
     st = p->logits != NULL && p->prob != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "out of memory");
     for (int i = 0; i < p->model.n_inputs && st == KD_OK; i++) {
-        p->input[i] = kd_calloc((size_t)p->views * (size_t)kd_shape_numel(&p->model.item[i]), sizeof(float));
+        p->input[i] = kd_calloc((size_t)p->views, kd_spec_bytes(&p->model.item[i]));
         st = p->input[i] != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "out of memory");
     }
 done:
@@ -105,8 +105,8 @@ done:
 static kd_status forward(predictor *p, int view, float *logits, kd_err *err)
 {
     for (int i = 0; i < p->model.n_inputs; i++) {
-        const size_t n = (size_t)kd_shape_numel(&p->model.item[i]);
-        KD_TRY(kd_program_write(p->program, p->model.inputs[i], p->input[i] + (size_t)view * n, n * sizeof(float)));
+        const size_t n = kd_spec_bytes(&p->model.item[i]);
+        KD_TRY(kd_program_write(p->program, p->model.inputs[i], (char *)p->input[i] + (size_t)view * n, n));
     }
     const kd_status st = kd_program_run(p->program, NULL);
     if (st != KD_OK) {

@@ -140,7 +140,7 @@ kd_status parity_net_build(parity *p, parity_net *n, parity_net_mode mode, kd_er
     const kd_vit_cfg *c = &n->cfg;
     const kd_val x =
         kd_input(g, "input", KD_F32, kd_shape5(n->batch, 3, c->frames, c->img_size, c->img_size));
-    const kd_vit_out o = kd_vit_build(g, c, x);
+    const kd_vit_out o = kd_vit_build(g, c, &(kd_vit_input){.clip = x});
     kd_compile_opts co = {0};
     if (mode == NET_TRAIN || mode == NET_TRAIN_INPUT) {
         co.loss = kd_ce(g, o.logits, kd_input(g, "target", KD_F32, kd_shape2(n->batch, c->classes)),

@@ -40,7 +40,7 @@ static kd_status declare_depth(const kd_json *list, int depth, kd_params *params
     if (g == NULL) {
         return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
     }
-    (void)kd_vit_build(g, &cfg, kd_input(g, "input", KD_F32, kd_shape5(1, 3, 2, 32, 32)));
+    (void)kd_vit_build(g, &cfg, &(kd_vit_input){.clip = kd_input(g, "input", KD_F32, kd_shape5(1, 3, 2, 32, 32))});
     const kd_err *bad = kd_graph_error(g);
     const kd_status st = bad != NULL ? KD_FAIL(err, bad->code, "%s", bad->msg) : KD_OK;
     kd_graph_free(g);

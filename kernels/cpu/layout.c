@@ -1,4 +1,4 @@
-/* slice, concat, permute, patchify, qkv_bias: elements moved, perhaps converted or added. */
+/* slice, concat, permute, qkv_bias: elements moved, perhaps converted or added. */
 #include "kernels/cpu/chunk.h"
 
 /* Copy n elements x[from..] to output 0 at `to`. */
@@ -111,66 +111,6 @@ static kd_status permute_run(const kd_call *c)
 }
 
 const kd_kernel_def KD_K(permute) = {.run = permute_run};
-
-/* ---- patchify --------------------------------------------------------------------------------------------------- */
-
-typedef struct patches {
-    int64_t B, C, T, H, W, t, p, Gt, Gh, Gw;
-} patches;
-
-static patches patches_of(const kd_shape *x, const kd_patchify_attr *at)
-{
-    patches g = {x->dim[0],   x->dim[1], x->dim[2], x->dim[3], x->dim[4],
-                 at->tubelet, at->patch, 0,         0,         0};
-    g.Gt = g.T / g.t;
-    g.Gh = g.H / g.p;
-    g.Gw = g.W / g.p;
-    return g;
-}
-
-/* Move patch row k (of B*N) between the clip and the rows; p pixels lie together in both. */
-static void patch_row(const kd_call *c, const patches *g, int64_t k, bool back)
-{
-    const int64_t gx = k % g->Gw, gy = k / g->Gw % g->Gh, gt = k / (g->Gw * g->Gh) % g->Gt;
-    const int64_t b = k / (g->Gw * g->Gh * g->Gt);
-    int64_t row = k * g->C * g->t * g->p * g->p;
-    real v[KD_CHUNK];
-    for (int64_t ch = 0; ch < g->C; ch++) {
-        for (int64_t dt = 0; dt < g->t; dt++) {
-            int64_t px =
-                (((b * g->C + ch) * g->T + gt * g->t + dt) * g->H + gy * g->p) * g->W + gx * g->p;
-            for (int64_t dy = 0; dy < g->p; dy++, px += g->W, row += g->p) {
-                kd_load(v, &c->in[0], back ? row : px, g->p);
-                kd_store(c, 0, back ? px : row, v, g->p);
-            }
-        }
-    }
-}
-
-static kd_status patchify_run(const kd_call *c)
-{
-    const patches g = patches_of(&c->in[0].shape, c->attr);
-    KD_FOR
-    for (int64_t k = 0; k < g.B * g.Gt * g.Gh * g.Gw; k++) {
-        patch_row(c, &g, k, false);
-    }
-    return KD_OK;
-}
-
-const kd_kernel_def KD_K(patchify) = {.run = patchify_run};
-
-static kd_status patchify_bwd_run(const kd_call *c)
-{
-    const kd_patchify_attr *at = c->attr;
-    const patches g = patches_of(&at->x_shape, at);
-    KD_FOR
-    for (int64_t k = 0; k < g.B * g.Gt * g.Gh * g.Gw; k++) {
-        patch_row(c, &g, k, true);
-    }
-    return KD_OK;
-}
-
-const kd_kernel_def KD_K(patchify_bwd) = {.run = patchify_bwd_run};
 
 /* ---- qkv_bias --------------------------------------------------------------------------------------------------- */
 

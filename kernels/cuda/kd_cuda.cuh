@@ -55,6 +55,13 @@ static inline kd_status kd_launched(void)
     return cudaPeekAtLastError() == cudaSuccess ? KD_OK : KD_E_DEVICE;
 }
 
+/* A device function that is called, not copied: what is rare and long. */
+#if defined(__CUDACC__)
+#    define KD_NOINLINE __noinline__
+#else
+#    define KD_NOINLINE
+#endif
+
 #define KD_WARP 32
 #define KD_FULL 0xffffffffu
 

@@ -1,4 +1,4 @@
-/* slice, concat, permute, patchify, qkv_bias: elements moved, perhaps converted or added.  Neighbouring threads write
+/* slice, concat, permute, qkv_bias: elements moved, perhaps converted or added.  Neighbouring threads write
  * neighbouring packs. */
 #include "kernels/cuda/kd_cuda.cuh"
 
@@ -305,84 +305,6 @@ template <typename T> static kd_status permute_run(const kd_call *c)
     return c->in[0].dtype == KD_F32 ? permute_of<float>(c) : permute_of<T>(c);
 }
 KD_CUDA_OP(permute)
-
-/* ---- patchify ------------------------------------------------------------------------------------------------------------------ */
-
-struct patches {
-    int C, T, H, W, t, p;
-    int Gt, Gh, Gw; /* patches each way */
-    int64_t count;  /* of the whole batch */
-};
-
-static patches patches_of(const kd_shape *x, const kd_patchify_attr *at)
-{
-    patches g = {(int)x->dim[1], (int)x->dim[2], (int)x->dim[3], (int)x->dim[4], at->tubelet, at->patch, 0, 0, 0, 0};
-    g.Gt = g.T / g.t;
-    g.Gh = g.H / g.p;
-    g.Gw = g.W / g.p;
-    g.count = x->dim[0] * g.Gt * g.Gh * g.Gw;
-    return g;
-}
-
-/* A block a patch, rows of p pixels in packs of N; BACK moves them from the rows to the clip. */
-template <int N, bool BACK, typename S, typename D>
-static __global__ void patch_move(const S *src, D *dst, int64_t clip, patches g, bool add)
-{
-    const int packs = g.p / N, row = g.C * g.t * g.p * g.p;
-    for (int64_t k = blockIdx.x; k < g.count; k += gridDim.x) {
-        const int64_t ky = kd_div(k, g.Gw), kt = kd_div(ky, g.Gh), b = kd_div(kt, g.Gt);
-        const int64_t gx = k - ky * g.Gw, gy = ky - kt * g.Gh, gt = kt - b * g.Gt;
-        for (int i = (int)threadIdx.x; i < row / N; i += (int)blockDim.x) {
-            const int dx = i % packs * N, dy = i / packs % g.p, plane = i / (packs * g.p), dt = plane % g.t, ch = plane / g.t;
-            const int64_t px = (((b * g.C + ch) * g.T + gt * g.t + dt) * g.H + gy * g.p + dy) * g.W + gx * g.p + dx;
-            const int64_t at = k * row + (int64_t)i * N;
-            float v[N];
-            ld_pack<N>(v, src, BACK ? at : px);
-            put_upto<N>(dst, BACK ? px : at, clip, v, add);
-        }
-    }
-}
-
-template <int N, bool BACK, typename S, typename D> static void launch_patches(const kd_call *c, const patches &g)
-{
-    const int64_t packs = (int64_t)g.C * g.t * g.p * g.p / N, block = packs < BLOCK ? kd_div_up(packs, KD_WARP) * KD_WARP : BLOCK;
-    const int64_t grid = g.count < 1 << 20 ? g.count : 1 << 20;
-    KD_LAUNCH((patch_move<N, BACK, S, D>), dim3((unsigned)grid), dim3((unsigned)block), c, kd_in<S>(c, 0), kd_out<D>(c, 0),
-              numel(&c->in[0]), g, kd_adds(c, 0));
-}
-
-template <bool BACK, typename S, typename D> static void move_patches(const kd_call *c, const kd_shape *x)
-{
-    constexpr int N = sizeof(S) < sizeof(D) ? kd_width<S>::value : kd_width<D>::value;
-    const patches g = patches_of(x, static_cast<const kd_patchify_attr *>(c->attr));
-    if (numel(&c->in[0]) > 0) {
-        g.p % N == 0 ? launch_patches<N, BACK, S, D>(c, g) : launch_patches<1, BACK, S, D>(c, g); /* W is whole patches */
-    }
-}
-
-template <bool BACK, typename T> static void patchify_of(const kd_call *c, const kd_shape *x)
-{
-    const bool from_f32 = c->in[0].dtype == KD_F32, to_f32 = c->out[0].dtype == KD_F32;
-    if (from_f32) {
-        to_f32 ? move_patches<BACK, float, float>(c, x) : move_patches<BACK, float, T>(c, x);
-    } else {
-        to_f32 ? move_patches<BACK, T, float>(c, x) : move_patches<BACK, T, T>(c, x);
-    }
-}
-
-template <typename T> static kd_status patchify_run(const kd_call *c)
-{
-    patchify_of<false, T>(c, &c->in[0].shape);
-    return kd_launched();
-}
-KD_CUDA_OP(patchify)
-
-template <typename T> static kd_status patchify_bwd_run(const kd_call *c)
-{
-    patchify_of<true, T>(c, &static_cast<const kd_patchify_attr *>(c->attr)->x_shape);
-    return kd_launched();
-}
-KD_CUDA_OP(patchify_bwd)
 
 /* ---- qkv_bias ------------------------------------------------------------------------------------------------------------------ */
 

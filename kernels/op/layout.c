@@ -1,4 +1,4 @@
-/* Rules of the ops that move elements: slice, concat, permute, patchify, qkv_bias. */
+/* Rules of the ops that move elements: slice, concat, permute, qkv_bias. */
 #include "kernels/op/rule.h"
 
 /* ---- slice ------------------------------------------------------------------------------------------------------ */
@@ -139,70 +139,6 @@ static kd_status permute_grad(kd_grad_ctx *c)
 }
 
 const kd_op_rule kd_op_rule_permute = {sizeof(kd_permute_attr), permute_infer, permute_grad};
-
-/* ---- patchify --------------------------------------------------------------------------------------------------- */
-
-static kd_status patch_shape(const char *op, const kd_patchify_attr *a, const kd_shape *x,
-                             kd_shape *rows, kd_err *err)
-{
-    char t[KD_SHAPE_TEXT_MAX];
-    if (a->tubelet < 1 || a->patch < 1 || a->patch > 512) {
-        return KD_FAIL(err, KD_E_ARG,
-                       "%s: tubelet %d, patch %d, expected at least 1 and a patch of at most 512",
-                       op, (int)a->tubelet, (int)a->patch);
-    }
-    if (x->rank != 5 || x->dim[2] % a->tubelet != 0 || x->dim[3] % a->patch != 0 ||
-        x->dim[4] % a->patch != 0) {
-        return KD_FAIL(
-            err, KD_E_SHAPE,
-            "%s: clip is %s, expected (B,C,T,H,W) with T a multiple of %d and H, W of %d", op,
-            kd_shape_text(x, t, sizeof t), (int)a->tubelet, (int)a->patch);
-    }
-    const int64_t n = x->dim[2] / a->tubelet * (x->dim[3] / a->patch) * (x->dim[4] / a->patch);
-    *rows = kd_shape3(x->dim[0], n, x->dim[1] * a->tubelet * a->patch * a->patch);
-    return KD_OK;
-}
-
-static kd_status patchify_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                kd_err *err)
-{
-    (void)n_in;
-    const kd_patchify_attr *a = attr;
-    KD_TRY(kd_rule_float("patchify", "x", &in[0], 5, err));
-    KD_TRY(patch_shape("patchify", a, &in[0].shape, &out[0].shape, err));
-    if (in[0].dtype !=
-        kd_stat_dtype(out[0].dtype)) { /* out[0] comes in with the program's activation dtype */
-        return kd_rule_dtype("patchify", "x", &in[0], out[0].dtype, err);
-    }
-    return KD_OK;
-}
-
-static kd_status patchify_grad(kd_grad_ctx *c)
-{
-    const kd_spec x = kd_spec_of(kd_grad_graph(c), kd_grad_in(c, 0));
-    kd_patchify_attr a = *(const kd_patchify_attr *)kd_grad_attr(c);
-    a.x_shape = x.shape;
-    a.x_dtype = (int32_t)x.dtype;
-    const kd_val dy = kd_grad_dout(c, 0);
-    kd_grad_emit(c, KD_OP_PATCHIFY_BWD, &a, &dy, 1, (const int[]){0}, 1);
-    return KD_OK;
-}
-
-const kd_op_rule kd_op_rule_patchify = {sizeof(kd_patchify_attr), patchify_infer, patchify_grad};
-
-static kd_status patchify_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
-{
-    (void)n_in;
-    const kd_patchify_attr *a = attr;
-    kd_shape rows;
-    KD_TRY(patch_shape("patchify_bwd", a, &a->x_shape, &rows, err));
-    KD_TRY(kd_rule_is("patchify_bwd", "dy", &in[0], in[0].dtype, rows, err));
-    out[0] = kd_rule_spec((kd_dtype)a->x_dtype, a->x_shape);
-    return KD_OK;
-}
-
-const kd_op_rule kd_op_rule_patchify_bwd = {sizeof(kd_patchify_attr), patchify_bwd_infer, NULL};
 
 /* ---- qkv_bias --------------------------------------------------------------------------------------------------- */
 

@@ -11,6 +11,8 @@ beside it.  A time is taken over many steps and one wait at their end.  What is 
   bf16 with an f32 master copy.  That is our arithmetic and its faster form: autocast keeps the residual stream in f32 and casts
   every weight in every step.  `--autocast` times that too, and the ratio is against the faster one.
 * ViT evaluation: PyTorch compiled, bf16 weights, inference_mode.
+* Clips lie on the card before the clock starts: ours are pictures of bytes, which its program normalises; PyTorch's are bf16 and
+  normalised already.
 * Students: f32 without TF32 on both sides, and with TF32 on both.  PyTorch eager, eager in one CUDA graph a step (optimiser
   included), and compiled in one graph.
 * Kernels at the shapes of ViT-L.
