@@ -183,22 +183,6 @@ const char *kd_program_where(const kd_program *p)
 
 /* ---- debug scan ----------------------------------------------------------------------------------------------------------- */
 
-static bool finite_at(const kd_tensor *t, const void *host, int64_t i)
-{
-    switch (t->dtype) {
-    case KD_F32:
-        return isfinite(((const float *)host)[i]);
-    case KD_F64:
-        return isfinite(((const double *)host)[i]);
-    case KD_BF16:
-        return isfinite(kd_bf16_to_f32(((const uint16_t *)host)[i]));
-    case KD_F16:
-        return isfinite(kd_f16_to_f32(((const uint16_t *)host)[i]));
-    default:
-        return true;
-    }
-}
-
 bool kdi_finite_outputs(kd_program *p, int32_t k)
 {
     const kd_call *c = &p->calls[k];
@@ -213,7 +197,7 @@ bool kdi_finite_outputs(kd_program *p, int32_t k)
             continue; /* nothing there, or nothing to look at it with */
         }
         for (int64_t i = 0; i < n && finite; i++) {
-            finite = finite_at(t, host, i);
+            finite = isfinite(kd_element(t->dtype, host, i));
         }
         kd_free(host);
     }

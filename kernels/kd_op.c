@@ -24,6 +24,29 @@ const kd_op_def *kd_op_get(kd_op op)
     return &table[op];
 }
 
+double kd_element(kd_dtype t, const void *data, int64_t i)
+{
+    switch (t) {
+    case KD_F64:
+        return ((const double *)data)[i];
+    case KD_F32:
+        return (double)((const float *)data)[i];
+    case KD_BF16:
+        return (double)kd_bf16_to_f32(((const uint16_t *)data)[i]);
+    case KD_F16:
+        return (double)kd_f16_to_f32(((const uint16_t *)data)[i]);
+    case KD_I64:
+        return (double)((const int64_t *)data)[i];
+    case KD_I32:
+        return (double)((const int32_t *)data)[i];
+    case KD_U8:
+        return (double)((const uint8_t *)data)[i];
+    default:
+        KD_ASSERT(!"a dtype of kd_dtype");
+        return 0.0;
+    }
+}
+
 const char *kd_shape_text(const kd_shape *s, char *buf, size_t size)
 {
     if (s->rank < 0) {

@@ -530,9 +530,7 @@ kd_status kd_program_read_f32(kd_program *p, const char *name, float *dst, int64
     }
     const kd_status st = p->be->ops->download(p->be, raw, t.data, bytes);
     for (int64_t i = 0; i < n && st == KD_OK; i++) {
-        dst[i] = t.dtype == KD_F64    ? (float)((const double *)raw)[i]
-                 : t.dtype == KD_BF16 ? kd_bf16_to_f32(((const uint16_t *)raw)[i])
-                                      : kd_f16_to_f32(((const uint16_t *)raw)[i]);
+        dst[i] = (float)kd_element(t.dtype, raw, i);
     }
     kd_free(raw);
     return st;

@@ -99,6 +99,9 @@ static inline size_t kd_spec_bytes(const kd_spec *s)
     return (size_t)kd_shape_numel(&s->shape) * kd_dtype_size(s->dtype);
 }
 
+/* Element i of host memory that holds numbers of this dtype. */
+double kd_element(kd_dtype t, const void *data, int64_t i);
+
 /* "(4,3,64,25)" into buf; returns buf. */
 const char *kd_shape_text(const kd_shape *s, char *buf, size_t size);
 #define KD_SHAPE_TEXT_MAX 96

@@ -47,28 +47,7 @@ void op_from_f64(kd_dtype t, void *dst, const double *src, int64_t n)
 void op_to_f64(kd_dtype t, double *dst, const void *src, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
-        switch (t) {
-        case KD_F64:
-            dst[i] = ((const double *)src)[i];
-            break;
-        case KD_F32:
-            dst[i] = (double)((const float *)src)[i];
-            break;
-        case KD_BF16:
-            dst[i] = (double)kd_bf16_to_f32(((const uint16_t *)src)[i]);
-            break;
-        case KD_F16:
-            dst[i] = (double)kd_f16_to_f32(((const uint16_t *)src)[i]);
-            break;
-        case KD_I64:
-            dst[i] = (double)((const int64_t *)src)[i];
-            break;
-        case KD_U8:
-            dst[i] = (double)((const uint8_t *)src)[i];
-            break;
-        default:
-            dst[i] = (double)((const int32_t *)src)[i];
-        }
+        dst[i] = kd_element(t, src, i);
     }
 }
 
