@@ -1,7 +1,8 @@
 /* From a video file to a reel of frames: decode what is wanted, resize, keep.
  *
  * A reel is a sorted list of frame numbers and their pictures.  One in the cache holds all that any later row can want of its
- * video; the reel of a worker holds what its last row wanted and, outside training, what the other views of the same video want. */
+ * video; the reel of a worker holds what its last row wanted and, outside training, what the other views of the same video
+ * want. */
 #include "distill/clip_internal.h"
 #include "formats/video.h"
 

@@ -49,6 +49,7 @@ void kdi_clip_frames(const kd_clip_source *s, const kd_item *item, size_t n, siz
 
 /* clip_decode.c: decodes until the reel of a sample holds at least the frames of the row, and gives it to the cache where it
  * fits; w->idx holds the row's frames. */
-KD_NODISCARD kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *item, const kd_reel **out, kd_err *err);
+KD_NODISCARD kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *item, const kd_reel **out,
+                                       kd_err *err);
 
 #endif

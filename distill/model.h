@@ -68,7 +68,8 @@ void kd_model_keep(kd_model *m, int64_t samples, const kd_skeleton_streams_attr 
 void kd_model_clip_input(kd_model *m, bool resized);
 
 /* Training program: inputs plus "target" (B,K), "valid" (B), a teacher's "place" i32 (B,KD_PLACE), and what the objective names
- * ("teacher" (B,K), "teacher_feature" (B,P), "teacher_valid" (B)).  Outputs "loss", "loss_ce", "loss_kd", "loss_feature", "logits". */
+ * ("teacher" (B,K), "teacher_feature" (B,P), "teacher_valid" (B)).  Outputs "loss", "loss_ce", "loss_kd", "loss_feature",
+ * "logits". */
 KD_NODISCARD kd_status kd_model_train_program(kd_model *m, const kd_objective *o, int batch, bool recompute,
                                               kd_program **out, kd_err *err);
 /* Forward-only program.  Outputs "logits", "features". */

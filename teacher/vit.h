@@ -3,7 +3,8 @@
  * Sources: MCG-NJU/VideoMAE and OpenGVLab/VideoMAEv2, modeling_finetune.py (the two give bit-identical results on equal
  * weights); Tong et al. 2022; Wang et al. 2023.  Parameter names and shapes are those of their checkpoints.
  *
- *   clip (B,3,T,H,W), or pictures u8 (B,T,H,W,3) -> tubelet rows (B,N,3*t*p*p) -> patch_embed.proj -> + position table -> depth pre-norm blocks
+ *   clip (B,3,T,H,W), or pictures u8 (B,T,H,W,3) -> tubelet rows (B,N,3*t*p*p) -> patch_embed.proj -> + position table
+ *        -> depth pre-norm blocks
  *        -> mean over tokens -> fc_norm -> head      (pooling mean; the default)
  *        -> token 0 -> norm -> head                  (pooling cls: there is no class token, token 0 is the first patch)
  *

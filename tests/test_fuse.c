@@ -118,7 +118,7 @@ static kd_val build(const rule *r, kd_graph *g, kd_val *x)
         logits = kd_linear(g, kd_layernorm(g, mean, "norm", 1e-5f), "head", CLASSES, &lo);
         kd_output(g, "logits", logits);
     } else {
-        logits = kd_vit_build(g, &r->vit, *x).logits;
+        logits = kd_vit_build(g, &r->vit, &(kd_vit_input){.clip = *x}).logits;
     }
     return kd_ce(g, logits, kd_input(g, "target", dtype, kd_shape2(BATCH, CLASSES)), KD_NONE);
 }

@@ -38,7 +38,7 @@ static corner corner_of(const patches *g, int64_t k)
 
 /* ---- pixels ------------------------------------------------------------------------------------------------------ */
 
-/* A run of pixels of a row, channel after channel: v[ch * KD_CHUNK + j].  Pictures have 3 channels, clips of floats go one by one. */
+/* A run of pixels of a row, channel after channel: v[ch * KD_CHUNK + j].  Pictures give 3 channels at once, clips of floats one. */
 enum { CHANNELS = 3 };
 
 typedef struct clips {

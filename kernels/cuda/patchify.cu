@@ -161,7 +161,8 @@ static __global__ void __launch_bounds__(BLOCK) patch_rows(const S *x, clips s, 
         at.x += (r - line * packs) * N;
         at.y += line % g.p;
         at.t += line / g.p;
-        const bool mixed = s.perm != nullptr && (!cut || (kd_within(at.y, s.cut[0], s.cut[2]) && kd_meets(at.x, N, s.cut[1], s.cut[3])));
+        const bool boxed = cut && kd_within(at.y, s.cut[0], s.cut[2]) && kd_meets(at.x, N, s.cut[1], s.cut[3]);
+        const bool mixed = s.perm != nullptr && (!cut || boxed);
         const float a = mixed ? s.lam[at.b] : 1.0f, b = 1.0f - a;
         seen<N, S> own, other;
         own.seek(x, s, g, at);

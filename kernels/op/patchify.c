@@ -73,7 +73,8 @@ static kd_status patchify_grad(kd_grad_ctx *c)
 {
     for (int i = TABLE; i < OPERANDS; i++) {
         if (kd_grad_in(c, i).id != 0) {
-            kd_graph_fail(kd_grad_graph(c), KD_E_UNSUPPORTED, "patchify: there is no gradient of pictures, nor of placed or mixed clips");
+            kd_graph_fail(kd_grad_graph(c), KD_E_UNSUPPORTED,
+                          "patchify: there is no gradient of pictures, nor of placed or mixed clips");
             return KD_E_UNSUPPORTED;
         }
     }
