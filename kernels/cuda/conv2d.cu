@@ -119,7 +119,7 @@ static __device__ __forceinline__ void write_tile(float (&sum)[R][R], const conv
     const int tm = (int)threadIdx.x / NT, tn = (int)threadIdx.x % NT, M = BACK ? g.cig : g.cog;
     const int64_t plane = g.template out_plane<BACK>(), C = BACK ? g.ci : g.co, first = (int64_t)group * M;
 #pragma unroll
-    for (int i = 0; i < R; i++) {
+    for (int i = 0; !BACK && i < R; i++) { /* gradients have neither, and 64 activations are long to compile */
         const int m = m0 + i / 4 * (BM / S) + tm * 4 + i % 4;
         const float b = bias != nullptr && m < M ? bias[first + m] : 0.0f;
 #pragma unroll
@@ -143,7 +143,7 @@ static __device__ __forceinline__ void write_tile(float (&sum)[R][R], const conv
 /* A block: BM channels x BN positions of one group; a thread R x R of them.  The next step's pieces travel while this one's are
  * multiplied, into the other of two buffers. */
 template <typename T, int BM, int BN, int R, bool BACK, bool POINT>
-static __global__ __launch_bounds__(THREADS, R == 8 ? 3 : 6) void conv_product(const T *src, const T *w, const float *bias, T *out,
+static __global__ __launch_bounds__(THREADS, R == 8 ? 3 : 5) void conv_product(const T *src, const T *w, const float *bias, T *out,
                                                                                conv_geom g, int act)
 {
     typedef weight_piece<T, BM, BACK> left;
