@@ -38,6 +38,8 @@ typedef struct rule {
                   .classes = CLASSES, .eps = 1e-6f, .fc_norm_eps = 1e-5f, .init_scale = 1.0f, .qkv_bias = true
 /* clang-format on */
 static const rule rules[] = {
+    {.fuses = KD_FUSE_NORM, .op = "add_layernorm", .vit = {SMALL_VIT, .drop_path = 0.3f}},
+    {.fuses = KD_FUSE_NORM, .op = "add_layernorm", .vit = {SMALL_VIT, .recompute = true}},
     {.fuses = KD_FUSE_POOL, .op = "pool_layernorm", .vit = {SMALL_VIT, .drop_path = 0.3f}},
     {.fuses = KD_FUSE_POOL, .op = "pool_layernorm", .vit = {SMALL_VIT, .recompute = true}},
     {.fuses = KD_FUSE_POOL, .op = "pool_layernorm", .vit = {SMALL_VIT}, .kept = true},
