@@ -164,7 +164,7 @@ static __global__ void __launch_bounds__(BLOCK) patch_rows(const S *x, clips s, 
         const bool boxed = cut && kd_within(at.y, s.cut[0], s.cut[2]) && kd_meets(at.x, N, s.cut[1], s.cut[3]);
         const bool mixed = s.perm != nullptr && (!cut || boxed);
         const float a = mixed ? s.lam[at.b] : 1.0f, b = 1.0f - a;
-        seen<N, S> own, other;
+        seen<N, S> own, other = {}; /* g++ does not see that both uses of other ask for mixed */
         own.seek(x, s, g, at);
         if (mixed) {
             spot there = at;
