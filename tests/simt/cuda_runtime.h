@@ -75,7 +75,8 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s);
 /* ---- for tests ---- */
 typedef struct simt_counts {
     long allocations, waits; /* waits for a stream or the device */
-    long event_waits, copies, launches, graph_launches;
+    long event_waits, copies, graph_launches;
+    long kernels; /* that have run, in graphs too */
 } simt_counts;
 void simt_counts_get(simt_counts *out);      /* since the start */
 void simt_memory_limit(size_t bytes);        /* device memory from now on; 0: 16 GiB */

@@ -45,7 +45,7 @@ block_run *now;
 std::vector<fiber *> &idle = *new std::vector<fiber *>;
 int order_kind = SIMT_ASCENDING;
 uint64_t shuffle_state = 1;
-long launch_count;
+long kernels;
 const size_t MAX_SHARED = 48 * 1024, MAX_THREADS = 1024;
 
 [[noreturn]] void refuse(const char *what)
@@ -199,6 +199,7 @@ void run_grid(const char *name, dim3 grid, dim3 block, const std::function<void(
 {
     block_run run = {name, &body, {}, {}, 0};
     now = &run;
+    kernels++;
     const size_t n = (size_t)block.x * block.y * block.z;
     if (n == 0 || n > MAX_THREADS || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 ||
         grid.x > 2147483647u) {
@@ -219,7 +220,6 @@ void run_grid(const char *name, dim3 grid, dim3 block, const std::function<void(
 
 void simt_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream, std::function<void()> body)
 {
-    launch_count++;
     simt_submit(stream, [=] { run_grid(name, grid, block, body); });
 }
 
@@ -228,9 +228,9 @@ void simt_set_order(int order)
     order_kind = order;
 }
 
-long simt_launches(void)
+long simt_kernels(void)
 {
-    return launch_count;
+    return kernels;
 }
 
 void *simt_shared_bytes(const void *site, size_t bytes)

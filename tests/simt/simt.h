@@ -34,7 +34,7 @@ enum simt_order { SIMT_ASCENDING, SIMT_DESCENDING, SIMT_SHUFFLED };
 
 /* Order of threads and blocks of all launches from now on. */
 extern "C" void simt_set_order(int order);
-extern "C" long simt_launches(void); /* so far */
+extern "C" long simt_kernels(void); /* that have run, those of captured graphs each time */
 
 void simt_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream, std::function<void()> body);
 /* Arguments by value, as on a card. */

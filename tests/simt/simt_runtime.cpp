@@ -257,11 +257,11 @@ void simt_memory_limit(size_t bytes)
     limit = bytes == 0 ? (size_t)16 << 30 : bytes;
 }
 
-long simt_launches(void);
+long simt_kernels(void);
 
 void simt_counts_get(simt_counts *out)
 {
     *out = counts;
-    out->launches = simt_launches();
+    out->kernels = simt_kernels();
 }
 }
