@@ -177,6 +177,20 @@ kd_graph *kd_grad_graph(kd_grad_ctx *c)
     return c->g;
 }
 
+/* Does node k add to the slot of parameter `root` already?  A kernel may fill its outputs in any order, or at once. */
+static bool writes_slot(const kd_grad_ctx *c, int32_t k, int32_t root)
+{
+    const kd_graph *g = c->g;
+    const kdi_node *n = &g->nodes[k];
+    for (int o = 0; o < n->n_out; o++) {
+        const kdi_value *r = &g->values[g->values[n->out[o]].root];
+        if (n->out[o] != 0 && r->kind == KDI_PGRAD && r->param == g->values[root].param) {
+            return true;
+        }
+    }
+    return false;
+}
+
 kd_val kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in, int n_in, const int *grad_of, int n_out)
 {
     kd_graph *g = c->g;
@@ -208,7 +222,7 @@ kd_val kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in
         const int32_t root = reach(g, target);
         if (g->values[root].kind == KDI_PARAM) {
             const kd_shape shape = g->values[made].spec.shape;
-            if (g->values[made].spec.dtype != kd_stat_dtype(g->opts.dtype)) {
+            if (g->values[made].spec.dtype != kd_stat_dtype(g->opts.dtype) || writes_slot(c, k, root)) {
                 const kd_cast_attr cast = {(int32_t)kd_stat_dtype(g->opts.dtype)};
                 (void)kd_node1(g, KD_OP_CAST, &cast, outs[o]);
                 const int32_t cn = g->n_nodes - 1;

@@ -237,7 +237,7 @@ kd_val kd_slice(kd_graph *g, kd_val x, int axis, int64_t start, int64_t len)
 
 kd_val kd_concat(kd_graph *g, const kd_val *parts, int n, int axis)
 {
-    const kd_concat_attr attr = {axis};
+    const kd_concat_attr attr = {.axis = axis};
     return kd_node(g, KD_OP_CONCAT, &attr, parts, n, NULL);
 }
 

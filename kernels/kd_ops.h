@@ -62,9 +62,12 @@ typedef struct kd_slice_attr {
     int32_t axis;
     int64_t start, len, full;
 } kd_slice_attr;
-/* concat [any]: up to 8 inputs -> y along axis.  Its backward is one slice an input; slice honours accum. */
+/* concat [any]: up to 8 inputs -> y along axis.  concat_bwd: dy -> the gradient of each input (accum). */
+#define KD_CONCAT_MOST 8
 typedef struct kd_concat_attr {
     int32_t axis;
+    int32_t n;                    /* bwd: inputs of concat, and how long each is along axis */
+    int64_t part[KD_CONCAT_MOST];
 } kd_concat_attr;
 /* permute [any]: x -> y, y.dim[i] = x.dim[perm[i]]. */
 typedef struct kd_permute_attr {

@@ -1,15 +1,20 @@
 /* slice, concat, permute, qkv_bias: elements moved, perhaps converted or added. */
 #include "kernels/cpu/chunk.h"
 
-/* Copy n elements x[from..] to output 0 at `to`. */
-static void move(const kd_call *c, const kd_tensor *x, int64_t from, int64_t to, int64_t n)
+/* Copy n elements x[from..] to output `out` at `to`. */
+static void move_to(const kd_call *c, int out, const kd_tensor *x, int64_t from, int64_t to, int64_t n)
 {
     real v[KD_CHUNK];
     for (int64_t o = 0; o < n; o += KD_CHUNK) {
         const int64_t len = KD_MIN((int64_t)KD_CHUNK, n - o);
         kd_load(v, x, from + o, len);
-        kd_store(c, 0, to + o, v, len);
+        kd_store(c, out, to + o, v, len);
     }
+}
+
+static void move(const kd_call *c, const kd_tensor *x, int64_t from, int64_t to, int64_t n)
+{
+    move_to(c, 0, x, from, to, n);
 }
 
 static void fill_zero(const kd_call *c, int64_t to, int64_t n)
@@ -74,6 +79,29 @@ static kd_status concat_run(const kd_call *c)
 }
 
 const kd_kernel_def KD_K(concat) = {.run = concat_run};
+
+static kd_status concat_bwd_run(const kd_call *c)
+{
+    const kd_concat_attr *at = c->attr;
+    const kd_shape *s = &c->in[0].shape;
+    const int64_t outer = kd_shape_span(s, 0, at->axis),
+                  inner = kd_shape_span(s, at->axis + 1, s->rank);
+    const int64_t full = s->dim[at->axis] * inner;
+    KD_FOR
+    for (int64_t o = 0; o < outer; o++) {
+        int64_t from = o * full;
+        for (int i = 0; i < at->n; i++) {
+            const int64_t part = at->part[i] * inner;
+            if (c->out[i].data != NULL) {
+                move_to(c, i, &c->in[0], from, o * part, part);
+            }
+            from += part;
+        }
+    }
+    return KD_OK;
+}
+
+const kd_kernel_def KD_K(concat_bwd) = {.run = concat_bwd_run};
 
 /* One row of the output at a time: its elements lie `step` apart in x. */
 static kd_status permute_run(const kd_call *c)

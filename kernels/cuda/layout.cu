@@ -99,63 +99,84 @@ template <typename T> static kd_status slice_bwd_run(const kd_call *c)
 }
 KD_CUDA_OP(slice_bwd)
 
-constexpr int SOURCES = 8; /* inputs of concat at most */
-
-struct sources {
-    const void *x[SOURCES];
-    int64_t start[SOURCES], part[SOURCES]; /* in the runs of y */
+/* The operands of concat, or the outputs of its gradient. */
+struct pieces {
+    void *x[KD_CONCAT_MOST];
+    int64_t start[KD_CONCAT_MOST], part[KD_CONCAT_MOST]; /* in the runs of the whole */
+    unsigned add;                                        /* gradient: bit i, add to x[i] */
+    int n;
+    int64_t outer, full, widest;
+    bool packed;
 };
 
-/* grid.y is the input, so that one launch copies all of them. */
-template <int N, typename T> static __global__ void concat_copy(sources s, T *y, int64_t outer, int64_t full, bool add)
+/* grid.y is the piece, so that one launch copies all of them: JOIN from the pieces to the whole, else from the whole to them. */
+template <int N, bool JOIN, typename T> static __global__ void copy_pieces(pieces s, T *whole, bool add)
 {
-    const T *x = nullptr;
-    int64_t start = 0, packs = 0;
+    T *x = nullptr;
+    int64_t start = 0, part = 0;
 #pragma unroll
-    for (int i = 0; i < SOURCES; i++) { /* not s.x[blockIdx.y]: an array indexed at run time is copied to local memory */
+    for (int i = 0; i < KD_CONCAT_MOST; i++) { /* not s.x[blockIdx.y]: an array indexed at run time is copied to local memory */
         if (i == (int)blockIdx.y) {
-            x = static_cast<const T *>(s.x[i]);
+            x = static_cast<T *>(s.x[i]);
             start = s.start[i];
-            packs = s.part[i] / N;
+            part = s.part[i];
         }
     }
-    for (KD_EACH(k, outer * packs)) {
-        const int64_t o = kd_div(k, packs);
+    if (x == nullptr) { /* a gradient nobody wants */
+        return;
+    }
+    const int64_t packs = part / N;
+    for (KD_EACH(k, s.outer * packs)) {
+        const int64_t o = kd_div(k, packs), at = o * s.full + start + (k - o * packs) * N;
         float v[N];
-        ld_pack<N>(v, x, k * N);
-        put_upto<N>(y, o * full + start + (k - o * packs) * N, outer * full, v, add);
+        if (JOIN) {
+            ld_pack<N>(v, x, k * N);
+            put_upto<N>(whole, at, s.outer * s.full, v, add);
+        } else {
+            ld_pack<N>(v, whole, at);
+            put_upto<N>(x, k * N, s.outer * part, v, ((s.add >> blockIdx.y) & 1u) != 0);
+        }
+    }
+}
+
+template <typename T> static void append(pieces *s, void *x, int64_t part)
+{
+    s->x[s->n] = x;
+    s->start[s->n] = s->n > 0 ? s->start[s->n - 1] + s->part[s->n - 1] : 0;
+    s->part[s->n++] = part;
+    s->packed = s->packed && part % kd_width<T>::value == 0;
+    s->widest = part > s->widest ? part : s->widest;
+}
+
+/* No pieces yet of a whole of shape `w`. */
+template <typename T> static pieces pieces_of(const kd_shape *w, int axis)
+{
+    pieces s = {};
+    s.outer = kd_shape_span(w, 0, axis);
+    s.full = kd_shape_span(w, axis, w->rank);
+    s.packed = s.full % kd_width<T>::value == 0;
+    return s;
+}
+
+template <bool JOIN, typename T> static void launch_pieces(const kd_call *c, const pieces &s, T *whole)
+{
+    constexpr int N = kd_width<T>::value;
+    const int64_t most = s.outer * s.widest;
+    if (most > 0 && s.packed) {
+        KD_LAUNCH((copy_pieces<N, JOIN, T>), dim3(kd_grid(most / N, BLOCK), (unsigned)s.n), dim3(BLOCK), c, s, whole, kd_adds(c, 0));
+    } else if (most > 0) {
+        KD_LAUNCH((copy_pieces<1, JOIN, T>), dim3(kd_grid(most, BLOCK), (unsigned)s.n), dim3(BLOCK), c, s, whole, kd_adds(c, 0));
     }
 }
 
 template <typename T> static kd_status concat_of(const kd_call *c)
 {
-    constexpr int N = kd_width<T>::value;
     const int axis = static_cast<const kd_concat_attr *>(c->attr)->axis;
-    const kd_shape *ys = &c->out[0].shape;
-    sources s = {};
-    window w = window_of(ys, axis, ys->dim[axis], 0, 0);
-    int n = 0;
-    int64_t at = 0, widest = 0;
-    bool packed = w.full % N == 0;
-    for (; n < c->n_in && n < SOURCES && c->in[n].data != nullptr; n++) {
-        const window part = window_of(&c->in[n].shape, axis, 0, 0, c->in[n].shape.dim[axis]);
-        s.x[n] = c->in[n].data;
-        s.start[n] = at;
-        s.part[n] = part.part;
-        packed = packed && part.part % N == 0;
-        at += part.part;
-        widest = widest > part.part ? widest : part.part;
+    pieces s = pieces_of<T>(&c->out[0].shape, axis);
+    for (int i = 0; i < c->n_in && i < KD_CONCAT_MOST && c->in[i].data != nullptr; i++) {
+        append<T>(&s, c->in[i].data, kd_shape_span(&c->in[i].shape, axis, c->in[i].shape.rank));
     }
-    if (w.outer * widest == 0) {
-        return KD_OK;
-    }
-    if (packed) {
-        KD_LAUNCH((concat_copy<N, T>), dim3(kd_grid(w.outer * widest / N, BLOCK), (unsigned)n), dim3(BLOCK), c, s,
-                  kd_out<T>(c, 0), w.outer, w.full, kd_adds(c, 0));
-    } else {
-        KD_LAUNCH((concat_copy<1, T>), dim3(kd_grid(w.outer * widest, BLOCK), (unsigned)n), dim3(BLOCK), c, s, kd_out<T>(c, 0),
-                  w.outer, w.full, kd_adds(c, 0));
-    }
+    launch_pieces<true>(c, s, kd_out<T>(c, 0));
     return kd_launched();
 }
 
@@ -164,6 +185,25 @@ template <typename T> static kd_status concat_run(const kd_call *c)
     return c->in[0].dtype == KD_F32 ? concat_of<float>(c) : concat_of<T>(c);
 }
 KD_CUDA_OP(concat)
+
+template <typename T> static kd_status concat_bwd_of(const kd_call *c)
+{
+    const kd_concat_attr *at = static_cast<const kd_concat_attr *>(c->attr);
+    const kd_shape *w = &c->in[0].shape;
+    pieces s = pieces_of<T>(w, at->axis);
+    s.add = c->accum;
+    for (int i = 0; i < at->n; i++) {
+        append<T>(&s, c->out[i].data, at->part[i] * kd_shape_span(w, at->axis + 1, w->rank));
+    }
+    launch_pieces<false>(c, s, static_cast<T *>(c->in[0].data));
+    return kd_launched();
+}
+
+template <typename T> static kd_status concat_bwd_run(const kd_call *c)
+{
+    return c->in[0].dtype == KD_F32 ? concat_bwd_of<float>(c) : concat_bwd_of<T>(c);
+}
+KD_CUDA_OP(concat_bwd)
 
 /* ---- permute ------------------------------------------------------------------------------------------------------------------ */
 

@@ -85,22 +85,42 @@ static kd_status concat_infer(const kd_spec *in, int n_in, const void *attr, kd_
 
 static kd_status concat_grad(kd_grad_ctx *c)
 {
-    const int32_t axis = ((const kd_concat_attr *)kd_grad_attr(c))->axis;
+    static const int each[KD_CONCAT_MOST] = {0, 1, 2, 3, 4, 5, 6, 7};
     const kd_val dy = kd_grad_dout(c, 0);
-    kd_slice_attr a = {axis, 0, 0, 0};
-    for (int i = 0; i < 8; i++) {
-        const kd_val x = kd_grad_in(c, i);
+    kd_concat_attr a = {.axis = ((const kd_concat_attr *)kd_grad_attr(c))->axis};
+    for (; a.n < KD_CONCAT_MOST; a.n++) {
+        const kd_val x = kd_grad_in(c, a.n);
         if (x.id == 0) {
             break;
         }
-        a.len = kd_spec_of(kd_grad_graph(c), x).shape.dim[axis];
-        kd_grad_emit(c, KD_OP_SLICE, &a, &dy, 1, &i, 1);
-        a.start += a.len;
+        a.part[a.n] = kd_spec_of(kd_grad_graph(c), x).shape.dim[a.axis];
     }
+    kd_grad_emit(c, KD_OP_CONCAT_BWD, &a, &dy, 1, each, a.n);
     return KD_OK;
 }
 
 const kd_op_rule kd_op_rule_concat = {sizeof(kd_concat_attr), concat_infer, concat_grad};
+
+static kd_status concat_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
+                                  kd_err *err)
+{
+    (void)n_in;
+    const kd_concat_attr *a = attr;
+    KD_TRY(kd_rule_float("concat_bwd", "dy", &in[0], 1, err));
+    int64_t sum = 0;
+    for (int i = 0; i < a->n; i++) {
+        out[i] = in[0];
+        out[i].shape.dim[a->axis] = a->part[i];
+        sum += a->part[i];
+    }
+    if (sum != in[0].shape.dim[a->axis]) {
+        return KD_FAIL(err, KD_E_SHAPE, "concat_bwd: parts of %lld in all along dim %d of %lld",
+                       (long long)sum, (int)a->axis, (long long)in[0].shape.dim[a->axis]);
+    }
+    return KD_OK;
+}
+
+const kd_op_rule kd_op_rule_concat_bwd = {sizeof(kd_concat_attr), concat_bwd_infer, NULL};
 
 /* ---- permute ---------------------------------------------------------------------------------------------------- */
 
