@@ -9,7 +9,7 @@
  * in units of f32 rounding of the largest output. */
 kd_status op_check_call(kd_op op, kd_dtype act, const kd_call *c, double k);
 
-/* Given by what is tested: op_cpu.c, op_simt.c or op_cuda.c. */
+/* Given by what is tested: op_cpu.c or op_simt.c. */
 /* rounds: the kernel may round the operands of inner products to the activation dtype. */
 typedef void (*op_visit)(void *user, const kd_kernel_def *def, int slot, bool rounds, const char *name);
 void op_candidates(kd_op op, kd_dtype act, op_visit visit, void *user); /* every kernel to check */
@@ -23,7 +23,6 @@ void *op_stream(void);
 const char *op_schedule(int way);
 extern const char op_suite[]; /* "cpu", "simt" */
 extern const bool op_gradients; /* check the gradient rules too */
-extern const bool op_replans;   /* without one of its outputs a candidate may be another kernel, with other bits */
 extern const kd_dtype op_dtypes[];
 extern const int op_dtype_count;
 extern const char *const op_slot_names[]; /* NULL at the end */

@@ -10,7 +10,6 @@ const kd_kernel_def *kd_cpu_table_ref_bf16(kd_op op);
 
 const char op_suite[] = "cpu";
 const bool op_gradients = true;
-const bool op_replans = false;
 const kd_dtype op_dtypes[] = {KD_F32, KD_BF16};
 const int op_dtype_count = 2;
 const char *const op_slot_names[] = {"ref", "v3", "v4", "fast", NULL};

@@ -11,7 +11,6 @@ enum { SLOT_OWN, SLOT_LIBRARY, BLOCKS = 64 };
 
 const char op_suite[] = "cuda";
 const bool op_gradients = false; /* test_ops does */
-const bool op_replans = true; /* a library plans anew */
 const kd_dtype op_dtypes[] = {KD_F32, KD_BF16, KD_F16};
 const int op_dtype_count = 3;
 const char *const op_slot_names[] = {"own", "library", NULL};

@@ -7,7 +7,6 @@ void simt_set_order(int order); /* simt/simt.h is C++ */
 
 const char op_suite[] = "simt";
 const bool op_gradients = false; /* test_ops does */
-const bool op_replans = false;
 const kd_dtype op_dtypes[] = {KD_F32, KD_BF16, KD_F16};
 const int op_dtype_count = 3;
 const char *const op_slot_names[] = {"simt", NULL};
