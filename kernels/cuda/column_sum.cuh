@@ -23,7 +23,7 @@ static inline size_t kd_column_scratch(int64_t rows, int64_t C)
     return slices == 1 ? 0 : (size_t)(slices * C) * sizeof(float);
 }
 
-/* y[slice * C + j] (+)= sum over the rows of the slice; F: f.pack<N>(v, i, j) gives the terms at elements i.. of the
+/* y[(matrix * slices + slice) * C + j] (+)= sum over the rows of the slice; blockIdx: columns, slice, matrix of `rows` rows.  F: f.pack<N>(v, i, j) gives the terms at elements i.. of the
  * matrix, columns j.. . */
 template <int N, typename U, typename F>
 static __global__ void kd_column_slice(F f, U *y, int64_t rows, int64_t per, int64_t C, bool add)
@@ -38,7 +38,7 @@ static __global__ void kd_column_slice(F f, U *y, int64_t rows, int64_t per, int
     }
 #pragma unroll 4
     for (int64_t r = from + threadIdx.y; j < C && r < to; r += KD_COLUMN_LINES) {
-        f.template pack<N>(v, r * C + j, j);
+        f.template pack<N>(v, (blockIdx.z * rows + r) * C + j, j);
 #pragma unroll
         for (int k = 0; k < N; k++) {
             sum[k] += v[k];
@@ -58,7 +58,7 @@ static __global__ void kd_column_slice(F f, U *y, int64_t rows, int64_t per, int
             s += line[(l * N + of) * KD_WARP + lane];
         }
         if (at < C) {
-            put(y, (int64_t)blockIdx.y * C + at, s, add);
+            put(y, ((int64_t)blockIdx.z * gridDim.y + blockIdx.y) * C + at, s, add);
         }
     }
 }

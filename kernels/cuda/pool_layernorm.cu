@@ -3,7 +3,7 @@
  * Forward is two launches: slices of a sample's tokens are summed into scratch by as many blocks as fill a card, then a block a
  * sample adds its slices in order and normalises.  Backward is one: what every token of a sample gets is worked out by each block
  * that writes some of them, and further blocks do dgamma and dbeta. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/column_sum.cuh"
 
 constexpr int LINES = 8;           /* tokens a block takes at a time */
 constexpr int POOL_BLOCKS = 1024; /* of both grids, as far as the shape has work for them */
@@ -14,42 +14,6 @@ static int64_t pool_slices(int64_t B, int64_t tokens, int64_t column_blocks)
     const int64_t blocks = B * column_blocks, want = kd_div_up(POOL_BLOCKS, blocks < 1 ? 1 : blocks);
     const int64_t most = kd_div_up(tokens, 2 * LINES), n = want < most ? want : most;
     return n < 1 ? 1 : n;
-}
-
-/* part (B, slices, C): sums over the tokens of a slice.  blockIdx: columns; slice; sample. */
-template <typename T, int N> static __global__ void pool_slice(const T *x, float *part, int64_t tokens, int64_t per, int64_t C)
-{
-    KD_SHARED(float, line, LINES * KD_WARP * N);
-    const int64_t j = ((int64_t)blockIdx.x * KD_WARP + threadIdx.x) * N, sample = blockIdx.z;
-    const int64_t from = blockIdx.y * per, to = from + per < tokens ? from + per : tokens;
-    float sum[N], v[N];
-#pragma unroll
-    for (int k = 0; k < N; k++) {
-        sum[k] = 0.0f;
-    }
-#pragma unroll 4
-    for (int64_t r = from + threadIdx.y; j < C && r < to; r += LINES) {
-        ld_pack<N>(v, x, (sample * tokens + r) * C + j);
-#pragma unroll
-        for (int k = 0; k < N; k++) {
-            sum[k] += v[k];
-        }
-    }
-#pragma unroll
-    for (int k = 0; k < N; k++) {
-        line[(threadIdx.y * N + (unsigned)k) * KD_WARP + threadIdx.x] = sum[k];
-    }
-    __syncthreads();
-    for (int k = (int)(threadIdx.y * KD_WARP + threadIdx.x); k < KD_WARP * N; k += KD_WARP * LINES) { /* neighbours side by side */
-        const int64_t at = (int64_t)blockIdx.x * (KD_WARP * N) + k;
-        float s = 0.0f;
-        for (int l = 0; l < LINES; l++) {
-            s += line[(l * N + k % N) * KD_WARP + k / N];
-        }
-        if (at < C) {
-            part[(sample * gridDim.y + blockIdx.y) * C + at] = s;
-        }
-    }
 }
 
 /* A block a sample.  The mean over tokens stays in `row`: the pooled output, or the sample's first slice where none is wanted. */
@@ -109,11 +73,13 @@ static size_t pool_layernorm_scratch(const kd_call *c)
     return (size_t)(x->dim[0] * slices * x->dim[2]) * sizeof(float);
 }
 
+/* part (B, slices, C): sums over the tokens of a slice. */
 template <typename T, int N> static void launch_pool(const kd_call *c, int64_t slices, float *part)
 {
     const int64_t B = c->in[0].shape.dim[0], tokens = c->in[0].shape.dim[1], C = c->in[0].shape.dim[2];
-    KD_LAUNCH((pool_slice<T, N>), dim3((unsigned)pool_columns<T>(C), (unsigned)slices, (unsigned)B), dim3(KD_WARP, LINES), c,
-              kd_in<T>(c, 0), part, tokens, kd_div_up(tokens, slices), C);
+    const kd_column_terms<T> x = {kd_in<T>(c, 0)};
+    KD_LAUNCH((kd_column_slice<N, float, kd_column_terms<T>>), dim3((unsigned)pool_columns<T>(C), (unsigned)slices, (unsigned)B),
+              dim3(KD_WARP, KD_COLUMN_LINES), c, x, part, tokens, kd_div_up(tokens, slices), C, false);
 }
 
 template <typename T> static kd_status pool_layernorm_run(const kd_call *c)
