@@ -1,12 +1,14 @@
-/* Linear layers through oneDNN: the only file that sees its headers.  Versions 2.6 (Debian 12)
+/* Matrix products through oneDNN: the only file that sees its headers.  Versions 2.6 (Debian 12)
  * and 3.x differ in how descriptors are made; the differences stay in the first part of this file.
+ * What is multiplied for which op stands in onednn_linear.c.
  *
  * A primitive is made in prepare() for the call's shapes, with user-managed scratchpad (planned by
  * the program), so run() only binds addresses and executes.  Weights that stay constant (static_in)
  * are packed once into the layout the library likes. bf16 is offered only where the processor
  * multiplies bf16: the library would otherwise emulate it at a third of f32 speed.
  */
-#include "kernels/fast/fast.h"
+#include "kernels/fast/onednn.h"
+
 #include "kernels/fast/rows.h"
 #include "kernels/kd_cpu.h"
 #include "kernels/kd_ops.h"
@@ -125,15 +127,6 @@ static dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t eng, con
 
 enum { A, B, BIAS, C, OPERANDS };
 
-/* C (m,n) = act(A (m,k) B (k,n) + bias (n)), or C += A B. */
-typedef struct product {
-    int64_t m, n, k;
-    bool a_t, b_t; /* stored (k,m), (n,k) */
-    kd_dtype in, out;
-    bool bias, add, pack_b;
-    int32_t act;
-} product;
-
 typedef struct built { /* what is needed to make the primitive; freed once it is made */
     dnnl_engine_t engine;
     dnnl_primitive_attr_t attr;
@@ -149,7 +142,8 @@ typedef struct prep {
     dnnl_primitive_t primitive;
     dnnl_memory_t mem[OPERANDS], scratch;
     void *packed; /* B in the library's layout, or NULL */
-    bool own_act; /* GELU runs afterwards, by our kernel */
+    int64_t gelu; /* numbers of C our GELU is applied to afterwards */
+    bool gelu_bf16;
 } prep;
 
 static bool dtype_of(kd_dtype t, dnnl_data_type_t *out)
@@ -180,7 +174,7 @@ static void built_free(built *b)
 }
 
 /* Our GELU is faster than the library's, where it exists. */
-static bool gelu_is_ours(const product *p)
+static bool gelu_is_ours(const kd_dnnl_product *p)
 {
 #if defined(KD_HAVE_V4_KERNELS)
     return p->act == KD_ACT_GELU && kd_cpu_has(KD_CPU_V4);
@@ -190,7 +184,7 @@ static bool gelu_is_ours(const product *p)
 #endif
 }
 
-static bool describe(const product *p, built *b)
+static bool describe(const kd_dnnl_product *p, built *b)
 {
     dnnl_data_type_t in, out;
     if (!dtype_of(p->in, &in) || p->m < 1 || p->n < 1 || p->k < 1) {
@@ -209,7 +203,7 @@ static bool describe(const product *p, built *b)
     return b->has[A] && b->has[B] && b->has[C] && b->has[BIAS] == p->bias;
 }
 
-static bool build(const product *p, built *b)
+static bool build(const kd_dnnl_product *p, built *b)
 {
     memset(b, 0, sizeof *b);
     if (!describe(p, b) || dnnl_engine_create(&b->engine, dnnl_cpu, 0) != dnnl_success ||
@@ -231,7 +225,7 @@ static bool build(const product *p, built *b)
                      &b->md[C], b->attr) == dnnl_success;
 }
 
-static size_t product_scratch(const product *p)
+size_t kd_dnnl_scratch(const kd_dnnl_product *p)
 {
     built b;
     const size_t n = build(p, &b) ? dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(
@@ -241,7 +235,7 @@ static size_t product_scratch(const product *p)
     return n;
 }
 
-static void product_release(kd_call *c)
+void kd_dnnl_release(kd_call *c)
 {
     prep *p = c->prep;
     if (p == NULL) {
@@ -270,7 +264,7 @@ static void product_release(kd_call *c)
 }
 
 /* Reorder the constant operand B into p->packed.  Ahead of the values only see that it can be done. */
-static bool pack(const product *how, const built *b, prep *p, void *data, bool ahead)
+static bool pack(const kd_dnnl_product *how, const built *b, prep *p, void *data, bool ahead)
 {
     const dnnl_dims_t db = {how->k, how->n}, sb = {how->b_t ? 1 : how->n, how->b_t ? how->k : 1};
     dnnl_data_type_t t;
@@ -307,7 +301,7 @@ static bool pack(const product *how, const built *b, prep *p, void *data, bool a
     return ok;
 }
 
-static bool bind(const product *how, const built *b, prep *p)
+static bool bind(const kd_dnnl_product *how, const built *b, prep *p)
 {
     md_ref scratch = dnnl_primitive_desc_query_md(b->pd, dnnl_query_scratchpad_md, 0);
     for (int i = 0; i < OPERANDS; i++) {
@@ -322,8 +316,7 @@ static bool bind(const product *how, const built *b, prep *p)
     return dnnl_memory_create(&p->scratch, scratch, p->engine, DNNL_MEMORY_NONE) == dnnl_success;
 }
 
-/* Sets c->prep.  `constant` is B's data when it may be packed. */
-static kd_status product_prepare(kd_call *c, product how, void *constant)
+kd_status kd_dnnl_prepare(kd_call *c, kd_dnnl_product how, void *constant)
 {
     built b;
     kd_status st = KD_E_UNSUPPORTED;
@@ -335,7 +328,8 @@ static kd_status product_prepare(kd_call *c, product how, void *constant)
         st = KD_E_OOM;
         goto done;
     }
-    p->own_act = gelu_is_ours(&how);
+    p->gelu = gelu_is_ours(&how) ? how.m * how.n : 0;
+    p->gelu_bf16 = how.out == KD_BF16;
     p->engine = b.engine; /* the primitive refers to it as long as it lives */
     b.engine = NULL;
     if (!described ||
@@ -351,12 +345,12 @@ static kd_status product_prepare(kd_call *c, product how, void *constant)
 done:
     built_free(&b);
     if (st != KD_OK) {
-        product_release(c);
+        kd_dnnl_release(c);
     }
     return st;
 }
 
-static kd_status product_run(const kd_call *c, void *a, void *b, void *bias, void *out)
+kd_status kd_dnnl_run(const kd_call *c, void *a, void *b, void *bias, void *out)
 {
     const prep *p = c->prep;
     void *const data[OPERANDS] = {a, b, bias, out};
@@ -383,147 +377,10 @@ static kd_status product_run(const kd_call *c, void *a, void *b, void *bias, voi
         dnnl_stream_wait(p->stream) != dnnl_success) {
         return KD_E_DEVICE;
     }
-    return KD_OK;
-}
-
-/* ---- linear ------------------------------------------------------------------------------- */
-
-static bool weight_is_static(const kd_call *c)
-{
-    return (c->static_in & 2u) != 0;
-}
-
-static product linear_of(const kd_call *c)
-{
-    const kd_linear_attr *at = c->attr;
-    const int64_t co = c->in[1].shape.dim[0], ci = c->in[1].shape.dim[1];
-    return (product){.m = kd_shape_numel(&c->in[0].shape) / ci,
-                     .n = co,
-                     .k = ci,
-                     .b_t = true,
-                     .in = c->in[0].dtype,
-                     .out = c->out[0].dtype,
-                     .act = at->act,
-                     .bias = c->n_in > 2 && c->in[2].shape.rank >= 0 && c->in[2].data != NULL};
-}
-
-static size_t linear_scratch(const kd_call *c)
-{
-    product p = linear_of(c);
-    p.bias = c->n_in > 2 && c->in[2].shape.rank >= 0;
-    p.pack_b = weight_is_static(c);
-    return product_scratch(&p);
-}
-
-static kd_status linear_prepare(kd_call *c, kd_err *err)
-{
-    (void)err;
-    if (kd_fast_keeps_pre(c) || ((const kd_linear_attr *)c->attr)->act == KD_ACT_RELU) { /* oneDNN's turns NaN into 0 */
-        return KD_E_UNSUPPORTED;
-    }
-    return product_prepare(c, linear_of(c), weight_is_static(c) ? c->in[1].data : NULL);
-}
-
-static kd_status linear_run(const kd_call *c)
-{
-    const prep *p = c->prep;
-    void *bias = c->n_in > 2 ? c->in[2].data : NULL;
-    KD_TRY(product_run(c, c->in[0].data, c->in[1].data, bias, c->out[0].data));
 #if defined(KD_HAVE_V4_KERNELS)
-    if (p->own_act) {
-        kd_fast_gelu_v4(c->out[0].data, c->out[0].data, kd_shape_numel(&c->out[0].shape),
-                        c->out[0].dtype == KD_BF16);
+    if (p->gelu > 0) {
+        kd_fast_gelu_v4(out, out, p->gelu, p->gelu_bf16);
     }
-#else
-    (void)p;
 #endif
     return KD_OK;
 }
-
-/* dx (m,ci) = dy (m,co) W (co,ci) */
-static product bwd_x_of(const kd_call *c)
-{
-    const int64_t co = c->in[1].shape.dim[0], ci = c->in[1].shape.dim[1];
-    return (product){.m = kd_shape_numel(&c->in[0].shape) / co,
-                     .n = ci,
-                     .k = co,
-                     .in = c->in[0].dtype,
-                     .out = c->out[0].dtype};
-}
-
-static size_t bwd_x_scratch(const kd_call *c)
-{
-    const product p = bwd_x_of(c);
-    return product_scratch(&p);
-}
-
-static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
-{
-    (void)err;
-    /* dy of a layer whose output is stat while W is bf16: mixed products are the reference's
-     * business */
-    return c->in[0].dtype == c->in[1].dtype && !kd_fast_takes_pre(c)
-               ? product_prepare(c, bwd_x_of(c), NULL)
-               : KD_E_UNSUPPORTED;
-}
-
-static kd_status bwd_x_run(const kd_call *c)
-{
-    return product_run(c, c->in[0].data, c->in[1].data, NULL, c->out[0].data);
-}
-
-/* dW (co,ci) (+)= dy (m,co)^T x (m,ci) */
-static product bwd_w_of(const kd_call *c)
-{
-    const kd_shape *dy = &c->in[0].shape, *x = &c->in[1].shape;
-    const int64_t co = dy->dim[dy->rank - 1], ci = x->dim[x->rank - 1];
-    return (product){.m = co,
-                     .n = ci,
-                     .k = kd_shape_numel(x) / ci,
-                     .a_t = true,
-                     .in = c->in[0].dtype,
-                     .out = KD_F32,
-                     .add = (c->accum & 1u) != 0};
-}
-
-static size_t bwd_w_scratch(const kd_call *c)
-{
-    const product p = bwd_w_of(c);
-    return product_scratch(&p);
-}
-
-static kd_status bwd_w_prepare(kd_call *c, kd_err *err)
-{
-    (void)err;
-    const product p = bwd_w_of(c);
-    const int64_t divided =
-        (int64_t)1 << 20; /* for smaller results oneDNN divides k among threads: other bits */
-    if (c->in[0].dtype != c->in[1].dtype || c->out[0].data == NULL || p.m * p.n < divided) {
-        return KD_E_UNSUPPORTED;
-    }
-    return product_prepare(c, p, NULL);
-}
-
-static kd_status bwd_w_run(const kd_call *c)
-{
-    const product p = bwd_w_of(c);
-    KD_TRY(product_run(c, c->in[0].data, c->in[1].data, NULL, c->out[0].data));
-    if (c->n_out > 1 && c->out[1].data != NULL) {
-        kd_fast_column_sum(c->in[0].data, p.k, p.m, c->in[0].dtype == KD_BF16, (c->accum & 2u) != 0,
-                           c->out[1].data);
-    }
-    return KD_OK;
-}
-
-const kd_kernel_def kd_fast_linear_dnnl = {.run = linear_run,
-                                           .scratch = linear_scratch,
-                                           .prepare = linear_prepare,
-                                           .release = product_release};
-const kd_kernel_def kd_fast_linear_bwd_x_dnnl = {.run = bwd_x_run,
-                                                 .scratch = bwd_x_scratch,
-                                                 .prepare = bwd_x_prepare,
-                                                 .release = product_release};
-const kd_kernel_def kd_fast_linear_bwd_w_dnnl = {.run = bwd_w_run,
-                                                 .scratch = bwd_w_scratch,
-                                                 .prepare = bwd_w_prepare,
-                                                 .release = product_release};
