@@ -176,7 +176,7 @@ static void share_in_place(kd_program *p)
 
 /* ---- binding ----------------------------------------------------------------------------------------------------------- */
 
-static void *address(const kd_program *p, int32_t v)
+void *kdi_address(const kd_program *p, int32_t v)
 {
     const kd_graph *g = p->g;
     const kdi_value *r = &g->values[g->values[v].root];
@@ -205,14 +205,14 @@ static void bind_call(kd_program *p, int32_t k, kd_tensor *tensors)
     for (int i = 0; i < n->n_in; i++) {
         tensors[i] = (kd_tensor){NULL, g->values[n->in[i]].spec.dtype, g->values[n->in[i]].spec.shape};
         if (n->in[i] != 0) {
-            tensors[i].data = address(p, n->in[i]);
+            tensors[i].data = kdi_address(p, n->in[i]);
         }
     }
     for (int o = 0; o < n->n_out; o++) {
         kd_tensor *t = &tensors[n->n_in + o];
         *t = (kd_tensor){NULL, g->values[n->out[o]].spec.dtype, g->values[n->out[o]].spec.shape};
         if (n->out[o] != 0) {
-            t->data = address(p, n->out[o]);
+            t->data = kdi_address(p, n->out[o]);
         }
     }
     *c = (kd_call){.in = tensors,
@@ -254,7 +254,7 @@ static kd_status upload_constants(kd_program *p, kd_err *err)
     for (int32_t v = 1; v < p->g->n_values; v++) {
         const kdi_value *val = &p->g->values[v];
         if (val->kind == KDI_CONST &&
-            p->be->ops->upload(p->be, address(p, v), val->data, kd_spec_bytes(&val->spec)) != KD_OK) {
+            p->be->ops->upload(p->be, kdi_address(p, v), val->data, kd_spec_bytes(&val->spec)) != KD_OK) {
             return KD_FAIL(err, KD_E_DEVICE, "constant %s: upload failed", val->name);
         }
     }
@@ -476,77 +476,4 @@ kd_status kd_program_run(kd_program *p, const kd_step *step)
         kd_params_buffers_changed(p->g->opts.params);
     }
     return KD_OK;
-}
-
-/* ---- inputs and outputs -------------------------------------------------------------------------------------------------- */
-
-kd_tensor kd_program_tensor(const kd_program *p, const char *name)
-{
-    for (int32_t v = 1; v < p->g->n_values; v++) {
-        const kdi_value *val = &p->g->values[v];
-        if (val->name != NULL && val->kind != KDI_CONST && strcmp(val->name, name) == 0) {
-            return (kd_tensor){address(p, v), val->spec.dtype, val->spec.shape};
-        }
-    }
-    return (kd_tensor){NULL, KD_F32, kd_shape_absent()};
-}
-
-kd_status kd_program_write(kd_program *p, const char *name, const void *src, size_t bytes)
-{
-    const kd_tensor t = kd_program_tensor(p, name);
-    const kd_spec spec = {t.dtype, t.shape};
-    if (t.data == NULL) {
-        return KD_E_ARG;
-    }
-    return kd_spec_bytes(&spec) == bytes ? p->be->ops->feed(p->be, t.data, src, bytes) : KD_E_SHAPE;
-}
-
-kd_status kd_program_read(kd_program *p, const char *name, void *dst, size_t bytes)
-{
-    const kd_tensor t = kd_program_tensor(p, name);
-    const kd_spec spec = {t.dtype, t.shape};
-    if (t.data == NULL) {
-        return KD_E_ARG;
-    }
-    return kd_spec_bytes(&spec) == bytes ? p->be->ops->download(p->be, dst, t.data, bytes) : KD_E_SHAPE;
-}
-
-kd_status kd_program_read_f32(kd_program *p, const char *name, float *dst, int64_t n)
-{
-    const kd_tensor t = kd_program_tensor(p, name);
-    if (t.data == NULL) {
-        return KD_E_ARG;
-    }
-    if (kd_shape_numel(&t.shape) != n) {
-        return KD_E_SHAPE;
-    }
-    const size_t bytes = (size_t)n * kd_dtype_size(t.dtype);
-    if (t.dtype == KD_F32) {
-        return p->be->ops->download(p->be, dst, t.data, bytes);
-    }
-    void *raw = kd_alloc(bytes);
-    if (raw == NULL) {
-        return KD_E_OOM;
-    }
-    const kd_status st = p->be->ops->download(p->be, raw, t.data, bytes);
-    for (int64_t i = 0; i < n && st == KD_OK; i++) {
-        dst[i] = (float)kd_element(t.dtype, raw, i);
-    }
-    kd_free(raw);
-    return st;
-}
-
-size_t kd_program_arena_bytes(const kd_program *p)
-{
-    return p->arena_bytes + p->scratch_bytes;
-}
-
-size_t kd_program_sum_bytes(const kd_program *p)
-{
-    return p->sum_bytes;
-}
-
-int kd_program_nodes(const kd_program *p)
-{
-    return p->g->n_nodes;
 }

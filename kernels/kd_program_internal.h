@@ -26,6 +26,9 @@ struct kd_program {
     char text[320];
 };
 
+/* Where value v lies; NULL when it has no bytes. */
+void *kdi_address(const kd_program *p, int32_t v);
+
 /* Debug mode: are all floating outputs of node k finite? */
 bool kdi_finite_outputs(kd_program *p, int32_t k);
 
