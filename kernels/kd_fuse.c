@@ -9,6 +9,7 @@
  *                                                       (forward-only programs: once batch norms are folded)
  * After backward, the same way:
  *   linear_bwd_x -> act_bwd                             linear_bwd_x of pre    KD_FUSE_ACT
+ *   gradient -> add of another gradient                 the gradient adds it   KD_FUSE_SUM
  * In forward-only programs, on every backend:
  *   conv2d -> batchnorm_eval     bn_fold (computed once per change of the parameters) -> conv2d
  *   conv2d | linear | batchnorm_eval -> act     the producer applies the activation itself
@@ -125,6 +126,7 @@ static const rule before[] = {
 };
 static const rule after[] = {
     {KD_FUSE_ACT, true, kdi_fuse_act_bwd},
+    {KD_FUSE_SUM, true, kdi_fuse_sum},
 };
 
 /* Node after node, each rule in turn. */

@@ -68,7 +68,8 @@ typedef struct kd_kernel_def {
 typedef enum kd_op_flags {
     KD_OP_EFFECT = 1,   /* writes persistent state (running statistics): never cloned, never dropped */
     KD_OP_INPLACE0 = 2, /* out[0] may share the bytes of in[0] (same size); kernel takes no restrict on the pair */
-    KD_OP_NODIFF = 4    /* gradients stop here (input preparation) */
+    KD_OP_NODIFF = 4,   /* gradients stop here (input preparation) */
+    KD_OP_INPLACE_LAST = 8 /* the same of the last operand the op can have, in[kd_op_def.n_in - 1] */
 } kd_op_flags;
 
 typedef enum kd_op {
@@ -104,6 +105,13 @@ typedef struct kd_op_rule {
 #undef KD_OP
 
 const kd_op_def *kd_op_get(kd_op op); /* never NULL for a valid id */
+
+/* The operand whose bytes out[0] may take over, -1: none. */
+static inline int kd_op_in_place(const kd_op_def *def)
+{
+    const bool last = (def->flags & KD_OP_INPLACE_LAST) != 0;
+    return (def->flags & KD_OP_INPLACE0) != 0 ? 0 : last ? def->n_in - 1 : -1;
+}
 
 /* Stat dtype of a program's activation dtype: f64 for f64, else f32. */
 static inline kd_dtype kd_stat_dtype(kd_dtype act)

@@ -7,6 +7,9 @@
  * Dims: B batch, N tokens (or samples in student ops), C channels, H heads, D head dim, T frames, V joints, M persons,
  * K classes, partitions or landmarks.  Weight-like operands (W of linear and convolutions) are act, their gradients stat.
  *
+ * `plus?` of a gradient is act, what else is known of dx: it is added before dx is rounded, and dx may be plus.  The compiler
+ * gives it (kd_fuse.c), gradient rules never do.
+ *
  * Utility ops marked [any] accept operands that are all act or all stat: they serve weights and adjacencies as well.
  */
 #ifndef KD_OPS_H
@@ -74,7 +77,7 @@ typedef struct kd_permute_attr {
     int32_t perm[KD_MAX_RANK];
 } kd_permute_attr;
 /* reduce: x act -> y act, the dims in `axes` (bit i = dim i) removed.
- * reduce_bwd: dy, x?, y? (max only) -> dx.  Max over one dim sends the gradient to the first maximum, over several
+ * reduce_bwd: dy, x?, y? (max only), plus? (x_shape) -> dx.  Max over one dim sends the gradient to the first maximum, over several
  * dims splits it evenly between ties (torch max / amax). */
 typedef enum kd_reduce_kind { KD_REDUCE_MEAN, KD_REDUCE_SUM, KD_REDUCE_MAX } kd_reduce_kind;
 typedef struct kd_reduce_attr {
@@ -169,7 +172,8 @@ typedef struct kd_patchify_attr {
 
 /* conv2d: x act (N,Ci,H,W), W act (Co,Ci/groups,kh,kw), b? stat (Co) -> y act (N,Co,Ho,Wo) = act(conv + b).
  * For skeletons H = T, W = V.  Symmetric padding.  `act` as in linear.
- * conv2d_bwd_x: dy, W -> dx (x_shape).  conv2d_bwd_w: dy, x -> dW stat, db? stat (accum). */
+ * conv2d_bwd_x: dy, W, plus? (x_shape; where groups == Ci == Co) -> dx (x_shape).  conv2d_bwd_w: dy, x -> dW stat, db? stat
+ * (accum). */
 typedef struct kd_conv2d_attr {
     int32_t stride[2], pad[2], dilation[2];
     int32_t groups;
@@ -247,7 +251,7 @@ typedef struct kd_time_shift_attr {
 } kd_time_shift_attr;
 /* joint_gather: x act (N,C,T,V), idx i32 (C,V), w? stat (V,C) -> y[n,c,t,v] = x[n,c,t,idx[c,v]] + w[v,c]: joint shifts (any
  * number of them composed into one map) and a joint embedding in one pass.
- * joint_gather_bwd_x: dy, idx -> dx (scatter-add).  joint_gather_bwd_w: dy -> dw (accum), the sum over n and t. */
+ * joint_gather_bwd_x: dy, idx, plus? (dx's shape) -> dx (scatter-add).  joint_gather_bwd_w: dy -> dw (accum), the sum over n and t. */
 /* linear_attention (LAST v1): qkv act (S,T,3C) -> o act (S,T,C); phi(u) = elu(u)+1 on q and k, no scaling;
  * o = (phi(q) KV) / (phi(q) . sum_t phi(k) + 1e-6), KV = sum_t phi(k_t) v_t^T per head.  linear_attention_bwd: do, qkv -> dqkv. */
 typedef struct kd_linear_attention_attr {

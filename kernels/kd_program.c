@@ -142,24 +142,25 @@ static kd_status lifetimes(kd_program *p, kd_val loss)
     return KD_OK;
 }
 
-/* Let out[0] take over in[0]'s bytes where the op allows it and nothing else needs them afterwards. */
+/* Let out[0] take over an operand's bytes where the op allows it and nothing else needs them afterwards. */
 static void share_in_place(kd_program *p)
 {
     kd_graph *g = p->g;
     for (int32_t k = 0; k < g->n_nodes; k++) {
         const kdi_node *n = &g->nodes[k];
-        if ((kd_op_get(n->op)->flags & KD_OP_INPLACE0) == 0 || n->out[0] == 0 || n->in[0] == 0 || p->is_static[k]) {
+        const int from = kd_op_in_place(kd_op_get(n->op));
+        if (from < 0 || from >= n->n_in || n->out[0] == 0 || n->in[from] == 0 || p->is_static[k]) {
             continue;
         }
-        const int32_t in = g->values[n->in[0]].root, out = n->out[0];
+        const int32_t in = g->values[n->in[from]].root, out = n->out[0];
         const int32_t si = p->storage[in], so = p->storage[out];
         if (g->values[in].kind != KDI_NODE || g->values[out].kind != KDI_NODE || si < 0 || so < 0 || si == so ||
             p->slots[si].last != k || p->slots[si].first < 0 || p->slots[si].bytes != p->slots[so].bytes) {
             continue;
         }
         bool twice = false;
-        for (int i = 1; i < n->n_in; i++) {
-            twice = twice || (n->in[i] != 0 && g->values[n->in[i]].root == in);
+        for (int i = 0; i < n->n_in; i++) {
+            twice = twice || (i != from && n->in[i] != 0 && g->values[n->in[i]].root == in);
         }
         if (twice) {
             continue;

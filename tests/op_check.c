@@ -99,10 +99,10 @@ typedef struct variation {
     int nan_in;     /* >= 0: this input carries NaN */
     int64_t nan_at; /* element, or -1: all of them */
     int absent_out; /* >= 0: this output is not wanted */
-    bool in_place;  /* out[0] is in[0] */
+    int in_place;   /* >= 0: out[0] is this input */
 } variation;
 
-static const variation plain = {-1, -1, -1, false};
+static const variation plain = {-1, -1, -1, -1};
 
 static kd_dtype as(kd_dtype t, bool f64)
 {
@@ -152,9 +152,9 @@ static void prepare(exec *e, kd_op op, const kd_call *c, bool f64, const variati
             e->out[o].data = NULL;
             continue;
         }
-        if ((o == 0 && v->in_place) ||
-            (own_state && o < c->n_in && c->out[o].data == c->in[o].data)) {
-            e->out[o].data = e->in[o].data;
+        const bool own = own_state && o < c->n_in && c->out[o].data == c->in[o].data;
+        if (own || (o == 0 && v->in_place >= 0)) {
+            e->out[o].data = e->in[own ? o : v->in_place].data;
             continue;
         }
         const int64_t n = kd_shape_numel(&c->out[o].shape);
@@ -445,16 +445,17 @@ static void check_candidate(const job *j)
             check_same(j, &e, &v, "with an absent output");
         }
         variation v = plain;
-        v.in_place = true;
-        if ((def->flags & KD_OP_INPLACE0) != 0 && (j->c->accum & 1u) == 0 &&
-            j->c->out[0].dtype == j->c->in[0].dtype) {
+        v.in_place = kd_op_in_place(def);
+        if (v.in_place >= 0 && v.in_place < j->c->n_in && (j->c->accum & 1u) == 0 &&
+            j->c->in[v.in_place].data != NULL &&
+            j->c->out[0].dtype == j->c->in[v.in_place].dtype) {
             check_same(j, &e, &v, "in place");
         }
         for (int i = 0; i < j->c->n_in; i++) {
             const int64_t n = j->c->in[i].data == NULL ? 0 : kd_shape_numel(&j->c->in[i].shape);
             if (n > 0 && is_float(j->c->in[i].dtype)) {
-                check_nan(j, &(variation){i, -1, -1, false});
-                check_nan(j, &(variation){i, n / 2, -1, false});
+                check_nan(j, &(variation){i, -1, -1, -1});
+                check_nan(j, &(variation){i, n / 2, -1, -1});
             }
         }
     }

@@ -28,7 +28,7 @@ static kd_val random_op(kd_graph *g, kd_rng *r, kd_val *pool, int n, int k)
     const kd_val a = pool[kd_rng_below(r, (uint32_t)n)], b = pool[kd_rng_below(r, (uint32_t)n)];
     const kd_linear_opts lo = {.weight = kd_init_uniform(0.7f), .bias = kd_init_uniform(0.3f)};
     char name[32];
-    switch (kd_rng_below(r, 8)) {
+    switch (kd_rng_below(r, 9)) {
     case 0:
         return kd_add(g, a, b);
     case 1:
@@ -43,7 +43,9 @@ static kd_val random_op(kd_graph *g, kd_rng *r, kd_val *pool, int n, int k)
     case 5:
         (void)snprintf(name, sizeof name, "norm%d", k);
         return kd_layernorm(g, a, name, 1e-5f);
-    case 6:
+    case 6: /* a mean or a sum of rows: its gradient is one of several that are added */
+        return kd_add(g, a, kd_reduce(g, b, kd_rng_below(r, 2) == 0 ? KD_REDUCE_MEAN : KD_REDUCE_SUM, 1u << 0));
+    case 7:
         return kd_reshape(g, kd_reshape(g, a, kd_shape1(ROWS * COLS)), kd_shape2(ROWS, COLS));
     default:
         return kd_add(g, a, kd_param(g, "shared_bias", kd_shape1(COLS), kd_init_uniform(0.5f), 0));

@@ -166,7 +166,7 @@ static void dense_backward_x(const conv_geom *g, const kd_call *c)
 
 static void depth_backward_x(const conv_geom *g, const kd_call *c)
 {
-    const act_t *dy = c->in[0].data, *w = c->in[1].data;
+    const act_t *dy = c->in[0].data, *w = c->in[1].data, *plus = kd_in(c, 2);
     act_t *dx = c->out[0].data;
     KD_FOR
     for (int64_t it = 0; it < g->n * g->ci; it++) {
@@ -175,7 +175,7 @@ static void depth_backward_x(const conv_geom *g, const kd_call *c)
             real acc[KD_CHUNK], row[KD_CHUNK];
             const int64_t n = KD_MIN((int64_t)KD_CHUNK, g->in - p);
             for (int64_t j = 0; j < n; j++) {
-                acc[j] = R(0.0);
+                acc[j] = plus != NULL ? ld(plus, it * g->in + p + j) : R(0.0);
             }
             for (int64_t k = 0; k < g->taps; k++) {
                 conv_gather_back(g, src, k, p, n, row);

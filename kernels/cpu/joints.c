@@ -93,7 +93,7 @@ static kd_status joint_gather_bwd_x_run(const kd_call *c)
 {
     const kd_shape *s = &c->in[0].shape;
     const int64_t ch = s->dim[1], t = s->dim[2], v = s->dim[3];
-    const act_t *dy = c->in[0].data;
+    const act_t *dy = c->in[0].data, *plus = kd_in(c, 2);
     const int32_t *idx = c->in[1].data;
     act_t *dx = c->out[0].data;
     KD_FOR
@@ -102,7 +102,7 @@ static kd_status joint_gather_bwd_x_run(const kd_call *c)
         for (int64_t r = it * t; r < (it + 1) * t; r++) {
             real row[KD_MAX_V];
             for (int64_t j = 0; j < v; j++) {
-                row[j] = R(0.0);
+                row[j] = plus != NULL ? ld(plus, r * v + j) : R(0.0);
             }
             for (int64_t j = 0; j < v; j++) {
                 row[to[j]] += ld(dy, r * v + j);

@@ -173,7 +173,7 @@ static inline bool is_max(real x, real y)
 /* Gradient of output o (at `base` in x) to the maxima: all ties evenly, or the first one when one dim was removed. */
 static void max_bwd(const kd_call *c, const plan *p, bool one_dim, int64_t o, int64_t base)
 {
-    const kd_tensor *x = &c->in[1];
+    const kd_tensor *x = &c->in[1], *plus = kd_in(c, 3) != NULL ? &c->in[3] : NULL;
     const real d = ld_any(&c->in[0], o), y = ld_any(&c->in[2], o);
     int64_t ties = 0;
     for (int64_t r = 0; r < p->n_red; r++) {
@@ -185,7 +185,7 @@ static void max_bwd(const kd_call *c, const plan *p, bool one_dim, int64_t o, in
         const int64_t i = base + gone_at(p, r);
         const bool hit = is_max(ld_any(x, i), y) && !(one_dim && given);
         given = given || hit;
-        put_any(c, 0, i, hit ? share : R(0.0));
+        put_any(c, 0, i, (hit ? share : R(0.0)) + (plus != NULL ? ld_any(plus, i) : R(0.0)));
     }
 }
 
@@ -196,6 +196,7 @@ static kd_status reduce_bwd_run(const kd_call *c)
     const int64_t inner = at->x_shape.dim[at->x_shape.rank - 1];
     const int64_t n = kd_shape_numel(&at->x_shape);
     const real norm = at->kind == KD_REDUCE_MEAN ? R(1.0) / (real)p.n_red : R(1.0);
+    const kd_tensor *plus = kd_in(c, 3) != NULL ? &c->in[3] : NULL;
     if (n == 0) {
         return KD_OK;
     }
@@ -211,7 +212,7 @@ static kd_status reduce_bwd_run(const kd_call *c)
     KD_FOR
     for (int64_t row = 0; row < n / inner;
          row++) { /* a row of x: one dy repeated, or a run of them */
-        real v[KD_CHUNK];
+        real v[KD_CHUNK], more[KD_CHUNK];
         int64_t o = 0, rest = row, mul = gone_last ? 1 : inner;
         for (int i = at->x_shape.rank - 2; i >= 0; i--) {
             if (((at->axes >> i) & 1u) == 0) {
@@ -231,6 +232,12 @@ static kd_status reduce_bwd_run(const kd_call *c)
                 kd_load(v, &c->in[0], o + j, len);
                 for (int64_t l = 0; l < len; l++) {
                     v[l] *= norm;
+                }
+            }
+            if (plus != NULL) {
+                kd_load(more, plus, row * inner + j, len);
+                for (int64_t l = 0; l < len; l++) {
+                    v[l] += more[l];
                 }
             }
             kd_store(c, 0, row * inner + j, v, len);

@@ -81,8 +81,8 @@ constexpr int DEEP_BLOCK = 256;
 /* ---- any depthwise shape: a thread an element ---------------------------------------------------------------------------------- */
 
 template <typename T, bool BACK>
-static __global__ __launch_bounds__(DEEP_BLOCK) void deep_any(const T *src, const T *w, const float *bias, T *out, conv_geom g,
-                                                              int act)
+static __global__ __launch_bounds__(DEEP_BLOCK) void deep_any(const T *src, const T *w, const float *bias, const T *plus, T *out,
+                                                              conv_geom g, int act)
 {
     const int64_t plane = g.template out_plane<BACK>(), in_plane = g.template in_plane<BACK>();
     const int width = BACK ? g.w : g.wo, taps = g.kh * g.kw;
@@ -94,7 +94,8 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_any(const T *src, cons
             const int64_t at = g.template source<BACK>(row, col, k / g.kw, k % g.kw);
             sum += ld(w, ch * taps + k) * (at < 0 ? 0.0f : ld(src, s * in_plane + at));
         }
-        st(out, e, kd_act(act, sum));
+        sum = kd_act(act, sum);
+        st(out, e, plus != nullptr ? sum + ld(plus, e) : sum);
     }
 }
 
@@ -167,15 +168,15 @@ static __device__ __forceinline__ void deep_read(float *v, const T *plane, int f
 }
 
 template <typename T, int KH, int M>
-static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows(const T *src, const T *w, const float *bias, T *out, deep_job j,
-                                                               int64_t planes, int act)
+static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows(const T *src, const T *w, const float *bias, const T *plus, T *out,
+                                                               deep_job j, int64_t planes, int act)
 {
     constexpr int WINDOW = (DEEP_ROWS - 1) * M + KH;
     for (KD_EACH(e, planes * j.threads)) {
         const int64_t s = kd_div(e, j.threads), ch = kd_mod(s, j.C);
         int col, first;
         deep_place(j, (int)(e - s * j.threads), &col, &first);
-        float x[WINDOW], tap[KH];
+        float x[WINDOW], tap[KH], sum[DEEP_ROWS];
         deep_read<WINDOW>(x, src + s * j.in_rows * j.width, first * j.stride - j.pad, j.dilation, j.in_rows, j.width, col);
 #pragma unroll
         for (int k = 0; k < KH; k++) {
@@ -184,14 +185,20 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows(const T *src, con
         const float b = bias != nullptr ? bias[ch] : 0.0f;
 #pragma unroll
         for (int i = 0; i < DEEP_ROWS; i++) {
+            sum[i] = b;
+        }
+        if (plus != nullptr) { /* of a gradient, which has no bias */
+            deep_read<DEEP_ROWS>(sum, plus + s * j.out_rows * j.width, first, j.step, j.out_rows, j.width, col);
+        }
+#pragma unroll
+        for (int i = 0; i < DEEP_ROWS; i++) {
             const int row = first + i * j.step;
-            float sum = b;
 #pragma unroll
             for (int k = 0; k < KH; k++) {
-                sum += tap[k] * x[i * M + k];
+                sum[i] += tap[k] * x[i * M + k];
             }
             if (row < j.out_rows) {
-                st(out, (s * j.out_rows + row) * j.width + col, kd_act(act, sum));
+                st(out, (s * j.out_rows + row) * j.width + col, kd_act(act, sum[i]));
             }
         }
     }
@@ -200,7 +207,8 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows(const T *src, con
 /* dx for stride 2: input row 2 t + odd - pad gets tap k from output row t - k D / 2 where k D % 2 is `odd`.  A thread owns four
  * t, that is eight rows.  A tap that a row skips counts as a product with 0: one that is NaN shows. */
 template <typename T, int KH, int D>
-static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows_back2(const T *dy, const T *w, T *dx, conv_geom g, int64_t planes)
+static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows_back2(const T *dy, const T *w, const T *plus, T *dx, conv_geom g,
+                                                                     int64_t planes)
 {
     constexpr int HALF = DEEP_ROWS / 2, REACH = (KH - 1) * D / 2;
     const int t_first = g.ph / 2, threads = ((g.h - 1 + g.ph) / 2 - t_first + HALF) / HALF * g.w;
@@ -209,6 +217,9 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows_back2(const T *dy
         const int in = (int)(e - s * threads), group = in / g.w, col = in - group * g.w, t = t_first + group * HALF;
         float v[HALF + REACH], sum[DEEP_ROWS] = {}, skipped[2] = {};
         deep_read<HALF + REACH>(v, dy + s * g.ho * g.w, t - REACH, 1, g.ho, g.w, col);
+        if (plus != nullptr) {
+            deep_read<DEEP_ROWS>(sum, plus + s * g.h * g.w, 2 * t - g.ph, 1, g.h, g.w, col);
+        }
 #pragma unroll
         for (int k = 0; k < KH; k++) {
             const float tap = ld(w, ch * KH + k);
@@ -272,13 +283,14 @@ template <typename T, int KH> static bool launch_deep_rows(const kd_call *c, con
     const int64_t planes = g.n * g.co;
     const T *src = kd_in<T>(c, 0), *w = kd_in<T>(c, 1);
     const float *bias = back ? nullptr : kd_in<float>(c, 2);
+    const T *plus = back ? kd_in<T>(c, 2) : nullptr;
     T *out = kd_out<T>(c, 0);
     if (form == 1) {
-        KD_LAUNCH((deep_rows<T, KH, 1>), dim3(kd_grid(planes * j.threads, DEEP_BLOCK)), dim3(DEEP_BLOCK), c, src, w, bias, out, j,
-                  planes, act);
+        KD_LAUNCH((deep_rows<T, KH, 1>), dim3(kd_grid(planes * j.threads, DEEP_BLOCK)), dim3(DEEP_BLOCK), c, src, w, bias, plus, out,
+                  j, planes, act);
     } else if (form == 2) {
-        KD_LAUNCH((deep_rows<T, KH, 2>), dim3(kd_grid(planes * j.threads, DEEP_BLOCK)), dim3(DEEP_BLOCK), c, src, w, bias, out, j,
-                  planes, act);
+        KD_LAUNCH((deep_rows<T, KH, 2>), dim3(kd_grid(planes * j.threads, DEEP_BLOCK)), dim3(DEEP_BLOCK), c, src, w, bias, plus, out,
+                  j, planes, act);
     }
     return form != 0;
 }
@@ -290,9 +302,11 @@ template <typename T, int KH> static bool launch_deep_back2(const kd_call *c, co
         return false;
     }
     if (g.dh == 1) {
-        KD_LAUNCH((deep_rows_back2<T, KH, 1>), grid, block, c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_out<T>(c, 0), g, g.n * g.co);
+        KD_LAUNCH((deep_rows_back2<T, KH, 1>), grid, block, c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_in<T>(c, 2), kd_out<T>(c, 0), g,
+                  g.n * g.co);
     } else {
-        KD_LAUNCH((deep_rows_back2<T, KH, 2>), grid, block, c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_out<T>(c, 0), g, g.n * g.co);
+        KD_LAUNCH((deep_rows_back2<T, KH, 2>), grid, block, c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_in<T>(c, 2), kd_out<T>(c, 0), g,
+                  g.n * g.co);
     }
     return true;
 }
@@ -310,7 +324,7 @@ template <typename T, bool BACK> static void launch_depthwise(const kd_call *c, 
         return;
     }
     KD_LAUNCH((deep_any<T, BACK>), dim3(kd_grid(n, DEEP_BLOCK)), dim3(DEEP_BLOCK), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
-              BACK ? nullptr : kd_in<float>(c, 2), kd_out<T>(c, 0), g, act);
+              BACK ? nullptr : kd_in<float>(c, 2), BACK ? kd_in<T>(c, 2) : nullptr, kd_out<T>(c, 0), g, act);
 }
 
 /* Splits of the samples for the weights' gradient. */

@@ -125,8 +125,9 @@ static __device__ void invert(const int32_t *idx, int V, int *from, int *start, 
     }
 }
 
-/* dx[v] = sum of dy over the joints that read v: a gather too, in a fixed order. */
-template <typename T, int W> static __global__ void joint_gather_back(const T *dy, const int32_t *idx, T *dx, kd_planes p)
+/* dx[v] = plus + sum of dy over the joints that read v: a gather too, in a fixed order. */
+template <typename T, int W>
+static __global__ void joint_gather_back(const T *dy, const int32_t *idx, const T *plus, T *dx, kd_planes p)
 {
     KD_SHARED(float, tile, KD_TILE);
     KD_SHARED(int, from, KD_MAX_V);
@@ -141,11 +142,13 @@ template <typename T, int W> static __global__ void joint_gather_back(const T *d
         load_frames<T, W>(tile, dy + here.it * p.L + at, count);
         __syncthreads();
         for (int j = (int)threadIdx.x * W; j < count; j += (int)blockDim.x * W) {
-            float u[W];
+            float u[W] = {};
             int v = j % p.V, row = j - v;
+            if (plus != nullptr) {
+                ld_pack<W>(u, plus, here.it * p.L + at + j);
+            }
 #pragma unroll
             for (int k = 0; k < W; k++) {
-                u[k] = 0.0f;
                 for (int i = start[v]; i < start[v + 1]; i++) {
                     u[k] += tile[row + list[i]];
                 }
@@ -165,7 +168,7 @@ template <typename T, int W> static void launch_gather(const kd_call *c, const k
     const int32_t *idx = kd_in<int32_t>(c, 1);
     T *y = kd_out<T>(c, 0);
     if (back) {
-        KD_LAUNCH((joint_gather_back<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, x, idx, y, p);
+        KD_LAUNCH((joint_gather_back<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, x, idx, kd_in<T>(c, 2), y, p);
     } else {
         KD_LAUNCH((joint_gather_plane<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, x, idx, kd_in<float>(c, 2), y, p);
     }

@@ -223,11 +223,14 @@ KD_CUDA_OP(reduce)
 
 /* `to` walks x in its own order and says where in dy; N elements share one gradient (SPREAD) or have N neighbouring ones. */
 template <int N, bool SPREAD, typename T>
-static __global__ void reduce_spread(const T *dy, T *dx, int64_t n, walk to, float norm, bool add)
+static __global__ void reduce_spread(const T *dy, const T *plus, T *dx, int64_t n, walk to, float norm, bool add)
 {
     for (KD_EACH(k, n / N)) {
         const int64_t o = walk_at(to, k);
-        float v[N];
+        float v[N], more[N] = {};
+        if (plus != nullptr) {
+            ld_pack<N>(more, plus, k * N);
+        }
         if (SPREAD) {
             v[0] = ld(dy, o);
         } else {
@@ -236,6 +239,10 @@ static __global__ void reduce_spread(const T *dy, T *dx, int64_t n, walk to, flo
 #pragma unroll
         for (int j = 0; j < N; j++) {
             v[j] = (SPREAD && j > 0) ? v[0] : v[j] * norm;
+        }
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            v[j] += more[j];
         }
         put_upto<N>(dx, k * N, n, v, add);
     }
@@ -249,11 +256,11 @@ template <int N, typename T> static void launch_spread(const kd_call *c, walk to
     to.dim[last] /= N; /* in packs */
     to.stride[last] *= N;
     if (spread) {
-        KD_LAUNCH((reduce_spread<N, true, T>), dim3(kd_grid(n / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0), kd_out<T>(c, 0), n, to,
-                  norm, kd_adds(c, 0));
+        KD_LAUNCH((reduce_spread<N, true, T>), dim3(kd_grid(n / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0), kd_in<T>(c, 3),
+                  kd_out<T>(c, 0), n, to, norm, kd_adds(c, 0));
     } else {
-        KD_LAUNCH((reduce_spread<N, false, T>), dim3(kd_grid(n / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0), kd_out<T>(c, 0), n,
-                  to, norm, kd_adds(c, 0));
+        KD_LAUNCH((reduce_spread<N, false, T>), dim3(kd_grid(n / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0), kd_in<T>(c, 3),
+                  kd_out<T>(c, 0), n, to, norm, kd_adds(c, 0));
     }
 }
 
@@ -284,8 +291,8 @@ static __device__ __forceinline__ bool is_top(float x, float y)
 
 /* The first maximum takes it all when one dim was removed (`first`), else all ties share evenly. */
 template <bool ROWS, int N, typename T>
-static __global__ void reduce_max_bwd(const T *dy, const T *x, const T *y, T *dx, walk kept, walk gone, int64_t n_out, int n_red,
-                                      bool first, bool add)
+static __global__ void reduce_max_bwd(const T *dy, const T *x, const T *y, const T *plus, T *dx, walk kept, walk gone,
+                                      int64_t n_out, int n_red, bool first, bool add)
 {
     const place p = place_of<ROWS>(kept, n_out);
     const bool in = p.o < n_out;
@@ -310,10 +317,14 @@ static __global__ void reduce_max_bwd(const T *dy, const T *x, const T *y, T *dx
     const float share = first ? d : d / (float)(ties > 1 ? ties : 1);
     for (int r = p.first; in && r < n_red; r += p.step) { /* x comes from the cache now */
         const int64_t at = p.base + walk_at(gone, r);
+        float more[N] = {};
         ld_pack<N>(v, x, at);
+        if (plus != nullptr) {
+            ld_pack<N>(more, plus, at);
+        }
 #pragma unroll
         for (int j = 0; j < N; j++) {
-            v[j] = is_top(v[j], top) && (!first || r * N + j == leader) ? share : 0.0f;
+            v[j] = (is_top(v[j], top) && (!first || r * N + j == leader) ? share : 0.0f) + more[j];
         }
         put_upto<N>(dx, at, at + N, v, add);
     }
@@ -322,7 +333,7 @@ static __global__ void reduce_max_bwd(const T *dy, const T *x, const T *y, T *dx
 template <bool ROWS, int N, typename T> static void launch_max_bwd(const kd_call *c, const reduction &p, bool first)
 {
     KD_LAUNCH((reduce_max_bwd<ROWS, N, T>), group_grid(p), dim3(KD_WARP, LINES), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
-              kd_in<T>(c, 2), kd_out<T>(c, 0), p.kept, p.gone, p.n_out, (int)(p.n_red / N), first, kd_adds(c, 0));
+              kd_in<T>(c, 2), kd_in<T>(c, 3), kd_out<T>(c, 0), p.kept, p.gone, p.n_out, (int)(p.n_red / N), first, kd_adds(c, 0));
 }
 
 template <typename T> static kd_status reduce_bwd_of(const kd_call *c)

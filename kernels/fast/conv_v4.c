@@ -253,7 +253,8 @@ static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
 {
     (void)err;
     const conv g = bwd_x_of(c);
-    return can(&g, c->attr, &c->in[0]) ? KD_OK : KD_E_UNSUPPORTED;
+    const bool plus = c->n_in > 2 && c->in[2].data != NULL;
+    return !plus && can(&g, c->attr, &c->in[0]) ? KD_OK : KD_E_UNSUPPORTED;
 }
 
 /* ---- gradient of the weights -------------------------------------------------------------- */

@@ -275,9 +275,9 @@ static kd_status reduce_bwd_prepare(kd_call *c, kd_err *err)
     const kd_reduce_attr *a = c->attr;
     reduction d;
     const kd_dtype t = c->in[0].dtype;
-    const bool max = a->kind == KD_REDUCE_MAX;
+    const bool max = a->kind == KD_REDUCE_MAX, plus = c->n_in > 3 && c->in[3].data != NULL;
     const bool ok = kd_cpu_has(KD_CPU_V4) && (t == KD_F32 || t == KD_BF16) && c->accum == 0 &&
-                    c->out[0].dtype == t && reduction_of(a, &a->x_shape, t, &d) &&
+                    !plus && c->out[0].dtype == t && reduction_of(a, &a->x_shape, t, &d) &&
                     (!max || (c->in[1].dtype == t && c->in[2].dtype == t));
     return ok ? KD_OK : KD_E_UNSUPPORTED;
 }

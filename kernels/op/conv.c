@@ -138,7 +138,12 @@ static kd_status conv2d_bwd_x_infer(const kd_spec *in, int n_in, const void *att
 {
     (void)n_in;
     const window a = window2(attr);
-    return infer_bwd_x("conv2d_bwd_x", &a, in, out, err);
+    KD_TRY(infer_bwd_x("conv2d_bwd_x", &a, in, out, err));
+    if (in[2].shape.rank >= 0 && (a.groups != a.x_shape->dim[1] || a.groups != in[1].shape.dim[0])) {
+        return KD_FAIL(err, KD_E_ARG, "conv2d_bwd_x: `plus` with %d groups of %lld channels, expected a channel a group", a.groups,
+                       (long long)a.x_shape->dim[1]);
+    }
+    return kd_rule_maybe("conv2d_bwd_x", "plus", &in[2], in[0].dtype, out[0].shape, err);
 }
 
 static kd_status conv2d_bwd_w_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)

@@ -45,6 +45,7 @@ static kd_status joint_gather_bwd_x_infer(const kd_spec *in, int n_in, const voi
     KD_TRY(kd_rule_nctv("joint_gather_bwd_x", "dy", &in[0], err));
     KD_TRY(kd_rule_is("joint_gather_bwd_x", "idx", &in[1], KD_I32,
                       kd_shape2(kd_rule_dim(&in[0], 1), kd_rule_dim(&in[0], 3)), err));
+    KD_TRY(kd_rule_maybe("joint_gather_bwd_x", "plus", &in[2], in[0].dtype, in[0].shape, err));
     out[0] = in[0];
     return KD_OK;
 }

@@ -83,6 +83,7 @@ static kd_status reduce_bwd_infer(const kd_spec *in, int n_in, const void *attr,
         KD_TRY(kd_rule_is("reduce_bwd", "x", &in[1], in[0].dtype, a->x_shape, err));
         KD_TRY(kd_rule_is("reduce_bwd", "y", &in[2], in[0].dtype, y, err));
     }
+    KD_TRY(kd_rule_maybe("reduce_bwd", "plus", &in[3], in[0].dtype, a->x_shape, err));
     out[0] = kd_rule_spec(in[0].dtype, a->x_shape);
     return KD_OK;
 }
