@@ -140,7 +140,11 @@ int64_t kd_program_macs(const kd_program *p)
             macs += out * kd_shape_span(in1, 1, in1->rank);
         } else if (strcmp(op, "conv_separable") == 0) {
             const int64_t h = out / c->out[0].shape.dim[1] * c->in[0].shape.dim[1];
-            macs += h * in1->dim[2] * in1->dim[3] + out * c->in[0].shape.dim[1];
+            macs += out * c->in[0].shape.dim[1];
+            for (int i = 1; i < c->n_in; i += 4) { /* Wd of each branch */
+                const int64_t *w = c->in[i].shape.dim;
+                macs += c->in[i].data != NULL ? h * w[2] * w[3] : 0;
+            }
         } else if (strcmp(op, "joint_mix") == 0) {
             macs += out * in1->dim[in1->rank - 1];
         } else if (strcmp(op, "attention") == 0) {

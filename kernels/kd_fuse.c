@@ -6,7 +6,8 @@
  *   linear -> act, training                             linear that keeps pre  KD_FUSE_ACT
  *   mean over tokens -> layernorm                       pool_layernorm         KD_FUSE_POOL
  *   conv2d depthwise -> conv2d pointwise                conv_separable         KD_FUSE_SEPARABLE
- *                                                       (forward-only programs: once batch norms are folded)
+ *   concat of two conv_separable of one input           one of two branches    KD_FUSE_SEPARABLE
+ *                                                       (forward-only programs: both once batch norms are folded)
  * After backward, the same way:
  *   linear_bwd_x -> act_bwd                             linear_bwd_x of pre    KD_FUSE_ACT
  *   gradient -> add of another gradient                 the gradient adds it   KD_FUSE_SUM
@@ -123,6 +124,7 @@ static const rule before[] = {
     {KD_FUSE_ACT, true, kdi_fuse_kept_act},
     {KD_FUSE_POOL, false, kdi_fuse_pool},
     {KD_FUSE_SEPARABLE, true, kdi_fuse_separable},
+    {KD_FUSE_SEPARABLE, true, kdi_fuse_branches},
 };
 static const rule after[] = {
     {KD_FUSE_ACT, true, kdi_fuse_act_bwd},

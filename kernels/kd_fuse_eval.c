@@ -128,6 +128,7 @@ kd_status kdi_fuse(kd_graph *g, uint32_t fuses, kd_err *err)
     }
     for (int32_t k = 0; k < kept && st == KD_OK && (fuses & KD_FUSE_SEPARABLE) != 0; k++) {
         st = g->nodes[k].dead ? KD_OK : kdi_fuse_separable(g, k, false);
+        st = st == KD_OK && !g->nodes[k].dead ? kdi_fuse_branches(g, k, false) : st;
     }
     kdi_sweep(g);
     return st == KD_OK ? KD_OK : KD_FAIL(err, st, "fusion: out of memory");

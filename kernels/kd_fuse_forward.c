@@ -131,15 +131,54 @@ kd_status kdi_fuse_separable(kd_graph *g, int32_t k, bool recompute)
     }
     const kdi_node *point = &g->nodes[j];
     const kdi_node now = {.op = KD_OP_CONV_SEPARABLE,
-                          .n_in = 5,
-                          .n_out = 2,
+                          .n_in = 9,
+                          .n_out = 3,
                           .in = {deep.in[0], deep.in[1], deep.n_in > 2 ? deep.in[2] : 0,
                                  point->in[1], point->n_in > 2 ? point->in[2] : 0},
                           .out = {point->out[0], deep.out[0]}};
     const kd_conv_separable_attr at = {.stride = {a->stride[0], a->stride[1]},
-                                       .pad = {a->pad[0], a->pad[1]},
-                                       .dilation = {a->dilation[0], a->dilation[1]},
+                                       .pad = {{a->pad[0], a->pad[1]}},
+                                       .dilation = {{a->dilation[0], a->dilation[1]}},
                                        .act = a->act};
     g->nodes[k].dead = true;
     return kdi_become(g, j, &now, &at, sizeof at);
+}
+
+/* The conv_separable of one branch that makes v for node k alone; NULL: none. */
+static kdi_node *branch_of(const kd_graph *g, int32_t v, int32_t k)
+{
+    if (!kdi_is_node(g, v) || !kdi_read_by_only(g, v, k)) {
+        return NULL;
+    }
+    kdi_node *n = &g->nodes[g->values[v].node];
+    return n->op == KD_OP_CONV_SEPARABLE && n->out[0] == v && n->in[5] == 0 ? n : NULL;
+}
+
+/* Node k, a concatenation of channels, and the two conv_separable of one input that are all it reads become one. */
+kd_status kdi_fuse_branches(kd_graph *g, int32_t k, bool recompute)
+{
+    const kdi_node join = g->nodes[k];
+    if (join.op != KD_OP_CONCAT || ((const kd_concat_attr *)join.attr)->axis != 1 ||
+        join.in[1] == 0 || join.in[2] != 0) {
+        return KD_OK;
+    }
+    kdi_node *one = branch_of(g, join.in[0], k), *two = branch_of(g, join.in[1], k);
+    if (one == NULL || two == NULL || one == two || one->in[0] != two->in[0] ||
+        (recompute && (one->segment != join.segment || two->segment != join.segment))) {
+        return KD_OK;
+    }
+    const kd_conv_separable_attr *a = one->attr, *b = two->attr;
+    if (a->stride[0] != b->stride[0] || a->stride[1] != b->stride[1] || a->act != b->act) {
+        return KD_OK;
+    }
+    kd_conv_separable_attr at = *a;
+    memcpy(at.pad[1], b->pad[0], sizeof at.pad[1]);
+    memcpy(at.dilation[1], b->dilation[0], sizeof at.dilation[1]);
+    kdi_node now = *one;
+    memcpy(&now.in[5], &two->in[1], 4 * sizeof now.in[0]);
+    now.out[0] = join.out[0];
+    now.out[2] = two->out[1];
+    now.accum = 0;
+    one->dead = two->dead = true;
+    return kdi_become(g, k, &now, &at, sizeof at);
 }

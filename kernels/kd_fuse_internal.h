@@ -21,6 +21,7 @@ kd_status kdi_fuse_norm(kd_graph *g, int32_t k, bool recompute);
 kd_status kdi_fuse_kept_act(kd_graph *g, int32_t k, bool recompute);
 kd_status kdi_fuse_pool(kd_graph *g, int32_t k, bool recompute);
 kd_status kdi_fuse_separable(kd_graph *g, int32_t k, bool recompute);
+kd_status kdi_fuse_branches(kd_graph *g, int32_t k, bool recompute); /* node k is the last of them here */
 kd_status kdi_fuse_act_bwd(kd_graph *g, int32_t k, bool recompute);
 kd_status kdi_fuse_sum(kd_graph *g, int32_t k, bool recompute); /* node k is the last of them here */
 

@@ -192,12 +192,14 @@ typedef struct kd_conv3d_attr {
     int32_t kernel[3]; /* bwd_w: shape of dW */
     kd_shape x_shape;  /* bwd_x */
 } kd_conv3d_attr;
-/* conv_separable: x act (N,C,H,W), Wd act (C,1,kh,kw), bd? stat (C), Wp act (Co,C,1,1), bp? stat (Co)
- *   -> y act (N,Co,Ho,Wo), h? act (N,C,Ho,Wo): h = act(depthwise convolution of x by Wd, + bd), y = Wp h + bp.
- * Made by the compiler's fusion of two conv2d, never by a model.  y is computed from h before it is rounded; h is what the
- * gradients need, which are those of the two conv2d.  `act` as in linear. */
+/* conv_separable: x act (N,C,H,W), then one branch or two of Wd act (C,1,kh,kw), bd? stat (C), Wp act (Co,C,1,1), bp? stat (Co)
+ *   -> y act (N, Co of all branches, Ho,Wo), then h? act (N,C,Ho,Wo) of each branch: h = act(depthwise convolution of x by Wd, + bd);
+ *   y = Wp h + bp, the branches one behind the other along the channels.
+ * Made by the compiler's fusion of two conv2d, and of a concat of two of these, never by a model.  y is computed from h before it
+ * is rounded; h is what the gradients need, which are those of concat and conv2d.  `act` as in linear. */
 typedef struct kd_conv_separable_attr {
-    int32_t stride[2], pad[2], dilation[2]; /* of the depthwise convolution */
+    int32_t stride[2];                    /* of the depthwise convolutions */
+    int32_t pad[2][2], dilation[2][2];    /* of the first branch's and the second's */
     int32_t act;
 } kd_conv_separable_attr;
 /* batchnorm (training): x act (N,C,...), gamma stat (C), beta stat (C) -> y act, mean stat (C), var stat (C, biased).

@@ -41,6 +41,8 @@ typedef struct rule {
                   .classes = CLASSES, .eps = 1e-6f, .fc_norm_eps = 1e-5f, .init_scale = 1.0f, .qkv_bias = true
 /* clang-format on */
 static kd_val two_convolutions(kd_graph *g, kd_val x);
+static kd_val two_branches(kd_graph *g, kd_val x);
+static kd_val kept_branch(kd_graph *g, kd_val x);
 static kd_val shared_gradient(kd_graph *g, kd_val x);
 
 static const rule rules[] = {
@@ -50,11 +52,13 @@ static const rule rules[] = {
     {.fuses = KD_FUSE_POOL, .op = "pool_layernorm", .vit = {SMALL_VIT, .recompute = true}},
     {.fuses = KD_FUSE_POOL, .op = "pool_layernorm", .vit = {SMALL_VIT}, .kept = true},
     {.fuses = KD_FUSE_POOL, .op = "pool_layernorm", .vit = {SMALL_VIT, .cls_pooling = true}, .kept = true},
-    {.fuses = KD_FUSE_SEPARABLE, .op = "conv_separable", .student = "sfz-nano"},
-    {.fuses = KD_FUSE_SEPARABLE, .op = "conv_separable", .student = "sfz-nano", .vit = {.recompute = true}},
+    {.fuses = KD_FUSE_SEPARABLE, .op = "conv_separable", .fewer = "concat", .student = "sfz-nano"},
+    {.fuses = KD_FUSE_SEPARABLE, .op = "conv_separable", .fewer = "concat", .student = "sfz-nano", .vit = {.recompute = true}},
     {.fuses = KD_FUSE_SEPARABLE, .op = "conv_separable", .student = "last-v1-small"},
     {.fuses = KD_FUSE_SEPARABLE, .op = "conv_separable", .student = "last-e3-nano", .not_in_training = true},
     {.fuses = KD_FUSE_SEPARABLE, .op = "conv_separable", .student = "", .small = two_convolutions, .kept = true},
+    {.fuses = KD_FUSE_SEPARABLE, .fewer = "concat", .student = "", .small = two_branches},
+    {.fuses = KD_FUSE_SEPARABLE, .fewer = "concat", .student = "", .small = kept_branch, .kept = true},
     {.fuses = KD_FUSE_SUM, .fewer = "add", .student = "sfz-nano", .only_in_training = true},
     {.fuses = KD_FUSE_SUM, .fewer = "add", .student = "sfz-nano", .vit = {.recompute = true}, .only_in_training = true},
     {.fuses = KD_FUSE_SUM | KD_FUSE_SEPARABLE, .fewer = "add", .student = "sfz-nano", .only_in_training = true},
@@ -96,6 +100,34 @@ static kd_val two_convolutions(kd_graph *g, kd_val x)
     const kd_val logits = kd_linear(g, kd_reduce(g, y, KD_REDUCE_MEAN, 1u << 2 | 1u << 3), "head", CLASSES, &lo);
     kd_output(g, "logits", logits);
     return logits;
+}
+
+/* Two separable branches of unequal width side by side; one of the halves may be an output. */
+static kd_val branches(kd_graph *g, kd_val x, bool keep)
+{
+    const kd_linear_opts lo = {.weight = kd_init_uniform(0.5f), .bias = kd_init_uniform(0.1f), .f32_out = true};
+    kd_val half[2];
+    for (int i = 0; i < 2; i++) {
+        const kd_conv_opts deep = {.kernel = {9, 1}, .pad = {i == 0 ? 4 : 8, 0}, .dilation = {1 + i, 1}, .groups = 3, .bias = i == 0};
+        const kd_val h = kd_conv2d(g, x, i == 0 ? "deep1" : "deep2", 3, &deep);
+        half[i] = kd_conv2d(g, h, i == 0 ? "point1" : "point2", 3 + 2 * i, &(kd_conv_opts){.kernel = {1, 1}, .bias = i == 1});
+    }
+    const kd_val y = kd_act(g, kd_concat(g, half, 2, 1), KD_ACT_GELU);
+    const kd_val mean = kd_reduce(g, y, KD_REDUCE_MEAN, 1u << 2 | 1u << 3);
+    kd_output(g, "features", keep ? half[1] : mean);
+    const kd_val logits = kd_linear(g, mean, "head", CLASSES, &lo);
+    kd_output(g, "logits", logits);
+    return logits;
+}
+
+static kd_val two_branches(kd_graph *g, kd_val x)
+{
+    return branches(g, x, false);
+}
+
+static kd_val kept_branch(kd_graph *g, kd_val x)
+{
+    return branches(g, x, true);
 }
 
 /* The gradient of a mean goes to x, as an output, and to a convolution whose result is read twice. */

@@ -36,7 +36,7 @@ static const kd_joint_mix_attr mix = {.mode = KD_MIX_EXPAND, .x_channels = 64, .
 static const kd_conv2d_attr
     point = {.stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .kernel = {1, 1}, .x_shape = S(32, 192, 32, 25)},
     depth = {.stride = {1, 1}, .pad = {4, 0}, .dilation = {1, 1}, .groups = 64, .kernel = {9, 1}, .x_shape = S(32, 64, 32, 25)};
-static const kd_conv_separable_attr separable = {.stride = {1, 1}, .pad = {4, 0}, .dilation = {1, 1}};
+static const kd_conv_separable_attr separable = {.stride = {1, 1}, .pad = {{4, 0}}, .dilation = {{1, 1}}};
 
 #define X(ci)     S(1, TOKENS, ci)
 #define ROWS      S(1, TOKENS)

@@ -1,9 +1,12 @@
-/* conv_separable: y = Wp h, h the depthwise convolution of x.
+/* conv_separable: y = Wp h, h the depthwise convolution of x; one branch, or two with their outputs side by side.
  *
  * A block makes all channels of h at 200 positions of a sample, eight channels at a time, in shared memory, writes them out when
  * they are wanted, and multiplies them with Wp: h is read from memory never, x once a tile of BM outputs.  200 positions are eight
  * frames of 25 joints, and the 200 threads of a block then own a joint of a channel each in the first half, 4 positions x BM / 4
  * outputs in the second.  While one step's channels are multiplied, the next step's x travels.
+ *
+ * Two branches of the students' kind, dilation 1 and 2, are one launch: neighbouring blocks take the same x, which the second of
+ * them finds in the cache.  Other pairs are two launches.
  *
  * The students' kernel, 9 taps over time, keeps the window that eight frames share in registers; any other shape is summed tap by
  * tap.  Products are f32 FMA: with more than some 64 outputs a library's tensor cores and a pass over h are faster, and kd_fuse.c
@@ -16,12 +19,14 @@ constexpr int SPAN = FRAMES * JOINTS, BLOCK = SPAN; /* positions, threads */
 constexpr int STEP = 8;                             /* channels at a time */
 constexpr int WIDE = 4;                             /* positions of a thread in the product */
 
+/* One branch. */
 template <typename T> struct separable_job {
     const T *x, *wd, *wp;
     const float *bd, *bp;
-    T *y, *h; /* either may be null */
+    T *y, *h; /* either may be null; y: the branch's first channel of the first sample */
     conv_geom g;
-    int co, act, tiles; /* blocks of a plane */
+    int co, width; /* channels: of this branch, of y */
+    int act, tiles; /* blocks of a plane */
 };
 
 /* ---- eight channels of h ------------------------------------------------------------------------------------------------------ */
@@ -199,7 +204,7 @@ static __device__ __forceinline__ void write_outputs(const separable_job<T> &j, 
             continue;
         }
         const float b = j.bp != nullptr ? j.bp[m] : 0.0f;
-        const int64_t to = (int64_t)(n * j.co + m) * plane + p;
+        const int64_t to = (int64_t)(n * j.width + m) * plane + p;
         float v[WIDE];
 #pragma unroll
         for (int l = 0; l < WIDE; l++) {
@@ -218,18 +223,15 @@ static __device__ __forceinline__ void write_outputs(const separable_job<T> &j, 
     }
 }
 
-/* blockIdx: (sample, tile of positions, tile of outputs).  The first tile of outputs writes h. */
+/* block: (sample, tile of positions, tile of outputs).  The first tile of outputs writes h. */
 template <typename T, int BM, typename DEEP>
-static __global__ __launch_bounds__(BLOCK, BM == 16 ? 3 : 2) void separable_tile(separable_job<T> j)
+static __device__ __forceinline__ void separable_block(const separable_job<T> &j, unsigned block, vec4 *ws, vec4 *hs, float *taps)
 {
     constexpr bool AHEAD = BM < 64; /* 64 outputs leave no registers for it; another block's product hides these loads */
     constexpr int RM = BM / 4, PITCH = point_piece<T, BM>::PITCH;
-    KD_SHARED(vec4, ws, 2 * STEP * PITCH / 4);
-    KD_SHARED(vec4, hs, 2 * STEP * SPAN / 4);
-    KD_SHARED(float, taps, 2 * STEP * TAPS);
-    const int outs = (j.co + BM - 1) / BM, m0 = (int)(blockIdx.x % (unsigned)outs) * BM;
-    const int n = (int)(blockIdx.x / (unsigned)outs / (unsigned)j.tiles);
-    const int p0 = (int)(blockIdx.x / (unsigned)outs % (unsigned)j.tiles) * SPAN, steps = (j.g.ci + STEP - 1) / STEP;
+    const int outs = (j.co + BM - 1) / BM, m0 = (int)(block % (unsigned)outs) * BM;
+    const int n = (int)(block / (unsigned)outs / (unsigned)j.tiles);
+    const int p0 = (int)(block / (unsigned)outs % (unsigned)j.tiles) * SPAN, steps = (j.g.ci + STEP - 1) / STEP;
     const bool keep = m0 == 0 && j.h != nullptr;
     float sum[RM][WIDE] = {};
     point_piece<T, BM> w;
@@ -264,19 +266,52 @@ static __global__ __launch_bounds__(BLOCK, BM == 16 ? 3 : 2) void separable_tile
     }
 }
 
+template <typename T, int BM, typename DEEP>
+static __global__ __launch_bounds__(BLOCK, BM == 16 ? 3 : 2) void separable_tile(separable_job<T> j)
+{
+    constexpr int PITCH = point_piece<T, BM>::PITCH;
+    KD_SHARED(vec4, ws, 2 * STEP * PITCH / 4);
+    KD_SHARED(vec4, hs, 2 * STEP * SPAN / 4);
+    KD_SHARED(float, taps, 2 * STEP * TAPS);
+    separable_block<T, BM, DEEP>(j, blockIdx.x, ws, hs, taps);
+}
+
+/* Two branches of as many outputs each: the even blocks one, the odd ones the other. */
+template <typename T, int BM, int S>
+static __global__ __launch_bounds__(BLOCK, BM == 16 ? 3 : 2) void separable_pair(separable_job<T> even, separable_job<T> odd)
+{
+    constexpr int PITCH = point_piece<T, BM>::PITCH;
+    KD_SHARED(vec4, ws, 2 * STEP * PITCH / 4);
+    KD_SHARED(vec4, hs, 2 * STEP * SPAN / 4);
+    KD_SHARED(float, taps, 2 * STEP * TAPS);
+    if (blockIdx.x % 2 == 0) {
+        separable_block<T, BM, deep_window<T, S, 1>>(even, blockIdx.x / 2, ws, hs, taps);
+    } else {
+        separable_block<T, BM, deep_window<T, S, 2>>(odd, blockIdx.x / 2, ws, hs, taps);
+    }
+}
+
 /* ---- launches ------------------------------------------------------------------------------------------------------------------ */
+
+template <int BM, typename T> static unsigned blocks_of(const separable_job<T> &j)
+{
+    return (unsigned)(j.g.n * j.tiles * kd_div_up(j.co, BM));
+}
 
 template <typename T, int BM, typename DEEP> static void launch_tiles(const kd_call *c, const separable_job<T> &j)
 {
-    const int64_t outs = kd_div_up(j.co, BM);
-    KD_LAUNCH((separable_tile<T, BM, DEEP>), dim3((unsigned)(j.g.n * j.tiles * outs)), dim3(BLOCK), c, j);
+    KD_LAUNCH((separable_tile<T, BM, DEEP>), dim3(blocks_of<BM>(j)), dim3(BLOCK), c, j);
 }
 
-template <typename T, int BM> static void launch_separable(const kd_call *c, const separable_job<T> &j)
+static bool is_window(const conv_geom &g)
+{
+    return g.kh == TAPS && g.kw == 1 && g.sw == 1 && g.pw == 0 && g.w == JOINTS && g.sh <= 2 && g.dh <= 2;
+}
+
+template <typename T, int BM> static void launch_one(const kd_call *c, const separable_job<T> &j)
 {
     const conv_geom &g = j.g;
-    const bool window = g.kh == TAPS && g.kw == 1 && g.sw == 1 && g.pw == 0 && g.w == JOINTS && g.sh <= 2 && g.dh <= 2;
-    if (!window) {
+    if (!is_window(g)) {
         launch_tiles<T, BM, deep_taps<T>>(c, j);
     } else if (g.sh == 1) {
         g.dh == 1 ? launch_tiles<T, BM, deep_window<T, 1, 1>>(c, j) : launch_tiles<T, BM, deep_window<T, 1, 2>>(c, j);
@@ -285,43 +320,83 @@ template <typename T, int BM> static void launch_separable(const kd_call *c, con
     }
 }
 
-template <typename T> static kd_status conv_separable_run(const kd_call *c)
+template <typename T, int BM> static void launch_pair(const kd_call *c, const separable_job<T> &even, const separable_job<T> &odd)
+{
+    const dim3 grid(2 * blocks_of<BM>(even));
+    if (even.g.sh == 1) {
+        KD_LAUNCH((separable_pair<T, BM, 1>), grid, dim3(BLOCK), c, even, odd);
+    } else {
+        KD_LAUNCH((separable_pair<T, BM, 2>), grid, dim3(BLOCK), c, even, odd);
+    }
+}
+
+/* One branch, or two at once. */
+template <typename T, int BM> static void launch_width(const kd_call *c, const separable_job<T> *j, int branches)
+{
+    branches == 2 ? launch_pair<T, BM>(c, j[0], j[1]) : launch_one<T, BM>(c, j[0]);
+}
+
+template <typename T> static void launch_separable(const kd_call *c, const separable_job<T> *j, int branches)
+{
+    if (j->co <= 16) {
+        launch_width<T, 16>(c, j, branches);
+    } else if (kd_div_up(j->co, 32) % 2 == 1) {
+        launch_width<T, 32>(c, j, branches);
+    } else {
+        launch_width<T, 64>(c, j, branches);
+    }
+}
+
+/* Branch b of the call; false: nothing of it is wanted. */
+template <typename T> static bool job_of(const kd_call *c, int b, separable_job<T> *j)
 {
     const kd_conv_separable_attr *at = static_cast<const kd_conv_separable_attr *>(c->attr);
-    const kd_shape *x = &c->in[0].shape, *w = &c->in[1].shape;
-    separable_job<T> j = {};
-    j.x = kd_in<T>(c, 0);
-    j.wd = kd_in<T>(c, 1);
-    j.bd = kd_in<float>(c, 2);
-    j.wp = kd_in<T>(c, 3);
-    j.bp = kd_in<float>(c, 4);
-    j.y = kd_out<T>(c, 0);
-    j.h = kd_out<T>(c, 1);
-    j.co = j.y != nullptr ? (int)c->in[3].shape.dim[0] : 1;
-    j.act = at->act;
-    if (j.y == nullptr && j.h == nullptr) {
-        return KD_OK;
+    const int first = 1 + 4 * b; /* Wd, bd, Wp, bp */
+    const kd_shape *x = &c->in[0].shape, *w = &c->in[first].shape;
+    *j = {};
+    j->x = kd_in<T>(c, 0);
+    j->wd = kd_in<T>(c, first);
+    j->bd = kd_in<float>(c, first + 1);
+    j->wp = kd_in<T>(c, first + 2);
+    j->bp = kd_in<float>(c, first + 3);
+    j->y = kd_out<T>(c, 0);
+    j->h = kd_out<T>(c, 1 + b);
+    j->co = j->y != nullptr ? (int)c->in[first + 2].shape.dim[0] : 1;
+    j->act = at->act;
+    if (j->y == nullptr && j->h == nullptr) {
+        return false;
     }
-    kd_shape h = c->out[j.y != nullptr ? 0 : 1].shape; /* either result has the positions */
+    kd_shape h = c->out[j->y != nullptr ? 0 : 1 + b].shape; /* either result has the positions */
+    j->width = (int)h.dim[1];
     kd_conv2d_attr deep = {};
     for (int i = 0; i < 2; i++) {
         deep.stride[i] = at->stride[i];
-        deep.pad[i] = at->pad[i];
-        deep.dilation[i] = at->dilation[i];
+        deep.pad[i] = at->pad[b][i];
+        deep.dilation[i] = at->dilation[b][i];
     }
     deep.groups = (int)x->dim[1];
     h.dim[1] = x->dim[1];
-    j.g = conv_geometry(&deep, x, &h, w->dim[2], w->dim[3]);
-    if (kd_shape_numel(&h) == 0 || j.co == 0) {
-        return KD_OK;
+    j->g = conv_geometry(&deep, x, &h, w->dim[2], w->dim[3]);
+    j->tiles = (int)kd_div_up((int64_t)j->g.ho * j->g.wo, SPAN);
+    if (j->y != nullptr && b > 0) {
+        j->y += c->in[3].shape.dim[0] * h.dim[2] * h.dim[3];
     }
-    j.tiles = (int)kd_div_up((int64_t)j.g.ho * j.g.wo, SPAN);
-    if (j.co <= 16) {
-        launch_separable<T, 16>(c, j);
-    } else if (kd_div_up(j.co, 32) % 2 == 1) {
-        launch_separable<T, 32>(c, j);
-    } else {
-        launch_separable<T, 64>(c, j);
+    return kd_shape_numel(&h) != 0 && j->co != 0;
+}
+
+template <typename T> static kd_status conv_separable_run(const kd_call *c)
+{
+    separable_job<T> j[2];
+    const bool one = job_of(c, 0, &j[0]), two = kd_in<T>(c, 5) != nullptr && job_of(c, 1, &j[1]);
+    if (one && two && j[0].co == j[1].co && is_window(j[0].g) && is_window(j[1].g) && j[0].g.dh == 1 && j[1].g.dh == 2) {
+        launch_separable<T>(c, j, 2);
+        return kd_launched();
+    }
+    if (one) {
+        launch_separable<T>(c, &j[0], 1);
+    }
+    if (two) {
+        launch_separable<T>(c, &j[1], 1);
     }
     return kd_launched();
 }

@@ -1,17 +1,36 @@
-/* conv_separable: a depthwise convolution and the pointwise one behind it.  Its gradients are those
- * of conv2d. */
+/* conv_separable: a depthwise convolution and the pointwise one behind it, or two such branches of
+ * one input side by side.  Its gradients are those of concat and conv2d. */
 #include "kernels/op/rule.h"
+
+enum { EACH = 4 }; /* operands of a branch: Wd, bd, Wp, bp */
 
 static const kd_conv2d_attr pointwise = {
     .stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .kernel = {1, 1}};
 
-static kd_conv2d_attr depthwise_attr(const kd_conv_separable_attr *a, int64_t channels)
+static kd_conv2d_attr depthwise_attr(const kd_conv_separable_attr *a, int branch, int64_t channels)
 {
     kd_conv2d_attr d = {.groups = (int32_t)channels};
     memcpy(d.stride, a->stride, sizeof d.stride);
-    memcpy(d.pad, a->pad, sizeof d.pad);
-    memcpy(d.dilation, a->dilation, sizeof d.dilation);
+    memcpy(d.pad, a->pad[branch], sizeof d.pad);
+    memcpy(d.dilation, a->dilation[branch], sizeof d.dilation);
     return d;
+}
+
+/* One branch: `of` are its four operands. */
+static kd_status branch_infer(const kd_spec *x, const kd_spec *of, const kd_conv_separable_attr *a,
+                              int branch, kd_spec *y, kd_spec *h, kd_err *err)
+{
+    const int64_t channels = x->shape.dim[1];
+    kd_conv2d_attr deep = depthwise_attr(a, branch, channels);
+    deep.act = a->act;
+    const kd_spec in[3] = {*x, of[0], of[1]};
+    KD_TRY(kd_op_rule_conv2d.infer(in, 3, &deep, h, err));
+    KD_TRY(kd_rule_is("conv_separable", "Wd", &of[0], x->dtype,
+                      kd_shape4(channels, 1, of[0].shape.dim[2], of[0].shape.dim[3]), err));
+    const kd_spec behind[3] = {*h, of[2], of[3]};
+    KD_TRY(kd_op_rule_conv2d.infer(behind, 3, &pointwise, y, err));
+    return kd_rule_is("conv_separable", "Wp", &of[2], x->dtype,
+                      kd_shape4(of[2].shape.dim[0], channels, 1, 1), err);
 }
 
 static kd_status conv_separable_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
@@ -20,46 +39,70 @@ static kd_status conv_separable_infer(const kd_spec *in, int n_in, const void *a
     (void)n_in;
     KD_TRY(kd_rule_float("conv_separable", "x", &in[0], 4, err));
     KD_TRY(kd_rule_rank("conv_separable", "x", &in[0], 4, err));
-    const int64_t channels = in[0].shape.dim[1];
-    kd_conv2d_attr deep = depthwise_attr(attr, channels);
-    deep.act = ((const kd_conv_separable_attr *)attr)->act;
-    KD_TRY(kd_op_rule_conv2d.infer(in, 3, &deep, &out[1], err));
-    KD_TRY(kd_rule_is("conv_separable", "Wd", &in[1], in[0].dtype,
-                      kd_shape4(channels, 1, in[1].shape.dim[2], in[1].shape.dim[3]), err));
-    const kd_spec behind[3] = {out[1], in[3], in[4]};
-    KD_TRY(kd_op_rule_conv2d.infer(behind, 3, &pointwise, &out[0], err));
-    return kd_rule_is("conv_separable", "Wp", &in[3], in[0].dtype,
-                      kd_shape4(in[3].shape.dim[0], channels, 1, 1), err);
+    KD_TRY(branch_infer(&in[0], &in[1], attr, 0, &out[0], &out[1], err));
+    const kd_spec *second = &in[1 + EACH];
+    bool any = false;
+    for (int i = 0; i < EACH; i++) {
+        any = any || !kd_rule_absent(&second[i]);
+    }
+    if (any) {
+        kd_spec y;
+        KD_TRY(branch_infer(&in[0], second, attr, 1, &y, &out[2], err));
+        KD_TRY(kd_rule_is("conv_separable", "h of the second branch", &out[2], in[0].dtype,
+                          out[1].shape, err));
+        out[0].shape.dim[1] += y.shape.dim[1];
+    }
+    return KD_OK;
 }
 
-static kd_status conv_separable_grad(kd_grad_ctx *c)
+/* dy is the gradient of the branch's part of y. */
+static void branch_grad(kd_grad_ctx *c, int branch, kd_val dy)
 {
     kd_graph *g = kd_grad_graph(c);
-    const kd_conv_separable_attr *a = kd_grad_attr(c);
-    const kd_val x = kd_grad_in(c, 0), wd = kd_grad_in(c, 1), wp = kd_grad_in(c, 3);
-    const kd_val h = kd_grad_out(c, 1), dy = kd_grad_dout(c, 0);
+    const int at = 1 + branch * EACH;
+    const kd_val x = kd_grad_in(c, 0), wd = kd_grad_in(c, at), wp = kd_grad_in(c, at + 2);
+    const kd_val h = kd_grad_out(c, 1 + branch);
     const kd_spec sx = kd_spec_of(g, x), sw = kd_spec_of(g, wd);
-    if (a->act != KD_ACT_NONE) {
-        kd_graph_fail(g, KD_E_UNSUPPORTED, "conv_separable: a fused activation has no gradient");
-        return KD_E_UNSUPPORTED;
-    }
     kd_conv2d_attr point = pointwise;
-    point.has_bias = kd_grad_in(c, 4).id != 0;
+    point.has_bias = kd_grad_in(c, at + 3).id != 0;
     point.x_shape = kd_spec_of(g, h).shape;
     const kd_val for_wp[2] = {dy, h}, for_h[2] = {dy, wp};
-    kd_grad_emit(c, KD_OP_CONV2D_BWD_W, &point, for_wp, 2, (const int[]){3, 4}, 2);
-    if (!kd_grad_wants(c, 0) && !kd_grad_wants(c, 1) && !kd_grad_wants(c, 2)) {
-        return KD_OK;
+    kd_grad_emit(c, KD_OP_CONV2D_BWD_W, &point, for_wp, 2, (const int[]){at + 2, at + 3}, 2);
+    if (!kd_grad_wants(c, 0) && !kd_grad_wants(c, at) && !kd_grad_wants(c, at + 1)) {
+        return;
     }
-    kd_conv2d_attr deep = depthwise_attr(a, sx.shape.dim[1]);
-    deep.has_bias = kd_grad_in(c, 2).id != 0;
+    kd_conv2d_attr deep = depthwise_attr(kd_grad_attr(c), branch, sx.shape.dim[1]);
+    deep.has_bias = kd_grad_in(c, at + 1).id != 0;
     deep.x_shape = sx.shape;
     deep.kernel[0] = (int32_t)sw.shape.dim[2];
     deep.kernel[1] = (int32_t)sw.shape.dim[3];
     const kd_val dh = kd_node(g, KD_OP_CONV2D_BWD_X, &point, for_h, 2, NULL);
     const kd_val for_x[2] = {dh, wd}, for_wd[2] = {dh, x};
     kd_grad_emit(c, KD_OP_CONV2D_BWD_X, &deep, for_x, 2, (const int[]){0}, 1);
-    kd_grad_emit(c, KD_OP_CONV2D_BWD_W, &deep, for_wd, 2, (const int[]){1, 2}, 2);
+    kd_grad_emit(c, KD_OP_CONV2D_BWD_W, &deep, for_wd, 2, (const int[]){at, at + 1}, 2);
+}
+
+static kd_status conv_separable_grad(kd_grad_ctx *c)
+{
+    kd_graph *g = kd_grad_graph(c);
+    const kd_val dy = kd_grad_dout(c, 0);
+    if (((const kd_conv_separable_attr *)kd_grad_attr(c))->act != KD_ACT_NONE) {
+        kd_graph_fail(g, KD_E_UNSUPPORTED, "conv_separable: a fused activation has no gradient");
+        return KD_E_UNSUPPORTED;
+    }
+    if (kd_grad_in(c, 1 + EACH).id == 0) {
+        branch_grad(c, 0, dy);
+        return KD_OK;
+    }
+    kd_concat_attr parts = {.axis = 1, .n = 2};
+    for (int b = 0; b < 2; b++) {
+        parts.part[b] = kd_spec_of(g, kd_grad_in(c, b * EACH + 3)).shape.dim[0];
+    }
+    kd_val each[KD_MAX_OUT];
+    (void)kd_node(g, KD_OP_CONCAT_BWD, &parts, &dy, 1, each);
+    for (int b = 1; b >= 0; b--) { /* backwards, as everywhere */
+        branch_grad(c, b, each[b]);
+    }
     return KD_OK;
 }
 
