@@ -80,21 +80,17 @@ static kd_val stc_attention(kd_graph *g, kd_val x)
                                  .groups = 1,
                                  .kernel = {KERNEL, 1}};
     kd_scope_push(g, "stc_attn");
-    const kd_val stats[2] = {
-        kd_reshape(g, kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 1 | 1u << 3), kd_shape4(n, 1, t, 1)),
-        kd_reshape(g, kd_reduce(g, x, KD_REDUCE_MAX, 1u << 1 | 1u << 3), kd_shape4(n, 1, t, 1)),
-    };
+    kd_val pooled[3]; /* mean and maximum of frames, mean of joints, ties */
+    (void)kd_node(g, KD_OP_STC_POOL, NULL, &x, 1, pooled);
     const kd_val w = kd_param(g, "temporal_conv.weight", kd_shape3(1, 2, KERNEL),
                               kd_init_torch(2 * KERNEL), KD_PARAM_MATRIX);
-    const kd_val time = kd_act(g,
-                               kd_node2(g, KD_OP_CONV2D, &conv, kd_concat(g, stats, 2, 1),
-                                        kd_reshape(g, w, kd_shape4(1, 2, KERNEL, 1))),
-                               KD_ACT_SIGMOID);
-    const kd_val joint =
-        kd_softmax(g,
-                   kd_block_linear(g, kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 1 | 1u << 2),
-                                   "spatial_fc", KD_JOINTS, kd_init_torch(KD_JOINTS)),
-                   (float)KD_JOINTS);
+    const kd_val time = kd_act(
+        g,
+        kd_node2(g, KD_OP_CONV2D, &conv, pooled[0], kd_reshape(g, w, kd_shape4(1, 2, KERNEL, 1))),
+        KD_ACT_SIGMOID);
+    const kd_val joint = kd_softmax(
+        g, kd_block_linear(g, pooled[1], "spatial_fc", KD_JOINTS, kd_init_torch(KD_JOINTS)),
+        (float)KD_JOINTS);
     const kd_val in[5] = {x, kd_reshape(g, time, kd_shape2(n, t)), joint, KD_NONE,
                           kd_param(g, "gate", kd_shape1(1), kd_init_const(GATE_START), 0)};
     const kd_val y = kd_node(g, KD_OP_STC_GATE, NULL, in, 5, NULL);

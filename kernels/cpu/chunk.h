@@ -68,6 +68,19 @@ static inline void kd_store(const kd_call *c, int o, int64_t i, const real *rest
     }
 }
 
+/* Maximum of what was and what comes; a NaN stays, every comparison with it is false.  Here and below | and &, not || and &&:
+ * without branches the loops vectorise. */
+static inline real kd_max_nan(real acc, real x)
+{
+    return ((x > acc) | (x != x)) ? x : acc;
+}
+
+/* Is x the maximum y?  NaN equals NaN. */
+static inline bool kd_is_max(real x, real y)
+{
+    return (x == y) | ((x != x) & (y != y));
+}
+
 static inline real kd_lanes_sum(const real *lane)
 {
     real t[KD_LANES];

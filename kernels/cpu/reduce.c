@@ -71,12 +71,6 @@ static inline int64_t gone_at(const plan *p, int64_t r)
                           : offset_of(r, p->n_gone, p->gone, p->gone_stride);
 }
 
-/* A NaN already in acc stays: every comparison with it is false. */
-static inline real max2(real acc, real x)
-{
-    return x > acc || x != x ? x : acc;
-}
-
 /* One piece of outputs whose innermost kept dim has stride 1 in x. */
 static void reduce_columns(const kd_tensor *x, const plan *p, int32_t kind, int64_t base, real *acc,
                            int64_t len)
@@ -88,7 +82,7 @@ static void reduce_columns(const kd_tensor *x, const plan *p, int32_t kind, int6
             memcpy(acc, v, (size_t)len * sizeof *acc);
         } else if (kind == KD_REDUCE_MAX) {
             for (int64_t j = 0; j < len; j++) {
-                acc[j] = max2(acc[j], v[j]);
+                acc[j] = kd_max_nan(acc[j], v[j]);
             }
         } else {
             for (int64_t j = 0; j < len; j++) {
@@ -116,7 +110,7 @@ static real reduce_row(const kd_tensor *x, const plan *p, int32_t kind, int64_t 
             if (kind == KD_REDUCE_MAX) {
                 m = first ? v[0] : m;
                 for (int64_t j = 0; j < len; j++) {
-                    m = max2(m, v[j]);
+                    m = kd_max_nan(m, v[j]);
                 }
             } else {
                 int64_t j = 0;
@@ -165,11 +159,6 @@ static kd_status reduce_run(const kd_call *c)
 
 const kd_kernel_def KD_K(reduce) = {.run = reduce_run};
 
-static inline bool is_max(real x, real y)
-{
-    return x == y || (x != x && y != y);
-}
-
 /* Gradient of output o (at `base` in x) to the maxima: all ties evenly, or the first one when one dim was removed. */
 static void max_bwd(const kd_call *c, const plan *p, bool one_dim, int64_t o, int64_t base)
 {
@@ -177,13 +166,13 @@ static void max_bwd(const kd_call *c, const plan *p, bool one_dim, int64_t o, in
     const real d = ld_any(&c->in[0], o), y = ld_any(&c->in[2], o);
     int64_t ties = 0;
     for (int64_t r = 0; r < p->n_red; r++) {
-        ties += is_max(ld_any(x, base + gone_at(p, r)), y);
+        ties += kd_is_max(ld_any(x, base + gone_at(p, r)), y);
     }
     const real share = one_dim ? d : d / (real)KD_MAX(ties, 1);
     bool given = false;
     for (int64_t r = 0; r < p->n_red; r++) {
         const int64_t i = base + gone_at(p, r);
-        const bool hit = is_max(ld_any(x, i), y) && !(one_dim && given);
+        const bool hit = kd_is_max(ld_any(x, i), y) && !(one_dim && given);
         given = given || hit;
         put_any(c, 0, i, (hit ? share : R(0.0)) + (plus != NULL ? ld_any(plus, i) : R(0.0)));
     }
@@ -263,7 +252,7 @@ static kd_status softmax_run(const kd_call *c)
             const int64_t len = KD_MIN((int64_t)KD_CHUNK, K - o);
             kd_load(v, x, r * K + o, len);
             for (int64_t j = 0; j < len; j++) {
-                m = max2(m, v[j]);
+                m = kd_max_nan(m, v[j]);
             }
         }
         for (int64_t o = 0; o < K; o += KD_CHUNK) {

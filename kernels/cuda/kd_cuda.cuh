@@ -227,6 +227,11 @@ static __device__ __forceinline__ float kd_max_nan(float a, float b)
 {
     return a > b || a != a ? a : b;
 }
+/* Is x the maximum y?  NaN equals NaN. */
+static __device__ __forceinline__ bool kd_is_max(float x, float y)
+{
+    return (x == y) | ((x != x) & (y != y));
+}
 static __device__ __forceinline__ float kd_warp_max(float v)
 {
     for (int d = 16; d > 0; d >>= 1) {

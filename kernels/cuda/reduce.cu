@@ -284,11 +284,6 @@ template <typename T> static void spread(const kd_call *c, const kd_reduce_attr 
 
 /* ---- reduce_bwd of max ------------------------------------------------------------------------------------------------------------ */
 
-static __device__ __forceinline__ bool is_top(float x, float y)
-{
-    return x == y || (x != x && y != y);
-}
-
 /* The first maximum takes it all when one dim was removed (`first`), else all ties share evenly. */
 template <bool ROWS, int N, typename T>
 static __global__ void reduce_max_bwd(const T *dy, const T *x, const T *y, const T *plus, T *dx, walk kept, walk gone,
@@ -303,7 +298,7 @@ static __global__ void reduce_max_bwd(const T *dy, const T *x, const T *y, const
         ld_pack<N>(v, x, p.base + walk_at(gone, r));
 #pragma unroll
         for (int j = 0; j < N; j++) {
-            if (is_top(v[j], top)) {
+            if (kd_is_max(v[j], top)) {
                 ties++;
                 leader = r * N + j < leader ? r * N + j : leader;
             }
@@ -324,7 +319,7 @@ static __global__ void reduce_max_bwd(const T *dy, const T *x, const T *y, const
         }
 #pragma unroll
         for (int j = 0; j < N; j++) {
-            v[j] = (is_top(v[j], top) && (!first || r * N + j == leader) ? share : 0.0f) + more[j];
+            v[j] = (kd_is_max(v[j], top) && (!first || r * N + j == leader) ? share : 0.0f) + more[j];
         }
         put_upto<N>(dx, at, at + N, v, add);
     }
