@@ -49,6 +49,7 @@ static const struct adder {
     {KD_OP_CONV2D_BWD_X, 2, has_channel_groups},
     {KD_OP_JOINT_GATHER_BWD_X, 2, NULL},
     {KD_OP_REDUCE_BWD, 3, NULL},
+    {KD_OP_STC_POOL_BWD, 5, NULL},
 };
 
 /* Does a node before k read what node p writes beside out[0]? */

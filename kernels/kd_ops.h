@@ -266,8 +266,8 @@ typedef struct kd_linear_attention_attr {
  * st_gate_bwd: dy, x, at, av, alpha -> dx, dat, dav, dalpha (accum). */
 /* stc_pool: x act (N,C,T,V) -> time act (N,2,T,1): mean and maximum over C and V; joint act (N,V): mean over C and T; ties stat
  * (N,T): how many elements equal the maximum (NaN equals NaN).  What stc_gate is computed from, in one pass.
- * stc_pool_bwd: dtime?, djoint?, x, time?, ties?, plus? act (N,C,T,V) -> dx = plus + djoint / (C T) + dtime[0] / (C V), and where x is the
- * maximum + dtime[1] / ties.  time and ties belong to dtime; plus is the gradient that x has from elsewhere. */
+ * stc_pool_bwd: dtime?, djoint?, x, time?, ties?, plus? (x's shape) -> dx = djoint / (C T) + dtime[0] / (C V), and where x is the
+ * maximum + dtime[1] / ties.  time and ties belong to dtime. */
 /* stc_gate: x act (N,C,T,V), at act (N,T), av? act (N,V), ac? act (N,C), gate stat (1) ->
  *   y = x (1-s) + x at av ac s, s = sigmoid(gate); absent factors are 1.
  * stc_gate_bwd: dy, x, at, av?, ac?, gate -> dx, dat, dav?, dac?, dgate (accum). */

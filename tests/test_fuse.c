@@ -44,6 +44,7 @@ static kd_val two_convolutions(kd_graph *g, kd_val x);
 static kd_val two_branches(kd_graph *g, kd_val x);
 static kd_val kept_branch(kd_graph *g, kd_val x);
 static kd_val shared_gradient(kd_graph *g, kd_val x);
+static kd_val pooled_twice(kd_graph *g, kd_val x);
 
 static const rule rules[] = {
     {.fuses = KD_FUSE_NORM, .op = "add_layernorm", .vit = {SMALL_VIT, .drop_path = 0.3f}},
@@ -63,6 +64,7 @@ static const rule rules[] = {
     {.fuses = KD_FUSE_SUM, .fewer = "add", .student = "sfz-nano", .vit = {.recompute = true}, .only_in_training = true},
     {.fuses = KD_FUSE_SUM | KD_FUSE_SEPARABLE, .fewer = "add", .student = "sfz-nano", .only_in_training = true},
     {.fuses = KD_FUSE_SUM, .fewer = "add", .student = "", .small = shared_gradient, .kept = true, .only_in_training = true},
+    {.fuses = KD_FUSE_SUM, .fewer = "add", .student = "", .small = pooled_twice, .only_in_training = true},
 };
 
 typedef struct net {
@@ -140,6 +142,22 @@ static kd_val shared_gradient(kd_graph *g, kd_val x)
     const kd_val b = kd_reduce(g, kd_add(g, x, h), KD_REDUCE_MEAN, frames_joints);
     kd_output(g, "features", b);
     const kd_val logits = kd_linear(g, kd_mul(g, a, b), "head", CLASSES, &lo);
+    kd_output(g, "logits", logits);
+    return logits;
+}
+
+/* A convolution whose gradient is the sum of an activation's, which cannot add, and of stc_pool's, by all it gives. */
+static kd_val pooled_twice(kd_graph *g, kd_val x)
+{
+    const kd_linear_opts lo = {.weight = kd_init_uniform(0.5f), .bias = kd_init_uniform(0.1f), .f32_out = true};
+    const kd_val h = kd_conv2d(g, x, "point", 3, &(kd_conv_opts){.kernel = {1, 1}});
+    kd_val pooled[3];
+    (void)kd_node(g, KD_OP_STC_POOL, NULL, &h, 1, pooled);
+    const kd_val all[3] = {
+        kd_reshape(g, pooled[0], kd_shape2(BATCH, 2 * FRAMES)), pooled[1],
+        kd_reduce(g, kd_act(g, h, KD_ACT_GELU), KD_REDUCE_MEAN, 1u << 2 | 1u << 3)};
+    const kd_val logits = kd_linear(g, kd_concat(g, all, 3, 1), "head", CLASSES, &lo);
+    kd_output(g, "features", logits);
     kd_output(g, "logits", logits);
     return logits;
 }
