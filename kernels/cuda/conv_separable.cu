@@ -229,7 +229,7 @@ static __device__ __forceinline__ void separable_block(const separable_job<T> &j
 {
     constexpr bool AHEAD = BM < 64; /* 64 outputs leave no registers for it; another block's product hides these loads */
     constexpr int RM = BM / 4, PITCH = point_piece<T, BM>::PITCH;
-    const int outs = (j.co + BM - 1) / BM, m0 = (int)(block % (unsigned)outs) * BM;
+    const int outs = BM == 16 ? 1 : (j.co + BM - 1) / BM, m0 = (int)(block % (unsigned)outs) * BM; /* 16: for no more */
     const int n = (int)(block / (unsigned)outs / (unsigned)j.tiles);
     const int p0 = (int)(block / (unsigned)outs % (unsigned)j.tiles) * SPAN, steps = (j.g.ci + STEP - 1) / STEP;
     const bool keep = m0 == 0 && j.h != nullptr;
