@@ -203,7 +203,13 @@ typedef struct kd_conv_separable_attr {
     int32_t act;
 } kd_conv_separable_attr;
 /* batchnorm (training): x act (N,C,...), gamma stat (C), beta stat (C) -> y act, mean stat (C), var stat (C, biased).
- * batchnorm_bwd: dy, x, gamma, mean, var -> dx, dgamma, dbeta (accum).
+ *   With what the compiler's fusion puts behind it (kd_fuse.c; never a model), residual? act (shape of x):
+ *     z = (x - mean) gamma / sqrt(var + eps) + beta;  y = act_out(path(drop(act(z))) + residual)
+ *   drop is `dropout` of elements with p and rng_id, path that of rows (drop path) with path_p and path_rng_id, the same draws as
+ *   the op's own; a p of 0: none.  running_mean? stat, running_var? stat (both or none) are written in place as bn_update does,
+ *   whichever outputs there are.
+ * batchnorm_bwd: dy, x, gamma, mean, var, beta?, residual? -> dx, dgamma, dbeta (accum), dresidual.  beta is there with act or
+ *   act_out, residual with act_out where forward had one, and then dresidual = dy act_out'; without act_out it would be dy itself.
  * bn_update [EFFECT]: mean, var, running_mean, running_var -> (none); writes in[2], in[3] in place:
  *   running = (1-momentum) running + momentum batch, with the unbiased variance n/(n-1) (n = count; count 1: biased).
  * bn_fold: W act (Co,..), b? stat, gamma, beta, running_mean, running_var -> W' act, b' stat: a convolution with the
@@ -211,8 +217,11 @@ typedef struct kd_conv_separable_attr {
  * batchnorm_eval: x, gamma, beta, running_mean, running_var -> y = act((x-rm)/sqrt(rv+eps)*gamma+beta). */
 typedef struct kd_batchnorm_attr {
     float eps, momentum;
-    int64_t count; /* bn_update: elements per channel */
-    int32_t act;   /* batchnorm_eval */
+    int64_t count; /* running statistics: elements per channel */
+    int32_t act;
+    int32_t act_out; /* this one and those below: batchnorm in training alone */
+    float p, path_p;
+    uint32_t rng_id, path_rng_id;
 } kd_batchnorm_attr;
 
 /* ============================ skeleton graphs ==================================================================== */

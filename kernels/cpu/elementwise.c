@@ -1,7 +1,7 @@
 /* add, scale, mul, act, dropout, scale_last, cast, mixup, grad_seed. */
 #include "kernels/cpu/act_fn.h"
 #include "kernels/cpu/chunk.h"
-#include "kernels/kd_rng.h"
+#include "kernels/cpu/drop.h"
 
 /* b repeats every nb elements of a; nb >= KD_CHUNK or not, pieces are cut where b wraps. */
 static kd_status add_run(const kd_call *c)
@@ -117,42 +117,23 @@ const kd_kernel_def KD_K(act_bwd) = {.run = act_bwd_run};
 
 /* ---- dropout ------------------------------------------------------------------------------------------------- */
 
-/* x[0..n) *= mask / (1-p) for elements i.. of the node; i is a multiple of 4. */
-static void drop_piece(const kd_call *c, const kd_dropout_attr *at, int64_t i, real *x, int64_t n)
-{
-    const real up = R(1.0) / (R(1.0) - (real)at->p);
-    for (int64_t j = 0; j < n; j += 4) {
-        const uint64_t pos = (uint64_t)(i + j);
-        const kd_philox b = kd_philox_block(
-            c->step->seed, (uint32_t)(pos >> 2), at->rng_id, (uint32_t)c->step->step,
-            (uint32_t)KD_RNG_DROPOUT | ((uint32_t)(pos >> 34) << 8));
-        for (int64_t l = 0; l < 4 && j + l < n; l++) {
-            x[j + l] = kd_rng_unit(b.v[l]) >= at->p ? x[j + l] * up : R(0.0);
-        }
-    }
-}
-
 static kd_status dropout_run(const kd_call *c)
 {
     const kd_dropout_attr *at = c->attr;
     const int64_t n = numel(&c->in[0]);
     const int64_t row = at->per_row && n > 0 ? n / c->in[0].shape.dim[0] : 1;
-    const real up = R(1.0) / (R(1.0) - (real)at->p);
     KD_FOR
     for (int64_t k = 0; k < kd_chunks(n); k++) {
         real x[KD_CHUNK];
         const int64_t i = k * KD_CHUNK, len = KD_MIN((int64_t)KD_CHUNK, n - i);
         kd_load(x, &c->in[0], i, len);
         if (!at->per_row) {
-            drop_piece(c, at, i, x, len);
+            kd_drop_elements(c->step, at->p, at->rng_id, i, x, len);
         } else {
             for (int64_t j = 0; j < len;) {
                 const int64_t r = (i + j) / row, end = KD_MIN(len, (r + 1) * row - i);
-                const float u = kd_rng_unit(kd_rng_at(c->step->seed, KD_RNG_DROPOUT, at->rng_id,
-                                                      (uint32_t)c->step->step, (uint64_t)r));
-                for (; j < end; j++) {
-                    x[j] = u >= at->p ? x[j] * up : R(0.0);
-                }
+                kd_drop_by(kd_drop_row(c->step, at->p, at->rng_id, r), x + j, end - j);
+                j = end;
             }
         }
         kd_store(c, 0, i, x, len);

@@ -1,7 +1,7 @@
 /* add, scale, mul, act, dropout, scale_last, cast, mixup, grad_seed: one pass over memory each, a 16-byte pack a thread and
  * access. */
 #include "kernels/cuda/column_sum.cuh"
-#include "kernels/kd_rng.h"
+#include "kernels/cuda/dropout.cuh"
 
 constexpr int BLOCK = 256;
 
@@ -176,25 +176,16 @@ KD_CUDA_OP(act_bwd)
 
 /* ---- dropout ---------------------------------------------------------------------------------------------------------------- */
 
-/* Four draws a Philox block, for elements 4k .. 4k + 3: N is a multiple of 4. */
 template <int N, typename T>
 static __global__ void dropout_elements(const T *x, T *y, int64_t n, bool add, const kd_step *step, uint32_t item, float p)
 {
-    const uint64_t seed = step->seed;
-    const uint32_t epoch = (uint32_t)step->step;
-    const float up = 1.0f / (1.0f - p);
     for (KD_EACH(k, kd_div_up(n, N))) {
         float v[N];
         ld_upto<N>(v, x, k * N, n);
+        const kd_mask m = kd_drop_elements<N>(step, item, p, k * N);
 #pragma unroll
-        for (int j = 0; j < N; j += 4) {
-            const uint64_t at = (uint64_t)(k * N + j);
-            const kd_philox b = kd_philox_block(seed, (uint32_t)(at >> 2), item, epoch,
-                                                (uint32_t)KD_RNG_DROPOUT | ((uint32_t)(at >> 34) << 8));
-#pragma unroll
-            for (int l = 0; l < 4; l++) {
-                v[j + l] = kd_rng_unit(b.v[l]) >= p ? v[j + l] * up : 0.0f;
-            }
+        for (int j = 0; j < N; j++) {
+            v[j] = m.of(j, v[j]);
         }
         put_upto<N>(y, k * N, n, v, add);
     }
@@ -206,14 +197,13 @@ static __global__ void dropout_rows(const T *x, T *y, int64_t rows, int64_t row,
                                     float p)
 {
     for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
-        const float u = kd_rng_unit(kd_rng_at(step->seed, KD_RNG_DROPOUT, item, (uint32_t)step->step, (uint64_t)r));
-        const float up = u >= p ? 1.0f / (1.0f - p) : 0.0f;
+        const kd_mask m = kd_drop_row(step, item, p, r);
         for (KD_EACH(k, row / N)) {
             float v[N];
             ld_pack<N>(v, x, r * row + k * N);
 #pragma unroll
             for (int j = 0; j < N; j++) {
-                v[j] = u >= p ? v[j] * up : 0.0f; /* a dropped NaN is dropped */
+                v[j] = m.of(j, v[j]);
             }
             put_upto<N>(y, r * row + k * N, rows * row, v, add);
         }
