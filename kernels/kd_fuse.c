@@ -8,7 +8,10 @@
  *   conv2d depthwise -> conv2d pointwise                conv_separable         KD_FUSE_SEPARABLE
  *   concat of two conv_separable of one input           one of two branches    KD_FUSE_SEPARABLE
  *                                                       (forward-only programs: both once batch norms are folded)
+ *   batchnorm -> act -> dropout -> drop path -> add -> act, each of the five optional, training
+ *                                                       batchnorm              KD_FUSE_BATCHNORM
  * After backward, the same way:
+ *   batchnorm -> bn_update                              batchnorm              KD_FUSE_BATCHNORM
  *   linear_bwd_x -> act_bwd                             linear_bwd_x of pre    KD_FUSE_ACT
  *   gradient -> add of another gradient                 the gradient adds it   KD_FUSE_SUM
  * In forward-only programs, on every backend:
@@ -20,7 +23,7 @@
 #include "kernels/kd_fuse_internal.h"
 #include "kernels/kd_ops.h"
 
-int32_t kdi_single_reader(const kd_graph *g, int32_t v)
+int32_t kdi_only_reader(const kd_graph *g, int32_t v)
 {
     int32_t reader = -1;
     if (v == 0 || g->values[v].keep) {
@@ -32,13 +35,19 @@ int32_t kdi_single_reader(const kd_graph *g, int32_t v)
             if (n->in[i] == 0 || g->values[n->in[i]].root != v) {
                 continue;
             }
-            if (reader >= 0 || i != 0 || n->in[i] != v) {
+            if (reader >= 0 || n->in[i] != v) {
                 return -1;
             }
             reader = k;
         }
     }
     return reader;
+}
+
+int32_t kdi_single_reader(const kd_graph *g, int32_t v)
+{
+    const int32_t k = kdi_only_reader(g, v);
+    return k >= 0 && g->nodes[k].in[0] == v ? k : -1;
 }
 
 bool kdi_is_node(const kd_graph *g, int32_t v)
@@ -91,6 +100,19 @@ kd_status kdi_become(kd_graph *g, int32_t k, const kdi_node *now, const void *at
     return KD_OK;
 }
 
+void kdi_move(kd_graph *g, int32_t from, int32_t to)
+{
+    const kdi_node moved = g->nodes[from];
+    for (int32_t k = from; k <= to; k++) {
+        g->nodes[k] = k < to ? g->nodes[k + 1] : moved;
+        for (int o = 0; o < g->nodes[k].n_out; o++) {
+            if (kdi_is_node(g, g->nodes[k].out[o]) && !g->nodes[k].dead) {
+                g->values[g->nodes[k].out[o]].node = k;
+            }
+        }
+    }
+}
+
 void kdi_sweep(kd_graph *g)
 {
     int32_t kept = 0;
@@ -125,10 +147,12 @@ static const rule before[] = {
     {KD_FUSE_POOL, false, kdi_fuse_pool},
     {KD_FUSE_SEPARABLE, true, kdi_fuse_separable},
     {KD_FUSE_SEPARABLE, true, kdi_fuse_branches},
+    {KD_FUSE_BATCHNORM, true, kdi_fuse_batchnorm},
 };
 static const rule after[] = {
     {KD_FUSE_ACT, true, kdi_fuse_act_bwd},
     {KD_FUSE_SUM, true, kdi_fuse_sum},
+    {KD_FUSE_BATCHNORM, true, kdi_fuse_running},
 };
 
 /* Node after node, each rule in turn. */

@@ -370,7 +370,7 @@ kd_status kd_backend_cuda_open(const kd_cuda_opts *opts, kd_backend **out, kd_er
         return KD_FAIL(err, KD_E_OOM, "cuda backend: out of memory");
     }
     c->base.ops = &ops;
-    c->base.fuses = KD_FUSE_NORM | KD_FUSE_ACT | KD_FUSE_POOL | KD_FUSE_SEPARABLE | KD_FUSE_SUM;
+    c->base.fuses = KD_FUSE_NORM | KD_FUSE_ACT | KD_FUSE_POOL | KD_FUSE_SEPARABLE | KD_FUSE_BATCHNORM | KD_FUSE_SUM;
     c->device = o->device;
     const unsigned flags = kd_cuda_env_flags(); /* deterministic wins over an environment that is not */
     kd_cuda_set_flags(o->device, o->deterministic ? (flags | KD_CUDA_UNTIMED) & ~(unsigned)KD_CUDA_ATOMICS : flags);
