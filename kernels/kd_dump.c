@@ -147,6 +147,8 @@ int64_t kd_program_macs(const kd_program *p)
             }
         } else if (strcmp(op, "joint_mix") == 0) {
             macs += out * in1->dim[in1->rank - 1];
+        } else if (strcmp(op, "stc_gates") == 0) {
+            macs += out * 2 * c->in[2].shape.dim[2] + kd_shape_numel(&c->in[1].shape) * c->in[3].shape.dim[1];
         } else if (strcmp(op, "attention") == 0) {
             macs += 2 * out * c->in[0].shape.dim[1]; /* q k^T and p v */
         } else if (strcmp(op, "linear_attention") == 0) {

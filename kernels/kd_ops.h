@@ -277,6 +277,10 @@ typedef struct kd_linear_attention_attr {
  * (N,T): how many elements equal the maximum (NaN equals NaN).  What stc_gate is computed from, in one pass.
  * stc_pool_bwd: dtime?, djoint?, x, time?, ties?, plus? (x's shape) -> dx = djoint / (C T) + dtime[0] / (C V), and where x is the
  * maximum + dtime[1] / ties.  time and ties belong to dtime. */
+/* stc_gates: the gates of stc_gate from the statistics of its x: time act (N,2,T,1), joint act (N,V), wt act (1,2,K), ws act (V,V)
+ *   -> at act (N,T) = sigmoid(convolution of time over frames with wt, K odd, padded by K/2 zeros),
+ *      av act (N,V) = V softmax_v(sum_u ws[v,u] joint[u]).
+ * stc_gates_bwd: dat?, dav?, time, joint, wt, ws -> dtime, djoint, dwt stat (accum), dws stat (accum).  Gates are made again. */
 /* stc_gate: x act (N,C,T,V), at act (N,T), av? act (N,V), ac? act (N,C), gate stat (1) ->
  *   y = x (1-s) + x at av ac s, s = sigmoid(gate); absent factors are 1.
  * stc_gate_bwd: dy, x, at, av?, ac?, gate -> dx, dat, dav?, dac?, dgate (accum). */

@@ -73,25 +73,16 @@ static kd_val shift_and_embed(kd_graph *g, kd_val x)
 /* Gate over frames (convolution of mean and maximum) and joints (linear of the mean). */
 static kd_val stc_attention(kd_graph *g, kd_val x)
 {
-    const int64_t n = kd_block_dim(g, x, 0), t = kd_block_dim(g, x, 2);
-    const kd_conv2d_attr conv = {.stride = {1, 1},
-                                 .pad = {KERNEL / 2, 0},
-                                 .dilation = {1, 1},
-                                 .groups = 1,
-                                 .kernel = {KERNEL, 1}};
+    kd_val pooled[3], gates[2];
     kd_scope_push(g, "stc_attn");
-    kd_val pooled[3]; /* mean and maximum of frames, mean of joints, ties */
     (void)kd_node(g, KD_OP_STC_POOL, NULL, &x, 1, pooled);
-    const kd_val w = kd_param(g, "temporal_conv.weight", kd_shape3(1, 2, KERNEL),
-                              kd_init_torch(2 * KERNEL), KD_PARAM_MATRIX);
-    const kd_val time = kd_act(
-        g,
-        kd_node2(g, KD_OP_CONV2D, &conv, pooled[0], kd_reshape(g, w, kd_shape4(1, 2, KERNEL, 1))),
-        KD_ACT_SIGMOID);
-    const kd_val joint = kd_softmax(
-        g, kd_block_linear(g, pooled[1], "spatial_fc", KD_JOINTS, kd_init_torch(KD_JOINTS)),
-        (float)KD_JOINTS);
-    const kd_val in[5] = {x, kd_reshape(g, time, kd_shape2(n, t)), joint, KD_NONE,
+    const kd_val from[4] = {pooled[0], pooled[1],
+                            kd_param(g, "temporal_conv.weight", kd_shape3(1, 2, KERNEL),
+                                     kd_init_torch(2 * KERNEL), KD_PARAM_MATRIX),
+                            kd_param(g, "spatial_fc.weight", kd_shape2(KD_JOINTS, KD_JOINTS),
+                                     kd_init_torch(KD_JOINTS), KD_PARAM_MATRIX)};
+    (void)kd_node(g, KD_OP_STC_GATES, NULL, from, 4, gates);
+    const kd_val in[5] = {x, gates[0], gates[1], KD_NONE,
                           kd_param(g, "gate", kd_shape1(1), kd_init_const(GATE_START), 0)};
     const kd_val y = kd_node(g, KD_OP_STC_GATE, NULL, in, 5, NULL);
     kd_scope_pop(g);

@@ -46,11 +46,6 @@ typedef struct rule {
 #define SMALL_VIT .img_size = 8, .frames = 4, .patch = 4, .tubelet = 2, .dim = 16, .depth = 2, .heads = 2, .mlp_hidden = 24, \
                   .classes = CLASSES, .eps = 1e-6f, .fc_norm_eps = 1e-5f, .init_scale = 1.0f, .qkv_bias = true
 /* clang-format on */
-static kd_val two_convolutions(kd_graph *g, kd_val x);
-static kd_val two_branches(kd_graph *g, kd_val x);
-static kd_val kept_branch(kd_graph *g, kd_val x);
-static kd_val shared_gradient(kd_graph *g, kd_val x);
-static kd_val pooled_twice(kd_graph *g, kd_val x);
 
 static const rule rules[] = {
     {.fuses = KD_FUSE_NORM, .op = "add_layernorm", .vit = {SMALL_VIT, .drop_path = 0.3f}},
@@ -70,9 +65,9 @@ static const rule rules[] = {
     {.fuses = KD_FUSE_SUM | KD_FUSE_SEPARABLE, .fewer = "add", .student = "sfz-nano", .only_in_training = true},
     {.fuses = KD_FUSE_SUM, .fewer = "add", .net = shared_gradient, .kept = true, .only_in_training = true},
     {.fuses = KD_FUSE_SUM, .fewer = "add", .net = pooled_twice, .only_in_training = true},
-    /* what is left: the sigmoids of gates, the classifier's dropout, sums of gradients and of whole gates */
-    {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .student = "sfz-nano", .left = {{"act", 3, 13}, {"dropout", 2, 12}, {"bn_update", 0, 13}, {"act_bwd", 3, 13}}},
-    {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .student = "sfz-nano", .vit = {.recompute = true}, .in_f64 = true, .left = {{"act", 6, 23}, {"bn_update", 0, 13}}},
+    /* what is left: the classifier's dropout, sums of gradients and of whole gates */
+    {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .student = "sfz-nano", .left = {{"act", 0, 10}, {"dropout", 2, 12}, {"bn_update", 0, 13}, {"act_bwd", 0, 10}}},
+    {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .student = "sfz-nano", .vit = {.recompute = true}, .in_f64 = true, .left = {{"act", 0, 17}, {"bn_update", 0, 13}}},
     {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .student = "last-e3-nano", .vit = {.recompute = true}, .in_f64 = true, .left = {{"act", 24, 55}, {"bn_update", 0, 28}}},
     {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .student = "last-v1-small", .in_f64 = true, .left = {{"act", 0, 5}, {"bn_update", 0, 5}}},
     {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .net = norms, .left = {{"act", 2, 4}, {"add", 4, 6}, {"dropout", 0, 4}, {"bn_update", 0, 6}}},
