@@ -70,6 +70,10 @@ kd_val kd_block_adjacency(kd_graph *g, const char *name, const float *a, int k)
 kd_val kd_block_bodies(kd_graph *g, kd_val x, kd_body_mode mode)
 {
     const kd_body_select_attr a = {(int32_t)mode};
+    const kd_shape s = kd_spec_of(g, x).shape;
+    if (s.rank == 5 && s.dim[4] == 1) { /* nothing to choose or stack */
+        return kd_reshape(g, x, kd_shape4(s.dim[0], s.dim[1], s.dim[2], s.dim[3]));
+    }
     return kd_node1(g, KD_OP_BODY_SELECT, &a, x);
 }
 

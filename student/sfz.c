@@ -31,8 +31,8 @@ static const int strides[STAGES] = {1, 2, 2};
 
 #define GATE_START (-4.0f)
 
-/* Normalised adjacencies of the three partitions, (3,25,25): fixed part + learned part, shared by
- * all blocks. */
+/* A third of the normalised adjacencies of the three partitions, (3,25,25): fixed part + learned part,
+ * shared by all blocks.  The third is that of the mean over partitions in every block: one pass here. */
 static kd_val shared_adjacency(kd_graph *g)
 {
     float fixed[PARTS * KD_ADJ];
@@ -49,7 +49,7 @@ static kd_val shared_adjacency(kd_graph *g)
                                   kd_block_adjacency(g, name, fixed + k * KD_ADJ, 0));
         parts[k] = kd_reshape(g, a, kd_shape3(1, KD_JOINTS, KD_JOINTS));
     }
-    return kd_concat(g, parts, PARTS, 0);
+    return kd_scale(g, kd_concat(g, parts, PARTS, 0), 1.0f / (float)PARTS);
 }
 
 /* BRASP, SGPShift and the joint embedding: the two index maps are composed here, once, so that the
@@ -89,8 +89,8 @@ static kd_val stc_attention(kd_graph *g, kd_val x)
     return y;
 }
 
-/* (1/3) sum_k conv_k(x A_k): aggregate first (fewer channels), then one convolution over all
- * partitions. */
+/* sum_k conv_k(x A_k / 3): aggregate first (fewer channels), then one convolution over all partitions.
+ * adj has the third in it. */
 static kd_val graph_convolution(kd_graph *g, kd_val x, kd_val adj, int64_t co)
 {
     const int64_t ci = kd_block_dim(g, x, 1);
@@ -102,9 +102,8 @@ static kd_val graph_convolution(kd_graph *g, kd_val x, kd_val adj, int64_t co)
         (void)snprintf(name, sizeof name, "gcn_convs.%d.weight", k);
         w[k] = kd_param(g, name, kd_shape4(co, ci, 1, 1), kd_init_torch(ci), KD_PARAM_MATRIX);
     }
-    const kd_val all = kd_scale(g, kd_concat(g, w, PARTS, 1), 1.0f / (float)PARTS);
-    const kd_val y =
-        kd_node2(g, KD_OP_CONV2D, &conv, kd_block_mix(g, x, adj, KD_MIX_EXPAND, false), all);
+    const kd_val y = kd_node2(g, KD_OP_CONV2D, &conv, kd_block_mix(g, x, adj, KD_MIX_EXPAND, false),
+                              kd_concat(g, w, PARTS, 1));
     return kd_act(g, kd_batchnorm(g, y, "gcn_bn"), KD_ACT_HARDSWISH);
 }
 
