@@ -78,8 +78,9 @@ static kd_val convolution(kd_graph *g, kd_val x, const char *name)
     return kd_conv2d(g, x, name, 3, &(kd_conv_opts){.kernel = {1, 1}});
 }
 
-/* Batch norms as the students do not have them.  By itself: one whose y is an output, one that two read, a sum with another
- * shape.  Fused: a sum with the norm as its second operand, a sum of two norms, which the longer one takes. */
+/* Batch norms as the students do not have them.  By themselves: one whose y is an output, one that two read, a sum with another
+ * shape, what is behind the end of a recomputed segment.  Fused: a sum with the norm as its second operand, a sum of two norms,
+ * which the longer one takes. */
 kd_val norms(kd_graph *g, kd_val x)
 {
     const kd_val kept = kd_batchnorm(g, convolution(g, x, "c0"), "bn0");
@@ -90,8 +91,10 @@ kd_val norms(kd_graph *g, kd_val x)
     const kd_val longer = kd_dropout(g, kd_act(g, kd_batchnorm(g, convolution(g, y, "c3"), "bn3"), KD_ACT_SILU), 0.3f);
     y = kd_add(g, plain, longer);
     const kd_val twice = kd_batchnorm(g, convolution(g, y, "c4"), "bn4");
-    y = kd_mul(g, twice, kd_act(g, twice, KD_ACT_SIGMOID));
+    kd_recompute_begin(g);
+    y = kd_batchnorm(g, kd_mul(g, twice, kd_act(g, twice, KD_ACT_SIGMOID)), "bn5");
+    kd_recompute_end(g);
     const kd_val row = kd_param(g, "row", kd_shape1(JOINTS), kd_init_uniform(0.5f), KD_PARAM_MATRIX);
-    y = kd_add(g, kd_drop_path(g, kd_batchnorm(g, y, "bn5"), 0.4f), row);
+    y = kd_add(g, kd_drop_path(g, y, 0.4f), row);
     return head(g, kd_reduce(g, y, KD_REDUCE_MEAN, 1u << 2 | 1u << 3), false);
 }

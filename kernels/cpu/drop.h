@@ -5,18 +5,28 @@
 #include "kernels/cpu/kd_real.h"
 #include "kernels/kd_rng.h"
 
+static inline kd_philox kd_drop_block(const kd_step *step, uint32_t rng_id, uint64_t pos)
+{
+    return kd_philox_block(step->seed, (uint32_t)(pos >> 2), rng_id, (uint32_t)step->step,
+                           (uint32_t)KD_RNG_DROPOUT | ((uint32_t)(pos >> 34) << 8));
+}
+
 /* x[0..n) *= mask / (1-p) for elements i.. . */
 static inline void kd_drop_elements(const kd_step *step, float p, uint32_t rng_id, int64_t i,
                                     real *x, int64_t n)
 {
     const real up = R(1.0) / (R(1.0) - (real)p);
-    for (int64_t j = 0; j < n;) {
-        const uint64_t pos = (uint64_t)(i + j);
-        const kd_philox b =
-            kd_philox_block(step->seed, (uint32_t)(pos >> 2), rng_id, (uint32_t)step->step,
-                            (uint32_t)KD_RNG_DROPOUT | ((uint32_t)(pos >> 34) << 8));
-        for (uint64_t l = pos & 3u; l < 4 && j < n; l++, j++) {
+    int64_t j = 0;
+    if ((i & 3) != 0) { /* the end of a block */
+        const kd_philox b = kd_drop_block(step, rng_id, (uint64_t)i);
+        for (int64_t l = i & 3; l < 4 && j < n; l++, j++) {
             x[j] = kd_rng_unit(b.v[l]) >= p ? x[j] * up : R(0.0);
+        }
+    }
+    for (; j < n; j += 4) {
+        const kd_philox b = kd_drop_block(step, rng_id, (uint64_t)(i + j));
+        for (int64_t l = 0; l < 4 && j + l < n; l++) {
+            x[j + l] = kd_rng_unit(b.v[l]) >= p ? x[j + l] * up : R(0.0);
         }
     }
 }
