@@ -35,9 +35,14 @@ template <typename T> static bool packed(const kd_tensor *x)
     return kd_shape_span(&x->shape, 2, x->shape.rank) % kd_width<T>::value == 0;
 }
 
-/* This block's packs [from, to) of channel blockIdx.x, and where pack i lies: its sample and its first element. */
+/* This block's packs [from, to) of channel blockIdx.x, and where pack i lies: its sample and its first element.  The second
+ * launch walks them from the last to the first: the end of what the first launch read is still in the cache. */
 struct bn_slice {
     int64_t from, to;
+    __device__ __forceinline__ int64_t last() const
+    {
+        return to > from ? from + (to - from - 1) / BLOCK * BLOCK : from - 1;
+    }
     static __device__ __forceinline__ bn_slice mine(const bn_shape &s)
     {
         const int64_t from = (int64_t)blockIdx.y * s.per, to = from + s.per;
@@ -123,7 +128,7 @@ template <typename T, int P, typename F>
 static __device__ __forceinline__ void affine(const T *x, T *y, const bn_shape &s, float m, float a, float b, const F &f)
 {
     const bn_slice mine = bn_slice::mine(s);
-    for (int64_t i = mine.from; i < mine.to; i += BLOCK) {
+    for (int64_t i = mine.last(); i >= mine.from; i -= BLOCK) {
         const bn_place w = place<P>(s, i);
         float v[P];
         ld_pack<P>(v, x, w.at);
@@ -322,7 +327,7 @@ static __global__ __launch_bounds__(BLOCK, (BWD_BLOCKS<T, TAIL>)) void bn_bwd_ap
     const float count = (float)(s.packs * P), a = g.gamma[ch] * rstd, k = dgamma * rstd / count, mu = sum / count;
     const float scale = TAIL ? g.gamma[ch] / root : 0.0f, shift = TAIL && g.beta != nullptr ? g.beta[ch] : 0.0f;
     const bn_slice mine = bn_slice::mine(s);
-    for (int64_t i = mine.from; dx != nullptr && i < mine.to; i += BLOCK) {
+    for (int64_t i = mine.last(); dx != nullptr && i >= mine.from; i -= BLOCK) {
         const bn_place w = place<P>(s, i);
         float v[P], d[P];
         bn_dz<T, P, TAIL>(dy, x, nullptr, tail, w, m, scale, shift, v, d);
