@@ -333,11 +333,10 @@ static bool effect(const job *j)
     return (kd_op_get(j->op)->flags & KD_OP_EFFECT) != 0;
 }
 
-/* May the op write operand i in place? */
+/* May the op write operand i in place?  (batchnorm: running statistics.) */
 static bool is_state(const job *j, int i)
 {
-    const bool running = j->op == KD_OP_BATCHNORM && i >= 4; /* running statistics */
-    return effect(j) || running;
+    return effect(j) || (j->op == KD_OP_BATCHNORM && i >= 4);
 }
 
 static void check_values(const job *j, const exec *e, const exec *oracle)

@@ -1,7 +1,7 @@
 /* layernorm, alone and with the residual sum in front of it: two passes for the variance (biased), statistics in the stat
  * dtype. */
 #include "kernels/cpu/chunk.h"
-#include "kernels/kd_rng.h"
+#include "kernels/cpu/drop.h"
 
 /* Row of the normalised input: x itself, or x + keep b as it is stored (add_layernorm). */
 typedef struct row_of {
@@ -89,12 +89,7 @@ const kd_kernel_def KD_K(layernorm) = {.run = layernorm_run};
 /* Drop path of row r: `per` rows share a draw. */
 static real keep_of(const kd_call *c, const kd_add_layernorm_attr *at, int64_t r, int64_t per)
 {
-    if (!(at->p > 0.0f)) {
-        return R(1.0);
-    }
-    const float u = kd_rng_unit(kd_rng_at(c->step->seed, KD_RNG_DROPOUT, at->rng_id,
-                                          (uint32_t)c->step->step, (uint64_t)(r / per)));
-    return u >= at->p ? R(1.0) / (R(1.0) - (real)at->p) : R(0.0);
+    return at->p > 0.0f ? kd_drop_row(c->step, at->p, at->rng_id, r / per) : R(1.0);
 }
 
 static kd_status add_layernorm_run(const kd_call *c)

@@ -2,7 +2,7 @@
  * and third pass over a row find it in the first-level cache.  dgamma and dbeta: a first kernel sums slices of rows, a second
  * adds the slices in order. */
 #include "kernels/cuda/kd_cuda.cuh"
-#include "kernels/kd_rng.h"
+#include "kernels/cuda/dropout.cuh"
 
 constexpr int ROWS = 8; /* rows (warps) a block */
 
@@ -25,11 +25,7 @@ static __device__ __forceinline__ float dropped(float keep, float v)
 
 static __device__ __forceinline__ float keep_of(const kd_step *step, uint32_t rng_id, float p, int64_t sample)
 {
-    if (!(p > 0.0f)) {
-        return 1.0f;
-    }
-    const float u = kd_rng_unit(kd_rng_at(step->seed, KD_RNG_DROPOUT, rng_id, (uint32_t)step->step, (uint64_t)sample));
-    return u >= p ? 1.0f / (1.0f - p) : 0.0f;
+    return p > 0.0f ? kd_drop_row(step, rng_id, p, sample).of(0, 1.0f) : 1.0f;
 }
 
 /* N terms of the sum, rounded as they are stored. */
