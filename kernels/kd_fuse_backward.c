@@ -50,6 +50,8 @@ static const struct adder {
     {KD_OP_JOINT_GATHER_BWD_X, 2, NULL},
     {KD_OP_REDUCE_BWD, 3, NULL},
     {KD_OP_STC_POOL_BWD, 5, NULL},
+    {KD_OP_JOINT_MIX_BWD_X, 2, NULL},
+    {KD_OP_MOTION_BWD, 2, NULL},
 };
 
 /* Does a node before k read what node p writes beside out[0]? */

@@ -231,7 +231,7 @@ typedef struct kd_batchnorm_attr {
  *   EXPAND  x (N,C,T,V), A (K,V,V)          -> (N,K*C,T,V), channel k*C+c
  *   GROUPED x (N,K*C,T,V), A (K,V,V)        -> (N,K*C,T,V), group k uses A[k]
  *   SAMPLE  x (N,C,T,V), A act-or-stat (N,V,V) -> (N,C,T,V)
- * joint_mix_bwd_x: dy, A -> dx (x has channels x_channels).  joint_mix_bwd_a: dy, x -> dA stat (accum). */
+ * joint_mix_bwd_x: dy, A, plus? (dx's shape) -> dx (x has channels x_channels).  joint_mix_bwd_a: dy, x -> dA stat (accum). */
 typedef enum kd_mix_mode { KD_MIX_SHARED, KD_MIX_EXPAND, KD_MIX_GROUPED, KD_MIX_SAMPLE } kd_mix_mode;
 typedef struct kd_joint_mix_attr {
     int32_t mode, transpose;
@@ -268,7 +268,8 @@ typedef struct kd_time_shift_attr {
 typedef struct kd_linear_attention_attr {
     int32_t heads;
 } kd_linear_attention_attr;
-/* motion: x act (N,C,T,V) -> m act (N,C) = mean over (T-1,V) of |x[t+1]-x[t]|.  motion_bwd: dm, x -> dx. */
+/* motion: x act (N,C,T,V) -> m act (N,C) = mean over (T-1,V) of |x[t+1]-x[t]|.  motion_bwd: dm, x, plus? (x's
+ * shape) -> dx. */
 /* channel_gate: x act (N,C,T,V), g act (N,C), alpha stat (C) -> y = x + alpha (x g - x).
  * channel_gate_bwd: dy, x, g, alpha -> dx, dg, dalpha (accum). */
 /* st_gate: x act (N,C,T,V), at act (N,C,T), av act (N,C,V), alpha stat (C) -> y = x + alpha (x at av - x).

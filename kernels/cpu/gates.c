@@ -48,18 +48,19 @@ static kd_status motion_bwd_run(const kd_call *c)
 {
     const kd_shape *s = &c->in[1].shape;
     const int64_t t = s->dim[2], v = s->dim[3], n = (t - 1) * v;
-    const act_t *dm = c->in[0].data, *x = c->in[1].data;
+    const act_t *dm = c->in[0].data, *x = c->in[1].data, *plus = kd_in(c, 2);
     act_t *dx = c->out[0].data;
     KD_FOR
     for (int64_t it = 0; it < s->dim[0] * s->dim[1]; it++) {
         const act_t *restrict a = x + it * t * v;
-        act_t *restrict d = dx + it * t * v;
+        act_t *d = dx + it * t * v;
         const real w = ld(dm, it) / (real)n;
         for (int64_t j = 0; j < t * v; j++) {
             const real here = ld(a, j);
             const real before = j >= v ? sign(here - ld(a, j - v)) : R(0.0);
             const real after = j < n ? sign(ld(a, j + v) - here) : R(0.0);
-            st(d, j, w * (before - after));
+            const real more = plus != NULL ? ld(plus, it * t * v + j) : R(0.0);
+            st(d, j, w * (before - after) + more);
         }
     }
     return KD_OK;

@@ -85,8 +85,8 @@ static void mix_block(const act_t *x, int64_t rows, int64_t v, const real (*b)[K
 
 /* y (rows, V) = sum over `terms` of x_k (rows, V) A[first + k]; x_k lies `stride` elements further
  * each time.  Blocks of rows are summed over all terms before they are stored, so that bf16 rounds
- * once. */
-static void mix_slice(const act_t *x, act_t *y, int64_t rows, int64_t v, const kd_tensor *adj,
+ * once.  plus: (rows, V) that are added to it, or NULL. */
+static void mix_slice(const act_t *x, const act_t *plus, act_t *y, int64_t rows, int64_t v, const kd_tensor *adj,
                       int64_t first, int64_t terms, int64_t stride, bool transpose)
 {
     for (int64_t w0 = 0; w0 < v; w0 += KD_COLS) {
@@ -106,7 +106,8 @@ static void mix_slice(const act_t *x, act_t *y, int64_t rows, int64_t v, const k
             }
             for (int64_t r = 0; r < nr; r++) {
                 for (int64_t j = 0; j < nw; j++) {
-                    st(y + (r0 + r) * v + w0, j, acc[r][j]);
+                    const int64_t at = (r0 + r) * v + w0 + j;
+                    st(y, at, acc[r][j] + (plus != NULL ? ld(plus, at) : R(0.0)));
                 }
             }
         }
@@ -132,8 +133,8 @@ static kd_status joint_mix_run(const kd_call *c)
         const int64_t c0 = it % np * KD_PIECE, k = it / np % d.k, s = it / np / d.k;
         const int64_t nc = KD_MIN((int64_t)KD_PIECE, d.c - c0);
         const int64_t xc = (d.mode == KD_MIX_GROUPED ? k * d.c : 0) + c0;
-        mix_slice(x + (s * d.xs + xc) * plane, y + (s * d.ys + k * d.c + c0) * plane, nc * d.t, d.v,
-                  &c->in[1], d.mode == KD_MIX_SAMPLE ? s : k, 1, 0, d.transpose != 0);
+        mix_slice(x + (s * d.xs + xc) * plane, NULL, y + (s * d.ys + k * d.c + c0) * plane,
+                  nc * d.t, d.v, &c->in[1], d.mode == KD_MIX_SAMPLE ? s : k, 1, 0, d.transpose != 0);
     }
     return KD_OK;
 }
@@ -143,7 +144,7 @@ const kd_kernel_def KD_K(joint_mix) = {.run = joint_mix_run};
 static kd_status joint_mix_bwd_x_run(const kd_call *c)
 {
     const mix_dims d = dims_of(c->attr, &c->out[0].shape, &c->in[1].shape);
-    const act_t *dy = c->in[0].data;
+    const act_t *dy = c->in[0].data, *plus = kd_in(c, 2);
     act_t *dx = c->out[0].data;
     const int64_t np = pieces_of(d.c), plane = d.t * d.v;
     const int64_t groups = d.mode == KD_MIX_GROUPED ? d.k : 1;
@@ -152,7 +153,8 @@ static kd_status joint_mix_bwd_x_run(const kd_call *c)
     for (int64_t it = 0; it < d.n * groups * np; it++) {
         const int64_t c0 = it % np * KD_PIECE, k = it / np % groups, s = it / np / groups;
         const int64_t nc = KD_MIN((int64_t)KD_PIECE, d.c - c0);
-        mix_slice(dy + (s * d.ys + k * d.c + c0) * plane, dx + (s * d.xs + k * d.c + c0) * plane,
+        const int64_t at = (s * d.xs + k * d.c + c0) * plane;
+        mix_slice(dy + (s * d.ys + k * d.c + c0) * plane, plus != NULL ? plus + at : NULL, dx + at,
                   nc * d.t, d.v, &c->in[1], d.mode == KD_MIX_SAMPLE ? s : k, terms, d.c * plane,
                   d.transpose == 0);
     }

@@ -40,7 +40,7 @@ static __device__ __forceinline__ float sign_of(float x)
     return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x; /* zero stays zero, NaN stays NaN */
 }
 
-template <typename T> static __global__ void motion_back(const T *dm, const T *x, T *dx, kd_planes p)
+template <typename T> static __global__ void motion_back(const T *dm, const T *x, const T *plus, T *dx, kd_planes p)
 {
     const int64_t it = (int64_t)blockIdx.x;
     const int n = p.L - p.V;
@@ -50,7 +50,8 @@ template <typename T> static __global__ void motion_back(const T *dm, const T *x
         const float here = ld(a, j);
         const float before = j >= p.V ? sign_of(here - ld(a, j - p.V)) : 0.0f;
         const float after = j < n ? sign_of(ld(a, j + p.V) - here) : 0.0f;
-        st(dx, it * p.L + j, w * (before - after));
+        const float more = plus != nullptr ? ld(plus, it * p.L + j) : 0.0f;
+        st(dx, it * p.L + j, w * (before - after) + more);
     }
 }
 
@@ -58,8 +59,8 @@ template <typename T> static kd_status motion_bwd_run(const kd_call *c)
 {
     const kd_planes p = kd_planes_of(&c->in[1]);
     if (p.n * p.C > 0) {
-        KD_LAUNCH((motion_back<T>), kd_plane_grid(p), kd_plane_block(p.L), c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_out<T>(c, 0),
-                  p);
+        KD_LAUNCH((motion_back<T>), kd_plane_grid(p), kd_plane_block(p.L), c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_in<T>(c, 2),
+                  kd_out<T>(c, 0), p);
     }
     return kd_launched();
 }

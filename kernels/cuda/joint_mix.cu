@@ -119,7 +119,7 @@ static __device__ __forceinline__ void walk(const vec4 *tile, const float *m, fl
 
 /* Threads 0..249: ten rows at a time, a thread a joint.  blockIdx: (tile of rows, slice). */
 template <typename T, typename A, int P>
-static __global__ __launch_bounds__(BLOCK, 3) void mix25(const T *x, const A *adj, T *y, mix_job j)
+static __global__ __launch_bounds__(BLOCK, 3) void mix25(const T *x, const A *adj, const T *plus, T *y, mix_job j)
 {
     KD_SHARED(vec4, tile, TILE_ROWS * PITCH / 4);
     KD_SHARED(float, matrix, V25 *V25);
@@ -130,6 +130,7 @@ static __global__ __launch_bounds__(BLOCK, 3) void mix25(const T *x, const A *ad
     const A *a = adj + s % j.adj_period * j.adj_step;
     x += s * j.x_slice + first * V25;
     y += s * j.y_slice + first * V25;
+    plus += plus != nullptr ? s * j.y_slice + first * V25 : 0;
     float sum[ROWS_A_THREAD];
 #pragma unroll
     for (int i = 0; i < ROWS_A_THREAD; i++) {
@@ -148,6 +149,11 @@ static __global__ __launch_bounds__(BLOCK, 3) void mix25(const T *x, const A *ad
         walk(tile, matrix, sum, group, w);
         if (k + 1 == j.ins || j.ins == 1) {
 #pragma unroll
+            for (int i = 0; plus != nullptr && i < ROWS_A_THREAD; i++) { /* of a gradient: one slice */
+                const int r = group + i * GROUPS;
+                sum[i] += r < rows ? ld(plus, (int64_t)r * V25 + w) : 0.0f;
+            }
+#pragma unroll
             for (int i = 0; i < ROWS_A_THREAD; i++) {
                 const int r = group + i * GROUPS;
                 if (r < rows) {
@@ -161,7 +167,7 @@ static __global__ __launch_bounds__(BLOCK, 3) void mix25(const T *x, const A *ad
 
 /* Any V: a thread an element of y. */
 template <typename T, typename A>
-static __global__ __launch_bounds__(BLOCK) void mix_any(const T *x, const A *adj, T *y, mix_job j, int64_t slices)
+static __global__ __launch_bounds__(BLOCK) void mix_any(const T *x, const A *adj, const T *plus, T *y, mix_job j, int64_t slices)
 {
     const int64_t vv = (int64_t)j.V * j.V, plane = j.rows * j.V;
     for (KD_EACH(e, slices * j.outs * plane)) {
@@ -175,7 +181,8 @@ static __global__ __launch_bounds__(BLOCK) void mix_any(const T *x, const A *adj
                 sum += ld(row, v) * ld(a, j.transpose ? w * j.V + v : (int64_t)v * j.V + w);
             }
         }
-        st(y, s * j.y_slice + o * j.step + in, sum);
+        const int64_t to = s * j.y_slice + o * j.step + in;
+        st(y, to, plus != nullptr ? sum + ld(plus, to) : sum);
     }
 }
 
@@ -185,17 +192,18 @@ template <typename T, typename A> static void launch_mix(const kd_call *c, const
     const int64_t slices = d.mode == KD_MIX_GROUPED ? d.n * d.k : d.n;
     const T *x = kd_in<T>(c, 0);
     const A *a = kd_in<A>(c, 1);
+    const T *plus = backward ? kd_in<T>(c, 2) : nullptr;
     T *y = kd_out<T>(c, 0);
     if (slices * j.rows == 0 || j.ins * j.outs == 0) {
         return;
     }
     const dim3 grid((unsigned)(slices * kd_div_up(j.rows, TILE_ROWS)));
     if (d.V != V25) {
-        KD_LAUNCH((mix_any<T, A>), dim3(kd_grid(slices * j.outs * j.rows * d.V, BLOCK)), dim3(BLOCK), c, x, a, y, j, slices);
+        KD_LAUNCH((mix_any<T, A>), dim3(kd_grid(slices * j.outs * j.rows * d.V, BLOCK)), dim3(BLOCK), c, x, a, plus, y, j, slices);
     } else if (j.rows % 4 == 0) { /* then every slice and tile begins and ends on a pack of 4 */
-        KD_LAUNCH((mix25<T, A, 4>), grid, dim3(BLOCK), c, x, a, y, j);
+        KD_LAUNCH((mix25<T, A, 4>), grid, dim3(BLOCK), c, x, a, plus, y, j);
     } else {
-        KD_LAUNCH((mix25<T, A, 1>), grid, dim3(BLOCK), c, x, a, y, j);
+        KD_LAUNCH((mix25<T, A, 1>), grid, dim3(BLOCK), c, x, a, plus, y, j);
     }
 }
 

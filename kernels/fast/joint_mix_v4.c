@@ -157,6 +157,9 @@ static kd_status mix_bwd_x_prepare(kd_call *c, kd_err *err)
 {
     (void)err;
     const kd_joint_mix_attr *a = c->attr;
+    if (c->n_in > 2 && c->in[2].data != NULL) { /* plus */
+        return KD_E_UNSUPPORTED;
+    }
     return mix_can(c, &c->out[0].shape, a->mode == KD_MIX_EXPAND ? c->in[1].shape.dim[0] : 1);
 }
 

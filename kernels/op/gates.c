@@ -23,6 +23,7 @@ static kd_status motion_bwd_infer(const kd_spec *in, int n_in, const void *attr,
     kd_spec m = {0};
     KD_TRY(motion_infer(&in[1], 1, NULL, &m, err));
     KD_TRY(kd_rule_is("motion_bwd", "dm", &in[0], m.dtype, m.shape, err));
+    KD_TRY(kd_rule_maybe("motion_bwd", "plus", &in[2], in[1].dtype, in[1].shape, err));
     out[0] = in[1];
     return KD_OK;
 }

@@ -58,7 +58,7 @@ static kd_status joint_mix_bwd_x_infer(const kd_spec *in, int n_in, const void *
         return KD_FAIL(err, KD_E_SHAPE, "joint_mix_bwd_x: dy has %lld channels, expected %lld",
                        (long long)kd_rule_dim(&in[0], 1), (long long)cy);
     }
-    return KD_OK;
+    return kd_rule_maybe("joint_mix_bwd_x", "plus", &in[2], in[0].dtype, out[0].shape, err);
 }
 
 static kd_status joint_mix_bwd_a_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
