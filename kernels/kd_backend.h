@@ -54,12 +54,12 @@ typedef struct kd_backend_ops {
 
 /* Neighbours in a graph that a backend has one kernel for (kd_fuse.c): it sets the bits that make its programs faster. */
 typedef enum kd_fusion {
-    KD_FUSE_NORM = 1,     /* residual sum, drop path and the layernorm of the sum: add_layernorm */
-    KD_FUSE_ACT = 2,      /* training: linear and its activation, and the gradients of the two */
-    KD_FUSE_POOL = 4,     /* mean over tokens and the layernorm of the means: pool_layernorm */
-    KD_FUSE_SEPARABLE = 8, /* a depthwise convolution and the pointwise one behind it: conv_separable */
+    KD_FUSE_NORM = 1,       /* residual sum, drop path and the layernorm of the sum: add_layernorm */
+    KD_FUSE_ACT = 2,        /* training: linear and its activation, and the gradients of the two */
+    KD_FUSE_POOL = 4,       /* mean over tokens and the layernorm of the means: pool_layernorm */
+    KD_FUSE_SEPARABLE = 8,  /* a depthwise convolution and the pointwise one behind it: conv_separable */
     KD_FUSE_BATCHNORM = 16, /* training: batch norm, what stands behind it, and its running statistics */
-    KD_FUSE_SUM = 32      /* training: a gradient and the sum it goes into: its operand `plus` */
+    KD_FUSE_SUM = 32        /* training: a gradient and the sum it goes into: its operand `plus` */
 } kd_fusion;
 
 struct kd_backend {

@@ -287,8 +287,8 @@ static __device__ __forceinline__ void bn_dz(const T *dy, const T *x, T *dres, c
 
 /* part (2, slices, C): sums of dz and of dz (x - mean) over each slice; dresidual on the way. */
 template <typename T, int P, bool TAIL>
-static __global__ __launch_bounds__(BLOCK, (BWD_BLOCKS<T, TAIL>)) void bn_bwd_sums(const T *dy, const T *x, T *dres, float *part, bn_shape s,
-                                                            bn_bwd_args g, bn_tail<T> tail)
+static __global__ __launch_bounds__(BLOCK, (BWD_BLOCKS<T, TAIL>)) void bn_bwd_sums(const T *dy, const T *x, T *dres, float *part,
+                                                                                   bn_shape s, bn_bwd_args g, bn_tail<T> tail)
 {
     const bn_slice mine = bn_slice::mine(s);
     const int64_t ch = blockIdx.x;
@@ -315,8 +315,9 @@ static __global__ __launch_bounds__(BLOCK, (BWD_BLOCKS<T, TAIL>)) void bn_bwd_su
 
 /* dx = a (dz - sum/n - k (x - mean)), a = gamma rstd, k = dgamma rstd / n. */
 template <typename T, int P, bool TAIL>
-static __global__ __launch_bounds__(BLOCK, (BWD_BLOCKS<T, TAIL>)) void bn_bwd_apply(const T *dy, const T *x, T *dx, const float *part, bn_shape s,
-                                                             bn_bwd_args g, bn_tail<T> tail)
+static __global__ __launch_bounds__(BLOCK, (BWD_BLOCKS<T, TAIL>)) void bn_bwd_apply(const T *dy, const T *x, T *dx,
+                                                                                    const float *part, bn_shape s, bn_bwd_args g,
+                                                                                    bn_tail<T> tail)
 {
     const int lane = (int)threadIdx.x % KD_WARP;
     const int64_t ch = blockIdx.x, slot = lane * s.C + ch;
@@ -371,7 +372,7 @@ template <typename T, int P> static void launch_bwd(const kd_call *c)
     bn_tail<T> tail = bn_tail_of<T>(c, 6);
     tail.any() ? launch_bwd_sums<T, P, true>(c, s, g, tail) : launch_bwd_sums<T, P, false>(c, s, g, tail);
     const T *dy = kd_in<T>(c, 0), *dres = kd_out<T>(c, 3);
-    if (dres != nullptr && sizeof(T) == sizeof(float)) { /* dy act_out' is there, not rounded: the residual need not be read again */
+    if (dres != nullptr && sizeof(T) == sizeof(float)) { /* dy act_out' is there, not rounded: no need of the residual again */
         dy = dres;
         tail.act_out = KD_ACT_NONE;
         tail.residual = nullptr;

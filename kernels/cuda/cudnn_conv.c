@@ -177,8 +177,8 @@ static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
     (void)err;
     kd_dnn_key key;
     const bool plus = c->n_in > 2 && c->in[2].data != NULL; /* depthwise, of one channel perhaps */
-    if (plus || !key_of(&key, op_of(c, KD_OP_CONV2D_BWD_X, KD_OP_CONV3D_BWD_X), c->in[0].dtype, c->attr, &c->out[0].shape, &c->in[1].shape,
-                &c->in[0].shape)) {
+    if (plus || !key_of(&key, op_of(c, KD_OP_CONV2D_BWD_X, KD_OP_CONV3D_BWD_X), c->in[0].dtype, c->attr, &c->out[0].shape,
+                        &c->in[1].shape, &c->in[0].shape)) {
         return KD_E_UNSUPPORTED;
     }
     key_align(&key, c->in[0].data, c->in[1].data, c->out[0].data);

@@ -213,8 +213,8 @@ template <typename T> static kd_status stc_gates_bwd_run(const kd_call *c)
                   kd_out<T>(c, 1), s);
     }
     if (dwt != nullptr || dws != nullptr) { /* of an empty batch they are 0 */
-        KD_LAUNCH((stc_gates_bwd_w<T>), dim3((unsigned)kd_div_up((int64_t)g.v * g.v + 2 * g.taps, KD_WARP)), dim3(KD_WARP, LINES), c,
-                  g, n, s, dwt, dws, kd_adds(c, 2), kd_adds(c, 3));
+        const dim3 grid((unsigned)kd_div_up((int64_t)g.v * g.v + 2 * g.taps, KD_WARP));
+        KD_LAUNCH((stc_gates_bwd_w<T>), grid, dim3(KD_WARP, LINES), c, g, n, s, dwt, dws, kd_adds(c, 2), kd_adds(c, 3));
     }
     return kd_launched();
 }
