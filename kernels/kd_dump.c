@@ -159,6 +159,22 @@ int64_t kd_program_macs(const kd_program *p)
     return macs;
 }
 
+size_t kd_program_operand_bytes(const kd_program *p)
+{
+    const kd_graph *g = p->g;
+    size_t bytes = 0;
+    for (int32_t k = 0; k < g->n_nodes; k++) {
+        const kdi_node *n = &g->nodes[k];
+        for (int i = 0; i < n->n_in; i++) {
+            bytes += n->in[i] != 0 ? kd_spec_bytes(&g->values[n->in[i]].spec) : 0;
+        }
+        for (int o = 0; o < n->n_out; o++) {
+            bytes += n->out[o] != 0 ? kd_spec_bytes(&g->values[n->out[o]].spec) : 0;
+        }
+    }
+    return bytes;
+}
+
 kd_status kd_program_profile(kd_program *p, const kd_step *step, double *seconds)
 {
     KD_TRY(kd_program_run(p, step));

@@ -53,6 +53,9 @@ size_t kd_program_sum_bytes(const kd_program *p); /* what the arena would be wit
 int kd_program_nodes(const kd_program *p);
 int64_t kd_program_macs(const kd_program *p); /* multiply-accumulates of linear, conv, attention and joint mixes in one run */
 
+/* Bytes of all operands of all nodes, read or written, once a node each: what a run moves at the least, but for caches. */
+size_t kd_program_operand_bytes(const kd_program *p);
+
 /* Listing: one line a node: index, scope, op, operands, shapes, offset and lifetime of what it writes. */
 void kd_program_dump(const kd_program *p, FILE *f);
 

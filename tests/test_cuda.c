@@ -434,6 +434,37 @@ static long kernels_of_a_step(const family *f, bool fuse)
     return (end.kernels - a.kernels) / COUNTED;
 }
 
+/* What the fused program of a student's step at the benchmark's size is, planned only. */
+static void print_size(const char *name, bool fuse)
+{
+    enum { LARGE = 64, LARGE_CLASSES = 60 };
+    kd_backend *be = open_cuda(true);
+    be->fuses = fuse ? be->fuses : 0;
+    kd_params *params = kd_params_create(KD_F32);
+    kd_program *p = NULL;
+    kd_err err = {0};
+    const kd_student_cfg c = {.model = kd_student_find(name),
+                              .classes = LARGE_CLASSES,
+                              .frames = LARGE,
+                              .joints = 25,
+                              .bodies = 1,
+                              .dropout = 0.2f,
+                              .drop_path = 0.3f};
+    kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = params, .dtype = KD_F32, .training = true});
+    kd_val in[KD_STUDENT_MAX_STREAMS];
+    for (int i = 0; i < c.model->n_streams; i++) {
+        in[i] = kd_input(g, c.model->streams[i], KD_F32, kd_shape5(LARGE, 3, LARGE, 25, 1));
+    }
+    const kd_val target = kd_input(g, "target", KD_F32, kd_shape2(LARGE, LARGE_CLASSES));
+    const kd_val loss = kd_ce(g, kd_student_build(g, &c, in).logits, target, KD_NONE);
+    must(kd_program_compile(g, be, &(kd_compile_opts){.loss = loss, .plan_only = true}, &p, &err), &err);
+    printf("  %-20s %3d nodes, %.3f GB of operands, arena %.3f GB at batch 64%s\n", name, kd_program_nodes(p),
+           1e-9 * (double)kd_program_operand_bytes(p), 1e-9 * (double)kd_program_arena_bytes(p), fuse ? "" : ", without fusion");
+    kd_program_free(p);
+    kd_params_free(params);
+    kd_backend_close(be);
+}
+
 static void a_step_only_asks(void)
 {
     for (size_t m = 0; m < KD_COUNTOF(families); m++) {
@@ -441,6 +472,8 @@ static void a_step_only_asks(void)
         printf("  %-20s %3ld kernels a step, %3ld without fusion\n", families[m].name, fused, apart);
         CHECK(fused > 0 && fused <= apart);
     }
+    print_size("sfz-nano", true);
+    print_size("sfz-nano", false);
 }
 
 static void memory_that_runs_out_is_said(void)

@@ -379,6 +379,7 @@ static void conv3d_of_one_frame_is_conv2d(void **state)
             assert_true(fabsf(y[0][i] - y[1][i]) <= 1e-5f && fabsf(y[0][0]) > 0.0f);
         }
         assert_int_equal(kd_program_macs(prog), 2 * (int64_t)KD_COUNTOF(y[0]) * CI / 2 * 6);
+        assert_int_equal(kd_program_operand_bytes(prog), 2 * (sizeof x + sizeof w + CO * sizeof(float) + sizeof y[0]));
         kd_program_free(prog);
     }
     kd_params_free(p);

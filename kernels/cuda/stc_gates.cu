@@ -92,10 +92,15 @@ KD_CUDA_OP_SCRATCH(stc_gates, stc_gates_scratch)
 
 /* ---- gradient ---------------------------------------------------------------------------------------------------------- */
 
-/* Scratch: da (N,T), dz (N,V), and of each sample dwt (N,2,K). */
+/* Scratch: da (N,T), dz (N,V), and each sample's part of the weights' gradients (N, V V + 2 K). */
 struct gates_scratch {
-    float *da, *dz, *dwt;
+    float *da, *dz, *part;
 };
+
+static int64_t weights_of(const kd_call *c)
+{
+    return numel(&c->in[4]) + numel(&c->in[5]);
+}
 
 static gates_scratch scratch_of(const kd_call *c)
 {
@@ -106,7 +111,7 @@ static gates_scratch scratch_of(const kd_call *c)
 
 static size_t stc_gates_bwd_scratch(const kd_call *c)
 {
-    const int64_t a_sample = c->in[2].shape.dim[2] + c->in[3].shape.dim[1] + 2 * c->in[4].shape.dim[2];
+    const int64_t a_sample = c->in[2].shape.dim[2] + c->in[3].shape.dim[1] + weights_of(c);
     return (size_t)(c->in[2].shape.dim[0] * a_sample) * sizeof(float);
 }
 
@@ -160,45 +165,18 @@ static __global__ __launch_bounds__(BLOCK) void stc_gates_bwd(gates<T> g, const 
         dz[v] = dav != nullptr ? (float)g.v * dz[v] * (ld(dav, n * g.v + v) - dot) : 0.0f;
     }
     __syncthreads(); /* da and dz are read by all */
+    float *part = s.part + n * ((int64_t)g.v * g.v + 2 * g.taps);
     frames_bwd(g, da, dtime);
-    taps_bwd(g, da, s.dwt + n * 2 * g.taps);
+    for (int i = (int)threadIdx.x; i < g.v * g.v; i += BLOCK) {
+        part[i] = dz[i / g.v] * ld(g.joint, n * g.v + i % g.v);
+    }
+    taps_bwd(g, da, part + g.v * g.v);
     for (int u = (int)threadIdx.x; djoint != nullptr && u < g.v; u += BLOCK) {
         float sum = 0.0f;
         for (int v = 0; v < g.v; v++) {
             sum += dz[v] * ld(g.ws, (int64_t)v * g.v + u);
         }
         st(djoint, n * g.v + u, sum);
-    }
-}
-
-constexpr int LINES = 16;
-
-/* Sums over samples: entry i of dws, then of dwt; LINES runs of samples, added in order. */
-template <typename T>
-static __global__ __launch_bounds__(KD_WARP *LINES) void stc_gates_bwd_w(gates<T> g, int64_t n, gates_scratch s, float *dwt,
-                                                                         float *dws, bool add_wt, bool add_ws)
-{
-    KD_SHARED(float, runs, LINES *KD_WARP);
-    const int vv = g.v * g.v, i = (int)(blockIdx.x * KD_WARP + threadIdx.x), v = i / g.v, u = i - v * g.v;
-    const int64_t per = kd_div_up(n, LINES), from = threadIdx.y * per, to = from + per < n ? from + per : n;
-    float sum = 0.0f;
-    for (int64_t k = from; k < to; k++) {
-        if (i < vv) {
-            sum += s.dz[k * g.v + v] * ld(g.joint, k * g.v + u);
-        } else if (i < vv + 2 * g.taps) {
-            sum += s.dwt[k * 2 * g.taps + i - vv];
-        }
-    }
-    runs[threadIdx.y * KD_WARP + threadIdx.x] = sum;
-    __syncthreads();
-    for (int l = 1; l < LINES; l++) {
-        sum += runs[(unsigned)(l * KD_WARP) + threadIdx.x]; /* only line 0's is used */
-    }
-    if (threadIdx.y == 0 && i < vv && dws != nullptr) {
-        put(dws, i, sum, add_ws);
-    }
-    if (threadIdx.y == 0 && i >= vv && i < vv + 2 * g.taps && dwt != nullptr) {
-        put(dwt, i - vv, sum, add_wt);
     }
 }
 
@@ -213,8 +191,7 @@ template <typename T> static kd_status stc_gates_bwd_run(const kd_call *c)
                   kd_out<T>(c, 1), s);
     }
     if (dwt != nullptr || dws != nullptr) { /* of an empty batch they are 0 */
-        const dim3 grid((unsigned)kd_div_up((int64_t)g.v * g.v + 2 * g.taps, KD_WARP));
-        KD_LAUNCH((stc_gates_bwd_w<T>), grid, dim3(KD_WARP, LINES), c, g, n, s, dwt, dws, kd_adds(c, 2), kd_adds(c, 3));
+        kd_sum_parts(c, s.part, n, dws, numel(&c->in[5]), kd_adds(c, 3), dwt, numel(&c->in[4]), kd_adds(c, 2));
     }
     return kd_launched();
 }

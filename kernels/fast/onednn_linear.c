@@ -13,13 +13,13 @@ static kd_dnnl_product linear_of(const kd_call *c)
     const kd_linear_attr *at = c->attr;
     const int64_t co = c->in[1].shape.dim[0], ci = c->in[1].shape.dim[1];
     return (kd_dnnl_product){.m = kd_shape_numel(&c->in[0].shape) / ci,
-                     .n = co,
-                     .k = ci,
-                     .b_t = true,
-                     .in = c->in[0].dtype,
-                     .out = c->out[0].dtype,
-                     .act = at->act,
-                     .bias = c->n_in > 2 && c->in[2].shape.rank >= 0 && c->in[2].data != NULL};
+                             .n = co,
+                             .k = ci,
+                             .b_t = true,
+                             .in = c->in[0].dtype,
+                             .out = c->out[0].dtype,
+                             .act = at->act,
+                             .bias = c->n_in > 2 && c->in[2].shape.rank >= 0 && c->in[2].data != NULL};
 }
 
 static size_t linear_scratch(const kd_call *c)
@@ -50,10 +50,10 @@ static kd_dnnl_product bwd_x_of(const kd_call *c)
 {
     const int64_t co = c->in[1].shape.dim[0], ci = c->in[1].shape.dim[1];
     return (kd_dnnl_product){.m = kd_shape_numel(&c->in[0].shape) / co,
-                     .n = ci,
-                     .k = co,
-                     .in = c->in[0].dtype,
-                     .out = c->out[0].dtype};
+                             .n = ci,
+                             .k = co,
+                             .in = c->in[0].dtype,
+                             .out = c->out[0].dtype};
 }
 
 static size_t bwd_x_scratch(const kd_call *c)
@@ -83,12 +83,12 @@ static kd_dnnl_product bwd_w_of(const kd_call *c)
     const kd_shape *dy = &c->in[0].shape, *x = &c->in[1].shape;
     const int64_t co = dy->dim[dy->rank - 1], ci = x->dim[x->rank - 1];
     return (kd_dnnl_product){.m = co,
-                     .n = ci,
-                     .k = kd_shape_numel(x) / ci,
-                     .a_t = true,
-                     .in = c->in[0].dtype,
-                     .out = KD_F32,
-                     .add = (c->accum & 1u) != 0};
+                             .n = ci,
+                             .k = kd_shape_numel(x) / ci,
+                             .a_t = true,
+                             .in = c->in[0].dtype,
+                             .out = KD_F32,
+                             .add = (c->accum & 1u) != 0};
 }
 
 static size_t bwd_w_scratch(const kd_call *c)
