@@ -2,7 +2,7 @@
  *
  *     kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = p, .dtype = KD_F32, .training = true});
  *     kd_val x = kd_input(g, "clip", KD_F32, kd_shape5(B, 3, T, H, W));
- *     ... builder calls (kd_layers.h, teacher/vit.h, student/...) ...
+ *     ... builder calls (kd_layers.h, teacher/model/vit.h, student/...) ...
  *     kd_program_compile(g, backend, &(kd_compile_opts){.loss = loss}, &prog, &err);
  *
  * Builder errors are sticky: the first failure is kept in the graph with its scope name and shapes, later calls

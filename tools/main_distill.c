@@ -1,5 +1,5 @@
 /* distill: the skeleton student and what it learns from the teacher. */
-#include "tools/commands.h"
+#include "tools/commands/commands.h"
 
 int main(int argc, char **argv)
 {

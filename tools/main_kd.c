@@ -1,5 +1,5 @@
 /* kd: the tool belt. */
-#include "tools/commands.h"
+#include "tools/commands/commands.h"
 
 int main(int argc, char **argv)
 {

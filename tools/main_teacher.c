@@ -1,5 +1,5 @@
 /* teacher: the video model. */
-#include "tools/commands.h"
+#include "tools/commands/commands.h"
 
 int main(int argc, char **argv)
 {

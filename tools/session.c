@@ -1,7 +1,7 @@
 /* What commands open: see session.h. */
 #include "tools/session.h"
 
-#include "distill/assess.h"
+#include "distill/eval/assess.h"
 #include "tools/device.h"
 
 #include <stdio.h>

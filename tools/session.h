@@ -2,7 +2,7 @@
 #ifndef TOOLS_SESSION_H
 #define TOOLS_SESSION_H
 
-#include "configs/kd_config.h"
+#include "configs/schema/kd_config.h"
 #include "kernels/kd_backend.h"
 #include "tools/progress.h"
 

@@ -1,5 +1,5 @@
 /* adj_norm, dyn_adj and their gradients: V x V matrices, V at most 256, far from any hot loop. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int MAX_V = 256; /* kernels/op/skeleton.h */
 

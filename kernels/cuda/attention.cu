@@ -7,7 +7,7 @@
  *
  * Backward: p = exp(scale q.k - lse) again; dv = p^T do, ds = p (do.v - delta) scale with delta = do.o, dq = ds k, dk = ds^T q.
  * The kernel of dq leaves delta for the one of dk and dv. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int SIDE = 16, THREADS = SIDE * SIDE, TILE = 4 * SIDE, AREA = TILE * TILE;
 static_assert(3 * AREA * sizeof(float) <= 48 * 1024, "static shared memory");

@@ -5,7 +5,7 @@
  * small groups, merged as Chan et al. do: x is read once and a large mean cancels exactly.  What fusion puts behind the affine
  * map (bn_tail.cuh) is done in the second launch; kernels are templates over TAIL, so that a batch norm by itself keeps its
  * registers. */
-#include "kernels/cuda/bn_tail.cuh"
+#include "kernels/cuda/device/bn_tail.cuh"
 
 constexpr int BLOCK = 256, MAX_SLICES = KD_WARP, SLICE_ELEMENTS = 2048, BLOCKS = 132 * 8;
 

@@ -1,5 +1,5 @@
 /* bn_fold: W' = W gamma / sqrt(rv + eps) per output channel, b' = (b - rm) gamma / sqrt(rv + eps) + beta. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int BLOCK = 256;
 

@@ -5,8 +5,8 @@
  * through, so that small planes fill tiles too.  A kernel of several taps is a sum of such products over shifted inputs: taps
  * are the outer loop, channels the inner one, so that a thread works out once a tap where its positions read.
  * 1x1 without stride or padding (`POINT`) reads and writes packs of four positions. */
-#include "kernels/cuda/conv_depthwise.cuh"
-#include "kernels/cuda/conv_tile.cuh"
+#include "kernels/cuda/device/conv_depthwise.cuh"
+#include "kernels/cuda/device/conv_tile.cuh"
 
 constexpr int DEPTH = 8; /* channels a step of the forward and backward product */
 constexpr int THREADS = 128;

@@ -4,7 +4,7 @@
  * channels of dy.  A thread gathers for one position, whose place in the volume it works out once, and walks through the depth by
  * counting, so that there is no division inside.  The gradient of W is dy (Co x positions) times the gathered x transposed, in splits
  * of the positions that a second launch adds in order. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 typedef kd_pack<float, 4> vec4;
 

@@ -1,5 +1,5 @@
 /* cos_qk, the cosine form of queries and keys, and its gradient: a warp a head's row. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int WARPS = 8;
 constexpr float MAX_LOG_SCALE = 4.6052f; /* log 100, as the source rounds it */

@@ -1,7 +1,7 @@
 /* add, scale, mul, act, dropout, scale_last, cast, mixup, grad_seed: one pass over memory each, a 16-byte pack a thread and
  * access. */
-#include "kernels/cuda/column_sum.cuh"
-#include "kernels/cuda/dropout.cuh"
+#include "kernels/cuda/device/column_sum.cuh"
+#include "kernels/cuda/device/dropout.cuh"
 
 constexpr int BLOCK = 256;
 

@@ -1,6 +1,6 @@
 /* motion, channel_gate, st_gate, stc_gate, gated_add, gate_mix and their gradients.  A block a plane; gradients of what planes
  * share are sums of one partial sum a plane, in order, by a second kernel. */
-#include "kernels/cuda/gate_back.cuh"
+#include "kernels/cuda/device/gate_back.cuh"
 
 /* One float a plane. */
 static size_t plane_scratch(const kd_tensor *x)

@@ -4,7 +4,7 @@
  * tile and the adjacency into shared memory; for the 25 joints of NTU a thread owns a joint and twelve rows, so that an entry of
  * the adjacency serves twelve products and four entries of a row come at once.  Any other V takes a plain kernel.  The gradient of
  * the adjacency is split over rows into partial matrices, which a second kernel adds in order. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 typedef kd_pack<float, 4> vec4;
 

@@ -1,5 +1,5 @@
 /* time_shift, joint_gather, body_select and their gradients. */
-#include "kernels/cuda/planes.cuh"
+#include "kernels/cuda/device/planes.cuh"
 
 /* ---- time_shift -------------------------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /* landmark_interp, landmark_attention and their gradients: a few frames, a few landmarks, a few channels. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int THREADS = 256, WARPS = THREADS / KD_WARP;
 

@@ -1,8 +1,8 @@
 /* layernorm and its gradient, alone and with the residual sum and drop path in front of it.  A warp a row, N neighbours a lane and
  * access (16 bytes where the row length allows); the second and third pass over a row find it in the first-level cache.  dgamma
  * and dbeta: a first kernel sums slices of rows, a second adds the slices in order. */
-#include "kernels/cuda/kd_cuda.cuh"
-#include "kernels/cuda/dropout.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
+#include "kernels/cuda/device/dropout.cuh"
 
 constexpr int ROWS = 8; /* rows (warps) a block */
 

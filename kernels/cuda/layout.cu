@@ -1,6 +1,6 @@
 /* slice, concat, permute, qkv_bias: elements moved, perhaps converted or added.  Neighbouring threads write
  * neighbouring packs. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int BLOCK = 256;
 

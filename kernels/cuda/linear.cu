@@ -7,7 +7,7 @@
  * A block of 16 x 16 threads makes one tile.  While it multiplies the operands in one half of its shared memory, the next ones
  * are on their way into registers.  Products are summed in the order of k.  Slices of k (linear_bwd_w) go to scratch as partial
  * results and are added in their order by a second kernel. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int SIDE = 16, THREADS = SIDE * SIDE;
 

@@ -1,7 +1,7 @@
 /* linear_attention and its gradient.  A block has some heads of one sequence; their D x D states and a tile of frames stay in its
  * memory, so that qkv is read once forward (k, v, then q) and twice backward, and nothing but the result is written.  Head widths
  * are rounded up to D = 8, 16, 32, 64; the columns in excess are zeros. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int THREADS = 128, FRAMES = 32; /* frames in a tile */
 constexpr float EPS = 1e-6f;

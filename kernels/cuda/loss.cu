@@ -1,6 +1,6 @@
 /* class_loss, feature_loss, weighted_sum: (B,K) of f32 in every program.  A warp a row, a block a row where rows are long; a row
  * that is not valid is not read.  A batch of class scores is one launch forward, for both terms: one block walks its rows. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int BLOCK = 256;
 constexpr int64_t LONG_ROW = 2048;    /* from here on a block a row */

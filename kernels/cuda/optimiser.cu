@@ -1,6 +1,6 @@
 /* optim_control, adamw, sgd, grad_norm, ema over flat slabs: one launch for all tensors.  A block takes a run of the slab and
  * looks up once which segments lie in it; a thread takes 4 neighbours at a time. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int BLOCK = 256, N = 4;
 constexpr int64_t PIECE = BLOCK * N * 4; /* elements of a short run */

@@ -1,6 +1,6 @@
 /* patchify: normalised, placed, mixed and cut into rows in one pass over the clip.  A thread makes N neighbouring pixels of all
  * channels, so that each byte of a picture is read once; neighbouring threads write neighbouring packs of a row. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 #include "kernels/kd_pixels.h"
 

@@ -3,7 +3,7 @@
  * Forward is two launches: slices of a sample's tokens are summed into scratch by as many blocks as fill a card, then a block a
  * sample adds its slices in order and normalises.  Backward is one: what every token of a sample gets is worked out by each block
  * that writes some of them, and further blocks do dgamma and dbeta. */
-#include "kernels/cuda/column_sum.cuh"
+#include "kernels/cuda/device/column_sum.cuh"
 
 constexpr int LINES = 8;           /* tokens a block takes at a time */
 constexpr int POOL_BLOCKS = 1024; /* of both grids, as far as the shape has work for them */

@@ -1,6 +1,6 @@
 /* sum_lead, reduce, softmax.  A warp an output where what is summed lies together in memory, 8 lines of threads for 32
  * neighbouring outputs where the outputs do. */
-#include "kernels/cuda/column_sum.cuh"
+#include "kernels/cuda/device/column_sum.cuh"
 
 constexpr int BLOCK = 256;
 constexpr int LINES = BLOCK / KD_WARP;

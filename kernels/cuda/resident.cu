@@ -1,6 +1,6 @@
 /* take_rows, skeleton_streams: batches out of tables that stay on the card.  Tables and streams are f32 whatever the program's
  * dtype is, so the three slots of an op are one kernel. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 #include "kernels/kd_skeleton.h"
 

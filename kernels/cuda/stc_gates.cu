@@ -1,6 +1,6 @@
 /* stc_gates and its gradient: a block a sample.  All there is of a sample are some hundred numbers, so what counts is the number of
  * launches: one forward, two backward, the second for the sums over samples. */
-#include "kernels/cuda/kd_cuda.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int BLOCK = 128;
 

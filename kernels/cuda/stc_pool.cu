@@ -1,7 +1,7 @@
 /* stc_pool and its gradient, each in one pass over x.  A block has FRAMES frames of one sample and all its channels: the piece
  * of a plane is one run of memory, a thread keeps W neighbouring positions of it and walks the channels; `lines` such rows of
  * threads share them. */
-#include "kernels/cuda/planes.cuh"
+#include "kernels/cuda/device/planes.cuh"
 
 constexpr int THREADS = 256, FRAMES = THREADS / KD_WARP; /* a warp a frame; packs of 8 stay aligned */
 constexpr int MOST = FRAMES * KD_MAX_V;                  /* positions of a piece, of all lines together */

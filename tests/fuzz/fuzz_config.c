@@ -1,6 +1,6 @@
 /* Any bytes as a config: resolved or refused with a place; what is resolved prints to text that
  * loads to the same struct. */
-#include "configs/kd_config.h"
+#include "configs/schema/kd_config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 

@@ -1,5 +1,5 @@
 /* Any bytes as JSON: parsed or refused; what is parsed prints to text that parses to the same text. */
-#include "formats/json.h"
+#include "formats/base/json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 

@@ -1,6 +1,6 @@
 /* Any bytes as a split list: no crash; every accepted sample has a path, a key inside it and a
  * label in range. */
-#include "formats/listing.h"
+#include "formats/data/listing.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

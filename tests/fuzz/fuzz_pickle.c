@@ -1,6 +1,6 @@
 /* Any bytes as a torch file and as a bare pickle: parsed or refused, tensors can be read. */
-#include "formats/pickle.h"
-#include "formats/pth.h"
+#include "formats/weights/pickle.h"
+#include "formats/weights/pth.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 

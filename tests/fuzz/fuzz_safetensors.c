@@ -1,5 +1,5 @@
 /* Any bytes as a safetensors file: parsed or refused; what is parsed can be read whole. */
-#include "formats/safetensors.h"
+#include "formats/weights/safetensors.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 

@@ -1,6 +1,6 @@
 /* Any bytes as `.skeleton` text: no crash, bounded memory; what is accepted is written and read
  * back the same. */
-#include "formats/skeleton_file.h"
+#include "formats/skeleton/skeleton_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

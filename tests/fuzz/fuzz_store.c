@@ -1,8 +1,8 @@
 /* Any bytes as a logit store, and as an unfinished one: read, verified, resumed or refused, never a
  * crash.  Checksums stop random bytes early, so half of the inputs are laid over a store made here:
  * the first two bytes say where. */
-#include "formats/io.h"
-#include "formats/logit_store.h"
+#include "formats/base/io.h"
+#include "formats/store/logit_store.h"
 
 #include <stdio.h>
 #include <stdlib.h>

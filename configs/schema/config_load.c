@@ -1,0 +1,366 @@
+/* From YAML text to kd_config: the base chain, the --set texts, the walk over the merged tree. */
+#include "configs/schema/config_table.h"
+#include "configs/schema/yaml_tree.h"
+#include "formats/base/io.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MAX_BASES 16 /* files in one chain */
+
+/* ---- messages ------------------------------------------------------------------------------ */
+
+/* "file:3:7: optim.lr", or the --set text itself. */
+static void where(const kd_yaml_node *n, bool value, const char *path, char *buf, size_t size)
+{
+    if (strncmp(n->origin, "--set ", 6) == 0) {
+        (void)snprintf(buf, size, "%.150s: %s", n->origin, path);
+    } else {
+        (void)snprintf(buf, size, "%.200s:%d:%d: %s", n->origin, value ? n->value_line : n->line,
+                       value ? n->value_column : n->column, path);
+    }
+}
+
+static const char *kind_text(const kd_yaml_node *n)
+{
+    return n->kind == KD_YAML_MAP ? "a map" : n->kind == KD_YAML_LIST ? "a list" : "a value";
+}
+
+/* Dotted path of a node of the merged tree; false when it cannot be a key of ours because it is too
+ * long. */
+static bool path_of(const kd_yaml_node *n, char *buf, size_t size)
+{
+    const kd_yaml_node *chain[KD_YAML_MAX_DEPTH * 2];
+    size_t depth = 0;
+    size_t used = 0;
+    for (; n != NULL && n->key != NULL && depth < KD_COUNTOF(chain); n = n->parent) {
+        chain[depth++] = n;
+    }
+    buf[0] = '\0';
+    while (depth > 0) {
+        const int got =
+            snprintf(buf + used, size - used, "%s%s", used > 0 ? "." : "", chain[--depth]->key);
+        if (got < 0 || (size_t)got >= size - used) return false;
+        used += (size_t)got;
+    }
+    return true;
+}
+
+/* ---- values -------------------------------------------------------------------------------- */
+
+static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg,
+                           kd_err *err)
+{
+    char at[400];
+    char what[256];
+    const bool fits = row->type == KD_CFG_REALS ? n->count == row->cap : n->count <= row->cap;
+    if (n->kind != KD_YAML_LIST || !fits) {
+        where(n, true, row->path, at, sizeof at);
+        kd_cfg_expected(row, what, sizeof what);
+        if (n->kind != KD_YAML_LIST) {
+            return KD_FAIL(err, KD_E_CONFIG, "%s: expected %s, found %s", at, what, kind_text(n));
+        }
+        return KD_FAIL(err, KD_E_CONFIG, "%s: expected %s, found %zu items", at, what, n->count);
+    }
+    kd_cfg_list_set_count(row, cfg, (int)n->count);
+    size_t i = 0;
+    for (const kd_yaml_node *c = n->child; c != NULL; c = c->next, i++) {
+        where(c, true, row->path, at, sizeof at);
+        if (c->kind != KD_YAML_SCALAR) {
+            return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: expected a value, found %s", at, i,
+                           kind_text(c));
+        }
+        if (!kd_cfg_set_item(row, cfg, i, c->text, c->plain, what)) {
+            return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: %s", at, i, what);
+        }
+    }
+    return KD_OK;
+}
+
+static kd_status bind_value(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg,
+                            kd_err *err)
+{
+    char at[400];
+    char what[256];
+    if (kd_cfg_is_list(row)) return bind_list(row, n, cfg, err);
+    where(n, true, row->path, at, sizeof at);
+    if (n->kind != KD_YAML_SCALAR) {
+        kd_cfg_expected(row, what, sizeof what);
+        return KD_FAIL(err, KD_E_CONFIG, "%s: expected %s, found %s", at, what, kind_text(n));
+    }
+    if (kd_yaml_is_null(n) && row->type != KD_CFG_STR) {
+        kd_cfg_expected(row, what, sizeof what);
+        return KD_FAIL(err, KD_E_CONFIG, "%s: expected %s, found nothing", at, what);
+    }
+    const char *text = kd_yaml_is_null(n) ? "" : n->text;
+    if (!kd_cfg_set_item(row, cfg, 0, text, n->plain, what)) {
+        return KD_FAIL(err, KD_E_CONFIG, "%s: %s", at, what);
+    }
+    return KD_OK;
+}
+
+static kd_status unknown_key(const kd_yaml_node *n, const char *path, kd_err *err)
+{
+    char at[400];
+    where(n, false, path, at, sizeof at);
+    const char *near = kd_cfg_nearest(path);
+    if (near != NULL) {
+        return KD_FAIL(err, KD_E_CONFIG, "%s: unknown key; did you mean '%s'?", at, near);
+    }
+    return KD_FAIL(err, KD_E_CONFIG, "%s: unknown key; `kd config show` lists all keys", at);
+}
+
+/* A section: descend (true in *into), or the short form of data.split, or nothing written. */
+static kd_status bind_section(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg,
+                              bool *into, kd_err *err)
+{
+    char at[400];
+    if (n->kind == KD_YAML_MAP) {
+        *into = n->child != NULL;
+        return KD_OK;
+    }
+    if (kd_yaml_is_null(n)) return KD_OK;
+    if (n->kind == KD_YAML_SCALAR && strcmp(row->path, "data.split") == 0) {
+        return bind_value(kd_cfg_find("data.split.by"), n, cfg, err);
+    }
+    where(n, true, row->path, at, sizeof at);
+    return KD_FAIL(err, KD_E_CONFIG, "%s: expected a map of keys, found %s", at, kind_text(n));
+}
+
+static kd_status bind_node(const kd_yaml_node *n, kd_config *cfg, bool *into, kd_err *err)
+{
+    char path[KD_CFG_PATH_MAX];
+    char at[400];
+    *into = false;
+    const bool whole = path_of(n, path, sizeof path);
+    const kd_cfg_row *row = whole ? kd_cfg_find(path) : NULL;
+    if (row == NULL) return unknown_key(n, path, err);
+    const unsigned kind = cfg->kind == KD_KIND_TEACHER ? KD_CFG_TEACHER : KD_CFG_STUDENT;
+    if ((kd_cfg_kinds_of(row) & kind) == 0) {
+        where(n, false, path, at, sizeof at);
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "%s: this key does nothing in a %s recipe; remove it or set kind", at,
+                       cfg->kind == KD_KIND_TEACHER ? "teacher" : "student");
+    }
+    return row->type == KD_CFG_SECTION ? bind_section(row, n, cfg, into, err)
+                                       : bind_value(row, n, cfg, err);
+}
+
+static kd_status bind_tree(const kd_yaml_node *root, kd_config *cfg, kd_err *err)
+{
+    const kd_yaml_node *kind = kd_yaml_get(root, "kind");
+    if (kind != NULL) KD_TRY(bind_value(kd_cfg_find("kind"), kind, cfg, err));
+    const kd_yaml_node *n = root->child;
+    while (n != NULL) {
+        bool into = false;
+        KD_TRY(bind_node(n, cfg, &into, err));
+        if (into) {
+            n = n->child;
+            continue;
+        }
+        while (n->next == NULL && n->parent != root) {
+            n = n->parent;
+        }
+        n = n->next;
+    }
+    return KD_OK;
+}
+
+/* ---- files --------------------------------------------------------------------------------- */
+
+static kd_status expect_map(const kd_yaml_node *root, kd_err *err)
+{
+    if (root->kind == KD_YAML_MAP) return KD_OK;
+    return KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: expected `key: value` lines, found %s",
+                   root->origin, root->value_line, root->value_column, kind_text(root));
+}
+
+static kd_status read_yaml(kd_yaml_tree *t, const char *path, kd_yaml_node **root, kd_err *err)
+{
+    uint8_t *text = NULL;
+    size_t len = 0;
+    KD_TRY(kd_io_read_file(path, KD_YAML_MAX_BYTES, &text, &len, err));
+    kd_status st = kd_yaml_parse(t, text, len, path, root, err);
+    kd_free(text);
+    return st == KD_OK ? expect_map(*root, err) : st;
+}
+
+typedef struct chain {
+    kd_yaml_node *root[MAX_BASES];
+    char *real[MAX_BASES]; /* to recognise a cycle whatever the spelling; from realpath */
+    int n;
+} chain;
+
+static kd_status chain_add(chain *c, kd_yaml_tree *t, const char *path, const kd_yaml_node *by,
+                           kd_err *err)
+{
+    if (c->n == MAX_BASES) {
+        return KD_FAIL(err, KD_E_CONFIG, "%s: more than %d files in a base chain", path, MAX_BASES);
+    }
+    char *real = realpath(path, NULL);
+    for (int i = 0; i < c->n && real != NULL; i++) {
+        if (c->real[i] != NULL && strcmp(c->real[i], real) == 0) {
+            free(real);
+            return KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: base: %s leads back to itself", by->origin,
+                           by->line, by->column, path);
+        }
+    }
+    c->real[c->n] = real;
+    c->n++;
+    const kd_status st = read_yaml(t, path, &c->root[c->n - 1], err);
+    if (st == KD_E_IO && by != NULL) {
+        return kd_err_prefix(err, st, "%s:%d:%d: base", by->origin, by->line, by->column);
+    }
+    return st;
+}
+
+/* `base` of the newest file as a path to read (kd_free), relative to that file; *path NULL when
+ * there is none. */
+static kd_status take_base(kd_yaml_node *root, const char *file, char **path, kd_yaml_node **node,
+                           kd_err *err)
+{
+    *path = NULL;
+    *node = kd_yaml_get(root, "base");
+    if (*node == NULL) return KD_OK;
+    kd_yaml_unlink(*node);
+    if ((*node)->kind != KD_YAML_SCALAR || (*node)->text[0] == '\0') {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "%s:%d:%d: base: expected the path of a YAML file, found %s",
+                       (*node)->origin, (*node)->value_line, (*node)->value_column,
+                       (*node)->kind == KD_YAML_SCALAR ? "nothing" : kind_text(*node));
+    }
+    char *dir = kd_path_dir(file);
+    *path = dir == NULL ? NULL : kd_path_join(dir, (*node)->text);
+    kd_free(dir);
+    return *path == NULL ? KD_FAIL(err, KD_E_OOM, "%s: out of memory", file) : KD_OK;
+}
+
+/* Read `path` and its bases and merge them, the deepest first. */
+static kd_status load_chain(kd_yaml_tree *t, const char *path, kd_yaml_node **out, kd_err *err)
+{
+    chain c = {.n = 0};
+    char *file = kd_strdup(path);
+    kd_yaml_node *by = NULL;
+    kd_status st = KD_OK;
+    while (file != NULL) {
+        char *next = NULL;
+        KD_GO(chain_add(&c, t, file, by, err));
+        KD_GO(take_base(c.root[c.n - 1], file, &next, &by, err));
+        kd_free(file);
+        file = next;
+    }
+    if (c.n == 0) {
+        st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        goto done;
+    }
+    for (int i = c.n - 2; i >= 0; i--) {
+        kd_yaml_merge(c.root[c.n - 1], c.root[i]);
+    }
+    *out = c.root[c.n - 1];
+done:
+    kd_free(file);
+    for (int i = 0; i < c.n; i++) {
+        free(c.real[i]);
+    }
+    return st;
+}
+
+/* ---- --set --------------------------------------------------------------------------------- */
+
+/* Lay "a.b=value" upon the tree. */
+static kd_status apply_set(kd_yaml_tree *t, kd_yaml_node *root, const char *text, kd_err *err)
+{
+    char path[KD_CFG_PATH_MAX];
+    const char *eq = strchr(text, '=');
+    const size_t n = eq == NULL ? 0 : (size_t)(eq - text);
+    if (n == 0 || text[0] == '.' || text[n - 1] == '.' || n >= sizeof path ||
+        strlen(text) > KD_YAML_MAX_BYTES) {
+        return KD_FAIL(err, KD_E_CONFIG, "--set %.100s: expected key.name=value", text);
+    }
+    memcpy(path, text, n);
+    path[n] = '\0';
+    char *origin = kd_strf("--set %s", text);
+    if (origin == NULL) return KD_FAIL(err, KD_E_OOM, "--set: out of memory");
+    kd_yaml_node *value = NULL;
+    kd_status st = KD_OK;
+    KD_GO(kd_yaml_parse(t, eq + 1, strlen(eq + 1), origin, &value, err));
+    if (eq[1] == '\0') { /* an empty value clears a text; the parser gives an empty map */
+        KD_GO(kd_yaml_parse(t, "''", 2, origin, &value, err));
+    }
+    kd_yaml_node *top = kd_yaml_new_map(t, origin);
+    kd_yaml_node *at = top;
+    char *save = NULL;
+    for (char *part = strtok_r(path, ".", &save); part != NULL && at != NULL;) {
+        char *next = strtok_r(NULL, ".", &save);
+        kd_yaml_node *child = next == NULL ? value : kd_yaml_new_map(t, origin);
+        if (child == NULL || !kd_yaml_put(t, at, part, child)) {
+            at = NULL;
+            break;
+        }
+        at = child;
+        part = next;
+    }
+    if (at == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "--set: out of memory");
+        goto done;
+    }
+    kd_yaml_merge(root, top);
+done:
+    kd_free(origin);
+    return st;
+}
+
+static kd_status apply_and_bind(kd_yaml_tree *t, kd_yaml_node *root, const char *const *sets,
+                                size_t n_sets, kd_config *out, kd_err *err)
+{
+    for (size_t i = 0; i < n_sets; i++) {
+        KD_TRY(apply_set(t, root, sets[i], err));
+    }
+    kd_config_defaults(out);
+    KD_TRY(bind_tree(root, out, err));
+    return kd_config_finish(out, err);
+}
+
+kd_status kd_config_load(const char *path, const char *const *sets, size_t n_sets, kd_config *out,
+                         kd_err *err)
+{
+    kd_yaml_tree *t = kd_yaml_tree_new();
+    if (t == NULL) return KD_FAIL(err, KD_E_OOM, "config: out of memory");
+    kd_yaml_node *root = NULL;
+    kd_status st = KD_OK;
+    if (path != NULL) {
+        KD_GO(load_chain(t, path, &root, err));
+    } else {
+        root = kd_yaml_new_map(t, "config");
+        if (root == NULL) {
+            st = KD_FAIL(err, KD_E_OOM, "config: out of memory");
+            goto done;
+        }
+    }
+    KD_GO(apply_and_bind(t, root, sets, n_sets, out, err));
+done:
+    kd_yaml_tree_free(t);
+    return st;
+}
+
+kd_status kd_config_parse(const void *text, size_t len, const char *name, const char *const *sets,
+                          size_t n_sets, kd_config *out, kd_err *err)
+{
+    kd_yaml_tree *t = kd_yaml_tree_new();
+    if (t == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", name);
+    kd_yaml_node *root = NULL;
+    kd_status st = KD_OK;
+    KD_GO(kd_yaml_parse(t, text, len, name, &root, err));
+    KD_GO(expect_map(root, err));
+    const kd_yaml_node *base = kd_yaml_get(root, "base");
+    if (base != NULL) {
+        st = KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: base: only files can have one", name, base->line,
+                     base->column);
+        goto done;
+    }
+    KD_GO(apply_and_bind(t, root, sets, n_sets, out, err));
+done:
+    kd_yaml_tree_free(t);
+    return st;
+}

@@ -1,0 +1,399 @@
+/* The schema table and what follows from one row of it: defaults, parsing and printing of a value,
+ * nearest names. */
+#include "configs/schema/config_table.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define FIELD(f)    (((kd_config *)0)->f)
+#define TYPED(f, T) (offsetof(kd_config, f) + 0u * sizeof(_Generic(FIELD(f), T : 1)))
+#define TEACHER     KD_CFG_TEACHER
+#define STUDENT     KD_CFG_STUDENT
+#define BOTH        KD_CFG_BOTH
+#define LOCAL       KD_CFG_LOCAL
+
+/* clang-format off */
+#define SECTION(p, doc)                  {p, KD_CFG_SECTION, 0, 0, "", 0, 0, NULL, 0, doc},
+#define INT(p, f, d, lo, hi, fl, doc)    {p, KD_CFG_INT, TYPED(f, int), 1, d, lo, hi, NULL, fl, doc},
+#define INT64(p, f, d, lo, hi, fl, doc)  {p, KD_CFG_INT64, TYPED(f, int64_t), 1, d, lo, hi, NULL, fl, doc},
+#define REAL(p, f, d, lo, hi, fl, doc)   {p, KD_CFG_REAL, TYPED(f, double), 1, d, lo, hi, NULL, fl, doc},
+#define BOOL(p, f, d, fl, doc)           {p, KD_CFG_BOOL, TYPED(f, bool), 1, d, 0, 0, NULL, fl, doc},
+#define ENUM(p, f, d, n, fl, doc)        {p, KD_CFG_ENUM, offsetof(kd_config, f) + 0u * sizeof(char[sizeof FIELD(f) == sizeof(int) ? 1 : -1]), 1, d, 0, 0, n, fl, doc},
+#define STR(p, f, d, fl, doc)            {p, KD_CFG_STR, offsetof(kd_config, f) + 0u * sizeof(FIELD(f)[0]), sizeof FIELD(f), d, 0, 0, NULL, fl, doc},
+#define REALS(p, f, d, lo, hi, fl, doc)  {p, KD_CFG_REALS, TYPED(f[0], double), sizeof FIELD(f) / sizeof(double), d, lo, hi, NULL, fl, doc},
+#define INTS(p, f, d, lo, hi, fl, doc)   {p, KD_CFG_INTS, TYPED(f, kd_cfg_ints), KD_CFG_MAX_IDS, d, lo, hi, NULL, fl, doc},
+#define STEPS(p, f, d, lo, hi, fl, doc)  {p, KD_CFG_INTS, TYPED(f, kd_cfg_steps), KD_CFG_MAX_STEPS, d, lo, hi, NULL, fl, doc},
+#define NAMES(p, f, d, fl, doc)          {p, KD_CFG_NAMES, TYPED(f, kd_cfg_names), KD_CFG_MAX_CLASSES, d, 0, 0, NULL, fl, doc},
+/* clang-format on */
+
+const kd_cfg_row kd_cfg_rows[] = {
+#include "configs/schema/schema.inc"
+};
+const size_t kd_cfg_row_count = KD_COUNTOF(kd_cfg_rows);
+
+/* Spellings of other toolkits, and ours that moved: what people type by habit. */
+static const struct {
+    const char *word, *path;
+} HABITS[] = {
+    {"lr", "optim.base_lr"},
+    {"learning_rate", "optim.base_lr"},
+    {"optimizer", "optim.name"},
+    {"scheduler", "optim.schedule"},
+    {"gradient_clip", "optim.clip_grad"},
+    {"update_freq", "optim.accumulation"},
+    {"gradient_accumulation_steps", "optim.accumulation"},
+    {"model", "student.name"},
+    {"model_ema_decay", "optim.ema_decay"},
+    {"opt_betas", "optim.betas"},
+    {"opt_eps", "optim.eps"},
+    {"smoothing", "label_smoothing"},
+    {"mixup_alpha", "mixup.alpha"},
+    {"cutmix", "mixup.cutmix_alpha"},
+    {"mixup_switch_prob", "mixup.switch_prob"},
+    {"reprob", "video.erase_prob"},
+    {"erasing_prob", "video.erase_prob"},
+    {"kd_weight", "kd.weight"},
+    {"alpha", "kd.weight"},
+    {"kd_temperature", "kd.temperature"},
+    {"kd_temp", "kd.temperature"},
+    {"tau", "kd.temperature"},
+    {"teacher_logits", "kd.store"},
+    {"input_size", "teacher.img_size"},
+    {"num_frames", "teacher.frames"},
+    {"input_frames", "skeleton.frames"},
+    {"tubelet_size", "teacher.tubelet"},
+    {"patch_size", "teacher.patch"},
+    {"embed_dim", "teacher.dim"},
+    {"num_heads", "teacher.heads"},
+    {"test_num_segment", "eval.clips"},
+    {"test_num_crop", "eval.crops"},
+    {"nb_classes", "data.num_classes"},
+    {"data_root", "data.root"},
+    {"data_path", "data.root"},
+    {"dataset", "data.split"},
+    {"num_workers", "train.workers"},
+    {"use_amp", "train.dtype"},
+};
+
+const kd_cfg_row *kd_cfg_find(const char *path)
+{
+    for (size_t i = 0; i < kd_cfg_row_count; i++) {
+        if (strcmp(kd_cfg_rows[i].path, path) == 0) return &kd_cfg_rows[i];
+    }
+    return NULL;
+}
+
+unsigned kd_cfg_kinds_of(const kd_cfg_row *row)
+{
+    if (row->type != KD_CFG_SECTION) return row->flags & BOTH;
+    const size_t n = strlen(row->path);
+    unsigned kinds = 0;
+    for (size_t i = 0; i < kd_cfg_row_count; i++) {
+        const char *p = kd_cfg_rows[i].path;
+        if (strncmp(p, row->path, n) == 0 && p[n] == '.') kinds |= kd_cfg_rows[i].flags & BOTH;
+    }
+    return kinds;
+}
+
+/* ---- nearest name -------------------------------------------------------------------------- */
+
+/* Levenshtein distance with neighbouring letters swapped counted as one, of two short words; 99
+ * when too long. */
+static int distance(const char *a, const char *b)
+{
+    enum { N = 48 };
+    int d[N][N];
+    const size_t la = strlen(a);
+    const size_t lb = strlen(b);
+    if (la >= N || lb >= N) return 99;
+    for (size_t i = 0; i <= la; i++) {
+        for (size_t j = 0; j <= lb; j++) {
+            if (i == 0 || j == 0) {
+                d[i][j] = (int)(i + j);
+                continue;
+            }
+            int best = d[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+            best = KD_MIN(best, d[i - 1][j] + 1);
+            best = KD_MIN(best, d[i][j - 1] + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+                best = KD_MIN(best, d[i - 2][j - 2] + 1);
+            }
+            d[i][j] = best;
+        }
+    }
+    return d[la][lb];
+}
+
+static const char *last_part(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot == NULL ? path : dot + 1;
+}
+
+const char *kd_cfg_nearest(const char *path)
+{
+    const char *word = last_part(path);
+    const size_t head = (size_t)(word - path);
+    const int limit = strlen(word) <= 3 ? 1 : strlen(word) <= 6 ? 2 : 3;
+    const char *best = NULL;
+    int best_d = limit + 1;
+    for (size_t i = 0; i < kd_cfg_row_count; i++) { /* siblings */
+        const char *p = kd_cfg_rows[i].path;
+        const char *w = last_part(p);
+        if ((size_t)(w - p) != head || strncmp(p, path, head) != 0) continue;
+        const int d = distance(word, w);
+        if (d < best_d) {
+            best_d = d;
+            best = p;
+        }
+    }
+    for (size_t i = 0; i < KD_COUNTOF(HABITS) && best == NULL; i++) {
+        if (strcmp(word, HABITS[i].word) == 0) best = HABITS[i].path;
+    }
+    for (int slack = 0; slack <= 1 && best == NULL;
+         slack++) { /* the right word in the wrong place */
+        for (size_t i = 0; i < kd_cfg_row_count && best == NULL; i++) {
+            if (distance(word, last_part(kd_cfg_rows[i].path)) <= KD_MIN(slack, limit)) {
+                best = kd_cfg_rows[i].path;
+            }
+        }
+    }
+    return best;
+}
+
+/* ---- one value ----------------------------------------------------------------------------- */
+
+const char *kd_cfg_enum_item(const char *names, int i, size_t *len)
+{
+    const char *p = names;
+    for (int at = 0;; at++) {
+        const size_t n = strcspn(p, "|");
+        if (at == i) {
+            *len = n;
+            return p;
+        }
+        if (p[n] == '\0') return NULL;
+        p += n + 1;
+    }
+}
+
+void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size)
+{
+    switch (row->type) {
+    case KD_CFG_INT:
+    case KD_CFG_INT64:
+        (void)snprintf(buf, size, "an integer in [%.0f, %.0f]", row->lo, row->hi);
+        break;
+    case KD_CFG_REAL:
+        (void)snprintf(buf, size, "a number in [%g, %g]", row->lo, row->hi);
+        break;
+    case KD_CFG_BOOL:
+        (void)snprintf(buf, size, "true or false");
+        break;
+    case KD_CFG_ENUM:
+        (void)snprintf(buf, size, "one of %s", row->names);
+        break;
+    case KD_CFG_STR:
+        (void)snprintf(buf, size, "text of at most %zu bytes", row->cap - 1);
+        break;
+    case KD_CFG_REALS:
+        (void)snprintf(buf, size, "a list of %zu numbers in [%g, %g]", row->cap, row->lo, row->hi);
+        break;
+    case KD_CFG_INTS:
+        (void)snprintf(buf, size, "a list of at most %zu integers in [%.0f, %.0f]", row->cap,
+                       row->lo, row->hi);
+        break;
+    case KD_CFG_NAMES:
+        (void)snprintf(buf, size, "a list of at most %zu names of at most %d bytes", row->cap,
+                       KD_CFG_NAME - 1);
+        break;
+    case KD_CFG_SECTION:
+        (void)snprintf(buf, size, "a map");
+        break;
+    }
+}
+
+static void say(const kd_cfg_row *row, const char *text, char *what)
+{
+    char expected[160];
+    kd_cfg_expected(row, expected, sizeof expected);
+    (void)snprintf(what, 256, "expected %s, found '%.60s'", expected, text);
+}
+
+/* Decimal integer without blanks; false when it is anything else or beyond 2^53. */
+static bool parse_integer(const char *text, int64_t *out)
+{
+    const char *p = text + (text[0] == '-' || text[0] == '+');
+    if (*p == '\0' || strlen(p) > 16 || strspn(p, "0123456789") != strlen(p)) return false;
+    errno = 0;
+    const long long v = strtoll(text, NULL, 10);
+    *out = (int64_t)v;
+    return errno == 0;
+}
+
+/* Decimal number: digits with an optional point and exponent ("1e-3" and ".75" included; no hex,
+ * nan, inf). */
+static bool parse_real(const char *text, double *out)
+{
+    if (text[0] == '\0' || strlen(text) > 40 || strspn(text, "0123456789+-.eE") != strlen(text) ||
+        strpbrk(text, "0123456789") == NULL) {
+        return false;
+    }
+    char *end = NULL;
+    *out = strtod(text, &end);
+    return *end == '\0' && isfinite(*out);
+}
+
+static bool set_number(const kd_cfg_row *row, char *field, size_t i, const char *text)
+{
+    int64_t n = 0;
+    double x = 0;
+    if (row->type == KD_CFG_REAL || row->type == KD_CFG_REALS) {
+        if (!parse_real(text, &x) || !(x >= row->lo && x <= row->hi)) return false;
+        memcpy(field + i * sizeof x, &x, sizeof x);
+        return true;
+    }
+    if (!parse_integer(text, &n) || (double)n < row->lo || (double)n > row->hi) return false;
+    if (row->type == KD_CFG_INT64) {
+        memcpy(field, &n, sizeof n);
+        return true;
+    }
+    const int v = (int)n;
+    const size_t at = row->type == KD_CFG_INTS ? (i + 1) * sizeof v : 0;
+    memcpy(field + at, &v, sizeof v);
+    return true;
+}
+
+/* Control characters and the line breaks of Unicode would not survive printing; no path or name
+ * needs them. */
+static bool clean_text(const char *s)
+{
+    for (; *s != '\0'; s++) {
+        const unsigned char c = (unsigned char)s[0];
+        const unsigned char d = (unsigned char)s[1];
+        if (c < 0x20 || c == 0x7f || (c == 0xc2 && d < 0xa0)) return false;
+        if (c == 0xe2 && d == 0x80 && ((unsigned char)s[2] & 0xfeu) == 0xa8) return false;
+    }
+    return true;
+}
+
+static bool set_enum(const kd_cfg_row *row, char *field, const char *text)
+{
+    size_t len = 0;
+    const char *name;
+    for (int v = 0; (name = kd_cfg_enum_item(row->names, v, &len)) != NULL; v++) {
+        if (strlen(text) == len && strncmp(text, name, len) == 0) {
+            memcpy(field, &v, sizeof v);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char *text, bool plain,
+                     char *what)
+{
+    char *field = (char *)cfg + row->offset;
+    bool ok = false;
+    switch (row->type) {
+    case KD_CFG_INT:
+    case KD_CFG_INT64:
+    case KD_CFG_REAL:
+    case KD_CFG_REALS:
+    case KD_CFG_INTS:
+        ok = plain && set_number(row, field, i, text);
+        break;
+    case KD_CFG_BOOL: {
+        const bool v = strcmp(text, "true") == 0;
+        ok = plain && (v || strcmp(text, "false") == 0);
+        if (ok) memcpy(field, &v, sizeof v);
+        break;
+    }
+    case KD_CFG_ENUM:
+        ok = set_enum(row, field, text);
+        break;
+    case KD_CFG_STR:
+        ok = strlen(text) < row->cap && clean_text(text);
+        if (ok) {
+            memset(field, 0, row->cap);
+            memcpy(field, text, strlen(text));
+        }
+        break;
+    case KD_CFG_NAMES:
+        ok = text[0] != '\0' && strlen(text) < KD_CFG_NAME && clean_text(text);
+        if (ok) {
+            char *name = ((kd_cfg_names *)(void *)field)->v[i];
+            memset(name, 0, KD_CFG_NAME);
+            memcpy(name, text, strlen(text));
+        }
+        break;
+    case KD_CFG_SECTION:
+        break;
+    }
+    if (!ok) say(row, text, what);
+    return ok;
+}
+
+int kd_cfg_list_count(const kd_cfg_row *row, const kd_config *cfg)
+{
+    if (row->type == KD_CFG_REALS) return (int)row->cap;
+    int n = 0;
+    memcpy(&n, (const char *)cfg + row->offset, sizeof n); /* first member of every list struct */
+    return n;
+}
+
+void kd_cfg_list_set_count(const kd_cfg_row *row, kd_config *cfg, int n)
+{
+    if (row->type == KD_CFG_REALS) return;
+    char *field = (char *)cfg + row->offset;
+    const size_t bytes =
+        row->type == KD_CFG_NAMES ? sizeof(kd_cfg_names) : (row->cap + 1) * sizeof(int);
+    memset(field, 0, bytes); /* no stale items: equal configs are equal bytes */
+    memcpy(field, &n, sizeof n);
+}
+
+static void default_list(const kd_cfg_row *row, kd_config *cfg)
+{
+    char text[160];
+    char what[256];
+    int n = 0;
+    KD_ASSERT(strlen(row->fallback) < sizeof text);
+    (void)snprintf(text, sizeof text, "%s", row->fallback);
+    char *save = NULL;
+    kd_cfg_list_set_count(row, cfg, 0);
+    for (char *p = strtok_r(text, "[], ", &save); p != NULL; p = strtok_r(NULL, "[], ", &save)) {
+        KD_ASSERT(kd_cfg_set_item(row, cfg, (size_t)n, p, true, what));
+        n++;
+    }
+    KD_ASSERT(row->type == KD_CFG_REALS ? n == (int)row->cap : n == 0);
+}
+
+void kd_config_defaults(kd_config *out)
+{
+    memset(out, 0, sizeof *out); /* padding too */
+    for (size_t i = 0; i < kd_cfg_row_count; i++) {
+        const kd_cfg_row *row = &kd_cfg_rows[i];
+        char what[256];
+        if (kd_cfg_is_list(row)) {
+            default_list(row, out);
+        } else if (row->type != KD_CFG_SECTION) {
+            KD_ASSERT(kd_cfg_set_item(row, out, 0, row->fallback, true, what));
+        }
+    }
+}
+
+const char *kd_config_enum_name(const char *path, int value, char buf[KD_CFG_NAME])
+{
+    const kd_cfg_row *row = kd_cfg_find(path);
+    const char *name = NULL;
+    size_t len = 0;
+    if (row != NULL && row->type == KD_CFG_ENUM && value >= 0) {
+        name = kd_cfg_enum_item(row->names, value, &len);
+    }
+    (void)snprintf(buf, KD_CFG_NAME, "%.*s", name == NULL ? 1 : (int)len,
+                   name == NULL ? "?" : name);
+    return buf;
+}

@@ -1,0 +1,71 @@
+/* The schema table behind kd_config: private to configs/. */
+#ifndef KD_CONFIG_TABLE_H
+#define KD_CONFIG_TABLE_H
+
+#include "configs/schema/kd_config.h"
+
+typedef enum kd_cfg_type {
+    KD_CFG_SECTION,
+    KD_CFG_INT,
+    KD_CFG_INT64,
+    KD_CFG_REAL,
+    KD_CFG_BOOL,
+    KD_CFG_ENUM,
+    KD_CFG_STR,
+    KD_CFG_REALS, /* double[cap] */
+    KD_CFG_INTS,  /* {int n; int v[cap]} */
+    KD_CFG_NAMES  /* kd_cfg_names */
+} kd_cfg_type;
+
+enum { KD_CFG_TEACHER = 1, KD_CFG_STUDENT = 2, KD_CFG_BOTH = 3, KD_CFG_LOCAL = 4 };
+
+typedef struct kd_cfg_row {
+    const char *path;
+    kd_cfg_type type;
+    size_t offset, cap; /* cap: bytes of a string, items of a list */
+    const char *fallback;
+    double lo, hi;
+    const char *names; /* enum values, "a|b|c" */
+    unsigned flags;    /* 0 for sections */
+    const char *doc;
+} kd_cfg_row;
+
+extern const kd_cfg_row kd_cfg_rows[];
+extern const size_t kd_cfg_row_count;
+
+#define KD_CFG_PATH_MAX 96 /* no key path is longer */
+
+const kd_cfg_row *kd_cfg_find(const char *path);
+
+/* Kinds that own at least one key at or below `path` (a section or a key). */
+unsigned kd_cfg_kinds_of(const kd_cfg_row *row);
+
+/* Nearest known key for an unknown one: a sibling by edit distance, another toolkit's name, or the
+ * same last name in another section.  Full path, or NULL. */
+const char *kd_cfg_nearest(const char *path);
+
+/* i-th of "a|b|c" and its length; NULL when there are fewer. */
+const char *kd_cfg_enum_item(const char *names, int i, size_t *len);
+
+/* Parse one scalar into item `i` of the row's field.  false: `what` (at least 256 bytes) says what
+ * was expected and found.  `plain`: the text had no quotes. */
+bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char *text, bool plain,
+                     char *what);
+
+/* Number of items of a list now set / to set.  Only for list types. */
+int kd_cfg_list_count(const kd_cfg_row *row, const kd_config *cfg);
+void kd_cfg_list_set_count(const kd_cfg_row *row, kd_config *cfg, int n);
+
+/* Item i as YAML text (quoted when needed).  `buf` of at least 2 * KD_CFG_PATH + 8 bytes. */
+void kd_cfg_item_text(const kd_cfg_row *row, const kd_config *cfg, size_t i, char *buf,
+                      size_t size);
+
+/* "integer in [16, 1024]", "one of a|b|c", ... */
+void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size);
+
+static inline bool kd_cfg_is_list(const kd_cfg_row *row)
+{
+    return row->type == KD_CFG_REALS || row->type == KD_CFG_INTS || row->type == KD_CFG_NAMES;
+}
+
+#endif

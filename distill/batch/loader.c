@@ -1,0 +1,488 @@
+/* The batch ring.
+ *
+ * Batches are numbered through (`g` = epoch * batches + index).  Batch g lives in slot g mod
+ * depth.  Work is handed out in units of `grain` rows, in order; a batch is handed out once its
+ * slot is free, that is once the consumer has moved past batch g - depth.  One mutex guards all
+ * numbers; rows are written outside it, each by one thread. */
+#include "distill/batch/loader.h"
+
+#include "kernels/kd_backend.h"
+#include "kernels/kd_rng.h"
+
+#include <pthread.h>
+#include <stdio.h>
+
+typedef struct row_fault {
+    kd_status code; /* KD_OK: the row is good */
+    char message[256];
+} row_fault;
+
+typedef struct slot {
+    kd_batch batch;
+    row_fault *fault; /* [rows] */
+    int left;         /* units not finished */
+} slot;
+
+struct kd_loader {
+    kd_loader_opts o;
+    kd_producer p;
+    uint64_t batches; /* of an epoch */
+    int units;        /* of a batch */
+    slot *slot;       /* [depth] */
+    void **scratch;   /* [max(workers, 1)] */
+    pthread_t *thread;
+    int threads; /* started */
+    pthread_mutex_t lock;
+    pthread_cond_t work, ready;
+    bool sync_made;
+    /* guarded by lock */
+    uint64_t taken;      /* batch the consumer holds or waits for next */
+    bool holding;        /* it has been handed to the consumer */
+    uint64_t next;       /* batch handed out to workers next ... */
+    int next_unit;       /* ... and its unit */
+    uint64_t first, end; /* batches that exist: [first, end) */
+    int busy;            /* workers inside a unit */
+    bool started, paused, stop, cancelled;
+    /* the consumer's */
+    kd_bad_sample *bad;
+    size_t n_bad, bad_room;
+    double waited;
+};
+
+typedef struct worker_arg {
+    kd_loader *l;
+    int number;
+} worker_arg;
+
+/* ---- one unit of rows ------------------------------------------------------------------------ */
+
+static uint64_t item_count(const kd_loader *l)
+{
+    return (uint64_t)l->p.samples * (l->o.train ? 1 : l->p.views);
+}
+
+/* Which item row `row` of batch `index` is; false for padding. */
+static bool row_item(const kd_loader *l, uint32_t epoch, uint64_t index, int row, kd_item *item)
+{
+    const uint64_t n = item_count(l);
+    const uint64_t block = index * (uint64_t)l->o.ranks + (uint64_t)l->o.rank;
+    const uint64_t at = block * (uint64_t)l->o.batch_size + (uint64_t)row;
+    if (at >= n) return false;
+    item->epoch = epoch;
+    if (l->o.train) {
+        item->sample = kd_rng_permute(l->o.seed, KD_RNG_ORDER, 0, epoch, (uint32_t)n, (uint32_t)at);
+        item->view = 0;
+    } else {
+        item->sample = (uint32_t)(at / l->p.views);
+        item->view = (uint32_t)(at % l->p.views);
+    }
+    return true;
+}
+
+static void fill_row(const kd_loader *l, slot *s, int row, void *scratch)
+{
+    kd_batch *b = &s->batch;
+    row_fault *fault = &s->fault[row];
+    void *dst[KD_ROW_TENSORS] = {0};
+    kd_item item;
+    kd_err err = {.code = KD_OK};
+    for (int t = 0; t < l->p.n_tensors; t++) {
+        dst[t] = (char *)b->tensor[t] + (size_t)row * l->p.tensor[t].bytes;
+    }
+    fault->code = KD_OK;
+    b->sample[row] = UINT32_MAX;
+    b->view[row] = 0;
+    b->label[row] = 0;
+    b->valid[row] = 0.0f;
+    bool good = row_item(l, b->epoch, b->index, row, &item);
+    if (good) {
+        b->sample[row] = item.sample;
+        b->view[row] = item.view;
+        fault->code = l->p.fill(l->p.ctx, &item, scratch, dst, &err);
+        good = fault->code == KD_OK;
+        if (!good) {
+            (void)snprintf(fault->message, sizeof fault->message, "%.255s",
+                           err.code != KD_OK ? err.msg : kd_status_text(fault->code));
+        }
+    }
+    if (good) {
+        b->label[row] = (int32_t)l->p.label(l->p.ctx, item.sample);
+        b->valid[row] = 1.0f;
+        return;
+    }
+    for (int t = 0; t < l->p.n_tensors; t++) {
+        memset(dst[t], 0, l->p.tensor[t].bytes);
+    }
+}
+
+static void fill_unit(const kd_loader *l, slot *s, int unit, void *scratch)
+{
+    const int first = unit * l->p.grain;
+    const int end = KD_MIN(first + l->p.grain, l->o.batch_size);
+    for (int row = first; row < end; row++) {
+        fill_row(l, s, row, scratch);
+    }
+}
+
+static void begin_batch(const kd_loader *l, slot *s, uint64_t g)
+{
+    s->left = l->units;
+    s->batch.epoch = (uint32_t)(g / l->batches);
+    s->batch.index = g % l->batches;
+    s->batch.last = s->batch.index + 1 == l->batches;
+}
+
+int kd_loader_workers(int asked)
+{
+    return asked > 0 ? asked : kd_cores() - 1;
+}
+
+/* ---- workers --------------------------------------------------------------------------------- */
+
+static bool has_work(const kd_loader *l)
+{
+    return l->started && !l->paused && l->next < l->end &&
+           l->next < l->taken + (uint64_t)l->o.depth;
+}
+
+static void *worker_main(void *arg_)
+{
+    worker_arg *arg = arg_;
+    kd_loader *l = arg->l;
+    void *scratch = l->scratch[arg->number];
+    kd_free(arg);
+    pthread_mutex_lock(&l->lock);
+    while (!l->stop) {
+        if (!has_work(l)) {
+            pthread_cond_wait(&l->work, &l->lock);
+            continue;
+        }
+        slot *s = &l->slot[l->next % (uint64_t)l->o.depth];
+        const int unit = l->next_unit++;
+        if (unit == 0) begin_batch(l, s, l->next);
+        if (l->next_unit == l->units) {
+            l->next++;
+            l->next_unit = 0;
+        }
+        l->busy++;
+        pthread_mutex_unlock(&l->lock);
+        fill_unit(l, s, unit, scratch);
+        pthread_mutex_lock(&l->lock);
+        l->busy--;
+        s->left--;
+        if (s->left == 0 || l->busy == 0) pthread_cond_broadcast(&l->ready);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+static kd_status start_threads(kd_loader *l, kd_err *err)
+{
+    for (int i = 0; i < l->o.workers; i++) {
+        worker_arg *arg = kd_alloc(sizeof *arg);
+        if (arg == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for loader threads");
+        *arg = (worker_arg){.l = l, .number = i};
+        const int rc = pthread_create(&l->thread[i], NULL, worker_main, arg);
+        if (rc != 0) {
+            kd_free(arg);
+            return KD_FAIL(err, KD_E_OOM, "cannot start loader thread %d of %d: %s", i + 1,
+                           l->o.workers, strerror(rc));
+        }
+        l->threads++;
+    }
+    return KD_OK;
+}
+
+/* ---- opening and closing --------------------------------------------------------------------- */
+
+static kd_status slot_make(kd_loader *l, slot *s, kd_err *err)
+{
+    const size_t rows = (size_t)l->o.batch_size;
+    kd_batch *b = &s->batch;
+    b->rows = l->o.batch_size;
+    b->label = kd_calloc(rows, sizeof *b->label);
+    b->valid = kd_calloc(rows, sizeof *b->valid);
+    b->sample = kd_calloc(rows, sizeof *b->sample);
+    b->view = kd_calloc(rows, sizeof *b->view);
+    s->fault = kd_calloc(rows, sizeof *s->fault);
+    bool good = b->label != NULL && b->valid != NULL && b->sample != NULL && b->view != NULL &&
+                s->fault != NULL;
+    size_t bytes = 0;
+    for (int t = 0; good && t < l->p.n_tensors; t++) {
+        good = kd_size_mul(rows, l->p.tensor[t].bytes, &bytes) &&
+               (b->tensor[t] = kd_alloc(bytes)) != NULL;
+    }
+    if (good) return KD_OK;
+    return KD_FAIL(err, KD_E_OOM,
+                   "no memory for %d batches of %d rows (%zu bytes each); lower the "
+                   "batch size or --workers",
+                   l->o.depth, l->o.batch_size, bytes);
+}
+
+static void slot_drop(const kd_loader *l, slot *s)
+{
+    for (int t = 0; t < l->p.n_tensors; t++) {
+        kd_free(s->batch.tensor[t]);
+    }
+    kd_free(s->batch.label);
+    kd_free(s->batch.valid);
+    kd_free(s->batch.sample);
+    kd_free(s->batch.view);
+    kd_free(s->fault);
+}
+
+static kd_status check_opts(const kd_loader_opts *o, const kd_producer *p, kd_err *err)
+{
+    if (o->batch_size < 1 || o->workers < 0 || o->depth < 0 || o->ranks < 0 || o->rank < 0 ||
+        o->rank >= KD_MAX(o->ranks, 1) || p->n_tensors < 1 || p->n_tensors > KD_ROW_TENSORS ||
+        p->views < 1) {
+        return KD_FAIL(err, KD_E_ARG, "loader: batch %d, workers %d, depth %d, rank %d of %d",
+                       o->batch_size, o->workers, o->depth, o->rank, o->ranks);
+    }
+    if (p->samples > INT32_MAX) {
+        return KD_FAIL(err, KD_E_ARG, "loader: %zu samples are more than it can number",
+                       p->samples);
+    }
+    return KD_OK;
+}
+
+static kd_status count_batches(kd_loader *l, kd_err *err)
+{
+    const uint64_t step = (uint64_t)l->o.batch_size * (uint64_t)l->o.ranks;
+    const uint64_t n = item_count(l);
+    const bool drop = l->o.train && !l->o.keep_last;
+    l->batches = drop ? n / step : (n + step - 1) / step;
+    if (l->batches > 0) return KD_OK;
+    return KD_FAIL(err, KD_E_DATA,
+                   "%llu samples do not fill one batch of %llu; lower train.batch_size",
+                   (unsigned long long)n, (unsigned long long)step);
+}
+
+static int default_depth(const kd_loader *l)
+{
+    const int64_t busy = (int64_t)l->o.workers * KD_MIN(l->p.grain, l->o.batch_size);
+    return 2 + (int)((busy + l->o.batch_size - 1) / l->o.batch_size);
+}
+
+static kd_status make_parts(kd_loader *l, kd_err *err)
+{
+    const int scratches = KD_MAX(l->o.workers, 1);
+    if (pthread_mutex_init(&l->lock, NULL) != 0) return KD_FAIL(err, KD_E_OOM, "loader: no mutex");
+    if (pthread_cond_init(&l->work, NULL) != 0) {
+        pthread_mutex_destroy(&l->lock);
+        return KD_FAIL(err, KD_E_OOM, "loader: no condition");
+    }
+    if (pthread_cond_init(&l->ready, NULL) != 0) {
+        pthread_cond_destroy(&l->work);
+        pthread_mutex_destroy(&l->lock);
+        return KD_FAIL(err, KD_E_OOM, "loader: no condition");
+    }
+    l->sync_made = true;
+    l->slot = kd_calloc((size_t)l->o.depth, sizeof *l->slot);
+    l->scratch = kd_calloc((size_t)scratches, sizeof *l->scratch);
+    l->thread = kd_calloc((size_t)scratches, sizeof *l->thread);
+    if (l->slot == NULL || l->scratch == NULL || l->thread == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for a loader of %d slots", l->o.depth);
+    }
+    for (int i = 0; i < l->o.depth; i++) {
+        KD_TRY(slot_make(l, &l->slot[i], err));
+    }
+    for (int i = 0; i < scratches && l->p.scratch_new != NULL; i++) {
+        KD_TRY(l->p.scratch_new(l->p.ctx, &l->scratch[i], err));
+    }
+    return start_threads(l, err);
+}
+
+kd_status kd_loader_open(const kd_loader_opts *opts, const kd_producer *producer, kd_loader **out,
+                         kd_err *err)
+{
+    kd_status st = KD_OK;
+    *out = NULL;
+    KD_TRY(check_opts(opts, producer, err));
+    kd_loader *l = kd_calloc(1, sizeof *l);
+    if (l == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for a loader");
+    l->o = *opts;
+    l->p = *producer;
+    l->o.ranks = KD_MAX(opts->ranks, 1);
+    l->p.grain = KD_MAX(producer->grain, 1);
+    l->units = (l->o.batch_size + l->p.grain - 1) / l->p.grain;
+    if (l->o.workers == 0) {
+        l->o.depth = 1;
+    } else if (l->o.depth == 0) {
+        l->o.depth = default_depth(l);
+    } else {
+        l->o.depth = KD_MAX(l->o.depth, 2); /* one is the consumer's */
+    }
+    KD_GO(count_batches(l, err));
+    KD_GO(make_parts(l, err));
+    *out = l;
+    return KD_OK;
+done:
+    kd_loader_close(l);
+    return st;
+}
+
+void kd_loader_close(kd_loader *l)
+{
+    if (l == NULL) return;
+    if (l->sync_made) {
+        pthread_mutex_lock(&l->lock);
+        l->stop = true;
+        pthread_cond_broadcast(&l->work);
+        pthread_mutex_unlock(&l->lock);
+        for (int i = 0; i < l->threads; i++) {
+            pthread_join(l->thread[i], NULL);
+        }
+        pthread_cond_destroy(&l->ready);
+        pthread_cond_destroy(&l->work);
+        pthread_mutex_destroy(&l->lock);
+    }
+    for (int i = 0; l->scratch != NULL && i < KD_MAX(l->o.workers, 1); i++) {
+        if (l->p.scratch_free != NULL) l->p.scratch_free(l->p.ctx, l->scratch[i]);
+    }
+    for (int i = 0; l->slot != NULL && i < l->o.depth; i++) {
+        slot_drop(l, &l->slot[i]);
+    }
+    kd_free(l->slot);
+    kd_free(l->scratch);
+    kd_free(l->thread);
+    kd_free(l->bad);
+    kd_free(l);
+}
+
+uint64_t kd_loader_batches(const kd_loader *l)
+{
+    return l->batches;
+}
+
+uint64_t kd_loader_items(const kd_loader *l)
+{
+    const uint64_t step = (uint64_t)l->o.batch_size * (uint64_t)l->o.ranks;
+    return KD_MIN(l->batches * step, item_count(l));
+}
+
+/* ---- the consumer's side --------------------------------------------------------------------- */
+
+kd_status kd_loader_seek(kd_loader *l, uint32_t epoch, uint64_t batch, kd_err *err)
+{
+    if (batch > l->batches) {
+        return KD_FAIL(err, KD_E_ARG, "batch %llu of an epoch of %llu", (unsigned long long)batch,
+                       (unsigned long long)l->batches);
+    }
+    pthread_mutex_lock(&l->lock);
+    l->paused = true;
+    while (l->busy > 0) {
+        pthread_cond_wait(&l->ready, &l->lock);
+    }
+    l->first = (uint64_t)epoch * l->batches + batch;
+    l->end = l->o.train ? UINT64_MAX : ((uint64_t)epoch + 1) * l->batches;
+    l->taken = l->first;
+    l->next = l->first;
+    l->next_unit = 0;
+    l->holding = false;
+    l->started = true;
+    l->paused = false;
+    for (int i = 0; i < l->o.depth; i++) {
+        l->slot[i].left = -1; /* nobody's batch */
+    }
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->lock);
+    return KD_OK;
+}
+
+static kd_status note_bad(kd_loader *l, uint32_t sample, const char *message, kd_err *err)
+{
+    for (size_t i = 0; i < l->n_bad; i++) {
+        if (l->bad[i].sample == sample) {
+            l->bad[i].times++;
+            return KD_OK;
+        }
+    }
+    if (l->n_bad == l->bad_room) {
+        const size_t room = l->bad_room == 0 ? 16 : 2 * l->bad_room;
+        kd_bad_sample *p = kd_realloc(l->bad, l->bad_room * sizeof *l->bad, room * sizeof *l->bad);
+        if (p == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for %zu skipped samples", room);
+        l->bad = p;
+        l->bad_room = room;
+    }
+    kd_bad_sample *b = &l->bad[l->n_bad++];
+    b->sample = sample;
+    b->times = 1;
+    memcpy(b->message, message, sizeof b->message);
+    return KD_OK;
+}
+
+/* Apply the policy to a finished batch. */
+static kd_status judge(kd_loader *l, slot *s, kd_err *err)
+{
+    s->batch.valid_rows = 0;
+    for (int row = 0; row < l->o.batch_size; row++) {
+        const row_fault *f = &s->fault[row];
+        if (f->code != KD_OK) {
+            if (l->o.on_bad != KD_BAD_SKIP || !kd_sample_unreadable(f->code)) {
+                return KD_FAIL(err, f->code, "%s", f->message);
+            }
+            KD_TRY(note_bad(l, s->batch.sample[row], f->message, err));
+        }
+        s->batch.valid_rows += s->batch.valid[row] > 0.0f;
+    }
+    return KD_OK;
+}
+
+kd_status kd_loader_next(kd_loader *l, const kd_batch **out, kd_err *err)
+{
+    *out = NULL;
+    pthread_mutex_lock(&l->lock);
+    if (l->holding) {
+        l->slot[l->taken % (uint64_t)l->o.depth].left = -1;
+        l->taken++;
+        l->holding = false;
+        pthread_cond_broadcast(&l->work);
+    }
+    const bool started = l->started;
+    const uint64_t g = l->taken, end = l->end;
+    slot *s = &l->slot[g % (uint64_t)l->o.depth];
+    if (l->o.workers > 0 && started && g < end) {
+        const double t0 = kd_now();
+        while (!l->cancelled && s->left != 0) {
+            pthread_cond_wait(&l->ready, &l->lock);
+        }
+        l->waited += kd_now() - t0;
+    }
+    const bool cancelled = l->cancelled;
+    pthread_mutex_unlock(&l->lock);
+    if (cancelled) return KD_FAIL(err, KD_E_CANCELLED, "the loader was cancelled");
+    if (!started) return KD_FAIL(err, KD_E_STATE, "kd_loader_seek comes before kd_loader_next");
+    if (g >= end) return KD_OK;
+    if (l->o.workers == 0) {
+        const double t0 = kd_now();
+        begin_batch(l, s, g);
+        for (int unit = 0; unit < l->units; unit++) {
+            fill_unit(l, s, unit, l->scratch[0]);
+        }
+        l->waited += kd_now() - t0;
+    }
+    KD_TRY(judge(l, s, err));
+    l->holding = true;
+    *out = &s->batch;
+    return KD_OK;
+}
+
+void kd_loader_cancel(kd_loader *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->cancelled = true;
+    pthread_cond_broadcast(&l->ready);
+    pthread_mutex_unlock(&l->lock);
+}
+
+size_t kd_loader_bad(const kd_loader *l, const kd_bad_sample **list)
+{
+    *list = l->bad;
+    return l->n_bad;
+}
+
+double kd_loader_waited(const kd_loader *l)
+{
+    return l->waited;
+}

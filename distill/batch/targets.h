@@ -1,0 +1,47 @@
+/* Training targets of a batch on the host: smoothed one-hots, mixed pairs and their lambda.
+ *
+ * Source: timm's Mixup in mode "batch" (partner flip) and LAST's trainer (partner permute); both
+ * give
+ *     t = lam * smooth(y_i) + (1 - lam) * smooth(y_partner)
+ *     smooth(y) = 1 - s + s / K at y, s / K elsewhere
+ * also when a batch is not mixed (lam = 1).  The inputs are mixed on the device, by the op `mixup`
+ * (skeletons) or `patchify` (clips), which take perm, lam and cut as they are here; teacher
+ * probabilities are mixed by kd_mix_rows.
+ *
+ * Draws come from KD_RNG_BATCH, keyed by (seed, epoch, batch).  A row that is invalid gets a
+ * zero target; a row whose partner is invalid is not mixed (its lam is 1).
+ */
+#ifndef KD_TARGETS_H
+#define KD_TARGETS_H
+
+#include "configs/schema/kd_config.h"
+#include "kernels/kd_rng.h"
+
+/* What a batch is mixed by. */
+typedef struct kd_mix {
+    int32_t *perm;  /* [rows] */
+    float *lam;     /* [rows] */
+    int32_t cut[4]; /* CutMix: top, left, height, width of the box; zeros: mixup, or none */
+} kd_mix;
+
+/* Fill the mix of a batch of pictures of side x side (without pictures: 0; CutMix must be off then).
+ * mixup.alpha and cutmix_alpha 0, or a batch that is not drawn: identity and ones.  Partner flip needs
+ * an even number of rows (kd_config_finish checks); with an odd one the middle row is its own partner.
+ * valid NULL: all.  Returns the batch's lambda (1: not mixed). */
+float kd_mix_draw(const kd_cfg_mixup *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows,
+                  const float *valid, int side, kd_mix *out);
+
+/* The box of CutMix round (cy, cx): sides int(height sqrt(1 - lam)), int(width sqrt(1 - lam)), an odd
+ * one loses a pixel, cut off at the edges.  Returns the share of the picture that is left. */
+double kd_cut_box(int height, int width, double lam, int cy, int cx, int32_t box[4]);
+
+/* target (rows, classes).  perm / lam NULL: not mixed.  0 <= label < classes where valid. */
+void kd_targets(const int32_t *label, const float *valid, int rows, int classes, double smoothing,
+                const int32_t *perm, const float *lam, float *target);
+
+/* dst[i] = lam[i] src[i] + (1 - lam[i]) src[perm[i]]; dst must not overlap src.  floats: of a
+ * row. */
+void kd_mix_rows(const float *src, int rows, size_t floats, const int32_t *perm, const float *lam,
+                 float *dst);
+
+#endif

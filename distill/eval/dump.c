@@ -1,0 +1,198 @@
+/* `teacher dump-logits`: see dump.h. */
+#include "distill/eval/dump.h"
+
+#include "teacher/clip/clip.h"
+#include "formats/data/dataset.h"
+#include "distill/eval/evaluate.h"
+#include "distill/model/model.h"
+#include "formats/store/logit_store.h"
+#include "formats/video/video.h"
+
+#include <math.h>
+#include <stdio.h>
+
+typedef struct dump {
+    const kd_dump_opts *o;
+    kd_dataset data;
+    kd_model model;
+    kd_program *program;
+    kd_store_writer *writer;
+    kd_clip_source *clips;
+    /* the half being dumped */
+    const kd_half *half;
+    uint64_t order_base;
+    size_t right, seen;
+    kd_store_view *views;
+    int32_t *frames; /* [views, T] */
+    float *merged;
+    kd_dump_result *r;
+} dump;
+
+static void dump_close(dump *d)
+{
+    kd_clip_source_close(d->clips);
+    kd_program_free(d->program);
+    kd_model_close(&d->model);
+    kd_dataset_free(&d->data);
+    kd_free(d->views);
+    kd_free(d->frames);
+    kd_free(d->merged);
+}
+
+static kd_status open_writer(dump *d, const char *weights_hash, kd_err *err)
+{
+    const kd_dump_opts *o = d->o;
+    char hash[KD_CFG_HASH] = "", views[24], merge[KD_CFG_NAME];
+    (void)snprintf(views, sizeof views, "%dx%d", o->cfg->eval.clips, o->cfg->eval.crops);
+    KD_TRY(kd_config_hash(o->cfg, hash));
+    const size_t total = (o->train ? d->data.half[KD_HALF_TRAIN].n : 0) + (o->val ? d->data.half[KD_HALF_VAL].n : 0);
+    const kd_store_manifest m = {.teacher = d->model.name,
+                                 .teacher_sha256 = weights_hash,
+                                 .config_hash = hash,
+                                 .data_set = d->data.name,
+                                 .split = d->data.split,
+                                 .parts = o->train && o->val ? "train,val" : o->train ? "train" : "val",
+                                 .views = views,
+                                 .merge = kd_config_enum_name("eval.merge", (int)o->cfg->eval.merge, merge),
+                                 .decoder = kd_video_decoder_version(),
+                                 .feature = o->features ? "fc_norm" : NULL,
+                                 .classes = (const char *const *)d->data.classes,
+                                 .n_classes = d->data.n_classes,
+                                 .logit_dtype = o->logit_dtype,
+                                 .feature_dim = o->features ? d->model.feature_dim : 0,
+                                 .feature_dtype = KD_F16,
+                                 .expected = o->cfg->data.on_bad_sample == KD_BAD_FAIL ? (int64_t)total : 0};
+    kd_store_resume_info info;
+    KD_TRY(kd_store_writer_open(o->out, &m, o->resume, &d->writer, &info, err));
+    if (info.records != 0) {
+        kd_log(KD_LOG_INFO, "resume: %lld records are there, %llu bytes of an unfinished end dropped",
+               (long long)info.records, (unsigned long long)info.dropped_bytes);
+    }
+    d->r->resumed = (size_t)info.records;
+    return KD_OK;
+}
+
+static kd_status emit(void *user, uint32_t sample, int views, const float *logits, const float *feature, kd_err *err)
+{
+    dump *d = user;
+    const kd_data_sample *s = &d->half->sample[sample];
+    const int frames = d->o->cfg->teacher.frames;
+    kd_merge_views(logits, views, d->model.classes, d->o->cfg->eval.merge, d->merged);
+    int best = 0;
+    for (int k = 1; k < d->model.classes; k++) {
+        best = d->merged[k] > d->merged[best] ? k : best;
+    }
+    d->seen++;
+    d->right += best == s->label;
+    if (kd_store_has(d->writer, s->id)) {
+        return KD_OK;
+    }
+    for (int v = 0; v < views; v++) {
+        int32_t *f = d->frames + (size_t)v * (size_t)frames;
+        KD_TRY(kd_clip_view(d->clips, sample, (uint32_t)v, &d->views[v], f, err));
+        d->views[v].frames = f;
+    }
+    const kd_store_record rec = {.id = s->id,
+                                 .order = d->order_base + sample,
+                                 .label = s->label,
+                                 .n_views = views,
+                                 .logits = logits,
+                                 .feature = d->o->features ? feature : NULL,
+                                 .views = d->views};
+    return kd_store_append(d->writer, &rec, err);
+}
+
+static void failure(void *user, uint32_t sample, const char *message)
+{
+    const dump *d = user;
+    kd_log(KD_LOG_WARN, "%s: left out: %s", d->half->sample[sample].id, message);
+}
+
+static kd_status dump_half(dump *d, kd_half_id id, double *top1, kd_err *err)
+{
+    const kd_half *h = &d->data.half[id];
+    kd_eval_counts counts;
+    d->half = h;
+    d->right = d->seen = 0;
+    KD_TRY(kd_clip_source_open(d->o->cfg, h, KD_CLIP_TEST, 0, &d->clips, err));
+    const kd_producer p = kd_clip_producer(d->clips);
+    size_t first = 0; /* records are appended in this order: what comes before the first gap is done */
+    while (first < h->n && kd_store_has(d->writer, h->sample[first].id)) {
+        first++;
+    }
+    const kd_eval_opts eo = {.producer = &p,
+                             .batch_size = d->o->cfg->eval.batch_size,
+                             .workers = kd_loader_workers(d->o->cfg->train.workers),
+                             .on_bad = d->o->cfg->data.on_bad_sample,
+                             .progress = d->o->progress,
+                             .phase = id == KD_HALF_TRAIN ? "dump train" : "dump val",
+                             .first_item = (uint64_t)first * p.views};
+    const kd_status st = kd_eval_run(&d->model, d->program, &eo, emit, d, failure, &counts, err);
+    kd_clip_source_close(d->clips);
+    d->clips = NULL;
+    d->order_base += h->n;
+    d->r->listed += h->n;
+    d->r->done += first + counts.done;
+    d->r->failed += counts.failed;
+    *top1 = d->seen != 0 ? (double)d->right / (double)d->seen : NAN;
+    return st;
+}
+
+static void forecast(const dump *d)
+{
+    const kd_dump_opts *o = d->o;
+    const size_t n = (o->train ? d->data.half[KD_HALF_TRAIN].n : 0) + (o->val ? d->data.half[KD_HALF_VAL].n : 0);
+    const size_t views = (size_t)o->cfg->eval.clips * (size_t)o->cfg->eval.crops;
+    const size_t each = views * (size_t)d->model.classes * kd_dtype_size(o->logit_dtype) + (size_t)d->model.classes * 4 +
+                        (o->features ? (size_t)d->model.feature_dim * 2 : 0) +
+                        views * ((size_t)o->cfg->teacher.frames * 4 + 40) + 64;
+    kd_log(KD_LOG_INFO, "dump: %zu samples x %zu views; about %.1f MiB before compression", n, views,
+           (double)(n * each) / 1048576.0);
+}
+
+kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
+{
+    const unsigned halves = (o->train ? 1u << KD_HALF_TRAIN : 0u) | (o->val ? 1u << KD_HALF_VAL : 0u);
+    const size_t views = (size_t)o->cfg->eval.clips * (size_t)o->cfg->eval.crops;
+    dump d = {.o = o, .r = result};
+    kd_load_report load;
+    kd_status st = KD_OK;
+    const double t0 = kd_now();
+    *result = (kd_dump_result){.top1_train = NAN, .top1_val = NAN};
+    KD_GO(kd_dataset_open(&o->cfg->data, KD_NEED_VIDEO, halves, &d.data, err));
+    KD_GO(kd_model_open(o->cfg, d.data.n_classes, o->be, &d.model, err));
+    KD_GO(kd_model_declare(&d.model, NULL, err));
+    KD_GO(kd_model_load(&d.model, o->weights, false, &load, err));
+    forecast(&d);
+    if (o->dry_run) {
+        goto done;
+    }
+    KD_GO(kd_model_eval_program(&d.model, o->cfg->eval.batch_size, &d.program, err));
+    d.views = kd_calloc(views, sizeof *d.views);
+    d.frames = kd_calloc(views * (size_t)o->cfg->teacher.frames, sizeof *d.frames);
+    d.merged = kd_calloc((size_t)d.model.classes, sizeof *d.merged);
+    if (d.views == NULL || d.frames == NULL || d.merged == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "dump: out of memory");
+        goto done;
+    }
+    KD_GO(open_writer(&d, load.sha256, err));
+    if (o->train) {
+        KD_GO(dump_half(&d, KD_HALF_TRAIN, &result->top1_train, err));
+    }
+    if (o->val) {
+        KD_GO(dump_half(&d, KD_HALF_VAL, &result->top1_val, err));
+    }
+    st = kd_store_writer_close(d.writer, err);
+    d.writer = NULL;
+    if (st == KD_OK) {
+        kd_store *s = NULL;
+        KD_GO(kd_store_open(o->out, &s, err));
+        result->bytes = kd_store_file_bytes(s);
+        kd_store_close(s);
+    }
+done:
+    kd_store_writer_abandon(d.writer); /* what was appended stays for --resume */
+    result->seconds = kd_now() - t0;
+    dump_close(&d);
+    return st;
+}

@@ -1,0 +1,31 @@
+/* `teacher dump-logits`: run the teacher over halves of a data set, one store record a sample, resumable. */
+#ifndef KD_DISTILL_DUMP_H
+#define KD_DISTILL_DUMP_H
+
+#include "configs/schema/kd_config.h"
+#include "distill/run/progress.h"
+#include "kernels/kd_backend.h"
+
+typedef struct kd_dump_opts {
+    const kd_config *cfg; /* resolved teacher recipe; eval.clips x eval.crops views */
+    const char *weights;
+    const char *out;      /* NAME.logits.zst */
+    bool train, val;      /* halves, in this order */
+    bool features;        /* pooled fc_norm output, f16 */
+    kd_dtype logit_dtype; /* KD_F16 or KD_F32 */
+    bool resume, dry_run;
+    kd_backend *be;
+    const kd_progress *progress;
+} kd_dump_opts;
+
+typedef struct kd_dump_result {
+    size_t listed, done, failed, resumed; /* done + failed = listed; resumed of the done were there already */
+    double top1_train, top1_val;          /* of the merged predictions; NaN for a half that was not dumped */
+    uint64_t bytes;
+    double seconds;
+} kd_dump_result;
+
+/* Every listed sample ends as a record or, under on_bad_sample: skip, as a counted and named failure. */
+KD_NODISCARD kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err);
+
+#endif

@@ -1,0 +1,309 @@
+/* Joining and measuring: see compare.h. */
+#include "distill/report/compare.h"
+
+#include "distill/report/compare_priv.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+const char *kd_figure_key(kd_figure f)
+{
+    static const char *const KEY[KD_FIG_COUNT] = {"top1",
+                                                  "top5",
+                                                  "mean_class_accuracy",
+                                                  "macro_f1",
+                                                  "nll",
+                                                  "ece",
+                                                  "brier",
+                                                  "temperature",
+                                                  "nll_after_temperature",
+                                                  "ece_after_temperature"};
+    return f < KD_FIG_COUNT ? KEY[f] : "";
+}
+
+/* ---- may they be compared ----------------------------------------------------------------------------------------- */
+
+static kd_status same_text(const kd_report *t, const kd_report *s, const char *what, const char *a,
+                           const char *b, kd_err *err)
+{
+    if (strcmp(a != NULL ? a : "", b != NULL ? b : "") != 0) {
+        return KD_FAIL(err, KD_E_DATA, "unlike protocols: %s is '%s' in %s, '%s' in %s", what,
+                       a != NULL ? a : "", t->path != NULL ? t->path : t->label, b != NULL ? b : "",
+                       s->path != NULL ? s->path : s->label);
+    }
+    return KD_OK;
+}
+
+static kd_status same_protocol(const kd_report *t, const kd_report *s, kd_err *err)
+{
+    char text[2][48];
+    KD_TRY(same_text(t, s, "data set", t->dataset, s->dataset, err));
+    KD_TRY(same_text(t, s, "split", t->split, s->split, err));
+    KD_TRY(same_text(t, s, "half", t->half, s->half, err));
+    (void)snprintf(text[0], sizeof text[0], "%d", t->classes);
+    (void)snprintf(text[1], sizeof text[1], "%d", s->classes);
+    KD_TRY(same_text(t, s, "number of classes", text[0], text[1], err));
+    for (int c = 0; c < t->classes; c++) {
+        char what[48];
+        char a[24];
+        char b[24];
+        (void)snprintf(what, sizeof what, "name of class %d", c);
+        KD_TRY(same_text(t, s, what, kd_report_class(t, c, a), kd_report_class(s, c, b), err));
+    }
+    return KD_OK;
+}
+
+/* ---- join ------------------------------------------------------------------------------------------------------------- */
+
+typedef struct place {
+    const char *id;
+    size_t at;
+} place;
+
+static int compare_places(const void *a, const void *b)
+{
+    return strcmp(((const place *)a)->id, ((const place *)b)->id);
+}
+
+static place *sorted_places(const kd_report *r)
+{
+    place *p = kd_calloc(r->n, sizeof *p);
+    for (size_t i = 0; p != NULL && i < r->n; i++) {
+        p[i].id = r->ids[i];
+        p[i].at = i;
+    }
+    if (p != NULL) {
+        qsort(p, r->n, sizeof *p, compare_places);
+    }
+    return p;
+}
+
+/* Predictions of `r` in the order of the teacher's samples; every difference in ids or labels is refused. */
+static kd_status join(const kd_comparison *c, const place *teacher, const kd_report *r,
+                      int32_t *prediction, kd_err *err)
+{
+    place *own = sorted_places(r);
+    if (own == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "compare: out of memory");
+    }
+    kd_status st = KD_OK;
+    const kd_report *t = c->teacher;
+    for (size_t i = 0; st == KD_OK && i < KD_MAX(t->n, r->n); i++) {
+        const int order = i >= t->n ? 1 : i >= r->n ? -1 : strcmp(teacher[i].id, own[i].id);
+        if (order != 0) {
+            st = KD_FAIL(err, KD_E_DATA,
+                         "unlike protocols: sample %s is in %s only (%zu samples against %zu)",
+                         order < 0 ? teacher[i].id : own[i].id,
+                         order < 0 ? (t->path != NULL ? t->path : t->label)
+                                   : (r->path != NULL ? r->path : r->label),
+                         t->n, r->n);
+        } else if (t->labels[teacher[i].at] != r->labels[own[i].at]) {
+            st = KD_FAIL(err, KD_E_DATA, "unlike protocols: sample %s has label %d in %s, %d in %s",
+                         own[i].id, (int)t->labels[teacher[i].at],
+                         t->path != NULL ? t->path : t->label, (int)r->labels[own[i].at],
+                         r->path != NULL ? r->path : r->label);
+        } else {
+            prediction[teacher[i].at] = r->metrics.prediction[own[i].at];
+        }
+    }
+    kd_free(own);
+    return st;
+}
+
+/* ---- groups ----------------------------------------------------------------------------------------------------------- */
+
+static kd_status assign_groups(kd_comparison *c, kd_err *err)
+{
+    for (size_t i = 0; i < c->n_reports; i++) {
+        size_t g = i == 0 ? 0 : 1;
+        while (g < c->n_groups && strcmp(c->group[g].label, c->report[i]->label) != 0) {
+            g++;
+        }
+        if (g >= KD_COMPARE_GROUPS_MAX) {
+            return KD_FAIL(err, KD_E_ARG, "compare: more than %d kinds of students",
+                           KD_COMPARE_GROUPS_MAX - 1);
+        }
+        kd_group *group = &c->group[g];
+        if (g == c->n_groups) {
+            group->label = c->report[i]->label;
+            group->run = kd_calloc(c->n_reports, sizeof *group->run);
+            group->recall = kd_calloc((size_t)c->classes, sizeof *group->recall);
+            if (group->run == NULL || group->recall == NULL) {
+                c->n_groups++;
+                return KD_FAIL(err, KD_E_OOM, "compare: out of memory");
+            }
+            c->n_groups++;
+        }
+        group->run[group->n_runs++] = i;
+    }
+    return KD_OK;
+}
+
+static kd_spread spread_of(const double *v, size_t n)
+{
+    kd_spread s = {0.0, 0.0, v[0], v[0]};
+    for (size_t i = 0; i < n; i++) {
+        s.mean += v[i] / (double)n;
+        s.low = KD_MIN(s.low, v[i]);
+        s.high = KD_MAX(s.high, v[i]);
+    }
+    for (size_t i = 0; n > 1 && i < n; i++) {
+        s.sd += (v[i] - s.mean) * (v[i] - s.mean) / (double)(n - 1);
+    }
+    s.sd = sqrt(s.sd);
+    return s;
+}
+
+static double top1_of(const kd_comparison *c, size_t report)
+{
+    return c->report[report]->metrics.top1;
+}
+
+/* The run in the middle by top-1 (the lower middle of an even number; the first of equals). */
+static size_t typical_run(const kd_comparison *c, const kd_group *g)
+{
+    for (size_t i = 0; i < g->n_runs; i++) {
+        size_t below = 0;
+        size_t equal_before = 0;
+        for (size_t j = 0; j < g->n_runs; j++) {
+            below += top1_of(c, g->run[j]) < top1_of(c, g->run[i]);
+            equal_before += j < i && top1_of(c, g->run[j]) == top1_of(c, g->run[i]);
+        }
+        if (below + equal_before == (g->n_runs - 1) / 2) {
+            return g->run[i];
+        }
+    }
+    return g->run[0];
+}
+
+static kd_status measure_group(kd_comparison *c, kd_group *g, kd_err *err)
+{
+    double value[KD_FIG_COUNT][KD_COMPARE_RUNS_MAX];
+    g->typical = typical_run(c, g);
+    g->right = kd_calloc(g->n_runs * c->n, sizeof *g->right);
+    if (g->right == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "compare: out of memory");
+    }
+    for (size_t i = 0; i < g->n_runs; i++) {
+        const kd_report *r = c->report[g->run[i]];
+        const kd_metrics *m = &r->metrics;
+        kd_calibration_bin spare[KD_ECE_BINS];
+        const bool typical = g->run[i] == g->typical;
+        value[KD_FIG_TOP1][i] = m->top1;
+        value[KD_FIG_TOP5][i] = m->top5;
+        value[KD_FIG_MEAN_CLASS][i] = m->mean_class_accuracy;
+        value[KD_FIG_MACRO_F1][i] = m->macro_f1;
+        value[KD_FIG_NLL][i] = m->nll;
+        value[KD_FIG_BRIER][i] = m->brier;
+        compare_calibration cal;
+        KD_TRY(compare_calibrate(r, &cal, typical ? g->before : spare, typical ? g->after : spare,
+                                 err));
+        value[KD_FIG_ECE][i] = cal.ece;
+        value[KD_FIG_TEMPERATURE][i] = cal.temperature;
+        value[KD_FIG_NLL_SCALED][i] = cal.nll_scaled;
+        value[KD_FIG_ECE_SCALED][i] = cal.ece_scaled;
+        for (int k = 0; k < c->classes; k++) {
+            g->recall[k] += m->per_class[k].recall / (double)g->n_runs;
+        }
+        for (size_t s = 0; s < c->n; s++) {
+            g->right[i * c->n + s] =
+                c->prediction[g->run[i]][s] == c->teacher->labels[s] ? 1.0f : 0.0f;
+        }
+    }
+    for (int f = 0; f < KD_FIG_COUNT; f++) {
+        g->figure[f] = spread_of(value[f], g->n_runs);
+    }
+    g->agreement = kd_agree(c->prediction[0], c->prediction[g->typical], c->teacher->labels, c->n);
+    g->mcnemar = kd_mcnemar(g->agreement.only_first, g->agreement.only_second);
+    return KD_OK;
+}
+
+static kd_status intervals(kd_comparison *c, kd_err *err)
+{
+    const kd_compare_opts *o = &c->opts;
+    for (size_t i = 0; i < c->n_groups; i++) {
+        kd_group *g = &c->group[i];
+        KD_TRY(kd_bootstrap(g->right, g->n_runs, c->n, o->draws, o->confidence, o->seed, &g->top1,
+                            err));
+        if (i > 0) {
+            KD_TRY(kd_bootstrap_difference(g->right, g->n_runs, c->group[0].right,
+                                           c->group[0].n_runs, c->n, o->draws, o->confidence,
+                                           o->seed, &g->to_teacher, err));
+        }
+        if (i > 1) {
+            KD_TRY(kd_bootstrap_difference(g->right, g->n_runs, c->group[1].right,
+                                           c->group[1].n_runs, c->n, o->draws, o->confidence,
+                                           o->seed, &g->to_baseline, err));
+        }
+    }
+    return KD_OK;
+}
+
+kd_status kd_compare(const kd_report *const *report, size_t n_reports, const kd_compare_opts *opts,
+                     kd_comparison *out, kd_err *err)
+{
+    memset(out, 0, sizeof *out);
+    if (n_reports < 2 || n_reports > KD_COMPARE_RUNS_MAX) {
+        return KD_FAIL(err, KD_E_ARG,
+                       "compare: expected a teacher and 1 to %d students, found %zu reports",
+                       KD_COMPARE_RUNS_MAX - 1, n_reports);
+    }
+    if (opts != NULL) {
+        out->opts = *opts;
+    }
+    out->opts.draws = out->opts.draws > 0 ? out->opts.draws : 2000;
+    out->opts.confidence = out->opts.confidence > 0.0 ? out->opts.confidence : 0.95;
+    out->report = report;
+    out->n_reports = n_reports;
+    out->teacher = report[0];
+    out->n = report[0]->n;
+    out->classes = report[0]->classes;
+    place *teacher = NULL;
+    kd_status st = KD_OK;
+    for (size_t i = 1; i < n_reports; i++) {
+        KD_GO(same_protocol(report[0], report[i], err));
+    }
+    teacher = sorted_places(report[0]);
+    out->prediction = kd_calloc(n_reports, sizeof *out->prediction);
+    if (teacher == NULL || out->prediction == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "compare: out of memory");
+        goto done;
+    }
+    for (size_t i = 0; i < n_reports; i++) {
+        out->prediction[i] = kd_calloc(out->n, sizeof **out->prediction);
+        if (out->prediction[i] == NULL) {
+            st = KD_FAIL(err, KD_E_OOM, "compare: out of memory");
+            goto done;
+        }
+        KD_GO(join(out, teacher, report[i], out->prediction[i], err));
+    }
+    KD_GO(assign_groups(out, err));
+    for (size_t g = 0; g < out->n_groups; g++) {
+        KD_GO(measure_group(out, &out->group[g], err));
+    }
+    KD_GO(intervals(out, err));
+    KD_GO(compare_warn(out, err));
+done:
+    kd_free(teacher);
+    if (st != KD_OK) {
+        kd_comparison_free(out);
+    }
+    return st;
+}
+
+void kd_comparison_free(kd_comparison *c)
+{
+    for (size_t i = 0; c->prediction != NULL && i < c->n_reports; i++) {
+        kd_free(c->prediction[i]);
+    }
+    kd_free((void *)c->prediction);
+    for (size_t g = 0; g < c->n_groups; g++) {
+        kd_free(c->group[g].run);
+        kd_free(c->group[g].recall);
+        kd_free(c->group[g].right);
+    }
+    for (size_t i = 0; i < c->n_warnings; i++) {
+        kd_free(c->warning[i]);
+    }
+    memset(c, 0, sizeof *c);
+}

@@ -1,0 +1,70 @@
+/* The style sheet of the comparison's page.  Colours keep a contrast of at least 4.5 : 1 for text on both grounds. */
+#include "distill/report/compare_style.h"
+
+/* clang-format off */
+const char *const COMPARE_STYLE[] = {
+    ":root{color-scheme:light dark;--bg:#fff;--panel:#f5f6f8;--ink:#15181c;--muted:#57606b;--line:#d9dee4;--grid:#e7eaee;"
+    "--c0:#47515d;--c1:#1f5fc4;--c2:#b8430b;--c3:#0b716a;--c4:#6d34d1;--c5:#94570a;--c6:#a8286b;"
+    "--good:#17723f;--bad:#b3261e;--warn:#fff6e3;--warnline:#d99a1f;--onc:#fff}"
+    "@media(prefers-color-scheme:dark){:root{--bg:#13161a;--panel:#1b1f25;--ink:#e8ebee;--muted:#a3adb8;--line:#333b45;"
+    "--grid:#272d35;--c0:#b4bdc8;--c1:#74abff;--c2:#ff9d63;--c3:#52d0c2;--c4:#bda2ff;--c5:#f0b950;--c6:#ff8fc4;"
+    "--good:#63d295;--bad:#ff8f86;--warn:#2a2314;--warnline:#9a7a2c;--onc:#13161a}}",
+    "*{box-sizing:border-box}html{-webkit-text-size-adjust:100%}"
+    "body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,"
+    "'Helvetica Neue',Arial,sans-serif}"
+    "main,header,footer{max-width:980px;margin:0 auto;padding:0 20px}"
+    "header{padding-top:36px}h1{font-size:1.9rem;line-height:1.2;margin:0 0 4px;letter-spacing:-.01em}"
+    "h2{font-size:1.25rem;margin:44px 0 6px;padding-top:14px;border-top:1px solid var(--line)}"
+    "h3{font-size:1rem;margin:22px 0 6px}p{margin:6px 0 12px;max-width:72ch}.sub{color:var(--muted)}"
+    ".lead{font-size:1.12rem;line-height:1.5;margin:18px 0}"
+    "nav{margin:16px 0 0}nav ul{list-style:none;display:flex;flex-wrap:wrap;gap:4px 18px;margin:0;padding:0}"
+    "a{color:var(--c1)}a:focus-visible,summary:focus-visible,.wide:focus-visible{outline:3px solid var(--c1);outline-offset:2px}"
+    ".skip{position:absolute;left:-9999px}.skip:focus{left:8px;top:8px;background:var(--bg);padding:8px}",
+    ".cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:18px 0}"
+    ".card{background:var(--panel);border:1px solid var(--line);border-radius:10px;padding:14px 16px}"
+    ".card b{display:block;font-size:1.5rem;line-height:1.15;font-variant-numeric:tabular-nums;letter-spacing:-.02em}"
+    ".card span{display:block;color:var(--muted);font-size:.87rem}"
+    ".card i{display:block;width:28px;height:4px;border-radius:2px;margin:0 0 10px;background:currentColor}"
+    ".warn{background:var(--warn);border-left:4px solid var(--warnline);border-radius:6px;padding:12px 18px;margin:20px 0}"
+    ".warn h2{border:0;margin:0;padding:0;font-size:1rem}.warn ul{margin:6px 0 0;padding-left:20px}"
+    ".wide{overflow-x:auto;margin:10px 0 18px}"
+    "table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.93rem;min-width:100%}"
+    "caption{text-align:left;color:var(--muted);font-size:.87rem;padding:0 0 6px}"
+    "th,td{padding:6px 12px 6px 0;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}"
+    "th{font-weight:600}thead th{color:var(--muted);font-weight:500}"
+    "th:first-child,td:first-child,.left{text-align:left}tbody th{font-weight:600}small{color:var(--muted);font-weight:400}"
+    ".wrap{white-space:normal;word-break:break-word}code,.mono{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}"
+    "pre{background:var(--panel);border:1px solid var(--line);border-radius:8px;padding:12px 14px;overflow-x:auto}"
+    "details{margin:8px 0}summary{cursor:pointer;color:var(--c1);padding:4px 0}"
+    ".ids{columns:13rem;font-size:12.5px;color:var(--muted);margin:8px 0}.ids div{break-inside:avoid}"
+    ".good{color:var(--good)}.bad{color:var(--bad)}.key{display:inline-block;width:.8em;height:.8em;border-radius:3px;"
+    "margin-right:.5em;background:currentColor}",
+    "svg{display:block;font:13px system-ui,-apple-system,'Segoe UI',Roboto,Arial,sans-serif}"
+    "svg.chart{width:100%;min-width:560px;max-width:860px}svg.matrix{width:100%;max-width:620px;min-width:420px}"
+    "svg.square{width:100%;max-width:300px}text{fill:var(--ink)}"
+    ".tick{fill:var(--muted);font-size:11.5px;text-anchor:middle}.side{fill:var(--muted);font-size:11.5px;text-anchor:end}"
+    ".slant{fill:var(--muted);font-size:11.5px;text-anchor:end}.value{font-weight:650;font-variant-numeric:tabular-nums}"
+    ".range{fill:var(--muted);font-size:12px;font-variant-numeric:tabular-nums}"
+    ".grid{stroke:var(--grid)}.zero{stroke:var(--muted);stroke-width:1.5}.ideal{stroke:var(--muted);stroke-dasharray:4 4}"
+    ".c0{color:var(--c0)}.c1{color:var(--c1)}.c2{color:var(--c2)}.c3{color:var(--c3)}.c4{color:var(--c4)}.c5{color:var(--c5)}"
+    ".c6{color:var(--c6)}.band{stroke:currentColor;stroke-width:14;opacity:.26}"
+    ".mean{stroke:currentColor;stroke-width:3;stroke-linecap:round}.run{fill:currentColor;opacity:.75;stroke:var(--bg);"
+    "stroke-width:1}.bar{fill:currentColor}.bar.down{fill-opacity:.55;stroke:currentColor}"
+    ".before,.after{fill:none;stroke:currentColor}.before{opacity:.5;stroke-dasharray:3 3}.after{stroke-width:2}"
+    "circle.after{fill:currentColor;stroke:none}circle.before{fill:var(--bg);stroke-dasharray:none}"
+    ".field{fill:var(--panel)}.hit{fill:currentColor}.miss{fill:var(--bad)}.cell{font-size:11px;text-anchor:middle}"
+    ".strong{fill:var(--onc)}",
+    ".grid3{display:grid;grid-template-columns:repeat(auto-fit,minmax(230px,1fr));gap:8px 24px}"
+    "figure{margin:0 0 8px}figcaption{font-size:.9rem;font-weight:600;margin:4px 0}figcaption small{font-weight:400;display:block}"
+    ".quad{border-collapse:separate;border-spacing:6px;min-width:0;width:100%;max-width:640px;table-layout:fixed}.quad thead td,.quad thead th,.quad tbody th{width:auto}.quad thead td{width:6.5rem;background:none;border:0;padding:0}.quad th,.quad td{border:0}"
+    ".quad td{border-radius:8px;background:var(--panel);border:1px solid var(--line);padding:12px 16px;text-align:left;"
+    "white-space:normal}.quad td b{font-size:1.35rem;display:block}.quad th{color:var(--muted);font-weight:500;"
+    "white-space:normal;text-align:left}.quad td.focus{border:2px solid var(--c2)}"
+    "dl{display:grid;grid-template-columns:minmax(9rem,max-content) 1fr;gap:4px 20px;margin:8px 0}dt{color:var(--muted)}"
+    "dd{margin:0;word-break:break-word}footer{color:var(--muted);font-size:.87rem;padding-top:28px;padding-bottom:48px}"
+    "@media(max-width:560px){h1{font-size:1.5rem}.lead{font-size:1.03rem}dl{grid-template-columns:1fr}dt{margin-top:8px}}"
+    "@media print{nav,.skip{display:none}details>*{display:block}body{font-size:12px}h2{break-after:avoid}svg,table{break-inside:avoid}}",
+};
+/* clang-format on */
+
+const int COMPARE_STYLE_PARTS = (int)(sizeof COMPARE_STYLE / sizeof COMPARE_STYLE[0]);

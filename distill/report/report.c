@@ -1,0 +1,272 @@
+/* Writing report.json: see report.h. */
+#include "distill/report/report.h"
+
+#include "distill/report/report_priv.h"
+#include "formats/base/hash.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+const char *kd_report_class(const kd_report *r, int label, char buf[24])
+{
+    if (r->class_names != NULL && label >= 0 && label < r->classes) {
+        return r->class_names[label];
+    }
+    (void)snprintf(buf, 24, "class %d", label);
+    return buf;
+}
+
+void kd_report_free(kd_report *r)
+{
+    kd_metrics_free(&r->metrics);
+    kd_json_free(r->doc);
+    kd_free(r->path);
+    for (size_t i = 0; i < KD_COUNTOF(r->owned); i++) {
+        kd_free(r->owned[i]);
+    }
+    memset(r, 0, sizeof *r);
+}
+
+/* ---- identity of the evaluated set -------------------------------------------------------------------------------- */
+
+typedef struct id_row {
+    const char *id;
+    int32_t label;
+} id_row;
+
+static int compare_rows(const void *a, const void *b)
+{
+    return strcmp(((const id_row *)a)->id, ((const id_row *)b)->id);
+}
+
+kd_status report_hash_ids(kd_report *r, kd_err *err)
+{
+    id_row *row = kd_calloc(r->n, sizeof *row);
+    char *text = NULL;
+    kd_status st = KD_OK;
+    size_t bytes = 0;
+    if (row == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "report: out of memory");
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        row[i].id = r->ids[i];
+        row[i].label = r->labels[i];
+        bytes += strlen(r->ids[i]) + 13; /* blank, up to eleven characters, newline */
+    }
+    qsort(row, r->n, sizeof *row, compare_rows);
+    text = kd_alloc(bytes + 1);
+    if (text == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "report: out of memory");
+        goto done;
+    }
+    size_t at = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        if (i > 0 && strcmp(row[i].id, row[i - 1].id) == 0) {
+            st = KD_FAIL(err, KD_E_DATA, "report: sample %s occurs twice", row[i].id);
+            goto done;
+        }
+        at += (size_t)snprintf(text + at, bytes + 1 - at, "%s %d\n", row[i].id, (int)row[i].label);
+    }
+    st = kd_sha256(text, at, r->ids_hash, err);
+done:
+    kd_free(row);
+    kd_free(text);
+    return st;
+}
+
+kd_status report_measure(kd_report *r, kd_err *err)
+{
+    const kd_scores s = {r->logits, r->labels, r->n, r->classes};
+    return kd_metrics_compute(&s, 1.0, r->ece_bins > 0 ? r->ece_bins : KD_ECE_BINS, &r->metrics,
+                              err);
+}
+
+/* ---- sections ------------------------------------------------------------------------------------------------------- */
+
+static void put_protocol(kd_json *d, const kd_report *r)
+{
+    kd_json *p = kd_json_set_object(d, "protocol");
+    kd_json_set_str(p, "dataset", r->dataset);
+    kd_json_set_str(p, "split", r->split);
+    kd_json_set_str(p, "half", r->half);
+    kd_json_set_str(p, "modality", r->modality);
+    kd_json_set_str(p, "views", r->views);
+    kd_json_set_str(p, "merge", r->merge);
+    kd_json *names = kd_json_set_array(p, "classes");
+    for (int c = 0; c < r->classes; c++) {
+        char buf[24];
+        kd_json_push_str(names, kd_report_class(r, c, buf));
+    }
+    kd_json_set_i64(p, "samples", (int64_t)r->n);
+}
+
+static void put_data(kd_json *d, const kd_report *r)
+{
+    kd_json *p = kd_json_set_object(d, "data");
+    kd_json_set_str(p, "root", r->root);
+    kd_json_set_i64(p, "listed", r->listed);
+    kd_json_set_i64(p, "done", (int64_t)r->n);
+    kd_json_set_i64(p, "failed", r->failed);
+    kd_json_set_i64(p, "excluded", r->excluded);
+    kd_json *ids = kd_json_set_array(p, "excluded_ids");
+    for (size_t i = 0; i < r->n_excluded_ids; i++) {
+        kd_json_push_str(ids, r->excluded_ids[i]);
+    }
+    kd_json *h = kd_json_set_object(d, "hashes");
+    kd_json_set_str(h, "ids", r->ids_hash);
+    kd_json_set_str(h, "config", r->config_hash);
+    kd_json_set_str(h, "weights", r->weights_hash);
+    kd_json_set_str(h, "teacher_weights", r->teacher_weights_hash);
+    kd_json_set_str(h, "store", r->store_hash);
+    kd_json_set_str(h, "decoder", r->decoder);
+}
+
+static void put_model(kd_json *d, const kd_report *r)
+{
+    kd_json *m = kd_json_set_object(d, "model");
+    kd_json_set_str(m, "name", r->model);
+    kd_json_set_i64(m, "parameters", r->parameters);
+    kd_json_set_i64(m, "macs", r->macs);
+    kd_json_set_i64(m, "bytes", r->bytes);
+    kd_json *l = kd_json_set_object(m, "latency");
+    kd_json_set_f64(l, "ms", r->latency_ms);
+    kd_json_set_f64(l, "p90_ms", r->latency_p90_ms);
+    kd_json_set_i64(l, "batch", r->latency_batch);
+    kd_json_set_str(l, "device", r->device);
+    kd_json_set_i64(l, "threads", r->threads);
+    kd_json_set_str(l, "dtype", r->dtype);
+    kd_json_set_str(d, "config", r->config);
+}
+
+static void put_metrics(kd_json *d, const kd_report *r)
+{
+    const kd_metrics *m = &r->metrics;
+    kd_json *o = kd_json_set_object(d, "metrics");
+    kd_json_set_f64(o, "top1", m->top1);
+    kd_json_set_f64(o, "top5", m->top5);
+    kd_json_set_f64(o, "mean_class_accuracy", m->mean_class_accuracy);
+    kd_json_set_f64(o, "macro_f1", m->macro_f1);
+    kd_json_set_f64(o, "micro_f1", m->micro_f1);
+    kd_json_set_f64(o, "nll", m->nll);
+    kd_json_set_f64(o, "ece", m->ece);
+    kd_json_set_f64(o, "brier", m->brier);
+    kd_json *table = kd_json_set_array(d, "per_class");
+    for (int c = 0; c < r->classes; c++) {
+        const kd_class_metrics *k = &m->per_class[c];
+        char buf[24];
+        kd_json *row = kd_json_push_object(table);
+        kd_json_set_i64(row, "class", c);
+        kd_json_set_str(row, "name", kd_report_class(r, c, buf));
+        kd_json_set_i64(row, "samples", k->support);
+        kd_json_set_i64(row, "predicted", k->predicted);
+        kd_json_set_i64(row, "correct", k->correct);
+        kd_json_set_f64(row, "recall", k->recall);
+        kd_json_set_f64(row, "precision", k->precision);
+        kd_json_set_f64(row, "f1", k->f1);
+    }
+    kd_json *matrix = kd_json_set_array(d, "confusion");
+    for (int c = 0; c < r->classes; c++) {
+        kd_json *row = kd_json_push_array(matrix);
+        for (int k = 0; k < r->classes; k++) {
+            kd_json_push_i64(row, m->confusion[(size_t)c * (size_t)r->classes + (size_t)k]);
+        }
+    }
+    kd_json *bins = kd_json_set_array(kd_json_set_object(d, "calibration"), "bins");
+    for (int b = 0; b < m->bins; b++) {
+        kd_json *row = kd_json_push_object(bins);
+        kd_json_set_i64(row, "count", m->bin[b].count);
+        kd_json_set_f64(row, "confidence", m->bin[b].confidence);
+        kd_json_set_f64(row, "accuracy", m->bin[b].accuracy);
+    }
+}
+
+/* The double with the fewest digits that still reads back as the same float: half the file size. */
+static double shortest(float v)
+{
+    char text[32];
+    (void)snprintf(text, sizeof text, "%.9g", (double)v);
+    return strtod(text, NULL);
+}
+
+static void put_predictions(kd_json *d, const kd_report *r)
+{
+    kd_json *p = kd_json_set_object(d, "predictions");
+    kd_json *ids = kd_json_set_array(p, "ids");
+    kd_json *labels = kd_json_set_array(p, "labels");
+    kd_json *logits = kd_json_set_array(p, "logits");
+    for (size_t i = 0; i < r->n; i++) {
+        kd_json_push_str(ids, r->ids[i]);
+        kd_json_push_i64(labels, r->labels[i]);
+        kd_json *row = kd_json_push_array(logits);
+        for (int c = 0; c < r->classes; c++) {
+            kd_json_push_f64(row, shortest(r->logits[i * (size_t)r->classes + (size_t)c]));
+        }
+    }
+}
+
+/* ---- the file -------------------------------------------------------------------------------------------------------- */
+
+static kd_status check_members(const kd_report *r, kd_err *err)
+{
+    const struct {
+        const char *name, *value;
+    } needed[] = {
+        {"kind", r->kind}, {"label", r->label}, {"dataset", r->dataset},   {"split", r->split},
+        {"half", r->half}, {"model", r->model}, {"modality", r->modality}, {"views", r->views},
+    };
+    for (size_t i = 0; i < KD_COUNTOF(needed); i++) {
+        if (needed[i].value == NULL || needed[i].value[0] == '\0') {
+            return KD_FAIL(err, KD_E_ARG, "report: `%s` is missing", needed[i].name);
+        }
+    }
+    if (r->n == 0 || r->classes < 1 || r->ids == NULL || r->labels == NULL || r->logits == NULL) {
+        return KD_FAIL(err, KD_E_ARG, "report: no predictions");
+    }
+    const int64_t accounted = (int64_t)r->n + r->failed + r->excluded;
+    if (r->listed != 0 && r->listed != accounted) {
+        return KD_FAIL(err, KD_E_DATA,
+                       "report: %lld samples listed, but %zu done + %lld failed + %lld excluded",
+                       (long long)r->listed, r->n, (long long)r->failed, (long long)r->excluded);
+    }
+    return KD_OK;
+}
+
+static void now_utc(char out[32])
+{
+    const time_t t = time(NULL);
+    struct tm tm;
+    if (gmtime_r(&t, &tm) == NULL || strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0) {
+        out[0] = '\0';
+    }
+}
+
+kd_status kd_report_write(kd_report *r, const char *path, kd_err *err)
+{
+    KD_TRY(check_members(r, err));
+    KD_TRY(report_hash_ids(r, err));
+    kd_metrics_free(&r->metrics);
+    KD_TRY(report_measure(r, err));
+    if (r->listed == 0) {
+        r->listed = (int64_t)r->n + r->failed + r->excluded;
+    }
+    char now[32];
+    now_utc(now);
+    kd_json *d = kd_json_object();
+    kd_json_set_str(d, "format", REPORT_FORMAT);
+    kd_json_set_i64(d, "version", KD_REPORT_VERSION);
+    kd_json_set_str(d, "kind", r->kind);
+    kd_json_set_str(d, "label", r->label);
+    kd_json_set_i64(d, "seed", r->seed);
+    kd_json_set_str(d, "created", r->created != NULL ? r->created : now);
+    kd_json_set_str(d, "tool", r->tool != NULL ? r->tool : kd_version());
+    kd_json_set_str(d, "command", r->command);
+    put_protocol(d, r);
+    put_data(d, r);
+    put_model(d, r);
+    put_metrics(d, r);
+    put_predictions(d, r);
+    const kd_status st = kd_json_write(d, path, err);
+    kd_json_free(d);
+    return st;
+}

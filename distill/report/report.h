@@ -1,0 +1,81 @@
+/* report.json: what an evaluation found, with everything needed to trust it, compare it and run it again.
+ *
+ * Schema, version 1 (keys in this order; unknown keys are ignored, a higher version is refused):
+ *   format "lastkd report", version
+ *   kind "teacher" | "student", label, seed, created, tool, command
+ *   protocol   dataset, split, half, modality, views, merge, classes [names], samples
+ *   data       root, listed, done, failed, excluded, excluded_ids [..]       done + failed + excluded = listed
+ *   hashes     ids (SHA-256 of "id label" lines in id order), config, weights, teacher_weights, store, decoder
+ *   model      name, parameters, macs, bytes; latency {ms, p90_ms, batch, device, threads, dtype}
+ *   config     the resolved recipe as YAML text
+ *   metrics    top1, top5, mean_class_accuracy, macro_f1, micro_f1, nll, ece, brier (fractions of 1)
+ *   per_class  [{class, name, samples, predicted, correct, recall, precision, f1}]
+ *   confusion  [[..]] row: label, column: prediction
+ *   calibration {bins [{count, confidence, accuracy}]}
+ *   predictions {ids [..], labels [..], logits [[..]]}
+ *
+ * `label` names what is compared: runs of the same recipe with different seeds carry the same label ("sfz-nano CE+KD").
+ * Logits are scores whose softmax is the model's answer: for several views, the log of the averaged probabilities.
+ *
+ * Writing: fill the members (strings are borrowed), call kd_report_write, which computes the metrics.
+ * Reading: kd_report_read; strings and arrays then belong to the report until kd_report_free.  The metrics are computed again
+ * from the logits; a file whose stored figures do not follow from its predictions is refused (KD_E_INTEGRITY).
+ */
+#ifndef DISTILL_REPORT_H
+#define DISTILL_REPORT_H
+
+#include "distill/report/metrics.h"
+#include "formats/base/json.h"
+
+enum { KD_REPORT_VERSION = 1 };
+
+typedef struct kd_report {
+    const char *kind, *label, *created, *command; /* created NULL: now, UTC */
+    const char *tool;                             /* NULL: this build's kd_version() */
+    int64_t seed;
+
+    const char *dataset, *split, *half, *modality, *views, *merge;
+    const char *const *class_names; /* [classes]; NULL: "class 0", ... */
+    int classes;
+
+    const char *root;
+    int64_t listed, failed, excluded; /* listed 0: n + failed + excluded */
+    const char *const *excluded_ids;  /* [n_excluded_ids]: failed and excluded samples */
+    size_t n_excluded_ids;
+
+    const char *config_hash, *weights_hash, *teacher_weights_hash, *store_hash, *decoder;
+    char ids_hash[65]; /* computed */
+
+    const char *model;
+    int64_t parameters, macs, bytes;   /* 0: not known */
+    double latency_ms, latency_p90_ms; /* 0: not measured */
+    int latency_batch, threads;
+    const char *device, *dtype;
+    const char *config; /* YAML text, may be NULL */
+
+    const char *const *ids; /* [n] */
+    const int32_t *labels;  /* [n] */
+    const float *logits;    /* [n][classes] */
+    size_t n;
+    int ece_bins; /* 0: KD_ECE_BINS */
+
+    kd_metrics metrics; /* computed by write and read; freed by kd_report_free */
+    char *path;         /* where it was read from */
+    kd_json *doc;       /* owners of what the members above point at, after reading */
+    void *owned[5];
+} kd_report;
+
+/* Checks the members (KD_E_ARG names the first missing one, duplicate ids are KD_E_DATA), computes metrics and the hash of
+ * the ids, writes `path` atomically. */
+KD_NODISCARD kd_status kd_report_write(kd_report *r, const char *path, kd_err *err);
+
+/* KD_E_IO, KD_E_FORMAT (not a report, wrong types), KD_E_DATA (lengths disagree, duplicate ids, label out of range),
+ * KD_E_INTEGRITY, KD_E_UNSUPPORTED (written by a later version), KD_E_OOM. */
+KD_NODISCARD kd_status kd_report_read(const char *path, kd_report *out, kd_err *err);
+
+void kd_report_free(kd_report *r); /* zeroed is legal */
+
+/* Class name for messages and tables, never NULL. `buf` is used for a nameless class. */
+const char *kd_report_class(const kd_report *r, int label, char buf[24]);
+
+#endif

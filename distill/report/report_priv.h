@@ -1,0 +1,12 @@
+/* Shared by report.c (writing) and report_read.c. */
+#ifndef DISTILL_REPORT_PRIV_H
+#define DISTILL_REPORT_PRIV_H
+
+#include "distill/report/report.h"
+
+#define REPORT_FORMAT "lastkd report"
+
+KD_NODISCARD kd_status report_hash_ids(kd_report *r, kd_err *err); /* also refuses duplicate ids */
+KD_NODISCARD kd_status report_measure(kd_report *r, kd_err *err);
+
+#endif

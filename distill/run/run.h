@@ -1,0 +1,38 @@
+/* Run directory: config.yaml, log.jsonl, TensorBoard events, checkpoints/, report.json, lock.
+ *
+ * One process writes into it (flock; KD_E_LOCKED names the holder).  log.jsonl is append-only, one write(2) a line; a
+ * resumed run first cuts it back to the length its checkpoint recorded, so that log and weights tell the same story.
+ */
+#ifndef KD_DISTILL_RUN_H
+#define KD_DISTILL_RUN_H
+
+#include "configs/schema/kd_config.h"
+#include "formats/base/json.h"
+
+typedef struct kd_run kd_run;
+
+/* Make or reopen `dir`.  Without `resume` a directory that already holds a run is refused (KD_E_STATE); with it, an
+ * existing run must have the same portable config (KD_E_CONFIG names the first difference), and an empty or absent
+ * directory starts a new one. */
+KD_NODISCARD kd_status kd_run_open(const char *dir, const kd_config *cfg, bool resume, kd_run **out, kd_err *err);
+void kd_run_close(kd_run *r); /* NULL is legal */
+
+bool kd_run_has_checkpoint(const kd_run *r); /* checkpoints/last can be resumed from */
+/* "<dir>/<name>" into a buffer of the run that the next call overwrites. */
+const char *kd_run_path(kd_run *r, const char *name);
+
+/* Append one record to log.jsonl (compact JSON); frees the document. */
+KD_NODISCARD kd_status kd_run_log(kd_run *r, kd_json *record, kd_err *err);
+uint64_t kd_run_log_bytes(const kd_run *r);
+KD_NODISCARD kd_status kd_run_log_cut(kd_run *r, uint64_t bytes, kd_err *err);
+
+/* Start the TensorBoard file; `step` > 0 marks a restart (later points of an earlier file are void). */
+KD_NODISCARD kd_status kd_run_events(kd_run *r, int64_t step, kd_err *err);
+/* Scalar point; a failure to write is reported once as a warning, training goes on. */
+void kd_run_scalar(kd_run *r, const char *tag, int64_t step, double value);
+/* The recipe: as text, and its main numbers as hyper-parameters. */
+void kd_run_recipe(kd_run *r, const kd_config *cfg, const char *model);
+/* Confusion matrix (K,K), row = truth, as an image. */
+void kd_run_confusion(kd_run *r, const char *tag, int64_t step, const int64_t *counts, int classes);
+
+#endif

@@ -1,0 +1,24 @@
+/* Inside of a run directory, shared by run.c and run_events.c. */
+#ifndef KD_DISTILL_RUN_INTERNAL_H
+#define KD_DISTILL_RUN_INTERNAL_H
+
+#include "distill/run/run.h"
+#include "formats/base/io.h"
+
+enum { KD_RUN_PATH = 1024 };
+
+struct kd_tfevents;
+
+struct kd_run {
+    char dir[KD_RUN_PATH];
+    char path[KD_RUN_PATH + 128];
+    kd_lock *lock;
+    int log_fd;
+    uint64_t log_bytes;
+    struct kd_tfevents *events;
+    bool events_failed; /* said once */
+};
+
+void kdi_run_events_close(kd_run *r);
+
+#endif

@@ -1,0 +1,352 @@
+/* From files and lists to the two halves. */
+#include "formats/data/dataset.h"
+
+#include "formats/data/catalog.h"
+#include "formats/data/dataset_priv.h"
+#include "formats/base/io.h"
+#include "formats/data/listing.h"
+#include "formats/data/ntu.h"
+
+#include <stdlib.h>
+
+typedef struct builder {
+    const kd_cfg_data *cfg;
+    unsigned need;
+    kd_dataset *ds;
+    kd_catalog files;
+    kd_listing list[KD_HALVES];
+    char *list_path[KD_HALVES];
+    size_t room[KD_HALVES], text_room;
+    int most; /* largest label listed */
+    kd_err *err;
+} builder;
+
+/* One listed sample, before it is known whether its files are there. */
+typedef struct listed {
+    const char *key;
+    const char *video_dir, *video, *skeleton_dir, *skeleton;
+    const kd_sample_id *id; /* NULL: not an NTU name */
+    int label;
+} listed;
+
+static kd_status no_memory(const builder *b)
+{
+    return KD_FAIL(b->err, KD_E_OOM, "%s: no memory for its samples", b->cfg->root);
+}
+
+/* The data set owns `text` from here on; NULL stands for failed allocation. */
+static kd_status own(builder *b, char *text, const char **out)
+{
+    kd_dataset *ds = b->ds;
+    if (text == NULL) return no_memory(b);
+    if (ds->n_text == b->text_room) {
+        const size_t room = b->text_room == 0 ? 1024 : 2 * b->text_room;
+        char **p = kd_realloc(ds->text, b->text_room * sizeof *p, room * sizeof *p);
+        if (p == NULL) {
+            kd_free(text);
+            return no_memory(b);
+        }
+        ds->text = p;
+        b->text_room = room;
+    }
+    ds->text[ds->n_text++] = text;
+    *out = text;
+    return KD_OK;
+}
+
+static bool published(const kd_cfg_data *cfg)
+{
+    return cfg->split.by <= KD_SPLIT_NTU120_XSET;
+}
+
+static kd_status add(builder *b, kd_half_id which, const listed *s)
+{
+    kd_half *half = &b->ds->half[which];
+    half->counts.listed++;
+    b->most = KD_MAX(b->most, s->label);
+    if (published(b->cfg) && !b->cfg->with_missing && s->id != NULL &&
+        kd_ntu_missing_skeleton(s->id)) {
+        half->counts.known_missing++;
+        return KD_OK;
+    }
+    if ((b->need & KD_NEED_VIDEO) != 0 && s->video == NULL) {
+        half->counts.no_video++;
+        return KD_OK;
+    }
+    if ((b->need & KD_NEED_SKELETON) != 0 && s->skeleton == NULL) {
+        half->counts.no_skeleton++;
+        return KD_OK;
+    }
+    if (half->n == b->room[which]) {
+        const size_t room = b->room[which] == 0 ? 1024 : 2 * b->room[which];
+        kd_data_sample *p = kd_realloc(half->sample, half->n * sizeof *p, room * sizeof *p);
+        if (p == NULL) return no_memory(b);
+        half->sample = p;
+        b->room[which] = room;
+    }
+    kd_data_sample d = {.label = s->label};
+    KD_TRY(own(b, kd_strdup(s->key), &d.id));
+    if (s->video != NULL) KD_TRY(own(b, kd_path_join(s->video_dir, s->video), &d.video));
+    if (s->skeleton != NULL) {
+        KD_TRY(own(b, kd_path_join(s->skeleton_dir, s->skeleton), &d.skeleton));
+    }
+    if (s->id != NULL) {
+        d.setup = s->id->setup;
+        d.camera = s->id->camera;
+        d.performer = s->id->subject;
+        d.replication = s->id->replication;
+        d.action = s->id->action;
+    }
+    half->sample[half->n++] = d;
+    return KD_OK;
+}
+
+static listed from_file(const kd_catalog_item *it)
+{
+    return (listed){.key = it->key,
+                    .video_dir = it->video_dir,
+                    .video = it->video,
+                    .skeleton_dir = it->skeleton_dir,
+                    .skeleton = it->skeleton,
+                    .id = it->ntu ? &it->id : NULL,
+                    .label = it->ntu ? it->id.action - 1 : -1};
+}
+
+/* ---- splits by name -------------------------------------------------------------------------- */
+
+static bool has(const kd_cfg_ints *list, int v)
+{
+    for (int i = 0; i < list->n; i++) {
+        if (list->v[i] == v) return true;
+    }
+    return false;
+}
+
+static kd_split_side side_of(const kd_cfg_data *cfg, const kd_catalog_item *it)
+{
+    static const kd_ntu_split NTU[] = {KD_NTU60_XSUB, KD_NTU60_XVIEW, KD_NTU120_XSUB,
+                                       KD_NTU120_XSET}; /* by kd_cfg_split */
+    if (!it->ntu) return KD_SIDE_NONE;
+    if (published(cfg)) return kd_ntu_side(NTU[cfg->split.by], &it->id);
+    const int v = cfg->split.by == KD_SPLIT_SUBJECT  ? it->id.subject
+                  : cfg->split.by == KD_SPLIT_CAMERA ? it->id.camera
+                                                     : it->id.setup;
+    if (has(&cfg->split.train, v)) return KD_SIDE_TRAIN;
+    return cfg->split.val.n == 0 || has(&cfg->split.val, v) ? KD_SIDE_VAL : KD_SIDE_NONE;
+}
+
+static kd_status split_files(builder *b)
+{
+    for (size_t i = 0; i < b->files.n; i++) {
+        const kd_split_side side = side_of(b->cfg, &b->files.item[i]);
+        if (side == KD_SIDE_NONE) {
+            b->ds->unplaced++;
+            continue;
+        }
+        const listed s = from_file(&b->files.item[i]);
+        KD_TRY(add(b, side == KD_SIDE_TRAIN ? KD_HALF_TRAIN : KD_HALF_VAL, &s));
+    }
+    return KD_OK;
+}
+
+/* ---- splits by list -------------------------------------------------------------------------- */
+
+/* A list's path is tried as it stands, then below the root. */
+static kd_status read_list(builder *b, kd_half_id which, const char *path)
+{
+    if (path[0] == '\0') return KD_OK;
+    b->list_path[which] =
+        kd_path_is_file(path) ? kd_strdup(path) : kd_path_join(b->cfg->root, path);
+    if (b->list_path[which] == NULL) return no_memory(b);
+    KD_TRY(kd_listing_read(b->list_path[which], &b->list[which], b->err));
+    return kd_listing_check(&b->list[which], b->list_path[which], b->cfg->num_classes, false,
+                            b->err);
+}
+
+/* The list says where its own file lies, relative to the root or to the folder of its kind. */
+static void listed_path(const builder *b, const char *path, listed *s)
+{
+    const kd_cfg_data *cfg = b->cfg;
+    const bool skeleton = kd_is_skeleton_name(path);
+    const char *dir = cfg->root;
+    if (skeleton && cfg->skeleton_dir[0] != '\0') dir = b->files.dir[1];
+    if (!skeleton && cfg->video_dir[0] != '\0') dir = b->files.dir[0];
+    char *full = kd_path_join(dir, path);
+    const bool there = full != NULL && kd_path_is_file(full);
+    kd_free(full);
+    if (skeleton) {
+        s->skeleton_dir = dir;
+        s->skeleton = there ? path : NULL;
+    } else {
+        s->video_dir = dir;
+        s->video = there ? path : NULL;
+    }
+}
+
+static kd_status split_lists(builder *b)
+{
+    size_t found = 0;
+    for (int h = 0; h < KD_HALVES; h++) {
+        for (size_t i = 0; i < b->list[h].n; i++) {
+            const kd_list_item *item = &b->list[h].item[i];
+            const kd_catalog_item *it = kd_catalog_find(&b->files, item->key);
+            listed s = {.key = item->key};
+            if (it != NULL) s = from_file(it);
+            found += it != NULL;
+            s.label = item->label;
+            if (b->cfg->layout == KD_LAYOUT_LIST) listed_path(b, item->path, &s);
+            KD_TRY(add(b, (kd_half_id)h, &s));
+        }
+    }
+    b->ds->unplaced = b->files.n > found ? b->files.n - found : 0;
+    return KD_OK;
+}
+
+/* ---- checks ---------------------------------------------------------------------------------- */
+
+static int by_id(const void *a, const void *b)
+{
+    return strcmp(((const kd_data_sample *)a)->id, ((const kd_data_sample *)b)->id);
+}
+
+static kd_status disjoint(const builder *b)
+{
+    const kd_half *t = &b->ds->half[KD_HALF_TRAIN], *v = &b->ds->half[KD_HALF_VAL];
+    for (size_t i = 0; i < v->n; i++) {
+        if (kd_half_find(t, v->sample[i].id) >= 0) {
+            return KD_FAIL(b->err, KD_E_DATA, "%s: in the training and in the validation half",
+                           v->sample[i].id);
+        }
+    }
+    for (int h = 0; h < KD_HALVES; h++) {
+        const kd_half *half = &b->ds->half[h];
+        for (size_t i = 1; i < half->n; i++) {
+            if (strcmp(half->sample[i - 1].id, half->sample[i].id) == 0) {
+                return KD_FAIL(b->err, KD_E_DATA, "%s: there twice", half->sample[i].id);
+            }
+        }
+    }
+    return KD_OK;
+}
+
+static kd_status labels(const builder *b)
+{
+    for (int h = 0; h < KD_HALVES; h++) {
+        for (size_t i = 0; i < b->ds->half[h].n; i++) {
+            const kd_data_sample *s = &b->ds->half[h].sample[i];
+            if (s->label < 0 || s->label >= b->ds->n_classes) {
+                return KD_FAIL(b->err, KD_E_DATA,
+                               "%s: label %d, but the %d classes are 0 to %d; see "
+                               "data.num_classes and data.classes",
+                               s->id, s->label, b->ds->n_classes, b->ds->n_classes - 1);
+            }
+        }
+    }
+    return KD_OK;
+}
+
+static void finish_half(const kd_cfg_data *cfg, kd_half *half)
+{
+    if (half->n > 1) qsort(half->sample, half->n, sizeof *half->sample, by_id);
+    if (cfg->limit > 0 && half->n > (size_t)cfg->limit) {
+        half->counts.over_limit = half->n - (size_t)cfg->limit;
+        half->n = (size_t)cfg->limit;
+    }
+    for (size_t i = 0; i < half->n; i++) {
+        const kd_data_sample *s = &half->sample[i];
+        half->counts.videos += s->video != NULL;
+        half->counts.skeletons += s->skeleton != NULL;
+        half->counts.pairs += s->video != NULL && s->skeleton != NULL;
+    }
+}
+
+static kd_status not_empty(const builder *b, unsigned halves)
+{
+    static const char *const NAME[] = {"training", "validation"};
+    for (int h = 0; h < KD_HALVES; h++) {
+        const kd_half *half = &b->ds->half[h];
+        if ((halves >> h & 1) != 0 && half->n == 0) {
+            const kd_half_counts *c = &half->counts;
+            return KD_FAIL(b->err, KD_E_DATA,
+                           "%s: the %s half is empty (split %s: %zu listed, %zu without video, %zu "
+                           "without skeleton, %zu known missing; %zu found outside the split)",
+                           b->cfg->root, NAME[h], b->ds->split, c->listed, c->no_video,
+                           c->no_skeleton, c->known_missing, b->ds->unplaced);
+        }
+    }
+    return KD_OK;
+}
+
+static kd_status build(builder *b, unsigned halves)
+{
+    const kd_cfg_data *cfg = b->cfg;
+    const bool lists = cfg->split.by == KD_SPLIT_LIST;
+    if (cfg->layout == KD_LAYOUT_LIST && !lists) {
+        return KD_FAIL(b->err, KD_E_CONFIG,
+                       "data.split: layout list takes its halves from lists; expected list");
+    }
+    KD_TRY(kd_catalog_open(cfg, &b->files, b->err));
+    if (lists) {
+        KD_TRY(read_list(b, KD_HALF_TRAIN, cfg->train_list));
+        KD_TRY(read_list(b, KD_HALF_VAL, cfg->val_list));
+    }
+    KD_TRY(lists ? split_lists(b) : split_files(b));
+    KD_TRY(kd_dataset_name_split(cfg, b->list, b->ds, b->err));
+    KD_TRY(kd_dataset_name_classes(cfg, b->most + 1, b->ds, b->err));
+    for (int h = 0; h < KD_HALVES; h++) {
+        finish_half(cfg, &b->ds->half[h]);
+    }
+    KD_TRY(not_empty(b, halves));
+    KD_TRY(disjoint(b));
+    return labels(b);
+}
+
+kd_status kd_dataset_open(const kd_cfg_data *cfg, unsigned need, unsigned halves, kd_dataset *out,
+                          kd_err *err)
+{
+    builder b = {.cfg = cfg, .need = need, .ds = out, .most = -1, .err = err};
+    *out = (kd_dataset){0};
+    const kd_status st = build(&b, halves);
+    for (int h = 0; h < KD_HALVES; h++) {
+        kd_listing_free(&b.list[h]);
+        kd_free(b.list_path[h]);
+    }
+    kd_catalog_free(&b.files);
+    if (st != KD_OK) kd_dataset_free(out);
+    return st;
+}
+
+void kd_dataset_free(kd_dataset *ds)
+{
+    if (ds == NULL) return;
+    for (size_t i = 0; i < ds->n_text; i++) {
+        kd_free(ds->text[i]);
+    }
+    for (int i = 0; ds->classes != NULL && i < ds->n_classes; i++) {
+        kd_free(ds->classes[i]);
+    }
+    kd_free(ds->classes);
+    kd_free(ds->text);
+    kd_free(ds->name);
+    kd_free(ds->split);
+    for (int h = 0; h < KD_HALVES; h++) {
+        kd_free(ds->half[h].sample);
+    }
+    *ds = (kd_dataset){0};
+}
+
+int64_t kd_half_find(const kd_half *half, const char *id)
+{
+    size_t lo = 0, hi = half->n;
+    while (lo < hi) {
+        const size_t mid = lo + (hi - lo) / 2;
+        const int order = strcmp(half->sample[mid].id, id);
+        if (order == 0) return (int64_t)mid;
+        if (order < 0) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return -1;
+}

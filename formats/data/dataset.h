@@ -1,0 +1,80 @@
+/* Which samples a run sees: the folder scan, the split, the labels, and the join of all of them
+ * by sample id.
+ *
+ * Opened once for both halves, so that the split can be proved: no id twice, no subject (camera,
+ * setup) in both halves of a split by it, every label inside the class list, no half empty that
+ * is asked for.  Samples of a half are sorted by id (bytes); their number in that order is the
+ * sample index that keys every random draw, so `data.limit` keeps the first ones and their
+ * draws.  A sample that lacks a file that is needed is left out and counted, never replaced.
+ *
+ * The published missing-skeleton lists apply to the published splits; other data may reuse NTU's
+ * names. Layout list needs split list: paths in the lists are relative to root (and
+ * data.video_dir or data.skeleton_dir).
+ *
+ * Labels: action - 1 for NTU names; the list's number where the split or the layout is a list.
+ * Class names: data.classes; else `<root>/classes.txt` (one a line, label order); else NTU's own
+ * for a published split; else A001... for NTU names and class-0... for others.
+ *
+ * Errors: KD_E_CONFIG (keys that cannot be used together), KD_E_DATA (anything about the
+ * samples), KD_E_IO, KD_E_FORMAT (lists), KD_E_OOM.
+ */
+#ifndef KD_DATASET_H
+#define KD_DATASET_H
+
+#include "configs/schema/kd_config.h"
+
+#define KD_NEED_VIDEO    1u
+#define KD_NEED_SKELETON 2u
+
+typedef enum kd_half_id { KD_HALF_TRAIN, KD_HALF_VAL, KD_HALVES } kd_half_id;
+
+typedef struct kd_data_sample {
+    const char *id;       /* "S001C001P001R001A001", or the stem of the file name */
+    const char *video;    /* path that can be opened; NULL: there is none */
+    const char *skeleton; /* likewise */
+    int label;
+    int setup, camera, performer, replication, action; /* of the NTU name; 0 otherwise */
+} kd_data_sample;
+
+/* Why listed samples are not in a half. */
+typedef struct kd_half_counts {
+    size_t listed;        /* on this side of the split */
+    size_t no_video;      /* left out: video needed and absent */
+    size_t no_skeleton;   /* left out: skeleton needed and absent */
+    size_t known_missing; /* left out: published missing-skeleton list, without data.with_missing */
+    size_t over_limit;    /* left out: data.limit */
+    size_t videos, skeletons, pairs; /* of the samples kept: those that have the file, and both */
+} kd_half_counts;
+
+typedef struct kd_half {
+    kd_data_sample *sample; /* [n], sorted by id */
+    size_t n;
+    kd_half_counts counts;
+} kd_half;
+
+typedef struct kd_dataset {
+    kd_half half[KD_HALVES];
+    int n_classes;
+    char **classes; /* [n_classes] names in label order */
+    char *name;     /* "ntu60", "ntu120", or the last folder of root: stores and reports carry it */
+    char *split;    /* "ntu60-xsub"; "subject train=[1,2]"; "list": equal texts mean equal splits */
+    size_t unplaced; /* found on disk, on neither side of the split */
+    char **text;     /* owns the strings */
+    size_t n_text;
+} kd_dataset;
+
+/* `cfg` resolved.  need: KD_NEED_* bits.  halves: bit 1 << KD_HALF_TRAIN, 1 << KD_HALF_VAL of
+ * those that must not be empty (both are filled in any case).  *out is the caller's to
+ * kd_dataset_free, zeroed on failure. */
+KD_NODISCARD kd_status kd_dataset_open(const kd_cfg_data *cfg, unsigned need, unsigned halves,
+                                       kd_dataset *out, kd_err *err);
+void kd_dataset_free(kd_dataset *ds); /* zeroed or NULL is legal */
+
+/* The join as text, a line per half ("train: 40091 samples, ... left out: ..."); kd_free.  NULL
+ * when memory runs out. */
+char *kd_dataset_summary(const kd_dataset *ds);
+
+/* Index of an id in a half; -1 when absent. */
+int64_t kd_half_find(const kd_half *half, const char *id);
+
+#endif

@@ -1,0 +1,54 @@
+/* Rows: what one sample of a half becomes in a batch, and who makes it.
+ *
+ * A source (teacher/clip, student/skeleton) describes its rows and fills them; the loader (distill/batch) gathers them into
+ * batches.  Neither knows the other.
+ */
+#ifndef KD_DATA_ROWS_H
+#define KD_DATA_ROWS_H
+
+#include "kernels/kd_base.h"
+
+#define KD_ROW_TENSORS 8
+#define KD_ROW_RANK    5
+
+/* One tensor of a row: (dim[0], ..., dim[rank-1]), row-major. */
+typedef struct kd_row_spec {
+    const char *name; /* "clip", "place"; "joint", "velocity", "bone" */
+    kd_dtype dtype;
+    int rank;
+    int64_t dim[KD_ROW_RANK];
+    size_t bytes; /* of a row: product of dim and the size of the dtype */
+} kd_row_spec;
+
+typedef struct kd_item {
+    uint32_t sample; /* index in the half */
+    uint32_t view;   /* 0 in training */
+    uint32_t epoch;  /* of kd_loader_seek, and those after it in training */
+} kd_item;
+
+/* Makes rows; implemented by teacher/clip and student/skeleton.  Functions are called from several threads
+ * at once. */
+typedef struct kd_producer {
+    void *ctx;
+    size_t samples;
+    uint32_t views; /* rows a sample has in evaluation; training uses one */
+    int n_tensors;
+    kd_row_spec tensor[KD_ROW_TENSORS];
+    int grain; /* rows handed to a worker at once: 1 for videos, more for small rows */
+    /* Work space of one worker, NULL when none is needed. */
+    kd_status (*scratch_new)(void *ctx, void **scratch, kd_err *err);
+    void (*scratch_free)(void *ctx, void *scratch);
+    /* Write every byte of dst[0..n_tensors-1].  The message names the sample's id and file. */
+    kd_status (*fill)(void *ctx, const kd_item *item, void *scratch, void *const *dst,
+                      kd_err *err);
+    int (*label)(void *ctx, uint32_t sample);
+    const char *(*id)(void *ctx, uint32_t sample);
+} kd_producer;
+
+/* The spec of a tensor of this dtype and shape. */
+kd_row_spec kd_row_spec_of(const char *name, kd_dtype dtype, int rank, const int64_t *dim);
+
+/* Does this failure of a producer mean that the sample cannot be read?  Others (memory, cancel) end the run. */
+bool kd_sample_unreadable(kd_status st);
+
+#endif

@@ -1,0 +1,49 @@
+/* What the video files share: FFmpeg's log, caught, the names of its errors, and an opened file
+ * with its compressed pictures.  No FFmpeg header is needed to include this. */
+#ifndef KD_VIDEO_AV_H
+#define KD_VIDEO_AV_H
+
+#include "formats/video/video.h"
+
+/* FFmpeg prints on stderr by default.  While a kd_av_log is entered on a thread, messages of that
+ * thread at error level are counted and the last one kept here; without one they are dropped. */
+typedef struct kd_av_log {
+    size_t errors;
+    char last[160];
+    struct kd_av_log *outer;
+} kd_av_log;
+
+void kd_av_log_enter(kd_av_log *log); /* zeroes it */
+void kd_av_log_leave(kd_av_log *log);
+
+#define KD_AV_ERRSTR 96
+const char *kd_av_strerror(int code, char text[KD_AV_ERRSTR]);
+
+/* A file opened, its video stream chosen, its compressed pictures in memory. */
+typedef struct kd_av_input {
+    const char *path;
+    kd_video_opts opts; /* resolved: no zero means "default" any more */
+    kd_video_info *info;
+    kd_av_log log; /* entered from kd_av_input_init to _free */
+    int fd;
+    uint64_t size, at;
+    int read_errno;
+    struct AVIOContext *io;
+    struct AVFormatContext *fmt;
+    struct AVStream *stream;
+    struct AVPacket **packet; /* [n_packets] in file order */
+    size_t n_packets, room;
+    size_t damaged;   /* packets marked corrupt */
+    size_t discarded; /* packets an edit list cuts off: decoded, never shown */
+} kd_av_input;
+
+void kd_av_input_init(kd_av_input *in, const char *path, const kd_video_opts *opts,
+                      kd_video_info *info);
+KD_NODISCARD kd_status kd_av_input_load(kd_av_input *in,
+                                        kd_err *err); /* open and read all packets */
+void kd_av_input_free(kd_av_input *in);
+
+/* FFmpeg refused (code rc) to `what` this file: the fitting status and line. */
+kd_status kd_av_input_fail(const kd_av_input *in, int rc, const char *what, kd_err *err);
+
+#endif

@@ -1,0 +1,416 @@
+/* Weights by path: see weights.h. */
+#include "formats/weights/weights.h"
+
+#include "formats/weights/checkpoint.h"
+#include "formats/base/io.h"
+#include "formats/weights/pth.h"
+#include "formats/weights/weight_names.h"
+
+#include <stdlib.h>
+
+#define MAX_TENSORS 65536
+
+struct kd_weights {
+    char *file;
+    const char *format;
+    kd_st_file *st; /* one of st, ck (through its group) and pth is the source */
+    kd_ckpt *ck;
+    kd_pth *pth;
+    const kd_st_file *tensors; /* of st or ck; NULL for pth */
+    kd_weight *t;
+    size_t *by_name; /* indices into t, sorted by name */
+    size_t count;
+    size_t dropped;
+    kd_naming naming;
+    bool videomae;
+};
+
+/* ---- the tensors of the file, whatever it is -------------------------------------------------- */
+
+typedef struct raw {
+    const char *name;
+    kd_st_dtype dtype;
+    size_t rank;
+    const int64_t *dim;
+    size_t count;
+    size_t bytes;
+} raw;
+
+static size_t raw_count(const kd_weights *w)
+{
+    return w->pth != NULL ? kd_pth_count(w->pth) : kd_st_count(w->tensors);
+}
+
+static raw raw_at(const kd_weights *w, size_t i)
+{
+    if (w->pth != NULL) {
+        const kd_pth_tensor *t = kd_pth_at(w->pth, i);
+        return (raw){t->name, t->dtype, t->rank, t->dim, t->count, t->bytes};
+    }
+    const kd_st_entry *e = kd_st_at(w->tensors, i);
+    return (raw){e->name, e->dtype, e->rank, e->dim, e->count, e->bytes};
+}
+
+/* ---- finding the file ------------------------------------------------------------------------- */
+
+static kd_status open_checkpoint(kd_weights *w, const char *dir, kd_err *err)
+{
+    KD_TRY(kd_ckpt_open_last(dir, &w->ck, err));
+    w->tensors = kd_ckpt_tensors(w->ck, "model");
+    if (w->tensors == NULL) {
+        return KD_FAIL(err, KD_E_DATA, "%s: a checkpoint without model.safetensors", dir);
+    }
+    w->format = "checkpoint";
+    w->file = kd_path_join(kd_ckpt_dir(w->ck), "model.safetensors");
+    return w->file != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
+}
+
+static kd_status open_file(kd_weights *w, const char *path, kd_err *err)
+{
+    kd_map map;
+    KD_TRY(kd_io_map(path, &map, err));
+    const bool pth = map.bytes >= 4 && (memcmp(map.data, "PK\3\4", 4) == 0 ||
+                                        (map.data[0] == 0x80 && map.data[1] <= 5));
+    const bool tar = map.bytes >= 262 && memcmp(map.data + 257, "ustar", 5) == 0;
+    /* a safetensors file has '{' at byte 8; its length may begin with any byte */
+    const bool json = map.bytes > 8 && map.data[8] == '{';
+    kd_io_unmap(&map);
+    w->file = kd_strdup(path);
+    if (w->file == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    if ((pth && !json) || tar) {
+        w->format = "pth";
+        return kd_pth_open(path, &w->pth, err);
+    }
+    w->format = "safetensors";
+    const kd_status st = kd_st_open(path, &w->st, err);
+    w->tensors = w->st;
+    return st;
+}
+
+static kd_status open_dir(kd_weights *w, const char *path, kd_err *err)
+{
+    static const char *const inner[] = {"", "checkpoints/best", "checkpoints/last"};
+    static const char *const files[] = {"model.safetensors", "pytorch_model.bin",
+                                        "mp_rank_00_model_states.pt"};
+    for (size_t i = 0; i < KD_COUNTOF(inner); i++) {
+        char *dir = i == 0 ? kd_strdup(path) : kd_path_join(path, inner[i]);
+        if (dir == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        const bool found = kd_ckpt_exists(dir);
+        const kd_status st = found ? open_checkpoint(w, dir, err) : KD_OK;
+        kd_free(dir);
+        if (found) return st;
+    }
+    for (size_t i = 0; i < KD_COUNTOF(files); i++) {
+        char *file = kd_path_join(path, files[i]);
+        if (file == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        const bool found = kd_path_is_file(file);
+        const kd_status st = found ? open_file(w, file, err) : KD_OK;
+        kd_free(file);
+        if (found) return st;
+    }
+    return KD_FAIL(err, KD_E_IO,
+                   "%s: no weights in this directory (looked for state.json, checkpoints/best, "
+                   "checkpoints/last, model.safetensors, pytorch_model.bin)",
+                   path);
+}
+
+/* ---- names ------------------------------------------------------------------------------------ */
+
+/* Hugging Face's base model lacks the "videomae." that its classifier has. */
+static const char *hf_name(const char *name, char *buf, size_t bytes)
+{
+    if (strncmp(name, "embeddings.", 11) != 0 && strncmp(name, "encoder.layer.", 14) != 0 &&
+        strncmp(name, "layernorm.", 10) != 0) {
+        return name;
+    }
+    const size_t n = strlen(name);
+    if (n + 10 > bytes) return name;
+    memcpy(buf, "videomae.", 9);
+    memcpy(buf + 9, name, n + 1);
+    return buf;
+}
+
+static void detect(kd_weights *w)
+{
+    w->naming = KD_NAMING_OFFICIAL;
+    for (size_t i = 0; i < raw_count(w) && !w->videomae; i++) {
+        const char *name = raw_at(w, i).name;
+        w->videomae = true;
+        if (strstr(name, "embeddings.patch_embeddings.projection.weight") != NULL) {
+            w->naming = KD_NAMING_HF;
+        } else if (strcmp(kd_name_strip(name), "patch_embed.projection.weight") == 0) {
+            w->naming = KD_NAMING_MMACTION;
+        } else if (strcmp(kd_name_strip(name), "patch_embed.proj.weight") != 0) {
+            w->videomae = false;
+        }
+    }
+}
+
+/* Length of the wrapper prefix that every name carries. */
+static size_t common_wrapper(const kd_weights *w)
+{
+    static const char *const prefix[] = {"module.", "_orig_mod."};
+    size_t used = 0;
+    for (size_t k = 0; k < KD_COUNTOF(prefix) && raw_count(w) > 0;) {
+        const size_t n = strlen(prefix[k]);
+        bool all = true;
+        for (size_t i = 0; i < raw_count(w) && all; i++) {
+            const char *name = raw_at(w, i).name;
+            all = strlen(name) > used && strncmp(name + used, prefix[k], n) == 0;
+        }
+        used += all ? n : 0;
+        k = all ? 0 : k + 1;
+    }
+    return used;
+}
+
+static void translate(const kd_weights *w, const char *name, size_t wrapper, kd_name_match *m,
+                      const char **plain)
+{
+    char buf[256];
+    m->part = -1;
+    m->drop = false;
+    m->official[0] = '\0';
+    *plain = name + wrapper;
+    if (!w->videomae) return;
+    if (w->naming == KD_NAMING_HF) {
+        *plain = name + wrapper;
+        (void)kd_name_to_official(w->naming, hf_name(*plain, buf, sizeof buf), m);
+    } else if (w->naming == KD_NAMING_MMACTION) {
+        (void)kd_name_to_official(w->naming, *plain, m);
+    } else {
+        *plain = kd_name_strip(name);
+    }
+}
+
+/* Add tensor i of the file under `name`, or stack it onto the one that has that name already. */
+static kd_status add(kd_weights *w, size_t i, const char *name, int part, kd_err *err)
+{
+    const raw r = raw_at(w, i);
+    kd_weight *t = NULL;
+    /* the parts of one stack are neighbours or nearly so: look back a little, then everywhere */
+    for (size_t k = w->count; part >= 0 && k-- > 0 && t == NULL;) {
+        if (strcmp(w->t[k].name, name) == 0) t = &w->t[k];
+    }
+    if (r.rank > KD_WEIGHTS_MAX_RANK) {
+        return KD_FAIL(err, KD_E_FORMAT, "%s: tensor %s: rank %zu, at most %d", w->file, r.name,
+                       r.rank, KD_WEIGHTS_MAX_RANK);
+    }
+    if (t == NULL) {
+        t = &w->t[w->count];
+        t->name = kd_strdup(name);
+        if (t->name == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->file);
+        w->count++;
+        t->file_name = r.name;
+        t->dtype = r.dtype;
+        t->rank = r.rank;
+        if (r.rank > 0) memcpy(t->dim, r.dim, r.rank * sizeof *r.dim);
+        t->count = r.count;
+        t->bytes = r.bytes;
+        t->part[0] = t->part[1] = t->part[2] = -1;
+        t->part[part >= 0 ? part : 0] = (int)i;
+        return KD_OK;
+    }
+    const kd_weight *first = t;
+    if (r.dtype != first->dtype || r.rank != 2 || first->rank != 2 || r.dim[1] != first->dim[1] ||
+        t->part[part] >= 0) {
+        return KD_FAIL(err, KD_E_DATA, "%s: tensor %s: does not fit the others of %s", w->file,
+                       r.name, name);
+    }
+    t->part[part] = (int)i;
+    t->dim[0] += r.dim[0];
+    t->count += r.count;
+    t->bytes += r.bytes;
+    return KD_OK;
+}
+
+static int name_order(const void *a, const void *b, void *ctx)
+{
+    const kd_weight *t = ctx;
+    return strcmp(t[*(const size_t *)a].name, t[*(const size_t *)b].name);
+}
+
+static kd_status check_names(kd_weights *w, kd_err *err)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        w->by_name[i] = i;
+        const kd_weight *t = &w->t[i];
+        const bool stacked = t->part[1] >= 0 || t->part[2] >= 0 ||
+                             (w->naming == KD_NAMING_HF && kd_name_is_split(w->naming, t->name));
+        if (stacked && (t->part[0] < 0 || t->part[1] < 0 || t->part[2] < 0)) {
+            return KD_FAIL(err, KD_E_DATA, "%s: %s needs query, key and value; one is missing",
+                           w->file, t->name);
+        }
+    }
+    if (w->count > 1) qsort_r(w->by_name, w->count, sizeof *w->by_name, name_order, w->t);
+    for (size_t i = 1; i < w->count; i++) {
+        const kd_weight *a = &w->t[w->by_name[i - 1]];
+        const kd_weight *b = &w->t[w->by_name[i]];
+        if (strcmp(a->name, b->name) == 0) {
+            return KD_FAIL(err, KD_E_DATA, "%s: both %s and %s are %s", w->file, a->file_name,
+                           b->file_name, a->name);
+        }
+    }
+    return KD_OK;
+}
+
+static kd_status build(kd_weights *w, kd_err *err)
+{
+    const size_t n = raw_count(w);
+    if (n > MAX_TENSORS) {
+        return KD_FAIL(err, KD_E_FORMAT, "%s: %zu tensors, at most %d are accepted", w->file, n,
+                       MAX_TENSORS);
+    }
+    w->t = kd_calloc(n + 1, sizeof *w->t);
+    w->by_name = kd_calloc(n + 1, sizeof *w->by_name);
+    if (w->t == NULL || w->by_name == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu tensors", w->file, n);
+    }
+    detect(w);
+    const size_t wrapper = common_wrapper(w);
+    for (size_t i = 0; i < n; i++) {
+        kd_name_match m;
+        const char *plain = NULL;
+        translate(w, raw_at(w, i).name, wrapper, &m, &plain);
+        if (m.drop) {
+            w->dropped++;
+        } else {
+            KD_TRY(add(w, i, m.official[0] != '\0' ? m.official : plain, m.part, err));
+        }
+    }
+    return check_names(w, err);
+}
+
+/* ---- open and close --------------------------------------------------------------------------- */
+
+kd_status kd_weights_open(const char *path, kd_weights **out, kd_err *err)
+{
+    *out = NULL;
+    kd_status st = KD_OK;
+    kd_weights *w = kd_calloc(1, sizeof *w);
+    if (w == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    KD_GO(kd_path_is_dir(path) ? open_dir(w, path, err) : open_file(w, path, err));
+    KD_GO(build(w, err));
+    *out = w;
+    w = NULL;
+done:
+    kd_weights_close(w);
+    return st;
+}
+
+void kd_weights_close(kd_weights *w)
+{
+    if (w == NULL) return;
+    for (size_t i = 0; i < w->count; i++) {
+        kd_free(w->t[i].name);
+    }
+    kd_free(w->t);
+    kd_free(w->by_name);
+    kd_free(w->file);
+    kd_st_close(w->st);
+    kd_ckpt_close(w->ck);
+    kd_pth_close(w->pth);
+    kd_free(w);
+}
+
+size_t kd_weights_count(const kd_weights *w)
+{
+    return w->count;
+}
+
+const kd_weight *kd_weights_at(const kd_weights *w, size_t i)
+{
+    return i < w->count ? &w->t[i] : NULL;
+}
+
+const kd_weight *kd_weights_find(const kd_weights *w, const char *name)
+{
+    size_t lo = 0;
+    size_t hi = w->count;
+    while (lo < hi) {
+        const size_t mid = lo + (hi - lo) / 2;
+        const kd_weight *t = &w->t[w->by_name[mid]];
+        const int c = strcmp(t->name, name);
+        if (c == 0) return t;
+        if (c < 0) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return NULL;
+}
+
+const char *kd_weights_file(const kd_weights *w)
+{
+    return w->file;
+}
+
+const char *kd_weights_format(const kd_weights *w)
+{
+    return w->format;
+}
+
+const char *kd_weights_key(const kd_weights *w)
+{
+    return w->pth != NULL ? kd_pth_key(w->pth) : "";
+}
+
+kd_naming kd_weights_naming(const kd_weights *w)
+{
+    return w->naming;
+}
+
+bool kd_weights_is_videomae(const kd_weights *w)
+{
+    return w->videomae;
+}
+
+const kd_json *kd_weights_meta(const kd_weights *w)
+{
+    if (w->ck != NULL) return kd_ckpt_state(w->ck);
+    return w->st != NULL ? kd_st_meta_all(w->st) : NULL;
+}
+
+size_t kd_weights_dropped(const kd_weights *w)
+{
+    return w->dropped;
+}
+
+kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256_HEX], kd_err *err)
+{
+    return kd_sha256_file(w->file, hex, err);
+}
+
+/* ---- reading ---------------------------------------------------------------------------------- */
+
+kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst, kd_err *err)
+{
+    uint8_t *p = dst;
+    for (size_t k = 0; k < KD_COUNTOF(t->part); k++) {
+        if (t->part[k] < 0) continue;
+        const size_t i = (size_t)t->part[k];
+        if (w->pth != NULL) {
+            KD_TRY(kd_pth_read(w->pth, kd_pth_at(w->pth, i), p, err));
+        } else {
+            const kd_st_entry *e = kd_st_at(w->tensors, i);
+            if (e->bytes > 0) memcpy(p, e->data, e->bytes);
+        }
+        p += raw_at(w, i).bytes;
+    }
+    return KD_OK;
+}
+
+kd_status kd_weights_read_f32(kd_weights *w, const kd_weight *t, float *dst, kd_err *err)
+{
+    if (t->dtype == KD_ST_F32) return kd_weights_read_raw(w, t, dst, err);
+    void *bytes = kd_alloc(t->bytes + 1);
+    if (bytes == NULL) return KD_FAIL(err, KD_E_OOM, "%s: no memory for %s", w->file, t->name);
+    kd_status st = kd_weights_read_raw(w, t, bytes, err);
+    if (st == KD_OK && !kd_st_to_f32(t->dtype, bytes, t->count, dst)) {
+        st = KD_FAIL(err, KD_E_DTYPE, "%s: tensor %s: %s cannot be read as f32", w->file, t->name,
+                     kd_st_dtype_name(t->dtype));
+    }
+    kd_free(bytes);
+    return st;
+}

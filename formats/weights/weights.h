@@ -1,0 +1,89 @@
+/* Weights by path, whatever they came in.
+ *
+ * A path may be a safetensors file; a .pth/.pt/.bin of torch.save (told by content, not by suffix);
+ * a checkpoint directory of ours; a run directory (its checkpoints/best, else checkpoints/last); a
+ * directory as Hugging Face or DeepSpeed write it (model.safetensors, pytorch_model.bin,
+ * mp_rank_00_model_states.pt).
+ *
+ * Names.  If the tensors are those of a VideoMAE (a patch embedding is among them), names are
+ * translated to the official ones (`blocks.3.attn.qkv.weight`): the prefixes _orig_mod. module.
+ * model. backbone. encoder. are dropped, Hugging Face's and MMAction2's names are mapped,
+ * query/key/value matrices are stacked into qkv along the rows, a key bias (which softmax cancels)
+ * and MMAction2's fixed pos_embed are left out.  Other models keep their names, but for a module.
+ * or _orig_mod. that every name carries.  Two tensors with one name after that are an error.
+ * Source: the loaders of VideoMAE v1 and v2, transformers' conversion script, MMAction2's vit_mae.
+ */
+#ifndef KD_FORMATS_WEIGHTS_H
+#define KD_FORMATS_WEIGHTS_H
+
+#include "formats/base/hash.h"
+#include "formats/weights/safetensors.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KD_WEIGHTS_MAX_RANK 8
+
+typedef enum kd_naming {
+    KD_NAMING_OFFICIAL, /* VideoMAE v1 / v2, and every model that is no VideoMAE */
+    KD_NAMING_HF,       /* transformers VideoMAEForVideoClassification */
+    KD_NAMING_MMACTION  /* MMAction2 vit_mae */
+} kd_naming;
+
+const char *kd_naming_name(kd_naming n); /* "official", "hf", "mmaction2" */
+bool kd_naming_parse(const char *text, kd_naming *out);
+
+typedef struct kd_weight {
+    char *name;            /* after translation */
+    const char *file_name; /* in the file; of the first part when stacked */
+    kd_st_dtype dtype;
+    size_t rank;
+    int64_t dim[KD_WEIGHTS_MAX_RANK];
+    size_t count; /* elements */
+    size_t bytes;
+    int part[3]; /* tensors of the file stacked along dimension 0; -1: none */
+} kd_weight;
+
+typedef struct kd_weights kd_weights;
+
+KD_NODISCARD kd_status kd_weights_open(const char *path, kd_weights **out, kd_err *err);
+void kd_weights_close(kd_weights *w); /* NULL is legal */
+
+size_t kd_weights_count(const kd_weights *w);
+const kd_weight *kd_weights_at(const kd_weights *w, size_t i); /* in the order of the file */
+const kd_weight *kd_weights_find(const kd_weights *w,
+                                 const char *name); /* translated name; NULL when absent */
+
+/* Elements in row-major order as f32 (dst holds t->count), or in the dtype of the file (dst holds
+ * t->bytes). KD_E_INTEGRITY: the bytes do not have their checksum; KD_E_DTYPE: no reading as f32.
+ * One thread at a time. */
+KD_NODISCARD kd_status kd_weights_read_f32(kd_weights *w, const kd_weight *t, float *dst,
+                                           kd_err *err);
+KD_NODISCARD kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst,
+                                           kd_err *err);
+
+const char *kd_weights_file(const kd_weights *w);   /* the file really read */
+const char *kd_weights_format(const kd_weights *w); /* "safetensors", "pth", "checkpoint" */
+const char *
+kd_weights_key(const kd_weights *w); /* .pth: where the state dict was ("model"), else "" */
+kd_naming kd_weights_naming(const kd_weights *w); /* what the file used */
+bool kd_weights_is_videomae(const kd_weights *w); /* a patch embedding is among the tensors */
+const kd_json *kd_weights_meta(
+    const kd_weights *w); /* safetensors metadata or a checkpoint's state; may be NULL */
+size_t kd_weights_dropped(const kd_weights *w); /* key biases and fixed position tables left out */
+
+/* SHA-256 of the file (reads all of it). */
+KD_NODISCARD kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256_HEX], kd_err *err);
+
+/* Write all tensors under the names of `naming`; `dtype` (KD_F32, KD_BF16, KD_F16) converts
+ * floating-point tensors, NULL keeps them.  A path ending in .pth, .pt or .bin gives a torch file
+ * (state dict under "model", "state_dict" for MMAction2, at the top for Hugging Face), any other a
+ * safetensors file.  KD_E_ARG: a tensor has no name there. */
+KD_NODISCARD kd_status kd_weights_save(kd_weights *w, const char *path, kd_naming naming,
+                                       const kd_dtype *dtype, kd_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,227 @@
+/* Looking at a program: listing, plan check, per-node timing, work count, debug scan. */
+#include "kernels/graph/program_internal.h"
+
+#include "kernels/kd_ops.h"
+
+#include <math.h>
+
+/* ---- listing ---------------------------------------------------------------------------------------------------------- */
+
+static void print_operand(const kd_program *p, int32_t v, FILE *f)
+{
+    const kd_graph *g = p->g;
+    char shape[KD_SHAPE_TEXT_MAX];
+    if (v == 0) {
+        fprintf(f, " -");
+        return;
+    }
+    const kdi_value *r = &g->values[g->values[v].root];
+    (void)kd_shape_text(&g->values[v].spec.shape, shape, sizeof shape);
+    switch (r->kind) {
+    case KDI_PARAM:
+    case KDI_BUFFER:
+        fprintf(f, " %s%s", kd_params_at(g->opts.params, r->param)->name, shape);
+        break;
+    case KDI_PGRAD:
+        fprintf(f, " d:%s%s", kd_params_at(g->opts.params, r->param)->name, shape);
+        break;
+    case KDI_INPUT:
+    case KDI_CONST:
+        fprintf(f, " %s%s", r->name, shape);
+        break;
+    default:
+        fprintf(f, " %%%d%s", (int)r->node, shape);
+        for (int o = 1; o < g->nodes[r->node].n_out; o++) {
+            if (g->nodes[r->node].out[o] == g->values[v].root) {
+                fprintf(f, ".%d", o);
+            }
+        }
+    }
+}
+
+void kd_program_dump(const kd_program *p, FILE *f)
+{
+    const kd_graph *g = p->g;
+    fprintf(f, "# %d nodes, %s, arena %zu bytes (%zu without reuse)\n", (int)g->n_nodes,
+            p->trains ? "forward and backward" : "forward", p->arena_bytes, p->sum_bytes);
+    fprintf(f, "# node: scope op <- operands -> results @offset[first,last]; s static, b backward, + accumulates\n");
+    for (int32_t k = 0; k < g->n_nodes; k++) {
+        const kdi_node *n = &g->nodes[k];
+        fprintf(f, "%%%d%s%s: %s %s <-", (int)k, p->is_static[k] ? "s" : "", n->backward ? "b" : "",
+                n->scope[0] != '\0' ? n->scope : ".", kd_op_get(n->op)->name);
+        for (int i = 0; i < n->n_in; i++) {
+            print_operand(p, n->in[i], f);
+        }
+        fprintf(f, " ->");
+        for (int o = 0; o < n->n_out; o++) {
+            const int32_t v = n->out[o];
+            print_operand(p, v, f);
+            if ((n->accum >> o) & 1u) {
+                fprintf(f, "+");
+            } else if (v != 0 && p->storage[v] >= 0) {
+                const kdi_slot *s = &p->slots[p->storage[v]];
+                fprintf(f, " %s@%zu[%d,%d]", kd_dtype_name(g->values[v].spec.dtype), s->offset, (int)s->first,
+                        (int)s->last);
+            }
+        }
+        fprintf(f, "\n");
+    }
+}
+
+/* ---- independent plan check ---------------------------------------------------------------------------------------- */
+
+/* Re-derives lifetimes from the final node list alone and compares byte ranges pairwise. */
+kd_status kd_program_check_plan(const kd_program *p, kd_err *err)
+{
+    const kd_graph *g = p->g;
+    int32_t *first = kd_calloc((size_t)g->n_values, sizeof *first);
+    int32_t *last = kd_calloc((size_t)g->n_values, sizeof *last);
+    kd_status st = first != NULL && last != NULL ? KD_OK : KD_E_OOM;
+    for (int32_t v = 0; v < g->n_values && st == KD_OK; v++) {
+        first[v] = last[v] = -2;
+        if (g->values[v].kind == KDI_INPUT || g->values[v].kind == KDI_CONST) {
+            first[v] = -1;
+            last[v] = g->n_nodes;
+        }
+    }
+    for (int32_t k = 0; k < g->n_nodes && st == KD_OK; k++) {
+        const kdi_node *n = &g->nodes[k];
+        for (int i = 0; i < n->n_in; i++) {
+            const int32_t r = g->values[n->in[i]].root;
+            if (g->values[r].kind == KDI_NODE && first[r] == -2) {
+                st = KD_FAIL(err, KD_E_STATE, "plan: node %d reads a value before it is written", (int)k);
+            }
+            last[r] = KD_MAX(last[r], k);
+        }
+        for (int o = 0; o < n->n_out; o++) {
+            const int32_t v = n->out[o];
+            if (v != 0 && g->values[v].kind == KDI_NODE) {
+                first[v] = p->is_static[k] ? -1 : k;
+                last[v] = g->values[v].keep || p->is_static[k] ? g->n_nodes : KD_MAX(last[v], k);
+            }
+        }
+    }
+    for (int32_t a = 1; a < g->n_values && st == KD_OK; a++) {
+        for (int32_t b = 1; b < a && st == KD_OK; b++) {
+            if (p->storage[a] < 0 || p->storage[b] < 0 || first[a] == -2 || first[b] == -2) {
+                continue;
+            }
+            const kdi_slot *x = &p->slots[p->storage[a]], *y = &p->slots[p->storage[b]];
+            const size_t nx = kd_spec_bytes(&g->values[a].spec), ny = kd_spec_bytes(&g->values[b].spec);
+            const bool bytes = x->offset < y->offset + ny && y->offset < x->offset + nx && nx != 0 && ny != 0;
+            const bool handed_over = x == y && (first[a] == last[b] || first[b] == last[a]); /* in place */
+            if (bytes && first[a] <= last[b] && first[b] <= last[a] && !handed_over) {
+                st = KD_FAIL(err, KD_E_STATE, "plan: values of nodes %d and %d are alive together at the same bytes",
+                             (int)g->values[a].node, (int)g->values[b].node);
+            }
+        }
+    }
+    kd_free(first);
+    kd_free(last);
+    return st;
+}
+
+/* ---- work ---------------------------------------------------------------------------------------------------------------- */
+
+int64_t kd_program_macs(const kd_program *p)
+{
+    int64_t macs = 0;
+    for (int32_t k = 0; k < p->g->n_nodes; k++) {
+        const kd_call *c = &p->calls[k];
+        const char *op = kd_op_get(p->g->nodes[k].op)->name;
+        const int64_t out = c->n_out > 0 ? kd_shape_numel(&c->out[0].shape) : 0;
+        const kd_shape *in1 = c->n_in > 1 ? &c->in[1].shape : NULL;
+        if (p->is_static[k]) {
+            continue;
+        }
+        if (strcmp(op, "linear") == 0) {
+            macs += out * in1->dim[1];
+        } else if (strcmp(op, "conv2d") == 0 || strcmp(op, "conv3d") == 0) {
+            macs += out * kd_shape_span(in1, 1, in1->rank);
+        } else if (strcmp(op, "conv_separable") == 0) {
+            const int64_t h = out / c->out[0].shape.dim[1] * c->in[0].shape.dim[1];
+            macs += out * c->in[0].shape.dim[1];
+            for (int i = 1; i < c->n_in; i += 4) { /* Wd of each branch */
+                const int64_t *w = c->in[i].shape.dim;
+                macs += c->in[i].data != NULL ? h * w[2] * w[3] : 0;
+            }
+        } else if (strcmp(op, "joint_mix") == 0) {
+            macs += out * in1->dim[in1->rank - 1];
+        } else if (strcmp(op, "stc_gates") == 0) {
+            macs += out * 2 * c->in[2].shape.dim[2] + kd_shape_numel(&c->in[1].shape) * c->in[3].shape.dim[1];
+        } else if (strcmp(op, "attention") == 0) {
+            macs += 2 * out * c->in[0].shape.dim[1]; /* q k^T and p v */
+        } else if (strcmp(op, "linear_attention") == 0) {
+            const kd_linear_attention_attr *a = c->attr;
+            macs += 2 * out * (c->out[0].shape.dim[2] / a->heads);
+        }
+    }
+    return macs;
+}
+
+size_t kd_program_operand_bytes(const kd_program *p)
+{
+    const kd_graph *g = p->g;
+    size_t bytes = 0;
+    for (int32_t k = 0; k < g->n_nodes; k++) {
+        const kdi_node *n = &g->nodes[k];
+        for (int i = 0; i < n->n_in; i++) {
+            bytes += n->in[i] != 0 ? kd_spec_bytes(&g->values[n->in[i]].spec) : 0;
+        }
+        for (int o = 0; o < n->n_out; o++) {
+            bytes += n->out[o] != 0 ? kd_spec_bytes(&g->values[n->out[o]].spec) : 0;
+        }
+    }
+    return bytes;
+}
+
+kd_status kd_program_profile(kd_program *p, const kd_step *step, double *seconds)
+{
+    KD_TRY(kd_program_run(p, step));
+    for (int32_t k = 0; k < p->g->n_nodes; k++) {
+        const double t0 = kd_now();
+        if (!p->is_static[k]) {
+            p->at = k;
+            KD_TRY(p->defs[k]->run(&p->calls[k]));
+            KD_TRY(p->be->ops->sync(p->be));
+        }
+        seconds[k] = kd_now() - t0;
+    }
+    return KD_OK;
+}
+
+const char *kd_program_node_name(const kd_program *p, int i)
+{
+    kd_program *w = (kd_program *)(uintptr_t)p; /* text is scratch space of the program */
+    const kdi_node *n = &p->g->nodes[i];
+    (void)snprintf(w->text, sizeof w->text, "%s%s%s", n->scope, n->scope[0] != '\0' ? " " : "", kd_op_get(n->op)->name);
+    return w->text;
+}
+
+const char *kd_program_where(const kd_program *p)
+{
+    return kd_program_node_name(p, p->at);
+}
+
+/* ---- debug scan ----------------------------------------------------------------------------------------------------------- */
+
+bool kdi_finite_outputs(kd_program *p, int32_t k)
+{
+    const kd_call *c = &p->calls[k];
+    bool finite = true;
+    for (int o = 0; o < c->n_out && finite; o++) {
+        const kd_tensor *t = &c->out[o];
+        const int64_t n = t->data == NULL ? 0 : kd_shape_numel(&t->shape);
+        const size_t bytes = (size_t)n * kd_dtype_size(t->dtype);
+        void *host = kd_alloc(bytes);
+        if (host == NULL || p->be->ops->download(p->be, host, t->data, bytes) != KD_OK) {
+            kd_free(host);
+            continue; /* nothing there, or nothing to look at it with */
+        }
+        for (int64_t i = 0; i < n && finite; i++) {
+            finite = isfinite(kd_element(t->dtype, host, i));
+        }
+        kd_free(host);
+    }
+    return finite;
+}

@@ -1,0 +1,117 @@
+/* Shared pieces of the students: see blocks.h. */
+#include "student/model/blocks.h"
+
+#include <math.h>
+#include <stdio.h>
+
+int64_t kd_block_dim(kd_graph *g, kd_val x, int i)
+{
+    const kd_spec s = kd_spec_of(g, x);
+    return i < s.shape.rank ? s.shape.dim[i] : 0;
+}
+
+static int or1(int v)
+{
+    return v == 0 ? 1 : v;
+}
+
+kd_val kd_block_conv1d(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_block_conv *o)
+{
+    const int kernel = or1(o->kernel), dilation = or1(o->dilation);
+    const int64_t ci = kd_block_dim(g, x, 1);
+    kd_conv_opts c = {.kernel = {kernel, 1},
+                      .stride = {or1(o->stride), 1},
+                      .pad = {dilation * (kernel - 1) / 2, 0},
+                      .dilation = {dilation, 1},
+                      .groups = o->depthwise ? (int)ci : 1,
+                      .bias = o->bias};
+    if (o->init == KD_BLOCK_INIT_FAN_OUT) {
+        c.has_weight_init = true;
+        c.weight_init = kd_init_normal((float)sqrt(2.0 / (double)(co * kernel)));
+        c.bias_init = kd_init_torch((o->depthwise ? 1 : KD_MAX(ci, (int64_t)1)) * kernel);
+    }
+    return kd_conv2d(g, x, name, co, &c);
+}
+
+kd_val kd_block_conv_bn(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_block_conv *o,
+                        kd_act_kind act)
+{
+    kd_scope_push(g, "%s", name);
+    kd_val y = kd_batchnorm(g, kd_block_conv1d(g, x, "0", co, o), "1");
+    kd_scope_pop(g);
+    return act == KD_ACT_NONE ? y : kd_act(g, y, act);
+}
+
+kd_val kd_block_linear(kd_graph *g, kd_val x, const char *name, int64_t co, kd_init init)
+{
+    return kd_linear(g, x, name, co, &(kd_linear_opts){.weight = init, .no_bias = true});
+}
+
+kd_val kd_block_mix(kd_graph *g, kd_val x, kd_val adj, kd_mix_mode mode, bool transpose)
+{
+    const kd_joint_mix_attr a = {.mode = (int32_t)mode, .transpose = transpose};
+    return kd_node2(g, KD_OP_JOINT_MIX, &a, x, adj);
+}
+
+kd_val kd_block_adjacency(kd_graph *g, const char *name, const float *a, int k)
+{
+    enum { JOINTS = 25, MOST = 5 };
+    const kd_shape shape = k == 0 ? kd_shape2(JOINTS, JOINTS) : kd_shape3(k, JOINTS, JOINTS);
+    if (kd_stat_dtype(kd_graph_dtype(g)) != KD_F64) {
+        return kd_const(g, name, KD_F32, shape, a);
+    }
+    double wide[MOST * JOINTS * JOINTS];
+    for (int64_t i = 0; i < kd_shape_numel(&shape) && i < (int64_t)KD_COUNTOF(wide); i++) {
+        wide[i] = (double)a[i];
+    }
+    return kd_const(g, name, KD_F64, shape, wide);
+}
+
+kd_val kd_block_bodies(kd_graph *g, kd_val x, kd_body_mode mode)
+{
+    const kd_body_select_attr a = {(int32_t)mode};
+    const kd_shape s = kd_spec_of(g, x).shape;
+    if (s.rank == 5 && s.dim[4] == 1) { /* nothing to choose or stack */
+        return kd_reshape(g, x, kd_shape4(s.dim[0], s.dim[1], s.dim[2], s.dim[3]));
+    }
+    return kd_node1(g, KD_OP_BODY_SELECT, &a, x);
+}
+
+kd_val kd_block_fusion(kd_graph *g, const kd_val *streams, int n, int64_t co, kd_block_init init,
+                       kd_act_kind act)
+{
+    enum { MOST = 8 };
+    kd_val parts[MOST] = {{0}};
+    kd_scope_push(g, "fusion");
+    for (int i = 0; i < n && i < MOST; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "stream_bn.%d", i);
+        parts[i] = kd_batchnorm(g, streams[i], name);
+    }
+    const kd_val y = kd_block_conv_bn(g, kd_concat(g, parts, n, 1), "proj", co,
+                                      &(kd_block_conv){.init = init}, act);
+    kd_scope_pop(g);
+    return y;
+}
+
+kd_val kd_block_residual(kd_graph *g, kd_val x, int64_t co, int stride, kd_block_init init)
+{
+    if (kd_block_dim(g, x, 1) == co && stride == 1) {
+        return x;
+    }
+    return kd_block_conv_bn(g, x, "residual", co, &(kd_block_conv){.stride = stride, .init = init},
+                            KD_ACT_NONE);
+}
+
+void kd_block_tap(kd_graph *g, bool asked, kd_val x, const char *path, ...)
+{
+    char name[128] = "act.";
+    if (!asked) {
+        return;
+    }
+    va_list ap;
+    va_start(ap, path);
+    (void)vsnprintf(name + 4, sizeof name - 4, path, ap);
+    va_end(ap);
+    kd_output(g, name, x);
+}

@@ -1,0 +1,194 @@
+/* LAST-E v3: one graph convolution over partitions with learned edge weights, an expanding
+ * separable temporal convolution, a motion gate and space-time joint attention per block.
+ *
+ * Streams joint, velocity, bone, fused at the input; body 0 alone, as in the reference. */
+#include "student/model/blocks.h"
+#include "student/model/family.h"
+#include "student/model/skeleton_graph.h"
+
+#include <stdio.h>
+
+enum { STAGES = 3, EXPAND = 2, TEMPORAL_KERNEL = 5 };
+
+typedef struct e3_variant {
+    int64_t stem, channels[STAGES];
+    int blocks[STAGES];
+    int max_hop;
+    bool subset_attention;
+} e3_variant;
+
+static const e3_variant variants[] = {
+    {24, {32, 48, 64}, {1, 1, 1}, 1, false},
+    {32, {48, 64, 96}, {1, 2, 2}, 2, true},
+};
+static const int strides[STAGES] = {1, 2, 2};
+
+#define INIT       KD_BLOCK_INIT_FAN_OUT
+#define LINEAR_STD 0.01f
+
+static int partitions(const e3_variant *v)
+{
+    return 1 + 2 * v->max_hop;
+}
+
+static void adjacency(const e3_variant *v, float *a)
+{
+    kd_skel_spatial(v->max_hop, a);
+    kd_skel_norm_sym_full(a, partitions(v));
+}
+
+/* 1x1 convolution to all partitions, aggregation with A * edge, sum (weighted by attention over
+ * partitions). */
+static kd_val graph_convolution(kd_graph *g, kd_val x, const e3_variant *v, int64_t co)
+{
+    float a[KD_MAX_PARTS * KD_ADJ];
+    const int k = partitions(v);
+    adjacency(v, a);
+    kd_scope_push(g, "gcn");
+    const kd_val edge =
+        kd_param(g, "edge", kd_shape3(k, KD_JOINTS, KD_JOINTS), kd_init_const(1.0f), 0);
+    const kd_val adj = kd_mul(g, kd_block_adjacency(g, "A", a, k), edge);
+    const kd_val y = kd_block_conv1d(g, x, "gcn", k * co, &(kd_block_conv){.init = INIT});
+    const kd_val z = kd_block_mix(g, y, adj, KD_MIX_GROUPED, false);
+    kd_val weight = KD_NONE;
+    if (v->subset_attention) {
+        const kd_val mean = kd_reduce(g, z, KD_REDUCE_MEAN, 1u << 2 | 1u << 3);
+        weight = kd_softmax(
+            g, kd_block_linear(g, mean, "subset_att.2", k, kd_init_normal(LINEAR_STD)), 1.0f);
+    }
+    const kd_group_sum_attr sum = {.parts = k, .scale = 1.0f};
+    const kd_val out = kd_batchnorm(g, kd_node2(g, KD_OP_GROUP_SUM, &sum, z, weight), "bn");
+    kd_scope_pop(g);
+    return kd_act(g, out, KD_ACT_HARDSWISH);
+}
+
+static kd_val temporal(kd_graph *g, kd_val x, int stride)
+{
+    const int64_t c = kd_block_dim(g, x, 1);
+    const kd_block_conv plain = {.init = INIT};
+    const kd_block_conv deep = {
+        .kernel = TEMPORAL_KERNEL, .stride = stride, .depthwise = true, .init = INIT};
+    kd_scope_push(g, "tcns.0");
+    kd_val y = kd_block_conv_bn(g, x, "expand_conv", EXPAND * c, &plain, KD_ACT_HARDSWISH);
+    y = kd_block_conv_bn(g, y, "depth_conv", EXPAND * c, &deep, KD_ACT_HARDSWISH);
+    y = kd_block_conv_bn(g, y, "point_conv", c, &plain, KD_ACT_NONE);
+    y = kd_add(g, y, kd_block_residual(g, x, c, stride, INIT));
+    kd_scope_pop(g);
+    return y;
+}
+
+static kd_val channel_param(kd_graph *g, const char *name, int64_t c)
+{
+    return kd_reshape(g, kd_param(g, name, kd_shape4(1, c, 1, 1), kd_init_const(0.0f), 0),
+                      kd_shape1(c));
+}
+
+static kd_val motion_gate(kd_graph *g, kd_val x)
+{
+    const int64_t c = kd_block_dim(g, x, 1), r = KD_MAX((int64_t)4, c / 4);
+    const kd_init init = kd_init_normal(LINEAR_STD);
+    kd_scope_push(g, "gate");
+    kd_val m = kd_node1(g, KD_OP_MOTION, NULL, x);
+    m = kd_act(g, kd_block_linear(g, m, "mlp.0", r, init), KD_ACT_RELU);
+    m = kd_act(g, kd_block_linear(g, m, "mlp.2", c, init), KD_ACT_SIGMOID);
+    const kd_val y = kd_node3(g, KD_OP_CHANNEL_GATE, NULL, x, m, channel_param(g, "gate_alpha", c));
+    kd_scope_pop(g);
+    return y;
+}
+
+/* Attention over frames or joints from the mean over the other axis: (N,C,len). */
+static kd_val axis_attention(kd_graph *g, kd_val x, const char *name, int mean_axis)
+{
+    const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1),
+                  r = KD_MAX((int64_t)4, c / 4);
+    const int64_t len = kd_block_dim(g, x, mean_axis == 3 ? 2 : 3);
+    const kd_block_conv conv = {.init = INIT};
+    kd_scope_push(g, "%s", name);
+    kd_val a = kd_reduce(g, x, KD_REDUCE_MEAN, 1u << mean_axis);
+    a = kd_block_conv1d(g, kd_reshape(g, a, kd_shape4(n, c, len, 1)), "1", r, &conv);
+    a = kd_act(g, kd_batchnorm(g, a, "2"), KD_ACT_RELU);
+    a = kd_act(g, kd_block_conv1d(g, a, "4", c, &conv), KD_ACT_SIGMOID);
+    kd_scope_pop(g);
+    return kd_reshape(g, a, kd_shape3(n, c, len));
+}
+
+static kd_val joint_attention(kd_graph *g, kd_val x)
+{
+    kd_scope_push(g, "st_att");
+    const kd_val in[4] = {x, axis_attention(g, x, "temporal_att", 3),
+                          axis_attention(g, x, "spatial_att", 2),
+                          channel_param(g, "alpha", kd_block_dim(g, x, 1))};
+    const kd_val y = kd_node(g, KD_OP_ST_GATE, NULL, in, 4, NULL);
+    kd_scope_pop(g);
+    return y;
+}
+
+static kd_val head(kd_graph *g, kd_val x)
+{
+    const uint32_t frames_and_joints = 1u << 2 | 1u << 3;
+    const kd_val mean = kd_reduce(g, x, KD_REDUCE_MEAN, frames_and_joints);
+    const kd_val top = kd_reduce(g, x, KD_REDUCE_MAX, frames_and_joints);
+    const kd_val gate = channel_param(g, "pool_gate", kd_block_dim(g, x, 1));
+    return kd_batchnorm(g, kd_node3(g, KD_OP_GATE_MIX, NULL, mean, top, gate), "head_bn");
+}
+
+static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams)
+{
+    const kd_student_info *s = cfg->model;
+    const e3_variant *v = &variants[s->variant];
+    kd_val body[KD_STUDENT_MAX_STREAMS];
+    int total = 0, done = 0;
+    for (int i = 0; i < s->n_streams; i++) {
+        body[i] = kd_block_bodies(g, streams[i], KD_BODY_FIRST);
+    }
+    for (int i = 0; i < STAGES; i++) {
+        total += v->blocks[i];
+    }
+    kd_val x = kd_block_fusion(g, body, s->n_streams, v->stem, INIT, KD_ACT_RELU);
+    kd_block_tap(g, cfg->taps, x, "fusion");
+    for (int st = 0; st < STAGES; st++) {
+        for (int b = 0; b < v->blocks[st]; b++, done++) {
+            const int stride = b == 0 ? strides[st] : 1;
+            const float rate = total > 1 ? cfg->drop_path * (float)done / (float)(total - 1) : 0.0f;
+            kd_recompute_begin(g);
+            kd_scope_push(g, "stages.%d.%d", st, b);
+            const kd_val res = kd_block_residual(g, x, v->channels[st], stride, INIT);
+            x = temporal(g, graph_convolution(g, x, v, v->channels[st]), stride);
+            x = joint_attention(g, motion_gate(g, x));
+            x = kd_add(g, kd_drop_path(g, x, rate), res);
+            kd_scope_pop(g);
+            kd_recompute_end(g);
+            kd_block_tap(g, cfg->taps, x, "stages.%d.%d", st, b);
+        }
+    }
+    kd_student_out out = {.feature = head(g, x)};
+    out.logits = kd_linear(g, kd_dropout(g, out.feature, cfg->dropout), "fc", cfg->classes,
+                           &(kd_linear_opts){.weight = kd_init_normal(LINEAR_STD),
+                                             .bias = kd_init_const(0.0f),
+                                             .f32_out = true});
+    return out;
+}
+
+static kd_status constants(const kd_student_info *s, kd_student_visit visit, void *user)
+{
+    const e3_variant *v = &variants[s->variant];
+    float a[KD_MAX_PARTS * KD_ADJ];
+    const kd_shape shape = kd_shape3(partitions(v), KD_JOINTS, KD_JOINTS);
+    adjacency(v, a);
+    KD_TRY(visit(user, "A", KD_F32, shape, a));
+    for (int st = 0; st < STAGES; st++) {
+        for (int b = 0; b < v->blocks[st]; b++) {
+            char name[64];
+            (void)snprintf(name, sizeof name, "stages.%d.%d.gcn.A", st, b);
+            KD_TRY(visit(user, name, KD_F32, shape, a));
+        }
+    }
+    return KD_OK;
+}
+
+static const char *const no_decay[] = {"bias",      "bn",        "norm",           "alpha",
+                                       "A_learned", "node_proj", "refine_gate",    "pool_gate",
+                                       "freq_gate", "edge",      "stream_weights", NULL};
+
+const kd_student_family kd_family_last_e3 = {
+    .build = build, .constants = constants, .no_decay = no_decay, .norms_decay = true};

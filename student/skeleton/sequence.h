@@ -1,0 +1,102 @@
+/* From skeletons to tensors (3, T, V = 25, M): bodies, length, normalisation, augmentation,
+ * streams.
+ *
+ * Source: the LAST repository's preprocessing (A: normalize center_spine, B: normalize
+ * first_frame), its training augmentation in its order, checked against tests/golden/last;
+ * `tracked`, `linear` and `corrected` are ours.  Order: choose bodies -> resample to T ->
+ * normalise -> [augment] -> streams -> clamp.  Joints of a body that is not there are zeros
+ * throughout.
+ *
+ *   joint       the coordinates
+ *   velocity    joint[t+1] - joint[t]; the last frame 0
+ *   bone        joint - its parent; joint 0: 0
+ *
+ * Augmentation, all streams sharing the draws of (KD_RNG_SAMPLE, seed, sample, epoch): rotation
+ * about y, scale, shear, time flip, left-right flip with the joint swap, speed (crop, then the
+ * last frame repeated), noise per stream, joint mask. After a time flip velocities are those of
+ * the reversed motion.
+ *
+ * Parsed, resampled and normalised sequences are kept in memory (19 KiB a body at T = 64) up to
+ * a budget, so files are read once; results do not depend on it.
+ */
+#ifndef KD_SEQUENCE_H
+#define KD_SEQUENCE_H
+
+#include "formats/data/dataset.h"
+#include "formats/data/rows.h"
+#include "formats/skeleton/skeleton_file.h"
+#include "kernels/kd_ops.h"
+#include "kernels/kd_rng.h"
+
+/* ---- the rules, as functions on arrays ------------------------------------------------------- */
+
+/* Skeleton to x (3, frames, 25, max_bodies), resampled and normalised.  KD_E_DATA: no frame has
+ * a body. */
+KD_NODISCARD kd_status kd_sequence_make(const kd_cfg_skeleton *cfg, const kd_skeleton *skel,
+                                        float *x, kd_err *err);
+
+/* The parts of it, for parity: frames a long or short recording is resampled from (pad), and
+ * normalisation in place. */
+void kd_sequence_index(size_t n, int frames, size_t *idx);
+void kd_sequence_normalize(const kd_cfg_skeleton *cfg, float *x);
+
+/* The draws of one sample, so that a test can set them. */
+typedef struct kd_sequence_draw {
+    double angle_deg, scale, shear;
+    bool time_flip, flip;
+    int speed_frames, speed_start; /* length and start of the part kept; speed_frames 0: all */
+    uint32_t masked;               /* bit j: joint j is zeroed */
+    kd_rng noise;                  /* where noise is drawn from */
+} kd_sequence_draw;
+
+kd_sequence_draw kd_sequence_draw_make(const kd_cfg_skeleton_aug *aug, int frames, kd_rng rng);
+
+#define KD_STREAM_JOINT    1u
+#define KD_STREAM_VELOCITY 2u
+#define KD_STREAM_BONE     4u
+
+/* Streams of x.  dst[i] belongs to the i-th set bit of `streams` in the order joint, velocity,
+ * bone, and is not x.  draw NULL: no augmentation.  aug gives the noise levels. */
+void kd_sequence_streams(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug,
+                         const kd_sequence_draw *draw, const float *x, unsigned streams,
+                         float *const *dst);
+
+/* The same on a device, by the op skeleton_streams (kernels/kd_ops.h): its attributes, and the
+ * draws of a sample as a row of its inputs, real[KD_SKEL_DRAW] and whole[KD_SKEL_IDRAW].  The
+ * draws were made of a kd_rng of KD_RNG_SAMPLE. */
+kd_skeleton_streams_attr kd_sequence_attr(const kd_cfg_skeleton *cfg,
+                                          const kd_cfg_skeleton_aug *aug);
+void kd_sequence_draw_pack(const kd_sequence_draw *draw, float *real, int32_t *whole);
+
+/* ---- the source ------------------------------------------------------------------------------ */
+
+typedef struct kd_sequence_source kd_sequence_source;
+
+/* `cfg` a resolved student recipe, `half` with skeletons; both must outlive the source.
+ * streams: names the student reads, in its order (each of "joint", "velocity", "bone"); KD_E_ARG
+ * for another.  cache_bytes 0: files are read each time.  KD_BAD_* is the loader's business. */
+KD_NODISCARD kd_status kd_sequence_source_open(const kd_config *cfg, const kd_half *half,
+                                               bool train, const char *const *streams,
+                                               int n_streams, uint64_t cache_bytes,
+                                               kd_sequence_source **out, kd_err *err);
+void kd_sequence_source_close(kd_sequence_source *s); /* NULL is legal; after its loaders */
+kd_producer
+kd_sequence_producer(kd_sequence_source *s); /* tensors in the order of `streams`, (3, T, 25, M) */
+
+/* The two halves of the same work when sequences stay on a device.  Rows: normalised sequences, one
+ * tensor "sequence" (3, T, 25, M), for a loader in listing order; a sample that cannot be read is a
+ * row of zeros and remembered.  Draws: tensors "draw" and "idraw" (kd_sequence_draw_pack; the second
+ * holds i32), for a training loader; samples that were remembered fail there, with the message that
+ * reading them gave. */
+KD_NODISCARD kd_status kd_sequence_rows(kd_sequence_source *s, kd_producer *out, kd_err *err);
+kd_producer kd_sequence_draws(kd_sequence_source *s);
+
+/* Default budget: a quarter of the memory that is available now, at most 4 GiB. */
+uint64_t kd_sequence_default_cache(void);
+
+/* One file outside a data set (`distill predict`) into dst[i] f32 (3, T, 25, M), no augmentation. */
+KD_NODISCARD kd_status kd_sequence_read(const kd_config *cfg, const char *path,
+                                        const char *const *streams, int n_streams,
+                                        void *const *dst, kd_err *err);
+
+#endif

@@ -1,0 +1,304 @@
+/* Videos of a half as rows of clips: which frames and box of a reel (clip_decode.c), cut or resized. */
+#include "teacher/clip/clip_internal.h"
+
+#include "formats/video/video.h"
+#include "kernels/kd_ops.h"
+#include "teacher/model/vit.h"
+
+/* Positions in a sample's random sequence: each purpose has its own, whatever the others draw. */
+enum { DRAW_WINDOW = 0, DRAW_CROP = 16, DRAW_FLIP = 128, DRAW_ERASE = 1024 };
+
+static kd_rng draws(const kd_clip_source *s, const kd_item *item, uint64_t position)
+{
+    kd_rng r = kd_rng_make((uint64_t)s->cfg->train.seed, KD_RNG_SAMPLE, item->sample, item->epoch);
+    r.pos = position;
+    return r;
+}
+
+/* Frames of one row of a video of n frames. */
+void kdi_clip_frames(const kd_clip_source *s, const kd_item *item, size_t n, size_t *idx)
+{
+    kd_rng rng = draws(s, item, DRAW_WINDOW);
+    if (s->mode == KD_CLIP_TEST) {
+        kd_frames_test(&s->rule, n, (int)item->view / s->cfg->eval.crops, s->cfg->eval.clips, idx);
+    } else if (s->mode == KD_CLIP_TRAIN || s->cfg->video.val_window == KD_WINDOW_RANDOM) {
+        kd_frames_train(&s->rule, n, &rng, idx);
+    } else {
+        kd_frames_val(&s->rule, n, idx);
+    }
+}
+
+static kd_crop_box row_box(const kd_clip_source *s, const kd_item *item, int width, int height)
+{
+    const kd_cfg_video *v = &s->cfg->video;
+    const int side = s->cfg->teacher.img_size;
+    if (s->mode == KD_CLIP_VAL) return kd_crop_center(width, height, side);
+    if (s->mode == KD_CLIP_TEST) {
+        const int crops = s->cfg->eval.crops;
+        return kd_crop_test(width, height, side, (int)item->view % crops, crops);
+    }
+    kd_rng rng = draws(s, item, DRAW_CROP);
+    return s->resized ? kd_crop_random_area(width, height, v->rrc_scale, v->rrc_ratio, &rng)
+                      : kd_crop_random(width, height, side, &rng);
+}
+
+static void row_place(const kd_clip_source *s, const kd_item *item, int32_t *place)
+{
+    const kd_cfg_video *v = &s->cfg->video;
+    const int side = s->cfg->teacher.img_size;
+    kd_crop_box box = {0};
+    kd_rng rng = draws(s, item, DRAW_FLIP);
+    place[KD_PLACE_FLIP] = kd_rng_uniform(&rng) < v->flip_prob;
+    rng = draws(s, item, DRAW_ERASE);
+    if (kd_rng_uniform(&rng) < v->erase_prob) box = kd_erase_random(side, side, &rng);
+    place[KD_PLACE_TOP] = box.y;
+    place[KD_PLACE_LEFT] = box.x;
+    place[KD_PLACE_HEIGHT] = box.height;
+    place[KD_PLACE_WIDTH] = box.width;
+    place[KD_PLACE_SEED_LOW] = (int32_t)(uint32_t)rng.seed;
+    place[KD_PLACE_SEED_HIGH] = (int32_t)(uint32_t)(rng.seed >> 32);
+    place[KD_PLACE_ITEM] = (int32_t)rng.item;
+    place[KD_PLACE_EPOCH] = (int32_t)rng.epoch;
+}
+
+/* Place of frame `f`; the reel holds it. */
+static size_t reel_find(const kd_reel *r, size_t f)
+{
+    size_t lo = 0, hi = r->n;
+    while (hi - lo > 1) {
+        const size_t mid = lo + (hi - lo) / 2;
+        if (r->number[mid] <= f) {
+            lo = mid;
+        } else {
+            hi = mid;
+        }
+    }
+    return lo;
+}
+
+/* ---- the producer ---------------------------------------------------------------------------- */
+
+static kd_status clip_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst,
+                           kd_err *err)
+{
+    kd_clip_source *s = ctx;
+    kd_clip_worker *w = scratch;
+    const kd_reel *r = s->cache != NULL ? kd_cache_get(s->cache, item->sample) : NULL;
+    if (r == NULL && w->sample == item->sample) r = w->block;
+    if (r != NULL) {
+        kdi_clip_frames(s, item, r->frames, w->idx);
+    } else {
+        KD_TRY(kdi_clip_decode(s, w, item, &r, err));
+    }
+    for (int j = 0; j < s->rule.frames; j++) {
+        w->slot[j] = reel_find(r, w->idx[j]);
+    }
+    const kd_crop_box box = row_box(s, item, r->width, r->height);
+    if (s->resized) {
+        kd_clip_resize(s->table, r->rgb, r->width, r->height, w->slot, s->rule.frames, &box,
+                       s->cfg->teacher.img_size, dst[0]);
+    } else {
+        kd_clip_cut(r->rgb, r->width, r->height, w->slot, s->rule.frames, &box, dst[0]);
+    }
+    if (s->mode == KD_CLIP_TRAIN) row_place(s, item, dst[1]);
+    return KD_OK;
+}
+
+static void worker_free(void *ctx, void *scratch)
+{
+    (void)ctx;
+    kd_clip_worker *w = scratch;
+    if (w == NULL) return;
+    kd_image_resizer_free(w->resizer);
+    kd_free(w->block);
+    kd_free(w->idx);
+    kd_free(w);
+}
+
+static kd_status worker_new(void *ctx, void **scratch, kd_err *err)
+{
+    const kd_clip_source *s = ctx;
+    const size_t t = (size_t)s->rule.frames;
+    kd_clip_worker *w = kd_calloc(1, sizeof *w);
+    if (w != NULL) w->idx = kd_calloc(3 * t, sizeof *w->idx);
+    if (w == NULL || w->idx == NULL) {
+        kd_free(w);
+        return KD_FAIL(err, KD_E_OOM, "no memory for a clip worker");
+    }
+    w->slot = w->idx + t;
+    w->more = w->slot + t;
+    w->sample = UINT32_MAX;
+    *scratch = w;
+    return KD_OK;
+}
+
+static int clip_label(void *ctx, uint32_t sample)
+{
+    return ((const kd_clip_source *)ctx)->half->sample[sample].label;
+}
+
+static const char *clip_id(void *ctx, uint32_t sample)
+{
+    return ((const kd_clip_source *)ctx)->half->sample[sample].id;
+}
+
+uint64_t kd_clip_default_cache(void)
+{
+    return kd_cache_default((uint64_t)1 << 30);
+}
+
+uint32_t kd_clip_views(const kd_config *cfg, kd_clip_mode mode)
+{
+    return mode == KD_CLIP_TEST ? (uint32_t)(cfg->eval.clips * cfg->eval.crops) : 1;
+}
+
+static kd_status check(const kd_config *cfg, const kd_half *half, kd_err *err)
+{
+    const kd_cfg_teacher *t = &cfg->teacher;
+    if (cfg->kind != KD_KIND_TEACHER || t->frames < 1 || t->frames > KD_CLIP_MAX_FRAMES ||
+        t->img_size < 1 || t->img_size > KD_CLIP_MAX_SIDE) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "clips: expected a resolved teacher recipe, at most %d frames of %d pixels; "
+                       "found %d of %d",
+                       KD_CLIP_MAX_FRAMES, KD_CLIP_MAX_SIDE, t->frames, t->img_size);
+    }
+    if (!kd_video_available()) {
+        return KD_FAIL(err, KD_E_UNSUPPORTED, "this build has no FFmpeg: videos cannot be read");
+    }
+    if (half->n > UINT32_MAX - 1) {
+        return KD_FAIL(err, KD_E_DATA, "%zu samples in one half", half->n);
+    }
+    for (size_t i = 0; i < half->n; i++) {
+        if (half->sample[i].video == NULL) {
+            return KD_FAIL(err, KD_E_DATA, "%s: there is no video", half->sample[i].id);
+        }
+    }
+    return KD_OK;
+}
+
+bool kd_clip_resized(const kd_config *cfg)
+{
+    return cfg->video.spatial == KD_SPATIAL_RRC;
+}
+
+static int stored_side(const kd_config *cfg, kd_clip_mode mode)
+{
+    if (mode != KD_CLIP_TRAIN) return cfg->teacher.img_size;
+    return kd_clip_resized(cfg) ? 0 : cfg->video.train_short_side;
+}
+
+kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *half, kd_clip_mode mode,
+                              uint64_t cache_bytes, kd_clip_source **out, kd_err *err)
+{
+    KD_TRY(check(cfg, half, err));
+    kd_clip_source *s = kd_calloc(1, sizeof *s);
+    if (s != NULL) {
+        s->known = kd_calloc(KD_MAX(half->n, 1), sizeof *s->known);
+        if (cache_bytes > 0) s->cache = kd_cache_new(half->n, cache_bytes);
+    }
+    if (s == NULL || s->known == NULL || (cache_bytes > 0 && s->cache == NULL)) {
+        kd_clip_source_close(s);
+        return KD_FAIL(err, KD_E_OOM, "no memory for %zu videos", half->n);
+    }
+    s->cfg = cfg;
+    s->half = half;
+    s->mode = mode;
+    s->fixed = mode == KD_CLIP_TEST || cfg->video.sampler == KD_SAMPLER_UNIFORM_LINSPACE ||
+               (mode == KD_CLIP_VAL && cfg->video.val_window == KD_WINDOW_CENTER);
+    s->resized = mode == KD_CLIP_TRAIN && kd_clip_resized(cfg);
+    s->short_side = stored_side(cfg, mode);
+    s->views = kd_clip_views(cfg, mode);
+    s->rule = (kd_frame_rule){.sampler = cfg->video.sampler,
+                              .short_video = cfg->video.short_video,
+                              .frames = cfg->teacher.frames,
+                              .rate = cfg->video.sampling_rate};
+    float mean[3], std[3];
+    for (int c = 0; c < 3; c++) {
+        mean[c] = (float)cfg->video.mean[c];
+        std[c] = (float)cfg->video.std[c];
+    }
+    kd_vit_pixel_table(mean, std, s->table);
+    *out = s;
+    return KD_OK;
+}
+
+void kd_clip_source_close(kd_clip_source *s)
+{
+    if (s == NULL) return;
+    kd_cache_free(s->cache);
+    kd_free(s->known);
+    kd_free(s);
+}
+
+kd_producer kd_clip_producer(kd_clip_source *s)
+{
+    const int64_t t = s->rule.frames, side = s->cfg->teacher.img_size;
+    kd_producer p = {.ctx = s,
+                     .samples = s->half->n,
+                     .views = s->views,
+                     .n_tensors = s->mode == KD_CLIP_TRAIN ? 2 : 1,
+                     .grain = (int)s->views, /* the views of a video share its decoding */
+                     .scratch_new = worker_new,
+                     .scratch_free = worker_free,
+                     .fill = clip_fill,
+                     .label = clip_label,
+                     .id = clip_id};
+    const int64_t resized[4] = {3, t, side, side}, cut[4] = {t, side, side, 3};
+    p.tensor[0] = kd_row_spec_of("clip", s->resized ? KD_F32 : KD_U8, 4, s->resized ? resized : cut);
+    p.tensor[1] = kd_row_spec_of("place", KD_I32, 1, (const int64_t[]){KD_PLACE});
+    return p;
+}
+
+kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, kd_store_view *out,
+                       int32_t *frames, kd_err *err)
+{
+    if (sample >= s->half->n || view >= s->views || s->mode == KD_CLIP_TRAIN) {
+        return KD_FAIL(err, KD_E_ARG, "view %u of sample %u is not one of a test", view, sample);
+    }
+    const uint64_t known = atomic_load(&((kd_clip_source *)s)->known[sample]);
+    size_t idx[KD_CLIP_MAX_FRAMES];
+    if (known == 0) {
+        return KD_FAIL(err, KD_E_STATE, "%s: no row of it was read yet",
+                       s->half->sample[sample].id);
+    }
+    const kd_item item = {.sample = sample, .view = view};
+    kdi_clip_frames(s, &item, (size_t)(known >> 32), idx);
+    for (int j = 0; j < s->rule.frames; j++) {
+        frames[j] = (int32_t)idx[j];
+    }
+    const int w = (int)(known >> 16 & 0xffff), h = (int)(known & 0xffff);
+    const kd_crop_box box = row_box(s, &item, w, h);
+    const int crops = s->mode == KD_CLIP_TEST ? s->cfg->eval.crops : 1;
+    *out = (kd_store_view){.clip = (int)view / crops,
+                           .crop = (int)view % crops,
+                           .crop_x = box.x,
+                           .crop_y = box.y,
+                           .seed = (uint64_t)s->cfg->train.seed,
+                           .n_frames = s->rule.frames,
+                           .frames = frames};
+    return KD_OK;
+}
+
+kd_status kd_clip_read(const kd_config *cfg, const char *path, kd_clip_mode mode, uint8_t *dst,
+                       kd_err *err)
+{
+    kd_data_sample sample = {.id = path, .video = path};
+    const kd_half half = {.sample = &sample, .n = 1};
+    kd_clip_source *s = NULL;
+    void *scratch = NULL;
+    kd_status st;
+    if (mode == KD_CLIP_TRAIN) {
+        return KD_FAIL(err, KD_E_ARG, "%s: training clips come from a data set", path);
+    }
+    KD_GO(kd_clip_source_open(cfg, &half, mode, 0, &s, err));
+    KD_GO(worker_new(s, &scratch, err));
+    const size_t bytes = kd_clip_producer(s).tensor[0].bytes;
+    for (uint32_t v = 0; v < s->views; v++) {
+        void *row = dst + v * bytes;
+        KD_GO(clip_fill(s, &(kd_item){.view = v}, scratch, &row, err));
+    }
+done:
+    worker_free(s, scratch);
+    kd_clip_source_close(s);
+    return st;
+}

@@ -1,0 +1,120 @@
+/* From a video to rows of clips: which frames, which crop, how it is placed.
+ *
+ * Where every crop is as large as the model's picture (validation, test, training with
+ * video.spatial short_side_crop) a row is the bytes of the crop, "clip" u8 (T, H, W, 3); crops of
+ * any size (rrc) are resized on the normalised floats, so that row is f32 (3, T, H, W).  Training
+ * rows have a second tensor, "place" i32 (KD_PLACE): mirroring and the erase box.  The model's
+ * first op (patchify of kernels/kd_ops.h) normalises, mirrors, erases and mixes on the device.
+ *
+ * Source: VideoMAE / VideoMAEv2 VideoClsDataset (dense sampling), checked index by index and
+ * pixel by pixel against tests/golden/videomae.  Divergences, on purpose: one clip or one crop
+ * in a test is defined (the first window, the centre); a video that cannot be read is an error,
+ * never replaced by another; all draws are Philox (KD_RNG_SAMPLE, keyed by seed, sample, epoch).
+ *
+ * T = teacher.frames, H = W = teacher.img_size, r = video.sampling_rate, W0 = T r (64 for 16 x
+ * 4), n = decoded frames.
+ *
+ * Frames are cached as uint8 after the resize (training with random area crops: at their own
+ * size): all frames of a video for training, those of its views otherwise.  What is kept first
+ * stays, as long as the budget lasts; other videos are decoded anew each time.  Results do not
+ * depend on the cache.
+ */
+#ifndef KD_CLIP_H
+#define KD_CLIP_H
+
+#include "formats/data/dataset.h"
+#include "formats/data/rows.h"
+#include "formats/store/logit_store.h"
+#include "kernels/kd_rng.h"
+
+/* What clips are made for. */
+typedef enum kd_clip_mode {
+    KD_CLIP_TRAIN, /* random window, random crop, flip */
+    KD_CLIP_VAL,   /* one view: centre window (or random: video.val_window), centre crop */
+    KD_CLIP_TEST   /* eval.clips x eval.crops views; view = clip * crops + crop */
+} kd_clip_mode;
+
+/* ---- the rules, as pure functions ------------------------------------------------------------ */
+
+typedef struct kd_frame_rule {
+    kd_cfg_sampler sampler;
+    kd_cfg_short short_video;
+    int frames, rate; /* T, r */
+} kd_frame_rule;
+
+/* Training window of n >= 1 frames into idx[0..T-1]; draws from rng only where the rule has a
+ * choice. */
+void kd_frames_train(const kd_frame_rule *rule, size_t n, kd_rng *rng, size_t *idx);
+/* The same with the window's end given (official_dense, n > W0: end in [W0, n-1]); for tests and
+ * parity. */
+void kd_frames_window(const kd_frame_rule *rule, size_t n, size_t end, size_t *idx);
+void kd_frames_val(const kd_frame_rule *rule, size_t n, size_t *idx); /* centre window */
+/* Clip `clip` of `clips`: every r-th frame, windows spread over the video. */
+void kd_frames_test(const kd_frame_rule *rule, size_t n, int clip, int clips, size_t *idx);
+
+/* Box of a crop in a width x height picture. */
+typedef struct kd_crop_box {
+    int x, y, width, height;
+} kd_crop_box;
+
+kd_crop_box kd_crop_center(int width, int height, int side);
+/* Crop `crop` of `crops` along the longer axis of a picture whose short side is `side`. */
+kd_crop_box kd_crop_test(int width, int height, int side, int crop, int crops);
+/* Size of a box with this share of the area and this logarithm of width / height; false when it
+ * does not fit. */
+bool kd_crop_area_size(int width, int height, double share, double log_ratio, int *w, int *h);
+/* Random area and shape: up to 10 tries, then the largest central box of a legal shape. */
+kd_crop_box kd_crop_random_area(int width, int height, const double scale[2], const double ratio[2],
+                                kd_rng *rng);
+kd_crop_box kd_crop_random(int width, int height, int side, kd_rng *rng); /* square at random */
+
+/* Random erasing: 2 to 33 % of the picture, height over width 0.3 to 3.3, never as high or as wide as
+ * the picture; up to 100 tries, then a box of width and height 0. */
+kd_crop_box kd_erase_random(int width, int height, kd_rng *rng);
+
+/* Frames idx[0..T-1] of rgb[n][height][width][3], the box alone: dst (T, box height, box width, 3). */
+void kd_clip_cut(const uint8_t *rgb, int width, int height, const size_t *idx, int frames,
+                 const kd_crop_box *box, uint8_t *dst);
+
+/* The same box to dst (3, T, side, side): normalised (table: kd_vit_pixel_table), then resized
+ * bilinearly (half-pixel centres, no antialiasing, torch's interpolate).  A box of side x side keeps
+ * its values. */
+void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int height,
+                    const size_t *idx, int frames, const kd_crop_box *box, int side, float *dst);
+
+/* ---- the source ------------------------------------------------------------------------------ */
+
+#define KD_CLIP_MAX_SIDE   1024
+#define KD_CLIP_MAX_FRAMES 256
+
+typedef struct kd_clip_source kd_clip_source;
+
+/* Bytes the frame cache may take by default: a quarter of the memory that is available now, at
+ * most 1 GiB. */
+uint64_t kd_clip_default_cache(void);
+
+/* `cfg` a resolved teacher recipe, `half` with videos; both must outlive the source.
+ * cache_bytes 0: no cache. */
+KD_NODISCARD kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *half,
+                                           kd_clip_mode mode, uint64_t cache_bytes,
+                                           kd_clip_source **out, kd_err *err);
+void kd_clip_source_close(kd_clip_source *s);    /* NULL is legal; after its loaders */
+kd_producer kd_clip_producer(kd_clip_source *s); /* "clip"; in training "place" too */
+
+/* Are training clips resized on the host, and so rows of f32? */
+bool kd_clip_resized(const kd_config *cfg);
+
+/* How a view was cut, for the logit store: known once one of the sample's rows has been filled
+ * (KD_E_STATE before). frames: [T]. */
+KD_NODISCARD kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view,
+                                    kd_store_view *out, int32_t *frames, kd_err *err);
+
+/* Rows a sample has in a mode: 1, or eval.clips x eval.crops in a test. */
+uint32_t kd_clip_views(const kd_config *cfg, kd_clip_mode mode);
+
+/* A file outside a data set (`teacher predict`): all views of VAL or TEST into dst (views, T, H, W,
+ * 3). */
+KD_NODISCARD kd_status kd_clip_read(const kd_config *cfg, const char *path, kd_clip_mode mode,
+                                    uint8_t *dst, kd_err *err);
+
+#endif

@@ -1,0 +1,222 @@
+/* From a video file to a reel of frames: decode what is wanted, resize, keep.
+ *
+ * A reel is a sorted list of frame numbers and their pictures.  One in the cache holds all that any later row can want of its
+ * video; the reel of a worker holds what its last row wanted and, outside training, what the other views of the same video
+ * want. */
+#include "teacher/clip/clip_internal.h"
+#include "formats/video/video.h"
+
+/* ---- reels ----------------------------------------------------------------------------------- */
+
+static bool reel_bytes(size_t n, int width, int height, size_t *bytes)
+{
+    size_t picture, pictures, numbers;
+    return kd_size_mul((size_t)width * 3, (size_t)height, &picture) &&
+           kd_size_mul(n, picture, &pictures) && kd_size_mul(n, sizeof(uint32_t), &numbers) &&
+           kd_size_add(numbers, sizeof(kd_reel) + 64, &numbers) &&
+           kd_size_add(numbers, pictures, bytes);
+}
+
+/* Lay a reel out in a block of reel_bytes(). */
+static kd_reel *reel_place(void *block, size_t frames, size_t n, int width, int height)
+{
+    kd_reel *r = block;
+    *r = (kd_reel){.frames = frames, .n = n, .width = width, .height = height};
+    r->number = (uint32_t *)(void *)((uint8_t *)block + sizeof(kd_reel));
+    r->rgb = (uint8_t *)(r->number + n);
+    return r;
+}
+
+/* ---- decoding -------------------------------------------------------------------------------- */
+
+typedef struct decode {
+    kd_clip_source *s;
+    kd_clip_worker *w;
+    const kd_item *item;
+    const char *path;
+    kd_video_info info;
+    size_t frames, n;  /* of the video; wanted */
+    bool all;          /* everything later rows want */
+    uint64_t reserved; /* from the cache */
+    void *block;       /* NULL until the first frame is here */
+    kd_reel *r;
+    size_t done;
+} decode;
+
+static void stored_size(const kd_clip_source *s, int width, int height, int *w, int *h)
+{
+    *w = width;
+    *h = height;
+    if (s->short_side > 0) kd_image_short_side(width, height, s->short_side, w, h);
+}
+
+static void forget(decode *d)
+{
+    if (d->reserved > 0) kd_cache_give_back(d->s->cache, d->reserved);
+    if (d->block != d->w->block) kd_free(d->block);
+    d->reserved = 0;
+    d->block = NULL;
+    d->r = NULL;
+    d->done = 0;
+}
+
+/* All frames that rows of this sample can ask for. */
+static void want_all(decode *d, size_t frames, uint8_t *want)
+{
+    if (!d->s->fixed) {
+        memset(want, 1, frames);
+        return;
+    }
+    kd_item other = *d->item;
+    for (other.view = 0; other.view < d->s->views; other.view++) {
+        kdi_clip_frames(d->s, &other, frames, d->w->more);
+        for (int j = 0; j < d->s->rule.frames; j++) {
+            want[d->w->more[j]] = 1;
+        }
+    }
+}
+
+static kd_status on_pick(void *ctx, size_t frames, uint8_t *want, kd_err *err)
+{
+    decode *d = ctx;
+    forget(d);
+    if (frames == 0 || frames > UINT32_MAX) {
+        return KD_FAIL(err, KD_E_DATA, "%s: %zu frames", d->path, frames);
+    }
+    d->frames = frames;
+    kdi_clip_frames(d->s, d->item, frames, d->w->idx);
+    int w, h;
+    size_t bytes;
+    stored_size(d->s, KD_MAX(d->info.width, 1), KD_MAX(d->info.height, 1), &w, &h);
+    d->all = d->s->fixed;
+    if (!d->all && d->s->cache != NULL && reel_bytes(frames, w, h, &bytes)) {
+        d->all = kd_cache_reserve(d->s->cache, bytes);
+        if (d->all) d->reserved = bytes;
+    }
+    if (d->all) {
+        want_all(d, frames, want);
+    } else {
+        for (int j = 0; j < d->s->rule.frames; j++) {
+            want[d->w->idx[j]] = 1;
+        }
+    }
+    d->n = 0;
+    for (size_t f = 0; f < frames; f++) {
+        d->n += want[f];
+    }
+    return KD_OK;
+}
+
+static bool in_row(const size_t *idx, int n, size_t f)
+{
+    for (int j = 0; j < n; j++) {
+        if (idx[j] == f) return true;
+    }
+    return false;
+}
+
+static size_t count_unique(const size_t *idx, int n)
+{
+    size_t unique = 0;
+    for (int j = 0; j < n; j++) {
+        unique += !in_row(idx, j, idx[j]);
+    }
+    return unique;
+}
+
+/* Room for the reel, once the true picture size is known. */
+static kd_status make_room(decode *d, int width, int height, kd_err *err)
+{
+    kd_clip_worker *w = d->w;
+    int ow, oh;
+    size_t bytes;
+    stored_size(d->s, width, height, &ow, &oh);
+    if (!reel_bytes(d->n, ow, oh, &bytes) || ow > UINT16_MAX || oh > UINT16_MAX) {
+        return KD_FAIL(err, KD_E_DATA, "%s: %zu frames of %dx%d", d->path, d->n, ow, oh);
+    }
+    if (d->s->cache != NULL && d->all && d->reserved != bytes) {
+        if (d->reserved > 0) kd_cache_give_back(d->s->cache, d->reserved);
+        d->reserved = kd_cache_reserve(d->s->cache, bytes) ? bytes : 0;
+        if (d->reserved == 0 && !d->s->fixed) { /* larger than the header said: the row's alone */
+            d->all = false;
+            d->n = count_unique(w->idx, d->s->rule.frames);
+            if (!reel_bytes(d->n, ow, oh, &bytes)) return KD_FAIL(err, KD_E_DATA, "%s", d->path);
+        }
+    }
+    if (d->reserved > 0) {
+        d->block = kd_alloc(bytes);
+    } else {
+        if (w->capacity < bytes) {
+            kd_free(w->block);
+            w->capacity = 0;
+            w->block = kd_alloc(bytes);
+            if (w->block != NULL) w->capacity = bytes;
+        }
+        w->sample = UINT32_MAX;
+        d->block = w->block;
+    }
+    if (d->block == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu frames of %dx%d", d->path, d->n, ow,
+                       oh);
+    }
+    d->r = reel_place(d->block, d->frames, d->n, ow, oh);
+    if ((ow != width || oh != height) &&
+        (w->resizer == NULL || w->in_w != width || w->in_h != height)) {
+        kd_image_resizer_free(w->resizer);
+        w->resizer = NULL;
+        KD_TRY(kd_image_resizer_create(width, height, ow, oh, &w->resizer, err));
+        w->in_w = width;
+        w->in_h = height;
+    }
+    return KD_OK;
+}
+
+static kd_status on_frame(void *ctx, size_t index, const uint8_t *rgb, int width, int height,
+                          size_t stride, kd_err *err)
+{
+    decode *d = ctx;
+    if (d->r == NULL) KD_TRY(make_room(d, width, height, err));
+    kd_reel *r = d->r;
+    if (!d->all && !in_row(d->w->idx, d->s->rule.frames, index)) return KD_OK;
+    if (d->done >= r->n) {
+        return KD_FAIL(err, KD_E_STATE, "%s: frame %zu was not asked for", d->path, index);
+    }
+    const size_t row = (size_t)r->width * 3;
+    uint8_t *dst = r->rgb + d->done * row * (size_t)r->height;
+    r->number[d->done++] = (uint32_t)index;
+    if (r->width != width || r->height != height) {
+        kd_image_resize(d->w->resizer, rgb, stride, dst, row);
+        return KD_OK;
+    }
+    for (int y = 0; y < height; y++) {
+        memcpy(dst + (size_t)y * row, rgb + (size_t)y * stride, row);
+    }
+    return KD_OK;
+}
+
+kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *item, const kd_reel **out,
+                             kd_err *err)
+{
+    const kd_data_sample *sample = &s->half->sample[item->sample];
+    const uint64_t known = atomic_load(&s->known[item->sample]);
+    const kd_video_opts opts = {.known_frames = (size_t)(known >> 32)};
+    decode d = {.s = s, .w = w, .item = item, .path = sample->video};
+    kd_status st = kd_video_scan(d.path, &opts, on_pick, on_frame, &d, &d.info, err);
+    if (st == KD_OK && (d.r == NULL || d.done != d.n)) {
+        st = KD_FAIL(err, KD_E_DATA, "%s: expected %zu frames, the decoder gave %zu", d.path, d.n,
+                     d.done);
+    }
+    if (st != KD_OK) {
+        forget(&d);
+        return kd_err_prefix(err, st, "%s", sample->id);
+    }
+    atomic_store(&s->known[item->sample],
+                 (uint64_t)d.frames << 32 | (uint64_t)d.r->width << 16 | (uint64_t)d.r->height);
+    if (d.reserved > 0) {
+        *out = kd_cache_put(s->cache, item->sample, d.block, d.reserved);
+    } else {
+        w->sample = s->fixed ? item->sample : UINT32_MAX;
+        *out = d.r;
+    }
+    return KD_OK;
+}

@@ -1,0 +1,55 @@
+/* Inside of clips, shared by clip.c and clip_decode.c. */
+#ifndef KD_DISTILL_CLIP_INTERNAL_H
+#define KD_DISTILL_CLIP_INTERNAL_H
+
+#include "formats/data/cache.h"
+#include "teacher/clip/clip.h"
+#include "formats/video/image.h"
+
+#include <stdatomic.h>
+
+/* The frames of one video that are in memory. */
+typedef struct kd_reel {
+    size_t frames; /* of the video */
+    size_t n;      /* kept */
+    int width, height;
+    uint32_t *number; /* [n] rising; in the same block */
+    uint8_t *rgb;     /* [n][height][width][3]; in the same block */
+} kd_reel;
+
+struct kd_clip_source {
+    const kd_config *cfg;
+    const kd_half *half;
+    kd_clip_mode mode;
+    bool fixed;     /* the frames of a row do not depend on draws: test, val with centre window,
+                       whole videos; a cached reel then holds these frames alone */
+    bool resized;   /* rows are f32 */
+    int short_side; /* of stored frames; 0: as decoded */
+    uint32_t views;
+    kd_frame_rule rule;
+    float table[3 * 256]; /* of resized clips */
+    kd_cache *cache;
+    _Atomic uint64_t
+        *known; /* per sample: frames << 32 | width << 16 | height of stored frames; 0: not yet */
+};
+
+typedef struct kd_clip_worker {
+    size_t *idx;     /* [T] frames of the row */
+    size_t *slot;    /* [T] their places in the reel */
+    size_t *more;    /* [T] frames of another view */
+    void *block;     /* the worker's reel */
+    size_t capacity; /* bytes of block */
+    uint32_t sample; /* whose reel it is; UINT32_MAX: nobody's */
+    kd_image_resizer *resizer;
+    int in_w, in_h; /* the resizer's */
+} kd_clip_worker;
+
+/* clip.c: frames of one row of a video of n frames. */
+void kdi_clip_frames(const kd_clip_source *s, const kd_item *item, size_t n, size_t *idx);
+
+/* clip_decode.c: decodes until the reel of a sample holds at least the frames of the row, and gives it to the cache where it
+ * fits; w->idx holds the row's frames. */
+KD_NODISCARD kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *item, const kd_reel **out,
+                                       kd_err *err);
+
+#endif

@@ -1,0 +1,276 @@
+/* The source of clips, with real videos: cache, workers, views, what is drawn, damage. */
+#include "distill/batch/loader.h"
+#include "teacher/clip/clip.h"
+#include "formats/video/image.h"
+#include "formats/base/io.h"
+#include "formats/video/video.h"
+#include "kernels/kd_ops.h"
+#include "tools/parity/parity_gen.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <zlib.h>
+
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+/* clang-format on */
+
+static void ok(kd_status st, const kd_err *err)
+{
+    if (st != KD_OK) fail_msg("%s: %s", kd_status_text(st), err->msg);
+}
+
+enum { VIDEOS = 4 };
+static const int FRAMES[VIDEOS] = {20, 41, 9, 33};
+
+typedef struct world {
+    char dir[64];
+    char path[VIDEOS][128];
+    kd_data_sample sample[VIDEOS];
+    kd_half half;
+    kd_config *cfg;
+} world;
+
+static kd_config *recipe(void)
+{
+    kd_config *cfg = kd_calloc(1, sizeof *cfg);
+    assert_non_null(cfg);
+    cfg->kind = KD_KIND_TEACHER;
+    cfg->teacher.img_size = 32;
+    cfg->teacher.frames = 8;
+    cfg->video = (kd_cfg_video){.sampling_rate = 2,
+                                .short_side = 32,
+                                .train_short_side = 40,
+                                .rrc_scale = {0.2, 1.0},
+                                .rrc_ratio = {0.75, 1.333},
+                                .flip_prob = 0.5,
+                                .erase_prob = 0.4,
+                                .mean = {0.485, 0.456, 0.406},
+                                .std = {0.229, 0.224, 0.225}};
+    cfg->train.seed = 11;
+    cfg->eval.clips = 2;
+    cfg->eval.crops = 3;
+    return cfg;
+}
+
+static int make_world(void **state)
+{
+    world *w = kd_calloc(1, sizeof *w);
+    (void)snprintf(w->dir, sizeof w->dir, "clip_test_XXXXXX");
+    if (mkdtemp(w->dir) == NULL) return -1;
+    for (int i = 0; i < VIDEOS; i++) {
+        kd_err err = {0};
+        kd_video_writer *out = NULL;
+        (void)snprintf(w->path[i], sizeof w->path[i], "%s/v%d.avi", w->dir, i);
+        uint8_t *rgb = kd_alloc(64 * 48 * 3);
+        assert_non_null(rgb);
+        ok(kd_video_writer_open(w->path[i], 64, 48, 30, 1, NULL, &out, &err), &err);
+        for (int t = 0; t < FRAMES[i]; t++) {
+            parity_gen_picture((uint32_t)(1000 * i + t), 48, 64, rgb);
+            ok(kd_video_writer_frame(out, rgb, 0, &err), &err);
+        }
+        ok(kd_video_writer_close(out, &err), &err);
+        kd_free(rgb);
+        w->sample[i] = (kd_data_sample){
+            .id = w->path[i] + strlen(w->dir) + 1, .video = w->path[i], .label = i};
+    }
+    w->half = (kd_half){.sample = w->sample, .n = VIDEOS};
+    w->cfg = recipe();
+    *state = w;
+    return 0;
+}
+
+static int end_world(void **state)
+{
+    world *w = *state;
+    const kd_status st = kd_io_remove_tree(w->dir, NULL);
+    kd_free(w->cfg);
+    kd_free(w);
+    return st == KD_OK ? 0 : -1;
+}
+
+/* All batches of an epoch, valid rows only, as one checksum. */
+static uint32_t epoch_crc(world *w, kd_clip_mode mode, uint64_t cache, int workers, uint32_t epochs)
+{
+    kd_err err = {0};
+    kd_clip_source *s = NULL;
+    kd_loader *l = NULL;
+    ok(kd_clip_source_open(w->cfg, &w->half, mode, cache, &s, &err), &err);
+    const kd_producer p = kd_clip_producer(s);
+    const kd_loader_opts o = {
+        .batch_size = 2, .workers = workers, .train = mode == KD_CLIP_TRAIN, .seed = 5};
+    ok(kd_loader_open(&o, &p, &l, &err), &err);
+    uint32_t crc = 0;
+    for (uint32_t e = 0; e < epochs; e++) {
+        ok(kd_loader_seek(l, e, 0, &err), &err);
+        for (uint64_t b = 0; b < kd_loader_batches(l); b++) {
+            const kd_batch *batch;
+            ok(kd_loader_next(l, &batch, &err), &err);
+            const float *clip = batch->tensor[0];
+            for (size_t i = 0; p.tensor[0].dtype == KD_F32 && i < p.tensor[0].bytes * 2 / sizeof *clip; i++) {
+                assert_true(isfinite(clip[i]));
+            }
+            for (int t = 0; t < p.n_tensors; t++) {
+                crc = (uint32_t)crc32(crc, (const Bytef *)batch->tensor[t], (uInt)(p.tensor[t].bytes * 2));
+            }
+            crc = (uint32_t)crc32(crc, (const Bytef *)batch->label, 2 * sizeof(int32_t));
+        }
+    }
+    kd_loader_close(l);
+    kd_clip_source_close(s);
+    return crc;
+}
+
+static void cache_and_workers_change_nothing(void **state)
+{
+    world *w = *state;
+    for (int mode = 0; mode < 3; mode++) {
+        for (int spatial = 0; spatial < 2; spatial++) {
+            w->cfg->video.spatial = (kd_cfg_spatial)spatial;
+            const uint32_t want = epoch_crc(w, (kd_clip_mode)mode, 0, 0, 2);
+            assert_int_equal(epoch_crc(w, (kd_clip_mode)mode, 1 << 26, 0, 2), want);
+            assert_int_equal(epoch_crc(w, (kd_clip_mode)mode, 400000, 3, 2), want); /* some fit */
+            assert_int_equal(epoch_crc(w, (kd_clip_mode)mode, 1 << 26, 2, 2), want);
+        }
+    }
+    w->cfg->video.spatial = KD_SPATIAL_RRC;
+    w->cfg->video.val_window = KD_WINDOW_RANDOM;
+    const uint32_t want = epoch_crc(w, KD_CLIP_VAL, 0, 0, 2);
+    assert_int_equal(epoch_crc(w, KD_CLIP_VAL, 1 << 26, 2, 2), want);
+    w->cfg->video.val_window = KD_WINDOW_CENTER;
+}
+
+/* A test row is decode -> resize -> crop of the frames that kd_clip_view names. */
+static void test_rows_are_what_the_view_says(void **state)
+{
+    world *w = *state;
+    kd_err err = {0};
+    kd_clip_source *s = NULL;
+    void *scratch = NULL;
+    static uint8_t row[8 * 32 * 32 * 3], want[8 * 32 * 32 * 3];
+    ok(kd_clip_source_open(w->cfg, &w->half, KD_CLIP_TEST, 0, &s, &err), &err);
+    const kd_producer p = kd_clip_producer(s);
+    assert_int_equal(p.views, 6);
+    assert_int_equal(p.n_tensors, 1);
+    assert_int_equal(p.tensor[0].dtype, KD_U8);
+    assert_int_equal(p.tensor[0].bytes, sizeof row);
+    ok(p.scratch_new(p.ctx, &scratch, &err), &err);
+    kd_store_view view;
+    int32_t frames[8];
+    assert_int_equal(kd_clip_view(s, 1, 4, &view, frames, &err), KD_E_STATE);
+    void *dst = row;
+    const kd_item item = {.sample = 1, .view = 4};
+    err = (kd_err){0};
+    ok(p.fill(p.ctx, &item, scratch, &dst, &err), &err);
+    ok(kd_clip_view(s, 1, 4, &view, frames, &err), &err);
+    assert_int_equal(view.clip, 1);
+    assert_int_equal(view.crop, 1);
+    assert_int_equal(view.crop_x, 5); /* 64x48 -> 42x32 */
+    assert_int_equal(view.crop_y, 0);
+    assert_int_equal(frames[7], 40);
+    size_t idx[8];
+    const size_t order[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    for (int j = 0; j < 8; j++) {
+        idx[j] = (size_t)frames[j];
+    }
+    kd_video_clip clip;
+    ok(kd_video_read(w->path[1], NULL, idx, 8, &clip, NULL, &err), &err);
+    uint8_t small[8 * 42 * 32 * 3];
+    for (size_t j = 0; j < 8; j++) {
+        ok(kd_image_resize_once(clip.rgb + j * 64 * 48 * 3, 64, 48, 0, small + j * 42 * 32 * 3, 42,
+                                32, 0, &err),
+           &err);
+    }
+    const kd_crop_box box = {.x = view.crop_x, .y = view.crop_y, .width = 32, .height = 32};
+    kd_clip_cut(small, 42, 32, order, 8, &box, want);
+    assert_memory_equal(row, want, sizeof row);
+    kd_video_clip_free(&clip);
+    p.scratch_free(p.ctx, scratch);
+    kd_clip_source_close(s);
+    /* the same through the call for single files */
+    uint8_t *all = kd_alloc(6 * sizeof row);
+    ok(kd_clip_read(w->cfg, w->path[1], KD_CLIP_TEST, all, &err), &err);
+    assert_memory_equal(all + 4 * sizeof row, want, sizeof row);
+    kd_free(all);
+}
+
+/* The second tensor of training rows: flips and boxes as often as asked, with the keys of their sample and epoch; no draw
+ * moves another. */
+static void places_are_drawn(void **state)
+{
+    world *w = *state;
+    kd_err err = {0};
+    int flips = 0, boxes = 0, boxes_alone = 0;
+    enum { EPOCHS = 60 };
+    for (int spatial = 0; spatial < 2; spatial++) {
+        kd_clip_source *s = NULL;
+        void *scratch = NULL;
+        static float clip[3 * 8 * 32 * 32], other[3 * 8 * 32 * 32];
+        int32_t place[KD_PLACE];
+        w->cfg->video.spatial = (kd_cfg_spatial)spatial;
+        ok(kd_clip_source_open(w->cfg, &w->half, KD_CLIP_TRAIN, 1 << 26, &s, &err), &err);
+        const kd_producer p = kd_clip_producer(s);
+        assert_int_equal(p.n_tensors, 2);
+        assert_string_equal(p.tensor[1].name, "place");
+        assert_int_equal(p.tensor[0].dtype, spatial == KD_SPATIAL_RRC ? KD_F32 : KD_U8);
+        assert_int_equal(p.tensor[1].bytes, sizeof place);
+        ok(p.scratch_new(p.ctx, &scratch, &err), &err);
+        for (uint32_t e = 0; e < EPOCHS; e++) {
+            const kd_item item = {.sample = e % VIDEOS, .epoch = e};
+            ok(p.fill(p.ctx, &item, scratch, (void *[]){clip, place}, &err), &err);
+            const bool box = place[KD_PLACE_HEIGHT] > 0 && place[KD_PLACE_WIDTH] > 0;
+            assert_true(place[KD_PLACE_FLIP] == 0 || place[KD_PLACE_FLIP] == 1);
+            assert_true(place[KD_PLACE_TOP] + place[KD_PLACE_HEIGHT] <= 32 && place[KD_PLACE_LEFT] + place[KD_PLACE_WIDTH] <= 32);
+            assert_true(place[KD_PLACE_SEED_LOW] == 11 && place[KD_PLACE_SEED_HIGH] == 0);
+            assert_true(place[KD_PLACE_ITEM] == (int32_t)(e % VIDEOS) && place[KD_PLACE_EPOCH] == (int32_t)e);
+            flips += place[KD_PLACE_FLIP];
+            boxes += box;
+            boxes_alone += box && place[KD_PLACE_FLIP] == 0;
+            w->cfg->video.erase_prob = 0.0;
+            int32_t plain[KD_PLACE];
+            ok(p.fill(p.ctx, &item, scratch, (void *[]){other, plain}, &err), &err);
+            w->cfg->video.erase_prob = 0.4;
+            assert_memory_equal(clip, other, p.tensor[0].bytes);
+            assert_true(plain[KD_PLACE_HEIGHT] == 0 && plain[KD_PLACE_FLIP] == place[KD_PLACE_FLIP]);
+        }
+        p.scratch_free(p.ctx, scratch);
+        kd_clip_source_close(s);
+    }
+    assert_true(flips > 40 && flips < 80);  /* of 120 at 0.5; both spatial rules draw the same */
+    assert_true(boxes > 28 && boxes < 68); /* at 0.4 */
+    assert_true(boxes_alone > boxes / 4 && boxes_alone < boxes * 3 / 4); /* one says nothing of the other */
+}
+
+static void damage_is_named(void **state)
+{
+    world *w = *state;
+    kd_err err = {0};
+    char bad[128];
+    (void)snprintf(bad, sizeof bad, "%s/bad.avi", w->dir);
+    uint8_t *data;
+    size_t bytes;
+    ok(kd_io_read_file(w->path[0], 1 << 24, &data, &bytes, &err), &err);
+    ok(kd_io_write_file(bad, data, bytes / 2, &err), &err);
+    kd_free(data);
+    uint8_t *row = kd_alloc(8 * 32 * 32 * 3);
+    const kd_status st = kd_clip_read(w->cfg, bad, KD_CLIP_VAL, row, &err);
+    assert_true(st == KD_E_DATA || st == KD_E_FORMAT);
+    assert_non_null(strstr(err.msg, "bad.avi"));
+    err = (kd_err){0};
+    assert_int_equal(kd_clip_read(w->cfg, "no/such.avi", KD_CLIP_VAL, row, &err), KD_E_IO);
+    assert_int_equal(kd_clip_read(w->cfg, bad, KD_CLIP_TRAIN, row, NULL), KD_E_ARG);
+    kd_free(row);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(cache_and_workers_change_nothing),
+                                       cmocka_unit_test(test_rows_are_what_the_view_says),
+                                       cmocka_unit_test(places_are_drawn),
+                                       cmocka_unit_test(damage_is_named)};
+    return cmocka_run_group_tests(tests, make_world, end_world);
+}

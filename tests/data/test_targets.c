@@ -1,0 +1,195 @@
+/* Soft targets and mixed pairs: timm's numbers, pairs that are pairs, boxes, invalid rows. */
+#include "distill/batch/targets.h"
+#include "formats/weights/safetensors.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+/* clang-format on */
+
+static void targets_are_timms(void **state)
+{
+    (void)state;
+    kd_err err = {0};
+    kd_st_file *f = NULL;
+    if (kd_st_open(KD_GOLDEN_DIR "/videomae/mixup_targets.safetensors", &f, &err) != KD_OK) {
+        fail_msg("%s", err.msg);
+    }
+    const int32_t *labels = (const int32_t *)(const void *)kd_st_find(f, "labels")->data;
+    static const struct {
+        const char *name;
+        float lam;
+    } CASE[] = {{"lam0.3", 0.3f}, {"lam1", 1.0f}};
+    for (int i = 0; i < 2; i++) {
+        const float *want = (const float *)(const void *)kd_st_find(f, CASE[i].name)->data;
+        const int32_t perm[4] = {3, 2, 1, 0};
+        const float lam[4] = {CASE[i].lam, CASE[i].lam, CASE[i].lam, CASE[i].lam};
+        float got[20];
+        kd_targets(labels, NULL, 4, 5, 0.1, perm, lam, got);
+        for (int k = 0; k < 20; k++) {
+            if (!(fabsf(got[k] - want[k]) <= 1e-6f)) {
+                fail_msg("%s[%d]: %.9g, timm has %.9g", CASE[i].name, k, (double)got[k],
+                         (double)want[k]);
+            }
+        }
+        if (i == 1) {
+            kd_targets(labels, NULL, 4, 5, 0.1, NULL, NULL, got); /* the same rule without pairs */
+            for (int k = 0; k < 20; k++) {
+                assert_true(fabsf(got[k] - want[k]) <= 1e-6f);
+            }
+        }
+    }
+    kd_st_close(f);
+}
+
+static void pairs(void **state)
+{
+    (void)state;
+    enum { B = 10 };
+    int32_t perm[B], again[B];
+    float lam[B];
+    kd_mix m = {.perm = perm, .lam = lam}, m2 = {.perm = again, .lam = lam};
+    kd_cfg_mixup cfg = {.alpha = 0.8, .prob = 1.0, .partner = KD_PARTNER_FLIP};
+    double mean = 0.0;
+    for (uint32_t batch = 0; batch < 300; batch++) {
+        cfg.partner = batch % 2 == 0 ? KD_PARTNER_FLIP : KD_PARTNER_PERMUTE;
+        const float l = kd_mix_draw(&cfg, 3, 1, batch, B, NULL, 0, &m);
+        assert_true(l >= 0.0f && l <= 1.0f);
+        mean += (double)l / 300.0;
+        bool seen[B] = {false};
+        for (int i = 0; i < B; i++) {
+            assert_true(lam[i] == l && perm[i] >= 0 && perm[i] < B && !seen[perm[i]]);
+            seen[perm[i]] = true;
+            if (cfg.partner == KD_PARTNER_FLIP) assert_int_equal(perm[i], B - 1 - i);
+        }
+        assert_true(kd_mix_draw(&cfg, 3, 1, batch, B, NULL, 0, &m2) == l);
+        assert_memory_equal(perm, again, sizeof perm);
+    }
+    assert_true(mean > 0.42 && mean < 0.58);
+    cfg.prob = 0.25;
+    int mixed = 0;
+    for (uint32_t batch = 0; batch < 400; batch++) {
+        mixed += kd_mix_draw(&cfg, 3, 1, batch, B, NULL, 0, &m) < 1.0f;
+    }
+    assert_true(mixed > 60 && mixed < 140);
+    cfg.alpha = 0.0;
+    assert_true(kd_mix_draw(&cfg, 3, 1, 0, B, NULL, 0, &m) == 1.0f);
+    assert_true(perm[3] == 3 && lam[3] == 1.0f);
+}
+
+static void invalid_rows_stay_out(void **state)
+{
+    (void)state;
+    const kd_cfg_mixup cfg = {.alpha = 1.0, .prob = 1.0, .partner = KD_PARTNER_FLIP};
+    const float valid[4] = {1, 1, 1, 0}, nan_row[8] = {1, 2, 3, 4, 5, 6, NAN, NAN};
+    const int32_t label[4] = {0, 1, 2, 0};
+    int32_t perm[4];
+    float lam[4], target[12], mixed[8];
+    kd_mix m = {.perm = perm, .lam = lam};
+    const float l = kd_mix_draw(&cfg, 1, 0, 0, 4, valid, 0, &m);
+    assert_true(l < 1.0f);
+    assert_true(perm[0] == 0 && lam[0] == 1.0f && perm[3] == 3);
+    assert_true(perm[1] == 2 && perm[2] == 1 && lam[1] == l);
+    kd_targets(label, valid, 4, 3, 0.0, perm, lam, target);
+    assert_true(target[0] == 1.0f && target[9] == 0.0f && target[10] == 0.0f);
+    assert_true(fabsf(target[4] - l) <= 1e-6f && fabsf(target[5] - (1.0f - l)) <= 1e-6f);
+    kd_mix_rows(nan_row, 4, 2, perm, lam, mixed);
+    assert_true(mixed[0] == 1.0f && mixed[1] == 2.0f);
+    assert_true(fabsf(mixed[2] - (3.0f * l + 5.0f * (1.0f - l))) <= 1e-5f);
+    assert_true(fabsf(mixed[5] - (6.0f * l + 4.0f * (1.0f - l))) <= 1e-5f);
+}
+
+/* ---- CutMix ---------------------------------------------------------------------------------------- */
+
+/* timm's rand_bbox, by hand: sides int(H sqrt(1 - lam)), half of each (rounded down) both ways from the centre, cut off at the
+ * edges; lambda is what is left. */
+static void cut_boxes_are_timms(void **state)
+{
+    (void)state;
+    static const struct {
+        int h, w, cy, cx;
+        double lam;
+        int32_t box[4];
+    } CASE[] = {
+        {32, 32, 16, 16, 0.75, {8, 8, 16, 16}},   /* sides of 16 */
+        {32, 32, 0, 31, 0.75, {0, 23, 8, 9}},     /* off the top and the right edge */
+        {30, 30, 15, 15, 0.75, {8, 8, 14, 14}},   /* sides of 15 lose a pixel */
+        {20, 40, 3, 39, 0.36, {0, 23, 11, 17}},   /* 0.8: sides of 16 and 32 */
+        {224, 224, 100, 7, 0.0, {0, 0, 212, 119}}, /* all of it, round the centre */
+        {32, 32, 5, 5, 1.0, {5, 5, 0, 0}},        /* nothing */
+        {32, 32, 5, 5, 0.999, {5, 5, 0, 0}},      /* a side of 1 loses its pixel */
+    };
+    for (size_t i = 0; i < KD_COUNTOF(CASE); i++) {
+        int32_t box[4];
+        const double left = kd_cut_box(CASE[i].h, CASE[i].w, CASE[i].lam, CASE[i].cy, CASE[i].cx, box);
+        for (int k = 0; k < 4; k++) {
+            if (box[k] != CASE[i].box[k]) {
+                fail_msg("case %zu, number %d: %d, expected %d", i, k, box[k], CASE[i].box[k]);
+            }
+        }
+        const double area = (double)CASE[i].box[2] * (double)CASE[i].box[3];
+        assert_true(left == 1.0 - area / ((double)CASE[i].h * (double)CASE[i].w));
+    }
+}
+
+/* Boxes lie inside, lambda is the share that is left, centres are everywhere, and the switch is kept to. */
+static void cutmix_is_drawn(void **state)
+{
+    (void)state;
+    enum { B = 4, N = 1500, SIDE = 33 };
+    int32_t perm[B];
+    float lam[B];
+    kd_mix m = {.perm = perm, .lam = lam};
+    kd_cfg_mixup cfg = {.alpha = 0.8, .cutmix_alpha = 1.0, .switch_prob = 0.25, .prob = 1.0, .partner = KD_PARTNER_FLIP};
+    kd_cfg_mixup plain = cfg;
+    plain.cutmix_alpha = 0.0;
+    int cuts = 0, edges[4] = {0};
+    double mean = 0.0;
+    for (uint32_t batch = 0; batch < N; batch++) {
+        const float before = kd_mix_draw(&plain, 3, 1, batch, B, NULL, SIDE, &m);
+        const float l = kd_mix_draw(&cfg, 3, 1, batch, B, NULL, SIDE, &m);
+        assert_true(perm[0] == B - 1 && lam[0] == l);
+        const int32_t *box = m.cut;
+        if (box[2] == 0 || box[3] == 0) { /* mixup, its lambda where it was before there was CutMix; or an empty box */
+            assert_true(l == before || l == 1.0f);
+            continue;
+        }
+        cuts++;
+        assert_true(box[0] >= 0 && box[1] >= 0 && box[2] > 0 && box[3] > 0 && box[0] + box[2] <= SIDE && box[1] + box[3] <= SIDE);
+        assert_true(l == (float)(1.0 - (double)(box[2] * box[3]) / (double)(SIDE * SIDE)));
+        edges[0] += box[0] == 0;
+        edges[1] += box[1] == 0;
+        edges[2] += box[0] + box[2] == SIDE;
+        edges[3] += box[1] + box[3] == SIDE;
+    }
+    assert_true(cuts > N / 5 && cuts < N * 3 / 10);
+    for (int k = 0; k < 4; k++) {
+        assert_true(edges[k] > cuts / 6 && edges[k] < cuts * 3 / 5);
+    }
+    cfg.alpha = 0.0; /* alone: every batch, whatever the switch says */
+    cfg.switch_prob = 0.0;
+    cuts = 0;
+    for (uint32_t batch = 0; batch < N; batch++) {
+        mean += (double)kd_mix_draw(&cfg, 3, 1, batch, B, NULL, SIDE, &m) / N;
+        cuts += m.cut[2] > 0;
+    }
+    assert_true(cuts > N * 9 / 10);
+    assert_true(mean > 0.6 && mean < 0.75); /* boxes lose what lies outside: more is left than half */
+    const float valid[B] = {1, 0, 1, 1};
+    (void)kd_mix_draw(&cfg, 3, 1, 7, B, valid, SIDE, &m);
+    assert_true(perm[1] == 1 && perm[2] == 2 && lam[2] == 1.0f && perm[0] == 3 && lam[0] < 1.0f);
+    cfg.prob = 0.0;
+    assert_true(kd_mix_draw(&cfg, 3, 1, 0, B, NULL, SIDE, &m) == 1.0f && m.cut[2] == 0 && perm[0] == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(targets_are_timms), cmocka_unit_test(pairs),
+                                       cmocka_unit_test(invalid_rows_stay_out), cmocka_unit_test(cut_boxes_are_timms),
+                                       cmocka_unit_test(cutmix_is_drawn)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,400 @@
+/* Sample names, split lists, NTU facts and rules, folder scans. */
+#include "formats/base/io.h"
+#include "formats/data/listing.h"
+#include "formats/data/ntu.h"
+#include "formats/data/scan.h"
+
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <cmocka.h>
+/* clang-format on */
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+static void test_names(void **state)
+{
+    (void)state;
+    kd_sample_id id;
+    char text[KD_SAMPLE_ID_LEN + 1];
+    assert_true(kd_sample_id_parse("S001C002P003R002A013", 20, &id));
+    assert_int_equal(id.setup, 1);
+    assert_int_equal(id.camera, 2);
+    assert_int_equal(id.subject, 3);
+    assert_int_equal(id.replication, 2);
+    assert_int_equal(id.action, 13);
+    kd_sample_id_format(&id, text);
+    assert_string_equal(text, "S001C002P003R002A013");
+
+    static const char *const bad[] = {"S001C002P003R002A01",
+                                      "S001C002P003R002A0133",
+                                      "s001C002P003R002A013",
+                                      "S001C002P003R002A000",
+                                      "S001C002P003R002A01x",
+                                      "S0 1C002P003R002A013",
+                                      ""};
+    for (size_t i = 0; i < KD_COUNTOF(bad); i++)
+        assert_false(kd_sample_id_parse(bad[i], strlen(bad[i]), &id));
+
+    static const struct {
+        const char *path, *key;
+        bool ntu;
+    } paths[] = {
+        {"nturgb+d_rgb/S001C001P001R001A001_rgb.avi", "S001C001P001R001A001", true},
+        {"S001C001P001R001A001.skeleton", "S001C001P001R001A001", true},
+        {"E:\\ntu\\S001C001P001R001A001_rgb.avi", "S001C001P001R001A001", true},
+        {"a.b/clip.01.mp4", "clip", false},
+        {"S001C001P001R001A001_depth.avi", "S001C001P001R001A001_depth", false},
+        {"my_rgb.avi", "my_rgb", false},
+    };
+    for (size_t i = 0; i < KD_COUNTOF(paths); i++) {
+        const char *key;
+        const size_t n = kd_sample_key(paths[i].path, &key);
+        assert_int_equal(n, strlen(paths[i].key));
+        assert_memory_equal(key, paths[i].key, n);
+        assert_int_equal(kd_sample_id_from_path(paths[i].path, &id), paths[i].ntu);
+    }
+    const char *key;
+    assert_int_equal(kd_sample_key("dir/", &key), 0);
+    assert_int_equal(kd_sample_key(".hidden", &key), 0);
+}
+
+/* ---- lists ----------------------------------------------------------------------------------- */
+
+static kd_status parse(const char *text, kd_listing *list, kd_err *err)
+{
+    return kd_listing_parse(text, strlen(text), "list", list, err);
+}
+
+static void test_lists_accepted(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t n;
+        const char *path0;
+        int label0, frames0;
+    } cases[] = {
+        {"a/b.avi 3\nc.avi 0\n", 2, "a/b.avi", 3, -1},
+        {"a/b.avi   3", 1, "a/b.avi", 3, -1},
+        {"frames/b 117 3\n", 1, "frames/b", 3, 117},
+        {"my clip.avi 3\nx.avi 1\n", 2, "my clip.avi", 3, -1},
+        {"\"my, clip.avi\",3\n", 1, "my, clip.avi", 3, -1},
+        {"\"say \"\"hi\"\".avi\" 7\n", 1, "say \"hi\".avi", 7, -1},
+        {"a,b.avi 3\n", 1, "a,b.avi", 3, -1},
+        {"b.avi\t3\r\nc.avi\t4\r\n", 2, "b.avi", 3, -1},
+        {"\xef\xbb\xbfpath,label\nb.avi,3\n", 1, "b.avi", 3, -1},
+        {"# by hand\n\n  \nb.avi, 3\n#end", 1, "b.avi", 3, -1},
+        {"E:\\ntu\\b.avi 59\n", 1, "E:/ntu/b.avi", 59, -1},
+    };
+    for (size_t i = 0; i < KD_COUNTOF(cases); i++) {
+        kd_listing list;
+        kd_err err = {0};
+        if (parse(cases[i].text, &list, &err) != KD_OK) fail_msg("case %zu: %s", i, err.msg);
+        assert_int_equal(list.n, cases[i].n);
+        assert_string_equal(list.item[0].path, cases[i].path0);
+        assert_int_equal(list.item[0].label, cases[i].label0);
+        assert_int_equal(list.item[0].frames, cases[i].frames0);
+        kd_listing_free(&list);
+    }
+}
+
+static void test_lists_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        kd_status st;
+        const char *says;
+    } cases[] = {
+        {"", KD_E_DATA, "found none"},
+        {"# nothing\n\n", KD_E_DATA, "found none"},
+        {"a.avi\n", KD_E_FORMAT, "list:1: expected a path"},
+        {"a.avi 1\nb.avi,2\n", KD_E_FORMAT, "list:2: expected a path, a blank and a label"},
+        {"a.avi 1\nb.avi x\n", KD_E_FORMAT, "list:2:"},
+        {"a.avi -1\n", KD_E_FORMAT, "list:1: expected a label from 0"},
+        {"a.avi 1000000\n", KD_E_FORMAT, "found 1000000"},
+        {"a.avi,b,c,1\n", KD_E_FORMAT, "found 4"},
+        {"\"a.avi 1\n", KD_E_FORMAT, "list:1:"},
+        {"x 1\n\"a.avi 1\n", KD_E_FORMAT, "closing quote"},
+        {"a.avi 1\nb.avi 2\na.avi 1\n", KD_E_DATA, "list:3: sample a stands in line 1 already"},
+        {"x/a.avi 1\ny/a.mp4 2\n", KD_E_DATA, "labels 1 and 2"},
+        {".avi 1\n", KD_E_FORMAT, "before its first dot"},
+        {"dir/ 1\n", KD_E_FORMAT, "before its first dot"},
+        {"a.avi 1.5\n", KD_E_FORMAT, "list:1:"},
+        {"a.avi 99999999999999999999\n", KD_E_FORMAT, "list:1:"},
+    };
+    for (size_t i = 0; i < KD_COUNTOF(cases); i++) {
+        kd_listing list;
+        kd_err err = {0};
+        const kd_status st = parse(cases[i].text, &list, &err);
+        if (st != cases[i].st || strstr(err.msg, cases[i].says) == NULL) {
+            fail_msg("case %zu: status %d, '%s'", i, st, err.msg);
+        }
+        assert_null(list.item);
+    }
+    kd_listing list;
+    kd_err err = {0};
+    assert_int_equal(kd_listing_parse("a\0b.avi 1\n", 10, "list", &list, &err), KD_E_FORMAT);
+    assert_int_equal(kd_listing_read("no-such-list.csv", &list, NULL), KD_E_IO);
+}
+
+static void test_list_check(void **state)
+{
+    (void)state;
+    kd_listing list;
+    kd_err err = {0};
+    assert_int_equal(
+        parse("S001C001P001R001A001_rgb.avi 0\nS001C001P001R001A060_rgb.avi 59\n", &list, NULL),
+        KD_OK);
+    assert_int_equal(kd_listing_check(&list, "l", 60, true, NULL), KD_OK);
+    assert_int_equal(kd_listing_check(&list, "l", 59, true, &err), KD_E_DATA);
+    assert_non_null(strstr(err.msg, "1 of 2 labels are wrong: expected 0 to 58"));
+    assert_non_null(strstr(err.msg, "line 2 S001C001P001R001A060 label 59"));
+    kd_listing_free(&list);
+    assert_int_equal(parse("S001C001P001R001A001_rgb.avi 1\n", &list, NULL), KD_OK);
+    assert_int_equal(kd_listing_check(&list, "l", 60, false, NULL), KD_OK);
+    assert_int_equal(kd_listing_check(&list, "l", 60, true, NULL), KD_E_DATA);
+    kd_listing_free(&list);
+}
+
+static void test_list_write(void **state)
+{
+    (void)state;
+    const kd_list_item item[] = {{.path = "d/a.avi", .label = 5}, {.path = "d/b.avi", .label = 0}};
+    const kd_list_item bad = {.path = "my clip.avi", .label = 5};
+    uint8_t *text;
+    size_t len;
+    kd_listing list;
+    kd_err err = {0};
+    assert_int_equal(kd_listing_write("test_listing.csv", item, 2, NULL), KD_OK);
+    assert_int_equal(kd_io_read_file("test_listing.csv", 100, &text, &len, NULL), KD_OK);
+    assert_string_equal((const char *)text, "d/a.avi 5\nd/b.avi 0\n");
+    kd_free(text);
+    assert_int_equal(kd_listing_read("test_listing.csv", &list, NULL), KD_OK);
+    assert_int_equal(list.n, 2);
+    kd_listing_free(&list);
+    assert_int_equal(kd_listing_write("test_listing.csv", &bad, 1, &err), KD_E_DATA);
+    assert_non_null(strstr(err.msg, "my clip.avi"));
+    assert_int_equal(kd_listing_read("test_listing.csv", &list, NULL),
+                     KD_OK); /* the old one stands */
+    kd_listing_free(&list);
+    assert_int_equal(unlink("test_listing.csv"), 0);
+}
+
+static void test_list_memory(void **state)
+{
+    (void)state;
+    for (uint64_t n = 1;; n++) {
+        kd_listing list;
+        kd_alloc_fail_at(n);
+        const kd_status st = parse("a.avi 1\nb.avi 2\n", &list, NULL);
+        kd_alloc_fail_at(0);
+        kd_listing_free(&list);
+        if (st == KD_OK) {
+            assert_true(n > 1);
+            return;
+        }
+        assert_int_equal(st, KD_E_OOM);
+    }
+}
+
+/* ---- NTU ------------------------------------------------------------------------------------- */
+
+/* The published sizes of every split, with and without the samples that lack a skeleton. */
+static void test_ntu_counts(void **state)
+{
+    (void)state;
+    static const struct {
+        kd_ntu_split split;
+        size_t all, train, val, train_kept, val_kept;
+    } want[] = {
+        {KD_NTU60_XSUB, 56880, 40320, 16560, 40091, 16487},
+        {KD_NTU60_XVIEW, 56880, 37920, 18960, 37646, 18932},
+        {KD_NTU120_XSUB, 114480, 63360, 51120, 63026, 50919},
+        {KD_NTU120_XSET, 114480, 54720, 59760, 54468, 59477},
+    };
+    for (size_t i = 0; i < KD_COUNTOF(want); i++) {
+        size_t n[3] = {0}, kept[3] = {0}, walked = 0;
+        for (kd_sample_id id = {0}; kd_ntu_next(&id, kd_ntu_split_classes(want[i].split) == 60);
+             walked++) {
+            const kd_split_side side = kd_ntu_side(want[i].split, &id);
+            n[side]++;
+            kept[side] += !kd_ntu_missing_skeleton(&id);
+        }
+        assert_int_equal(walked, want[i].all);
+        assert_int_equal(n[KD_SIDE_NONE], 0);
+        assert_int_equal(n[KD_SIDE_TRAIN], want[i].train);
+        assert_int_equal(n[KD_SIDE_VAL], want[i].val);
+        assert_int_equal(kept[KD_SIDE_TRAIN], want[i].train_kept);
+        assert_int_equal(kept[KD_SIDE_VAL], want[i].val_kept);
+    }
+    size_t beyond = 0; /* NTU60's splits know nothing of NTU120's other half */
+    for (kd_sample_id id = {0}; kd_ntu_next(&id, false);) {
+        beyond += kd_ntu_side(KD_NTU60_XSUB, &id) == KD_SIDE_NONE;
+    }
+    assert_int_equal(beyond, 114480 - 56880);
+}
+
+static void test_ntu_facts(void **state)
+{
+    (void)state;
+    kd_sample_id id;
+    kd_ntu_split split;
+    assert_true(kd_sample_id_parse("S001C002P005R002A008", 20, &id));
+    assert_true(kd_ntu_missing_skeleton(&id));
+    id.action = 9;
+    assert_false(kd_ntu_missing_skeleton(&id));
+    assert_string_equal(kd_ntu_class_name(0), "drink water");
+    assert_string_equal(kd_ntu_class_name(59), "walking apart from each other");
+    assert_string_equal(kd_ntu_class_name(60), "put on headphone");
+    assert_non_null(kd_ntu_class_name(119));
+    assert_null(kd_ntu_class_name(120));
+    assert_null(kd_ntu_class_name(-1));
+    for (int i = 0; i < KD_NTU_SPLIT_COUNT; i++) {
+        assert_true(kd_ntu_split_parse(kd_ntu_split_name((kd_ntu_split)i), &split));
+        assert_int_equal(split, i);
+    }
+    assert_true(kd_ntu_split_parse("ntu60_xview", &split));
+    assert_int_equal(split, KD_NTU60_XVIEW);
+    assert_false(kd_ntu_split_parse("ntu60", &split));
+    assert_false(kd_ntu_split_parse("ntu60-xsub2", &split));
+}
+
+static void test_rules(void **state)
+{
+    (void)state;
+    static const uint32_t odd[] = {1, 3, 5}, two[] = {2}, three[] = {3};
+    static const char *const train[] = {"a", "c"}, *const val[] = {"b"};
+    kd_sample_id id = {1, 2, 3, 4, 5};
+    kd_err err = {0};
+    kd_split_rule rule = {.by = KD_BY_SUBJECT, .train = odd, .n_train = 3};
+    assert_int_equal(kd_split_rule_check(&rule, NULL), KD_OK);
+    assert_int_equal(kd_split_rule_side(&rule, "k", &id), KD_SIDE_TRAIN);
+    id.subject = 4;
+    assert_int_equal(kd_split_rule_side(&rule, "k", &id), KD_SIDE_VAL);
+    rule.val = two;
+    rule.n_val = 1;
+    assert_int_equal(kd_split_rule_side(&rule, "k", &id), KD_SIDE_NONE);
+    assert_int_equal(kd_split_rule_side(&rule, "k", NULL), KD_SIDE_NONE);
+    rule.by = KD_BY_CAMERA;
+    assert_int_equal(kd_split_rule_side(&rule, "k", &id), KD_SIDE_VAL);
+    rule.val = three;
+    assert_int_equal(kd_split_rule_check(&rule, &err), KD_E_DATA);
+    assert_non_null(strstr(err.msg, "3 is on both sides"));
+    rule = (kd_split_rule){
+        .by = KD_BY_LIST, .train_keys = train, .n_train = 2, .val_keys = val, .n_val = 1};
+    assert_int_equal(kd_split_rule_check(&rule, NULL), KD_OK);
+    assert_int_equal(kd_split_rule_side(&rule, "c", NULL), KD_SIDE_TRAIN);
+    assert_int_equal(kd_split_rule_side(&rule, "b", NULL), KD_SIDE_VAL);
+    assert_int_equal(kd_split_rule_side(&rule, "d", NULL), KD_SIDE_NONE);
+    rule.n_train = 0;
+    assert_int_equal(kd_split_rule_check(&rule, NULL), KD_E_ARG);
+    kd_split_by by;
+    assert_true(kd_split_by_parse("setup", &by));
+    assert_int_equal(by, KD_BY_SETUP);
+    assert_false(kd_split_by_parse("colour", &by));
+}
+
+/* ---- scan ------------------------------------------------------------------------------------ */
+
+static void touch(const char *dir, const char *name)
+{
+    char *path = kd_path_join(dir, name);
+    char *folder = kd_path_dir(path);
+    assert_int_equal(kd_io_mkdirs(folder, NULL), KD_OK);
+    assert_int_equal(kd_io_write_file(path, "x", 1, NULL), KD_OK);
+    kd_free(folder);
+    kd_free(path);
+}
+
+static void test_scan_ntu(void **state)
+{
+    (void)state;
+    const char *root = "test_scan_ntu";
+    kd_scan scan;
+    assert_int_equal(kd_io_remove_tree(root, NULL), KD_OK);
+    touch(root, "nturgb+d_rgb/S001C001P002R001A001_rgb.avi");
+    touch(root, "nturgb+d_rgb/S001C001P001R001A001_rgb.avi");
+    touch(root, "nturgb+d_rgb/S001C002P005R002A008_rgb.avi");
+    touch(root, "nturgb+d_rgb/notes.txt");
+    touch(root, "nturgb+d_skeletons/S001C001P001R001A001.skeleton");
+    touch(root, "nturgb+d_skeletons/S001C001P001R001A002.skeleton");
+    touch(root, "elsewhere/S001C001P009R001A001_rgb.avi");
+    assert_int_equal(kd_scan_folder(root, &scan, NULL), KD_OK);
+    assert_true(scan.ntu_layout);
+    assert_int_equal(scan.n, 4);
+    static const char *const keys[] = {"S001C001P001R001A001", "S001C001P001R001A002",
+                                       "S001C001P002R001A001", "S001C002P005R002A008"};
+    for (size_t i = 0; i < 4; i++)
+        assert_string_equal(scan.item[i].key, keys[i]);
+    assert_string_equal(scan.item[0].video, "nturgb+d_rgb/S001C001P001R001A001_rgb.avi");
+    assert_string_equal(scan.item[0].skeleton, "nturgb+d_skeletons/S001C001P001R001A001.skeleton");
+    assert_null(scan.item[1].video);
+    assert_int_equal(scan.item[1].id.action, 2);
+    assert_int_equal(scan.counts.videos, 3);
+    assert_int_equal(scan.counts.skeletons, 2);
+    assert_int_equal(scan.counts.pairs, 1);
+    assert_int_equal(scan.counts.video_only, 2);
+    assert_int_equal(scan.counts.skeleton_only, 1);
+    assert_int_equal(scan.counts.known_missing, 1);
+    assert_int_equal(scan.counts.ntu_names, 4);
+    assert_int_equal(scan.counts.other_files, 1);
+    assert_ptr_equal(kd_scan_find(&scan, keys[2]), &scan.item[2]);
+    assert_null(kd_scan_find(&scan, "S001"));
+    kd_scan_free(&scan);
+    assert_int_equal(kd_io_remove_tree(root, NULL), KD_OK);
+}
+
+static void test_scan_flat(void **state)
+{
+    (void)state;
+    const char *root = "test_scan_flat";
+    kd_scan scan;
+    kd_err err = {0};
+    assert_int_equal(kd_io_remove_tree(root, NULL), KD_OK);
+    touch(root, "run/b.MP4");
+    touch(root, "run/deep/a.avi");
+    touch(root, "a.skeleton");
+    touch(root, ".cache/z.avi");
+    assert_int_equal(symlink("..", "test_scan_flat/run/loop"), 0);
+    assert_int_equal(kd_scan_folder(root, &scan, NULL), KD_OK);
+    assert_false(scan.ntu_layout);
+    assert_int_equal(scan.n, 2);
+    assert_string_equal(scan.item[0].video, "run/deep/a.avi");
+    assert_string_equal(scan.item[0].skeleton, "a.skeleton");
+    assert_string_equal(scan.item[1].key, "b");
+    assert_false(scan.item[1].ntu);
+    kd_scan_free(&scan);
+    for (uint64_t n = 1; n < 200; n++) { /* every allocation fails once */
+        kd_alloc_fail_at(n);
+        const kd_status st = kd_scan_folder(root, &scan, NULL);
+        kd_alloc_fail_at(0);
+        kd_scan_free(&scan);
+        if (st == KD_OK) break;
+        assert_int_equal(st, KD_E_OOM);
+    }
+    touch(root, "other/a.mp4");
+    assert_int_equal(kd_scan_folder(root, &scan, &err), KD_E_DATA);
+    assert_non_null(strstr(err.msg, "sample a lies there twice: other/a.mp4 and run/deep/a.avi"));
+    assert_int_equal(kd_io_remove_tree(root, NULL), KD_OK);
+    err = (kd_err){0};
+    assert_int_equal(kd_scan_folder(root, &scan, &err), KD_E_IO);
+    assert_non_null(strstr(err.msg, root));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names),         cmocka_unit_test(test_lists_accepted),
+        cmocka_unit_test(test_lists_refused), cmocka_unit_test(test_list_check),
+        cmocka_unit_test(test_list_write),    cmocka_unit_test(test_list_memory),
+        cmocka_unit_test(test_ntu_counts),    cmocka_unit_test(test_ntu_facts),
+        cmocka_unit_test(test_rules),         cmocka_unit_test(test_scan_ntu),
+        cmocka_unit_test(test_scan_flat),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

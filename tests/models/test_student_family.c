@@ -1,0 +1,305 @@
+/* The student family without running it: graph matrices and shift tables against the reference's,
+ * registry and parameter counts, decay groups, constants of checkpoints, initial values, refusals. */
+#include "formats/weights/safetensors.h"
+#include "kernels/kd_layers.h"
+#include "student/model/skeleton_graph.h"
+#include "student/model/student.h"
+
+/* clang-format off */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+/* clang-format on */
+
+enum { CLASSES = 60, FRAMES = 64, BODIES = 2 };
+
+static kd_student_cfg config_of(const char *name)
+{
+    const kd_student_info *s = kd_student_find(name);
+    assert_non_null(s);
+    return (kd_student_cfg){.model = s,
+                            .classes = CLASSES,
+                            .frames = FRAMES,
+                            .joints = KD_JOINTS,
+                            .bodies = BODIES,
+                            .dropout = 0.0f,
+                            .drop_path = 0.0f};
+}
+
+/* ---- graphs and tables ----------------------------------------------------------------------- */
+
+static void check_table(const kd_st_file *f, const char *name, const void *mine, size_t bytes,
+                        double tol)
+{
+    const kd_st_entry *e = kd_st_find(f, name);
+    assert_non_null(e);
+    assert_int_equal(e->bytes, bytes);
+    if (e->dtype == KD_ST_I32) {
+        assert_memory_equal(e->data, mine, bytes);
+        return;
+    }
+    const float *a = (const float *)(const void *)e->data, *b = mine;
+    for (size_t i = 0; i < bytes / sizeof *a; i++) {
+        if (!(fabs((double)a[i] - (double)b[i]) <= tol)) {
+            fail_msg("%s[%zu]: %.9g, expected %.9g", name, i, (double)b[i], (double)a[i]);
+        }
+    }
+}
+
+static void graph_matrices(void **state)
+{
+    (void)state;
+    static float a[KD_MAX_PARTS * KD_ADJ];
+    const size_t one = KD_ADJ * sizeof *a;
+    kd_st_file *f = NULL;
+    assert_int_equal(kd_st_open(KD_GOLDEN_DIR "/last/graphs.safetensors", &f, NULL), KD_OK);
+    kd_skel_semantic(a);
+    check_table(f, "semantic_raw", a, 3 * one, 0.0);
+    kd_skel_norm_sym_full(a, 3);
+    check_table(f, "semantic_sym_full", a, 3 * one, 1e-7);
+    kd_skel_spatial(1, a);
+    check_table(f, "spatial_hop1_raw", a, 3 * one, 0.0);
+    kd_skel_norm_sym_full(a, 3);
+    check_table(f, "spatial_hop1_sym_full", a, 3 * one, 1e-7);
+    kd_skel_spatial(1, a);
+    kd_skel_norm_columns(a, 3);
+    check_table(f, "spatial_hop1_per_partition_digraph", a, 3 * one, 1e-7);
+    kd_skel_spatial(1, a);
+    kd_skel_norm_columns_of_sum(a, 3);
+    check_table(f, "spatial_hop1_digraph_then_partition", a, 3 * one, 1e-7);
+    kd_skel_spatial(2, a);
+    check_table(f, "spatial_hop2_raw", a, 5 * one, 0.0);
+    kd_skel_norm_sym_full(a, 5);
+    check_table(f, "spatial_hop2_sym_full", a, 5 * one, 1e-7);
+    int32_t parts[KD_JOINTS];
+    kd_skel_parts(false, parts);
+    check_table(f, "part_joints", parts, sizeof parts, 0.0);
+    double sum = 0.0;
+    kd_skel_v1_physical(a);
+    for (int i = 0; i < KD_ADJ; i++) {
+        sum += (double)a[i];
+    }
+    assert_true(fabs(sum - 24.680258) <= 1e-5);
+    kd_st_close(f);
+}
+
+static void shift_tables(void **state)
+{
+    (void)state;
+    enum { MOST = 192 };
+    static int32_t brasp[MOST * KD_JOINTS], sgp[MOST * KD_JOINTS], both[MOST * KD_JOINTS];
+    static const struct {
+        int channels;
+        uint32_t brasp, sgp; /* CRC-32 of the reference's tables */
+    } known[] = {{24, 0x12e7f950, 0xbc5ce8e7},  {32, 0x81af020c, 0x96588446},
+                 {40, 0xfe579af0, 0xb0607e14},  {64, 0x0680ac52, 0x04ed480d},
+                 {80, 0x2d9a13ff, 0xe96c1b79},  {96, 0x0c319945, 0xff54d5dc},
+                 {128, 0x931c52ab, 0x0b1f28c2}, {144, 0x8a7a3335, 0xe791200d},
+                 {160, 0x5d34a523, 0x5c83e3f0}, {192, 0x8afd0322, 0xb0d5e9c8}};
+    for (size_t k = 0; k < KD_COUNTOF(known); k++) {
+        const int c = known[k].channels;
+        const size_t bytes = (size_t)(c * KD_JOINTS) * sizeof *brasp;
+        kd_skel_brasp(c, brasp);
+        kd_skel_sgp(c, sgp);
+        kd_skel_brasp_sgp(c, both);
+        assert_int_equal(kd_crc32(brasp, bytes), known[k].brasp);
+        assert_int_equal(kd_crc32(sgp, bytes), known[k].sgp);
+        for (int i = 0; i < c * KD_JOINTS; i++) {
+            assert_int_equal(both[i], brasp[i / KD_JOINTS * KD_JOINTS + sgp[i]]);
+        }
+    }
+}
+
+/* ---- the registry ---------------------------------------------------------------------------- */
+
+/* Parameters of a student, declared by building it. */
+static kd_params *declare(const kd_student_cfg *cfg, kd_status expect, const char *words)
+{
+    kd_params *p = kd_params_create(KD_F32);
+    kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = p, .dtype = KD_F32, .training = true});
+    kd_val in[KD_STUDENT_MAX_STREAMS] = {{0}};
+    for (int i = 0; i < cfg->model->n_streams; i++) {
+        in[i] =
+            kd_input(g, cfg->model->streams[i], KD_F32, kd_shape5(2, 3, FRAMES, KD_JOINTS, BODIES));
+    }
+    const kd_student_out out = kd_student_build(g, cfg, in);
+    const kd_err *e = kd_graph_error(g);
+    assert_int_equal(e != NULL ? e->code : KD_OK, expect);
+    if (expect != KD_OK) {
+        assert_int_equal(out.logits.id, 0);
+        assert_non_null(strstr(e->msg, words));
+    } else {
+        const kd_spec z = kd_spec_of(g, out.logits), v = kd_spec_of(g, out.feature);
+        assert_int_equal((int)z.shape.dim[0], 2);
+        assert_int_equal((int)z.shape.dim[1], cfg->classes);
+        assert_int_equal((int)v.shape.dim[0], 2);
+        assert_int_equal((int)v.shape.dim[1], cfg->model->feature_dim);
+    }
+    kd_graph_free(g);
+    return p;
+}
+
+static void registry(void **state)
+{
+    (void)state;
+    assert_null(kd_student_find("last"));
+    assert_null(kd_student_at(kd_student_count()));
+    for (int i = 0; i < kd_student_count(); i++) {
+        const kd_student_info *s = kd_student_at(i);
+        assert_ptr_equal(kd_student_find(s->name), s);
+        const kd_student_cfg cfg = config_of(s->name);
+        kd_params *p = declare(&cfg, KD_OK, "");
+        assert_int_equal((int)kd_params_numel(p), (int)s->params);
+        kd_params_free(p);
+    }
+    kd_student_cfg bad = config_of("sfz-nano");
+    bad.dropout = 1.5f;
+    kd_params_free(declare(&bad, KD_E_CONFIG, "dropout 1.5"));
+    bad = config_of("last-e3-nano");
+    bad.bodies = 1;
+    kd_params_free(declare(&bad, KD_E_SHAPE, "stream joint"));
+    bad = config_of("sfz-nano");
+    bad.single_body = true;
+    kd_params_free(declare(&bad, KD_OK, ""));
+}
+
+static bool decays(kd_params *p, const char *name)
+{
+    const int i = kd_params_find(p, name);
+    assert_true(i >= 0);
+    return kd_params_at(p, i)->decay;
+}
+
+static void decay_groups(void **state)
+{
+    (void)state;
+    kd_student_cfg cfg = config_of("sfz-nano");
+    kd_params *p = declare(&cfg, KD_OK, "");
+    kd_student_param_groups(p, cfg.model, true);
+    assert_true(decays(p, "shared_a_learned.0"));
+    assert_true(decays(p, "stages.0.0.gcn_convs.0.weight"));
+    assert_false(decays(p, "stages.0.0.residual.1.weight"));
+    assert_false(decays(p, "stages.2.0.tla.gate"));
+    assert_false(decays(p, "stages.1.0.je.embed.weight"));
+    kd_student_param_groups(p, cfg.model, false);
+    assert_false(decays(p, "shared_a_learned.0"));
+    assert_true(decays(p, "stages.0.0.gcn_convs.0.weight"));
+    kd_params_free(p);
+    cfg = config_of("last-v1-small");
+    p = declare(&cfg, KD_OK, "");
+    kd_student_param_groups(p, cfg.model, true);
+    assert_true(decays(
+        p, "stem.1.weight")); /* the reference goes by name, and this one has no "bn" in it */
+    assert_false(decays(p, "blocks.blocks.0.agcn.A_learned"));
+    kd_student_param_groups(p, cfg.model, false);
+    assert_false(decays(p, "stem.1.weight"));
+    kd_params_free(p);
+}
+
+typedef struct seen {
+    int n;
+    double sum;
+    int64_t indices;
+} seen;
+
+static kd_status count_constant(void *user, const char *name, kd_dtype dtype, kd_shape shape,
+                                const void *data)
+{
+    seen *s = user;
+    s->n++;
+    for (int64_t i = 0; i < kd_shape_numel(&shape); i++) {
+        if (dtype == KD_I64) {
+            s->indices += ((const int64_t *)data)[i];
+        } else {
+            s->sum += (double)((const float *)data)[i];
+        }
+    }
+    return strcmp(name, "stages.2.0._A_fixed_2") == 0 ? KD_E_CANCELLED : KD_OK;
+}
+
+static void checkpoint_constants(void **state)
+{
+    (void)state;
+    kd_student_cfg cfg = config_of("last-v1-base");
+    seen s = {0};
+    assert_int_equal(kd_student_constants(&cfg, count_constant, &s), KD_OK);
+    assert_int_equal(s.n, 4);
+    assert_true(fabs(s.sum - 4 * 24.680258) <= 1e-4);
+    cfg = config_of("last-e3-nano");
+    s = (seen){0};
+    assert_int_equal(kd_student_constants(&cfg, count_constant, &s), KD_OK);
+    assert_int_equal(s.n, 4);
+    cfg = config_of("sfz-nano");
+    s = (seen){0};
+    assert_int_equal(kd_student_constants(&cfg, count_constant, &s), KD_E_CANCELLED);
+    assert_int_equal(s.n, 3 + 3 * 5);
+    assert_true(fabs(s.sum - (19.1044 + 1.5926 + 127 + 3 * 127)) <= 1e-3);
+    assert_true(s.indices > 0);
+    char buf[64];
+    assert_string_equal(kd_student_canonical(cfg.model, "stages.1.0.A_learned.2", buf, sizeof buf),
+                        "shared_a_learned.2");
+    assert_string_equal(kd_student_canonical(cfg.model, "stages.1.0.A_learned.9", buf, sizeof buf),
+                        "stages.1.0.A_learned.9");
+    assert_string_equal(kd_student_canonical(cfg.model, "classifier.1.weight", buf, sizeof buf),
+                        "classifier.1.weight");
+}
+
+/* Initial values: gates, identity + noise, fan-out rule, and the same noise for the same seed. */
+static void initial_values(void **state)
+{
+    (void)state;
+    kd_backend *be = NULL;
+    kd_err err = {0};
+    assert_int_equal(kd_backend_cpu_open(1, &be, &err), KD_OK);
+    float first[KD_ADJ], again[KD_ADJ];
+    for (int pass = 0; pass < 3; pass++) {
+        kd_student_cfg cfg = config_of("last-v1-small");
+        cfg.seed = pass < 2 ? 5 : 6;
+        kd_params *p = declare(&cfg, KD_OK, "");
+        assert_int_equal(kd_params_alloc(p, be, KD_F32, false, &err), KD_OK);
+        assert_int_equal(kd_params_init(p, 1, &err), KD_OK);
+        const int i = kd_params_find(p, "blocks.blocks.1.agcn.A_learned");
+        assert_int_equal(kd_params_read(p, i, pass == 0 ? first : again, KD_ADJ), KD_OK);
+        kd_params_free(p);
+        assert_int_equal(pass == 0 || memcmp(first, again, sizeof first) == 0, pass < 2);
+    }
+    double noise = 0.0;
+    for (int i = 0; i < KD_ADJ; i++) {
+        const double d = (double)first[i] - (i % (KD_JOINTS + 1) == 0 ? 1.0 : 0.0);
+        noise += d * d / KD_ADJ;
+    }
+    assert_true(sqrt(noise) > 0.008 && sqrt(noise) < 0.012);
+    kd_student_cfg cfg = config_of("last-e3-nano");
+    kd_params *p = declare(&cfg, KD_OK, "");
+    assert_int_equal(kd_params_alloc(p, be, KD_F32, false, &err), KD_OK);
+    assert_int_equal(kd_params_init(p, 1, &err), KD_OK);
+    static float w[64 * 2 * 5];
+    assert_int_equal(
+        kd_params_read(p, kd_params_find(p, "stages.2.0.tcns.0.depth_conv.0.weight"), w, 128 * 5),
+        KD_OK);
+    double square = 0.0;
+    for (int i = 0; i < 128 * 5; i++) {
+        square += (double)w[i] * (double)w[i] / (128 * 5);
+    }
+    assert_true(fabs(square / (2.0 / (128 * 5)) - 1.0) <
+                0.2); /* fan_out = 128 channels x 5, not divided by groups */
+    kd_params_free(p);
+    kd_backend_close(be);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(graph_matrices),
+        cmocka_unit_test(shift_tables),
+        cmocka_unit_test(registry),
+        cmocka_unit_test(decay_groups),
+        cmocka_unit_test(checkpoint_constants),
+        cmocka_unit_test(initial_values),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,226 @@
+/* kd dataset annotate: split lists from names. */
+#include "configs/schema/kd_config.h"
+#include "formats/base/io.h"
+#include "formats/data/listing.h"
+#include "formats/data/ntu.h"
+#include "formats/data/scan.h"
+#include "tools/commands/commands.h"
+
+#include <stdio.h>
+
+typedef struct annotate_args {
+    const char *split;
+    bool with_missing;
+} annotate_args;
+
+static const kd_arg ARGS[] = {
+    KD_OPT_STR(annotate_args, split, "split", "NAME|CONFIG", "ntu60-xsub",
+               "ntu60-xsub, ntu60-xview, ntu120-xsub, ntu120-xset, or a config with a `data.split` "
+               "of its own"),
+    KD_OPT_FLAG(annotate_args, with_missing, "with-missing",
+                "keep samples without a skeleton and those on NTU's list of missing skeletons"),
+};
+
+static const kd_cmd CMD = {
+    .name = "kd dataset annotate",
+    .about =
+        "Writes train.csv and val.csv of a data folder with NTU names, one `path label` a line.",
+    .args = ARGS,
+    .arg_count = KD_COUNTOF(ARGS),
+    .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_JSON,
+    .max_operands = 0,
+    .notes = "The path is the video's, or the skeleton's where there is no video; the label is the "
+             "action minus 1.\n"
+             "Every sample is accounted for: train + val + left out = listed.",
+};
+
+/* Which half a sample belongs to. */
+typedef struct splitter {
+    bool named;
+    kd_ntu_split name;
+    kd_split_rule rule;
+    uint32_t train[KD_CFG_MAX_IDS], val[KD_CFG_MAX_IDS];
+} splitter;
+
+static kd_status rule_of_config(const char *path, splitter *s, kd_err *err)
+{
+    kd_config *cfg = kd_calloc(1, sizeof *cfg);
+    if (cfg == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "annotate: out of memory");
+    }
+    kd_status st;
+    KD_GO(kd_config_load(path, NULL, 0, cfg, err));
+    s->named = false;
+    switch (cfg->data.split.by) {
+    case KD_SPLIT_SUBJECT:
+        s->rule.by = KD_BY_SUBJECT;
+        break;
+    case KD_SPLIT_CAMERA:
+        s->rule.by = KD_BY_CAMERA;
+        break;
+    case KD_SPLIT_SETUP:
+        s->rule.by = KD_BY_SETUP;
+        break;
+    case KD_SPLIT_LIST:
+        st = KD_FAIL(err, KD_E_CONFIG, "%s: data.split.by: the split is a list already", path);
+        goto done;
+    default: {
+        char text[KD_CFG_NAME];
+        s->named = kd_ntu_split_parse(
+            kd_config_enum_name("data.split.by", (int)cfg->data.split.by, text), &s->name);
+        goto done;
+    }
+    }
+    for (int i = 0; i < cfg->data.split.train.n; i++) {
+        s->train[i] = (uint32_t)cfg->data.split.train.v[i];
+    }
+    for (int i = 0; i < cfg->data.split.val.n; i++) {
+        s->val[i] = (uint32_t)cfg->data.split.val.v[i];
+    }
+    s->rule.train = s->train;
+    s->rule.val = s->val;
+    s->rule.n_train = (size_t)cfg->data.split.train.n;
+    s->rule.n_val = (size_t)cfg->data.split.val.n;
+    st = kd_split_rule_check(&s->rule, err);
+done:
+    kd_free(cfg);
+    return st;
+}
+
+typedef struct annotation {
+    kd_list_item *half[2]; /* train, val */
+    size_t n[2];
+    char **paths; /* one a scan item; owns */
+    size_t n_paths;
+    size_t no_name, no_skeleton, listed_missing, outside;
+    int top_label[2];
+} annotation;
+
+static kd_status sort_items(const kd_scan *scan, const char *root, const splitter *s,
+                            bool with_missing, annotation *a, kd_err *err)
+{
+    for (size_t i = 0; i < scan->n; i++) {
+        const kd_scan_item *it = &scan->item[i];
+        if (!it->ntu) {
+            a->no_name++;
+            continue;
+        }
+        if (!with_missing && it->skeleton == NULL && scan->counts.skeletons > 0) {
+            a->no_skeleton++;
+            continue;
+        }
+        if (!with_missing && kd_ntu_missing_skeleton(&it->id)) {
+            a->listed_missing++;
+            continue;
+        }
+        const kd_split_side side = s->named ? kd_ntu_side(s->name, &it->id)
+                                            : kd_split_rule_side(&s->rule, it->key, &it->id);
+        if (side == KD_SIDE_NONE) {
+            a->outside++;
+            continue;
+        }
+        char *path = kd_path_join(root, it->video != NULL ? it->video : it->skeleton);
+        if (path == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "annotate: out of memory");
+        }
+        a->paths[a->n_paths++] = path;
+        const int half = side == KD_SIDE_TRAIN ? 0 : 1;
+        kd_list_item *out = &a->half[half][a->n[half]++];
+        out->path = path;
+        out->key = it->key;
+        out->label = (int32_t)it->id.action - 1;
+        out->frames = -1;
+        a->top_label[half] = KD_MAX(a->top_label[half], (int)out->label);
+    }
+    return KD_OK;
+}
+
+static kd_status write_halves(const char *dir, const annotation *a, kd_err *err)
+{
+    static const char *const NAME[2] = {"train.csv", "val.csv"};
+    KD_TRY(kd_io_mkdirs(dir, err));
+    for (int half = 0; half < 2; half++) {
+        if (a->n[half] == 0) {
+            return KD_FAIL(err, KD_E_DATA, "the split leaves %s empty", NAME[half]);
+        }
+        char *path = kd_path_join(dir, NAME[half]);
+        const kd_status st = path != NULL ? kd_listing_write(path, a->half[half], a->n[half], err)
+                                          : KD_FAIL(err, KD_E_OOM, "annotate: out of memory");
+        kd_free(path);
+        KD_TRY(st);
+    }
+    return KD_OK;
+}
+
+static kd_status annotate(const kd_common *c, const annotate_args *args, splitter *split,
+                          kd_err *err)
+{
+    kd_scan scan;
+    annotation a;
+    memset(&a, 0, sizeof a);
+    KD_TRY(kd_scan_folder(c->data, &scan, err));
+    kd_status st = KD_OK;
+    const size_t room = KD_MAX(scan.n, (size_t)1);
+    a.half[0] = kd_calloc(room, sizeof **a.half);
+    a.half[1] = kd_calloc(room, sizeof **a.half);
+    a.paths = kd_calloc(room, sizeof *a.paths);
+    if (a.half[0] == NULL || a.half[1] == NULL || a.paths == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "annotate: out of memory");
+        goto done;
+    }
+    KD_GO(sort_items(&scan, c->data, split, args->with_missing, &a, err));
+    KD_GO(write_halves(c->out, &a, err));
+    (void)printf(
+        c->json ? "{\"listed\": %zu, \"train\": %zu, \"val\": %zu, \"no_skeleton\": %zu, "
+                  "\"known_missing\": %zu, \"outside_split\": %zu, \"no_name\": %zu}\n"
+                : "%zu samples: train %zu, val %zu; left out: %zu without a skeleton, %zu on NTU's "
+                  "missing list, %zu outside the split, %zu without an NTU name\n",
+        scan.n, a.n[0], a.n[1], a.no_skeleton, a.listed_missing, a.outside, a.no_name);
+    if (a.top_label[0] != a.top_label[1]) {
+        kd_log(KD_LOG_WARN,
+               "train has labels up to %d, val up to %d: some classes are on one side only",
+               a.top_label[0], a.top_label[1]);
+    }
+done:
+    for (size_t i = 0; i < a.n_paths; i++) {
+        kd_free(a.paths[i]);
+    }
+    kd_free(a.paths);
+    kd_free(a.half[0]);
+    kd_free(a.half[1]);
+    kd_scan_free(&scan);
+    return st;
+}
+
+int cmd_dataset_annotate(int argc, char **argv)
+{
+    annotate_args a;
+    kd_common c;
+    const int rc = kd_args_parse(&CMD, argc, argv, &a, &c, NULL);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    if (c.data == NULL || c.out == NULL) {
+        return kd_usage(&CMD, "expected --data DIR and --out DIR");
+    }
+    kd_err err = {0};
+    splitter *s = kd_calloc(1, sizeof *s);
+    kd_status st = s != NULL ? KD_OK : KD_FAIL(&err, KD_E_OOM, "annotate: out of memory");
+    if (st == KD_OK) {
+        s->named = kd_ntu_split_parse(a.split, &s->name);
+        if (!s->named && !kd_path_is_file(a.split)) {
+            kd_free(s);
+            return kd_usage(
+                &CMD,
+                "--split: expected ntu60-xsub, ntu60-xview, ntu120-xsub, ntu120-xset or a "
+                "config file, found '%s'",
+                a.split);
+        }
+        st = s->named ? KD_OK : rule_of_config(a.split, s, &err);
+    }
+    if (st == KD_OK) {
+        st = annotate(&c, &a, s, &err);
+    }
+    kd_free(s);
+    return kd_cmd_end(&CMD, st, &err);
+}

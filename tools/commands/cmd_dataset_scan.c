@@ -1,0 +1,383 @@
+/* kd dataset scan, check, annotate: data sets that are there. */
+#include "formats/base/io.h"
+#include "formats/base/json.h"
+#include "formats/data/listing.h"
+#include "formats/data/ntu.h"
+#include "formats/data/scan.h"
+#include "formats/skeleton/skeleton_file.h"
+#include "formats/video/video.h"
+#include "tools/commands/commands.h"
+#include "tools/sample/pool.h"
+#include "tools/progress.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+/* ---- scan ------------------------------------------------------------------------------------------------------------ */
+
+static const kd_cmd SCAN = {
+    .name = "kd dataset scan",
+    .about = "Lists a data folder: videos and skeletons, paired by name, with what is missing on "
+             "either side.\n"
+             "Opens no file.",
+    .common = KD_COMMON_DATA | KD_COMMON_JSON,
+    .max_operands = 0,
+    .notes = "The folder is an NTU tree (DIR/nturgb+d_rgb, DIR/nturgb+d_skeletons) or any folder "
+             "of videos\n"
+             "and .skeleton files.  Names such as S001C002P003R002A013 tell setup, camera, person "
+             "and action.",
+};
+
+enum { NUMBERS = 1000 };
+
+/* How many samples each action, person, camera and setup has. */
+typedef struct tally {
+    size_t of[4][NUMBERS];
+} tally;
+
+static const char *const TALLY_NAME[4] = {"actions", "persons", "cameras", "setups"};
+
+static void count_items(const kd_scan *s, tally *t)
+{
+    memset(t, 0, sizeof *t);
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->item[i].ntu) {
+            const kd_sample_id *id = &s->item[i].id;
+            t->of[0][id->action % NUMBERS]++;
+            t->of[1][id->subject % NUMBERS]++;
+            t->of[2][id->camera % NUMBERS]++;
+            t->of[3][id->setup % NUMBERS]++;
+        }
+    }
+}
+
+static void print_tally(const char *name, const size_t of[NUMBERS])
+{
+    size_t kinds = 0;
+    size_t least = SIZE_MAX;
+    size_t most = 0;
+    for (size_t i = 0; i < NUMBERS; i++) {
+        if (of[i] > 0) {
+            kinds++;
+            least = KD_MIN(least, of[i]);
+            most = KD_MAX(most, of[i]);
+        }
+    }
+    if (kinds > 0) {
+        (void)printf("  %-10s %zu (%zu%s", name, kinds, least, least == most ? " each)\n" : "");
+        if (least != most) {
+            (void)printf(" to %zu samples each)\n", most);
+        }
+    }
+}
+
+static void print_lonely(const kd_scan *s, bool video)
+{
+    size_t shown = 0;
+    for (size_t i = 0; i < s->n && shown < 5; i++) {
+        const kd_scan_item *it = &s->item[i];
+        if (video ? it->video != NULL && it->skeleton == NULL
+                  : it->video == NULL && it->skeleton != NULL) {
+            (void)printf("    %s\n", it->key);
+            shown++;
+        }
+    }
+    const size_t all = video ? s->counts.video_only : s->counts.skeleton_only;
+    if (all > shown) {
+        (void)printf("    and %zu more\n", all - shown);
+    }
+}
+
+static void print_scan(const kd_scan *s, const tally *t)
+{
+    const kd_scan_counts *c = &s->counts;
+    (void)printf("%zu samples (%s): %zu videos, %zu skeletons, %zu pairs\n", s->n,
+                 s->ntu_layout ? "NTU layout" : "folder searched", c->videos, c->skeletons,
+                 c->pairs);
+    if (c->ntu_names < s->n) {
+        (void)printf("  %zu samples have no NTU name: their label must come from a list\n",
+                     s->n - c->ntu_names);
+    }
+    for (size_t k = 0; k < 4; k++) {
+        print_tally(TALLY_NAME[k], t->of[k]);
+    }
+    if (c->video_only > 0 && c->skeletons > 0) {
+        (void)printf("  %zu videos without a skeleton (%zu on NTU's list of missing skeletons)\n",
+                     c->video_only, c->known_missing);
+        print_lonely(s, true);
+    }
+    if (c->skeleton_only > 0 && c->videos > 0) {
+        (void)printf("  %zu skeletons without a video\n", c->skeleton_only);
+        print_lonely(s, false);
+    }
+    for (int split = 0; split < KD_NTU_SPLIT_COUNT; split++) {
+        size_t side[3] = {0, 0, 0};
+        for (size_t i = 0; i < s->n; i++) {
+            if (s->item[i].ntu) {
+                side[kd_ntu_side((kd_ntu_split)split, &s->item[i].id)]++;
+            }
+        }
+        if (side[KD_SIDE_TRAIN] > 0 && side[KD_SIDE_VAL] > 0) {
+            (void)printf("  as %-12s train %zu, val %zu\n", kd_ntu_split_name((kd_ntu_split)split),
+                         side[KD_SIDE_TRAIN], side[KD_SIDE_VAL]);
+        }
+    }
+}
+
+static kd_status print_scan_json(const kd_scan *s, const tally *t, kd_err *err)
+{
+    kd_json *d = kd_json_object();
+    kd_json_set_bool(d, "ntu_layout", s->ntu_layout);
+    kd_json_set_i64(d, "samples", (int64_t)s->n);
+    kd_json_set_i64(d, "videos", (int64_t)s->counts.videos);
+    kd_json_set_i64(d, "skeletons", (int64_t)s->counts.skeletons);
+    kd_json_set_i64(d, "pairs", (int64_t)s->counts.pairs);
+    kd_json_set_i64(d, "video_only", (int64_t)s->counts.video_only);
+    kd_json_set_i64(d, "skeleton_only", (int64_t)s->counts.skeleton_only);
+    kd_json_set_i64(d, "known_missing", (int64_t)s->counts.known_missing);
+    kd_json_set_i64(d, "ntu_names", (int64_t)s->counts.ntu_names);
+    kd_json_set_i64(d, "other_files", (int64_t)s->counts.other_files);
+    for (size_t k = 0; k < 4; k++) {
+        kd_json *o = kd_json_set_object(d, TALLY_NAME[k]);
+        for (size_t i = 0; i < NUMBERS; i++) {
+            char key[8];
+            (void)snprintf(key, sizeof key, "%zu", i);
+            if (t->of[k][i] > 0) {
+                kd_json_set_i64(o, key, (int64_t)t->of[k][i]);
+            }
+        }
+    }
+    char *text = NULL;
+    const kd_status st = kd_json_dump(d, KD_JSON_PRETTY, &text, NULL, err);
+    if (st == KD_OK) {
+        (void)fputs(text, stdout);
+    }
+    kd_free(text);
+    kd_json_free(d);
+    return st;
+}
+
+static kd_status scan_data(const char *dir, kd_scan *s, kd_err *err)
+{
+    KD_TRY(kd_scan_folder(dir, s, err));
+    if (s->n == 0) {
+        kd_scan_free(s);
+        return KD_FAIL(
+            err, KD_E_DATA,
+            "%s: holds no video and no .skeleton file; expected an NTU tree or a folder of them",
+            dir);
+    }
+    return KD_OK;
+}
+
+int cmd_dataset_scan(int argc, char **argv)
+{
+    kd_common c;
+    const int rc = kd_args_parse(&SCAN, argc, argv, NULL, &c, NULL);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    if (c.data == NULL) {
+        return kd_usage(&SCAN, "--data: expected the folder to list");
+    }
+    kd_err err = {0};
+    kd_scan s;
+    memset(&s, 0, sizeof s);
+    tally *t = kd_alloc(sizeof *t);
+    kd_status st =
+        t != NULL ? scan_data(c.data, &s, &err) : KD_FAIL(&err, KD_E_OOM, "scan: out of memory");
+    if (st == KD_OK) {
+        count_items(&s, t);
+        if (c.json) {
+            st = print_scan_json(&s, t, &err);
+        } else {
+            print_scan(&s, t);
+        }
+    }
+    kd_scan_free(&s);
+    kd_free(t);
+    return kd_cmd_end(&SCAN, st, &err);
+}
+
+/* ---- check ------------------------------------------------------------------------------------------------------------ */
+
+static const kd_cmd CHECK = {
+    .name = "kd dataset check",
+    .about = "Decodes every video and parses every skeleton of a data folder, and names what is "
+             "damaged.",
+    .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_THREADS | KD_COMMON_LIMIT | KD_COMMON_JSON,
+    .max_operands = 0,
+    .notes = "Writes quarantine.tsv into --out DIR (the data folder without it): key, kind, path, "
+             "problem, one\n"
+             "line a damaged file.  Exit code 3 when anything is damaged, 0 when all is well.  A "
+             "video that has\n"
+             "another number of frames than its skeleton is counted and listed, not damaged.",
+};
+
+typedef struct finding {
+    char *video, *skeleton; /* what is wrong; NULL: nothing */
+    size_t video_frames, skeleton_frames;
+} finding;
+
+typedef struct check_job {
+    const char *root;
+    const kd_scan *scan;
+    finding *found;
+    _Atomic uint64_t frames;
+} check_job;
+
+/* Damage is a finding, not a failure of the run; running out of memory is. */
+static kd_status keep(kd_status st, const kd_err *own, char **out, kd_err *err)
+{
+    if (st == KD_E_IO || st == KD_E_FORMAT || st == KD_E_DATA) {
+        *out = kd_strdup(own->msg);
+        return *out != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "check: out of memory");
+    }
+    if (st != KD_OK && err != NULL) {
+        *err = *own;
+    }
+    return st;
+}
+
+static kd_status check_one(void *ctx, size_t i, kd_err *err)
+{
+    check_job *j = ctx;
+    const kd_scan_item *it = &j->scan->item[i];
+    finding *f = &j->found[i];
+    if (it->video != NULL) {
+        char *path = kd_path_join(j->root, it->video);
+        kd_err own = {0};
+        kd_video_info info;
+        memset(&info, 0, sizeof info);
+        const kd_status st = path != NULL ? kd_video_count(path, NULL, &info, &own)
+                                          : KD_FAIL(&own, KD_E_OOM, "check: out of memory");
+        kd_free(path);
+        f->video_frames = info.frames;
+        atomic_fetch_add(&j->frames, info.frames);
+        KD_TRY(keep(st, &own, &f->video, err));
+    }
+    if (it->skeleton != NULL) {
+        char *path = kd_path_join(j->root, it->skeleton);
+        kd_err own = {0};
+        kd_skeleton s;
+        memset(&s, 0, sizeof s);
+        const kd_status st = path != NULL ? kd_skeleton_read(path, NULL, &s, &own)
+                                          : KD_FAIL(&own, KD_E_OOM, "check: out of memory");
+        kd_free(path);
+        f->skeleton_frames = s.frames;
+        kd_skeleton_free(&s);
+        KD_TRY(keep(st, &own, &f->skeleton, err));
+    }
+    return KD_OK;
+}
+
+typedef struct check_counts {
+    size_t videos, skeletons, bad_videos, bad_skeletons, unequal;
+} check_counts;
+
+static kd_status put_line(kd_writer *w, const char *key, const char *kind, const char *path,
+                          const char *problem, kd_err *err)
+{
+    char *line = kd_strf("%s\t%s\t%s\t%s\n", key, kind, path, problem);
+    const kd_status st = line != NULL ? kd_writer_put(w, line, strlen(line), err)
+                                      : KD_FAIL(err, KD_E_OOM, "check: out of memory");
+    kd_free(line);
+    return st;
+}
+
+static kd_status write_findings(const check_job *j, size_t n, kd_writer *w, check_counts *c,
+                                kd_err *err)
+{
+    KD_TRY(put_line(w, "key", "kind", "path", "problem", err));
+    for (size_t i = 0; i < n; i++) {
+        const kd_scan_item *it = &j->scan->item[i];
+        const finding *f = &j->found[i];
+        c->videos += it->video != NULL;
+        c->skeletons += it->skeleton != NULL;
+        if (f->video != NULL) {
+            c->bad_videos++;
+            KD_TRY(put_line(w, it->key, "video", it->video, f->video, err));
+        }
+        if (f->skeleton != NULL) {
+            c->bad_skeletons++;
+            KD_TRY(put_line(w, it->key, "skeleton", it->skeleton, f->skeleton, err));
+        }
+        if (f->video == NULL && f->skeleton == NULL && it->video != NULL && it->skeleton != NULL &&
+            f->video_frames != f->skeleton_frames) {
+            char text[96];
+            (void)snprintf(text, sizeof text, "%zu video frames, %zu skeleton frames",
+                           f->video_frames, f->skeleton_frames);
+            c->unequal++;
+            KD_TRY(put_line(w, it->key, "unequal", it->video, text, err));
+        }
+    }
+    return KD_OK;
+}
+
+static kd_status check_all(const kd_common *c, const kd_progress *progress, kd_err *err)
+{
+    kd_scan s;
+    kd_writer *w = NULL;
+    check_counts counts = {0, 0, 0, 0, 0};
+    KD_TRY(scan_data(c->data, &s, err));
+    const size_t n = c->limit > 0 ? KD_MIN((size_t)c->limit, s.n) : s.n;
+    check_job j = {c->data, &s, kd_calloc(n, sizeof(finding)), 0};
+    char *out = kd_path_join(c->out != NULL ? c->out : c->data, "quarantine.tsv");
+    kd_status st = KD_OK;
+    if (j.found == NULL || out == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "check: out of memory");
+        goto done;
+    }
+    if (c->out != NULL) {
+        KD_GO(kd_io_mkdirs(c->out, err));
+    }
+    kd_progress_begin(progress, "check", "samples", 0, n);
+    KD_GO(kd_pool_run(check_one, &j, n, kd_pool_threads(c->threads), progress, err));
+    kd_progress_end(progress, NULL);
+    KD_GO(kd_writer_open(out, &w, err));
+    KD_GO(write_findings(&j, n, w, &counts, err));
+    st = kd_writer_commit(w, err);
+    w = NULL;
+    if (st != KD_OK) {
+        goto done;
+    }
+    (void)printf(
+        c->json ? "{\"videos\": %zu, \"frames\": %" PRIu64 ", \"skeletons\": %zu, "
+                  "\"damaged_videos\": %zu, \"damaged_skeletons\": %zu, \"unequal\": %zu, "
+                  "\"skipped\": %zu}\n"
+                : "%zu videos decoded (%" PRIu64 " frames), %zu skeletons parsed: %zu videos and "
+                  "%zu skeletons damaged, %zu pairs of unequal length, %zu samples not looked at\n",
+        counts.videos, atomic_load(&j.frames), counts.skeletons, counts.bad_videos,
+        counts.bad_skeletons, counts.unequal, s.n - n);
+    if (counts.bad_videos + counts.bad_skeletons > 0) {
+        st = KD_FAIL(err, KD_E_DATA, "%zu damaged files, named in %s",
+                     counts.bad_videos + counts.bad_skeletons, out);
+    }
+done:
+    kd_writer_abort(w);
+    for (size_t i = 0; j.found != NULL && i < n; i++) {
+        kd_free(j.found[i].video);
+        kd_free(j.found[i].skeleton);
+    }
+    kd_free(j.found);
+    kd_free(out);
+    kd_scan_free(&s);
+    return st;
+}
+
+int cmd_dataset_check(int argc, char **argv)
+{
+    kd_common c;
+    const int rc = kd_args_parse(&CHECK, argc, argv, NULL, &c, NULL);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    if (c.data == NULL) {
+        return kd_usage(&CHECK, "--data: expected the folder to check");
+    }
+    kd_ticker ticker;
+    const kd_progress progress = kd_ticker_start(&ticker, &c);
+    kd_err err = {0};
+    return kd_cmd_end(&CHECK, check_all(&c, &progress, &err), &err);
+}

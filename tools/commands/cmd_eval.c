@@ -1,0 +1,236 @@
+/* `teacher eval`, `distill eval` and `teacher dump-logits`. */
+#include "distill/eval/assess.h"
+#include "distill/eval/dump.h"
+#include "tools/commands/commands.h"
+#include "tools/session.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct opts {
+    const char *weights, *views, *split, *features, *label, *logits;
+} opts;
+
+enum {
+    COMMON = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_COMPUTE |
+             KD_COMMON_WORKERS | KD_COMMON_BATCH_SIZE | KD_COMMON_LIMIT | KD_COMMON_JSON
+};
+
+/* "CxR" into eval.clips and eval.crops. */
+static kd_status set_views(kd_sets *sets, const char *views, char clips[32], char crops[32], kd_err *err)
+{
+    int c = 0, r = 0, end = 0;
+    if (views == NULL) {
+        return KD_OK;
+    }
+    if (sscanf(views, "%dx%d%n", &c, &r, &end) != 2 || views[end] != '\0' || c < 1 || r < 1) {
+        return KD_FAIL(err, KD_E_ARG, "--views: expected CLIPSxCROPS such as 5x3, got '%s'", views);
+    }
+    (void)snprintf(clips, 32, "eval.clips=%d", c);
+    (void)snprintf(crops, 32, "eval.crops=%d", r);
+    sets->text[sets->n++] = clips;
+    sets->text[sets->n++] = crops;
+    return KD_OK;
+}
+
+static void print_eval(const kd_assess_result *r, const kd_common *c)
+{
+    if (c->json) {
+        printf("{\"type\":\"result\",\"top1\":%.6f,\"top5\":%.6f,\"mean_class_accuracy\":%.6f,\"nll\":%.6f,\"ece\":%.6f,"
+               "\"listed\":%zu,\"done\":%zu,\"failed\":%zu,\"views\":\"%s\",\"latency_ms\":%.3f}\n",
+               r->top1, r->top5, r->mean_class_accuracy, r->nll, r->ece, r->listed, r->done, r->failed, r->views,
+               r->latency_ms);
+        return;
+    }
+    printf("top-1 %.2f %%  top-5 %.2f %%  mean class %.2f %%  NLL %.4f  ECE %.4f\n", 100.0 * r->top1, 100.0 * r->top5,
+           100.0 * r->mean_class_accuracy, r->nll, r->ece);
+    printf("%zu samples listed, %zu evaluated, %zu failed; views %s; one sample in %.2f ms\n", r->listed, r->done, r->failed,
+           r->views, r->latency_ms);
+    if (c->out != NULL) {
+        printf("report %s\n", c->out);
+    }
+}
+
+static kd_status open_session(const kd_common *c, const opts *o, bool student, kd_sets *sets, int argc, char **argv,
+                              kd_session *s, kd_err *err)
+{
+    static char clips[32], crops[32]; /* one command a process */
+    KD_TRY(kd_sets_make(c, "eval.batch_size", sets, err));
+    if (!student) {
+        KD_TRY(set_views(sets, o->views, clips, crops, err));
+    }
+    KD_TRY(kd_session_open(c, c->config, o->weights, sets, argc, argv, student ? "distill" : "teacher", s, err));
+    if ((s->cfg->kind == KD_KIND_STUDENT) != student) {
+        return KD_FAIL(err, KD_E_CONFIG, "%s: weights of a %s", o->weights, student ? "teacher" : "student");
+    }
+    return KD_OK;
+}
+
+static kd_status eval(const opts *o, const kd_common *c, bool student, int argc, char **argv, kd_err *err)
+{
+    kd_session s = {0};
+    kd_sets sets = {0};
+    kd_assess_result r = {0};
+    kd_status st = KD_OK;
+    KD_GO(open_session(c, o, student, &sets, argc, argv, &s, err));
+    const kd_assess_opts ao = {.cfg = s.cfg,
+                               .weights = o->weights,
+                               .out = c->out,
+                               .label = o->label,
+                               .command = s.command,
+                               .half = strcmp(o->split, "train") == 0 ? KD_HALF_TRAIN : KD_HALF_VAL,
+                               .be = s.be,
+                               .progress = &s.progress};
+    KD_GO(kd_assess(&ao, &r, err));
+    print_eval(&r, c);
+done:
+    kd_session_close(&s);
+    kd_sets_free(&sets);
+    return st;
+}
+
+#define OPT_WEIGHTS                                                                                                    \
+    KD_OPT_STR(opts, weights, "weights", "PATH", NULL,                                                                 \
+               "run directory (its best checkpoint), checkpoint, safetensors or .pth; needed")
+
+static int run_eval(const kd_cmd *cmd, bool student, int argc, char **argv)
+{
+    opts o = {0};
+    kd_common c;
+    kd_err err = {0};
+    char *typed[64];
+    const int n = KD_MIN(argc, (int)KD_COUNTOF(typed));
+    memcpy(typed, argv, (size_t)n * sizeof *typed);
+    const int rc = kd_args_parse(cmd, argc, argv, &o, &c, NULL);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    if (o.weights == NULL) {
+        return kd_usage(cmd, "--weights PATH is needed");
+    }
+    return kd_cmd_end(cmd, eval(&o, &c, student, n, typed, &err), &err);
+}
+
+int cmd_teacher_eval(int argc, char **argv)
+{
+    static const kd_arg args[] = {
+        OPT_WEIGHTS,
+        KD_OPT_STR(opts, views, "views", "CxR", NULL, "clips x crops of each video (default: the recipe's eval.clips x eval.crops)"),
+        KD_OPT_CHOICE(opts, split, "split", "val", "train|val", "half to evaluate"),
+        KD_OPT_STR(opts, label, "label", "TEXT", NULL, "name in comparisons (default: the recipe's)"),
+    };
+    static const kd_cmd cmd = {.name = "teacher eval",
+                               .about = "Multi-view test of the teacher; --out writes report.json.",
+                               .args = args,
+                               .arg_count = KD_COUNTOF(args),
+                               .common = COMMON};
+    return run_eval(&cmd, false, argc, argv);
+}
+
+int cmd_distill_eval(int argc, char **argv)
+{
+    static const kd_arg args[] = {
+        OPT_WEIGHTS,
+        KD_OPT_CHOICE(opts, split, "split", "val", "train|val", "half to evaluate"),
+        KD_OPT_STR(opts, label, "label", "TEXT", NULL, "name in comparisons (default: the recipe's)"),
+    };
+    static const kd_cmd cmd = {.name = "distill eval",
+                               .about = "Evaluate a student; --out writes report.json.",
+                               .args = args,
+                               .arg_count = KD_COUNTOF(args),
+                               .common = COMMON};
+    return run_eval(&cmd, true, argc, argv);
+}
+
+/* ---- dump-logits -------------------------------------------------------------------------------------------------------------- */
+
+/* ,"NAME":VALUE, or null for a half that was not dumped */
+static void json_share(const char *name, double v)
+{
+    if (isnan(v)) {
+        printf(",\"%s\":null", name);
+    } else {
+        printf(",\"%s\":%.6f", name, v);
+    }
+}
+
+static void print_dump(const kd_dump_result *r, const kd_common *c)
+{
+    if (c->json) {
+        printf("{\"type\":\"result\",\"listed\":%zu,\"done\":%zu,\"failed\":%zu,\"resumed\":%zu,\"bytes\":%llu,\"seconds\":%.1f",
+               r->listed, r->done, r->failed, r->resumed, (unsigned long long)r->bytes, r->seconds);
+        json_share("top1_train", r->top1_train);
+        json_share("top1_val", r->top1_val);
+        printf("}\n");
+        return;
+    }
+    printf("%zu samples listed, %zu in the store, %zu failed; %.2f MiB in %.1f s\n", r->listed, r->done, r->failed,
+           (double)r->bytes / 1048576.0, r->seconds);
+    if (!isnan(r->top1_train)) {
+        printf("teacher top-1 on the training half: %.2f %%\n", 100.0 * r->top1_train);
+    }
+    if (!isnan(r->top1_val)) {
+        printf("teacher top-1 on the validation half: %.2f %%\n", 100.0 * r->top1_val);
+    }
+    printf("store %s\n", c->out);
+}
+
+static kd_status dump(const opts *o, const kd_common *c, int argc, char **argv, kd_err *err)
+{
+    kd_session s = {0};
+    kd_sets sets = {0};
+    kd_dump_result r = {0};
+    kd_status st = KD_OK;
+    KD_GO(open_session(c, o, false, &sets, argc, argv, &s, err));
+    const kd_dump_opts dopts = {.cfg = s.cfg,
+                                .weights = o->weights,
+                                .out = c->out,
+                                .train = strstr(o->split, "train") != NULL,
+                                .val = strstr(o->split, "val") != NULL,
+                                .features = o->features != NULL,
+                                .logit_dtype = strcmp(o->logits, "f16") == 0 ? KD_F16 : KD_F32,
+                                .resume = c->resume,
+                                .dry_run = c->dry_run,
+                                .be = s.be,
+                                .progress = &s.progress};
+    KD_GO(kd_dump(&dopts, &r, err));
+    if (!c->dry_run) {
+        print_dump(&r, c);
+    }
+done:
+    kd_session_close(&s);
+    kd_sets_free(&sets);
+    return st;
+}
+
+int cmd_dump_logits(int argc, char **argv)
+{
+    static const kd_arg args[] = {
+        OPT_WEIGHTS,
+        KD_OPT_CHOICE(opts, split, "split", "train,val", "train|val|train,val", "halves to dump"),
+        KD_OPT_STR(opts, views, "views", "CxR", NULL, "clips x crops of each video (default: the recipe's eval.clips x eval.crops)"),
+        KD_OPT_CHOICE(opts, features, "features", NULL, "fc_norm", "store the pooled feature too"),
+        KD_OPT_CHOICE(opts, logits, "logits", "f16", "f16|f32", "how logits are stored"),
+    };
+    static const kd_cmd cmd = {.name = "teacher dump-logits",
+                               .about = "Run the teacher over a data set and write the logit store.",
+                               .args = args,
+                               .arg_count = KD_COUNTOF(args),
+                               .common = COMMON | KD_COMMON_RESUME | KD_COMMON_DRY_RUN,
+                               .notes = "A kill loses at most the record being written; --resume continues to the same bytes.\n"};
+    opts o = {0};
+    kd_common c;
+    kd_err err = {0};
+    char *typed[64];
+    const int n = KD_MIN(argc, (int)KD_COUNTOF(typed));
+    memcpy(typed, argv, (size_t)n * sizeof *typed);
+    const int rc = kd_args_parse(&cmd, argc, argv, &o, &c, NULL);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    if (o.weights == NULL || (c.out == NULL && !c.dry_run)) {
+        return kd_usage(&cmd, "%s is needed", o.weights == NULL ? "--weights PATH" : "--out NAME.logits.zst");
+    }
+    return kd_cmd_end(&cmd, dump(&o, &c, n, typed, &err), &err);
+}

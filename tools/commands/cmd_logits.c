@@ -1,0 +1,287 @@
+/* kd logits: describe, check, merge and export logit stores. */
+#include "formats/base/json.h"
+#include "formats/store/logit_store.h"
+#include "tools/commands/commands.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* ---- info ---------------------------------------------------------------------------------- */
+
+static const kd_cmd INFO = {
+    .name = "kd logits info",
+    .operands = "STORE",
+    .about = "Describes a logit store: manifest, counts, sizes, the teacher's top-1 and top-5 on "
+             "its records.",
+    .common = KD_COMMON_JSON,
+    .min_operands = 1,
+    .max_operands = 1,
+};
+
+typedef struct tally {
+    int64_t records, views, top1, top5;
+    int64_t least, most; /* records of the rarest and of the commonest class that occurs */
+    int absent;          /* classes without a record */
+} tally;
+
+/* Place of the label among the probabilities; a tie counts against it. */
+static int rank_of(const float *prob, int n, int label)
+{
+    int rank = 0;
+    for (int k = 0; k < n; k++) {
+        rank += k != label && prob[k] >= prob[label];
+    }
+    return rank;
+}
+
+static kd_status count_records(const kd_store *s, tally *t, kd_err *err)
+{
+    const int classes = kd_store_get_manifest(s)->n_classes;
+    kd_store_cursor *c = NULL;
+    int64_t *per_class = kd_calloc((size_t)classes, sizeof *per_class);
+    if (per_class == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", kd_store_path(s));
+    }
+    kd_status st = kd_store_cursor_new(s, &c, err);
+    for (int64_t i = 0; st == KD_OK && i < kd_store_count(s); i++) {
+        kd_store_record r;
+        st = kd_store_read(c, i, &r, err);
+        if (st != KD_OK) {
+            break;
+        }
+        const int rank = rank_of(r.prob, classes, r.label);
+        t->records++;
+        t->views += r.n_views;
+        t->top1 += rank < 1;
+        t->top5 += rank < 5;
+        per_class[r.label]++;
+    }
+    for (int k = 0; k < classes; k++) {
+        if (per_class[k] == 0) {
+            t->absent++;
+            continue;
+        }
+        t->least = t->least == 0 ? per_class[k] : KD_MIN(t->least, per_class[k]);
+        t->most = KD_MAX(t->most, per_class[k]);
+    }
+    kd_store_cursor_free(c);
+    kd_free(per_class);
+    return st;
+}
+
+static kd_status info_json(const kd_store *s, const tally *t, kd_err *err)
+{
+    kd_json *manifest = NULL;
+    const char *text = kd_store_manifest_json(s);
+    KD_TRY(kd_json_parse(text, strlen(text), kd_store_path(s), &manifest, err));
+    kd_json *d = kd_json_object();
+    kd_json_set_str(d, "path", kd_store_path(s));
+    kd_json_set_copy(d, "manifest", manifest);
+    kd_json_set_i64(d, "records", t->records);
+    kd_json_set_i64(d, "views", t->views);
+    kd_json_set_i64(d, "blocks", kd_store_block_count(s));
+    kd_json_set_i64(d, "file_bytes", (int64_t)kd_store_file_bytes(s));
+    kd_json_set_i64(d, "raw_bytes", (int64_t)kd_store_raw_bytes(s));
+    kd_json_set_f64(d, "top1", t->records > 0 ? (double)t->top1 / (double)t->records : 0.0);
+    kd_json_set_f64(d, "top5", t->records > 0 ? (double)t->top5 / (double)t->records : 0.0);
+    kd_json_set_i64(d, "classes_without_records", t->absent);
+    char *out = NULL;
+    const kd_status st = kd_json_dump(d, KD_JSON_PRETTY, &out, NULL, err);
+    if (st == KD_OK) {
+        (void)fputs(out, stdout);
+    }
+    kd_free(out);
+    kd_json_free(d);
+    kd_json_free(manifest);
+    return st;
+}
+
+static const char *or_dash(const char *text)
+{
+    return text[0] == '\0' ? "-" : text;
+}
+
+static void info_text(const kd_store *s, const tally *t)
+{
+    const kd_store_manifest *m = kd_store_get_manifest(s);
+    const double mib = 1024.0 * 1024.0;
+    const double n = t->records > 0 ? (double)t->records : 1.0;
+    printf("store      %s\n", kd_store_path(s));
+    printf("teacher    %s, weights %.16s, config %.16s\n", or_dash(m->teacher),
+           or_dash(m->teacher_sha256), or_dash(m->config_hash));
+    printf("data       %s, split %s, %s, %d classes\n", or_dash(m->data_set), or_dash(m->split),
+           or_dash(m->parts), m->n_classes);
+    printf("views      %s, merged by %s, decoded by %s\n", or_dash(m->views), m->merge,
+           or_dash(m->decoder));
+    printf("stored     logits %s", kd_dtype_name(m->logit_dtype));
+    if (m->feature_dim > 0) {
+        printf(", %s[%d] %s", m->feature, m->feature_dim, kd_dtype_name(m->feature_dtype));
+    }
+    printf("\nrecords    %" PRId64 " with %" PRId64 " views in %" PRId64 " blocks\n", t->records,
+           t->views, kd_store_block_count(s));
+    printf("classes    %" PRId64 " to %" PRId64 " records each, %d without any\n", t->least,
+           t->most, t->absent);
+    printf("size       %.2f MiB, unpacked %.2f MiB\n", (double)kd_store_file_bytes(s) / mib,
+           (double)kd_store_raw_bytes(s) / mib);
+    printf("accuracy   top-1 %.2f %%, top-5 %.2f %%\n", 100.0 * (double)t->top1 / n,
+           100.0 * (double)t->top5 / n);
+}
+
+int cmd_logits_info(int argc, char **argv)
+{
+    kd_common c;
+    kd_operands in;
+    const int rc = kd_args_parse(&INFO, argc, argv, NULL, &c, &in);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    kd_err err = {0};
+    kd_store *s = NULL;
+    tally t = {0};
+    kd_status st = KD_OK;
+    KD_GO(kd_store_open(in.item[0], &s, &err));
+    KD_GO(count_records(s, &t, &err));
+    if (c.json) {
+        KD_GO(info_json(s, &t, &err));
+    } else {
+        info_text(s, &t);
+    }
+done:
+    kd_store_close(s);
+    return kd_cmd_end(&INFO, st, &err);
+}
+
+/* ---- verify -------------------------------------------------------------------------------- */
+
+static const kd_cmd VERIFY = {
+    .name = "kd logits verify",
+    .operands = "STORE...",
+    .about = "Checks every checksum, id, label and number of logit stores; names each fault.",
+    .common = KD_COMMON_JSON,
+    .min_operands = 1,
+    .max_operands = -1,
+    .notes = "Faults are printed on stderr, at most 20 a store.  Exit code 4 when there is any.",
+};
+
+static void print_fault(void *user, const char *line)
+{
+    int *count = user;
+    if ((*count)++ < 20) {
+        kd_log(KD_LOG_ERROR, "%s", line);
+    }
+}
+
+int cmd_logits_verify(int argc, char **argv)
+{
+    kd_common c;
+    kd_operands in;
+    const int rc = kd_args_parse(&VERIFY, argc, argv, NULL, &c, &in);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    kd_status worst = KD_OK;
+    kd_err first = {0};
+    for (int i = 0; i < in.count; i++) {
+        kd_store_verify_report r;
+        kd_err err = {0};
+        int faults = 0;
+        const kd_status st = kd_store_verify(in.item[i], print_fault, &faults, &r, &err);
+        if (st != KD_OK && worst == KD_OK) {
+            worst = KD_FAIL(&first, st, "%.300s: %d faults", in.item[i], faults);
+        }
+        printf(c.json ? "{\"path\": \"%s\", \"status\": \"%s\", \"records\": %" PRId64
+                        ", \"blocks\": %" PRId64 ", \"bad_records\": %" PRId64
+                        ", \"bad_blocks\": %" PRId64 ", \"faults\": %d}\n"
+                      : "%s: %s, %" PRId64 " records in %" PRId64 " blocks good, %" PRId64
+                        " records in %" PRId64 " blocks bad, %d faults\n",
+               in.item[i], st == KD_OK ? "ok" : "DAMAGED", r.records, r.blocks, r.bad_records,
+               r.bad_blocks, faults);
+    }
+    return kd_cmd_end(&VERIFY, worst, &first);
+}
+
+/* ---- merge and export ---------------------------------------------------------------------- */
+
+typedef struct merge_args {
+    const char *out;
+} merge_args;
+
+static const kd_arg MERGE_ARGS[] = {
+    KD_OPT_STR(merge_args, out, "out", "FILE", NULL, "the store to write, NAME.logits.zst"),
+};
+
+static const kd_cmd MERGE = {
+    .name = "kd logits merge",
+    .operands = "STORE...",
+    .about = "Merges the stores of several ranks into one, in the order of the listing.",
+    .args = MERGE_ARGS,
+    .arg_count = KD_COUNTOF(MERGE_ARGS),
+    .min_operands = 1,
+    .max_operands = -1,
+    .notes = "The manifests must agree; an id that occurs twice is refused.",
+};
+
+int cmd_logits_merge(int argc, char **argv)
+{
+    merge_args a;
+    kd_operands in;
+    const int rc = kd_args_parse(&MERGE, argc, argv, &a, NULL, &in);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    if (a.out == NULL) {
+        return kd_usage(&MERGE, "--out: expected the store to write");
+    }
+    kd_err err = {0};
+    const kd_status st =
+        kd_store_merge((const char *const *)in.item, (size_t)in.count, a.out, &err);
+    if (st == KD_OK) {
+        printf("%s: merged from %d stores\n", a.out, in.count);
+    }
+    return kd_cmd_end(&MERGE, st, &err);
+}
+
+static const kd_cmd EXPORT = {
+    .name = "kd logits export",
+    .operands = "STORE",
+    .about = "Writes a logit store as a NumPy archive (.npz).",
+    .args = MERGE_ARGS,
+    .arg_count = KD_COUNTOF(MERGE_ARGS),
+    .min_operands = 1,
+    .max_operands = 1,
+    .notes = "Arrays: ids, labels, order, n_views, view_offset, logits, view, seed, frame_offset, "
+             "frames, prob,\n"
+             "feature (when stored), manifest (JSON bytes).",
+};
+
+int cmd_logits_export(int argc, char **argv)
+{
+    merge_args a;
+    kd_operands in;
+    const int rc = kd_args_parse(&EXPORT, argc, argv, &a, NULL, &in);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    if (a.out == NULL) {
+        return kd_usage(&EXPORT, "--out: expected the .npz to write");
+    }
+    kd_err err = {0};
+    const kd_status st = kd_store_export_npz(in.item[0], a.out, &err);
+    if (st == KD_OK) {
+        printf("%s: written\n", a.out);
+    }
+    return kd_cmd_end(&EXPORT, st, &err);
+}
+
+int cmd_logits(int argc, char **argv)
+{
+    static const kd_verb VERBS[] = {
+        {"info", cmd_logits_info, "describe a store"},
+        {"verify", cmd_logits_verify, "check every record"},
+        {"merge", cmd_logits_merge, "merge the stores of several ranks"},
+        {"export", cmd_logits_export, "write a store as .npz"},
+        {NULL, NULL, NULL},
+    };
+    return kd_dispatch("kd logits", "Describe, check, merge and export logit stores.", VERBS, argc,
+                       argv);
+}

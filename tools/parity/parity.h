@@ -1,0 +1,92 @@
+/* `kd parity`: build what a fixture describes, run it, compare with its golden values.
+ *
+ * A fixture is a directory with a manifest.json and safetensors; weights and inputs come from
+ * bit-exact generators named by tensor (their CRCs are checked before anything is run).  Each
+ * kind of fixture has one checker; the manifest's own keys say which.  Every compared item prints
+ * one line: name, error, allowed, ok or FAIL; a NaN never passes.
+ *
+ * Tolerances.  f32: PARITY_FACTOR times the difference the fixture itself records between the
+ * reference's f32 and f64 runs (another summation order moves an f32 result by about that much),
+ * but at least PARITY_FLOOR units of the last place of the item's largest value.  bf16, fp16:
+ * that difference grown by the ratio of the units of the last place (2^16, 2^13), but at least
+ * PARITY_HALF units of the last place of the largest value.  A recorded difference counts up to
+ * PARITY_CREDIBLE of the largest value: a golden value that is wrong differs from the reference's
+ * f32 run and would excuse itself.
+ */
+#ifndef TOOLS_PARITY_H
+#define TOOLS_PARITY_H
+
+#include "formats/base/json.h"
+#include "formats/weights/safetensors.h"
+#include "kernels/kd_program.h"
+
+#define PARITY_FACTOR   10.0
+#define PARITY_FLOOR    16.0 /* x 2^-24 x largest magnitude */
+#define PARITY_CREDIBLE 0x1p-14
+#define PARITY_HALF     8.0 /* x 2^-8 (bf16) or 2^-11 (fp16) x largest magnitude */
+
+typedef struct parity {
+    const char *dir;
+    const char *label; /* what reports call it: dir, and the file when it is not manifest.json */
+    const kd_json *manifest; /* NULL for tables without one */
+    kd_backend *be;
+    kd_dtype dtype;
+    bool json;
+    int items, failed;
+    double seconds;
+} parity;
+
+/* One compared item.  `allowed` and `error` in the same unit; NaN fails. */
+void parity_item(parity *p, const char *name, double error, double allowed);
+/* A yes/no item (an argmax, a CRC, an exact table). */
+void parity_check(parity *p, const char *name, bool ok, const char *detail);
+
+/* Something the fixture holds and no part of this build computes: a line, not counted. */
+void parity_skip(parity *p, const char *name, const char *why);
+
+/* max |got - want| against tolerance(reference f32-f64 difference `diff`, largest |want|). */
+void parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n,
+                double diff);
+double parity_allowed(const parity *p, double diff, double largest);
+
+/* {l2, idx, val} of a tensor in the manifest against v: error in units of the allowance is kept
+ * in *worst; a tensor that fails gets a line of its own, and *worst NaN. */
+void parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n,
+                    const kd_json *s, double diff, double *worst);
+
+/* Open the safetensors file of the fixture's directory that holds `tensor`, whatever the file is
+ * called. */
+KD_NODISCARD kd_status parity_open(const parity *p, const char *tensor, kd_st_file **out,
+                                   kd_err *err);
+/* Integers of any width, n values; kd_free. */
+KD_NODISCARD kd_status parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t **out,
+                                   kd_err *err);
+/* Tensor as f64, n values; kd_free.  KD_E_DATA when absent or of another size. */
+KD_NODISCARD kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double **out,
+                                     kd_err *err);
+
+/* ---- generators (formulas: the fixtures' READMEs) -------------------------------------------- */
+uint32_t parity_u24(const char *name, uint32_t i); /* videomae, losses */
+void parity_fill(const char *name, float scale, float offset, float *out,
+                 size_t n); /* videomae, losses */
+void parity_fill_last(const char *name, int64_t ko, int64_t ks, float *out, size_t n); /* last */
+
+/* ---- checkers: run all items of one fixture; a status other than KD_OK means not run */
+typedef kd_status (*parity_checker)(parity *p, kd_err *err);
+kd_status parity_vit_tiny(parity *p, kd_err *err);
+kd_status parity_vit_full(parity *p, kd_err *err);
+kd_status parity_vit_traj(parity *p, kd_err *err);
+kd_status parity_layer_decay(parity *p, kd_err *err);
+kd_status parity_cosine(parity *p, kd_err *err);
+kd_status parity_sinusoid(parity *p, kd_err *err);
+kd_status parity_sampling(parity *p, kd_err *err);
+kd_status parity_spatial(parity *p, kd_err *err);
+kd_status parity_resize(parity *p, kd_err *err);
+kd_status parity_merge(parity *p, kd_err *err);
+kd_status parity_pth(parity *p, kd_err *err);
+kd_status parity_student(parity *p, kd_err *err);
+kd_status parity_student_losses(parity *p, kd_err *err);
+kd_status parity_losses(parity *p, kd_err *err);
+kd_status parity_constants(parity *p, kd_err *err);
+
+#endif

@@ -1,0 +1,260 @@
+/* Parity of training: some AdamW steps of a small teacher with mixup, label smoothing, layer-wise
+ * learning rates, clipping, accumulation and EMA, made of the same parts as the training loop. */
+#include "kernels/kd_optim.h"
+#include "kernels/kd_schedule.h"
+#include "tools/parity/parity_net.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#define STEPS_MAX    64
+#define MICRO_MAX    16
+#define SMOOTHING    0.1  /* of every trajectory, by the fixtures' README */
+#define PEAK_TO_END  1e-3 /* its schedule: 1e-2 to 1e-5, */
+#define WARMUP_SHARE 3    /* one epoch of three from 0 */
+
+typedef struct traj {
+    parity_net net;
+    kd_optim *optim;
+    double weight_decay, layer_decay, clip, ema, eps, betas[2];
+    int64_t accum, steps;
+    double peak;
+    float *x, *target;
+} traj;
+
+static kd_status read_traj(const kd_json *m, traj *t, kd_err *err)
+{
+    const kd_json *history = NULL;
+    KD_TRY(kd_json_get_range(m, "accum", 1, MICRO_MAX, &t->accum, err));
+    KD_TRY(kd_json_get_f64(m, "layer_decay", &t->layer_decay, err));
+    KD_TRY(kd_json_get_f64(m, "weight_decay", &t->weight_decay, err));
+    KD_TRY(kd_json_get_f64(m, "eps", &t->eps, err));
+    KD_TRY(kd_json_get_f64s(m, "betas", t->betas, 2, err));
+    KD_TRY(kd_json_get_f64(m, "clip", &t->clip, err)); /* null: NaN */
+    KD_TRY(kd_json_get_f64(m, "ema_decay", &t->ema, err));
+    KD_TRY(kd_json_get_array(m, "history", &history, err));
+    t->clip = isnan(t->clip) ? 0.0 : t->clip;
+    t->ema = isnan(t->ema) ? 0.0 : t->ema;
+    t->steps = (int64_t)kd_json_count(history);
+    if (t->steps < 1 || t->steps > STEPS_MAX) {
+        return KD_FAIL(err, KD_E_DATA, "history: expected 1 to %d steps, found %lld", STEPS_MAX,
+                       (long long)t->steps);
+    }
+    for (int64_t s = 0; s < t->steps; s++) {
+        double lr = 0.0;
+        KD_TRY(kd_json_get_f64(kd_json_at(history, (size_t)s), "lr", &lr, err));
+        t->peak = fmax(t->peak, lr);
+    }
+    return KD_OK;
+}
+
+/* Learning rates of the whole run against the schedule. */
+static kd_status compare_schedule(parity *p, const traj *t, kd_err *err)
+{
+    const kd_schedule s = {.kind = KD_SCHEDULE_COSINE_STEP,
+                           .lr = t->peak,
+                           .min_lr = t->peak * PEAK_TO_END,
+                           .steps_per_epoch = KD_MAX(t->steps / WARMUP_SHARE, 1),
+                           .epochs = WARMUP_SHARE,
+                           .warmup_steps = KD_MAX(t->steps / WARMUP_SHARE, 1)};
+    const kd_json *history = kd_json_get(p->manifest, "history");
+    double worst = 0.0;
+    for (int64_t i = 0; i < t->steps; i++) {
+        double lr = 0.0;
+        KD_TRY(kd_json_get_f64(kd_json_at(history, (size_t)i), "lr", &lr, err));
+        const double e = fabs(kd_schedule_lr(&s, i) - lr);
+        worst = e <= worst ? worst : e;
+    }
+    parity_item(p, "learning rates of the schedule", worst, 1e-14 * t->peak);
+    return KD_OK;
+}
+
+/* Batch k of step s: generated clips mixed with the flipped batch, smoothed and mixed targets. */
+static kd_status feed_micro(traj *t, int64_t s, int64_t k, double lam, kd_err *err)
+{
+    char name[64];
+    double label[64];
+    parity_net *n = &t->net;
+    const size_t all = parity_net_floats(n), one = all / (size_t)n->batch;
+    (void)snprintf(name, sizeof name, "train.%d.%d.label", (int)s, (int)k);
+    for (int b = 0; b < n->batch; b++) {
+        label[b] = (double)(parity_u24(name, (uint32_t)b) % (uint32_t)n->cfg.classes);
+    }
+    parity_targets(label, n->batch, n->cfg.classes, SMOOTHING, lam, true, t->target);
+    (void)snprintf(name, sizeof name, "train.%d.%d.input", (int)s, (int)k);
+    parity_fill(name, 2.0f, 0.0f, t->x, all);
+    for (int b = 0; b < n->batch / 2; b++) { /* the pair exchanges its shares */
+        float *u = t->x + (size_t)b * one, *v = t->x + (size_t)(n->batch - 1 - b) * one;
+        for (size_t i = 0; i < one; i++) {
+            const float a = u[i], c = v[i];
+            u[i] = a * (float)lam + c * (float)(1.0 - lam);
+            v[i] = c * (float)lam + a * (float)(1.0 - lam);
+        }
+    }
+    KD_TRY(kd_program_write(n->prog, "input", t->x, all * sizeof *t->x));
+    const kd_status st =
+        kd_program_write(n->prog, "target", t->target,
+                         (size_t)n->batch * (size_t)n->cfg.classes * sizeof *t->target);
+    return st == KD_OK ? st : KD_FAIL(err, st, "parity: targets do not fit");
+}
+
+static kd_status one_step(parity *p, traj *t, int64_t s, kd_err *err)
+{
+    const kd_json *h = kd_json_at(kd_json_get(p->manifest, "history"), (size_t)s);
+    const kd_json *ref32 = kd_json_at(kd_json_get(p->manifest, "history_f32_losses"), (size_t)s);
+    double lr = 0.0, lam = 1.0, norm = 0.0, want_norm = 0.0, want[MICRO_MAX];
+    char name[64];
+    KD_TRY(kd_json_get_f64(h, "lr", &lr, err));
+    KD_TRY(kd_json_get_f64(h, "lam", &lam, err));
+    KD_TRY(kd_json_get_f64(h, "grad_norm", &want_norm, err));
+    KD_TRY(kd_json_get_f64s(h, "losses", want, (size_t)t->accum, err));
+    double diff = 0.0;
+    for (int64_t k = 0; k < t->accum; k++) {
+        const kd_step step = {.step = (uint64_t)(s * t->accum + k),
+                              .grad_scale = 1.0f / (float)t->accum};
+        float loss = 0.0f;
+        double ref = want[k];
+        KD_TRY(feed_micro(t, s, k, lam, err));
+        const kd_status st = kd_program_run(t->net.prog, &step);
+        if (st != KD_OK) {
+            return KD_FAIL(err, st, "parity: %s: %s", kd_program_where(t->net.prog),
+                           kd_status_text(st));
+        }
+        KD_TRY(kd_program_read_f32(t->net.prog, "loss", &loss, 1));
+        if (ref32 != NULL && kd_json_as_f64(kd_json_at(ref32, (size_t)k), &ref, NULL) != KD_OK) {
+            ref = want[k];
+        }
+        (void)snprintf(name, sizeof name, "step %d batch %d loss", (int)s, (int)k);
+        diff = fmax(diff, fabs(ref - want[k]));
+        parity_f32(p, name, &loss, &want[k], 1, fabs(ref - want[k]));
+    }
+    const kd_status st = kd_optim_step(t->optim, lr, &norm);
+    if (st != KD_OK) {
+        return KD_FAIL(err, st, "parity: optimiser step %d: %s", (int)s, kd_status_text(st));
+    }
+    (void)snprintf(name, sizeof name, "step %d gradient norm", (int)s);
+    parity_item(p, name, fabs(norm - want_norm), parity_allowed(p, diff, want_norm));
+    return KD_OK;
+}
+
+/* Values after the last step.  A step moves a weight by up to lr whatever its gradient's size, so
+ * where a gradient is nearly zero its rounding decides a part of the step: allowed is a share of
+ * what all steps could move. */
+static kd_status compare_weights(parity *p, traj *t, const char *which, kd_err *err)
+{
+    const kd_json *list = kd_json_get(p->manifest, which);
+    double worst = 0.0;
+    size_t compared = 0;
+    char text[96];
+    if (kd_json_count(list) == 0) {
+        return KD_OK;
+    }
+    for (int i = 0; i < kd_params_count(t->net.params); i++) {
+        const kd_param_info *e = kd_params_at(t->net.params, i);
+        const kd_json *s = kd_json_get(list, e->name);
+        float *v = kd_alloc((size_t)e->numel * sizeof *v);
+        if (v == NULL || kd_params_read(t->net.params, i, v, e->numel) != KD_OK) {
+            kd_free(v);
+            return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
+        }
+        if (s != NULL) {
+            const double moved = t->peak * (double)t->steps * (double)e->lr_scale;
+            parity_summary(p, which, e->name, v, e->numel, s, 1e-5 * moved, &worst);
+            compared++;
+        }
+        kd_free(v);
+    }
+    (void)snprintf(text, sizeof text, "%s weights: worst of %zu tensors / allowed", which,
+                   compared);
+    parity_item(p, text, worst, 1.0);
+    (void)snprintf(text, sizeof text, "%s weights: every listed tensor compared", which);
+    parity_check(p, text, compared == kd_json_count(list), NULL);
+    return KD_OK;
+}
+
+/* Logits of the trained weights for the clip "input". */
+static kd_status compare_logits(parity *p, traj *t, kd_err *err)
+{
+    parity_net *n = &t->net;
+    const size_t b = (size_t)n->batch, k = (size_t)n->cfg.classes;
+    const kd_json *gold = kd_json_get(p->manifest, "final_eval_logits"),
+                  *ref = kd_json_get(p->manifest, "final_eval_logits_f32");
+    kd_status st = KD_OK;
+    double diff = 0.0;
+    double *want = kd_calloc(b * k, sizeof *want);
+    float *got = kd_calloc(b * k, sizeof *got);
+    if (want == NULL || got == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
+        goto done;
+    }
+    for (size_t i = 0; i < b * k; i++) {
+        double r = NAN;
+        KD_GO(kd_json_as_f64(kd_json_at(kd_json_at(gold, i / k), i % k), &want[i], err));
+        KD_GO(kd_json_as_f64(kd_json_at(kd_json_at(ref, i / k), i % k), &r, err));
+        diff = fmax(diff, fabs(r - want[i]));
+    }
+    KD_GO(parity_net_build(p, n, NET_EVAL, err));
+    KD_GO(parity_net_feed(n, "input", t->x, err));
+    KD_GO(parity_net_run(n, err));
+    KD_GO(kd_program_read_f32(n->prog, "logits", got, (int64_t)(b * k)));
+    parity_f32(p, "logits of the trained model", got, want, b * k, diff);
+done:
+    kd_free(want);
+    kd_free(got);
+    return st;
+}
+
+static kd_status train(parity *p, traj *t, kd_err *err)
+{
+    const kd_optim_cfg oc = {.kind = KD_OPTIM_ADAMW,
+                             .beta1 = t->betas[0],
+                             .beta2 = t->betas[1],
+                             .eps = t->eps,
+                             .weight_decay = t->weight_decay,
+                             .clip_grad = t->clip,
+                             .ema_decay = t->ema};
+    kd_vit_param_groups(t->net.params, t->net.cfg.depth, (float)t->layer_decay);
+    KD_TRY(kd_optim_create(t->net.params, &oc, &t->optim, err));
+    KD_TRY(parity_net_build(p, &t->net, NET_TRAIN, err));
+    KD_TRY(kd_params_zero_grad(t->net.params));
+    for (int64_t s = 0; s < t->steps; s++) {
+        KD_TRY(one_step(p, t, s, err));
+    }
+    return KD_OK;
+}
+
+kd_status parity_vit_traj(parity *p, kd_err *err)
+{
+    kd_vit_cfg cfg;
+    traj t = {.optim = NULL};
+    kd_status st = KD_OK;
+    const size_t batch = kd_json_count(kd_json_get(p->manifest, "final_eval_logits"));
+    KD_GO(read_traj(p->manifest, &t, err));
+    KD_GO(parity_net_cfg(p->manifest, &cfg, err));
+    if (batch < 1 || batch > 64) {
+        st = KD_FAIL(err, KD_E_DATA, "final_eval_logits: expected 1 to 64 rows, found %zu", batch);
+        goto done;
+    }
+    KD_GO(compare_schedule(p, &t, err));
+    KD_GO(parity_net_open(p, &cfg, (int)batch, true, &t.net, err));
+    t.x = kd_calloc(parity_net_floats(&t.net), sizeof *t.x);
+    t.target = kd_calloc(batch * (size_t)cfg.classes, sizeof *t.target);
+    if (t.x == NULL || t.target == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
+        goto done;
+    }
+    KD_GO(train(p, &t, err));
+    KD_GO(compare_weights(p, &t, "final", err));
+    if (t.ema > 0.0) {
+        KD_GO(kd_optim_swap_ema(t.optim));
+        KD_GO(compare_weights(p, &t, "ema", err));
+        KD_GO(kd_optim_swap_ema(t.optim));
+    }
+    KD_GO(compare_logits(p, &t, err));
+done:
+    kd_free(t.x);
+    kd_free(t.target);
+    kd_optim_free(t.optim);
+    parity_net_close(&t.net);
+    return st;
+}
