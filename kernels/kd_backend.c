@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #if defined(_OPENMP)
-#include <omp.h>
+#    include <omp.h>
 #endif
 
 void kd_backend_close(kd_backend *be)
@@ -20,7 +20,7 @@ void kd_backend_close(kd_backend *be)
     }
 }
 
-/* ---- bound calls ----------------------------------------------------------------------------------------------------- */
+/* ---- bound calls ----------------------------------------------------------------------------- */
 
 static kd_status choose(kd_backend *be, kd_op op, kd_dtype act, kd_bound *b)
 {
@@ -88,7 +88,7 @@ kd_status kd_backend_call(kd_backend *be, kd_op op, kd_dtype act, const kd_call 
     return st == KD_OK ? waited : st;
 }
 
-/* ---- captured runs ----------------------------------------------------------------------------------------------------- */
+/* ---- captured runs --------------------------------------------------------------------------- */
 
 kd_status kd_recorded_run(kd_backend *be, kd_recorded *r, kd_status (*body)(void *user), void *user)
 {
@@ -116,7 +116,7 @@ void kd_recorded_drop(kd_backend *be, kd_recorded *r)
     *r = (kd_recorded){NULL, 0};
 }
 
-/* ---- CPU ------------------------------------------------------------------------------------------------------------ */
+/* ---- CPU ------------------------------------------------------------------------------------- */
 
 static int cgroup_cores(void)
 {
@@ -141,23 +141,23 @@ int kd_cores(void)
     return quota > 0 && quota < n ? quota : n;
 }
 
-/* Large blocks are mapped: zero before anybody touches them, so that looking at a model of 4 GB costs nothing, and on huge
- * pages (15 % on attention, twice the rate of a copy: PERF.md).  The page in front keeps the length.  They start at a multiple
- * of BIG_PAGE and no other block does: that is how cpu_free tells the two kinds apart. */
+/* Large blocks are mapped: zero before anybody touches them, so that looking at a model of 4 GB costs nothing, and on
+ * huge pages (15 % on attention, twice the rate of a copy: PERF.md).  The page in front keeps the length.  They start
+ * at a multiple of BIG_PAGE and no other block does: that is how cpu_free tells the two kinds apart. */
 #define BIG_PAGE ((size_t)2 << 20)
 #define LARGE    (2 * BIG_PAGE)
 
 /* AddressSanitizer watches the ends of heap blocks only. */
 #if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define KD_HEAP_ONLY 1
-#endif
+#    if __has_feature(address_sanitizer)
+#        define KD_HEAP_ONLY 1
+#    endif
 #endif
 #if defined(__SANITIZE_ADDRESS__)
-#define KD_HEAP_ONLY 1
+#    define KD_HEAP_ONLY 1
 #endif
 #if !defined(KD_HEAP_ONLY)
-#define KD_HEAP_ONLY 0
+#    define KD_HEAP_ONLY 0
 #endif
 
 static bool is_mapped(const void *p)

@@ -1,8 +1,8 @@
 /* A device: memory, copies and a kernel table.  The only place where CPU and CUDA differ.
  *
- * Two backends exist: the CPU (kd_backend_cpu_open) and CUDA (kd_backend_cuda_open, when built in).  Kernel lookup is by
- * rank: rank 0 is the fastest candidate for (op, dtype), the last one is the plain reference; compile takes the first
- * whose prepare() does not answer KD_E_UNSUPPORTED.
+ * Two backends exist: the CPU (kd_backend_cpu_open) and CUDA (kd_backend_cuda_open, when built in).  Kernel lookup is
+ * by rank: rank 0 is the fastest candidate for (op, dtype), the last one is the plain reference; compile takes the
+ * first whose prepare() does not answer KD_E_UNSUPPORTED.
  */
 #ifndef KD_BACKEND_H
 #define KD_BACKEND_H
@@ -17,19 +17,19 @@ typedef struct kd_backend kd_backend;
 
 /* Everything a device does on its stream happens in call order; the host does not wait unless a line below says so. */
 typedef struct kd_backend_ops {
-    const char *name; /* "cpu", "cuda" */
+    const char *name;                                             /* "cpu", "cuda" */
     kd_status (*alloc)(kd_backend *be, size_t bytes, void **out); /* 256-byte aligned, zeroed */
     void (*free)(kd_backend *be, void *p);
-    kd_status (*upload)(kd_backend *be, void *dst, const void *src, size_t bytes);   /* waits */
-    /* For what comes again every step: src is free at return, the copy overlaps what the device still does, and after the
-     * first steps no memory is allocated for it. */
+    kd_status (*upload)(kd_backend *be, void *dst, const void *src, size_t bytes); /* waits */
+    /* For what comes again every step: src is free at return, the copy overlaps what the device still does, and after
+     * the first steps no memory is allocated for it. */
     kd_status (*feed)(kd_backend *be, void *dst, const void *src, size_t bytes);
     kd_status (*download)(kd_backend *be, void *dst, const void *src, size_t bytes); /* waits */
     kd_status (*zero)(kd_backend *be, void *dst, size_t bytes);
     kd_status (*sync)(kd_backend *be); /* waits */
 
-    /* Results on their way to the host while the device goes on: fetch() into memory of host_alloc(), mark(), and much later
-     * reach(), which waits until all that was asked before the mark has happened.  Marks are numbered; the latest
+    /* Results on their way to the host while the device goes on: fetch() into memory of host_alloc(), mark(), and much
+     * later reach(), which waits until all that was asked before the mark has happened.  Marks are numbered; the latest
      * KD_MARKS of them may be reached. */
     kd_status (*host_alloc)(kd_backend *be, size_t bytes, void **out); /* zeroed */
     void (*host_free)(kd_backend *be, void *p);
@@ -52,7 +52,8 @@ typedef struct kd_backend_ops {
 
 #define KD_MARKS 8
 
-/* Neighbours in a graph that a backend has one kernel for (kd_fuse.c): it sets the bits that make its programs faster. */
+/* Neighbours in a graph that a backend has one kernel for (kd_fuse.c): it sets the bits that make its programs
+ * faster. */
 typedef enum kd_fusion {
     KD_FUSE_NORM = 1,       /* residual sum, drop path and the layernorm of the sum: add_layernorm */
     KD_FUSE_ACT = 2,        /* training: linear and its activation, and the gradients of the two */
@@ -64,11 +65,11 @@ typedef enum kd_fusion {
 
 struct kd_backend {
     const kd_backend_ops *ops;
-    void *stream;       /* passed to kernels */
-    int threads;        /* CPU: worker threads */
-    bool plain;         /* skip library and fast kernels: reference only (cross-check) */
-    bool no_graph;      /* do not capture: every call goes out by itself */
-    uint32_t fuses;     /* kd_fusion bits */
+    void *stream;   /* passed to kernels */
+    int threads;    /* CPU: worker threads */
+    bool plain;     /* skip library and fast kernels: reference only (cross-check) */
+    bool no_graph;  /* do not capture: every call goes out by itself */
+    uint32_t fuses; /* kd_fusion bits */
 };
 
 /* threads 0: all cores this process may use. */
@@ -89,7 +90,8 @@ typedef struct kd_bound {
     kd_tensor operand[KD_MAX_IN + KD_MAX_OUT];
 } kd_bound;
 
-/* `c` names operands and attr; operands are copied, attr must outlive the bound call.  *b may not be moved or copied afterwards. */
+/* `c` names operands and attr; operands are copied, attr must outlive the bound call.  *b may not be moved or copied
+ * afterwards. */
 KD_NODISCARD kd_status kd_bind(kd_backend *be, kd_op op, kd_dtype act, const kd_call *c, kd_bound *b);
 KD_NODISCARD kd_status kd_bound_run(const kd_bound *b);
 void kd_bound_free(kd_bound *b); /* zeroed or freed already: nothing */

@@ -7,7 +7,7 @@
 #include <time.h>
 
 #ifndef KD_GIT_ID
-#define KD_GIT_ID "unknown"
+#    define KD_GIT_ID "unknown"
 #endif
 
 const char *kd_version(void)
@@ -15,13 +15,13 @@ const char *kd_version(void)
     return "0.1.0 (" KD_GIT_ID ")";
 }
 
-/* ---- status ------------------------------------------------------------------------------------------------ */
+/* ---- status ---------------------------------------------------------------------------------- */
 
 const char *kd_status_text(kd_status st)
 {
     switch (st) {
-#define KD_STATUS_CASE(name, value, code, text)                                                    \
-    case name:                                                                                     \
+#define KD_STATUS_CASE(name, value, code, text) \
+    case name:                                  \
         return text;
         KD_STATUS_MAP(KD_STATUS_CASE)
 #undef KD_STATUS_CASE
@@ -32,8 +32,8 @@ const char *kd_status_text(kd_status st)
 int kd_status_exit_code(kd_status st)
 {
     switch (st) {
-#define KD_STATUS_CASE(name, value, code, text)                                                    \
-    case name:                                                                                     \
+#define KD_STATUS_CASE(name, value, code, text) \
+    case name:                                  \
         return code;
         KD_STATUS_MAP(KD_STATUS_CASE)
 #undef KD_STATUS_CASE
@@ -89,7 +89,7 @@ void kd_bug(const char *file, int line, const char *what)
     abort();
 }
 
-/* ---- sizes --------------------------------------------------------------------------------------------------- */
+/* ---- sizes ----------------------------------------------------------------------------------- */
 
 bool kd_size_mul(size_t a, size_t b, size_t *out)
 {
@@ -111,7 +111,7 @@ bool kd_size_add(size_t a, size_t b, size_t *out)
     return true;
 }
 
-/* ---- allocation ---------------------------------------------------------------------------------------------- */
+/* ---- allocation ------------------------------------------------------------------------------ */
 
 static _Atomic uint64_t alloc_calls;
 static _Atomic uint64_t alloc_fail_at;
@@ -193,7 +193,7 @@ void kd_alloc_fail_at(uint64_t n)
     atomic_store(&alloc_fail_at, n == 0 ? 0 : atomic_load(&alloc_calls) + n);
 }
 
-/* ---- log -------------------------------------------------------------------------------------------------------- */
+/* ---- log ------------------------------------------------------------------------------------- */
 
 static _Atomic int log_level = KD_LOG_INFO;
 
@@ -228,7 +228,7 @@ double kd_now(void)
     return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
-/* ---- dtypes ------------------------------------------------------------------------------------------------------ */
+/* ---- dtypes ---------------------------------------------------------------------------------- */
 
 size_t kd_dtype_size(kd_dtype t)
 {

@@ -64,14 +64,12 @@ static bool amx_permitted(void)
 static uint32_t detect(void)
 {
     uint32_t a, b, c, d, f = 0;
-    if (!__get_cpuid(1, &a, &b, &c, &d) ||
-        !all(c, C1_FMA | C1_MOVBE | C1_OSXSAVE | C1_AVX | C1_F16C)) {
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !all(c, C1_FMA | C1_MOVBE | C1_OSXSAVE | C1_AVX | C1_F16C)) {
         return 0;
     }
     const uint64_t saved = xcr0();
     uint32_t b7, c7, d7, a71, x, ext_c;
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) ||
-        !__get_cpuid(0x80000001u, &a, &x, &ext_c, &d)) {
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) || !__get_cpuid(0x80000001u, &a, &x, &ext_c, &d)) {
         return 0;
     }
     if ((saved & 0x6) != 0x6 || !all(b7, B7_BMI1 | B7_AVX2 | B7_BMI2) || !all(ext_c, X81_LZCNT)) {
@@ -109,10 +107,7 @@ static uint32_t environment_limit(void)
         const char *name;
         uint32_t mask;
     } levels[] = {
-        {"ref", 0},
-        {"v3", KD_CPU_V3},
-        {"v4", KD_CPU_V3 | KD_CPU_V4},
-        {"bf16", KD_CPU_V3 | KD_CPU_V4 | KD_CPU_BF16},
+        {"ref", 0},   {"v3", KD_CPU_V3}, {"v4", KD_CPU_V3 | KD_CPU_V4}, {"bf16", KD_CPU_V3 | KD_CPU_V4 | KD_CPU_BF16},
         {"amx", ~0u},
     };
     const char *want = getenv("KD_CPU");
@@ -150,8 +145,7 @@ void kd_cpu_limit(uint32_t mask)
 const char *kd_cpu_text(char *buf, size_t size)
 {
     const uint32_t f = kd_cpu_features();
-    snprintf(buf, size, "%s%s%s%s%s", (f & KD_CPU_AMX) ? "amx " : "",
-             (f & KD_CPU_BF16) ? "bf16 " : "", (f & KD_CPU_V4) ? "v4 " : "",
-             (f & KD_CPU_V3) ? "v3" : "", f == 0 ? "none" : "");
+    snprintf(buf, size, "%s%s%s%s%s", (f & KD_CPU_AMX) ? "amx " : "", (f & KD_CPU_BF16) ? "bf16 " : "",
+             (f & KD_CPU_V4) ? "v4 " : "", (f & KD_CPU_V3) ? "v3" : "", f == 0 ? "none" : "");
     return buf;
 }

@@ -37,13 +37,13 @@ typedef struct kd_graph_opts {
 
 kd_graph *kd_graph_create(const kd_graph_opts *opts); /* NULL: out of memory */
 void kd_graph_free(kd_graph *g);
-kd_dtype kd_graph_dtype(const kd_graph *g);      /* activation dtype */
+kd_dtype kd_graph_dtype(const kd_graph *g); /* activation dtype */
 bool kd_graph_training(const kd_graph *g);
 const kd_err *kd_graph_error(const kd_graph *g); /* NULL: none so far */
 /* Record a builder failure of the model's own (bad configuration); keeps the first. */
 void kd_graph_fail(kd_graph *g, kd_status code, const char *fmt, ...) KD_PRINTF(3, 4);
 
-/* ---- leaves ------------------------------------------------------------------------------------------------- */
+/* ---- leaves ---------------------------------------------------------------------------------- */
 
 /* A named input, filled before each run.  Floating inputs must have the stat dtype or the activation dtype. */
 kd_val kd_input(kd_graph *g, const char *name, kd_dtype dtype, kd_shape shape);
@@ -61,7 +61,7 @@ typedef enum kd_init_kind {
 typedef struct kd_init {
     kd_init_kind kind;
     float a, b;
-    float scale;       /* the drawn value is multiplied by this when non-zero (head init_scale) */
+    float scale; /* the drawn value is multiplied by this when non-zero (head init_scale) */
     const float *data;
 } kd_init;
 
@@ -77,7 +77,7 @@ kd_val kd_param(kd_graph *g, const char *name, kd_shape shape, kd_init init, uns
 /* Persistent state that no gradient reaches (running statistics), stat dtype, "<scope>.<name>", filled with `value`. */
 kd_val kd_buffer(kd_graph *g, const char *name, kd_shape shape, float value);
 
-/* ---- nodes -------------------------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 /* Append an op.  in[n_in] may hold absent values; outs receives the op's n_out values (may be NULL when the op has
  * one output and the return value is enough).  Returns outs[0]. */
@@ -118,14 +118,15 @@ kd_val kd_grad_in(kd_grad_ctx *c, int i);   /* forward input i */
 kd_val kd_grad_out(kd_grad_ctx *c, int i);  /* forward output i */
 kd_val kd_grad_dout(kd_grad_ctx *c, int i); /* gradient of output i; absent if nothing depends on it */
 const void *kd_grad_attr(kd_grad_ctx *c);
-bool kd_grad_wants(kd_grad_ctx *c, int i);  /* does anything need the gradient of input i? */
-kd_graph *kd_grad_graph(kd_grad_ctx *c);    /* for kd_spec_of, kd_node (gradient-side helper nodes) */
+bool kd_grad_wants(kd_grad_ctx *c, int i); /* does anything need the gradient of input i? */
+kd_graph *kd_grad_graph(kd_grad_ctx *c);   /* for kd_spec_of, kd_node (gradient-side helper nodes) */
 
 /* Append a backward node.  Output j is the gradient of forward input grad_of[j] (-1: a helper value nobody needs).
- * Outputs whose input wants no gradient are left absent (kernel sees data == NULL).  For inputs that are parameters the output
- * is the parameter's gradient slot, accumulated; otherwise gradients of one value are summed by add nodes.
+ * Outputs whose input wants no gradient are left absent (kernel sees data == NULL).  For inputs that are parameters the
+ * output is the parameter's gradient slot, accumulated; otherwise gradients of one value are summed by add nodes.
  * If nothing is wanted the node is not emitted.  Returns output 0, absent if there is none. */
-kd_val kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in, int n_in, const int *grad_of, int n_out);
+kd_val kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in, int n_in, const int *grad_of,
+                    int n_out);
 /* The gradient of input i is `value` itself (add, reshape, ...). */
 void kd_grad_pass(kd_grad_ctx *c, int i, kd_val value);
 

@@ -11,14 +11,14 @@
 extern "C" {
 #endif
 
-/* ---- initialisers -------------------------------------------------------------------------------------------- */
+/* ---- initialisers ---------------------------------------------------------------------------- */
 kd_init kd_init_const(float value);
 kd_init kd_init_uniform(float bound);
 kd_init kd_init_normal(float std);
 kd_init kd_init_trunc_normal(float std);
 kd_init kd_init_torch(int64_t fan_in); /* PyTorch's default for conv and linear weight and bias: U(+-1/sqrt(fan_in)) */
 
-/* ---- layers with parameters ---------------------------------------------------------------------------------- */
+/* ---- layers with parameters ------------------------------------------------------------------ */
 
 typedef struct kd_linear_opts {
     kd_init weight, bias;
@@ -33,7 +33,7 @@ typedef struct kd_conv_opts {
     int kernel[3], stride[3], pad[3], dilation[3]; /* zeros mean 1, 1, 0, 1; conv2d takes the first two */
     int groups;                                    /* 0: 1 */
     bool bias;
-    kd_init weight_init, bias_init;                /* all-zero weight_init: PyTorch default from fan_in */
+    kd_init weight_init, bias_init; /* all-zero weight_init: PyTorch default from fan_in */
     bool has_weight_init;
 } kd_conv_opts;
 
@@ -50,7 +50,7 @@ kd_val kd_layernorm(kd_graph *g, kd_val x, const char *name, float eps);
  * "name.weight", ".bias", buffers ".running_mean", ".running_var". */
 kd_val kd_batchnorm(kd_graph *g, kd_val x, const char *name);
 
-/* ---- without parameters ------------------------------------------------------------------------------------------ */
+/* ---- without parameters ---------------------------------------------------------------------- */
 kd_val kd_add(kd_graph *g, kd_val a, kd_val b);
 kd_val kd_mul(kd_graph *g, kd_val a, kd_val b);
 kd_val kd_scale(kd_graph *g, kd_val x, float value);
@@ -64,12 +64,12 @@ kd_val kd_slice(kd_graph *g, kd_val x, int axis, int64_t start, int64_t len);
 kd_val kd_concat(kd_graph *g, const kd_val *parts, int n, int axis);
 kd_val kd_cast(kd_graph *g, kd_val x, kd_dtype to); /* x itself when it already is */
 
-/* ---- losses (stat scalars) --------------------------------------------------------------------------------------- */
+/* ---- losses (stat scalars) ------------------------------------------------------------------- */
 kd_val kd_ce(kd_graph *g, kd_val logits, kd_val target, kd_val valid);
 kd_val kd_kl(kd_graph *g, kd_val logits, kd_val teacher, kd_val valid, float temperature, bool teacher_is_prob);
 /* Both in one op: *kd is set beside the cross-entropy returned. */
-kd_val kd_ce_kl(kd_graph *g, kd_val logits, kd_val target, kd_val valid, kd_val teacher, kd_val teacher_valid, float temperature,
-                bool teacher_is_prob, kd_val *kd);
+kd_val kd_ce_kl(kd_graph *g, kd_val logits, kd_val target, kd_val valid, kd_val teacher, kd_val teacher_valid,
+                float temperature, bool teacher_is_prob, kd_val *kd);
 kd_val kd_feature_loss(kd_graph *g, kd_val s, kd_val f, kd_val valid, kd_feature_kind kind);
 kd_val kd_weighted_sum(kd_graph *g, const kd_val *losses, const float *w, int n);
 

@@ -8,13 +8,13 @@ const kd_op_def *kd_op_get(kd_op op)
     static kd_op_def table[KD_OP_COUNT];
     static _Bool filled;
     if (!filled) { /* same bytes whoever fills it */
-#define KD_OP(ID, op_name, ins, outs, op_flags)                                                    \
-    table[KD_OP_##ID] = (kd_op_def){.name = #op_name,                                              \
-                                    .n_in = (ins),                                                 \
-                                    .n_out = (outs),                                               \
-                                    .flags = (op_flags),                                           \
-                                    .attr_size = kd_op_rule_##op_name.attr_size,                   \
-                                    .infer = kd_op_rule_##op_name.infer,                           \
+#define KD_OP(ID, op_name, ins, outs, op_flags)                                  \
+    table[KD_OP_##ID] = (kd_op_def){.name = #op_name,                            \
+                                    .n_in = (ins),                               \
+                                    .n_out = (outs),                             \
+                                    .flags = (op_flags),                         \
+                                    .attr_size = kd_op_rule_##op_name.attr_size, \
+                                    .infer = kd_op_rule_##op_name.infer,         \
                                     .grad = kd_op_rule_##op_name.grad};
 #include "kernels/kd_op_list.inc"
 #undef KD_OP

@@ -26,31 +26,31 @@
 extern "C" {
 #endif
 
-#define KD_MAX_IN 12
+#define KD_MAX_IN  12
 #define KD_MAX_OUT 8
 
 /* Everything that changes from step to step without changing the program.  Lives in device memory next to the
  * program, so that a captured CUDA graph sees new values. */
 typedef struct kd_step {
     uint64_t seed;
-    uint64_t step;     /* optimiser step or micro-step: the `epoch` counter of KD_RNG_DROPOUT */
-    float grad_scale;  /* d(loss) fed to backward: 1/accumulation */
+    uint64_t step;            /* optimiser step or micro-step: the `epoch` counter of KD_RNG_DROPOUT */
+    float grad_scale;         /* d(loss) fed to backward: 1/accumulation */
     const double *loss_scale; /* fp16: device memory, KD_CTL_LOSS_SCALE of the optimiser; NULL: 1 */
 } kd_step;
 
 typedef struct kd_call {
     const kd_tensor *in, *out; /* indexed as documented for the op in kd_ops.h */
     int n_in, n_out;
-    uint32_t accum;            /* bit i: add into out[i] */
-    uint32_t static_in;        /* bit i: in[i] keeps its value from prepare() to release() (weights in a forward-only
+    uint32_t accum;     /* bit i: add into out[i] */
+    uint32_t static_in; /* bit i: in[i] keeps its value from prepare() to release() (weights in a forward-only
                                 * program): prepare() may pack it */
-    bool ahead;                /* prepare(): static inputs have no values yet.  Decide everything, pack nothing: release()
+    bool ahead;         /* prepare(): static inputs have no values yet.  Decide everything, pack nothing: release()
                                 * and another prepare() come before the first run() */
-    const void *attr;          /* kd_<op>_attr */
-    void *scratch;             /* 256-byte aligned, as many bytes as the slot's scratch() asked for */
+    const void *attr;   /* kd_<op>_attr */
+    void *scratch;      /* 256-byte aligned, as many bytes as the slot's scratch() asked for */
     const kd_step *step;
-    void *prep;                /* what the slot's prepare() left (a oneDNN primitive, a cuBLASLt algorithm) */
-    void *stream;              /* CUDA stream; NULL on the CPU */
+    void *prep;   /* what the slot's prepare() left (a oneDNN primitive, a cuBLASLt algorithm) */
+    void *stream; /* CUDA stream; NULL on the CPU */
 } kd_call;
 
 typedef kd_status (*kd_kernel)(const kd_call *c);
@@ -58,17 +58,17 @@ typedef kd_status (*kd_kernel)(const kd_call *c);
 /* One slot of a backend's table.  run == NULL: unsupported, reported at compile time with the node's scope name. */
 typedef struct kd_kernel_def {
     kd_kernel run;
-    size_t (*scratch)(const kd_call *c);                 /* NULL: none; c has shapes and attr, no data */
-    kd_status (*prepare)(kd_call *c, kd_err *err);       /* NULL: nothing; called once with data bound; sets c->prep.
+    size_t (*scratch)(const kd_call *c);           /* NULL: none; c has shapes and attr, no data */
+    kd_status (*prepare)(kd_call *c, kd_err *err); /* NULL: nothing; called once with data bound; sets c->prep.
                                                           * KD_E_UNSUPPORTED: use the next slower slot for this call */
     void (*release)(kd_call *c);
     bool by_shape; /* prepare() looks at shapes and addresses only: no need to repeat it when static inputs change */
 } kd_kernel_def;
 
 typedef enum kd_op_flags {
-    KD_OP_EFFECT = 1,   /* writes persistent state (running statistics): never cloned, never dropped */
-    KD_OP_INPLACE0 = 2, /* out[0] may share the bytes of in[0] (same size); kernel takes no restrict on the pair */
-    KD_OP_NODIFF = 4,   /* gradients stop here (input preparation) */
+    KD_OP_EFFECT = 1,      /* writes persistent state (running statistics): never cloned, never dropped */
+    KD_OP_INPLACE0 = 2,    /* out[0] may share the bytes of in[0] (same size); kernel takes no restrict on the pair */
+    KD_OP_NODIFF = 4,      /* gradients stop here (input preparation) */
     KD_OP_INPLACE_LAST = 8 /* the same of the last operand the op can have, in[kd_op_def.n_in - 1] */
 } kd_op_flags;
 

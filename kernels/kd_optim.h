@@ -1,9 +1,10 @@
 /* Optimisers over the parameter slabs: AdamW and SGD with Nesterov momentum, as PyTorch defines them, with layer-wise
  * learning rates, decay groups, global-norm clipping and an exponential moving average.
  *
- * One step is: gradient norm (f64 sum in slab order) -> control block (finite? clip factor, bias corrections, loss scale) ->
- * one pass over the slab: update, EMA, low-precision shadow -> averages of the buffers -> gradients zeroed.  All of it happens
- * on the device: the host need not wait, nothing is allocated after create, and the whole step is captured as one graph.
+ * One step is: gradient norm (f64 sum in slab order) -> control block (finite? clip factor, bias corrections, loss
+ * scale) -> one pass over the slab: update, EMA, low-precision shadow -> averages of the buffers -> gradients zeroed.
+ * All of it happens on the device: the host need not wait, nothing is allocated after create, and the whole step is
+ * captured as one graph.
  */
 #ifndef KD_OPTIM_H
 #define KD_OPTIM_H
@@ -19,14 +20,15 @@ typedef enum kd_optim_kind { KD_OPTIM_ADAMW, KD_OPTIM_SGD } kd_optim_kind;
 
 typedef struct kd_optim_cfg {
     kd_optim_kind kind;
-    double beta1, beta2, eps;   /* AdamW */
-    double momentum;            /* SGD */
+    double beta1, beta2, eps; /* AdamW */
+    double momentum;          /* SGD */
     bool nesterov;
-    double weight_decay;        /* of the tensors whose kd_param_info.decay is set; AdamW: decoupled, SGD: added to the gradient */
-    double clip_grad;           /* largest global L2 norm of the gradient; 0: off; factor clip / (norm + 1e-6) */
-    double ema_decay;           /* 0: no EMA; ema = d ema + (1-d) value after each step, buffers included */
-    double loss_scale;          /* first loss scale (fp16: 65536); 0: none */
-    int64_t loss_scale_grow;    /* finite steps before it doubles; 0: constant */
+    /* of the tensors whose kd_param_info.decay is set; AdamW: decoupled, SGD: added to the gradient */
+    double weight_decay;
+    double clip_grad;        /* largest global L2 norm of the gradient; 0: off; factor clip / (norm + 1e-6) */
+    double ema_decay;        /* 0: no EMA; ema = d ema + (1-d) value after each step, buffers included */
+    double loss_scale;       /* first loss scale (fp16: 65536); 0: none */
+    int64_t loss_scale_grow; /* finite steps before it doubles; 0: constant */
 } kd_optim_cfg;
 
 typedef struct kd_optim kd_optim;
@@ -35,9 +37,9 @@ typedef struct kd_optim kd_optim;
 KD_NODISCARD kd_status kd_optim_create(kd_params *params, const kd_optim_cfg *cfg, kd_optim **out, kd_err *err);
 void kd_optim_free(kd_optim *o);
 
-/* Apply the gradients at learning rate `lr` and zero them.  With `norm`: waits and gives the global gradient norm before
- * clipping; KD_E_NUMERIC when it is not finite: nothing was changed but the gradients, which are zeroed.  Without: returns at
- * once, and what came of it stands in the control block. */
+/* Apply the gradients at learning rate `lr` and zero them.  With `norm`: waits and gives the global gradient norm
+ * before clipping; KD_E_NUMERIC when it is not finite: nothing was changed but the gradients, which are zeroed.
+ * Without: returns at once, and what came of it stands in the control block. */
 KD_NODISCARD kd_status kd_optim_step(kd_optim *o, double lr, double *norm);
 
 /* The control block, KD_CTL_COUNT doubles in device memory (kd_ops.h): fetch it to see norm and fate of a step. */
@@ -48,9 +50,9 @@ const double *kd_optim_loss_scale(const kd_optim *o);
 KD_NODISCARD kd_status kd_optim_read_control(kd_optim *o, double ctl[KD_CTL_COUNT]);
 KD_NODISCARD kd_status kd_optim_write_control(kd_optim *o, const double ctl[KD_CTL_COUNT]);
 
-/* State slabs for checkpoints: "exp_avg", "exp_avg_sq" (AdamW), "momentum_buffer" (SGD), "ema" and "ema_buffers" (with EMA).
- * slot 0, 1, ...: name and slab; false past the last.  Entry of parameter i: slab + offset.  ema_buffers follows the
- * buffer slab, all others the parameter slab. */
+/* State slabs for checkpoints: "exp_avg", "exp_avg_sq" (AdamW), "momentum_buffer" (SGD), "ema" and "ema_buffers" (with
+ * EMA). slot 0, 1, ...: name and slab; false past the last.  Entry of parameter i: slab + offset.  ema_buffers follows
+ * the buffer slab, all others the parameter slab. */
 bool kd_optim_state(const kd_optim *o, int slot, const char **name, void **slab, bool *of_buffers);
 
 /* Exchange the parameters (and buffers) with their averages; twice is a no-op.  For evaluation of the EMA weights. */

@@ -1,7 +1,8 @@
 /* How a clip is placed before it becomes patch rows (patchify of kd_ops.h): mirroring and random erasing.
  *
- * One text for the CPU kernel and the CUDA kernel.  A number of the noise is a function of the sample's keys and the element, so
- * pixels may be made in any order, by any number of threads, and more than once (a mixed batch reads a clip twice). */
+ * One text for the CPU kernel and the CUDA kernel.  A number of the noise is a function of the sample's keys and the
+ * element, so pixels may be made in any order, by any number of threads, and more than once (a mixed batch reads a clip
+ * twice). */
 #ifndef KD_PIXELS_H
 #define KD_PIXELS_H
 
@@ -44,7 +45,8 @@ KD_RNG_FN bool kd_meets(int64_t at, int64_t n, int32_t first, int32_t len)
     return len > 0 && at < (int64_t)first + len && first < at + n;
 }
 
-/* Noise of an element of the clip, e = ((t H + y) W + x) C + c.  Its place in the sequence is far behind all other draws. */
+/* Noise of an element of the clip, e = ((t H + y) W + x) C + c.  Its place in the sequence is far behind all other
+ * draws. */
 KD_RNG_FN double kd_place_noise(const kd_place *l, int64_t e)
 {
     return kd_rng_normal_at(&l->noise, ((uint64_t)8 << 32) + (uint64_t)e);

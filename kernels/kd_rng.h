@@ -13,9 +13,9 @@
 #include <stdint.h>
 
 #ifdef __CUDACC__
-#define KD_RNG_FN __host__ __device__ static inline
+#    define KD_RNG_FN __host__ __device__ static inline
 #else
-#define KD_RNG_FN static inline
+#    define KD_RNG_FN static inline
 #endif
 
 /* What a random number is for.  Values are part of every recorded result: never renumber. */
@@ -60,8 +60,7 @@ KD_RNG_FN kd_philox kd_philox_block(uint64_t seed, uint32_t c0, uint32_t c1, uin
 /* Random access: the `pos`-th 32-bit word of the sequence named by (seed, stream, item, epoch). */
 KD_RNG_FN uint32_t kd_rng_at(uint64_t seed, uint32_t stream, uint32_t item, uint32_t epoch, uint64_t pos)
 {
-    const kd_philox b = kd_philox_block(seed, (uint32_t)(pos >> 2), item, epoch,
-                                        stream | ((uint32_t)(pos >> 34) << 8));
+    const kd_philox b = kd_philox_block(seed, (uint32_t)(pos >> 2), item, epoch, stream | ((uint32_t)(pos >> 34) << 8));
     const uint32_t even = (pos & 2u) != 0 ? b.v[2] : b.v[0], odd = (pos & 2u) != 0 ? b.v[3] : b.v[1];
     return (pos & 1u) != 0 ? odd : even; /* chosen, not indexed: on a card the block stays in registers */
 }
@@ -164,8 +163,7 @@ KD_RNG_FN double kd_rng_beta(kd_rng *r, double a, double b)
 
 /* Element i of the permutation of [0, n) named by (seed, stream, item, epoch), without storing it: a 4-round Feistel
  * network on the next even power of two, walked until the image falls inside. */
-KD_RNG_FN uint32_t kd_rng_permute(uint64_t seed, uint32_t stream, uint32_t item, uint32_t epoch, uint32_t n,
-                                  uint32_t i)
+KD_RNG_FN uint32_t kd_rng_permute(uint64_t seed, uint32_t stream, uint32_t item, uint32_t epoch, uint32_t n, uint32_t i)
 {
     uint32_t half = 1;
     while (((uint64_t)1 << (2 * half)) < n) {

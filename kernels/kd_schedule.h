@@ -19,9 +19,9 @@ typedef struct kd_schedule {
     kd_schedule_kind kind;
     double lr, min_lr, warmup_lr; /* peak, end, start of the warm-up */
     int64_t steps_per_epoch, epochs;
-    int64_t warmup_steps;         /* COSINE_STEP, in steps; the others count warmup_epochs */
+    int64_t warmup_steps; /* COSINE_STEP, in steps; the others count warmup_epochs */
     double warmup_epochs;
-    const int *milestones;        /* MULTISTEP, epochs, borrowed */
+    const int *milestones; /* MULTISTEP, epochs, borrowed */
     int n_milestones;
     double gamma;
 } kd_schedule;

@@ -1,8 +1,9 @@
-/* From a normalised skeleton sequence x (3, T, V, M) to what a student reads: augmentation, streams, noise, mask, clamp.
+/* From a normalised skeleton sequence x (3, T, V, M) to what a student reads: augmentation, streams, noise, mask,
+ * clamp.
  *
- * One text for every place that does it: the data path (student/skeleton/sequence_rules.c), the CPU kernel and the CUDA kernel of
- * skeleton_streams.  Each number of a frame is a function of (x, the sample's draws, frame, element), so frames and samples
- * may be made in any order, by any number of threads.  Frames are kept as f[c][v][m], m fastest.
+ * One text for every place that does it: the data path (student/skeleton/sequence_rules.c), the CPU kernel and the CUDA
+ * kernel of skeleton_streams.  Each number of a frame is a function of (x, the sample's draws, frame, element), so
+ * frames and samples may be made in any order, by any number of threads.  Frames are kept as f[c][v][m], m fastest.
  *
  *   joint       the coordinates, rotated about y, scaled, sheared (x += shear y), reversed in time, mirrored
  *   velocity    joint[t+1] - joint[t]; the last frame 0
@@ -78,8 +79,8 @@ KD_RNG_FN void kd_skel_point(const kd_skel_form *f, const kd_skeleton_streams_at
 }
 
 /* Noise of element (c, v, m) of frame t of a stream. */
-KD_RNG_FN kd_skel_real kd_skel_noise(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d, int stream,
-                                     int t, int c, int v, int m)
+KD_RNG_FN kd_skel_real kd_skel_noise(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d,
+                                     int stream, int t, int c, int v, int m)
 {
     kd_rng r = d->noise;
     r.pos = ((uint64_t)(stream + 1) << 34) + (uint64_t)(t * f->bodies + m) * 4 * 3 * (uint64_t)f->joints +
@@ -92,10 +93,11 @@ KD_RNG_FN kd_skel_real kd_skel_clamp(kd_skel_real y, kd_skel_real hi)
     return y > hi ? hi : y < -hi ? -hi : y; /* NaN stays */
 }
 
-/* Element (c, v, m) of frame t of a stream (0 joint, 1 velocity, 2 bone).  `now` is the frame it shows, `next` the one after it
- * in the augmented sequence (`now` itself at its end); `there`: body m is in `now`. */
-KD_RNG_FN kd_skel_real kd_skel_value(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d, int stream,
-                                     const kd_skel_real *now, const kd_skel_real *next, bool there, int t, int c, int v, int m)
+/* Element (c, v, m) of frame t of a stream (0 joint, 1 velocity, 2 bone).  `now` is the frame it shows, `next` the one
+ * after it in the augmented sequence (`now` itself at its end); `there`: body m is in `now`. */
+KD_RNG_FN kd_skel_real kd_skel_value(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d,
+                                     int stream, const kd_skel_real *now, const kd_skel_real *next, bool there, int t,
+                                     int c, int v, int m)
 {
     const int i = (c * f->joints + v) * f->bodies + m;
     kd_skel_real y = now[i];
@@ -105,7 +107,8 @@ KD_RNG_FN kd_skel_real kd_skel_value(const kd_skel_form *f, const kd_skeleton_st
         y = a->parent[v] == v ? (kd_skel_real)0 : now[i] - now[(c * f->joints + a->parent[v]) * f->bodies + m];
     }
     if ((d->flags & KD_SKEL_AUGMENTED) != 0) {
-        if (a->sigma[stream] > 0.0 && there) { /* noise on an absent body would make it a person that no test sample has */
+        /* noise on an absent body would make it a person that no test sample has */
+        if (a->sigma[stream] > 0.0 && there) {
             y += kd_skel_noise(f, a, d, stream, t, c, v, m);
         }
         y = (d->masked >> v & 1u) != 0 ? (kd_skel_real)0 : y;
@@ -134,9 +137,9 @@ static inline void kd_skel_frame(const kd_skel_form *f, const kd_skeleton_stream
 }
 
 /* kd_skel_value for all (v, m) of one c, step by step over the row: several times faster on a processor. */
-static inline void kd_skel_row(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d, int stream,
-                               const kd_skel_real *now, const kd_skel_real *next, const bool *there, int t, int c,
-                               kd_skel_real *restrict y)
+static inline void kd_skel_row(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d,
+                               int stream, const kd_skel_real *now, const kd_skel_real *next, const bool *there, int t,
+                               int c, kd_skel_real *restrict y)
 {
     const int plane = f->joints * f->bodies;
     now += c * plane;
@@ -193,8 +196,8 @@ static inline void kd_skel_streams_of(const kd_skel_form *f, const kd_skeleton_s
 }
 #endif
 
-/* All streams of one sample: y[0] joint, y[1] velocity, y[2] bone, each (3, T, V, M) or NULL.  In f32 and in one place, so that
- * the numbers do not depend on the instruction set a caller was compiled for. */
+/* All streams of one sample: y[0] joint, y[1] velocity, y[2] bone, each (3, T, V, M) or NULL.  In f32 and in one place,
+ * so that the numbers do not depend on the instruction set a caller was compiled for. */
 #ifndef KD_SKELETON_F64
 void kd_skel_streams(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d, const float *x,
                      float *const *y);

@@ -27,7 +27,13 @@ typedef struct kd_tensor {
 } kd_tensor;
 
 /* {rank, {dims}} of 1 to 6 dims, for tables: a constant initialiser where the functions below are none. */
-#define KD_SHAPE(...) {sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), {__VA_ARGS__}}
+#define KD_SHAPE(...)                                       \
+    {                                                       \
+        sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), \
+        {                                                   \
+            __VA_ARGS__                                     \
+        }                                                   \
+    }
 
 /* kd_shape_of_dims(3, B, N, C); dims are int64_t-converted ints or longs passed as int64_t. */
 static inline kd_shape kd_shape0(void)

@@ -3,7 +3,8 @@
  *     static void adds(void) { CHECK(1 + 1 == 2); }
  *     int main(int argc, char **argv) { CHECK_RUN(adds); return check_end(); }
  *
- * A failed CHECK ends its test, not the program.  check_filter(argv[1]): run only tests whose name matches the shell pattern. */
+ * A failed CHECK ends its test, not the program.  check_filter(argv[1]): run only tests whose name matches the shell
+ * pattern. */
 #ifndef TESTS_CHECK_H
 #define TESTS_CHECK_H
 
@@ -18,19 +19,19 @@ static struct {
     jmp_buf out;
 } check_state;
 
-#define CHECK(cond)                                                                                \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            CHECK_FAIL("%s", #cond);                                                               \
-        }                                                                                          \
+#define CHECK(cond)                  \
+    do {                             \
+        if (!(cond)) {               \
+            CHECK_FAIL("%s", #cond); \
+        }                            \
     } while (0)
 
-#define CHECK_FAIL(...)                                                                            \
-    do {                                                                                           \
-        printf("  %s:%d: ", __FILE__, __LINE__);                                                   \
-        printf(__VA_ARGS__);                                                                       \
-        printf("\n");                                                                              \
-        longjmp(check_state.out, 1);                                                               \
+#define CHECK_FAIL(...)                          \
+    do {                                         \
+        printf("  %s:%d: ", __FILE__, __LINE__); \
+        printf(__VA_ARGS__);                     \
+        printf("\n");                            \
+        longjmp(check_state.out, 1);             \
     } while (0)
 
 #define CHECK_SKIP() longjmp(check_state.out, 2)

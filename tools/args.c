@@ -38,7 +38,7 @@ static const kd_arg COMMON[] = {
 
 static const uint32_t ALWAYS = KD_COMMON_DEBUG | KD_COMMON_QUIET | KD_COMMON_VERBOSE;
 
-/* ---- nearest name ------------------------------------------------------------------------------------------ */
+/* ---- nearest name ---------------------------------------------------------------------------- */
 
 static size_t edit_distance(const char *a, const char *b)
 {
@@ -61,8 +61,7 @@ static size_t edit_distance(const char *a, const char *b)
     return row[nb];
 }
 
-const char *kd_nearest(const char *word, size_t count,
-                       const char *(*get)(size_t i, const void *user), const void *user)
+const char *kd_nearest(const char *word, size_t count, const char *(*get)(size_t i, const void *user), const void *user)
 {
     const char *best = NULL;
     const size_t len = strlen(word);
@@ -84,7 +83,7 @@ const char *kd_nearest(const char *word, size_t count,
     return best;
 }
 
-/* ---- messages ---------------------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 static void print_clean(FILE *f, const char *s)
 {
@@ -116,20 +115,18 @@ int kd_cmd_end(const kd_cmd *cmd, kd_status st, const kd_err *err)
     print_clean(stderr, text);
     (void)fputc('\n', stderr);
     if (err != NULL && err->code != KD_OK && kd_log_get_level() >= KD_LOG_DEBUG) {
-        (void)fprintf(stderr, "(raised at %s:%d: %s)\n", err->file, err->line,
-                      kd_status_text(err->code));
+        (void)fprintf(stderr, "(raised at %s:%d: %s)\n", err->file, err->line, kd_status_text(err->code));
     }
     return kd_status_exit_code(st);
 }
 
-/* ---- help -------------------------------------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 static void help_row(const kd_arg *a)
 {
     char left[96];
     const char *meta = a->type == KD_ARG_CHOICE ? a->choices : a->meta;
-    (void)snprintf(left, sizeof left, "--%s%s%s", a->name, meta != NULL ? " " : "",
-                   meta != NULL ? meta : "");
+    (void)snprintf(left, sizeof left, "--%s%s%s", a->name, meta != NULL ? " " : "", meta != NULL ? meta : "");
     if (strlen(left) <= 28) {
         (void)printf("  %-28s %s", left, a->help);
     } else {
@@ -163,7 +160,7 @@ static void print_help(const kd_cmd *cmd)
     }
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------ */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static bool parse_bool(const char *text, bool *out)
 {
@@ -237,8 +234,8 @@ static int store_value(const kd_cmd *cmd, const kd_arg *a, const char *text, voi
     case KD_ARG_INT: {
         int64_t v = 0;
         if (!parse_int(text, &v) || (double)v < a->min || (double)v > a->max) {
-            return kd_usage(cmd, "--%s: expected a whole number from %.0f to %.0f, found '%s'",
-                            a->name, a->min, a->max, text);
+            return kd_usage(cmd, "--%s: expected a whole number from %.0f to %.0f, found '%s'", a->name, a->min, a->max,
+                            text);
         }
         memcpy(dest, &v, sizeof v);
         return 0;
@@ -246,8 +243,7 @@ static int store_value(const kd_cmd *cmd, const kd_arg *a, const char *text, voi
     case KD_ARG_REAL: {
         double v = 0.0;
         if (!parse_real(text, &v) || !(v >= a->min && v <= a->max)) {
-            return kd_usage(cmd, "--%s: expected a number from %g to %g, found '%s'", a->name,
-                            a->min, a->max, text);
+            return kd_usage(cmd, "--%s: expected a number from %g to %g, found '%s'", a->name, a->min, a->max, text);
         }
         memcpy(dest, &v, sizeof v);
         return 0;
@@ -276,7 +272,7 @@ static int store_value(const kd_cmd *cmd, const kd_arg *a, const char *text, voi
     return kd_status_exit_code(KD_E_ARG);
 }
 
-/* ---- parsing ------------------------------------------------------------------------------------------------ */
+/* ---- parsing --------------------------------------------------------------------------------- */
 
 typedef struct parser {
     const kd_cmd *cmd;
@@ -378,8 +374,7 @@ static int short_options(const parser *p, const char *text)
 static bool set_defaults(const parser *p)
 {
     for (size_t i = 0; i < KD_COUNTOF(COMMON); i++) {
-        if (COMMON[i].fallback != NULL &&
-            store_value(p->cmd, &COMMON[i], COMMON[i].fallback, p->common) != 0) {
+        if (COMMON[i].fallback != NULL && store_value(p->cmd, &COMMON[i], COMMON[i].fallback, p->common) != 0) {
             return false;
         }
     }
@@ -423,8 +418,7 @@ static bool wants_help(int argc, char **argv)
     return false;
 }
 
-int kd_args_parse(const kd_cmd *cmd, int argc, char **argv, void *opts, kd_common *common,
-                  kd_operands *operands)
+int kd_args_parse(const kd_cmd *cmd, int argc, char **argv, void *opts, kd_common *common, kd_operands *operands)
 {
     kd_common spare;
     parser p = {cmd, opts, common != NULL ? common : &spare};
@@ -447,8 +441,7 @@ int kd_args_parse(const kd_cmd *cmd, int argc, char **argv, void *opts, kd_commo
             literal = true;
             i++;
         } else {
-            const int rc =
-                arg[1] == '-' ? long_option(&p, argc, argv, &i) : (i++, short_options(&p, arg));
+            const int rc = arg[1] == '-' ? long_option(&p, argc, argv, &i) : (i++, short_options(&p, arg));
             if (rc != 0) {
                 return rc;
             }
@@ -457,8 +450,7 @@ int kd_args_parse(const kd_cmd *cmd, int argc, char **argv, void *opts, kd_commo
     const int count = kept - 1;
     if (count < cmd->min_operands) {
         return kd_usage(cmd, "expected %s, found %d argument%s",
-                        cmd->operands != NULL ? cmd->operands : "more arguments", count,
-                        count == 1 ? "" : "s");
+                        cmd->operands != NULL ? cmd->operands : "more arguments", count, count == 1 ? "" : "s");
     }
     if (cmd->max_operands >= 0 && count > cmd->max_operands) {
         return kd_usage(cmd, "unexpected argument '%s'", argv[1 + cmd->max_operands]);

@@ -64,31 +64,29 @@ typedef struct kd_arg {
     const char *help;
 } kd_arg;
 
-#define KD_OPT_FLAG(T, field, name, help)                                                          \
-    {                                                                                              \
-        name, KD_ARG_FLAG, offsetof(T, field), NULL, NULL, NULL, 0.0, 0.0, help                    \
+#define KD_OPT_FLAG(T, field, name, help)                                       \
+    {                                                                           \
+        name, KD_ARG_FLAG, offsetof(T, field), NULL, NULL, NULL, 0.0, 0.0, help \
     }
-#define KD_OPT_INT(T, field, name, meta, fallback, lo, hi, help)                                   \
-    {                                                                                              \
-        name, KD_ARG_INT, offsetof(T, field), meta, fallback, NULL, (double)(lo), (double)(hi),    \
-            help                                                                                   \
+#define KD_OPT_INT(T, field, name, meta, fallback, lo, hi, help)                                     \
+    {                                                                                                \
+        name, KD_ARG_INT, offsetof(T, field), meta, fallback, NULL, (double)(lo), (double)(hi), help \
     }
-#define KD_OPT_REAL(T, field, name, meta, fallback, lo, hi, help)                                  \
-    {                                                                                              \
-        name, KD_ARG_REAL, offsetof(T, field), meta, fallback, NULL, (double)(lo), (double)(hi),   \
-            help                                                                                   \
+#define KD_OPT_REAL(T, field, name, meta, fallback, lo, hi, help)                                     \
+    {                                                                                                 \
+        name, KD_ARG_REAL, offsetof(T, field), meta, fallback, NULL, (double)(lo), (double)(hi), help \
     }
-#define KD_OPT_STR(T, field, name, meta, fallback, help)                                           \
-    {                                                                                              \
-        name, KD_ARG_STR, offsetof(T, field), meta, fallback, NULL, 0.0, 0.0, help                 \
+#define KD_OPT_STR(T, field, name, meta, fallback, help)                           \
+    {                                                                              \
+        name, KD_ARG_STR, offsetof(T, field), meta, fallback, NULL, 0.0, 0.0, help \
     }
-#define KD_OPT_CHOICE(T, field, name, fallback, choices, help)                                     \
-    {                                                                                              \
-        name, KD_ARG_CHOICE, offsetof(T, field), NULL, fallback, choices, 0.0, 0.0, help           \
+#define KD_OPT_CHOICE(T, field, name, fallback, choices, help)                           \
+    {                                                                                    \
+        name, KD_ARG_CHOICE, offsetof(T, field), NULL, fallback, choices, 0.0, 0.0, help \
     }
-#define KD_OPT_LIST(T, field, name, meta, help)                                                    \
-    {                                                                                              \
-        name, KD_ARG_LIST, offsetof(T, field), meta, NULL, NULL, 0.0, 0.0, help                    \
+#define KD_OPT_LIST(T, field, name, meta, help)                                 \
+    {                                                                           \
+        name, KD_ARG_LIST, offsetof(T, field), meta, NULL, NULL, 0.0, 0.0, help \
     }
 
 /* The options many commands share (product.md section 2).  A command names those it takes; any other is refused
@@ -155,10 +153,10 @@ typedef struct kd_cmd {
 enum { KD_ARGS_RUN = -1 };
 
 /* Fills `opts` (the struct the table's offsets refer to; may be NULL without own options), `common` and `operands`
- * (both may be NULL).  argv[0] is the verb and is skipped.  Sets the log level from -q, -v, --debug.  Returns KD_ARGS_RUN,
- * or the exit code with which the command ends at once (0 after help, 2 after a usage error). */
-KD_NODISCARD int kd_args_parse(const kd_cmd *cmd, int argc, char **argv, void *opts,
-                               kd_common *common, kd_operands *operands);
+ * (both may be NULL).  argv[0] is the verb and is skipped.  Sets the log level from -q, -v, --debug.  Returns
+ * KD_ARGS_RUN, or the exit code with which the command ends at once (0 after help, 2 after a usage error). */
+KD_NODISCARD int kd_args_parse(const kd_cmd *cmd, int argc, char **argv, void *opts, kd_common *common,
+                               kd_operands *operands);
 
 /* A usage error the command itself finds ("--views: expected ..."): prints it and a pointer to --help; returns 2. */
 int kd_usage(const kd_cmd *cmd, const char *fmt, ...) KD_PRINTF(2, 3);
@@ -166,20 +164,21 @@ int kd_usage(const kd_cmd *cmd, const char *fmt, ...) KD_PRINTF(2, 3);
 /* Prints the failure, if it is one, as "distill compare: message" and returns the exit code. */
 int kd_cmd_end(const kd_cmd *cmd, kd_status st, const kd_err *err);
 
-/* ---- verbs ------------------------------------------------------------------------------------------------- */
+/* ---- verbs ----------------------------------------------------------------------------------- */
 typedef struct kd_verb {
     const char *name;
     int (*run)(int argc, char **argv); /* argv[0] is the verb */
     const char *about;                 /* one line */
 } kd_verb;
 
-/* `name` is what was typed so far ("kd", "kd dataset"); `verbs` ends with a row whose name is NULL.  Handles no verb, -h,
+/* `name` is what was typed so far ("kd", "kd dataset"); `verbs` ends with a row whose name is NULL.  Handles no verb,
+ * -h,
  * --help, --version, an unknown verb (with the nearest one) and calls the rest. */
 int kd_dispatch(const char *name, const char *about, const kd_verb *verbs, int argc, char **argv);
 
 /* Nearest of `count` names to `word` by edit distance, NULL when none is near. `get(i, user)` gives a name or NULL. */
-const char *kd_nearest(const char *word, size_t count,
-                       const char *(*get)(size_t i, const void *user), const void *user);
+const char *kd_nearest(const char *word, size_t count, const char *(*get)(size_t i, const void *user),
+                       const void *user);
 
 /* "lastkd 0.1.0 (id)" and a line per library, on stdout. */
 void kd_print_version(const char *program);

@@ -10,9 +10,8 @@ int main(int argc, char **argv)
         {"predict", cmd_distill_predict, "top-k classes of skeleton sequences"},
         {NULL, NULL, NULL},
     };
-    return kd_dispatch(
-        "distill",
-        "The skeleton student (LAST family): train with a teacher's logits, evaluate, "
-        "compare.",
-        VERBS, argc, argv);
+    return kd_dispatch("distill",
+                       "The skeleton student (LAST family): train with a teacher's logits, evaluate, "
+                       "compare.",
+                       VERBS, argc, argv);
 }

@@ -10,6 +10,5 @@ int main(int argc, char **argv)
         {"predict", cmd_teacher_predict, "top-k classes of videos"},
         {NULL, NULL, NULL},
     };
-    return kd_dispatch("teacher", "The video teacher (VideoMAE): fine-tune, evaluate, dump logits.",
-                       VERBS, argc, argv);
+    return kd_dispatch("teacher", "The video teacher (VideoMAE): fine-tune, evaluate, dump logits.", VERBS, argc, argv);
 }

@@ -24,7 +24,7 @@ bool kd_interrupted(void)
     return interrupted != 0;
 }
 
-/* ---- text --------------------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 static void duration_text(char *out, size_t size, double seconds)
 {
@@ -53,16 +53,15 @@ static void line_text(const kd_ticker *t, char *out, size_t size, double now)
     char loss[32] = "";
     char total[32] = "";
     duration_text(eta, sizeof eta,
-                  rate > 0.0 && t->total > 0 ? (double)(t->total - KD_MIN(t->done, t->total)) / rate
-                                             : -1.0);
+                  rate > 0.0 && t->total > 0 ? (double)(t->total - KD_MIN(t->done, t->total)) / rate : -1.0);
     if (isfinite(t->loss)) {
         (void)snprintf(loss, sizeof loss, "  loss %.4f", t->loss);
     }
     if (t->total > 0) {
         (void)snprintf(total, sizeof total, "/%" PRIu64, t->total);
     }
-    (void)snprintf(out, size, "%" PRIu64 "%s %s  %.*f/s%s  ETA %s", t->done, total, t->unit,
-                   rate < 10.0 ? 2 : 0, rate, loss, eta);
+    (void)snprintf(out, size, "%" PRIu64 "%s %s  %.*f/s%s  ETA %s", t->done, total, t->unit, rate < 10.0 ? 2 : 0, rate,
+                   loss, eta);
 }
 
 static unsigned terminal_columns(void)
@@ -74,7 +73,7 @@ static unsigned terminal_columns(void)
     return 80;
 }
 
-/* ---- drawing -------------------------------------------------------------------------------------------------- */
+/* ---- drawing --------------------------------------------------------------------------------- */
 
 static void draw_bar(kd_ticker *t, double now)
 {
@@ -95,8 +94,8 @@ static void draw_bar(kd_ticker *t, double now)
     const bool wide = columns >= 100 && t->total > 0;
     const char *on = t->color ? "\033[36m" : "";
     const char *off = t->color ? "\033[0m" : "";
-    (void)snprintf(line, sizeof line, "%s%s%s%s%s", wide ? on : "", wide ? bar : "",
-                   wide ? off : "", wide ? " " : "", text);
+    (void)snprintf(line, sizeof line, "%s%s%s%s%s", wide ? on : "", wide ? bar : "", wide ? off : "", wide ? " " : "",
+                   text);
     const size_t used = strlen(t->phase) + 2 + strlen(text) + (wide ? CELLS + 1 : 0);
     if (used + 1 > columns) {
         (void)fprintf(stderr, "\r\033[K%.*s", (int)columns - 1, text);
@@ -110,8 +109,7 @@ static void draw_bar(kd_ticker *t, double now)
 static void json_line(const kd_ticker *t, double now, const char *event)
 {
     (void)printf("{\"event\": \"%s\", \"phase\": \"", event);
-    for (const char *c = t->phase; *c != '\0';
-         c++) { /* our own words: quotes are all there can be */
+    for (const char *c = t->phase; *c != '\0'; c++) { /* our own words: quotes are all there can be */
         if (*c == '"' || *c == '\\') {
             (void)putchar('\\');
         }
@@ -149,10 +147,9 @@ static void clear_bar(kd_ticker *t)
     }
 }
 
-/* ---- the interface -------------------------------------------------------------------------------------------- */
+/* ---- the interface --------------------------------------------------------------------------- */
 
-static void ticker_begin(void *user, const char *phase, const char *unit, uint64_t first,
-                         uint64_t total)
+static void ticker_begin(void *user, const char *phase, const char *unit, uint64_t first, uint64_t total)
 {
     kd_ticker *t = user;
     (void)snprintf(t->phase, sizeof t->phase, "%s", phase);
@@ -199,9 +196,9 @@ static void ticker_end(void *user, const char *summary)
     }
     char took[32];
     duration_text(took, sizeof took, now - t->started);
-    (void)fprintf(stderr, "%s  %" PRIu64 " %s in %s (%.*f/s)%s%s\n", t->phase, t->done, t->unit,
-                  took, rate_of(t, now) < 10.0 ? 2 : 0, rate_of(t, now),
-                  summary != NULL ? "  " : "", summary != NULL ? summary : "");
+    (void)fprintf(stderr, "%s  %" PRIu64 " %s in %s (%.*f/s)%s%s\n", t->phase, t->done, t->unit, took,
+                  rate_of(t, now) < 10.0 ? 2 : 0, rate_of(t, now), summary != NULL ? "  " : "",
+                  summary != NULL ? summary : "");
 }
 
 static void ticker_note(void *user, const char *text)

@@ -1,5 +1,5 @@
-/* The listener behind distill/run/progress.h: a live bar on a terminal, a line every ten seconds elsewhere, one JSON object
- * a line with --json, nothing but the end with -q.  Bars and lines go to stderr, JSON to stdout.  NO_COLOR and
+/* The listener behind distill/run/progress.h: a live bar on a terminal, a line every ten seconds elsewhere, one JSON
+ * object a line with --json, nothing but the end with -q.  Bars and lines go to stderr, JSON to stdout.  NO_COLOR and
  * TERM=dumb are honoured. */
 #ifndef TOOLS_PROGRESS_H
 #define TOOLS_PROGRESS_H
@@ -15,8 +15,8 @@ typedef struct kd_ticker {
     unsigned drawn; /* columns of the bar on the terminal */
 } kd_ticker;
 
-/* Fills *ticker from the common options and returns an interface that points at it; also makes Ctrl-C and SIGTERM ask for
- * an orderly stop (a second Ctrl-C ends at once). The ticker must outlive the interface. */
+/* Fills *ticker from the common options and returns an interface that points at it; also makes Ctrl-C and SIGTERM ask
+ * for an orderly stop (a second Ctrl-C ends at once). The ticker must outlive the interface. */
 kd_progress kd_ticker_start(kd_ticker *ticker, const kd_common *common);
 
 /* True after the first SIGINT or SIGTERM since kd_ticker_start. */

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-/* ---- sets ---------------------------------------------------------------------------------------------------------------- */
+/* ---- sets ------------------------------------------------------------------------------------ */
 
 static kd_status add_text(kd_sets *s, char *text, kd_err *err)
 {
@@ -49,12 +49,9 @@ kd_status kd_sets_make(const kd_common *c, const char *batch_key, kd_sets *out, 
         uint32_t bit;
         const char *path;
         int64_t value;
-    } ints[] = {{KD_COMMON_SEED, "train.seed", c->seed},
-                {KD_COMMON_THREADS, "train.threads", c->threads},
-                {KD_COMMON_WORKERS, "train.workers", c->workers},
-                {KD_COMMON_EPOCHS, "train.epochs", c->epochs},
-                {KD_COMMON_BATCH_SIZE, batch_key, c->batch_size},
-                {KD_COMMON_LIMIT, "data.limit", c->limit}};
+    } ints[] = {{KD_COMMON_SEED, "train.seed", c->seed},          {KD_COMMON_THREADS, "train.threads", c->threads},
+                {KD_COMMON_WORKERS, "train.workers", c->workers}, {KD_COMMON_EPOCHS, "train.epochs", c->epochs},
+                {KD_COMMON_BATCH_SIZE, batch_key, c->batch_size}, {KD_COMMON_LIMIT, "data.limit", c->limit}};
     memset(out, 0, sizeof *out);
     for (int i = 0; i < c->set.count; i++) {
         out->text[out->n++] = c->set.item[i];
@@ -82,7 +79,7 @@ void kd_sets_free(kd_sets *s)
     memset(s, 0, sizeof *s);
 }
 
-/* ---- session -------------------------------------------------------------------------------------------------------------- */
+/* ---- session --------------------------------------------------------------------------------- */
 
 static kd_status open_device(kd_session *s, const kd_common *c, kd_err *err)
 {

@@ -30,8 +30,8 @@ KD_NODISCARD kd_status kd_sets_make(const kd_common *c, const char *batch_key, k
 KD_NODISCARD kd_status kd_sets_add(kd_sets *s, const char *path, const char *value, kd_err *err);
 void kd_sets_free(kd_sets *s);
 
-/* Config: `config` (may be NULL) with the sets; when it is NULL and `weights` is not, the recipe that lies with the weights.
- * Then the device the config asks for, said in one line. */
+/* Config: `config` (may be NULL) with the sets; when it is NULL and `weights` is not, the recipe that lies with the
+ * weights. Then the device the config asks for, said in one line. */
 KD_NODISCARD kd_status kd_session_open(const kd_common *c, const char *config, const char *weights, const kd_sets *sets,
                                        int argc, char **argv, const char *program, kd_session *out, kd_err *err);
 void kd_session_close(kd_session *s); /* zeroed is legal */

@@ -13,8 +13,7 @@ static const char *verb_name(size_t i, const void *user)
     return t->verbs[i].name;
 }
 
-static void print_verbs(FILE *f, const char *name, const char *about, const kd_verb *verbs,
-                        size_t count)
+static void print_verbs(FILE *f, const char *name, const char *about, const kd_verb *verbs, size_t count)
 {
     (void)fprintf(f, "usage: %s COMMAND [options]\n\n%s\n\ncommands:\n", name, about);
     for (size_t i = 0; i < count; i++) {

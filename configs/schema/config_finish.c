@@ -21,7 +21,9 @@ static const vit_size VIT[] = {
 
 static void fill(int *field, int value)
 {
-    if (*field == 0) *field = value;
+    if (*field == 0) {
+        *field = value;
+    }
 }
 
 static kd_status finish_teacher(kd_cfg_teacher *t, kd_err *err)
@@ -36,25 +38,21 @@ static kd_status finish_teacher(kd_cfg_teacher *t, kd_err *err)
     fill(&t->heads, v->heads);
     fill(&t->mlp_hidden, v->mlp_hidden > 0 ? v->mlp_hidden : 4 * t->dim);
     if (t->dim == 0 || t->depth == 0 || t->heads == 0) {
-        return KD_FAIL(err, KD_E_CONFIG,
-                       "teacher: variant custom needs dim, depth and heads; found %d, %d, %d",
-                       t->dim, t->depth, t->heads);
+        return KD_FAIL(err, KD_E_CONFIG, "teacher: variant custom needs dim, depth and heads; found %d, %d, %d", t->dim,
+                       t->depth, t->heads);
     }
     if (t->dim % t->heads != 0) {
-        return KD_FAIL(err, KD_E_CONFIG, "teacher.dim: expected a multiple of heads (%d), found %d",
-                       t->heads, t->dim);
+        return KD_FAIL(err, KD_E_CONFIG, "teacher.dim: expected a multiple of heads (%d), found %d", t->heads, t->dim);
     }
     if (t->dim % 2 != 0) {
         return KD_FAIL(err, KD_E_CONFIG, "teacher.dim: expected an even number, found %d", t->dim);
     }
     if (t->img_size % t->patch != 0) {
-        return KD_FAIL(err, KD_E_CONFIG,
-                       "teacher.img_size: expected a multiple of patch (%d), found %d", t->patch,
+        return KD_FAIL(err, KD_E_CONFIG, "teacher.img_size: expected a multiple of patch (%d), found %d", t->patch,
                        t->img_size);
     }
     if (t->frames % t->tubelet != 0) {
-        return KD_FAIL(err, KD_E_CONFIG,
-                       "teacher.frames: expected a multiple of tubelet (%d), found %d", t->tubelet,
+        return KD_FAIL(err, KD_E_CONFIG, "teacher.frames: expected a multiple of tubelet (%d), found %d", t->tubelet,
                        t->frames);
     }
     return KD_OK;
@@ -62,9 +60,10 @@ static kd_status finish_teacher(kd_cfg_teacher *t, kd_err *err)
 
 static kd_status ordered(const char *key, const double range[2], kd_err *err)
 {
-    if (range[0] <= range[1]) return KD_OK;
-    return KD_FAIL(err, KD_E_CONFIG, "%s: expected [low, high], found [%g, %g]", key, range[0],
-                   range[1]);
+    if (range[0] <= range[1]) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_CONFIG, "%s: expected [low, high], found [%g, %g]", key, range[0], range[1]);
 }
 
 static kd_status finish_data(kd_cfg_data *d, kd_err *err)
@@ -72,45 +71,38 @@ static kd_status finish_data(kd_cfg_data *d, kd_err *err)
     static const int CLASSES[] = {60, 60, 120, 120, 0, 0, 0, 0}; /* by kd_cfg_split */
     const int fixed = CLASSES[d->split.by];
     if (fixed > 0 && d->num_classes != 0 && d->num_classes != fixed) {
-        return KD_FAIL(err, KD_E_CONFIG, "data.num_classes: the split has %d classes, found %d",
-                       fixed, d->num_classes);
+        return KD_FAIL(err, KD_E_CONFIG, "data.num_classes: the split has %d classes, found %d", fixed, d->num_classes);
     }
     fill(&d->num_classes, fixed > 0 ? fixed : d->classes.n);
     if (d->classes.n > 0 && d->classes.n != d->num_classes) {
-        return KD_FAIL(err, KD_E_CONFIG, "data.classes: expected %d names, found %d",
-                       d->num_classes, d->classes.n);
+        return KD_FAIL(err, KD_E_CONFIG, "data.classes: expected %d names, found %d", d->num_classes, d->classes.n);
     }
     for (int i = 0; i < d->classes.n; i++) {
         for (int j = 0; j < i; j++) {
             if (strcmp(d->classes.v[i], d->classes.v[j]) == 0) {
-                return KD_FAIL(err, KD_E_CONFIG, "data.classes: '%s' is there twice, at %d and %d",
-                               d->classes.v[i], j, i);
+                return KD_FAIL(err, KD_E_CONFIG, "data.classes: '%s' is there twice, at %d and %d", d->classes.v[i], j,
+                               i);
             }
         }
     }
     const bool by_field = d->split.by >= KD_SPLIT_SUBJECT && d->split.by <= KD_SPLIT_SETUP;
     if (by_field && d->split.train.n == 0) {
-        return KD_FAIL(
-            err, KD_E_CONFIG,
-            "data.split.train: a split of this kind names its training half; found nothing");
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "data.split.train: a split of this kind names its training half; found nothing");
     }
     if (!by_field && (d->split.train.n > 0 || d->split.val.n > 0)) {
-        return KD_FAIL(err, KD_E_CONFIG,
-                       "data.split.train: only for splits by subject, camera or setup; remove it");
+        return KD_FAIL(err, KD_E_CONFIG, "data.split.train: only for splits by subject, camera or setup; remove it");
     }
     for (int i = 0; i < d->split.val.n; i++) {
         for (int j = 0; j < d->split.train.n; j++) {
             if (d->split.val.v[i] == d->split.train.v[j]) {
-                return KD_FAIL(err, KD_E_CONFIG, "data.split: %d is in train and in val",
-                               d->split.val.v[i]);
+                return KD_FAIL(err, KD_E_CONFIG, "data.split: %d is in train and in val", d->split.val.v[i]);
             }
         }
     }
     const bool lists = d->layout == KD_LAYOUT_LIST || d->split.by == KD_SPLIT_LIST;
     if (lists && d->train_list[0] == '\0' && d->val_list[0] == '\0') {
-        return KD_FAIL(
-            err, KD_E_CONFIG,
-            "data.train_list: expected a list file (layout or split is list), found none");
+        return KD_FAIL(err, KD_E_CONFIG, "data.train_list: expected a list file (layout or split is list), found none");
     }
     return KD_OK;
 }
@@ -123,18 +115,16 @@ static kd_status finish_optim(kd_config *c, kd_err *err)
     }
     for (int i = 1; i < o->milestones.n; i++) {
         if (o->milestones.v[i] <= o->milestones.v[i - 1]) {
-            return KD_FAIL(err, KD_E_CONFIG,
-                           "optim.milestones: expected rising epochs, found %d after %d",
+            return KD_FAIL(err, KD_E_CONFIG, "optim.milestones: expected rising epochs, found %d after %d",
                            o->milestones.v[i], o->milestones.v[i - 1]);
         }
     }
     if (o->min_lr > o->base_lr) {
-        return KD_FAIL(err, KD_E_CONFIG, "optim.min_lr: expected at most base_lr (%g), found %g",
-                       o->base_lr, o->min_lr);
+        return KD_FAIL(err, KD_E_CONFIG, "optim.min_lr: expected at most base_lr (%g), found %g", o->base_lr,
+                       o->min_lr);
     }
     if (o->warmup_start_lr > o->base_lr) {
-        return KD_FAIL(err, KD_E_CONFIG,
-                       "optim.warmup_start_lr: expected at most base_lr (%g), found %g", o->base_lr,
+        return KD_FAIL(err, KD_E_CONFIG, "optim.warmup_start_lr: expected at most base_lr (%g), found %g", o->base_lr,
                        o->warmup_start_lr);
     }
     if (o->warmup_steps < 0 && o->warmup_epochs > c->train.epochs) { /* a short trial of a long recipe */
@@ -159,10 +149,8 @@ static kd_status finish_kd(kd_cfg_kd *k, kd_err *err)
 {
     if (k->ce_weight < 0.0) {
         if (k->weight > 1.0) {
-            return KD_FAIL(
-                err, KD_E_CONFIG,
-                "kd.weight: above 1 (%g) needs kd.ce_weight, since 1 - weight is negative",
-                k->weight);
+            return KD_FAIL(err, KD_E_CONFIG, "kd.weight: above 1 (%g) needs kd.ce_weight, since 1 - weight is negative",
+                           k->weight);
         }
         k->ce_weight = 1.0 - k->weight;
     }
@@ -177,10 +165,8 @@ kd_status kd_config_finish(kd_config *cfg, kd_err *err)
         cfg->video.short_side = cfg->teacher.img_size; /* test crops leave the short side whole */
         KD_TRY(ordered("video.rrc_scale", cfg->video.rrc_scale, err));
         KD_TRY(ordered("video.rrc_ratio", cfg->video.rrc_ratio, err));
-        if (cfg->video.spatial == KD_SPATIAL_SHORT_SIDE_CROP &&
-            cfg->video.train_short_side < cfg->teacher.img_size) {
-            return KD_FAIL(err, KD_E_CONFIG,
-                           "video.train_short_side: expected at least img_size (%d), found %d",
+        if (cfg->video.spatial == KD_SPATIAL_SHORT_SIDE_CROP && cfg->video.train_short_side < cfg->teacher.img_size) {
+            return KD_FAIL(err, KD_E_CONFIG, "video.train_short_side: expected at least img_size (%d), found %d",
                            cfg->teacher.img_size, cfg->video.train_short_side);
         }
     } else {

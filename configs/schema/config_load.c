@@ -9,7 +9,7 @@
 
 #define MAX_BASES 16 /* files in one chain */
 
-/* ---- messages ------------------------------------------------------------------------------ */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 /* "file:3:7: optim.lr", or the --set text itself. */
 static void where(const kd_yaml_node *n, bool value, const char *path, char *buf, size_t size)
@@ -39,18 +39,18 @@ static bool path_of(const kd_yaml_node *n, char *buf, size_t size)
     }
     buf[0] = '\0';
     while (depth > 0) {
-        const int got =
-            snprintf(buf + used, size - used, "%s%s", used > 0 ? "." : "", chain[--depth]->key);
-        if (got < 0 || (size_t)got >= size - used) return false;
+        const int got = snprintf(buf + used, size - used, "%s%s", used > 0 ? "." : "", chain[--depth]->key);
+        if (got < 0 || (size_t)got >= size - used) {
+            return false;
+        }
         used += (size_t)got;
     }
     return true;
 }
 
-/* ---- values -------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
-static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg,
-                           kd_err *err)
+static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg, kd_err *err)
 {
     char at[400];
     char what[256];
@@ -68,8 +68,7 @@ static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_conf
     for (const kd_yaml_node *c = n->child; c != NULL; c = c->next, i++) {
         where(c, true, row->path, at, sizeof at);
         if (c->kind != KD_YAML_SCALAR) {
-            return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: expected a value, found %s", at, i,
-                           kind_text(c));
+            return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: expected a value, found %s", at, i, kind_text(c));
         }
         if (!kd_cfg_set_item(row, cfg, i, c->text, c->plain, what)) {
             return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: %s", at, i, what);
@@ -78,12 +77,13 @@ static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_conf
     return KD_OK;
 }
 
-static kd_status bind_value(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg,
-                            kd_err *err)
+static kd_status bind_value(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg, kd_err *err)
 {
     char at[400];
     char what[256];
-    if (kd_cfg_is_list(row)) return bind_list(row, n, cfg, err);
+    if (kd_cfg_is_list(row)) {
+        return bind_list(row, n, cfg, err);
+    }
     where(n, true, row->path, at, sizeof at);
     if (n->kind != KD_YAML_SCALAR) {
         kd_cfg_expected(row, what, sizeof what);
@@ -112,15 +112,16 @@ static kd_status unknown_key(const kd_yaml_node *n, const char *path, kd_err *er
 }
 
 /* A section: descend (true in *into), or the short form of data.split, or nothing written. */
-static kd_status bind_section(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg,
-                              bool *into, kd_err *err)
+static kd_status bind_section(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg, bool *into, kd_err *err)
 {
     char at[400];
     if (n->kind == KD_YAML_MAP) {
         *into = n->child != NULL;
         return KD_OK;
     }
-    if (kd_yaml_is_null(n)) return KD_OK;
+    if (kd_yaml_is_null(n)) {
+        return KD_OK;
+    }
     if (n->kind == KD_YAML_SCALAR && strcmp(row->path, "data.split") == 0) {
         return bind_value(kd_cfg_find("data.split.by"), n, cfg, err);
     }
@@ -135,22 +136,24 @@ static kd_status bind_node(const kd_yaml_node *n, kd_config *cfg, bool *into, kd
     *into = false;
     const bool whole = path_of(n, path, sizeof path);
     const kd_cfg_row *row = whole ? kd_cfg_find(path) : NULL;
-    if (row == NULL) return unknown_key(n, path, err);
+    if (row == NULL) {
+        return unknown_key(n, path, err);
+    }
     const unsigned kind = cfg->kind == KD_KIND_TEACHER ? KD_CFG_TEACHER : KD_CFG_STUDENT;
     if ((kd_cfg_kinds_of(row) & kind) == 0) {
         where(n, false, path, at, sizeof at);
-        return KD_FAIL(err, KD_E_CONFIG,
-                       "%s: this key does nothing in a %s recipe; remove it or set kind", at,
+        return KD_FAIL(err, KD_E_CONFIG, "%s: this key does nothing in a %s recipe; remove it or set kind", at,
                        cfg->kind == KD_KIND_TEACHER ? "teacher" : "student");
     }
-    return row->type == KD_CFG_SECTION ? bind_section(row, n, cfg, into, err)
-                                       : bind_value(row, n, cfg, err);
+    return row->type == KD_CFG_SECTION ? bind_section(row, n, cfg, into, err) : bind_value(row, n, cfg, err);
 }
 
 static kd_status bind_tree(const kd_yaml_node *root, kd_config *cfg, kd_err *err)
 {
     const kd_yaml_node *kind = kd_yaml_get(root, "kind");
-    if (kind != NULL) KD_TRY(bind_value(kd_cfg_find("kind"), kind, cfg, err));
+    if (kind != NULL) {
+        KD_TRY(bind_value(kd_cfg_find("kind"), kind, cfg, err));
+    }
     const kd_yaml_node *n = root->child;
     while (n != NULL) {
         bool into = false;
@@ -167,13 +170,15 @@ static kd_status bind_tree(const kd_yaml_node *root, kd_config *cfg, kd_err *err
     return KD_OK;
 }
 
-/* ---- files --------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static kd_status expect_map(const kd_yaml_node *root, kd_err *err)
 {
-    if (root->kind == KD_YAML_MAP) return KD_OK;
-    return KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: expected `key: value` lines, found %s",
-                   root->origin, root->value_line, root->value_column, kind_text(root));
+    if (root->kind == KD_YAML_MAP) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: expected `key: value` lines, found %s", root->origin, root->value_line,
+                   root->value_column, kind_text(root));
 }
 
 static kd_status read_yaml(kd_yaml_tree *t, const char *path, kd_yaml_node **root, kd_err *err)
@@ -192,8 +197,7 @@ typedef struct chain {
     int n;
 } chain;
 
-static kd_status chain_add(chain *c, kd_yaml_tree *t, const char *path, const kd_yaml_node *by,
-                           kd_err *err)
+static kd_status chain_add(chain *c, kd_yaml_tree *t, const char *path, const kd_yaml_node *by, kd_err *err)
 {
     if (c->n == MAX_BASES) {
         return KD_FAIL(err, KD_E_CONFIG, "%s: more than %d files in a base chain", path, MAX_BASES);
@@ -202,8 +206,8 @@ static kd_status chain_add(chain *c, kd_yaml_tree *t, const char *path, const kd
     for (int i = 0; i < c->n && real != NULL; i++) {
         if (c->real[i] != NULL && strcmp(c->real[i], real) == 0) {
             free(real);
-            return KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: base: %s leads back to itself", by->origin,
-                           by->line, by->column, path);
+            return KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: base: %s leads back to itself", by->origin, by->line,
+                           by->column, path);
         }
     }
     c->real[c->n] = real;
@@ -217,17 +221,17 @@ static kd_status chain_add(chain *c, kd_yaml_tree *t, const char *path, const kd
 
 /* `base` of the newest file as a path to read (kd_free), relative to that file; *path NULL when
  * there is none. */
-static kd_status take_base(kd_yaml_node *root, const char *file, char **path, kd_yaml_node **node,
-                           kd_err *err)
+static kd_status take_base(kd_yaml_node *root, const char *file, char **path, kd_yaml_node **node, kd_err *err)
 {
     *path = NULL;
     *node = kd_yaml_get(root, "base");
-    if (*node == NULL) return KD_OK;
+    if (*node == NULL) {
+        return KD_OK;
+    }
     kd_yaml_unlink(*node);
     if ((*node)->kind != KD_YAML_SCALAR || (*node)->text[0] == '\0') {
-        return KD_FAIL(err, KD_E_CONFIG,
-                       "%s:%d:%d: base: expected the path of a YAML file, found %s",
-                       (*node)->origin, (*node)->value_line, (*node)->value_column,
+        return KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: base: expected the path of a YAML file, found %s", (*node)->origin,
+                       (*node)->value_line, (*node)->value_column,
                        (*node)->kind == KD_YAML_SCALAR ? "nothing" : kind_text(*node));
     }
     char *dir = kd_path_dir(file);
@@ -266,7 +270,7 @@ done:
     return st;
 }
 
-/* ---- --set --------------------------------------------------------------------------------- */
+/* ---- --set ----------------------------------------------------------------------------------- */
 
 /* Lay "a.b=value" upon the tree. */
 static kd_status apply_set(kd_yaml_tree *t, kd_yaml_node *root, const char *text, kd_err *err)
@@ -274,14 +278,15 @@ static kd_status apply_set(kd_yaml_tree *t, kd_yaml_node *root, const char *text
     char path[KD_CFG_PATH_MAX];
     const char *eq = strchr(text, '=');
     const size_t n = eq == NULL ? 0 : (size_t)(eq - text);
-    if (n == 0 || text[0] == '.' || text[n - 1] == '.' || n >= sizeof path ||
-        strlen(text) > KD_YAML_MAX_BYTES) {
+    if (n == 0 || text[0] == '.' || text[n - 1] == '.' || n >= sizeof path || strlen(text) > KD_YAML_MAX_BYTES) {
         return KD_FAIL(err, KD_E_CONFIG, "--set %.100s: expected key.name=value", text);
     }
     memcpy(path, text, n);
     path[n] = '\0';
     char *origin = kd_strf("--set %s", text);
-    if (origin == NULL) return KD_FAIL(err, KD_E_OOM, "--set: out of memory");
+    if (origin == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "--set: out of memory");
+    }
     kd_yaml_node *value = NULL;
     kd_status st = KD_OK;
     KD_GO(kd_yaml_parse(t, eq + 1, strlen(eq + 1), origin, &value, err));
@@ -311,8 +316,8 @@ done:
     return st;
 }
 
-static kd_status apply_and_bind(kd_yaml_tree *t, kd_yaml_node *root, const char *const *sets,
-                                size_t n_sets, kd_config *out, kd_err *err)
+static kd_status apply_and_bind(kd_yaml_tree *t, kd_yaml_node *root, const char *const *sets, size_t n_sets,
+                                kd_config *out, kd_err *err)
 {
     for (size_t i = 0; i < n_sets; i++) {
         KD_TRY(apply_set(t, root, sets[i], err));
@@ -322,11 +327,12 @@ static kd_status apply_and_bind(kd_yaml_tree *t, kd_yaml_node *root, const char 
     return kd_config_finish(out, err);
 }
 
-kd_status kd_config_load(const char *path, const char *const *sets, size_t n_sets, kd_config *out,
-                         kd_err *err)
+kd_status kd_config_load(const char *path, const char *const *sets, size_t n_sets, kd_config *out, kd_err *err)
 {
     kd_yaml_tree *t = kd_yaml_tree_new();
-    if (t == NULL) return KD_FAIL(err, KD_E_OOM, "config: out of memory");
+    if (t == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "config: out of memory");
+    }
     kd_yaml_node *root = NULL;
     kd_status st = KD_OK;
     if (path != NULL) {
@@ -344,19 +350,20 @@ done:
     return st;
 }
 
-kd_status kd_config_parse(const void *text, size_t len, const char *name, const char *const *sets,
-                          size_t n_sets, kd_config *out, kd_err *err)
+kd_status kd_config_parse(const void *text, size_t len, const char *name, const char *const *sets, size_t n_sets,
+                          kd_config *out, kd_err *err)
 {
     kd_yaml_tree *t = kd_yaml_tree_new();
-    if (t == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", name);
+    if (t == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", name);
+    }
     kd_yaml_node *root = NULL;
     kd_status st = KD_OK;
     KD_GO(kd_yaml_parse(t, text, len, name, &root, err));
     KD_GO(expect_map(root, err));
     const kd_yaml_node *base = kd_yaml_get(root, "base");
     if (base != NULL) {
-        st = KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: base: only files can have one", name, base->line,
-                     base->column);
+        st = KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: base: only files can have one", name, base->line, base->column);
         goto done;
     }
     KD_GO(apply_and_bind(t, root, sets, n_sets, out, err));

@@ -16,7 +16,9 @@ typedef struct text {
 
 static void put(text *t, const char *s, size_t n)
 {
-    if (t->failed) return;
+    if (t->failed) {
+        return;
+    }
     if (t->size - t->used <= n) {
         const size_t size = KD_MAX(t->size * 2, t->used + n + 4096);
         char *p = kd_realloc(t->p, t->size, size);
@@ -37,25 +39,26 @@ static void puts_to(text *t, const char *s)
     put(t, s, strlen(s));
 }
 
-/* ---- values -------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 /* Shortest digits that read back to the same double. */
 static void real_text(double x, char *buf, size_t size)
 {
     for (int digits = 1; digits <= 17; digits++) {
         (void)snprintf(buf, size, "%.*g", digits, x);
-        if (memcmp(&x, &(double){strtod(buf, NULL)}, sizeof x) == 0) break;
+        if (memcmp(&x, &(double){strtod(buf, NULL)}, sizeof x) == 0) {
+            break;
+        }
     }
 }
 
 /* Text that a YAML reader takes as a string whatever it holds. */
 static void quoted_text(const char *s, char *buf, size_t size)
 {
-    static const char SAFE[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+ ";
+    static const char SAFE[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+ ";
     const size_t n = strlen(s);
-    const bool letter = n > 0 && ((s[0] >= 'a' && s[0] <= 'z') || (s[0] >= 'A' && s[0] <= 'Z') ||
-                                  s[0] == '/' || s[0] == '.');
+    const bool letter =
+        n > 0 && ((s[0] >= 'a' && s[0] <= 'z') || (s[0] >= 'A' && s[0] <= 'Z') || s[0] == '/' || s[0] == '.');
     const bool word = letter && strspn(s, SAFE) == n && s[n - 1] != ' ' && strcmp(s, "null") != 0 &&
                       strcmp(s, "true") != 0 && strcmp(s, "false") != 0;
     size_t used = 0;
@@ -134,13 +137,15 @@ static void value_text(text *t, const kd_cfg_row *row, const kd_config *cfg)
     puts_to(t, "[");
     for (int i = 0; i < kd_cfg_list_count(row, cfg); i++) {
         kd_cfg_item_text(row, cfg, (size_t)i, item, sizeof item);
-        if (i > 0) puts_to(t, ", ");
+        if (i > 0) {
+            puts_to(t, ", ");
+        }
         puts_to(t, item);
     }
     puts_to(t, "]");
 }
 
-/* ---- the whole ----------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static int depth_of(const char *path)
 {
@@ -180,7 +185,9 @@ static void doc_line(text *t, const kd_cfg_row *row, int depth)
 static bool shown(const kd_cfg_row *row, const kd_config *cfg, bool portable_only)
 {
     const unsigned kind = cfg->kind == KD_KIND_TEACHER ? KD_CFG_TEACHER : KD_CFG_STUDENT;
-    if ((kd_cfg_kinds_of(row) & kind) == 0) return false;
+    if ((kd_cfg_kinds_of(row) & kind) == 0) {
+        return false;
+    }
     return !(portable_only && (row->flags & KD_CFG_LOCAL) != 0);
 }
 
@@ -189,10 +196,16 @@ char *kd_config_yaml(const kd_config *cfg, bool docs, bool portable_only)
     text t = {NULL, 0, 0, false};
     for (size_t i = 0; i < kd_cfg_row_count; i++) {
         const kd_cfg_row *row = &kd_cfg_rows[i];
-        if (!shown(row, cfg, portable_only)) continue;
+        if (!shown(row, cfg, portable_only)) {
+            continue;
+        }
         const int depth = depth_of(row->path);
-        if (docs && row->type == KD_CFG_SECTION && depth == 0) puts_to(&t, "\n");
-        if (docs) doc_line(&t, row, depth);
+        if (docs && row->type == KD_CFG_SECTION && depth == 0) {
+            puts_to(&t, "\n");
+        }
+        if (docs) {
+            doc_line(&t, row, depth);
+        }
         indent(&t, depth);
         const char *dot = strrchr(row->path, '.');
         puts_to(&t, dot == NULL ? row->path : dot + 1);
@@ -213,12 +226,16 @@ char *kd_config_yaml(const kd_config *cfg, bool docs, bool portable_only)
 kd_status kd_config_hash(const kd_config *cfg, char hex[KD_CFG_HASH])
 {
     kd_config *recipe = kd_alloc(sizeof *recipe);
-    if (recipe == NULL) return KD_E_OOM;
+    if (recipe == NULL) {
+        return KD_E_OOM;
+    }
     *recipe = *cfg;
     recipe->train.seed = 0; /* runs of one recipe with several seeds share its hash */
     char *canonical = kd_config_yaml(recipe, false, true);
     kd_free(recipe);
-    if (canonical == NULL) return KD_E_OOM;
+    if (canonical == NULL) {
+        return KD_E_OOM;
+    }
     const kd_status st = kd_sha256(canonical, strlen(canonical), hex, NULL);
     kd_free(canonical);
     return st;
@@ -228,8 +245,12 @@ bool kd_config_diff(const kd_config *a, const kd_config *b, char *out, size_t si
 {
     for (size_t i = 0; i < kd_cfg_row_count; i++) {
         const kd_cfg_row *row = &kd_cfg_rows[i];
-        if (row->type == KD_CFG_SECTION || (row->flags & KD_CFG_LOCAL) != 0) continue;
-        if (!shown(row, a, true) && !shown(row, b, true)) continue;
+        if (row->type == KD_CFG_SECTION || (row->flags & KD_CFG_LOCAL) != 0) {
+            continue;
+        }
+        if (!shown(row, a, true) && !shown(row, b, true)) {
+            continue;
+        }
         text ta = {NULL, 0, 0, false};
         text tb = {NULL, 0, 0, false};
         value_text(&ta, row, a);
@@ -242,7 +263,9 @@ bool kd_config_diff(const kd_config *a, const kd_config *b, char *out, size_t si
         }
         kd_free(ta.p);
         kd_free(tb.p);
-        if (differ) return true;
+        if (differ) {
+            return true;
+        }
     }
     return false;
 }

@@ -81,24 +81,30 @@ static const struct {
 const kd_cfg_row *kd_cfg_find(const char *path)
 {
     for (size_t i = 0; i < kd_cfg_row_count; i++) {
-        if (strcmp(kd_cfg_rows[i].path, path) == 0) return &kd_cfg_rows[i];
+        if (strcmp(kd_cfg_rows[i].path, path) == 0) {
+            return &kd_cfg_rows[i];
+        }
     }
     return NULL;
 }
 
 unsigned kd_cfg_kinds_of(const kd_cfg_row *row)
 {
-    if (row->type != KD_CFG_SECTION) return row->flags & BOTH;
+    if (row->type != KD_CFG_SECTION) {
+        return row->flags & BOTH;
+    }
     const size_t n = strlen(row->path);
     unsigned kinds = 0;
     for (size_t i = 0; i < kd_cfg_row_count; i++) {
         const char *p = kd_cfg_rows[i].path;
-        if (strncmp(p, row->path, n) == 0 && p[n] == '.') kinds |= kd_cfg_rows[i].flags & BOTH;
+        if (strncmp(p, row->path, n) == 0 && p[n] == '.') {
+            kinds |= kd_cfg_rows[i].flags & BOTH;
+        }
     }
     return kinds;
 }
 
-/* ---- nearest name -------------------------------------------------------------------------- */
+/* ---- nearest name ---------------------------------------------------------------------------- */
 
 /* Levenshtein distance with neighbouring letters swapped counted as one, of two short words; 99
  * when too long. */
@@ -108,7 +114,9 @@ static int distance(const char *a, const char *b)
     int d[N][N];
     const size_t la = strlen(a);
     const size_t lb = strlen(b);
-    if (la >= N || lb >= N) return 99;
+    if (la >= N || lb >= N) {
+        return 99;
+    }
     for (size_t i = 0; i <= la; i++) {
         for (size_t j = 0; j <= lb; j++) {
             if (i == 0 || j == 0) {
@@ -143,7 +151,9 @@ const char *kd_cfg_nearest(const char *path)
     for (size_t i = 0; i < kd_cfg_row_count; i++) { /* siblings */
         const char *p = kd_cfg_rows[i].path;
         const char *w = last_part(p);
-        if ((size_t)(w - p) != head || strncmp(p, path, head) != 0) continue;
+        if ((size_t)(w - p) != head || strncmp(p, path, head) != 0) {
+            continue;
+        }
         const int d = distance(word, w);
         if (d < best_d) {
             best_d = d;
@@ -151,10 +161,11 @@ const char *kd_cfg_nearest(const char *path)
         }
     }
     for (size_t i = 0; i < KD_COUNTOF(HABITS) && best == NULL; i++) {
-        if (strcmp(word, HABITS[i].word) == 0) best = HABITS[i].path;
+        if (strcmp(word, HABITS[i].word) == 0) {
+            best = HABITS[i].path;
+        }
     }
-    for (int slack = 0; slack <= 1 && best == NULL;
-         slack++) { /* the right word in the wrong place */
+    for (int slack = 0; slack <= 1 && best == NULL; slack++) { /* the right word in the wrong place */
         for (size_t i = 0; i < kd_cfg_row_count && best == NULL; i++) {
             if (distance(word, last_part(kd_cfg_rows[i].path)) <= KD_MIN(slack, limit)) {
                 best = kd_cfg_rows[i].path;
@@ -164,7 +175,7 @@ const char *kd_cfg_nearest(const char *path)
     return best;
 }
 
-/* ---- one value ----------------------------------------------------------------------------- */
+/* ---- one value ------------------------------------------------------------------------------- */
 
 const char *kd_cfg_enum_item(const char *names, int i, size_t *len)
 {
@@ -175,7 +186,9 @@ const char *kd_cfg_enum_item(const char *names, int i, size_t *len)
             *len = n;
             return p;
         }
-        if (p[n] == '\0') return NULL;
+        if (p[n] == '\0') {
+            return NULL;
+        }
         p += n + 1;
     }
 }
@@ -203,12 +216,10 @@ void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size)
         (void)snprintf(buf, size, "a list of %zu numbers in [%g, %g]", row->cap, row->lo, row->hi);
         break;
     case KD_CFG_INTS:
-        (void)snprintf(buf, size, "a list of at most %zu integers in [%.0f, %.0f]", row->cap,
-                       row->lo, row->hi);
+        (void)snprintf(buf, size, "a list of at most %zu integers in [%.0f, %.0f]", row->cap, row->lo, row->hi);
         break;
     case KD_CFG_NAMES:
-        (void)snprintf(buf, size, "a list of at most %zu names of at most %d bytes", row->cap,
-                       KD_CFG_NAME - 1);
+        (void)snprintf(buf, size, "a list of at most %zu names of at most %d bytes", row->cap, KD_CFG_NAME - 1);
         break;
     case KD_CFG_SECTION:
         (void)snprintf(buf, size, "a map");
@@ -227,7 +238,9 @@ static void say(const kd_cfg_row *row, const char *text, char *what)
 static bool parse_integer(const char *text, int64_t *out)
 {
     const char *p = text + (text[0] == '-' || text[0] == '+');
-    if (*p == '\0' || strlen(p) > 16 || strspn(p, "0123456789") != strlen(p)) return false;
+    if (*p == '\0' || strlen(p) > 16 || strspn(p, "0123456789") != strlen(p)) {
+        return false;
+    }
     errno = 0;
     const long long v = strtoll(text, NULL, 10);
     *out = (int64_t)v;
@@ -252,11 +265,15 @@ static bool set_number(const kd_cfg_row *row, char *field, size_t i, const char 
     int64_t n = 0;
     double x = 0;
     if (row->type == KD_CFG_REAL || row->type == KD_CFG_REALS) {
-        if (!parse_real(text, &x) || !(x >= row->lo && x <= row->hi)) return false;
+        if (!parse_real(text, &x) || !(x >= row->lo && x <= row->hi)) {
+            return false;
+        }
         memcpy(field + i * sizeof x, &x, sizeof x);
         return true;
     }
-    if (!parse_integer(text, &n) || (double)n < row->lo || (double)n > row->hi) return false;
+    if (!parse_integer(text, &n) || (double)n < row->lo || (double)n > row->hi) {
+        return false;
+    }
     if (row->type == KD_CFG_INT64) {
         memcpy(field, &n, sizeof n);
         return true;
@@ -274,8 +291,12 @@ static bool clean_text(const char *s)
     for (; *s != '\0'; s++) {
         const unsigned char c = (unsigned char)s[0];
         const unsigned char d = (unsigned char)s[1];
-        if (c < 0x20 || c == 0x7f || (c == 0xc2 && d < 0xa0)) return false;
-        if (c == 0xe2 && d == 0x80 && ((unsigned char)s[2] & 0xfeu) == 0xa8) return false;
+        if (c < 0x20 || c == 0x7f || (c == 0xc2 && d < 0xa0)) {
+            return false;
+        }
+        if (c == 0xe2 && d == 0x80 && ((unsigned char)s[2] & 0xfeu) == 0xa8) {
+            return false;
+        }
     }
     return true;
 }
@@ -293,8 +314,7 @@ static bool set_enum(const kd_cfg_row *row, char *field, const char *text)
     return false;
 }
 
-bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char *text, bool plain,
-                     char *what)
+bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char *text, bool plain, char *what)
 {
     char *field = (char *)cfg + row->offset;
     bool ok = false;
@@ -309,7 +329,9 @@ bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char
     case KD_CFG_BOOL: {
         const bool v = strcmp(text, "true") == 0;
         ok = plain && (v || strcmp(text, "false") == 0);
-        if (ok) memcpy(field, &v, sizeof v);
+        if (ok) {
+            memcpy(field, &v, sizeof v);
+        }
         break;
     }
     case KD_CFG_ENUM:
@@ -333,13 +355,17 @@ bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char
     case KD_CFG_SECTION:
         break;
     }
-    if (!ok) say(row, text, what);
+    if (!ok) {
+        say(row, text, what);
+    }
     return ok;
 }
 
 int kd_cfg_list_count(const kd_cfg_row *row, const kd_config *cfg)
 {
-    if (row->type == KD_CFG_REALS) return (int)row->cap;
+    if (row->type == KD_CFG_REALS) {
+        return (int)row->cap;
+    }
     int n = 0;
     memcpy(&n, (const char *)cfg + row->offset, sizeof n); /* first member of every list struct */
     return n;
@@ -347,10 +373,11 @@ int kd_cfg_list_count(const kd_cfg_row *row, const kd_config *cfg)
 
 void kd_cfg_list_set_count(const kd_cfg_row *row, kd_config *cfg, int n)
 {
-    if (row->type == KD_CFG_REALS) return;
+    if (row->type == KD_CFG_REALS) {
+        return;
+    }
     char *field = (char *)cfg + row->offset;
-    const size_t bytes =
-        row->type == KD_CFG_NAMES ? sizeof(kd_cfg_names) : (row->cap + 1) * sizeof(int);
+    const size_t bytes = row->type == KD_CFG_NAMES ? sizeof(kd_cfg_names) : (row->cap + 1) * sizeof(int);
     memset(field, 0, bytes); /* no stale items: equal configs are equal bytes */
     memcpy(field, &n, sizeof n);
 }
@@ -393,7 +420,6 @@ const char *kd_config_enum_name(const char *path, int value, char buf[KD_CFG_NAM
     if (row != NULL && row->type == KD_CFG_ENUM && value >= 0) {
         name = kd_cfg_enum_item(row->names, value, &len);
     }
-    (void)snprintf(buf, KD_CFG_NAME, "%.*s", name == NULL ? 1 : (int)len,
-                   name == NULL ? "?" : name);
+    (void)snprintf(buf, KD_CFG_NAME, "%.*s", name == NULL ? 1 : (int)len, name == NULL ? "?" : name);
     return buf;
 }

@@ -49,16 +49,14 @@ const char *kd_cfg_enum_item(const char *names, int i, size_t *len);
 
 /* Parse one scalar into item `i` of the row's field.  false: `what` (at least 256 bytes) says what
  * was expected and found.  `plain`: the text had no quotes. */
-bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char *text, bool plain,
-                     char *what);
+bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char *text, bool plain, char *what);
 
 /* Number of items of a list now set / to set.  Only for list types. */
 int kd_cfg_list_count(const kd_cfg_row *row, const kd_config *cfg);
 void kd_cfg_list_set_count(const kd_cfg_row *row, kd_config *cfg, int n);
 
 /* Item i as YAML text (quoted when needed).  `buf` of at least 2 * KD_CFG_PATH + 8 bytes. */
-void kd_cfg_item_text(const kd_cfg_row *row, const kd_config *cfg, size_t i, char *buf,
-                      size_t size);
+void kd_cfg_item_text(const kd_cfg_row *row, const kd_config *cfg, size_t i, char *buf, size_t size);
 
 /* "integer in [16, 1024]", "one of a|b|c", ... */
 void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size);

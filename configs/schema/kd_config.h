@@ -93,17 +93,9 @@ typedef enum kd_cfg_student_name {
 } kd_cfg_student_name;
 typedef enum kd_cfg_bodies { KD_BODIES_FILE_ORDER, KD_BODIES_TRACKED } kd_cfg_bodies;
 typedef enum kd_cfg_resample { KD_RESAMPLE_PAD, KD_RESAMPLE_LINEAR } kd_cfg_resample;
-typedef enum kd_cfg_normalize {
-    KD_NORM_NONE,
-    KD_NORM_CENTER_SPINE,
-    KD_NORM_FIRST_FRAME
-} kd_cfg_normalize;
+typedef enum kd_cfg_normalize { KD_NORM_NONE, KD_NORM_CENTER_SPINE, KD_NORM_FIRST_FRAME } kd_cfg_normalize;
 typedef enum kd_cfg_yaw { KD_YAW_NONE, KD_YAW_REFERENCE, KD_YAW_CORRECTED } kd_cfg_yaw;
-typedef enum kd_cfg_feature {
-    KD_CFG_FEATURE_NONE,
-    KD_CFG_FEATURE_MSE,
-    KD_CFG_FEATURE_COSINE
-} kd_cfg_feature;
+typedef enum kd_cfg_feature { KD_CFG_FEATURE_NONE, KD_CFG_FEATURE_MSE, KD_CFG_FEATURE_COSINE } kd_cfg_feature;
 typedef enum kd_cfg_device { KD_CFG_AUTO, KD_CFG_CPU, KD_CFG_CUDA } kd_cfg_device;
 typedef enum kd_cfg_resident { KD_RESIDENT_AUTO, KD_RESIDENT_ON, KD_RESIDENT_OFF } kd_cfg_resident;
 
@@ -275,13 +267,12 @@ typedef struct kd_config {
  * file whose first key chain has no `kind` is a teacher recipe. KD_E_CONFIG with "file:line:column:
  * key: ..." for every fault of the text (unknown key with the nearest known name, wrong type, out
  * of range, duplicate key, alias growth, base cycle); KD_E_IO when a file cannot be read. */
-KD_NODISCARD kd_status kd_config_load(const char *path, const char *const *sets, size_t n_sets,
-                                      kd_config *out, kd_err *err);
+KD_NODISCARD kd_status kd_config_load(const char *path, const char *const *sets, size_t n_sets, kd_config *out,
+                                      kd_err *err);
 
 /* The same from memory; `name` appears in messages.  A `base:` key is refused. */
-KD_NODISCARD kd_status kd_config_parse(const void *text, size_t len, const char *name,
-                                       const char *const *sets, size_t n_sets, kd_config *out,
-                                       kd_err *err);
+KD_NODISCARD kd_status kd_config_parse(const void *text, size_t len, const char *name, const char *const *sets,
+                                       size_t n_sets, kd_config *out, kd_err *err);
 
 /* Schema defaults, not yet resolved. */
 void kd_config_defaults(kd_config *out);
@@ -297,8 +288,8 @@ KD_NODISCARD kd_status kd_config_finish(kd_config *cfg, kd_err *err);
  * is hashed. */
 char *kd_config_yaml(const kd_config *cfg, bool docs, bool portable_only);
 
-/* SHA-256 (hex) of kd_config_yaml(cfg, false, true) with train.seed 0: runs of one recipe with several seeds share it; equal
- * hash and equal seed mean that equal results are expected. */
+/* SHA-256 (hex) of kd_config_yaml(cfg, false, true) with train.seed 0: runs of one recipe with several seeds share it;
+ * equal hash and equal seed mean that equal results are expected. */
 KD_NODISCARD kd_status kd_config_hash(const kd_config *cfg, char hex[KD_CFG_HASH]);
 
 /* First difference between two configs among portable keys: "optim.base_lr: 0.001 here, 0.002

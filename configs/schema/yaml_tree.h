@@ -43,8 +43,8 @@ void kd_yaml_tree_free(kd_yaml_tree *t);
 /* Parse one document into `t`; an empty text gives an empty map.  A tree takes many documents, so
  * that parts of one can be moved into another.  KD_E_CONFIG ("origin:line:column: ..."), KD_E_OOM.
  */
-KD_NODISCARD kd_status kd_yaml_parse(kd_yaml_tree *t, const void *text, size_t len,
-                                     const char *origin, kd_yaml_node **root, kd_err *err);
+KD_NODISCARD kd_status kd_yaml_parse(kd_yaml_tree *t, const void *text, size_t len, const char *origin,
+                                     kd_yaml_node **root, kd_err *err);
 
 kd_yaml_node *kd_yaml_get(const kd_yaml_node *map, const char *key); /* NULL: absent or no map */
 

@@ -67,7 +67,9 @@ static bool row_item(const kd_loader *l, uint32_t epoch, uint64_t index, int row
     const uint64_t n = item_count(l);
     const uint64_t block = index * (uint64_t)l->o.ranks + (uint64_t)l->o.rank;
     const uint64_t at = block * (uint64_t)l->o.batch_size + (uint64_t)row;
-    if (at >= n) return false;
+    if (at >= n) {
+        return false;
+    }
     item->epoch = epoch;
     if (l->o.train) {
         item->sample = kd_rng_permute(l->o.seed, KD_RNG_ORDER, 0, epoch, (uint32_t)n, (uint32_t)at);
@@ -141,8 +143,7 @@ int kd_loader_workers(int asked)
 
 static bool has_work(const kd_loader *l)
 {
-    return l->started && !l->paused && l->next < l->end &&
-           l->next < l->taken + (uint64_t)l->o.depth;
+    return l->started && !l->paused && l->next < l->end && l->next < l->taken + (uint64_t)l->o.depth;
 }
 
 static void *worker_main(void *arg_)
@@ -159,7 +160,9 @@ static void *worker_main(void *arg_)
         }
         slot *s = &l->slot[l->next % (uint64_t)l->o.depth];
         const int unit = l->next_unit++;
-        if (unit == 0) begin_batch(l, s, l->next);
+        if (unit == 0) {
+            begin_batch(l, s, l->next);
+        }
         if (l->next_unit == l->units) {
             l->next++;
             l->next_unit = 0;
@@ -170,7 +173,9 @@ static void *worker_main(void *arg_)
         pthread_mutex_lock(&l->lock);
         l->busy--;
         s->left--;
-        if (s->left == 0 || l->busy == 0) pthread_cond_broadcast(&l->ready);
+        if (s->left == 0 || l->busy == 0) {
+            pthread_cond_broadcast(&l->ready);
+        }
     }
     pthread_mutex_unlock(&l->lock);
     return NULL;
@@ -180,13 +185,14 @@ static kd_status start_threads(kd_loader *l, kd_err *err)
 {
     for (int i = 0; i < l->o.workers; i++) {
         worker_arg *arg = kd_alloc(sizeof *arg);
-        if (arg == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for loader threads");
+        if (arg == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "no memory for loader threads");
+        }
         *arg = (worker_arg){.l = l, .number = i};
         const int rc = pthread_create(&l->thread[i], NULL, worker_main, arg);
         if (rc != 0) {
             kd_free(arg);
-            return KD_FAIL(err, KD_E_OOM, "cannot start loader thread %d of %d: %s", i + 1,
-                           l->o.workers, strerror(rc));
+            return KD_FAIL(err, KD_E_OOM, "cannot start loader thread %d of %d: %s", i + 1, l->o.workers, strerror(rc));
         }
         l->threads++;
     }
@@ -205,14 +211,14 @@ static kd_status slot_make(kd_loader *l, slot *s, kd_err *err)
     b->sample = kd_calloc(rows, sizeof *b->sample);
     b->view = kd_calloc(rows, sizeof *b->view);
     s->fault = kd_calloc(rows, sizeof *s->fault);
-    bool good = b->label != NULL && b->valid != NULL && b->sample != NULL && b->view != NULL &&
-                s->fault != NULL;
+    bool good = b->label != NULL && b->valid != NULL && b->sample != NULL && b->view != NULL && s->fault != NULL;
     size_t bytes = 0;
     for (int t = 0; good && t < l->p.n_tensors; t++) {
-        good = kd_size_mul(rows, l->p.tensor[t].bytes, &bytes) &&
-               (b->tensor[t] = kd_alloc(bytes)) != NULL;
+        good = kd_size_mul(rows, l->p.tensor[t].bytes, &bytes) && (b->tensor[t] = kd_alloc(bytes)) != NULL;
     }
-    if (good) return KD_OK;
+    if (good) {
+        return KD_OK;
+    }
     return KD_FAIL(err, KD_E_OOM,
                    "no memory for %d batches of %d rows (%zu bytes each); lower the "
                    "batch size or --workers",
@@ -234,14 +240,12 @@ static void slot_drop(const kd_loader *l, slot *s)
 static kd_status check_opts(const kd_loader_opts *o, const kd_producer *p, kd_err *err)
 {
     if (o->batch_size < 1 || o->workers < 0 || o->depth < 0 || o->ranks < 0 || o->rank < 0 ||
-        o->rank >= KD_MAX(o->ranks, 1) || p->n_tensors < 1 || p->n_tensors > KD_ROW_TENSORS ||
-        p->views < 1) {
-        return KD_FAIL(err, KD_E_ARG, "loader: batch %d, workers %d, depth %d, rank %d of %d",
-                       o->batch_size, o->workers, o->depth, o->rank, o->ranks);
+        o->rank >= KD_MAX(o->ranks, 1) || p->n_tensors < 1 || p->n_tensors > KD_ROW_TENSORS || p->views < 1) {
+        return KD_FAIL(err, KD_E_ARG, "loader: batch %d, workers %d, depth %d, rank %d of %d", o->batch_size,
+                       o->workers, o->depth, o->rank, o->ranks);
     }
     if (p->samples > INT32_MAX) {
-        return KD_FAIL(err, KD_E_ARG, "loader: %zu samples are more than it can number",
-                       p->samples);
+        return KD_FAIL(err, KD_E_ARG, "loader: %zu samples are more than it can number", p->samples);
     }
     return KD_OK;
 }
@@ -252,9 +256,10 @@ static kd_status count_batches(kd_loader *l, kd_err *err)
     const uint64_t n = item_count(l);
     const bool drop = l->o.train && !l->o.keep_last;
     l->batches = drop ? n / step : (n + step - 1) / step;
-    if (l->batches > 0) return KD_OK;
-    return KD_FAIL(err, KD_E_DATA,
-                   "%llu samples do not fill one batch of %llu; lower train.batch_size",
+    if (l->batches > 0) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_DATA, "%llu samples do not fill one batch of %llu; lower train.batch_size",
                    (unsigned long long)n, (unsigned long long)step);
 }
 
@@ -267,7 +272,9 @@ static int default_depth(const kd_loader *l)
 static kd_status make_parts(kd_loader *l, kd_err *err)
 {
     const int scratches = KD_MAX(l->o.workers, 1);
-    if (pthread_mutex_init(&l->lock, NULL) != 0) return KD_FAIL(err, KD_E_OOM, "loader: no mutex");
+    if (pthread_mutex_init(&l->lock, NULL) != 0) {
+        return KD_FAIL(err, KD_E_OOM, "loader: no mutex");
+    }
     if (pthread_cond_init(&l->work, NULL) != 0) {
         pthread_mutex_destroy(&l->lock);
         return KD_FAIL(err, KD_E_OOM, "loader: no condition");
@@ -293,14 +300,15 @@ static kd_status make_parts(kd_loader *l, kd_err *err)
     return start_threads(l, err);
 }
 
-kd_status kd_loader_open(const kd_loader_opts *opts, const kd_producer *producer, kd_loader **out,
-                         kd_err *err)
+kd_status kd_loader_open(const kd_loader_opts *opts, const kd_producer *producer, kd_loader **out, kd_err *err)
 {
     kd_status st = KD_OK;
     *out = NULL;
     KD_TRY(check_opts(opts, producer, err));
     kd_loader *l = kd_calloc(1, sizeof *l);
-    if (l == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for a loader");
+    if (l == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for a loader");
+    }
     l->o = *opts;
     l->p = *producer;
     l->o.ranks = KD_MAX(opts->ranks, 1);
@@ -324,7 +332,9 @@ done:
 
 void kd_loader_close(kd_loader *l)
 {
-    if (l == NULL) return;
+    if (l == NULL) {
+        return;
+    }
     if (l->sync_made) {
         pthread_mutex_lock(&l->lock);
         l->stop = true;
@@ -338,7 +348,9 @@ void kd_loader_close(kd_loader *l)
         pthread_mutex_destroy(&l->lock);
     }
     for (int i = 0; l->scratch != NULL && i < KD_MAX(l->o.workers, 1); i++) {
-        if (l->p.scratch_free != NULL) l->p.scratch_free(l->p.ctx, l->scratch[i]);
+        if (l->p.scratch_free != NULL) {
+            l->p.scratch_free(l->p.ctx, l->scratch[i]);
+        }
     }
     for (int i = 0; l->slot != NULL && i < l->o.depth; i++) {
         slot_drop(l, &l->slot[i]);
@@ -401,7 +413,9 @@ static kd_status note_bad(kd_loader *l, uint32_t sample, const char *message, kd
     if (l->n_bad == l->bad_room) {
         const size_t room = l->bad_room == 0 ? 16 : 2 * l->bad_room;
         kd_bad_sample *p = kd_realloc(l->bad, l->bad_room * sizeof *l->bad, room * sizeof *l->bad);
-        if (p == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for %zu skipped samples", room);
+        if (p == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "no memory for %zu skipped samples", room);
+        }
         l->bad = p;
         l->bad_room = room;
     }
@@ -451,9 +465,15 @@ kd_status kd_loader_next(kd_loader *l, const kd_batch **out, kd_err *err)
     }
     const bool cancelled = l->cancelled;
     pthread_mutex_unlock(&l->lock);
-    if (cancelled) return KD_FAIL(err, KD_E_CANCELLED, "the loader was cancelled");
-    if (!started) return KD_FAIL(err, KD_E_STATE, "kd_loader_seek comes before kd_loader_next");
-    if (g >= end) return KD_OK;
+    if (cancelled) {
+        return KD_FAIL(err, KD_E_CANCELLED, "the loader was cancelled");
+    }
+    if (!started) {
+        return KD_FAIL(err, KD_E_STATE, "kd_loader_seek comes before kd_loader_next");
+    }
+    if (g >= end) {
+        return KD_OK;
+    }
     if (l->o.workers == 0) {
         const double t0 = kd_now();
         begin_batch(l, s, g);

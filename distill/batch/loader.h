@@ -34,22 +34,21 @@ typedef struct kd_loader_opts {
     bool keep_last; /* train: keep the incomplete batch, padded */
     uint64_t seed;
     kd_cfg_bad on_bad;
-    int rank,
-        ranks; /* this process takes rows rank * batch_size ... of a global batch; 0 means 1 */
+    int rank, ranks; /* this process takes rows rank * batch_size ... of a global batch; 0 means 1 */
 } kd_loader_opts;
 
 /* One batch, valid until the next call on the loader. */
 typedef struct kd_batch {
     uint32_t epoch;
-    uint64_t index;                   /* number within the epoch */
-    bool last;                        /* of its epoch */
-    int rows;                         /* batch_size */
-    int valid_rows;                   /* rows with valid = 1 */
+    uint64_t index;               /* number within the epoch */
+    bool last;                    /* of its epoch */
+    int rows;                     /* batch_size */
+    int valid_rows;               /* rows with valid = 1 */
     void *tensor[KD_ROW_TENSORS]; /* [rows, row_spec.dim...]; the consumer may write */
-    int32_t *label;                  /* [rows]; 0 where invalid */
-    float *valid;                    /* [rows] 1 or 0 */
-    uint32_t *sample;                /* [rows]; UINT32_MAX for padding */
-    uint32_t *view;                  /* [rows] */
+    int32_t *label;               /* [rows]; 0 where invalid */
+    float *valid;                 /* [rows] 1 or 0 */
+    uint32_t *sample;             /* [rows]; UINT32_MAX for padding */
+    uint32_t *view;               /* [rows] */
 } kd_batch;
 
 typedef struct kd_bad_sample {
@@ -65,13 +64,12 @@ int kd_loader_workers(int asked);
 
 /* `producer` is copied; its ctx must outlive the loader.  KD_E_DATA: fewer samples than one
  * training batch needs. Nothing is read before kd_loader_seek. */
-KD_NODISCARD kd_status kd_loader_open(const kd_loader_opts *opts, const kd_producer *producer,
-                                      kd_loader **out, kd_err *err);
+KD_NODISCARD kd_status kd_loader_open(const kd_loader_opts *opts, const kd_producer *producer, kd_loader **out,
+                                      kd_err *err);
 void kd_loader_close(kd_loader *l); /* stops the workers after the row at hand; NULL is legal */
 
 uint64_t kd_loader_batches(const kd_loader *l); /* of one epoch */
-uint64_t
-kd_loader_items(const kd_loader *l); /* rows of one epoch over all ranks, without padding */
+uint64_t kd_loader_items(const kd_loader *l);   /* rows of one epoch over all ranks, without padding */
 
 /* Start (again) at a batch of an epoch.  Cheap when workers are idle; what they prepared for
  * elsewhere is dropped. */

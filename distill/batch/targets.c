@@ -41,23 +41,28 @@ static double draw_lam(const kd_cfg_mixup *cfg, kd_rng rng, int side, int32_t bo
     return lam >= 0.0 && lam <= 1.0 ? kd_cut_box(side, side, lam, cy, cx, box) : lam;
 }
 
-float kd_mix_draw(const kd_cfg_mixup *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows,
-                  const float *valid, int side, kd_mix *out)
+float kd_mix_draw(const kd_cfg_mixup *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *valid,
+                  int side, kd_mix *out)
 {
     int32_t *perm = out->perm;
     float *lam = out->lam;
     KD_ASSERT(side > 0 || !(cfg->cutmix_alpha > 0.0));
     identity(rows, out);
-    if (!(cfg->alpha > 0.0 || cfg->cutmix_alpha > 0.0) || rows < 1) return 1.0f;
+    if (!(cfg->alpha > 0.0 || cfg->cutmix_alpha > 0.0) || rows < 1) {
+        return 1.0f;
+    }
     kd_rng rng = kd_rng_make(seed, KD_RNG_BATCH, batch, epoch);
-    if (!(kd_rng_uniform(&rng) < cfg->prob)) return 1.0f;
+    if (!(kd_rng_uniform(&rng) < cfg->prob)) {
+        return 1.0f;
+    }
     const float l = (float)draw_lam(cfg, rng, side, out->cut);
-    if (!(l >= 0.0f && l <= 1.0f)) return 1.0f; /* a tiny alpha can give 0 / 0 */
+    if (!(l >= 0.0f && l <= 1.0f)) {
+        return 1.0f; /* a tiny alpha can give 0 / 0 */
+    }
     for (int i = 0; i < rows; i++) {
         perm[i] = cfg->partner == KD_PARTNER_FLIP
                       ? rows - 1 - i
-                      : (int32_t)kd_rng_permute(seed, KD_RNG_BATCH, batch, epoch, (uint32_t)rows,
-                                                (uint32_t)i);
+                      : (int32_t)kd_rng_permute(seed, KD_RNG_BATCH, batch, epoch, (uint32_t)rows, (uint32_t)i);
     }
     for (int i = 0; i < rows; i++) {
         const bool whole = valid == NULL || (valid[i] > 0.0f && valid[perm[i]] > 0.0f);
@@ -70,8 +75,8 @@ float kd_mix_draw(const kd_cfg_mixup *cfg, uint64_t seed, uint32_t epoch, uint32
     return l;
 }
 
-void kd_targets(const int32_t *label, const float *valid, int rows, int classes, double smoothing,
-                const int32_t *perm, const float *lam, float *target)
+void kd_targets(const int32_t *label, const float *valid, int rows, int classes, double smoothing, const int32_t *perm,
+                const float *lam, float *target)
 {
     const float off = (float)(smoothing / (double)classes);
     const float on = (float)(1.0 - smoothing + smoothing / (double)classes);
@@ -91,8 +96,7 @@ void kd_targets(const int32_t *label, const float *valid, int rows, int classes,
     }
 }
 
-void kd_mix_rows(const float *src, int rows, size_t floats, const int32_t *perm, const float *lam,
-                 float *dst)
+void kd_mix_rows(const float *src, int rows, size_t floats, const int32_t *perm, const float *lam, float *dst)
 {
     for (int i = 0; i < rows; i++) {
         const float *x = src + (size_t)i * floats;

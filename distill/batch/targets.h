@@ -28,20 +28,19 @@ typedef struct kd_mix {
  * mixup.alpha and cutmix_alpha 0, or a batch that is not drawn: identity and ones.  Partner flip needs
  * an even number of rows (kd_config_finish checks); with an odd one the middle row is its own partner.
  * valid NULL: all.  Returns the batch's lambda (1: not mixed). */
-float kd_mix_draw(const kd_cfg_mixup *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows,
-                  const float *valid, int side, kd_mix *out);
+float kd_mix_draw(const kd_cfg_mixup *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *valid,
+                  int side, kd_mix *out);
 
 /* The box of CutMix round (cy, cx): sides int(height sqrt(1 - lam)), int(width sqrt(1 - lam)), an odd
  * one loses a pixel, cut off at the edges.  Returns the share of the picture that is left. */
 double kd_cut_box(int height, int width, double lam, int cy, int cx, int32_t box[4]);
 
 /* target (rows, classes).  perm / lam NULL: not mixed.  0 <= label < classes where valid. */
-void kd_targets(const int32_t *label, const float *valid, int rows, int classes, double smoothing,
-                const int32_t *perm, const float *lam, float *target);
+void kd_targets(const int32_t *label, const float *valid, int rows, int classes, double smoothing, const int32_t *perm,
+                const float *lam, float *target);
 
 /* dst[i] = lam[i] src[i] + (1 - lam[i]) src[perm[i]]; dst must not overlap src.  floats: of a
  * row. */
-void kd_mix_rows(const float *src, int rows, size_t floats, const int32_t *perm, const float *lam,
-                 float *dst);
+void kd_mix_rows(const float *src, int rows, size_t floats, const int32_t *perm, const float *lam, float *dst);
 
 #endif

@@ -1,18 +1,18 @@
 /* From a trained model to a report: see assess.h. */
 #include "distill/eval/assess.h"
 
-#include "teacher/clip/clip.h"
 #include "distill/report/report.h"
-#include "student/skeleton/sequence.h"
 #include "formats/base/hash.h"
 #include "formats/base/io.h"
 #include "formats/video/video.h"
 #include "formats/weights/weights.h"
+#include "student/skeleton/sequence.h"
+#include "teacher/clip/clip.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- latency ----------------------------------------------------------------------------------------------------------- */
+/* ---- latency --------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -45,7 +45,7 @@ kd_status kd_assess_latency(kd_model *m, double *median_ms, double *p90_ms, int6
     return KD_OK;
 }
 
-/* ---- report -------------------------------------------------------------------------------------------------------------- */
+/* ---- report ---------------------------------------------------------------------------------- */
 
 /* Rows of the report: done samples in order; the ids of the others. */
 typedef struct rows {
@@ -103,7 +103,9 @@ kd_status kd_assess_write(const kd_config *cfg, const kd_dataset *data, kd_half_
     }
     const size_t excluded = c->no_video + c->no_skeleton + c->known_missing + c->over_limit;
     kd_report rep = {.kind = m->is_student ? "student" : "teacher",
-                     .label = facts->label != NULL ? facts->label : cfg->name[0] != '\0' ? cfg->name : m->name,
+                     .label = facts->label != NULL   ? facts->label
+                              : cfg->name[0] != '\0' ? cfg->name
+                                                     : m->name,
                      .command = facts->command,
                      .seed = cfg->train.seed,
                      .dataset = data->name,
@@ -148,7 +150,7 @@ done:
     return st;
 }
 
-/* ---- config of weights ------------------------------------------------------------------------------------------------------ */
+/* ---- config of weights ----------------------------------------------------------------------- */
 
 static bool try_config(const char *dir, const char *rest, char *out, size_t size)
 {
@@ -156,15 +158,16 @@ static bool try_config(const char *dir, const char *rest, char *out, size_t size
     return kd_path_is_file(out);
 }
 
-kd_status kd_assess_config(const char *config, const char *weights, const char *const *sets, size_t n_sets, kd_config *out,
-                           kd_err *err)
+kd_status kd_assess_config(const char *config, const char *weights, const char *const *sets, size_t n_sets,
+                           kd_config *out, kd_err *err)
 {
     char path[1200];
     if (config != NULL) {
         return kd_config_load(config, sets, n_sets, out, err);
     }
     if (weights != NULL && !kd_path_exists(weights)) {
-        return KD_FAIL(err, KD_E_IO, "%s: no such weights: expected a run directory, a checkpoint, a safetensors file or a .pth",
+        return KD_FAIL(err, KD_E_IO,
+                       "%s: no such weights: expected a run directory, a checkpoint, a safetensors file or a .pth",
                        weights);
     }
     if (weights != NULL && kd_path_is_dir(weights) &&
@@ -173,7 +176,8 @@ kd_status kd_assess_config(const char *config, const char *weights, const char *
     }
     if (weights != NULL) {
         char *dir = kd_path_dir(weights); /* .../run/checkpoints/best/model.safetensors */
-        const bool found = dir != NULL && (try_config(dir, "/../..", path, sizeof path) || try_config(dir, "", path, sizeof path));
+        const bool found =
+            dir != NULL && (try_config(dir, "/../..", path, sizeof path) || try_config(dir, "", path, sizeof path));
         kd_free(dir);
         if (found) {
             return kd_config_load(path, sets, n_sets, out, err);
@@ -183,7 +187,7 @@ kd_status kd_assess_config(const char *config, const char *weights, const char *
                    weights != NULL ? weights : "--weights");
 }
 
-/* ---- eval ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- eval ------------------------------------------------------------------------------------ */
 
 typedef struct assessment {
     kd_dataset data;
@@ -235,7 +239,8 @@ kd_status kd_assess(const kd_assess_opts *o, kd_assess_result *result, kd_err *e
     rows r = {0};
     kd_status st = KD_OK;
     int64_t macs = 0;
-    kd_assess_facts facts = {.label = o->label, .command = o->command, .weights_hash = load.sha256, .views = result->views};
+    kd_assess_facts facts = {
+        .label = o->label, .command = o->command, .weights_hash = load.sha256, .views = result->views};
     memset(result, 0, sizeof *result);
     KD_GO(assess_open(o, &a, &load, &producer, err));
     (void)snprintf(result->views, sizeof result->views, "%dx%d", a.model.is_student ? 1 : o->cfg->eval.clips,

@@ -1,12 +1,12 @@
 /* `teacher dump-logits`: see dump.h. */
 #include "distill/eval/dump.h"
 
-#include "teacher/clip/clip.h"
-#include "formats/data/dataset.h"
 #include "distill/eval/evaluate.h"
 #include "distill/model/model.h"
+#include "formats/data/dataset.h"
 #include "formats/store/logit_store.h"
 #include "formats/video/video.h"
+#include "teacher/clip/clip.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -51,7 +51,9 @@ static kd_status open_writer(dump *d, const char *weights_hash, kd_err *err)
                                  .config_hash = hash,
                                  .data_set = d->data.name,
                                  .split = d->data.split,
-                                 .parts = o->train && o->val ? "train,val" : o->train ? "train" : "val",
+                                 .parts = o->train && o->val ? "train,val"
+                                          : o->train         ? "train"
+                                                             : "val",
                                  .views = views,
                                  .merge = kd_config_enum_name("eval.merge", (int)o->cfg->eval.merge, merge),
                                  .decoder = kd_video_decoder_version(),
@@ -143,8 +145,8 @@ static void forecast(const dump *d)
     const kd_dump_opts *o = d->o;
     const size_t n = (o->train ? d->data.half[KD_HALF_TRAIN].n : 0) + (o->val ? d->data.half[KD_HALF_VAL].n : 0);
     const size_t views = (size_t)o->cfg->eval.clips * (size_t)o->cfg->eval.crops;
-    const size_t each = views * (size_t)d->model.classes * kd_dtype_size(o->logit_dtype) + (size_t)d->model.classes * 4 +
-                        (o->features ? (size_t)d->model.feature_dim * 2 : 0) +
+    const size_t each = views * (size_t)d->model.classes * kd_dtype_size(o->logit_dtype) +
+                        (size_t)d->model.classes * 4 + (o->features ? (size_t)d->model.feature_dim * 2 : 0) +
                         views * ((size_t)o->cfg->teacher.frames * 4 + 40) + 64;
     kd_log(KD_LOG_INFO, "dump: %zu samples x %zu views; about %.1f MiB before compression", n, views,
            (double)(n * each) / 1048576.0);

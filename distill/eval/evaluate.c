@@ -151,7 +151,13 @@ kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, k
                       kd_err *err)
 {
     const kd_loader_opts lo = {.batch_size = o->batch_size, .workers = o->workers, .on_bad = o->on_bad};
-    pass p = {.m = m, .prog = program, .o = o, .emit = emit, .user = user, .failure = failure, .counts = counts,
+    pass p = {.m = m,
+              .prog = program,
+              .o = o,
+              .emit = emit,
+              .user = user,
+              .failure = failure,
+              .counts = counts,
               .views = (int)o->producer->views};
     kd_status st = KD_OK;
     const double t0 = kd_now();
@@ -183,7 +189,7 @@ done:
     return st;
 }
 
-/* ---- merging ------------------------------------------------------------------------------------------------------- */
+/* ---- merging --------------------------------------------------------------------------------- */
 
 void kd_merge_views(const float *views, int n, int classes, kd_cfg_merge rule, float *out)
 {
@@ -213,14 +219,15 @@ void kd_merge_views(const float *views, int n, int classes, kd_cfg_merge rule, f
     }
 }
 
-/* ---- table --------------------------------------------------------------------------------------------------------- */
+/* ---- table ----------------------------------------------------------------------------------- */
 
 typedef struct fill_ctx {
     kd_eval_table *t;
     kd_cfg_merge rule;
 } fill_ctx;
 
-static kd_status fill_row(void *user, uint32_t sample, int views, const float *logits, const float *feature, kd_err *err)
+static kd_status fill_row(void *user, uint32_t sample, int views, const float *logits, const float *feature,
+                          kd_err *err)
 {
     fill_ctx *f = user;
     (void)feature, (void)err;

@@ -1,7 +1,7 @@
 /* Forward passes over a half: every listed sample accounted for, views collected and merged per sample.
  *
- * Used by validation during training, by `eval` (table of merged logits, then metrics and report) and by `dump-logits` (each
- * finished sample goes to the store).
+ * Used by validation during training, by `eval` (table of merged logits, then metrics and report) and by `dump-logits`
+ * (each finished sample goes to the store).
  */
 #ifndef KD_DISTILL_EVALUATE_H
 #define KD_DISTILL_EVALUATE_H
@@ -17,10 +17,10 @@ typedef kd_status (*kd_eval_emit)(void *user, uint32_t sample, int views, const 
 typedef struct kd_eval_opts {
     const kd_producer *producer;
     int batch_size, workers;
-    kd_cfg_bad on_bad;        /* skip: a sample with an unreadable view is not emitted, and counted as failed */
+    kd_cfg_bad on_bad;           /* skip: a sample with an unreadable view is not emitted, and counted as failed */
     const kd_progress *progress; /* may be NULL */
-    const char *phase;        /* what the progress line calls it */
-    uint64_t first_item;      /* items (sample x view) already done elsewhere: a resumed dump */
+    const char *phase;           /* what the progress line calls it */
+    uint64_t first_item;         /* items (sample x view) already done elsewhere: a resumed dump */
 } kd_eval_opts;
 
 typedef struct kd_eval_counts {
@@ -28,10 +28,10 @@ typedef struct kd_eval_counts {
     double seconds, waited; /* in all; of it waiting for data */
 } kd_eval_counts;
 
-/* `program` from kd_model_eval_program(m, batch_size).  Samples are emitted in index order.  `failures` (may be NULL) receives
- * "id: message" lines, one a failed sample. */
-KD_NODISCARD kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, kd_eval_emit emit, void *user,
-                                   void (*failure)(void *user, uint32_t sample, const char *message),
+/* `program` from kd_model_eval_program(m, batch_size).  Samples are emitted in index order.  `failures` (may be NULL)
+ * receives "id: message" lines, one a failed sample. */
+KD_NODISCARD kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, kd_eval_emit emit,
+                                   void *user, void (*failure)(void *user, uint32_t sample, const char *message),
                                    kd_eval_counts *counts, kd_err *err);
 
 /* Merge views (n, K) into one row of logits.  One view: copied.  prob: log of the mean of the views' softmax (f64

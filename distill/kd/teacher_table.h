@@ -25,9 +25,8 @@ typedef struct kd_teacher_table {
  * another split, a label that differs (id and both labels named), nothing joined, or no_record >
  * 0 unless allow_missing; KD_E_INTEGRITY from the store. with_features: load them; a store
  * without features is then KD_E_DATA. */
-KD_NODISCARD kd_status kd_teacher_table_load(const kd_dataset *ds, kd_half_id half,
-                                             const kd_store *store, bool with_features,
-                                             bool allow_missing, kd_teacher_table *out,
+KD_NODISCARD kd_status kd_teacher_table_load(const kd_dataset *ds, kd_half_id half, const kd_store *store,
+                                             bool with_features, bool allow_missing, kd_teacher_table *out,
                                              kd_err *err);
 void kd_teacher_table_free(kd_teacher_table *t); /* zeroed or NULL is legal */
 

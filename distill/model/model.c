@@ -1,13 +1,13 @@
 /* A model under training or evaluation: see model.h. */
 #include "distill/model/model.h"
 
-#include "teacher/clip/clip.h"
 #include "kernels/kd_layers.h"
 #include "kernels/kd_ops.h"
+#include "teacher/clip/clip.h"
 
 #include <stdio.h>
 
-/* ---- opening ------------------------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 void kd_model_clip_input(kd_model *m, bool resized)
 {
@@ -57,8 +57,7 @@ static void open_teacher(const kd_config *cfg, int classes, kd_model *m)
 static kd_status open_student(const kd_config *cfg, int classes, kd_model *m, kd_err *err)
 {
     char name[KD_CFG_NAME];
-    const kd_student_info *info =
-        kd_student_find(kd_config_enum_name("student.name", (int)cfg->student.name, name));
+    const kd_student_info *info = kd_student_find(kd_config_enum_name("student.name", (int)cfg->student.name, name));
     if (info == NULL) {
         return KD_FAIL(err, KD_E_CONFIG, "student.name: %s is not in this build", name);
     }
@@ -111,7 +110,7 @@ void kd_model_close(kd_model *m)
     }
 }
 
-/* ---- graphs --------------------------------------------------------------------------------------------------------- */
+/* ---- graphs ---------------------------------------------------------------------------------- */
 
 typedef struct built {
     kd_val logits, features;
@@ -209,7 +208,8 @@ static kd_val projector(kd_graph *g, kd_val feature, const kd_objective *o)
 }
 
 /* A row a sample of the batch: fed under `name`, or taken out of `table` on the device. */
-static kd_val rows(kd_model *m, kd_graph *g, const built *b, const char *name, const char *table, int batch, kd_shape item)
+static kd_val rows(kd_model *m, kd_graph *g, const built *b, const char *name, const char *table, int batch,
+                   kd_shape item)
 {
     if (b->sample.id == 0) {
         return kd_input(g, name, KD_F32, batched(batch, &item));
@@ -235,8 +235,8 @@ static kd_val objective(kd_model *m, kd_graph *g, const built *b, const kd_objec
         const built fed = {.sample = KD_NONE}; /* mixed probabilities are made batch by batch */
         teacher = rows(m, g, o->teacher_is_prob ? &fed : b, "teacher", "teacher_table", batch, kd_shape1(m->classes));
     }
-    term[n] = kd_ce_kl(g, b->logits, target, valid, teacher, kd ? teacher_valid : KD_NONE, o->temperature, o->teacher_is_prob,
-                       &divergence);
+    term[n] = kd_ce_kl(g, b->logits, target, valid, teacher, kd ? teacher_valid : KD_NONE, o->temperature,
+                       o->teacher_is_prob, &divergence);
     w[n++] = o->ce_weight;
     kd_output(g, "loss_ce", term[0]);
     if (kd) {
@@ -297,8 +297,8 @@ kd_status kd_model_init(kd_model *m, const kd_objective *o, uint64_t seed, kd_er
     return kd_params_init(m->params, seed, err);
 }
 
-static kd_status compile_train(kd_model *m, const kd_objective *o, int batch, bool recompute, bool plan_only, kd_program **out,
-                               kd_err *err)
+static kd_status compile_train(kd_model *m, const kd_objective *o, int batch, bool recompute, bool plan_only,
+                               kd_program **out, kd_err *err)
 {
     kd_graph *g = graph(m, true, err);
     *out = NULL;
@@ -306,8 +306,7 @@ static kd_status compile_train(kd_model *m, const kd_objective *o, int batch, bo
         return KD_E_OOM;
     }
     const built b = build(m, g, batch, o, m->kept > 0);
-    const kd_compile_opts co = {
-        .loss = objective(m, g, &b, o, batch), .recompute = recompute, .plan_only = plan_only};
+    const kd_compile_opts co = {.loss = objective(m, g, &b, o, batch), .recompute = recompute, .plan_only = plan_only};
     return kd_program_compile(g, m->be, &co, out, err);
 }
 
@@ -334,7 +333,7 @@ kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err
     return compile_eval(m, batch, false, out, err);
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 enum { WORKSPACE = 64 << 20 }; /* kernels' scratch, libraries, staging of inputs beyond their own size */
 
@@ -379,14 +378,16 @@ kd_status kd_model_check_memory(kd_model *m, const kd_memory_need *n, kd_err *er
     m->be->ops->describe(m->be, device, sizeof device);
     char advice[120];
     if (fits > 0) {
-        (void)snprintf(advice, sizeof advice, "the largest batch that fits is %d (optim.accumulation makes up for it)", fits);
+        (void)snprintf(advice, sizeof advice, "the largest batch that fits is %d (optim.accumulation makes up for it)",
+                       fits);
     } else {
         (void)snprintf(advice, sizeof advice, "not even a batch of 1 fits");
     }
-    return KD_FAIL(err, KD_E_OOM,
-                   "training %s at batch %d needs %.2f GiB more (%s %.2f, optimiser %.2f, evaluation at batch %d and workspace "
-                   "%.2f); %s has %.2f GiB free of %.2f: %s",
-                   m->name, n->batch, (double)(fixed + step) / gib, m->kept > 0 ? "activations and resident data" : "activations",
-                   (double)step / gib, (double)slabs / gib, n->eval_batch,
-                   (double)(fixed - slabs) / gib, device, (double)have / gib, (double)total / gib, advice);
+    return KD_FAIL(
+        err, KD_E_OOM,
+        "training %s at batch %d needs %.2f GiB more (%s %.2f, optimiser %.2f, evaluation at batch %d and workspace "
+        "%.2f); %s has %.2f GiB free of %.2f: %s",
+        m->name, n->batch, (double)(fixed + step) / gib, m->kept > 0 ? "activations and resident data" : "activations",
+        (double)step / gib, (double)slabs / gib, n->eval_batch, (double)(fixed - slabs) / gib, device,
+        (double)have / gib, (double)total / gib, advice);
 }

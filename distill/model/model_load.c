@@ -1,6 +1,5 @@
 /* Weights into a model: every tensor accounted for.  See model.h. */
 #include "distill/model/model.h"
-
 #include "formats/weights/weights.h"
 
 #include <stdio.h>
@@ -79,11 +78,12 @@ static kd_status load_one(kd_model *m, kd_weights *w, int i, bool fresh_head, kd
     return st;
 }
 
-/* Constant buffers of the reference's state_dict (graph matrices, shift tables, batch counters) are not parameters here. */
+/* Constant buffers of the reference's state_dict (graph matrices, shift tables, batch counters) are not parameters
+ * here. */
 static bool is_known_constant(const char *name)
 {
-    static const char *const leaf[] = {"num_batches_tracked", "shift_indices", "joints", "A_physical", "A_intra",
-                                       "A_inter",             "A_flat",        "A"};
+    static const char *const leaf[] = {
+        "num_batches_tracked", "shift_indices", "joints", "A_physical", "A_intra", "A_inter", "A_flat", "A"};
     const char *dot = strrchr(name, '.');
     const char *last = dot != NULL ? dot + 1 : name;
     for (size_t i = 0; i < KD_COUNTOF(leaf); i++) {
@@ -111,8 +111,8 @@ kd_status kd_model_load(kd_model *m, const char *path, bool fresh_head, kd_load_
         }
     }
     if (report->matched == 0) {
-        st = KD_FAIL(err, KD_E_DATA, "%s: no tensor belongs to model %s (the file starts with %s)", kd_weights_file(w), m->name,
-                     kd_weights_count(w) != 0 ? kd_weights_at(w, 0)->name : "nothing");
+        st = KD_FAIL(err, KD_E_DATA, "%s: no tensor belongs to model %s (the file starts with %s)", kd_weights_file(w),
+                     m->name, kd_weights_count(w) != 0 ? kd_weights_at(w, 0)->name : "nothing");
         goto done;
     }
     KD_GO(kd_weights_sha256(w, report->sha256, err));

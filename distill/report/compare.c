@@ -21,15 +21,14 @@ const char *kd_figure_key(kd_figure f)
     return f < KD_FIG_COUNT ? KEY[f] : "";
 }
 
-/* ---- may they be compared ----------------------------------------------------------------------------------------- */
+/* ---- may they be compared -------------------------------------------------------------------- */
 
-static kd_status same_text(const kd_report *t, const kd_report *s, const char *what, const char *a,
-                           const char *b, kd_err *err)
+static kd_status same_text(const kd_report *t, const kd_report *s, const char *what, const char *a, const char *b,
+                           kd_err *err)
 {
     if (strcmp(a != NULL ? a : "", b != NULL ? b : "") != 0) {
-        return KD_FAIL(err, KD_E_DATA, "unlike protocols: %s is '%s' in %s, '%s' in %s", what,
-                       a != NULL ? a : "", t->path != NULL ? t->path : t->label, b != NULL ? b : "",
-                       s->path != NULL ? s->path : s->label);
+        return KD_FAIL(err, KD_E_DATA, "unlike protocols: %s is '%s' in %s, '%s' in %s", what, a != NULL ? a : "",
+                       t->path != NULL ? t->path : t->label, b != NULL ? b : "", s->path != NULL ? s->path : s->label);
     }
     return KD_OK;
 }
@@ -53,7 +52,7 @@ static kd_status same_protocol(const kd_report *t, const kd_report *s, kd_err *e
     return KD_OK;
 }
 
-/* ---- join ------------------------------------------------------------------------------------------------------------- */
+/* ---- join ------------------------------------------------------------------------------------ */
 
 typedef struct place {
     const char *id;
@@ -79,8 +78,8 @@ static place *sorted_places(const kd_report *r)
 }
 
 /* Predictions of `r` in the order of the teacher's samples; every difference in ids or labels is refused. */
-static kd_status join(const kd_comparison *c, const place *teacher, const kd_report *r,
-                      int32_t *prediction, kd_err *err)
+static kd_status join(const kd_comparison *c, const place *teacher, const kd_report *r, int32_t *prediction,
+                      kd_err *err)
 {
     place *own = sorted_places(r);
     if (own == NULL) {
@@ -91,16 +90,13 @@ static kd_status join(const kd_comparison *c, const place *teacher, const kd_rep
     for (size_t i = 0; st == KD_OK && i < KD_MAX(t->n, r->n); i++) {
         const int order = i >= t->n ? 1 : i >= r->n ? -1 : strcmp(teacher[i].id, own[i].id);
         if (order != 0) {
-            st = KD_FAIL(err, KD_E_DATA,
-                         "unlike protocols: sample %s is in %s only (%zu samples against %zu)",
+            st = KD_FAIL(err, KD_E_DATA, "unlike protocols: sample %s is in %s only (%zu samples against %zu)",
                          order < 0 ? teacher[i].id : own[i].id,
-                         order < 0 ? (t->path != NULL ? t->path : t->label)
-                                   : (r->path != NULL ? r->path : r->label),
+                         order < 0 ? (t->path != NULL ? t->path : t->label) : (r->path != NULL ? r->path : r->label),
                          t->n, r->n);
         } else if (t->labels[teacher[i].at] != r->labels[own[i].at]) {
-            st = KD_FAIL(err, KD_E_DATA, "unlike protocols: sample %s has label %d in %s, %d in %s",
-                         own[i].id, (int)t->labels[teacher[i].at],
-                         t->path != NULL ? t->path : t->label, (int)r->labels[own[i].at],
+            st = KD_FAIL(err, KD_E_DATA, "unlike protocols: sample %s has label %d in %s, %d in %s", own[i].id,
+                         (int)t->labels[teacher[i].at], t->path != NULL ? t->path : t->label, (int)r->labels[own[i].at],
                          r->path != NULL ? r->path : r->label);
         } else {
             prediction[teacher[i].at] = r->metrics.prediction[own[i].at];
@@ -110,7 +106,7 @@ static kd_status join(const kd_comparison *c, const place *teacher, const kd_rep
     return st;
 }
 
-/* ---- groups ----------------------------------------------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 static kd_status assign_groups(kd_comparison *c, kd_err *err)
 {
@@ -120,8 +116,7 @@ static kd_status assign_groups(kd_comparison *c, kd_err *err)
             g++;
         }
         if (g >= KD_COMPARE_GROUPS_MAX) {
-            return KD_FAIL(err, KD_E_ARG, "compare: more than %d kinds of students",
-                           KD_COMPARE_GROUPS_MAX - 1);
+            return KD_FAIL(err, KD_E_ARG, "compare: more than %d kinds of students", KD_COMPARE_GROUPS_MAX - 1);
         }
         kd_group *group = &c->group[g];
         if (g == c->n_groups) {
@@ -196,8 +191,7 @@ static kd_status measure_group(kd_comparison *c, kd_group *g, kd_err *err)
         value[KD_FIG_NLL][i] = m->nll;
         value[KD_FIG_BRIER][i] = m->brier;
         compare_calibration cal;
-        KD_TRY(compare_calibrate(r, &cal, typical ? g->before : spare, typical ? g->after : spare,
-                                 err));
+        KD_TRY(compare_calibrate(r, &cal, typical ? g->before : spare, typical ? g->after : spare, err));
         value[KD_FIG_ECE][i] = cal.ece;
         value[KD_FIG_TEMPERATURE][i] = cal.temperature;
         value[KD_FIG_NLL_SCALED][i] = cal.nll_scaled;
@@ -206,8 +200,7 @@ static kd_status measure_group(kd_comparison *c, kd_group *g, kd_err *err)
             g->recall[k] += m->per_class[k].recall / (double)g->n_runs;
         }
         for (size_t s = 0; s < c->n; s++) {
-            g->right[i * c->n + s] =
-                c->prediction[g->run[i]][s] == c->teacher->labels[s] ? 1.0f : 0.0f;
+            g->right[i * c->n + s] = c->prediction[g->run[i]][s] == c->teacher->labels[s] ? 1.0f : 0.0f;
         }
     }
     for (int f = 0; f < KD_FIG_COUNT; f++) {
@@ -223,29 +216,25 @@ static kd_status intervals(kd_comparison *c, kd_err *err)
     const kd_compare_opts *o = &c->opts;
     for (size_t i = 0; i < c->n_groups; i++) {
         kd_group *g = &c->group[i];
-        KD_TRY(kd_bootstrap(g->right, g->n_runs, c->n, o->draws, o->confidence, o->seed, &g->top1,
-                            err));
+        KD_TRY(kd_bootstrap(g->right, g->n_runs, c->n, o->draws, o->confidence, o->seed, &g->top1, err));
         if (i > 0) {
-            KD_TRY(kd_bootstrap_difference(g->right, g->n_runs, c->group[0].right,
-                                           c->group[0].n_runs, c->n, o->draws, o->confidence,
-                                           o->seed, &g->to_teacher, err));
+            KD_TRY(kd_bootstrap_difference(g->right, g->n_runs, c->group[0].right, c->group[0].n_runs, c->n, o->draws,
+                                           o->confidence, o->seed, &g->to_teacher, err));
         }
         if (i > 1) {
-            KD_TRY(kd_bootstrap_difference(g->right, g->n_runs, c->group[1].right,
-                                           c->group[1].n_runs, c->n, o->draws, o->confidence,
-                                           o->seed, &g->to_baseline, err));
+            KD_TRY(kd_bootstrap_difference(g->right, g->n_runs, c->group[1].right, c->group[1].n_runs, c->n, o->draws,
+                                           o->confidence, o->seed, &g->to_baseline, err));
         }
     }
     return KD_OK;
 }
 
-kd_status kd_compare(const kd_report *const *report, size_t n_reports, const kd_compare_opts *opts,
-                     kd_comparison *out, kd_err *err)
+kd_status kd_compare(const kd_report *const *report, size_t n_reports, const kd_compare_opts *opts, kd_comparison *out,
+                     kd_err *err)
 {
     memset(out, 0, sizeof *out);
     if (n_reports < 2 || n_reports > KD_COMPARE_RUNS_MAX) {
-        return KD_FAIL(err, KD_E_ARG,
-                       "compare: expected a teacher and 1 to %d students, found %zu reports",
+        return KD_FAIL(err, KD_E_ARG, "compare: expected a teacher and 1 to %d students, found %zu reports",
                        KD_COMPARE_RUNS_MAX - 1, n_reports);
     }
     if (opts != NULL) {

@@ -1,13 +1,13 @@
 /* A teacher and its students on the same samples: what differs, how sure that is, and where.
  *
- * Students with the same label are runs of one recipe with different seeds and form a group.  Group 0 is the teacher; group 1,
- * the first student given, is the baseline the other students are measured against.
+ * Students with the same label are runs of one recipe with different seeds and form a group.  Group 0 is the teacher;
+ * group 1, the first student given, is the baseline the other students are measured against.
  *
  * Reports are comparable when data set, split, half, classes, ids and labels are the same; number of views and modality
  * may differ.  Anything else is refused with the first difference (KD_E_DATA).  Samples are joined by id, not by order.
  *
- * Intervals: percentile bootstrap over samples, and over seeds too in a group of several (metrics.h).  Where one run has to
- * stand for a group (agreement, McNemar, calibration, confusion), it is the run with the median top-1.
+ * Intervals: percentile bootstrap over samples, and over seeds too in a group of several (metrics.h).  Where one run
+ * has to stand for a group (agreement, McNemar, calibration, confusion), it is the run with the median top-1.
  * Calibration "after": one temperature per run, fitted on one half of the samples and measured on the other, both ways.
  */
 #ifndef DISTILL_COMPARE_H
@@ -76,14 +76,13 @@ typedef struct kd_comparison {
 } kd_comparison;
 
 /* report[0] is the teacher, the others students; they must outlive the comparison. */
-KD_NODISCARD kd_status kd_compare(const kd_report *const *report, size_t n_reports,
-                                  const kd_compare_opts *opts, kd_comparison *out, kd_err *err);
+KD_NODISCARD kd_status kd_compare(const kd_report *const *report, size_t n_reports, const kd_compare_opts *opts,
+                                  kd_comparison *out, kd_err *err);
 void kd_comparison_free(kd_comparison *c);
 
 /* The files; every one atomic. */
 KD_NODISCARD kd_status kd_compare_write_json(const kd_comparison *c, const char *path, kd_err *err);
-KD_NODISCARD kd_status kd_compare_write_markdown(const kd_comparison *c, const char *path,
-                                                 kd_err *err);
+KD_NODISCARD kd_status kd_compare_write_markdown(const kd_comparison *c, const char *path, kd_err *err);
 KD_NODISCARD kd_status kd_compare_write_csv(const kd_comparison *c, const char *path, kd_err *err);
 KD_NODISCARD kd_status kd_compare_write_html(const kd_comparison *c, const char *path, kd_err *err);
 

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* ---- calibration ----------------------------------------------------------------------------------------------------- */
+/* ---- calibration ----------------------------------------------------------------------------- */
 
 /* Halves by a multiplicative hash of the position: every second sample would follow the data's own order of cameras
  * and people. */
@@ -66,8 +66,7 @@ static size_t take_half(const kd_report *r, bool first, float *score, int32_t *l
     return n;
 }
 
-kd_status compare_calibrate(const kd_report *r, compare_calibration *out,
-                            kd_calibration_bin before[KD_ECE_BINS],
+kd_status compare_calibrate(const kd_report *r, compare_calibration *out, kd_calibration_bin before[KD_ECE_BINS],
                             kd_calibration_bin after[KD_ECE_BINS], kd_err *err)
 {
     const size_t k = (size_t)r->classes;
@@ -110,7 +109,7 @@ done:
     return st;
 }
 
-/* ---- warnings -------------------------------------------------------------------------------------------------------- */
+/* ---- warnings -------------------------------------------------------------------------------- */
 
 static void warn(kd_comparison *c, char *text)
 {
@@ -130,23 +129,20 @@ static void warn_about_run(kd_comparison *c, const kd_report *r)
 {
     const kd_report *t = c->teacher;
     if (r->failed > 0) {
-        warn(c,
-             kd_strf("%s (seed %lld): %lld samples could not be read and are not in the figures.",
-                     r->label, (long long)r->seed, (long long)r->failed));
+        warn(c, kd_strf("%s (seed %lld): %lld samples could not be read and are not in the figures.", r->label,
+                        (long long)r->seed, (long long)r->failed));
     }
     if (r == t) {
         return;
     }
-    if (r->teacher_weights_hash != NULL && r->teacher_weights_hash[0] != '\0' &&
-        t->weights_hash != NULL && !same(r->teacher_weights_hash, t->weights_hash)) {
-        warn(c, kd_strf(
-                    "%s (seed %lld) was distilled from other teacher weights (%.12s...) than those "
-                    "reported here (%.12s...).",
-                    r->label, (long long)r->seed, r->teacher_weights_hash, t->weights_hash));
+    if (r->teacher_weights_hash != NULL && r->teacher_weights_hash[0] != '\0' && t->weights_hash != NULL &&
+        !same(r->teacher_weights_hash, t->weights_hash)) {
+        warn(c, kd_strf("%s (seed %lld) was distilled from other teacher weights (%.12s...) than those "
+                        "reported here (%.12s...).",
+                        r->label, (long long)r->seed, r->teacher_weights_hash, t->weights_hash));
     }
     if (same(r->weights_hash, t->weights_hash)) {
-        warn(c, kd_strf("%s (seed %lld) has the teacher's own weights.", r->label,
-                        (long long)r->seed));
+        warn(c, kd_strf("%s (seed %lld) has the teacher's own weights.", r->label, (long long)r->seed));
     }
 }
 
@@ -155,11 +151,9 @@ static void warn_about_group(kd_comparison *c, size_t index)
     const kd_group *g = &c->group[index];
     const kd_report *r = c->report[g->typical];
     if (g->n_runs < 3) {
-        warn(c,
-             kd_strf("%s: %zu seed%s; the spread between seeds is %s. Three or more are needed to "
-                     "tell a difference from luck.",
-                     g->label, g->n_runs, g->n_runs == 1 ? "" : "s",
-                     g->n_runs == 1 ? "unknown" : "poorly known"));
+        warn(c, kd_strf("%s: %zu seed%s; the spread between seeds is %s. Three or more are needed to "
+                        "tell a difference from luck.",
+                        g->label, g->n_runs, g->n_runs == 1 ? "" : "s", g->n_runs == 1 ? "unknown" : "poorly known"));
     }
     for (size_t i = 0; i < g->n_runs; i++) {
         for (size_t j = i + 1; j < g->n_runs; j++) {
@@ -175,12 +169,11 @@ static void warn_about_group(kd_comparison *c, size_t index)
         }
     }
     if (g->figure[KD_FIG_TOP1].mean <= 1.5 / c->classes) {
-        warn(c, kd_strf("%s is near chance (%.1f %% with %d classes).", g->label,
-                        100.0 * g->figure[KD_FIG_TOP1].mean, c->classes));
+        warn(c, kd_strf("%s is near chance (%.1f %% with %d classes).", g->label, 100.0 * g->figure[KD_FIG_TOP1].mean,
+                        c->classes));
     }
     if (strcmp(r->views, c->teacher->views) != 0) {
-        warn(c, kd_strf("%s was measured with %s views, the teacher with %s.", g->label, r->views,
-                        c->teacher->views));
+        warn(c, kd_strf("%s was measured with %s views, the teacher with %s.", g->label, r->views, c->teacher->views));
     }
 }
 
@@ -188,8 +181,7 @@ kd_status compare_warn(kd_comparison *c, kd_err *err)
 {
     (void)err;
     if (c->n < 200) {
-        warn(c,
-             kd_strf("Only %zu samples: one sample is %.1f points.", c->n, 100.0 / (double)c->n));
+        warn(c, kd_strf("Only %zu samples: one sample is %.1f points.", c->n, 100.0 / (double)c->n));
     }
     for (size_t i = 0; i < c->n_reports; i++) {
         warn_about_run(c, c->report[i]);
@@ -200,17 +192,16 @@ kd_status compare_warn(kd_comparison *c, kd_err *err)
     const kd_group *t = &c->group[0];
     for (size_t g = 1; g < c->n_groups; g++) {
         if (c->group[g].figure[KD_FIG_TOP1].mean > t->figure[KD_FIG_TOP1].mean) {
-            warn(c,
-                 kd_strf("%s is ahead of its teacher: a stronger teacher may be worth more than a "
-                         "better recipe.",
-                         c->group[g].label));
+            warn(c, kd_strf("%s is ahead of its teacher: a stronger teacher may be worth more than a "
+                            "better recipe.",
+                            c->group[g].label));
             break;
         }
     }
     return KD_OK;
 }
 
-/* ---- pairs of classes -------------------------------------------------------------------------------------------------- */
+/* ---- pairs of classes ------------------------------------------------------------------------ */
 
 static int compare_pairs_by_count(const void *a, const void *b)
 {
@@ -225,8 +216,7 @@ static int compare_pairs_by_count(const void *a, const void *b)
     return x->prediction < y->prediction ? -1 : x->prediction > y->prediction;
 }
 
-kd_status compare_pairs(const kd_comparison *c, size_t report, compare_pair **out, size_t *n,
-                        kd_err *err)
+kd_status compare_pairs(const kd_comparison *c, size_t report, compare_pair **out, size_t *n, kd_err *err)
 {
     const size_t k = (size_t)c->classes;
     *n = 0;
@@ -256,7 +246,7 @@ kd_status compare_pairs(const kd_comparison *c, size_t report, compare_pair **ou
     return KD_OK;
 }
 
-/* ---- the verdict ---------------------------------------------------------------------------------------------------------- */
+/* ---- the verdict ----------------------------------------------------------------------------- */
 
 const char *compare_word(const kd_interval *d)
 {
@@ -276,17 +266,14 @@ char *kd_compare_verdict(const kd_comparison *c)
     kd_text_f(&t,
               "%.80s reaches %.1f %% top-1 (%.0f %% interval %.1f to %.1f), %.1f points %s the "
               "teacher's %.1f %%.",
-              b->label, 100.0 * b->top1.mean, 100.0 * c->opts.confidence, 100.0 * b->top1.low,
-              100.0 * b->top1.high, fabs(gap), gap >= 0.0 ? "below" : "above",
-              100.0 * c->group[0].top1.mean);
+              b->label, 100.0 * b->top1.mean, 100.0 * c->opts.confidence, 100.0 * b->top1.low, 100.0 * b->top1.high,
+              fabs(gap), gap >= 0.0 ? "below" : "above", 100.0 * c->group[0].top1.mean);
     for (size_t g = 2; g < c->n_groups; g++) {
         const kd_group *x = &c->group[g];
         const char *word = compare_word(&x->to_baseline);
-        kd_text_f(&t, " Against %.80s, %.80s is %+.1f points (%+.1f to %+.1f): %s.",
-                  c->group[1].label, x->label, 100.0 * x->to_baseline.mean,
-                  100.0 * x->to_baseline.low, 100.0 * x->to_baseline.high,
-                  strcmp(word, "not settled") == 0 ? "the data do not settle which is better"
-                                                   : word);
+        kd_text_f(&t, " Against %.80s, %.80s is %+.1f points (%+.1f to %+.1f): %s.", c->group[1].label, x->label,
+                  100.0 * x->to_baseline.mean, 100.0 * x->to_baseline.low, 100.0 * x->to_baseline.high,
+                  strcmp(word, "not settled") == 0 ? "the data do not settle which is better" : word);
     }
     if (t.failed) {
         kd_text_free(&t);

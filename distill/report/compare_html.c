@@ -17,7 +17,7 @@ void html_section(kd_text *t, const char *id, const char *title)
     kd_text_f(t, "<section id=\"%s\"><h2>%s</h2>\n", id, title);
 }
 
-/* ---- head ------------------------------------------------------------------------------------------------------------ */
+/* ---- head ------------------------------------------------------------------------------------ */
 
 static const struct {
     const char *id, *title;
@@ -29,23 +29,20 @@ static const struct {
 
 static void page_head(kd_text *t, const kd_comparison *c)
 {
-    kd_text_add(
-        t, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-           "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
-           "'unsafe-inline'; img-src data:\">\n"
-           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-           "<meta name=\"color-scheme\" content=\"light dark\">\n"
-           "<link rel=\"icon\" href=\"data:,\">\n<title>Teacher and students: ");
+    kd_text_add(t, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                   "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
+                   "'unsafe-inline'; img-src data:\">\n"
+                   "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+                   "<meta name=\"color-scheme\" content=\"light dark\">\n"
+                   "<link rel=\"icon\" href=\"data:,\">\n<title>Teacher and students: ");
     kd_text_html(t, c->teacher->dataset);
     kd_text_add(t, "</title>\n<style>\n");
     for (int i = 0; i < COMPARE_STYLE_PARTS; i++) {
         kd_text_add(t, COMPARE_STYLE[i]);
         kd_text_add(t, "\n");
     }
-    kd_text_add(
-        t,
-        "</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#accuracy\">Skip to the figures</a>\n"
-        "<header><h1>Teacher and students</h1>\n<p class=\"sub\">");
+    kd_text_add(t, "</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#accuracy\">Skip to the figures</a>\n"
+                   "<header><h1>Teacher and students</h1>\n<p class=\"sub\">");
     kd_text_html(t, c->teacher->dataset);
     kd_text_add(t, ", split ");
     kd_text_html(t, c->teacher->split);
@@ -85,28 +82,26 @@ static void page_cards(kd_text *t, const kd_comparison *c)
     char note[128];
     kd_text_add(t, "<div class=\"cards\">\n");
     (void)snprintf(value, sizeof value, "%.1f %%", 100.0 * teacher->top1.mean);
-    (void)snprintf(note, sizeof note, "top-1, %.0f %% interval %.1f to %.1f",
-                   100.0 * c->opts.confidence, 100.0 * teacher->top1.low,
-                   100.0 * teacher->top1.high);
+    (void)snprintf(note, sizeof note, "top-1, %.0f %% interval %.1f to %.1f", 100.0 * c->opts.confidence,
+                   100.0 * teacher->top1.low, 100.0 * teacher->top1.high);
     card(t, 0, value, teacher->label, note);
     (void)snprintf(value, sizeof value, "%.1f %%", 100.0 * student->top1.mean);
-    (void)snprintf(note, sizeof note, "top-1, %.0f %% interval %.1f to %.1f, %zu run%s",
-                   100.0 * c->opts.confidence, 100.0 * student->top1.low,
-                   100.0 * student->top1.high, student->n_runs, student->n_runs == 1 ? "" : "s");
+    (void)snprintf(note, sizeof note, "top-1, %.0f %% interval %.1f to %.1f, %zu run%s", 100.0 * c->opts.confidence,
+                   100.0 * student->top1.low, 100.0 * student->top1.high, student->n_runs,
+                   student->n_runs == 1 ? "" : "s");
     card(t, html_color(best), value, student->label, note);
     if (c->n_groups > 2) {
         const size_t shown = best > 1 ? best : 2;
         const kd_group *g = &c->group[shown];
         (void)snprintf(value, sizeof value, "%+.1f points", 100.0 * g->to_baseline.mean);
-        (void)snprintf(note, sizeof note, "against %.60s: %s", c->group[1].label,
-                       compare_word(&g->to_baseline));
+        (void)snprintf(note, sizeof note, "against %.60s: %s", c->group[1].label, compare_word(&g->to_baseline));
         card(t, html_color(shown), value, g->label, note);
     }
     if (r->parameters > 0 && c->teacher->parameters > 0) {
         (void)snprintf(value, sizeof value, "%.3g\xc3\x97 smaller",
                        (double)c->teacher->parameters / (double)r->parameters);
-        (void)snprintf(note, sizeof note, "%.3g M parameters against %.3g M",
-                       (double)r->parameters * 1e-6, (double)c->teacher->parameters * 1e-6);
+        (void)snprintf(note, sizeof note, "%.3g M parameters against %.3g M", (double)r->parameters * 1e-6,
+                       (double)c->teacher->parameters * 1e-6);
         card(t, html_color(best), value, "the best student", note);
     }
     kd_text_add(t, "</div>\n");
@@ -117,10 +112,8 @@ static void page_warnings(kd_text *t, const kd_comparison *c)
     if (c->n_warnings == 0) {
         return;
     }
-    kd_text_add(
-        t,
-        "<aside class=\"warn\" aria-labelledby=\"warnings\"><h2 id=\"warnings\">Before believing "
-        "these figures</h2><ul>\n");
+    kd_text_add(t, "<aside class=\"warn\" aria-labelledby=\"warnings\"><h2 id=\"warnings\">Before believing "
+                   "these figures</h2><ul>\n");
     for (size_t i = 0; i < c->n_warnings; i++) {
         kd_text_add(t, "<li>");
         kd_text_html(t, c->warning[i]);
@@ -129,7 +122,7 @@ static void page_warnings(kd_text *t, const kd_comparison *c)
     kd_text_add(t, "</ul></aside>\n");
 }
 
-/* ---- accuracy -------------------------------------------------------------------------------------------------------- */
+/* ---- accuracy -------------------------------------------------------------------------------- */
 
 static void cell(kd_text *t, const kd_spread *s, size_t runs, double scale, int digits)
 {
@@ -142,18 +135,17 @@ static void cell(kd_text *t, const kd_spread *s, size_t runs, double scale, int 
 
 static void accuracy_table(kd_text *t, const kd_comparison *c)
 {
-    kd_text_f(
-        t,
-        "<div class=\"wide\" tabindex=\"0\"><table><caption>Means over runs \xc2\xb1 standard "
-        "deviation "
-        "between seeds.  Interval: %.0f %% bootstrap, %d draws over samples and seeds.</caption>"
-        "<thead><tr><th scope=\"col\">model</th><th scope=\"col\">runs</th><th "
-        "scope=\"col\">top-1, "
-        "%%</th><th scope=\"col\">interval</th><th scope=\"col\">top-5, %%</th><th "
-        "scope=\"col\">mean "
-        "class, %%</th><th scope=\"col\">macro F1</th><th "
-        "scope=\"col\">NLL</th></tr></thead><tbody>\n",
-        100.0 * c->opts.confidence, c->opts.draws);
+    kd_text_f(t,
+              "<div class=\"wide\" tabindex=\"0\"><table><caption>Means over runs \xc2\xb1 standard "
+              "deviation "
+              "between seeds.  Interval: %.0f %% bootstrap, %d draws over samples and seeds.</caption>"
+              "<thead><tr><th scope=\"col\">model</th><th scope=\"col\">runs</th><th "
+              "scope=\"col\">top-1, "
+              "%%</th><th scope=\"col\">interval</th><th scope=\"col\">top-5, %%</th><th "
+              "scope=\"col\">mean "
+              "class, %%</th><th scope=\"col\">macro F1</th><th "
+              "scope=\"col\">NLL</th></tr></thead><tbody>\n",
+              100.0 * c->opts.confidence, c->opts.draws);
     for (size_t i = 0; i < c->n_groups; i++) {
         const kd_group *g = &c->group[i];
         kd_text_f(t, "<tr><th scope=\"row\"><span class=\"key c%d\"></span>", html_color(i));
@@ -196,12 +188,10 @@ static kd_status html_accuracy(kd_text *t, const kd_comparison *c, kd_err *err)
         }
     }
     html_section(t, "accuracy", "Accuracy, side by side");
-    kd_text_add(
-        t, "<p>Top-1 in percent.  The line is the mean over runs, each dot one seed, the band the "
-           "interval in which the mean would fall with other samples and other seeds.</p>\n"
-           "<div class=\"wide\" tabindex=\"0\">");
-    kd_svg_intervals(t, "Top-1 accuracy",
-                     "Mean top-1 accuracy of every model with its interval and single runs", row,
+    kd_text_add(t, "<p>Top-1 in percent.  The line is the mean over runs, each dot one seed, the band the "
+                   "interval in which the mean would fall with other samples and other seeds.</p>\n"
+                   "<div class=\"wide\" tabindex=\"0\">");
+    kd_svg_intervals(t, "Top-1 accuracy", "Mean top-1 accuracy of every model with its interval and single runs", row,
                      c->n_groups, false);
     kd_text_add(t, "</div>\n");
     accuracy_table(t, c);
@@ -226,22 +216,20 @@ static void html_differences(kd_text *t, const kd_comparison *c)
         for (size_t g = first; g < c->n_groups; g++) {
             row[g - first].label = c->group[g].label;
             row[g - first].color = html_color(g);
-            row[g - first].interval =
-                percent(pass == 0 ? &c->group[g].to_baseline : &c->group[g].to_teacher);
+            row[g - first].interval = percent(pass == 0 ? &c->group[g].to_baseline : &c->group[g].to_teacher);
         }
         kd_text_add(t, "<h3>Against ");
         kd_text_html(t, c->group[pass == 0 ? 1 : 0].label);
         kd_text_add(t, pass == 0 ? ", the first student given</h3>" : ", the teacher</h3>");
         kd_text_add(t, "<div class=\"wide\" tabindex=\"0\">");
-        kd_svg_intervals(
-            t, pass == 0 ? "Difference to the first student" : "Difference to the teacher",
-            "Difference in top-1, points, with its interval", row, c->n_groups - first, true);
+        kd_svg_intervals(t, pass == 0 ? "Difference to the first student" : "Difference to the teacher",
+                         "Difference in top-1, points, with its interval", row, c->n_groups - first, true);
         kd_text_add(t, "</div>\n");
     }
     kd_text_add(t, "</section>\n");
 }
 
-/* ---- classes ----------------------------------------------------------------------------------------------------------- */
+/* ---- classes --------------------------------------------------------------------------------- */
 
 typedef struct class_delta {
     int label;
@@ -329,8 +317,7 @@ static kd_status html_classes(kd_text *t, const kd_comparison *c, kd_err *err)
         }
         kd_text_add(t, "</summary><div class=\"wide\" tabindex=\"0\">");
         kd_svg_bars(t, "Accuracy per class against the teacher",
-                    "Difference of the accuracy of every class, student minus teacher", bar, shown,
-                    html_color(g));
+                    "Difference of the accuracy of every class, student minus teacher", bar, shown, html_color(g));
         kd_text_add(t, "</div></details>\n");
     }
     class_table(t, c);
@@ -341,7 +328,7 @@ static kd_status html_classes(kd_text *t, const kd_comparison *c, kd_err *err)
     return KD_OK;
 }
 
-/* ---- page ---------------------------------------------------------------------------------------------------------------- */
+/* ---- page ------------------------------------------------------------------------------------ */
 
 kd_status kd_compare_write_html(const kd_comparison *c, const char *path, kd_err *err)
 {

@@ -6,22 +6,19 @@
 
 enum { IDS_SHOWN = 400 };
 
-/* ---- agreement -------------------------------------------------------------------------------------------------------- */
+/* ---- agreement ------------------------------------------------------------------------------- */
 
 /* Ids of the samples of one cell: bit 1 the teacher errs, bit 0 the student errs. */
-static void id_list(kd_text *t, const kd_comparison *c, size_t report, int cell, int64_t count,
-                    const char *title)
+static void id_list(kd_text *t, const kd_comparison *c, size_t report, int cell, int64_t count, const char *title)
 {
     if (count == 0) {
         return;
     }
     int shown = 0;
-    kd_text_f(t, "<details><summary>%s: %lld</summary><div class=\"ids mono\">", title,
-              (long long)count);
+    kd_text_f(t, "<details><summary>%s: %lld</summary><div class=\"ids mono\">", title, (long long)count);
     for (size_t i = 0; i < c->n && shown < IDS_SHOWN; i++) {
         const int32_t label = c->teacher->labels[i];
-        const int wrong =
-            (c->prediction[0][i] != label ? 2 : 0) + (c->prediction[report][i] != label ? 1 : 0);
+        const int wrong = (c->prediction[0][i] != label ? 2 : 0) + (c->prediction[report][i] != label ? 1 : 0);
         if (wrong == cell) {
             kd_text_add(t, "<div>");
             kd_text_html(t, c->teacher->ids[i]);
@@ -31,17 +28,15 @@ static void id_list(kd_text *t, const kd_comparison *c, size_t report, int cell,
     }
     kd_text_add(t, "</div>");
     if (count > shown) {
-        kd_text_f(t, "<p class=\"sub\">and %lld more; the JSON file has all.</p>",
-                  (long long)(count - shown));
+        kd_text_f(t, "<p class=\"sub\">and %lld more; the JSON file has all.</p>", (long long)(count - shown));
     }
     kd_text_add(t, "</details>\n");
 }
 
 static void quad_cell(kd_text *t, int64_t count, size_t n, const char *what, bool focus)
 {
-    kd_text_f(t, "<td%s><b>%lld</b>%.1f %%<br><small>%s</small></td>",
-              focus ? " class=\"focus\"" : "", (long long)count, 100.0 * (double)count / (double)n,
-              what);
+    kd_text_f(t, "<td%s><b>%lld</b>%.1f %%<br><small>%s</small></td>", focus ? " class=\"focus\"" : "",
+              (long long)count, 100.0 * (double)count / (double)n, what);
 }
 
 static void p_value(char *out, size_t size, double p)
@@ -77,11 +72,10 @@ kd_status html_agreement(kd_text *t, const kd_comparison *c, kd_err *err)
         quad_cell(t, a->both_right, c->n, "both right", false);
         quad_cell(t, a->only_first, c->n, "only the teacher: what is left to learn", true);
         kd_text_add(t, "</tr><tr><th scope=\"row\">teacher wrong</th>");
-        quad_cell(t, a->only_second, c->n, "only the student: what the skeleton shows better",
-                  false);
+        quad_cell(t, a->only_second, c->n, "only the student: what the skeleton shows better", false);
         quad_cell(t, a->both_wrong, c->n, "both wrong", false);
-        kd_text_f(t, "</tr></tbody></table></div>\n<p>McNemar: %lld against %lld, %s.</p>\n",
-                  (long long)a->only_first, (long long)a->only_second, p);
+        kd_text_f(t, "</tr></tbody></table></div>\n<p>McNemar: %lld against %lld, %s.</p>\n", (long long)a->only_first,
+                  (long long)a->only_second, p);
         id_list(t, c, g->typical, 1, a->only_first, "Samples only the teacher gets right");
         id_list(t, c, g->typical, 2, a->only_second, "Samples only the student gets right");
         id_list(t, c, g->typical, 3, a->both_wrong, "Samples both get wrong");
@@ -90,27 +84,25 @@ kd_status html_agreement(kd_text *t, const kd_comparison *c, kd_err *err)
     return KD_OK;
 }
 
-/* ---- errors ------------------------------------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 kd_status html_errors(kd_text *t, const kd_comparison *c, kd_err *err)
 {
     enum { MOST = 15 };
     html_section(t, "errors", "Where the student errs and the teacher does not");
-    kd_text_add(
-        t, "<p>Pairs of classes, most frequent first.  A pair that tops this list for every "
-           "student is "
-           "something the video shows and the skeleton does not.</p>\n<div class=\"grid3\">\n");
+    kd_text_add(t, "<p>Pairs of classes, most frequent first.  A pair that tops this list for every "
+                   "student is "
+                   "something the video shows and the skeleton does not.</p>\n<div class=\"grid3\">\n");
     for (size_t i = 1; i < c->n_groups; i++) {
         compare_pair *pair = NULL;
         size_t n = 0;
         KD_TRY(compare_pairs(c, c->group[i].typical, &pair, &n, err));
         kd_text_add(t, "<div><div class=\"wide\" tabindex=\"0\"><table><caption>");
         kd_text_html(t, c->group[i].label);
-        kd_text_f(
-            t,
-            " (seed %lld)</caption><thead><tr><th scope=\"col\">class</th><th scope=\"col\" "
-            "class=\"left\">taken for</th><th scope=\"col\">samples</th></tr></thead><tbody>\n",
-            (long long)c->report[c->group[i].typical]->seed);
+        kd_text_f(t,
+                  " (seed %lld)</caption><thead><tr><th scope=\"col\">class</th><th scope=\"col\" "
+                  "class=\"left\">taken for</th><th scope=\"col\">samples</th></tr></thead><tbody>\n",
+                  (long long)c->report[c->group[i].typical]->seed);
         for (size_t k = 0; k < n && k < MOST; k++) {
             char buf[24];
             kd_text_add(t, "<tr><td>");
@@ -133,37 +125,34 @@ kd_status html_errors(kd_text *t, const kd_comparison *c, kd_err *err)
     return KD_OK;
 }
 
-/* ---- calibration ------------------------------------------------------------------------------------------------------ */
+/* ---- calibration ----------------------------------------------------------------------------- */
 
 void html_calibration(kd_text *t, const kd_comparison *c)
 {
     html_section(t, "calibration", "Calibration");
-    kd_text_add(
-        t, "<p>How far stated confidence can be believed: on the diagonal it can.  Dashed, open "
-           "circles: as "
-           "trained; solid: after one temperature, fitted on one half of the samples and measured "
-           "on the "
-           "other.  The size of a dot follows the number of samples.</p>\n<div class=\"grid3\">\n");
+    kd_text_add(t, "<p>How far stated confidence can be believed: on the diagonal it can.  Dashed, open "
+                   "circles: as "
+                   "trained; solid: after one temperature, fitted on one half of the samples and measured "
+                   "on the "
+                   "other.  The size of a dot follows the number of samples.</p>\n<div class=\"grid3\">\n");
     for (size_t i = 0; i < c->n_groups; i++) {
         const kd_group *g = &c->group[i];
         kd_text_add(t, "<figure><figcaption>");
         kd_text_html(t, g->label);
         kd_text_f(t, "<small>ECE %.3f, after %.3f</small></figcaption>", g->figure[KD_FIG_ECE].mean,
                   g->figure[KD_FIG_ECE_SCALED].mean);
-        kd_svg_reliability(t, "Reliability diagram",
-                           "Accuracy against confidence, before and after a temperature", g->before,
-                           g->after, KD_ECE_BINS, html_color(i));
+        kd_svg_reliability(t, "Reliability diagram", "Accuracy against confidence, before and after a temperature",
+                           g->before, g->after, KD_ECE_BINS, html_color(i));
         kd_text_add(t, "</figure>\n");
     }
-    kd_text_f(
-        t,
-        "</div>\n<div class=\"wide\" tabindex=\"0\"><table><caption>ECE over %d equal bins; Brier "
-        "over all "
-        "classes (0 to 2)</caption><thead><tr><th scope=\"col\">model</th><th "
-        "scope=\"col\">ECE</th>"
-        "<th scope=\"col\">ECE after</th><th scope=\"col\">NLL</th><th scope=\"col\">NLL after</th>"
-        "<th scope=\"col\">Brier</th><th scope=\"col\">temperature</th></tr></thead><tbody>\n",
-        KD_ECE_BINS);
+    kd_text_f(t,
+              "</div>\n<div class=\"wide\" tabindex=\"0\"><table><caption>ECE over %d equal bins; Brier "
+              "over all "
+              "classes (0 to 2)</caption><thead><tr><th scope=\"col\">model</th><th "
+              "scope=\"col\">ECE</th>"
+              "<th scope=\"col\">ECE after</th><th scope=\"col\">NLL</th><th scope=\"col\">NLL after</th>"
+              "<th scope=\"col\">Brier</th><th scope=\"col\">temperature</th></tr></thead><tbody>\n",
+              KD_ECE_BINS);
     for (size_t i = 0; i < c->n_groups; i++) {
         const kd_spread *f = c->group[i].figure;
         kd_text_f(t, "<tr><th scope=\"row\"><span class=\"key c%d\"></span>", html_color(i));
@@ -171,13 +160,13 @@ void html_calibration(kd_text *t, const kd_comparison *c)
         kd_text_f(t,
                   "</th><td>%.3f</td><td>%.3f</td><td>%.3f</td><td>%.3f</td><td>%.3f</td><td>%.2f</"
                   "td></tr>\n",
-                  f[KD_FIG_ECE].mean, f[KD_FIG_ECE_SCALED].mean, f[KD_FIG_NLL].mean,
-                  f[KD_FIG_NLL_SCALED].mean, f[KD_FIG_BRIER].mean, f[KD_FIG_TEMPERATURE].mean);
+                  f[KD_FIG_ECE].mean, f[KD_FIG_ECE_SCALED].mean, f[KD_FIG_NLL].mean, f[KD_FIG_NLL_SCALED].mean,
+                  f[KD_FIG_BRIER].mean, f[KD_FIG_TEMPERATURE].mean);
     }
     kd_text_add(t, "</tbody></table></div></section>\n");
 }
 
-/* ---- size and speed --------------------------------------------------------------------------------------------------- */
+/* ---- size and speed -------------------------------------------------------------------------- */
 
 static void count_cell(kd_text *t, int64_t v, int64_t teacher)
 {
@@ -208,16 +197,14 @@ void html_size(kd_text *t, const kd_comparison *c)
 {
     const kd_report *teacher = c->teacher;
     html_section(t, "size", "Size and speed");
-    kd_text_add(
-        t,
-        "<div class=\"wide\" tabindex=\"0\"><table><caption>Multiply-adds are for one sample and "
-        "view; "
-        "latency as measured when the report was made, on the named device</caption><thead><tr><th "
-        "scope=\"col\">model</th><th scope=\"col\">parameters</th><th "
-        "scope=\"col\">multiply-adds</th>"
-        "<th scope=\"col\">bytes</th><th scope=\"col\">latency, ms</th><th "
-        "scope=\"col\">on</th></tr>"
-        "</thead><tbody>\n");
+    kd_text_add(t, "<div class=\"wide\" tabindex=\"0\"><table><caption>Multiply-adds are for one sample and "
+                   "view; "
+                   "latency as measured when the report was made, on the named device</caption><thead><tr><th "
+                   "scope=\"col\">model</th><th scope=\"col\">parameters</th><th "
+                   "scope=\"col\">multiply-adds</th>"
+                   "<th scope=\"col\">bytes</th><th scope=\"col\">latency, ms</th><th "
+                   "scope=\"col\">on</th></tr>"
+                   "</thead><tbody>\n");
     for (size_t i = 0; i < c->n_groups; i++) {
         const kd_report *r = c->report[c->group[i].typical];
         kd_text_f(t, "<tr><th scope=\"row\"><span class=\"key c%d\"></span>", html_color(i));
@@ -231,13 +218,11 @@ void html_size(kd_text *t, const kd_comparison *c)
         if (r->latency_ms > 0.0) {
             kd_text_f(t, "<td>%.3g", r->latency_ms);
             if (i > 0 && teacher->latency_ms > r->latency_ms) {
-                kd_text_f(t, " <small>%.3g\xc3\x97 faster</small>",
-                          teacher->latency_ms / r->latency_ms);
+                kd_text_f(t, " <small>%.3g\xc3\x97 faster</small>", teacher->latency_ms / r->latency_ms);
             }
             kd_text_add(t, "</td><td>");
             kd_text_html(t, r->device);
-            kd_text_f(t, ", %d thread%s, batch %d, ", r->threads, r->threads == 1 ? "" : "s",
-                      r->latency_batch);
+            kd_text_f(t, ", %d thread%s, batch %d, ", r->threads, r->threads == 1 ? "" : "s", r->latency_batch);
             kd_text_html(t, r->dtype);
             kd_text_add(t, "</td></tr>\n");
         } else {
@@ -247,7 +232,7 @@ void html_size(kd_text *t, const kd_comparison *c)
     kd_text_add(t, "</tbody></table></div></section>\n");
 }
 
-/* ---- confusion -------------------------------------------------------------------------------------------------------- */
+/* ---- confusion ------------------------------------------------------------------------------- */
 
 static const char *class_of(int i, const void *ctx)
 {
@@ -266,14 +251,14 @@ void html_confusion(kd_text *t, const kd_comparison *c)
         kd_text_f(t, "<details%s><summary>", i == 0 || i + 1 == c->n_groups ? " open" : "");
         kd_text_html(t, c->group[i].label);
         kd_text_add(t, "</summary><div class=\"wide\" tabindex=\"0\">");
-        kd_svg_confusion(t, "Confusion matrix", "True classes by rows, answers by columns",
-                         r->metrics.confusion, c->classes, class_of, r, html_color(i));
+        kd_svg_confusion(t, "Confusion matrix", "True classes by rows, answers by columns", r->metrics.confusion,
+                         c->classes, class_of, r, html_color(i));
         kd_text_add(t, "</div></details>\n");
     }
     kd_text_add(t, "</section>\n");
 }
 
-/* ---- provenance ------------------------------------------------------------------------------------------------------- */
+/* ---- provenance ------------------------------------------------------------------------------ */
 
 static void fact(kd_text *t, const char *name, const char *value, bool mono)
 {
@@ -290,12 +275,11 @@ static void run_facts(kd_text *t, const kd_report *r)
     char seed[32];
     char counts[128];
     (void)snprintf(seed, sizeof seed, "%lld", (long long)r->seed);
-    (void)snprintf(counts, sizeof counts, "%lld listed = %zu done + %lld failed + %lld excluded",
-                   (long long)r->listed, r->n, (long long)r->failed, (long long)r->excluded);
+    (void)snprintf(counts, sizeof counts, "%lld listed = %zu done + %lld failed + %lld excluded", (long long)r->listed,
+                   r->n, (long long)r->failed, (long long)r->excluded);
     kd_text_add(t, "<details><summary>");
     kd_text_html(t, r->label);
-    kd_text_f(t, ", seed %lld: %.2f %%</summary><dl>\n", (long long)r->seed,
-              100.0 * r->metrics.top1);
+    kd_text_f(t, ", seed %lld: %.2f %%</summary><dl>\n", (long long)r->seed, 100.0 * r->metrics.top1);
     fact(t, "Report", r->path, true);
     fact(t, "Command", r->command, true);
     fact(t, "Made", r->created, false);
@@ -324,17 +308,15 @@ void html_provenance(kd_text *t, const kd_comparison *c)
     const kd_report *r = c->teacher;
     char number[96];
     html_section(t, "provenance", "Protocol and provenance");
-    kd_text_add(
-        t,
-        "<p>The same for every report here, or the comparison would have been refused:</p><dl>\n");
+    kd_text_add(t, "<p>The same for every report here, or the comparison would have been refused:</p><dl>\n");
     fact(t, "Data set", r->dataset, false);
     fact(t, "Split", r->split, false);
     fact(t, "Half", r->half, false);
     (void)snprintf(number, sizeof number, "%zu, joined by id", c->n);
     fact(t, "Samples", number, false);
     fact(t, "Ids and labels", r->ids_hash, true);
-    (void)snprintf(number, sizeof number, "percentile bootstrap, %d draws, seed %llu, %.0f %%",
-                   c->opts.draws, (unsigned long long)c->opts.seed, 100.0 * c->opts.confidence);
+    (void)snprintf(number, sizeof number, "percentile bootstrap, %d draws, seed %llu, %.0f %%", c->opts.draws,
+                   (unsigned long long)c->opts.seed, 100.0 * c->opts.confidence);
     fact(t, "Intervals", number, false);
     kd_text_add(t, "</dl>\n<h3>Every run</h3>\n");
     for (size_t i = 0; i < c->n_reports; i++) {

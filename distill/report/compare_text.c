@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-/* ---- JSON -------------------------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static void put_interval(kd_json *o, const char *key, const kd_interval *v)
 {
@@ -46,16 +46,15 @@ static void put_agreement(const kd_comparison *c, kd_json *o, const kd_group *g)
 {
     static const char *const KEY[4] = {"both_right", "only_teacher", "only_student", "both_wrong"};
     kd_json *a = kd_json_set_object(o, "agreement");
-    const int64_t count[4] = {g->agreement.both_right, g->agreement.only_first,
-                              g->agreement.only_second, g->agreement.both_wrong};
+    const int64_t count[4] = {g->agreement.both_right, g->agreement.only_first, g->agreement.only_second,
+                              g->agreement.both_wrong};
     for (int cell = 0; cell < 4; cell++) {
         kd_json *v = kd_json_set_object(a, KEY[cell]);
         kd_json_set_i64(v, "count", count[cell]);
         kd_json *ids = kd_json_set_array(v, "ids");
         for (size_t i = 0; i < c->n; i++) {
             const int32_t label = c->teacher->labels[i];
-            const int wrong = (c->prediction[0][i] != label ? 2 : 0) +
-                              (c->prediction[g->typical][i] != label ? 1 : 0);
+            const int wrong = (c->prediction[0][i] != label ? 2 : 0) + (c->prediction[g->typical][i] != label ? 1 : 0);
             if (wrong == cell) {
                 kd_json_push_str(ids, c->teacher->ids[i]);
             }
@@ -147,7 +146,7 @@ done:
     return st;
 }
 
-/* ---- Markdown ------------------------------------------------------------------------------------------------------- */
+/* ---- Markdown -------------------------------------------------------------------------------- */
 
 static void md_figure(kd_text *t, const kd_spread *s, size_t runs, double scale, int digits)
 {
@@ -184,19 +183,17 @@ static void md_summary(const kd_comparison *c, kd_text *t)
 
 static void md_differences(const kd_comparison *c, kd_text *t)
 {
-    kd_text_add(
-        t, "\n## Differences in top-1, points\n\n| student | to the teacher | McNemar p | to the "
-           "first student |\n|---|---|---|---|\n");
+    kd_text_add(t, "\n## Differences in top-1, points\n\n| student | to the teacher | McNemar p | to the "
+                   "first student |\n|---|---|---|---|\n");
     for (size_t i = 1; i < c->n_groups; i++) {
         const kd_group *g = &c->group[i];
         kd_text_add(t, "| ");
         kd_text_md(t, g->label);
-        kd_text_f(t, " | %+.1f (%+.1f to %+.1f) | %.3g |", 100.0 * g->to_teacher.mean,
-                  100.0 * g->to_teacher.low, 100.0 * g->to_teacher.high, g->mcnemar);
+        kd_text_f(t, " | %+.1f (%+.1f to %+.1f) | %.3g |", 100.0 * g->to_teacher.mean, 100.0 * g->to_teacher.low,
+                  100.0 * g->to_teacher.high, g->mcnemar);
         if (i > 1) {
-            kd_text_f(t, " %+.1f (%+.1f to %+.1f), %s |\n", 100.0 * g->to_baseline.mean,
-                      100.0 * g->to_baseline.low, 100.0 * g->to_baseline.high,
-                      compare_word(&g->to_baseline));
+            kd_text_f(t, " %+.1f (%+.1f to %+.1f), %s |\n", 100.0 * g->to_baseline.mean, 100.0 * g->to_baseline.low,
+                      100.0 * g->to_baseline.high, compare_word(&g->to_baseline));
         } else {
             kd_text_add(t, " baseline |\n");
         }
@@ -243,9 +240,7 @@ kd_status kd_compare_write_markdown(const kd_comparison *c, const char *path, kd
     md_summary(c, &t);
     kd_text_add(&t, "\n± is the standard deviation between seeds; intervals are bootstrap over "
                     "samples and seeds. ");
-    kd_text_add(
-        &t,
-        "\"After T\": a temperature fitted on one half of the samples, measured on the other.\n");
+    kd_text_add(&t, "\"After T\": a temperature fitted on one half of the samples, measured on the other.\n");
     md_differences(c, &t);
     md_classes(c, &t);
     if (c->n_warnings > 0) {
@@ -263,8 +258,7 @@ kd_status kd_compare_write_markdown(const kd_comparison *c, const char *path, kd
     kd_text_md(&t, c->teacher->split);
     kd_text_add(&t, ", half ");
     kd_text_md(&t, c->teacher->half);
-    kd_text_f(&t, ", %zu samples, %d classes; SHA-256 of ids and labels %s.\n", c->n, c->classes,
-              c->teacher->ids_hash);
+    kd_text_f(&t, ", %zu samples, %d classes; SHA-256 of ids and labels %s.\n", c->n, c->classes, c->teacher->ids_hash);
     if (c->opts.command != NULL) {
         kd_text_f(&t, "\nAgain: `%.3000s`\n", c->opts.command);
     }
@@ -273,15 +267,14 @@ kd_status kd_compare_write_markdown(const kd_comparison *c, const char *path, kd
     return st;
 }
 
-/* ---- CSV: one line a run, everything a spreadsheet or a plot needs --------------------------------------------------- */
+/* ---- CSV: one line a run, everything a spreadsheet or a plot needs --------------------------- */
 
 kd_status kd_compare_write_csv(const kd_comparison *c, const char *path, kd_err *err)
 {
     kd_text t;
     memset(&t, 0, sizeof t);
-    kd_text_add(
-        &t, "kind,label,seed,model,samples,top1,top5,mean_class_accuracy,macro_f1,nll,ece,brier,"
-            "parameters,macs,bytes,latency_ms,report\n");
+    kd_text_add(&t, "kind,label,seed,model,samples,top1,top5,mean_class_accuracy,macro_f1,nll,ece,brier,"
+                    "parameters,macs,bytes,latency_ms,report\n");
     for (size_t i = 0; i < c->n_reports; i++) {
         const kd_report *r = c->report[i];
         const kd_metrics *m = &r->metrics;
@@ -290,9 +283,9 @@ kd_status kd_compare_write_csv(const kd_comparison *c, const char *path, kd_err 
         kd_text_csv(&t, r->label);
         kd_text_f(&t, ",%lld,", (long long)r->seed);
         kd_text_csv(&t, r->model);
-        kd_text_f(&t, ",%zu,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%lld,%lld,%lld,%.6g,", r->n, m->top1,
-                  m->top5, m->mean_class_accuracy, m->macro_f1, m->nll, m->ece, m->brier,
-                  (long long)r->parameters, (long long)r->macs, (long long)r->bytes, r->latency_ms);
+        kd_text_f(&t, ",%zu,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%.6f,%lld,%lld,%lld,%.6g,", r->n, m->top1, m->top5,
+                  m->mean_class_accuracy, m->macro_f1, m->nll, m->ece, m->brier, (long long)r->parameters,
+                  (long long)r->macs, (long long)r->bytes, r->latency_ms);
         kd_text_csv(&t, r->path);
         kd_text_add(&t, "\n");
     }

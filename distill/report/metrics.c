@@ -6,18 +6,16 @@
 static kd_status check(const kd_scores *s, kd_err *err)
 {
     if (s->n == 0 || s->classes < 1) {
-        return KD_FAIL(err, KD_E_DATA, "metrics: %zu samples of %d classes: nothing to measure",
-                       s->n, s->classes);
+        return KD_FAIL(err, KD_E_DATA, "metrics: %zu samples of %d classes: nothing to measure", s->n, s->classes);
     }
     for (size_t i = 0; i < s->n; i++) {
         if (s->label[i] < 0 || s->label[i] >= s->classes) {
-            return KD_FAIL(err, KD_E_DATA, "metrics: sample %zu has label %d: expected 0 to %d", i,
-                           (int)s->label[i], s->classes - 1);
+            return KD_FAIL(err, KD_E_DATA, "metrics: sample %zu has label %d: expected 0 to %d", i, (int)s->label[i],
+                           s->classes - 1);
         }
         for (int c = 0; c < s->classes; c++) {
             if (!isfinite(s->score[i * (size_t)s->classes + (size_t)c])) {
-                return KD_FAIL(err, KD_E_NUMERIC,
-                               "metrics: sample %zu, class %d: the score is not finite", i, c);
+                return KD_FAIL(err, KD_E_NUMERIC, "metrics: sample %zu, class %d: the score is not finite", i, c);
             }
         }
     }
@@ -63,7 +61,7 @@ double kd_nll(const kd_scores *s, double temperature)
     return total / (double)s->n;
 }
 
-/* ---- one sample at a time --------------------------------------------------------------------------------------- */
+/* ---- one sample at a time -------------------------------------------------------------------- */
 
 typedef struct sums {
     double nll, brier;
@@ -142,13 +140,12 @@ static void finish_bins(kd_metrics *m, const sums *a)
     }
 }
 
-kd_status kd_metrics_compute(const kd_scores *s, double temperature, int bins, kd_metrics *out,
-                             kd_err *err)
+kd_status kd_metrics_compute(const kd_scores *s, double temperature, int bins, kd_metrics *out, kd_err *err)
 {
     memset(out, 0, sizeof *out);
     if (!(temperature > 0.0) || bins < 1 || bins > KD_ECE_BINS_MAX) {
-        return KD_FAIL(err, KD_E_ARG, "metrics: temperature %g, %d bins: expected > 0, 1 to %d",
-                       temperature, bins, KD_ECE_BINS_MAX);
+        return KD_FAIL(err, KD_E_ARG, "metrics: temperature %g, %d bins: expected > 0, 1 to %d", temperature, bins,
+                       KD_ECE_BINS_MAX);
     }
     KD_TRY(check(s, err));
     const size_t k = (size_t)s->classes;

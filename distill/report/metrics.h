@@ -1,7 +1,7 @@
 /* Figures of merit of a classifier, from scores (logits) and labels alone.
  *
- * Scores are f32 [n][classes], row-major; softmax(score / temperature) are the class probabilities.  Labels are 0-based.
- * A score that is NaN or infinite is refused (KD_E_NUMERIC), a label outside [0, classes) too (KD_E_DATA).
+ * Scores are f32 [n][classes], row-major; softmax(score / temperature) are the class probabilities.  Labels are
+ * 0-based. A score that is NaN or infinite is refused (KD_E_NUMERIC), a label outside [0, classes) too (KD_E_DATA).
  *
  * Definitions, where usage differs:
  *   prediction           the class of the highest score; the lowest index among equals
@@ -49,8 +49,8 @@ typedef struct kd_metrics {
 } kd_metrics;
 
 /* bins 1..KD_ECE_BINS_MAX, temperature > 0.  *out is freed by kd_metrics_free, also after a failure. */
-KD_NODISCARD kd_status kd_metrics_compute(const kd_scores *s, double temperature, int bins,
-                                          kd_metrics *out, kd_err *err);
+KD_NODISCARD kd_status kd_metrics_compute(const kd_scores *s, double temperature, int bins, kd_metrics *out,
+                                          kd_err *err);
 void kd_metrics_free(kd_metrics *m); /* zeroed is legal */
 
 /* The temperature in [0.05, 20] with the lowest NLL (Guo et al. 2017). */
@@ -59,23 +59,22 @@ KD_NODISCARD kd_status kd_temperature_fit(const kd_scores *s, double *temperatur
 /* Mean NLL of the scores at a temperature. */
 double kd_nll(const kd_scores *s, double temperature);
 
-/* ---- comparing -------------------------------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 typedef struct kd_interval {
     double mean, low, high;
 } kd_interval;
 
-/* Percentile bootstrap of mean_i mean_g value[g][i]: samples are drawn again with replacement, and groups (seeds) too when
- * there are several, so that both sources of chance are in the interval.  value is [groups][n].  Philox draws: the same
- * numbers give the same interval. `draws` >= 100, confidence in (0, 1). */
-KD_NODISCARD kd_status kd_bootstrap(const float *value, size_t groups, size_t n, int draws,
-                                    double confidence, uint64_t seed, kd_interval *out,
-                                    kd_err *err);
+/* Percentile bootstrap of mean_i mean_g value[g][i]: samples are drawn again with replacement, and groups (seeds) too
+ * when there are several, so that both sources of chance are in the interval.  value is [groups][n].  Philox draws: the
+ * same numbers give the same interval. `draws` >= 100, confidence in (0, 1). */
+KD_NODISCARD kd_status kd_bootstrap(const float *value, size_t groups, size_t n, int draws, double confidence,
+                                    uint64_t seed, kd_interval *out, kd_err *err);
 
 /* The same for the difference mean(a) - mean(b) on the same n samples; a has ga groups, b gb. */
-KD_NODISCARD kd_status kd_bootstrap_difference(const float *a, size_t ga, const float *b, size_t gb,
-                                               size_t n, int draws, double confidence,
-                                               uint64_t seed, kd_interval *out, kd_err *err);
+KD_NODISCARD kd_status kd_bootstrap_difference(const float *a, size_t ga, const float *b, size_t gb, size_t n,
+                                               int draws, double confidence, uint64_t seed, kd_interval *out,
+                                               kd_err *err);
 
 /* Exact two-sided McNemar test: of the samples on which two classifiers differ in being right, `a` went one way and `b`
  * the other; probability of a split at least as uneven when both ways are equally likely. */

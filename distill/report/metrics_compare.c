@@ -21,8 +21,7 @@ static uint32_t below(words *w, uint32_t n)
 }
 
 /* Mean over the drawn samples of one drawn list of groups. */
-static double drawn_mean(const float *value, size_t n, const uint32_t *sample,
-                         const uint32_t *group, size_t groups)
+static double drawn_mean(const float *value, size_t n, const uint32_t *sample, const uint32_t *group, size_t groups)
 {
     double total = 0.0;
     for (size_t g = 0; g < groups; g++) {
@@ -68,15 +67,13 @@ static void draw_groups(words *w, uint32_t *group, size_t groups)
     }
 }
 
-kd_status kd_bootstrap_difference(const float *a, size_t ga, const float *b, size_t gb, size_t n,
-                                  int draws, double confidence, uint64_t seed, kd_interval *out,
-                                  kd_err *err)
+kd_status kd_bootstrap_difference(const float *a, size_t ga, const float *b, size_t gb, size_t n, int draws,
+                                  double confidence, uint64_t seed, kd_interval *out, kd_err *err)
 {
     enum { MOST_GROUPS = 1024 };
-    if (n == 0 || n > UINT32_MAX || ga == 0 || ga > MOST_GROUPS || gb > MOST_GROUPS ||
-        draws < 100 || !(confidence > 0.0 && confidence < 1.0)) {
-        return KD_FAIL(err, KD_E_ARG, "bootstrap: %zu samples, %zu and %zu groups, %d draws", n, ga,
-                       gb, draws);
+    if (n == 0 || n > UINT32_MAX || ga == 0 || ga > MOST_GROUPS || gb > MOST_GROUPS || draws < 100 ||
+        !(confidence > 0.0 && confidence < 1.0)) {
+        return KD_FAIL(err, KD_E_ARG, "bootstrap: %zu samples, %zu and %zu groups, %d draws", n, ga, gb, draws);
     }
     double *mean = kd_calloc((size_t)draws, sizeof *mean);
     uint32_t *sample = kd_calloc(n, sizeof *sample);
@@ -110,8 +107,8 @@ done:
     return st;
 }
 
-kd_status kd_bootstrap(const float *value, size_t groups, size_t n, int draws, double confidence,
-                       uint64_t seed, kd_interval *out, kd_err *err)
+kd_status kd_bootstrap(const float *value, size_t groups, size_t n, int draws, double confidence, uint64_t seed,
+                       kd_interval *out, kd_err *err)
 {
     return kd_bootstrap_difference(value, groups, NULL, 0, n, draws, confidence, seed, out, err);
 }

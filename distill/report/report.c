@@ -28,7 +28,7 @@ void kd_report_free(kd_report *r)
     memset(r, 0, sizeof *r);
 }
 
-/* ---- identity of the evaluated set -------------------------------------------------------------------------------- */
+/* ---- identity of the evaluated set ----------------------------------------------------------- */
 
 typedef struct id_row {
     const char *id;
@@ -78,11 +78,10 @@ done:
 kd_status report_measure(kd_report *r, kd_err *err)
 {
     const kd_scores s = {r->logits, r->labels, r->n, r->classes};
-    return kd_metrics_compute(&s, 1.0, r->ece_bins > 0 ? r->ece_bins : KD_ECE_BINS, &r->metrics,
-                              err);
+    return kd_metrics_compute(&s, 1.0, r->ece_bins > 0 ? r->ece_bins : KD_ECE_BINS, &r->metrics, err);
 }
 
-/* ---- sections ------------------------------------------------------------------------------------------------------- */
+/* ---- sections -------------------------------------------------------------------------------- */
 
 static void put_protocol(kd_json *d, const kd_report *r)
 {
@@ -205,7 +204,7 @@ static void put_predictions(kd_json *d, const kd_report *r)
     }
 }
 
-/* ---- the file -------------------------------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static kd_status check_members(const kd_report *r, kd_err *err)
 {
@@ -225,8 +224,7 @@ static kd_status check_members(const kd_report *r, kd_err *err)
     }
     const int64_t accounted = (int64_t)r->n + r->failed + r->excluded;
     if (r->listed != 0 && r->listed != accounted) {
-        return KD_FAIL(err, KD_E_DATA,
-                       "report: %lld samples listed, but %zu done + %lld failed + %lld excluded",
+        return KD_FAIL(err, KD_E_DATA, "report: %lld samples listed, but %zu done + %lld failed + %lld excluded",
                        (long long)r->listed, r->n, (long long)r->failed, (long long)r->excluded);
     }
     return KD_OK;

@@ -18,8 +18,8 @@
  * Logits are scores whose softmax is the model's answer: for several views, the log of the averaged probabilities.
  *
  * Writing: fill the members (strings are borrowed), call kd_report_write, which computes the metrics.
- * Reading: kd_report_read; strings and arrays then belong to the report until kd_report_free.  The metrics are computed again
- * from the logits; a file whose stored figures do not follow from its predictions is refused (KD_E_INTEGRITY).
+ * Reading: kd_report_read; strings and arrays then belong to the report until kd_report_free.  The metrics are computed
+ * again from the logits; a file whose stored figures do not follow from its predictions is refused (KD_E_INTEGRITY).
  */
 #ifndef DISTILL_REPORT_H
 #define DISTILL_REPORT_H
@@ -65,8 +65,8 @@ typedef struct kd_report {
     void *owned[5];
 } kd_report;
 
-/* Checks the members (KD_E_ARG names the first missing one, duplicate ids are KD_E_DATA), computes metrics and the hash of
- * the ids, writes `path` atomically. */
+/* Checks the members (KD_E_ARG names the first missing one, duplicate ids are KD_E_DATA), computes metrics and the hash
+ * of the ids, writes `path` atomically. */
 KD_NODISCARD kd_status kd_report_write(kd_report *r, const char *path, kd_err *err);
 
 /* KD_E_IO, KD_E_FORMAT (not a report, wrong types), KD_E_DATA (lengths disagree, duplicate ids, label out of range),

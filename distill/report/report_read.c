@@ -14,8 +14,7 @@ static kd_status optional(const kd_json *o, const char *key, const char **out, k
     return kd_json_get_str(o, key, out, err);
 }
 
-static kd_status strings(const kd_json *o, const char *key, const char ***out, size_t *n,
-                         void **owner, kd_err *err)
+static kd_status strings(const kd_json *o, const char *key, const char ***out, size_t *n, void **owner, kd_err *err)
 {
     const kd_json *a = NULL;
     KD_TRY(kd_json_get_array(o, key, &a, err));
@@ -37,13 +36,11 @@ static kd_status read_head(kd_report *r, kd_err *err)
     int64_t version = 0;
     KD_TRY(kd_json_opt_str(r->doc, "format", "", &format, err));
     if (strcmp(format, REPORT_FORMAT) != 0) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: not a report (no `format: \"%s\"`)", r->path,
-                       REPORT_FORMAT);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: not a report (no `format: \"%s\"`)", r->path, REPORT_FORMAT);
     }
     KD_TRY(kd_json_get_range(r->doc, "version", 1, INT32_MAX, &version, err));
     if (version > KD_REPORT_VERSION) {
-        return KD_FAIL(err, KD_E_UNSUPPORTED,
-                       "%s: report version %lld: this program reads up to %d; take a newer one",
+        return KD_FAIL(err, KD_E_UNSUPPORTED, "%s: report version %lld: this program reads up to %d; take a newer one",
                        r->path, (long long)version, KD_REPORT_VERSION);
     }
     KD_TRY(kd_json_get_str(r->doc, "kind", &r->kind, err));
@@ -123,8 +120,8 @@ static kd_status read_row(kd_report *r, const kd_json *logits, size_t i, float *
 {
     const kd_json *a = kd_json_at(logits, i);
     if (kd_json_count(a) != (size_t)r->classes) {
-        return KD_FAIL(err, KD_E_DATA, "%s: predictions.logits[%zu]: %zu numbers for %d classes",
-                       r->path, i, kd_json_count(a), r->classes);
+        return KD_FAIL(err, KD_E_DATA, "%s: predictions.logits[%zu]: %zu numbers for %d classes", r->path, i,
+                       kd_json_count(a), r->classes);
     }
     for (int c = 0; c < r->classes; c++) {
         double v = 0.0;
@@ -146,8 +143,8 @@ static kd_status read_predictions(kd_report *r, kd_err *err)
     KD_TRY(kd_json_get_array(p, "labels", &labels, err));
     KD_TRY(kd_json_get_array(p, "logits", &logits, err));
     if (r->n == 0 || kd_json_count(labels) != r->n || kd_json_count(logits) != r->n) {
-        return KD_FAIL(err, KD_E_DATA, "%s: predictions: %zu ids, %zu labels, %zu rows of logits",
-                       r->path, r->n, kd_json_count(labels), kd_json_count(logits));
+        return KD_FAIL(err, KD_E_DATA, "%s: predictions: %zu ids, %zu labels, %zu rows of logits", r->path, r->n,
+                       kd_json_count(labels), kd_json_count(logits));
     }
     if (!kd_size_mul(r->n, (size_t)r->classes, &count)) {
         return KD_FAIL(err, KD_E_DATA, "%s: predictions: too many", r->path);
@@ -163,8 +160,8 @@ static kd_status read_predictions(kd_report *r, kd_err *err)
         int64_t v = 0;
         KD_TRY(kd_json_as_i64(kd_json_at(labels, i), &v, err));
         if (v < 0 || v >= r->classes) {
-            return KD_FAIL(err, KD_E_DATA, "%s: sample %s has label %lld: expected 0 to %d",
-                           r->path, ids[i], (long long)v, r->classes - 1);
+            return KD_FAIL(err, KD_E_DATA, "%s: sample %s has label %lld: expected 0 to %d", r->path, ids[i],
+                           (long long)v, r->classes - 1);
         }
         label[i] = (int32_t)v;
         KD_TRY(read_row(r, logits, i, score + i * (size_t)r->classes, err));
@@ -188,17 +185,14 @@ static kd_status prove(kd_report *r, kd_err *err)
     KD_TRY(kd_json_get_object(r->doc, "metrics", &m, err));
     KD_TRY(kd_json_get_f64(m, "top1", &top1, err));
     KD_TRY(kd_json_get_f64(m, "nll", &nll, err));
-    if (!(fabs(top1 - r->metrics.top1) <= 1e-9) ||
-        !(fabs(nll - r->metrics.nll) <= 1e-6 * (1.0 + fabs(nll)))) {
-        return KD_FAIL(err, KD_E_INTEGRITY,
-                       "%s: says top-1 %.6f, NLL %.6f, but its predictions give %.6f, %.6f",
+    if (!(fabs(top1 - r->metrics.top1) <= 1e-9) || !(fabs(nll - r->metrics.nll) <= 1e-6 * (1.0 + fabs(nll)))) {
+        return KD_FAIL(err, KD_E_INTEGRITY, "%s: says top-1 %.6f, NLL %.6f, but its predictions give %.6f, %.6f",
                        r->path, top1, nll, r->metrics.top1, r->metrics.nll);
     }
     KD_TRY(kd_json_get_object(r->doc, "hashes", &h, err));
     KD_TRY(kd_json_get_str(h, "ids", &hash, err));
     if (strcmp(hash, r->ids_hash) != 0) {
-        return KD_FAIL(err, KD_E_INTEGRITY, "%s: hashes.ids does not match the ids and labels",
-                       r->path);
+        return KD_FAIL(err, KD_E_INTEGRITY, "%s: hashes.ids does not match the ids and labels", r->path);
     }
     return KD_OK;
 }

@@ -4,8 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
-static void open_svg(kd_text *t, double w, double h, const char *title, const char *desc,
-                     const char *extra)
+static void open_svg(kd_text *t, double w, double h, const char *title, const char *desc, const char *extra)
 {
     kd_text_f(t, "<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" class=\"%s\"><title>", w, h, extra);
     kd_text_html(t, title);
@@ -63,8 +62,8 @@ static void draw_axis(kd_text *t, const axis *a, double top, double bottom, bool
     for (int i = 0; first + i * step <= a->hi + 1e-9; i++) {
         const double v = first + i * step;
         const bool zero = signed_values && fabs(v) < 1e-9;
-        kd_text_f(t, "<line class=\"%s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>",
-                  zero ? "zero" : "grid", place(a, v), place(a, v), top, bottom);
+        kd_text_f(t, "<line class=\"%s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", zero ? "zero" : "grid",
+                  place(a, v), place(a, v), top, bottom);
         kd_text_f(t,
                   signed_values && !zero ? "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\">%+.*f</text>"
                                          : "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\">%.*f</text>",
@@ -96,8 +95,8 @@ static axis fit_axis(const kd_svg_row *row, size_t n, bool signed_values)
     return a;
 }
 
-void kd_svg_intervals(kd_text *t, const char *title, const char *desc, const kd_svg_row *row,
-                      size_t n, bool signed_values)
+void kd_svg_intervals(kd_text *t, const char *title, const char *desc, const kd_svg_row *row, size_t n,
+                      bool signed_values)
 {
     const double step = 42.0;
     const double bottom = 12.0 + step * (double)n;
@@ -108,33 +107,29 @@ void kd_svg_intervals(kd_text *t, const char *title, const char *desc, const kd_
         const kd_svg_row *r = &row[i];
         const double y = 12.0 + step * ((double)i + 0.5);
         const double x = place(&a, r->interval.mean);
-        kd_text_f(t, "<g class=\"c%d\"><text class=\"name\" x=\"0\" y=\"%.1f\">", r->color,
-                  y + 4.5);
+        kd_text_f(t, "<g class=\"c%d\"><text class=\"name\" x=\"0\" y=\"%.1f\">", r->color, y + 4.5);
         short_label(t, r->label, 27);
-        kd_text_f(t,
-                  "</text><line class=\"band\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>",
+        kd_text_f(t, "</text><line class=\"band\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>",
                   place(&a, r->interval.low), place(&a, r->interval.high), y, y);
         for (size_t k = 0; k < r->n_points && r->n_points > 1; k++) {
-            kd_text_f(t, "<circle class=\"run\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"/>",
-                      place(&a, (double)r->point[k]), y);
+            kd_text_f(t, "<circle class=\"run\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"/>", place(&a, (double)r->point[k]),
+                      y);
         }
-        kd_text_f(t, "<line class=\"mean\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", x, x,
-                  y - 10.0, y + 10.0);
+        kd_text_f(t, "<line class=\"mean\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", x, x, y - 10.0,
+                  y + 10.0);
         kd_text_f(t,
                   signed_values ? "<text class=\"value\" x=\"562\" y=\"%.1f\">%+.1f</text>"
                                 : "<text class=\"value\" x=\"562\" y=\"%.1f\">%.1f</text>",
                   y + 5.0, r->interval.mean);
         kd_text_f(t,
-                  signed_values
-                      ? "<text class=\"range\" x=\"620\" y=\"%.1f\">%+.1f to %+.1f</text></g>"
-                      : "<text class=\"range\" x=\"620\" y=\"%.1f\">%.1f to %.1f</text></g>",
+                  signed_values ? "<text class=\"range\" x=\"620\" y=\"%.1f\">%+.1f to %+.1f</text></g>"
+                                : "<text class=\"range\" x=\"620\" y=\"%.1f\">%.1f to %.1f</text></g>",
                   y + 4.5, r->interval.low, r->interval.high);
     }
     kd_text_add(t, "</svg>\n");
 }
 
-void kd_svg_bars(kd_text *t, const char *title, const char *desc, const kd_svg_bar *bar, size_t n,
-                 int color)
+void kd_svg_bars(kd_text *t, const char *title, const char *desc, const kd_svg_bar *bar, size_t n, int color)
 {
     const double step = 24.0;
     const double bottom = 8.0 + step * (double)n;
@@ -163,8 +158,7 @@ void kd_svg_bars(kd_text *t, const char *title, const char *desc, const kd_svg_b
     kd_text_add(t, "</svg>\n");
 }
 
-static void reliability_series(kd_text *t, const kd_calibration_bin *bin, int bins,
-                               const char *style)
+static void reliability_series(kd_text *t, const kd_calibration_bin *bin, int bins, const char *style)
 {
     int64_t most = 1;
     for (int i = 0; i < bins; i++) {
@@ -173,37 +167,32 @@ static void reliability_series(kd_text *t, const kd_calibration_bin *bin, int bi
     kd_text_f(t, "<polyline class=\"%s\" points=\"", style);
     for (int i = 0; i < bins; i++) {
         if (bin[i].count > 0) {
-            kd_text_f(t, "%.1f,%.1f ", 34.0 + 200.0 * bin[i].confidence,
-                      210.0 - 200.0 * bin[i].accuracy);
+            kd_text_f(t, "%.1f,%.1f ", 34.0 + 200.0 * bin[i].confidence, 210.0 - 200.0 * bin[i].accuracy);
         }
     }
     kd_text_add(t, "\"/>");
     for (int i = 0; i < bins; i++) {
         if (bin[i].count > 0) {
-            kd_text_f(
-                t,
-                "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"><title>confidence %.2f, "
-                "accuracy %.2f, %lld samples</title></circle>",
-                style, 34.0 + 200.0 * bin[i].confidence, 210.0 - 200.0 * bin[i].accuracy,
-                2.0 + 4.0 * sqrt((double)bin[i].count / (double)most), bin[i].confidence,
-                bin[i].accuracy, (long long)bin[i].count);
+            kd_text_f(t,
+                      "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"><title>confidence %.2f, "
+                      "accuracy %.2f, %lld samples</title></circle>",
+                      style, 34.0 + 200.0 * bin[i].confidence, 210.0 - 200.0 * bin[i].accuracy,
+                      2.0 + 4.0 * sqrt((double)bin[i].count / (double)most), bin[i].confidence, bin[i].accuracy,
+                      (long long)bin[i].count);
         }
     }
 }
 
-void kd_svg_reliability(kd_text *t, const char *title, const char *desc,
-                        const kd_calibration_bin *before, const kd_calibration_bin *after, int bins,
-                        int color)
+void kd_svg_reliability(kd_text *t, const char *title, const char *desc, const kd_calibration_bin *before,
+                        const kd_calibration_bin *after, int bins, int color)
 {
     open_svg(t, 250.0, 250.0, title, desc, "square");
     for (int i = 0; i <= 4; i++) {
         const double v = 0.25 * i;
-        kd_text_f(t, "<line class=\"grid\" x1=\"34\" x2=\"234\" y1=\"%.1f\" y2=\"%.1f\"/>",
-                  210.0 - 200.0 * v, 210.0 - 200.0 * v);
-        kd_text_f(t, "<text class=\"tick\" x=\"%.1f\" y=\"225\">%.0f</text>", 34.0 + 200.0 * v,
-                  100.0 * v);
-        kd_text_f(t, "<text class=\"side\" x=\"29\" y=\"%.1f\">%.0f</text>", 214.0 - 200.0 * v,
-                  100.0 * v);
+        kd_text_f(t, "<line class=\"grid\" x1=\"34\" x2=\"234\" y1=\"%.1f\" y2=\"%.1f\"/>", 210.0 - 200.0 * v,
+                  210.0 - 200.0 * v);
+        kd_text_f(t, "<text class=\"tick\" x=\"%.1f\" y=\"225\">%.0f</text>", 34.0 + 200.0 * v, 100.0 * v);
+        kd_text_f(t, "<text class=\"side\" x=\"29\" y=\"%.1f\">%.0f</text>", 214.0 - 200.0 * v, 100.0 * v);
     }
     kd_text_add(t, "<line class=\"ideal\" x1=\"34\" y1=\"210\" x2=\"234\" y2=\"10\"/>"
                    "<text class=\"tick\" x=\"134\" y=\"243\">confidence, %</text>");
@@ -213,9 +202,8 @@ void kd_svg_reliability(kd_text *t, const char *title, const char *desc,
     kd_text_add(t, "</g></svg>\n");
 }
 
-void kd_svg_confusion(kd_text *t, const char *title, const char *desc, const int64_t *count,
-                      int classes, const char *(*name)(int i, const void *ctx), const void *ctx,
-                      int color)
+void kd_svg_confusion(kd_text *t, const char *title, const char *desc, const int64_t *count, int classes,
+                      const char *(*name)(int i, const void *ctx), const void *ctx, int color)
 {
     const bool named = classes <= 24;
     const double left = named ? 128.0 : 8.0;
@@ -242,16 +230,14 @@ void kd_svg_confusion(kd_text *t, const char *title, const char *desc, const int
             kd_text_f(t,
                       "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" "
                       "fill-opacity=\"%.2f\"><title>",
-                      r == k ? "hit" : "miss", x + 0.5, y + 0.5, size - 1.0, size - 1.0,
-                      0.08 + 0.92 * part);
+                      r == k ? "hit" : "miss", x + 0.5, y + 0.5, size - 1.0, size - 1.0, 0.08 + 0.92 * part);
             kd_text_html(t, name(r, ctx));
             kd_text_add(t, " taken for ");
             kd_text_html(t, name(k, ctx));
             kd_text_f(t, ": %lld of %lld</title></rect>", (long long)v, (long long)total);
             if (named) {
                 kd_text_f(t, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">%lld</text>",
-                          part > 0.55 ? "cell strong" : "cell", x + 0.5 * size,
-                          y + 0.5 * size + 4.0, (long long)v);
+                          part > 0.55 ? "cell strong" : "cell", x + 0.5 * size, y + 0.5 * size + 4.0, (long long)v);
             }
         }
     }

@@ -33,8 +33,8 @@ typedef struct kd_progress {
     bool (*stop)(void *user);
 } kd_progress;
 
-static inline void kd_progress_begin(const kd_progress *p, const char *phase, const char *unit,
-                                     uint64_t first, uint64_t total)
+static inline void kd_progress_begin(const kd_progress *p, const char *phase, const char *unit, uint64_t first,
+                                     uint64_t total)
 {
     if (p != NULL && p->begin != NULL) {
         p->begin(p->user, phase, unit, first, total);

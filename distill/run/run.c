@@ -2,8 +2,8 @@
 #include "distill/run/run.h"
 
 #include "distill/run/run_internal.h"
-#include "formats/weights/checkpoint.h"
 #include "formats/base/io.h"
+#include "formats/weights/checkpoint.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -119,7 +119,7 @@ void kd_run_close(kd_run *r)
     kd_free(r);
 }
 
-/* ---- log --------------------------------------------------------------------------------------------------------------- */
+/* ---- log ------------------------------------------------------------------------------------- */
 
 kd_status kd_run_log(kd_run *r, kd_json *record, kd_err *err)
 {

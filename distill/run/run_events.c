@@ -1,8 +1,7 @@
 /* TensorBoard side of a run directory: see run.h. */
 #include "distill/run/run_internal.h"
-
-#include "formats/video/png.h"
 #include "formats/log/tfevents.h"
+#include "formats/video/png.h"
 
 kd_status kd_run_events(kd_run *r, int64_t step, kd_err *err)
 {
@@ -50,7 +49,8 @@ void kd_run_recipe(kd_run *r, const kd_config *cfg, const char *model)
     }
     kd_free(text);
     kd_free(yaml);
-    said_once(r, kd_tfevents_hparams(r->events, cfg->name, hp, KD_COUNTOF(hp), metrics, KD_COUNTOF(metrics), &err), &err);
+    said_once(r, kd_tfevents_hparams(r->events, cfg->name, hp, KD_COUNTOF(hp), metrics, KD_COUNTOF(metrics), &err),
+              &err);
 }
 
 /* Row-normalised counts as shades from white to blue, a square of `cell` pixels a pair. */

@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-/* ---- validation --------------------------------------------------------------------------------------------------------------- */
+/* ---- validation ------------------------------------------------------------------------------ */
 
 /* The report of the run: its last weights on the validation half. */
 static kd_status write_report(kd_trainer *t, const kd_eval_table *table, kd_err *err)
@@ -83,7 +83,7 @@ done:
     return st;
 }
 
-/* ---- epochs --------------------------------------------------------------------------------------------------------------------- */
+/* ---- epochs ---------------------------------------------------------------------------------- */
 
 /* "best" holds the weights that were measured: the averaged ones under train.eval_ema. */
 static kd_status save_best(kd_trainer *t, kd_err *err)

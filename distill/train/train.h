@@ -4,8 +4,9 @@
  *                   -> every `accumulation` batches: optimiser step at the schedule's learning rate
  *   then validation, log, checkpoints.
  *
- * Everything random is a function of (seed, epoch, batch, sample, step): the state of a run is its counters, the parameters,
- * the optimiser's slabs and the running sums of the epoch.  A run killed at any point and resumed ends with the same bytes.
+ * Everything random is a function of (seed, epoch, batch, sample, step): the state of a run is its counters, the
+ * parameters, the optimiser's slabs and the running sums of the epoch.  A run killed at any point and resumed ends with
+ * the same bytes.
  */
 #ifndef KD_DISTILL_TRAIN_H
 #define KD_DISTILL_TRAIN_H
@@ -15,11 +16,11 @@
 #include "kernels/kd_backend.h"
 
 typedef struct kd_train_opts {
-    const kd_config *cfg;   /* resolved */
+    const kd_config *cfg; /* resolved */
     const char *out_dir;
-    const char *command;    /* as typed, for the log */
-    bool resume, dry_run;   /* dry run: check everything, print the plan, train nothing */
-    bool check;             /* --debug: scan every node's output */
+    const char *command;  /* as typed, for the log */
+    bool resume, dry_run; /* dry run: check everything, print the plan, train nothing */
+    bool check;           /* --debug: scan every node's output */
     kd_backend *be;
     const kd_progress *progress;
 } kd_train_opts;
@@ -28,7 +29,7 @@ typedef struct kd_train_result {
     int epochs;
     double top1, best_top1; /* validation, 0..1; last and best epoch */
     int best_epoch;
-    double train_loss;      /* mean of the last epoch */
+    double train_loss; /* mean of the last epoch */
     double seconds;
 } kd_train_result;
 

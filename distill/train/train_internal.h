@@ -2,18 +2,18 @@
 #ifndef KD_DISTILL_TRAIN_INTERNAL_H
 #define KD_DISTILL_TRAIN_INTERNAL_H
 
-#include "teacher/clip/clip.h"
-#include "distill/kd/teacher_table.h"
-#include "formats/data/dataset.h"
-#include "distill/eval/evaluate.h"
 #include "distill/batch/loader.h"
+#include "distill/batch/targets.h"
+#include "distill/eval/evaluate.h"
+#include "distill/kd/teacher_table.h"
 #include "distill/model/model.h"
 #include "distill/run/run.h"
-#include "student/skeleton/sequence.h"
-#include "distill/batch/targets.h"
 #include "distill/train/train.h"
+#include "formats/data/dataset.h"
 #include "kernels/kd_optim.h"
 #include "kernels/kd_schedule.h"
+#include "student/skeleton/sequence.h"
+#include "teacher/clip/clip.h"
 
 /* Video or skeleton source of one half. */
 typedef struct kd_source {
@@ -24,12 +24,12 @@ typedef struct kd_source {
 
 /* Where a run stands: everything a checkpoint has to remember besides tensors. */
 typedef struct kd_train_state {
-    int64_t epoch;      /* epoch in progress */
-    int64_t batch;      /* next batch within it */
-    int64_t step;       /* optimiser steps attempted */
-    int64_t micro;      /* programs run: the `step` of the random streams */
-    int64_t skipped;    /* steps without an update: gradient not finite */
-    double sum_loss;    /* over the batches of the epoch so far */
+    int64_t epoch;   /* epoch in progress */
+    int64_t batch;   /* next batch within it */
+    int64_t step;    /* optimiser steps attempted */
+    int64_t micro;   /* programs run: the `step` of the random streams */
+    int64_t skipped; /* steps without an update: gradient not finite */
+    double sum_loss; /* over the batches of the epoch so far */
     int64_t sum_batches;
     double best_top1, last_top1, last_loss;
     int64_t best_epoch;
@@ -49,8 +49,8 @@ typedef struct kd_pending {
     bool open, steps, logs; /* steps: the optimiser step followed it; logs: and its log line is wanted */
     int64_t step;           /* optimiser steps attempted, this one included */
     double lr;
-    uint64_t mark;          /* when it is reached, `got` is filled */
-    kd_fetched *got;        /* of host_alloc() */
+    uint64_t mark;   /* when it is reached, `got` is filled */
+    kd_fetched *got; /* of host_alloc() */
 } kd_pending;
 
 typedef struct kd_trainer {
@@ -67,7 +67,7 @@ typedef struct kd_trainer {
     kd_program *program, *eval_program;
     kd_optim *optim;
     kd_schedule schedule;
-    int64_t batches;    /* micro-batches used of an epoch */
+    int64_t batches; /* micro-batches used of an epoch */
     int accumulation;
     /* host side of one batch */
     kd_mix mix;
@@ -88,8 +88,8 @@ void kdi_source_close(kd_source *s);
 KD_NODISCARD kd_status kdi_train_setup(kd_trainer *t, kd_err *err);
 void kdi_train_close(kd_trainer *t);
 
-/* train_resident.c: does the training half stay on the device (sets t->model.kept)?  Then, instead of kdi_source_open: read it
- * once, put it and the teacher's rows into t->program, and make t->train a source of draws. */
+/* train_resident.c: does the training half stay on the device (sets t->model.kept)?  Then, instead of kdi_source_open:
+ * read it once, put it and the teacher's rows into t->program, and make t->train a source of draws. */
 KD_NODISCARD kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *err);
 KD_NODISCARD kd_status kdi_resident_open(kd_trainer *t, kd_err *err);
 

@@ -1,11 +1,11 @@
-/* Training data that stay on the device: the normalised sequences of the training half and the teacher's rows go there once; a
- * batch is then a few numbers a sample (which one, its draws), and the device makes the streams of them. */
-#include "formats/data/cache.h"
+/* Training data that stay on the device: the normalised sequences of the training half and the teacher's rows go there
+ * once; a batch is then a few numbers a sample (which one, its draws), and the device makes the streams of them. */
 #include "distill/train/train_internal.h"
+#include "formats/data/cache.h"
 
 #include <stdio.h>
 
-/* ---- does it? ------------------------------------------------------------------------------------------------------------- */
+/* ---- does it? -------------------------------------------------------------------------------- */
 
 typedef struct sizes {
     size_t sequences, teacher;
@@ -27,7 +27,8 @@ static bool measure(const kd_trainer *t, sizes *out)
 {
     const tables has = tables_of(t);
     const size_t n = t->data.half[KD_HALF_TRAIN].n;
-    const size_t row = 1 + (has.logits ? (size_t)t->model.classes : 0) + (has.features ? (size_t)t->teacher.feature_dim : 0);
+    const size_t row =
+        1 + (has.logits ? (size_t)t->model.classes : 0) + (has.features ? (size_t)t->teacher.feature_dim : 0);
     out->teacher = 0;
     if (t->has_teacher && !kd_size_mul(n, row * sizeof(float), &out->teacher)) {
         return false;
@@ -70,10 +71,11 @@ kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *e
     if (asked == KD_RESIDENT_ON) {
         if (!countable || (known && bytes > have)) {
             return KD_FAIL(err, KD_E_OOM,
-                           "train.resident: on: %zu sequences take %.1f MiB and the teacher's rows %.1f MiB; %s has %.1f MiB free: "
+                           "train.resident: on: %zu sequences take %.1f MiB and the teacher's rows %.1f MiB; %s has "
+                           "%.1f MiB free: "
                            "set train.resident to off",
-                           t->data.half[KD_HALF_TRAIN].n, (double)s.sequences / mib, (double)s.teacher / mib, be->ops->name,
-                           (double)have / mib);
+                           t->data.half[KD_HALF_TRAIN].n, (double)s.sequences / mib, (double)s.teacher / mib,
+                           be->ops->name, (double)have / mib);
         }
         keep(t);
         return KD_OK;
@@ -90,12 +92,13 @@ kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *e
             return KD_FAIL(err, st, "%s", why.msg);
         }
     }
-    kd_log(KD_LOG_INFO, "training data: %.1f MiB do not fit beside the training in the %.1f MiB free on %s: fed batch by batch",
+    kd_log(KD_LOG_INFO,
+           "training data: %.1f MiB do not fit beside the training in the %.1f MiB free on %s: fed batch by batch",
            (double)bytes / mib, (double)have / mib, be->ops->name);
     return KD_OK;
 }
 
-/* ---- filling the tables ------------------------------------------------------------------------------------------------------ */
+/* ---- filling the tables ---------------------------------------------------------------------- */
 
 static kd_status upload(kd_trainer *t, const char *name, size_t offset, const void *src, size_t bytes, kd_err *err)
 {
@@ -126,7 +129,8 @@ static kd_status upload_teacher(kd_trainer *t, kd_err *err)
         KD_TRY(upload(t, "teacher_table", 0, t->teacher.logits, n * (size_t)t->model.classes * sizeof(float), err));
     }
     if (has.features) {
-        KD_TRY(upload(t, "feature_table", 0, t->teacher.feature, n * (size_t)t->teacher.feature_dim * sizeof(float), err));
+        KD_TRY(
+            upload(t, "feature_table", 0, t->teacher.feature, n * (size_t)t->teacher.feature_dim * sizeof(float), err));
     }
     return KD_OK;
 }
@@ -172,8 +176,8 @@ kd_status kdi_resident_open(kd_trainer *t, kd_err *err)
     }
     t->train.producer = kd_sequence_draws(t->train.sequence);
     if (measure(t, &s)) {
-        kd_log(KD_LOG_INFO, "training data on the device: %zu sequences in %.1f MiB, the teacher's rows in %.1f MiB", half->n,
-               (double)s.sequences / 1048576.0, (double)s.teacher / 1048576.0);
+        kd_log(KD_LOG_INFO, "training data on the device: %zu sequences in %.1f MiB, the teacher's rows in %.1f MiB",
+               half->n, (double)s.sequences / 1048576.0, (double)s.teacher / 1048576.0);
     }
     return KD_OK;
 }

@@ -1,12 +1,11 @@
 /* Training, set-up: data, join, model, objective, programs, optimiser; every fact printed before the first step. */
-#include "distill/train/train_internal.h"
-
 #include "distill/batch/targets.h"
+#include "distill/train/train_internal.h"
 
 #include <math.h>
 #include <stdio.h>
 
-/* ---- sources -------------------------------------------------------------------------------------------------------- */
+/* ---- sources --------------------------------------------------------------------------------- */
 
 kd_status kdi_source_open(const kd_config *cfg, const kd_model *m, const kd_half *half, bool training, kd_source *out,
                           kd_err *err)
@@ -47,7 +46,7 @@ static kd_status open_data(kd_trainer *t, kd_err *err)
     return KD_OK;
 }
 
-/* ---- teacher --------------------------------------------------------------------------------------------------------- */
+/* ---- teacher --------------------------------------------------------------------------------- */
 
 static kd_status open_teacher(kd_trainer *t, kd_err *err)
 {
@@ -66,8 +65,8 @@ static kd_status open_teacher(kd_trainer *t, kd_err *err)
     KD_GO(kd_teacher_table_load(&t->data, KD_HALF_TRAIN, store, feature, false, &t->teacher, err));
     t->has_teacher = true;
     const kd_store_manifest *m = kd_store_get_manifest(store);
-    kd_log(KD_LOG_INFO, "teacher %s (%s): joined %zu of %zu training samples, teacher top-1 on them %.2f %%", m->teacher,
-           kd->store, t->teacher.joined, t->teacher.n, 100.0 * t->teacher.top1);
+    kd_log(KD_LOG_INFO, "teacher %s (%s): joined %zu of %zu training samples, teacher top-1 on them %.2f %%",
+           m->teacher, kd->store, t->teacher.joined, t->teacher.n, 100.0 * t->teacher.top1);
 done:
     kd_store_close(store);
     return st;
@@ -88,13 +87,13 @@ static void set_objective(kd_trainer *t)
         t->objective.teacher_dim = t->teacher.feature_dim;
         kd_log(KD_LOG_INFO, "loss = %g CE + %g T^2 KL(teacher || student), T = %g%s", kd->ce_weight, kd->weight,
                kd->temperature,
-               kd->feature == KD_CFG_FEATURE_NONE     ? ""
-               : kd->feature == KD_CFG_FEATURE_MSE    ? ", + feature MSE"
-                                                      : ", + feature cosine");
+               kd->feature == KD_CFG_FEATURE_NONE  ? ""
+               : kd->feature == KD_CFG_FEATURE_MSE ? ", + feature MSE"
+                                                   : ", + feature cosine");
     }
 }
 
-/* ---- model, optimiser, schedule ---------------------------------------------------------------------------------------- */
+/* ---- model, optimiser, schedule -------------------------------------------------------------- */
 
 static kd_status load_start(kd_trainer *t, kd_err *err)
 {
@@ -105,8 +104,8 @@ static kd_status load_start(kd_trainer *t, kd_err *err)
     }
     kd_load_report r;
     KD_TRY(kd_model_load(&t->model, path, true, &r, err));
-    kd_log(KD_LOG_INFO, "weights %s: %d tensors matched, %d left fresh%s%s, %d unused%s%s; sha256 %.12s", path, r.matched,
-           r.missing + r.reshaped, r.missing_names[0] != '\0' ? ": " : "", r.missing_names, r.unexpected,
+    kd_log(KD_LOG_INFO, "weights %s: %d tensors matched, %d left fresh%s%s, %d unused%s%s; sha256 %.12s", path,
+           r.matched, r.missing + r.reshaped, r.missing_names[0] != '\0' ? ": " : "", r.missing_names, r.unexpected,
            r.unexpected_names[0] != '\0' ? ": " : "", r.unexpected_names, r.sha256);
     return KD_OK;
 }
@@ -126,15 +125,16 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
                                  .batch = c->train.batch_size,
                                  .eval_batch = c->eval.batch_size,
                                  .recompute = t->model.vit.recompute,
-                                 .optimiser_slabs = (c->optim.name == KD_OPT_ADAMW ? 2 : 1) + (c->optim.ema_decay > 0.0)};
+                                 .optimiser_slabs =
+                                     (c->optim.name == KD_OPT_ADAMW ? 2 : 1) + (c->optim.ema_decay > 0.0)};
     KD_TRY(kdi_resident_plan(t, &need, err));
     KD_TRY(kd_model_check_memory(&t->model, &need, err));
     KD_TRY(kd_model_train_program(&t->model, &t->objective, c->train.batch_size, t->model.vit.recompute, &t->program,
                                   err));
     KD_TRY(kd_model_eval_program(&t->model, c->eval.batch_size, &t->eval_program, err));
-    kd_log(KD_LOG_INFO, "model %s: %lld parameters, %s on %s; memory %.1f MiB training, %.1f MiB evaluation", t->model.name,
-           (long long)kd_params_numel(t->model.params), kd_dtype_name(t->model.dtype), t->o->be->ops->name,
-           (double)kd_program_arena_bytes(t->program) / 1048576.0,
+    kd_log(KD_LOG_INFO, "model %s: %lld parameters, %s on %s; memory %.1f MiB training, %.1f MiB evaluation",
+           t->model.name, (long long)kd_params_numel(t->model.params), kd_dtype_name(t->model.dtype),
+           t->o->be->ops->name, (double)kd_program_arena_bytes(t->program) / 1048576.0,
            (double)kd_program_arena_bytes(t->eval_program) / 1048576.0);
     return KD_OK;
 }
@@ -151,7 +151,8 @@ static kd_status open_optimiser(kd_trainer *t, kd_err *err)
                              .weight_decay = c->weight_decay,
                              .clip_grad = c->clip_grad,
                              .ema_decay = c->ema_decay,
-                             .loss_scale = t->model.dtype == KD_F16 ? 65536.0 : 0.0, /* torch.amp.GradScaler's defaults */
+                             /* torch.amp.GradScaler's defaults */
+                             .loss_scale = t->model.dtype == KD_F16 ? 65536.0 : 0.0,
                              .loss_scale_grow = 2000};
     KD_TRY(kd_optim_create(t->model.params, &oc, &t->optim, err));
     const int effective = t->cfg->train.batch_size * t->accumulation;
@@ -187,7 +188,8 @@ static kd_status open_batches(kd_trainer *t, kd_err *err)
     const kd_config *c = t->cfg;
     const size_t b = (size_t)c->train.batch_size, k = (size_t)t->data.n_classes;
     const kd_loader_opts lo = {.batch_size = c->train.batch_size,
-                               .workers = t->model.kept > 0 ? 0 : kd_loader_workers(c->train.workers), /* draws take no time */
+                               /* draws take no time */
+                               .workers = t->model.kept > 0 ? 0 : kd_loader_workers(c->train.workers),
                                .train = true,
                                .seed = (uint64_t)c->train.seed,
                                .on_bad = c->data.on_bad_sample};
@@ -206,8 +208,8 @@ static kd_status open_batches(kd_trainer *t, kd_err *err)
     t->mixed_rows = kd_calloc(b * k, sizeof *t->mixed_rows);
     t->teacher_valid = kd_calloc(b, sizeof *t->teacher_valid);
     t->feature_rows = kd_calloc(b * (size_t)KD_MAX(t->teacher.feature_dim, 1), sizeof *t->feature_rows);
-    const bool ok = t->mix.perm && t->kept && t->mix.lam && t->target && t->teacher_rows && t->mixed_rows && t->teacher_valid &&
-                    t->feature_rows;
+    const bool ok = t->mix.perm && t->kept && t->mix.lam && t->target && t->teacher_rows && t->mixed_rows &&
+                    t->teacher_valid && t->feature_rows;
     return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "training: out of memory for a batch");
 }
 

@@ -1,14 +1,13 @@
 /* Training, checkpoints: what is written, and how a run is put back to where it was. */
 #include "distill/train/train_internal.h"
-
 #include "formats/weights/checkpoint.h"
 
 #include <stdio.h>
 
-/* ---- counters -------------------------------------------------------------------------------------------------------- */
+/* ---- counters -------------------------------------------------------------------------------- */
 
 /* One list for writing and reading: a counter cannot be saved and forgotten. */
-#define KD_STATE_INTS(X) X(epoch) X(batch) X(step) X(micro) X(skipped) X(sum_batches) X(best_epoch)
+#define KD_STATE_INTS(X)  X(epoch) X(batch) X(step) X(micro) X(skipped) X(sum_batches) X(best_epoch)
 #define KD_STATE_REALS(X) X(sum_loss) X(best_top1) X(last_top1) X(last_loss)
 
 static kd_json *state_json(kd_trainer *t, const double *ctl)
@@ -65,7 +64,7 @@ static kd_status read_counters(kd_trainer *t, const kd_json *state, kd_err *err)
     return kd_optim_write_control(t->optim, ctl);
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------------------------------ */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 /* A slab of the run (parameter values, buffers, one kind of optimiser state), its host copy, its place in a group. */
 typedef struct slab_copy {
@@ -104,7 +103,8 @@ static kd_status add_slab(group *g, kd_params *p, const char *prefix, void *devi
         return KD_OK;
     }
     slab_copy *s = &g->slab[g->n_slabs++];
-    *s = (slab_copy){prefix, device, kd_calloc((size_t)numel, sizeof(float)), (size_t)numel * sizeof(float), of_buffers};
+    *s =
+        (slab_copy){prefix, device, kd_calloc((size_t)numel, sizeof(float)), (size_t)numel * sizeof(float), of_buffers};
     for (int i = 0; i < kd_params_count(p) && s->host != NULL; i++) {
         const kd_param_info *e = kd_params_at(p, i);
         if (e->buffer != of_buffers) {
@@ -184,7 +184,7 @@ done:
     return st;
 }
 
-/* ---- resume ---------------------------------------------------------------------------------------------------------------- */
+/* ---- resume ---------------------------------------------------------------------------------- */
 
 static kd_status copy_tensors(const kd_st_file *f, const group *l, const char *dir, const char *name, kd_err *err)
 {

@@ -1,13 +1,14 @@
 /* Training, one batch: see train.h and kd_pending in train_internal.h.
  *
- * The host asks for a step, then looks at the one before, whose numbers have meanwhile arrived: the device always has work. */
+ * The host asks for a step, then looks at the one before, whose numbers have meanwhile arrived: the device always has
+ * work. */
 #include "distill/batch/targets.h"
 #include "distill/train/train_internal.h"
 
 #include <math.h>
 #include <stdio.h>
 
-/* ---- inputs of a batch ------------------------------------------------------------------------------------------------- */
+/* ---- inputs of a batch ----------------------------------------------------------------------- */
 
 static kd_status put(kd_trainer *t, const char *name, const void *data, size_t bytes, kd_err *err)
 {
@@ -30,8 +31,8 @@ static void soften(float *row, int k, double temperature)
     }
 }
 
-/* The teacher's rows for the batch; mixed samples get mixed probabilities at the temperature.  Those are fed even where all
- * else of the teacher stays on the device. */
+/* The teacher's rows for the batch; mixed samples get mixed probabilities at the temperature.  Those are fed even where
+ * all else of the teacher stays on the device. */
 static kd_status put_teacher(kd_trainer *t, const kd_batch *b, kd_err *err)
 {
     const bool kept = t->model.kept > 0;
@@ -93,7 +94,8 @@ static kd_status feed(kd_trainer *t, const kd_batch *b, kd_err *err)
     const bool mixup = t->objective.mixup;
     if (mixup) {
         const int side = t->model.is_student ? 0 : t->model.vit.img_size;
-        (void)kd_mix_draw(&c->mixup, (uint64_t)c->train.seed, b->epoch, (uint32_t)b->index, b->rows, b->valid, side, &t->mix);
+        (void)kd_mix_draw(&c->mixup, (uint64_t)c->train.seed, b->epoch, (uint32_t)b->index, b->rows, b->valid, side,
+                          &t->mix);
         KD_TRY(put(t, "perm", t->mix.perm, n * sizeof *t->mix.perm, err));
         KD_TRY(put(t, "lam", t->mix.lam, n * sizeof *t->mix.lam, err));
         if (!t->model.is_student) {
@@ -107,7 +109,8 @@ static kd_status feed(kd_trainer *t, const kd_batch *b, kd_err *err)
     return t->has_teacher ? put_teacher(t, b, err) : KD_OK;
 }
 
-/* Samples that could not be read (on_bad_sample: skip): each loss goes to the log, the first of a sample to the user. */
+/* Samples that could not be read (on_bad_sample: skip): each loss goes to the log, the first of a sample to the
+ * user. */
 static kd_status log_lost(kd_trainer *t, const kd_batch *b, int64_t batch, kd_err *err)
 {
     const kd_bad_sample *bad;
@@ -135,7 +138,7 @@ static kd_status log_lost(kd_trainer *t, const kd_batch *b, int64_t batch, kd_er
     return KD_OK;
 }
 
-/* ---- what is under way ---------------------------------------------------------------------------------------------------- */
+/* ---- what is under way ----------------------------------------------------------------------- */
 
 static const char *const TERMS[KD_TERMS] = {"loss", "loss_ce", "loss_kd", "loss_feature"};
 

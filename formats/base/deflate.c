@@ -17,7 +17,9 @@ bool kd_inflate(const uint8_t *in, uint64_t packed, uint8_t *out, uint64_t bytes
 {
     z_stream s;
     memset(&s, 0, sizeof s);
-    if (inflateInit2(&s, -MAX_WBITS) != Z_OK) return false;
+    if (inflateInit2(&s, -MAX_WBITS) != Z_OK) {
+        return false;
+    }
     uint64_t left = packed;
     uint64_t room = bytes;
     s.next_in = (Bytef *)(uintptr_t)in;
@@ -44,7 +46,9 @@ size_t kd_deflate_bound(size_t n)
 bool kd_deflate(const uint8_t *in, size_t n, uint8_t *out, size_t *packed)
 {
     uLongf len = compressBound((uLong)n);
-    if (compress2(out, &len, in, (uLong)n, 6) != Z_OK) return false;
+    if (compress2(out, &len, in, (uLong)n, 6) != Z_OK) {
+        return false;
+    }
     *packed = (size_t)len;
     return true;
 }

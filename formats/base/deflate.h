@@ -1,5 +1,5 @@
-/* CRC-32 and deflate.  deflate.c does it with zlib; deflate_none.c (KD_ZLIB=OFF) computes the CRC itself, writes streams
- * without compression, and reads none. */
+/* CRC-32 and deflate.  deflate.c does it with zlib; deflate_none.c (KD_ZLIB=OFF) computes the CRC itself, writes
+ * streams without compression, and reads none. */
 #ifndef KD_DEFLATE_H
 #define KD_DEFLATE_H
 

@@ -4,7 +4,7 @@
 #include "formats/base/io.h"
 
 #if defined(KD_HAVE_XXHASH)
-#include <xxhash.h>
+#    include <xxhash.h>
 
 uint64_t kd_xxh64(const void *data, size_t bytes)
 {
@@ -13,7 +13,7 @@ uint64_t kd_xxh64(const void *data, size_t bytes)
 #endif
 
 #if defined(KD_HAVE_OPENSSL)
-#include <openssl/evp.h>
+#    include <openssl/evp.h>
 
 kd_status kd_sha256(const void *data, size_t bytes, char hex[KD_SHA256_HEX], kd_err *err)
 {

@@ -14,8 +14,7 @@ extern "C" {
 uint64_t kd_xxh64(const void *data, size_t bytes); /* seed 0, as zstd uses it */
 
 /* Lower-case hex digest of a memory block or of a regular file's content. */
-KD_NODISCARD kd_status kd_sha256(const void *data, size_t bytes, char hex[KD_SHA256_HEX],
-                                 kd_err *err);
+KD_NODISCARD kd_status kd_sha256(const void *data, size_t bytes, char hex[KD_SHA256_HEX], kd_err *err);
 KD_NODISCARD kd_status kd_sha256_file(const char *path, char hex[KD_SHA256_HEX], kd_err *err);
 
 #ifdef __cplusplus

@@ -1,13 +1,13 @@
-/* XXH64 and SHA-256 in plain C, for builds without libxxhash (KD_XXHASH=OFF) or libcrypto (KD_OPENSSL=OFF): hash.c uses what
- * it has, this file the rest.  Sources: the XXH64 description by Y. Collet; FIPS 180-4. */
+/* XXH64 and SHA-256 in plain C, for builds without libxxhash (KD_XXHASH=OFF) or libcrypto (KD_OPENSSL=OFF): hash.c uses
+ * what it has, this file the rest.  Sources: the XXH64 description by Y. Collet; FIPS 180-4. */
 #include "formats/base/hash.h"
 
 #if !defined(KD_HAVE_XXHASH)
-#define P1 0x9E3779B185EBCA87u
-#define P2 0xC2B2AE3D27D4EB4Fu
-#define P3 0x165667B19E3779F9u
-#define P4 0x85EBCA77C2B2AE63u
-#define P5 0x27D4EB2F165667C5u
+#    define P1 0x9E3779B185EBCA87u
+#    define P2 0xC2B2AE3D27D4EB4Fu
+#    define P3 0x165667B19E3779F9u
+#    define P4 0x85EBCA77C2B2AE63u
+#    define P5 0x27D4EB2F165667C5u
 
 static uint64_t rotl(uint64_t x, int r)
 {
@@ -72,13 +72,14 @@ static uint32_t rotr(uint32_t x, int r)
 static void sha_block(uint32_t h[8], const uint8_t *p)
 {
     static const uint32_t k[64] = {
-        0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
-        0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
-        0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
-        0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-        0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
-        0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
-        0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+        0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+        0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+        0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+        0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+        0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+        0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+        0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+        0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
     uint32_t w[64], v[8];
     for (int i = 0; i < 16; i++) {
         w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 | (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
@@ -112,7 +113,9 @@ kd_status kd_sha256(const void *data, size_t bytes, char hex[KD_SHA256_HEX], kd_
     for (; left >= 64; left -= 64, p += 64) {
         sha_block(h, p);
     }
-    if (left > 0) memcpy(tail, p, left);
+    if (left > 0) {
+        memcpy(tail, p, left);
+    }
     tail[left] = 0x80;
     const size_t end = left < 56 ? 64 : 128;
     for (size_t i = 0; i < 8; i++) {

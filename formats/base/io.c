@@ -14,7 +14,7 @@
 #define WRITER_BUFFER ((size_t)256 << 10)
 #define MAX_CHUNK     ((size_t)1 << 30) /* one read or write call moves less than 2 GiB on Linux */
 
-/* ---- fault hooks ------------------------------------------------------------------------------ */
+/* ---- fault hooks ----------------------------------------------------------------------------- */
 
 static _Atomic int64_t fail_after = -1;
 static _Atomic int64_t kill_at;
@@ -61,7 +61,7 @@ kd_status kd_io_fail_write(kd_err *err, const char *what, const char *path, int 
     return KD_FAIL(err, KD_E_WRITE, "%s: cannot %s: %s%s", path, what, strerror(code), advice);
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 kd_status kd_io_open_read(const char *path, int *fd, uint64_t *bytes, kd_err *err)
 {
@@ -93,18 +93,20 @@ kd_status kd_io_open_read(const char *path, int *fd, uint64_t *bytes, kd_err *er
     return KD_OK;
 }
 
-static kd_status read_fully(int fd, uint8_t *buf, size_t cap, size_t *got, const char *path,
-                            kd_err *err)
+static kd_status read_fully(int fd, uint8_t *buf, size_t cap, size_t *got, const char *path, kd_err *err)
 {
     size_t n = 0;
     int tries = 0;
     while (n < cap) {
         const ssize_t r = read(fd, buf + n, KD_MIN(cap - n, MAX_CHUNK));
-        if (r == 0) break;
+        if (r == 0) {
+            break;
+        }
         if (r < 0) {
-            if (errno == EINTR || (errno == EAGAIN && ++tries < 8)) continue;
-            return KD_FAIL(err, KD_E_IO, "%s: cannot read at byte %zu: %s", path, n,
-                           strerror(errno));
+            if (errno == EINTR || (errno == EAGAIN && ++tries < 8)) {
+                continue;
+            }
+            return KD_FAIL(err, KD_E_IO, "%s: cannot read at byte %zu: %s", path, n, strerror(errno));
         }
         n += (size_t)r;
     }
@@ -112,14 +114,15 @@ static kd_status read_fully(int fd, uint8_t *buf, size_t cap, size_t *got, const
     return KD_OK;
 }
 
-kd_status kd_io_read_file(const char *path, size_t max_bytes, uint8_t **data, size_t *bytes,
-                          kd_err *err)
+kd_status kd_io_read_file(const char *path, size_t max_bytes, uint8_t **data, size_t *bytes, kd_err *err)
 {
     int fd = -1;
     uint8_t *buf = NULL;
     uint64_t size = 0;
     kd_status st = kd_io_open_read(path, &fd, &size, err);
-    if (st != KD_OK) return st;
+    if (st != KD_OK) {
+        return st;
+    }
     if (size > max_bytes || size >= SIZE_MAX) {
         st = KD_FAIL(err, KD_E_DATA, "%s: the file has %llu bytes, at most %zu are accepted", path,
                      (unsigned long long)size, max_bytes);
@@ -152,8 +155,8 @@ kd_status kd_io_map(const char *path, kd_map *out, kd_err *err)
     if (size > 0) {
         void *p = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) {
-            st = KD_FAIL(err, errno == ENOMEM ? KD_E_OOM : KD_E_IO, "%s: cannot map %llu bytes: %s",
-                         path, (unsigned long long)size, strerror(errno));
+            st = KD_FAIL(err, errno == ENOMEM ? KD_E_OOM : KD_E_IO, "%s: cannot map %llu bytes: %s", path,
+                         (unsigned long long)size, strerror(errno));
         } else {
             *out = (kd_map){p, (size_t)size};
         }
@@ -170,7 +173,7 @@ void kd_io_unmap(kd_map *map)
     }
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 kd_status kd_io_fd_write(int fd, const void *data, size_t bytes, const char *path, kd_err *err)
 {
@@ -180,7 +183,9 @@ kd_status kd_io_fd_write(int fd, const void *data, size_t bytes, const char *pat
     while (left > 0) {
         const ssize_t n = hooked_write(fd, p, KD_MIN(left, MAX_CHUNK));
         if (n < 0) {
-            if (errno == EINTR || (errno == EAGAIN && ++tries < 8)) continue;
+            if (errno == EINTR || (errno == EAGAIN && ++tries < 8)) {
+                continue;
+            }
             return kd_io_fail_write(err, "write", path, errno);
         }
         p += n;
@@ -193,8 +198,12 @@ kd_status kd_io_fd_sync(int fd, const char *path, kd_err *err)
 {
     kd_io_step();
     while (fsync(fd) != 0) {
-        if (errno == EINVAL || errno == EROFS) break; /* not something that can be flushed */
-        if (errno != EINTR) return kd_io_fail_write(err, "flush", path, errno);
+        if (errno == EINVAL || errno == EROFS) {
+            break; /* not something that can be flushed */
+        }
+        if (errno != EINTR) {
+            return kd_io_fail_write(err, "flush", path, errno);
+        }
     }
     return KD_OK;
 }
@@ -202,7 +211,9 @@ kd_status kd_io_fd_sync(int fd, const char *path, kd_err *err)
 kd_status kd_io_sync_dir(const char *path, kd_err *err)
 {
     const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return kd_io_fail_write(err, "open the directory", path, errno);
+    if (fd < 0) {
+        return kd_io_fail_write(err, "open the directory", path, errno);
+    }
     const kd_status st = kd_io_fd_sync(fd, path, err);
     (void)close(fd);
     return st;
@@ -211,7 +222,9 @@ kd_status kd_io_sync_dir(const char *path, kd_err *err)
 kd_status kd_io_sync_parent(const char *path, kd_err *err)
 {
     char *dir = kd_path_dir(path);
-    if (dir == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    if (dir == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    }
     const kd_status st = kd_io_sync_dir(dir, err);
     kd_free(dir);
     return st;
@@ -234,7 +247,9 @@ static kd_status open_temp(const char *tmp, const char *path, int *out, kd_err *
         kd_io_step();
         const int fd = open(tmp, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
         if (fd < 0) {
-            if (errno == EINTR) continue;
+            if (errno == EINTR) {
+                continue;
+            }
             return kd_io_fail_write(err, "create", tmp, errno);
         }
         if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
@@ -243,8 +258,8 @@ static kd_status open_temp(const char *tmp, const char *path, int *out, kd_err *
         }
         struct stat a;
         struct stat b;
-        if (fstat(fd, &a) == 0 && S_ISREG(a.st_mode) && stat(tmp, &b) == 0 &&
-            a.st_ino == b.st_ino && a.st_dev == b.st_dev) {
+        if (fstat(fd, &a) == 0 && S_ISREG(a.st_mode) && stat(tmp, &b) == 0 && a.st_ino == b.st_ino &&
+            a.st_dev == b.st_dev) {
             if (ftruncate(fd, 0) == 0) {
                 *out = fd;
                 return KD_OK;
@@ -260,7 +275,9 @@ static kd_status open_temp(const char *tmp, const char *path, int *out, kd_err *
 
 static void writer_free(kd_writer *w)
 {
-    if (w->fd >= 0) (void)close(w->fd);
+    if (w->fd >= 0) {
+        (void)close(w->fd);
+    }
     kd_free(w->path);
     kd_free(w->tmp);
     kd_free(w->buf);
@@ -271,7 +288,9 @@ kd_status kd_writer_open(const char *path, kd_writer **out, kd_err *err)
 {
     *out = NULL;
     kd_writer *w = kd_calloc(1, sizeof *w);
-    if (w == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    if (w == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    }
     w->fd = -1;
     w->path = kd_strdup(path);
     w->tmp = kd_strf("%s.tmp", path);
@@ -299,11 +318,15 @@ static kd_status writer_flush(kd_writer *w, kd_err *err)
 
 kd_status kd_writer_put(kd_writer *w, const void *data, size_t bytes, kd_err *err)
 {
-    if (bytes == 0) return KD_OK;
+    if (bytes == 0) {
+        return KD_OK;
+    }
     w->total += bytes;
     if (bytes > WRITER_BUFFER - w->used) {
         KD_TRY(writer_flush(w, err));
-        if (bytes >= WRITER_BUFFER) return kd_io_fd_write(w->fd, data, bytes, w->path, err);
+        if (bytes >= WRITER_BUFFER) {
+            return kd_io_fd_write(w->fd, data, bytes, w->path, err);
+        }
     }
     memcpy(w->buf + w->used, data, bytes);
     w->used += bytes;
@@ -318,10 +341,14 @@ uint64_t kd_writer_tell(const kd_writer *w)
 kd_status kd_writer_commit(kd_writer *w, kd_err *err)
 {
     kd_status st = writer_flush(w, err);
-    if (st == KD_OK) st = kd_io_fd_sync(w->fd, w->path, err);
+    if (st == KD_OK) {
+        st = kd_io_fd_sync(w->fd, w->path, err);
+    }
     if (st == KD_OK) {
         kd_io_step();
-        if (rename(w->tmp, w->path) != 0) st = kd_io_fail_write(err, "rename", w->path, errno);
+        if (rename(w->tmp, w->path) != 0) {
+            st = kd_io_fail_write(err, "rename", w->path, errno);
+        }
     }
     if (st != KD_OK) {
         kd_writer_abort(w);
@@ -334,7 +361,9 @@ kd_status kd_writer_commit(kd_writer *w, kd_err *err)
 
 void kd_writer_abort(kd_writer *w)
 {
-    if (w == NULL) return;
+    if (w == NULL) {
+        return;
+    }
     kd_io_step();
     (void)unlink(w->tmp);
     writer_free(w);

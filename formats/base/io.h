@@ -20,8 +20,7 @@ extern "C" {
 
 /* Whole file into a new buffer (kd_free), with one NUL after the last byte that *bytes does not
  * count; an empty file gives a buffer of that NUL.  More than max_bytes: KD_E_DATA. */
-KD_NODISCARD kd_status kd_io_read_file(const char *path, size_t max_bytes, uint8_t **data,
-                                       size_t *bytes, kd_err *err);
+KD_NODISCARD kd_status kd_io_read_file(const char *path, size_t max_bytes, uint8_t **data, size_t *bytes, kd_err *err);
 
 /* Read-only view of a file.  `data` is page aligned, NULL for an empty file.  The file must not be
  * truncated by others meanwhile (our writers never do: they rename). */
@@ -49,32 +48,26 @@ uint64_t kd_writer_tell(const kd_writer *w); /* bytes put so far */
 KD_NODISCARD kd_status kd_writer_commit(kd_writer *w, kd_err *err);
 void kd_writer_abort(kd_writer *w); /* NULL is legal */
 
-KD_NODISCARD kd_status kd_io_write_file(const char *path, const void *data, size_t bytes,
-                                        kd_err *err);
+KD_NODISCARD kd_status kd_io_write_file(const char *path, const void *data, size_t bytes, kd_err *err);
 
 /* All bytes to an open descriptor (appenders such as logs and stores); `path` is for the message.
  * */
-KD_NODISCARD kd_status kd_io_fd_write(int fd, const void *data, size_t bytes, const char *path,
-                                      kd_err *err);
+KD_NODISCARD kd_status kd_io_fd_write(int fd, const void *data, size_t bytes, const char *path, kd_err *err);
 KD_NODISCARD kd_status kd_io_fd_sync(int fd, const char *path, kd_err *err);
 KD_NODISCARD kd_status kd_io_sync_dir(const char *path, kd_err *err); /* the directory itself */
 
 /* ---- directories ----------------------------------------------------------------------------- */
 
-KD_NODISCARD kd_status kd_io_mkdirs(const char *path,
-                                    kd_err *err); /* like mkdir -p; existing is fine */
-KD_NODISCARD kd_status kd_io_remove_tree(const char *path,
-                                         kd_err *err); /* absent is fine; never follows links */
-KD_NODISCARD kd_status kd_io_rename(const char *from, const char *to,
-                                    kd_err *err); /* and fsync of to's directory */
+KD_NODISCARD kd_status kd_io_mkdirs(const char *path, kd_err *err);      /* like mkdir -p; existing is fine */
+KD_NODISCARD kd_status kd_io_remove_tree(const char *path, kd_err *err); /* absent is fine; never follows links */
+KD_NODISCARD kd_status kd_io_rename(const char *from, const char *to, kd_err *err); /* and fsync of to's directory */
 
 /* Put the finished directory `tmp` in the place of `path`.  What was at `path` becomes `prev`
  * (replacing what was there), or is removed when prev is NULL.  A kill at any point leaves at
  * `path` the old or the new directory; on file systems that cannot exchange names, for a moment
  * none at `path` but the old one at `prev` (prev NULL: "<path>.old").  Every file below tmp must
  * have been synced by its writer. */
-KD_NODISCARD kd_status kd_io_replace_dir(const char *tmp, const char *path, const char *prev,
-                                         kd_err *err);
+KD_NODISCARD kd_status kd_io_replace_dir(const char *tmp, const char *path, const char *prev, kd_err *err);
 
 /* Names in a directory without . and .., sorted by bytes; one block, kd_free(names). */
 KD_NODISCARD kd_status kd_io_list_dir(const char *path, char ***names, size_t *count, kd_err *err);
@@ -102,10 +95,8 @@ bool kd_path_has_suffix(const char *path, const char *suffix); /* ".pth", ignori
 
 /* ---- fault hooks, for tests only ------------------------------------------------------------- */
 
-void kd_io_fail_after_bytes(
-    int64_t n); /* writes give ENOSPC once n more bytes were written; negative: off */
-void kd_io_kill_at_step(
-    int64_t n); /* the n-th write, sync, rename, unlink or mkdir from now kills the process
+void kd_io_fail_after_bytes(int64_t n); /* writes give ENOSPC once n more bytes were written; negative: off */
+void kd_io_kill_at_step(int64_t n);     /* the n-th write, sync, rename, unlink or mkdir from now kills the process
                                      * (SIGKILL) before it happens; 0: off */
 
 #ifdef __cplusplus

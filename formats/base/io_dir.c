@@ -14,20 +14,26 @@
 kd_status kd_io_rename(const char *from, const char *to, kd_err *err)
 {
     kd_io_step();
-    if (rename(from, to) != 0) return kd_io_fail_write(err, "rename to this name", to, errno);
+    if (rename(from, to) != 0) {
+        return kd_io_fail_write(err, "rename to this name", to, errno);
+    }
     return kd_io_sync_parent(to, err);
 }
 
-/* ---- directories ------------------------------------------------------------------------------ */
+/* ---- directories ----------------------------------------------------------------------------- */
 
 kd_status kd_io_mkdirs(const char *path, kd_err *err)
 {
     char *p = kd_strdup(path);
-    if (p == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    if (p == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    }
     kd_status st = KD_OK;
     const size_t n = strlen(p);
     for (size_t i = 1; i <= n && st == KD_OK; i++) {
-        if (p[i] != '/' && p[i] != '\0') continue;
+        if (p[i] != '/' && p[i] != '\0') {
+            continue;
+        }
         const char saved = p[i];
         p[i] = '\0';
         if (!kd_path_is_dir(p)) {
@@ -70,7 +76,9 @@ kd_status kd_io_remove_tree(const char *path, kd_err *err)
                 child = NULL;
             } else {
                 kd_io_step();
-                if (unlink(child) != 0) st = kd_io_fail_write(err, "remove", child, errno);
+                if (unlink(child) != 0) {
+                    st = kd_io_fail_write(err, "remove", child, errno);
+                }
             }
             kd_free(child);
         }
@@ -80,13 +88,17 @@ kd_status kd_io_remove_tree(const char *path, kd_err *err)
             cur = down;
             continue;
         }
-        if (st != KD_OK) break;
+        if (st != KD_OK) {
+            break;
+        }
         kd_io_step();
         if (rmdir(cur) != 0) {
             st = kd_io_fail_write(err, "remove", cur, errno);
             break;
         }
-        if (strlen(cur) <= root_len) break;
+        if (strlen(cur) <= root_len) {
+            break;
+        }
         *strrchr(cur, '/') = '\0'; /* back to the parent */
     }
     kd_free(cur);
@@ -100,7 +112,9 @@ kd_status kd_io_replace_dir(const char *tmp, const char *path, const char *prev,
     const char *old = prev;
     if (old == NULL) {
         old = own = kd_strf("%s.old", path);
-        if (own == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        if (own == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        }
     }
     KD_GO(kd_io_sync_dir(tmp, err));
     if (!kd_path_exists(path)) {
@@ -108,8 +122,7 @@ kd_status kd_io_replace_dir(const char *tmp, const char *path, const char *prev,
     } else {
         kd_io_step();
         if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
-            KD_GO(kd_io_sync_parent(path,
-                                    err)); /* the new one is in place; tmp now holds the old one */
+            KD_GO(kd_io_sync_parent(path, err)); /* the new one is in place; tmp now holds the old one */
             KD_GO(kd_io_remove_tree(old, err));
             KD_GO(kd_io_rename(tmp, old, err));
         } else { /* no exchange on this file system: the old one stays reachable at `old` in between */
@@ -118,7 +131,9 @@ kd_status kd_io_replace_dir(const char *tmp, const char *path, const char *prev,
             KD_GO(kd_io_rename(tmp, path, err));
         }
     }
-    if (prev == NULL) KD_GO(kd_io_remove_tree(old, err));
+    if (prev == NULL) {
+        KD_GO(kd_io_remove_tree(old, err));
+    }
 done:
     kd_free(own);
     return st;
@@ -142,7 +157,9 @@ static bool name_add(name_block *b, const char *name)
     if (n > b->cap - b->used) {
         const size_t cap = KD_MAX(b->cap * 2, (size_t)4096);
         char *t = kd_realloc(b->text, b->used, cap);
-        if (t == NULL) return false;
+        if (t == NULL) {
+            return false;
+        }
         b->text = t;
         b->cap = cap;
     }
@@ -158,7 +175,9 @@ kd_status kd_io_list_dir(const char *path, char ***names, size_t *count, kd_err 
     *count = 0;
     name_block b = {NULL, 0, 0, 0};
     DIR *d = opendir(path);
-    if (d == NULL) return KD_FAIL(err, KD_E_IO, "%s: cannot list: %s", path, strerror(errno));
+    if (d == NULL) {
+        return KD_FAIL(err, KD_E_IO, "%s: cannot list: %s", path, strerror(errno));
+    }
     kd_status st = KD_OK;
     for (;;) {
         errno = 0;
@@ -170,7 +189,9 @@ kd_status kd_io_list_dir(const char *path, char ***names, size_t *count, kd_err 
             }
             break;
         }
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) {
+            continue;
+        }
         if (!name_add(&b, e->d_name)) {
             st = KD_FAIL(err, KD_E_OOM, "%s: no memory for the list of names", path);
             goto done;
@@ -184,7 +205,9 @@ kd_status kd_io_list_dir(const char *path, char ***names, size_t *count, kd_err 
         goto done;
     }
     char *text = (char *)list + table;
-    if (b.used > 0) memcpy(text, b.text, b.used);
+    if (b.used > 0) {
+        memcpy(text, b.text, b.used);
+    }
     for (size_t i = 0; i < b.count; i++) {
         list[i] = text;
         text += strlen(text) + 1;
@@ -199,7 +222,7 @@ done:
     return st;
 }
 
-/* ---- lock --------------------------------------------------------------------------------------- */
+/* ---- lock ------------------------------------------------------------------------------------ */
 
 struct kd_lock {
     int fd;
@@ -219,13 +242,17 @@ kd_status kd_io_lock(const char *path, kd_lock **out, kd_err *err)
 {
     *out = NULL;
     const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
-    if (fd < 0) return kd_io_fail_write(err, "create the lock", path, errno);
+    if (fd < 0) {
+        return kd_io_fail_write(err, "create the lock", path, errno);
+    }
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         const int code = errno;
         char holder[128];
         read_holder(fd, holder, sizeof holder);
         (void)close(fd);
-        if (code != EWOULDBLOCK) return kd_io_fail_write(err, "lock", path, code);
+        if (code != EWOULDBLOCK) {
+            return kd_io_fail_write(err, "lock", path, code);
+        }
         return KD_FAIL(err, KD_E_LOCKED,
                        "%s: in use by %s; wait for it to end or choose another "
                        "directory",
@@ -250,17 +277,21 @@ kd_status kd_io_lock(const char *path, kd_lock **out, kd_err *err)
 
 void kd_io_unlock(kd_lock *lock)
 {
-    if (lock == NULL) return;
+    if (lock == NULL) {
+        return;
+    }
     (void)!ftruncate(lock->fd, 0);
     (void)close(lock->fd);
     kd_free(lock);
 }
 
-/* ---- paths ------------------------------------------------------------------------------------------ */
+/* ---- paths ----------------------------------------------------------------------------------- */
 
 char *kd_path_join(const char *a, const char *b)
 {
-    if (a[0] == '\0' || b[0] == '/') return kd_strdup(b);
+    if (a[0] == '\0' || b[0] == '/') {
+        return kd_strdup(b);
+    }
     return kd_strf("%s%s%s", a, a[strlen(a) - 1] == '/' ? "" : "/", b);
 }
 
@@ -273,7 +304,9 @@ char *kd_path_dir(const char *path)
     while (n > 0 && path[n - 1] != '/') {
         n--;
     }
-    if (n == 0) return kd_strdup(".");
+    if (n == 0) {
+        return kd_strdup(".");
+    }
     while (n > 1 && path[n - 1] == '/') {
         n--;
     }
@@ -296,7 +329,9 @@ char *kd_path_stem(const char *path)
     char *s = kd_strdup(kd_path_base(path));
     if (s != NULL) {
         char *dot = strrchr(s, '.');
-        if (dot != NULL && dot != s) *dot = '\0';
+        if (dot != NULL && dot != s) {
+            *dot = '\0';
+        }
     }
     return s;
 }

@@ -9,7 +9,6 @@ void kd_io_step(void); /* fault hook: call before everything that changes the di
 /* KD_E_WRITE "path: cannot <what>: <text of errno code>", with advice when the disk is full */
 kd_status kd_io_fail_write(kd_err *err, const char *what, const char *path, int code);
 
-kd_status kd_io_sync_parent(const char *path,
-                            kd_err *err); /* fsync of the directory that holds path */
+kd_status kd_io_sync_parent(const char *path, kd_err *err); /* fsync of the directory that holds path */
 
 #endif

@@ -64,7 +64,9 @@ char *kd_json_text_copy(kd_json *node, const char *s, size_t bytes)
 static kd_json *new_root(kd_json_type type)
 {
     kd_json_doc *doc = kd_calloc(1, sizeof *doc);
-    if (doc == NULL) return NULL;
+    if (doc == NULL) {
+        return NULL;
+    }
     kd_json *n = doc_alloc(doc, sizeof *n);
     kd_json_members *m = doc_alloc(doc, sizeof *m);
     if (n == NULL || m == NULL) {
@@ -92,7 +94,9 @@ kd_json *kd_json_array(void)
 
 void kd_json_free(kd_json *root)
 {
-    if (root == NULL) return;
+    if (root == NULL) {
+        return;
+    }
     KD_ASSERT(root->parent == NULL);
     kd_json_doc *doc = root->at.doc;
     for (kd_json_chunk *c = doc->chunks; c != NULL;) {
@@ -108,7 +112,7 @@ bool kd_json_ok(const kd_json *root)
     return root != NULL && !doc_of(root)->failed;
 }
 
-/* ---- members ---------------------------------------------------------------------------------- */
+/* ---- members --------------------------------------------------------------------------------- */
 
 static bool is_container(const kd_json *n)
 {
@@ -129,14 +133,20 @@ static size_t find_key(const kd_json_members *m, const char *key)
 {
     if (m->slots == 0) {
         for (size_t i = 0; i < m->count; i++) {
-            if (strcmp(m->item[i]->at.key, key) == 0) return i;
+            if (strcmp(m->item[i]->at.key, key) == 0) {
+                return i;
+            }
         }
         return m->count;
     }
     for (size_t h = key_hash(key);; h++) {
         const uint32_t s = m->slot[h & (m->slots - 1)];
-        if (s == 0) return m->count;
-        if (strcmp(m->item[s - 1]->at.key, key) == 0) return s - 1;
+        if (s == 0) {
+            return m->count;
+        }
+        if (strcmp(m->item[s - 1]->at.key, key) == 0) {
+            return s - 1;
+        }
     }
 }
 
@@ -158,13 +168,19 @@ static bool grow(kd_json_doc *doc, kd_json *to)
         return false;
     }
     kd_json **item = doc_alloc(doc, cap * sizeof(kd_json *));
-    if (item == NULL) return false;
-    if (m->count > 0) memcpy(item, m->item, m->count * sizeof(kd_json *));
+    if (item == NULL) {
+        return false;
+    }
+    if (m->count > 0) {
+        memcpy(item, m->item, m->count * sizeof(kd_json *));
+    }
     m->item = item;
     m->cap = cap;
     if (to->type == KD_JSON_OBJECT && cap > TABLE_FROM) {
         uint32_t *slot = doc_alloc(doc, 2 * cap * sizeof *slot);
-        if (slot == NULL) return false;
+        if (slot == NULL) {
+            return false;
+        }
         memset(slot, 0, 2 * cap * sizeof *slot);
         m->slot = slot;
         m->slots = 2 * cap;
@@ -177,21 +193,31 @@ static bool grow(kd_json_doc *doc, kd_json *to)
 
 kd_json *kd_json_add(kd_json *to, const char *key, kd_json_type type)
 {
-    if (to == NULL) return NULL;
+    if (to == NULL) {
+        return NULL;
+    }
     KD_ASSERT(to->type == (uint32_t)(key != NULL ? KD_JSON_OBJECT : KD_JSON_ARRAY));
     kd_json_doc *doc = doc_mut(to);
     kd_json_members *m = to->v.m;
-    if (doc->failed) return NULL;
+    if (doc->failed) {
+        return NULL;
+    }
     const size_t at = key != NULL ? find_key(m, key) : m->count;
-    if (at == m->count && m->count == m->cap && !grow(doc, to)) return NULL;
+    if (at == m->count && m->count == m->cap && !grow(doc, to)) {
+        return NULL;
+    }
     kd_json *n = doc_alloc(doc, sizeof *n);
-    if (n == NULL) return NULL;
+    if (n == NULL) {
+        return NULL;
+    }
     memset(n, 0, sizeof *n);
     n->parent = to;
     n->type = (uint32_t)type;
     if (type == KD_JSON_ARRAY || type == KD_JSON_OBJECT) {
         n->v.m = doc_alloc(doc, sizeof *n->v.m);
-        if (n->v.m == NULL) return NULL;
+        if (n->v.m == NULL) {
+            return NULL;
+        }
         memset(n->v.m, 0, sizeof *n->v.m);
     }
     if (key == NULL) {
@@ -200,17 +226,21 @@ kd_json *kd_json_add(kd_json *to, const char *key, kd_json_type type)
         n->at.key = m->item[at]->at.key;
     } else {
         n->at.key = kd_json_text_copy(to, key, strlen(key));
-        if (n->at.key == NULL) return NULL;
+        if (n->at.key == NULL) {
+            return NULL;
+        }
     }
     m->item[at] = n;
     if (at == m->count) {
         m->count++;
-        if (key != NULL && m->slots > 0) table_put(m, at);
+        if (key != NULL && m->slots > 0) {
+            table_put(m, at);
+        }
     }
     return n;
 }
 
-/* ---- looking ------------------------------------------------------------------------------------ */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 kd_json_type kd_json_type_of(const kd_json *node)
 {
@@ -236,14 +266,15 @@ const kd_json *kd_json_at(const kd_json *node, size_t i)
 
 const kd_json *kd_json_get(const kd_json *obj, const char *key)
 {
-    if (obj == NULL || obj->type != KD_JSON_OBJECT) return NULL;
+    if (obj == NULL || obj->type != KD_JSON_OBJECT) {
+        return NULL;
+    }
     return kd_json_at(obj, find_key(obj->v.m, key));
 }
 
 const char *kd_json_key(const kd_json *node)
 {
-    const bool member =
-        node != NULL && node->parent != NULL && node->parent->type == KD_JSON_OBJECT;
+    const bool member = node != NULL && node->parent != NULL && node->parent->type == KD_JSON_OBJECT;
     return member ? node->at.key : "";
 }
 
@@ -257,7 +288,9 @@ static void where(const kd_json *node, const char *key, char *buf, size_t n)
     char number[32];
     while (node != NULL || part != NULL) {
         if (part == NULL) {
-            if (node->parent == NULL) break;
+            if (node->parent == NULL) {
+                break;
+            }
             if (node->parent->type == KD_JSON_OBJECT) {
                 part = node->at.key;
             } else {
@@ -268,8 +301,12 @@ static void where(const kd_json *node, const char *key, char *buf, size_t n)
         }
         const bool dot = path[at] != '\0' && path[at] != '[';
         const size_t len = strlen(part) + (dot ? 1 : 0);
-        if (len > at) break;
-        if (dot) path[--at] = '.';
+        if (len > at) {
+            break;
+        }
+        if (dot) {
+            path[--at] = '.';
+        }
         at -= strlen(part);
         memcpy(path + at, part, strlen(part));
         part = NULL;
@@ -278,8 +315,8 @@ static void where(const kd_json *node, const char *key, char *buf, size_t n)
         node = node->parent;
     }
     const char *origin = node != NULL ? node->at.doc->origin : NULL;
-    (void)snprintf(buf, n, "%s%s%s", origin != NULL ? origin : "",
-                   origin != NULL && path[at] != '\0' ? ": " : "", path + at);
+    (void)snprintf(buf, n, "%s%s%s", origin != NULL ? origin : "", origin != NULL && path[at] != '\0' ? ": " : "",
+                   path + at);
 }
 
 void kd_json_where(const kd_json *node, char *buf, size_t n)
@@ -287,7 +324,7 @@ void kd_json_where(const kd_json *node, char *buf, size_t n)
     where(node, NULL, buf, n);
 }
 
-/* ---- typed reading ------------------------------------------------------------------------------ */
+/* ---- typed reading --------------------------------------------------------------------------- */
 
 static kd_status wrong_type(const kd_json *node, const char *expected, kd_err *err)
 {
@@ -300,7 +337,9 @@ static kd_status wrong_type(const kd_json *node, const char *expected, kd_err *e
 static kd_status member(const kd_json *obj, const char *key, const kd_json **out, kd_err *err)
 {
     *out = kd_json_get(obj, key);
-    if (*out != NULL) return KD_OK;
+    if (*out != NULL) {
+        return KD_OK;
+    }
     char w[400];
     where(obj, key, w, sizeof w);
     if (obj != NULL && obj->type != KD_JSON_OBJECT) {
@@ -312,7 +351,9 @@ static kd_status member(const kd_json *obj, const char *key, const kd_json **out
 
 kd_status kd_json_as_i64(const kd_json *node, int64_t *out, kd_err *err)
 {
-    if (kd_json_type_of(node) != KD_JSON_I64) return wrong_type(node, "an integer", err);
+    if (kd_json_type_of(node) != KD_JSON_I64) {
+        return wrong_type(node, "an integer", err);
+    }
     *out = node->v.i;
     return KD_OK;
 }
@@ -333,14 +374,18 @@ kd_status kd_json_as_f64(const kd_json *node, double *out, kd_err *err)
 
 kd_status kd_json_as_bool(const kd_json *node, bool *out, kd_err *err)
 {
-    if (kd_json_type_of(node) != KD_JSON_BOOL) return wrong_type(node, "true or false", err);
+    if (kd_json_type_of(node) != KD_JSON_BOOL) {
+        return wrong_type(node, "true or false", err);
+    }
     *out = node->v.b;
     return KD_OK;
 }
 
 kd_status kd_json_as_str(const kd_json *node, const char **out, kd_err *err)
 {
-    if (kd_json_type_of(node) != KD_JSON_STR) return wrong_type(node, "a string", err);
+    if (kd_json_type_of(node) != KD_JSON_STR) {
+        return wrong_type(node, "a string", err);
+    }
     *out = node->v.s;
     return KD_OK;
 }
@@ -352,16 +397,15 @@ kd_status kd_json_get_i64(const kd_json *obj, const char *key, int64_t *out, kd_
     return kd_json_as_i64(n, out, err);
 }
 
-kd_status kd_json_get_range(const kd_json *obj, const char *key, int64_t lo, int64_t hi,
-                            int64_t *out, kd_err *err)
+kd_status kd_json_get_range(const kd_json *obj, const char *key, int64_t lo, int64_t hi, int64_t *out, kd_err *err)
 {
     int64_t v = 0;
     KD_TRY(kd_json_get_i64(obj, key, &v, err));
     if (v < lo || v > hi) {
         char w[400];
         where(obj, key, w, sizeof w);
-        return KD_FAIL(err, KD_E_FORMAT, "%s: expected %lld to %lld, found %lld", w, (long long)lo,
-                       (long long)hi, (long long)v);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: expected %lld to %lld, found %lld", w, (long long)lo, (long long)hi,
+                       (long long)v);
     }
     *out = v;
     return KD_OK;
@@ -392,7 +436,9 @@ kd_status kd_json_get_object(const kd_json *obj, const char *key, const kd_json 
 {
     const kd_json *n;
     KD_TRY(member(obj, key, &n, err));
-    if (n->type != KD_JSON_OBJECT) return wrong_type(n, "an object", err);
+    if (n->type != KD_JSON_OBJECT) {
+        return wrong_type(n, "an object", err);
+    }
     *out = n;
     return KD_OK;
 }
@@ -401,20 +447,20 @@ kd_status kd_json_get_array(const kd_json *obj, const char *key, const kd_json *
 {
     const kd_json *n;
     KD_TRY(member(obj, key, &n, err));
-    if (n->type != KD_JSON_ARRAY) return wrong_type(n, "an array", err);
+    if (n->type != KD_JSON_ARRAY) {
+        return wrong_type(n, "an array", err);
+    }
     *out = n;
     return KD_OK;
 }
 
-static kd_status array_of(const kd_json *obj, const char *key, size_t n, const kd_json **out,
-                          kd_err *err)
+static kd_status array_of(const kd_json *obj, const char *key, size_t n, const kd_json **out, kd_err *err)
 {
     KD_TRY(kd_json_get_array(obj, key, out, err));
     if (kd_json_count(*out) != n) {
         char w[400];
         kd_json_where(*out, w, sizeof w);
-        return KD_FAIL(err, KD_E_FORMAT, "%s: expected %zu numbers, found %zu", w, n,
-                       kd_json_count(*out));
+        return KD_FAIL(err, KD_E_FORMAT, "%s: expected %zu numbers, found %zu", w, n, kd_json_count(*out));
     }
     return KD_OK;
 }
@@ -451,15 +497,13 @@ kd_status kd_json_get_i64s(const kd_json *obj, const char *key, int64_t *out, si
     return KD_OK;
 }
 
-kd_status kd_json_opt_i64(const kd_json *obj, const char *key, int64_t absent, int64_t *out,
-                          kd_err *err)
+kd_status kd_json_opt_i64(const kd_json *obj, const char *key, int64_t absent, int64_t *out, kd_err *err)
 {
     *out = absent;
     return kd_json_get(obj, key) == NULL ? KD_OK : kd_json_get_i64(obj, key, out, err);
 }
 
-kd_status kd_json_opt_f64(const kd_json *obj, const char *key, double absent, double *out,
-                          kd_err *err)
+kd_status kd_json_opt_f64(const kd_json *obj, const char *key, double absent, double *out, kd_err *err)
 {
     *out = absent;
     return kd_json_get(obj, key) == NULL ? KD_OK : kd_json_get_f64(obj, key, out, err);
@@ -471,8 +515,7 @@ kd_status kd_json_opt_bool(const kd_json *obj, const char *key, bool absent, boo
     return kd_json_get(obj, key) == NULL ? KD_OK : kd_json_get_bool(obj, key, out, err);
 }
 
-kd_status kd_json_opt_str(const kd_json *obj, const char *key, const char *absent, const char **out,
-                          kd_err *err)
+kd_status kd_json_opt_str(const kd_json *obj, const char *key, const char *absent, const char **out, kd_err *err)
 {
     *out = absent;
     return kd_json_get(obj, key) == NULL ? KD_OK : kd_json_get_str(obj, key, out, err);

@@ -64,18 +64,16 @@ KD_NODISCARD kd_status kd_json_load(const char *path, kd_json **out, kd_err *err
 
 /* Parse `bytes` of text (no NUL needed).  `origin` is what errors call it (a path, a record name);
  * may be NULL. */
-KD_NODISCARD kd_status kd_json_parse(const char *text, size_t bytes, const char *origin,
-                                     kd_json **out, kd_err *err);
+KD_NODISCARD kd_status kd_json_parse(const char *text, size_t bytes, const char *origin, kd_json **out, kd_err *err);
 
 typedef enum kd_json_style {
     KD_JSON_COMPACT, /* one line, no blanks: log lines, headers */
-    KD_JSON_PRETTY /* 2 blanks a level, arrays of scalars on one line, newline at the end: files */
+    KD_JSON_PRETTY   /* 2 blanks a level, arrays of scalars on one line, newline at the end: files */
 } kd_json_style;
 
 /* Text of a node (a root or any node below it); NUL-terminated, *bytes without the NUL (may be
  * NULL); kd_free. */
-KD_NODISCARD kd_status kd_json_dump(const kd_json *node, kd_json_style style, char **text,
-                                    size_t *bytes, kd_err *err);
+KD_NODISCARD kd_status kd_json_dump(const kd_json *node, kd_json_style style, char **text, size_t *bytes, kd_err *err);
 
 /* Dump pretty and replace `path` atomically (formats/base/io.h).  KD_E_WRITE leaves the old file as it
  * was. */
@@ -83,49 +81,35 @@ KD_NODISCARD kd_status kd_json_write(const kd_json *node, const char *path, kd_e
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
-kd_json_type kd_json_type_of(const kd_json *node); /* NULL node: KD_JSON_NULL */
-size_t kd_json_count(const kd_json *node);         /* members of an array or object, else 0 */
-const kd_json *kd_json_at(const kd_json *node, size_t i); /* i-th member; NULL when out of range */
-const kd_json *kd_json_get(const kd_json *obj,
-                           const char *key);  /* NULL when absent or not an object */
-const char *kd_json_key(const kd_json *node); /* key of an object's member, else "" */
-void kd_json_where(const kd_json *node, char *buf,
-                   size_t n); /* "file: a.b[3]" for messages of your own */
+kd_json_type kd_json_type_of(const kd_json *node);               /* NULL node: KD_JSON_NULL */
+size_t kd_json_count(const kd_json *node);                       /* members of an array or object, else 0 */
+const kd_json *kd_json_at(const kd_json *node, size_t i);        /* i-th member; NULL when out of range */
+const kd_json *kd_json_get(const kd_json *obj, const char *key); /* NULL when absent or not an object */
+const char *kd_json_key(const kd_json *node);                    /* key of an object's member, else "" */
+void kd_json_where(const kd_json *node, char *buf, size_t n);    /* "file: a.b[3]" for messages of your own */
 
 /* ---- typed reading of a member: KD_E_FORMAT when absent or of another type ------------------- */
 
-KD_NODISCARD kd_status kd_json_get_i64(const kd_json *obj, const char *key, int64_t *out,
-                                       kd_err *err);
+KD_NODISCARD kd_status kd_json_get_i64(const kd_json *obj, const char *key, int64_t *out, kd_err *err);
 /* lo <= value <= hi */
-KD_NODISCARD kd_status kd_json_get_range(const kd_json *obj, const char *key, int64_t lo,
-                                         int64_t hi, int64_t *out, kd_err *err);
-KD_NODISCARD kd_status kd_json_get_f64(const kd_json *obj, const char *key, double *out,
-                                       kd_err *err); /* int ok */
-KD_NODISCARD kd_status kd_json_get_bool(const kd_json *obj, const char *key, bool *out,
-                                        kd_err *err);
-KD_NODISCARD kd_status kd_json_get_str(const kd_json *obj, const char *key, const char **out,
-                                       kd_err *err);
-KD_NODISCARD kd_status kd_json_get_object(const kd_json *obj, const char *key, const kd_json **out,
-                                          kd_err *err);
-KD_NODISCARD kd_status kd_json_get_array(const kd_json *obj, const char *key, const kd_json **out,
+KD_NODISCARD kd_status kd_json_get_range(const kd_json *obj, const char *key, int64_t lo, int64_t hi, int64_t *out,
                                          kd_err *err);
+KD_NODISCARD kd_status kd_json_get_f64(const kd_json *obj, const char *key, double *out, kd_err *err); /* int ok */
+KD_NODISCARD kd_status kd_json_get_bool(const kd_json *obj, const char *key, bool *out, kd_err *err);
+KD_NODISCARD kd_status kd_json_get_str(const kd_json *obj, const char *key, const char **out, kd_err *err);
+KD_NODISCARD kd_status kd_json_get_object(const kd_json *obj, const char *key, const kd_json **out, kd_err *err);
+KD_NODISCARD kd_status kd_json_get_array(const kd_json *obj, const char *key, const kd_json **out, kd_err *err);
 /* Exactly n numbers into out (null as NaN in the real ones). */
-KD_NODISCARD kd_status kd_json_get_f64s(const kd_json *obj, const char *key, double *out, size_t n,
-                                        kd_err *err);
-KD_NODISCARD kd_status kd_json_get_f32s(const kd_json *obj, const char *key, float *out, size_t n,
-                                        kd_err *err);
-KD_NODISCARD kd_status kd_json_get_i64s(const kd_json *obj, const char *key, int64_t *out, size_t n,
-                                        kd_err *err);
+KD_NODISCARD kd_status kd_json_get_f64s(const kd_json *obj, const char *key, double *out, size_t n, kd_err *err);
+KD_NODISCARD kd_status kd_json_get_f32s(const kd_json *obj, const char *key, float *out, size_t n, kd_err *err);
+KD_NODISCARD kd_status kd_json_get_i64s(const kd_json *obj, const char *key, int64_t *out, size_t n, kd_err *err);
 
 /* The same, but an absent key gives `absent`; a present key of the wrong type is still an error. */
-KD_NODISCARD kd_status kd_json_opt_i64(const kd_json *obj, const char *key, int64_t absent,
-                                       int64_t *out, kd_err *err);
-KD_NODISCARD kd_status kd_json_opt_f64(const kd_json *obj, const char *key, double absent,
-                                       double *out, kd_err *err);
-KD_NODISCARD kd_status kd_json_opt_bool(const kd_json *obj, const char *key, bool absent, bool *out,
-                                        kd_err *err);
-KD_NODISCARD kd_status kd_json_opt_str(const kd_json *obj, const char *key, const char *absent,
-                                       const char **out, kd_err *err);
+KD_NODISCARD kd_status kd_json_opt_i64(const kd_json *obj, const char *key, int64_t absent, int64_t *out, kd_err *err);
+KD_NODISCARD kd_status kd_json_opt_f64(const kd_json *obj, const char *key, double absent, double *out, kd_err *err);
+KD_NODISCARD kd_status kd_json_opt_bool(const kd_json *obj, const char *key, bool absent, bool *out, kd_err *err);
+KD_NODISCARD kd_status kd_json_opt_str(const kd_json *obj, const char *key, const char *absent, const char **out,
+                                       kd_err *err);
 
 /* The value of a node itself (members of arrays). */
 KD_NODISCARD kd_status kd_json_as_i64(const kd_json *node, int64_t *out, kd_err *err);
@@ -139,17 +123,14 @@ void kd_json_set_null(kd_json *obj, const char *key);
 void kd_json_set_bool(kd_json *obj, const char *key, bool v);
 void kd_json_set_i64(kd_json *obj, const char *key, int64_t v);
 void kd_json_set_f64(kd_json *obj, const char *key, double v);
-void kd_json_set_str(kd_json *obj, const char *key,
-                     const char *v); /* copies; NULL writes null; invalid UTF-8 -> '?' */
+void kd_json_set_str(kd_json *obj, const char *key, const char *v); /* copies; NULL writes null; invalid UTF-8 -> '?' */
 void kd_json_set_strf(kd_json *obj, const char *key, const char *fmt, ...) KD_PRINTF(3, 4);
-kd_json *kd_json_set_object(kd_json *obj,
-                            const char *key); /* the new empty member, owned by obj's root */
+kd_json *kd_json_set_object(kd_json *obj, const char *key); /* the new empty member, owned by obj's root */
 kd_json *kd_json_set_array(kd_json *obj, const char *key);
 void kd_json_set_f64s(kd_json *obj, const char *key, const double *v, size_t n);
 void kd_json_set_f32s(kd_json *obj, const char *key, const float *v, size_t n);
 void kd_json_set_i64s(kd_json *obj, const char *key, const int64_t *v, size_t n);
-void kd_json_set_copy(kd_json *obj, const char *key,
-                      const kd_json *from); /* deep copy from any document */
+void kd_json_set_copy(kd_json *obj, const char *key, const kd_json *from); /* deep copy from any document */
 
 void kd_json_push_null(kd_json *arr);
 void kd_json_push_bool(kd_json *arr, bool v);

@@ -7,14 +7,22 @@
 /* Bytes of the UTF-8 sequence at s, 0 when it is not well-formed (overlong and surrogates included). */
 static size_t utf8_len(const uint8_t *s)
 {
-    if (s[0] < 0x80) return 1;
-    if (s[0] < 0xc2 || s[0] > 0xf4) return 0;
+    if (s[0] < 0x80) {
+        return 1;
+    }
+    if (s[0] < 0xc2 || s[0] > 0xf4) {
+        return 0;
+    }
     const size_t n = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
     const uint8_t lo = s[0] == 0xe0 ? 0xa0 : s[0] == 0xf0 ? 0x90 : 0x80;
     const uint8_t hi = s[0] == 0xed ? 0x9f : s[0] == 0xf4 ? 0x8f : 0xbf;
-    if (s[1] < lo || s[1] > hi) return 0;
+    if (s[1] < lo || s[1] > hi) {
+        return 0;
+    }
     for (size_t i = 2; i < n; i++) {
-        if ((s[i] & 0xc0u) != 0x80u) return 0;
+        if ((s[i] & 0xc0u) != 0x80u) {
+            return 0;
+        }
     }
     return n;
 }
@@ -22,7 +30,9 @@ static size_t utf8_len(const uint8_t *s)
 static void put_str(kd_json *to, const char *key, const char *v)
 {
     kd_json *n = kd_json_add(to, key, v != NULL ? KD_JSON_STR : KD_JSON_NULL);
-    if (n == NULL || v == NULL) return;
+    if (n == NULL || v == NULL) {
+        return;
+    }
     char *t = kd_json_text_copy(to, v, strlen(v));
     if (t == NULL) {
         n->type = KD_JSON_NULL;
@@ -30,7 +40,9 @@ static void put_str(kd_json *to, const char *key, const char *v)
     }
     for (size_t i = 0; t[i] != '\0';) { /* a file name may hold any bytes, JSON text may not */
         const size_t len = utf8_len((const uint8_t *)t + i);
-        if (len == 0) t[i] = '?';
+        if (len == 0) {
+            t[i] = '?';
+        }
         i += len == 0 ? 1 : len;
     }
     n->v.s = t;
@@ -39,19 +51,25 @@ static void put_str(kd_json *to, const char *key, const char *v)
 static void put_bool(kd_json *to, const char *key, bool v)
 {
     kd_json *n = kd_json_add(to, key, KD_JSON_BOOL);
-    if (n != NULL) n->v.b = v;
+    if (n != NULL) {
+        n->v.b = v;
+    }
 }
 
 static void put_i64(kd_json *to, const char *key, int64_t v)
 {
     kd_json *n = kd_json_add(to, key, KD_JSON_I64);
-    if (n != NULL) n->v.i = v;
+    if (n != NULL) {
+        n->v.i = v;
+    }
 }
 
 static void put_f64(kd_json *to, const char *key, double v)
 {
     kd_json *n = kd_json_add(to, key, KD_JSON_F64);
-    if (n != NULL) n->v.f = v;
+    if (n != NULL) {
+        n->v.f = v;
+    }
 }
 
 /* Deep copy without recursion: walk `from` in document order, keeping the twin of the current container. */
@@ -71,20 +89,28 @@ static void put_copy(kd_json *to, const char *key, const kd_json *from)
         kd_json *twin = NULL;
         if (src->type == KD_JSON_STR) {
             put_str(dst_parent, k, src->v.s);
-            if (!kd_json_ok(dst_parent)) return;
+            if (!kd_json_ok(dst_parent)) {
+                return;
+            }
         } else {
             twin = kd_json_add(dst_parent, k, (kd_json_type)src->type);
-            if (twin == NULL) return;
+            if (twin == NULL) {
+                return;
+            }
             if (kd_json_count(src) > 0) {
                 src = src->v.m->item[0];
                 dst_parent = twin;
                 k = dst_parent->type == KD_JSON_OBJECT ? src->at.key : NULL;
                 continue;
             }
-            if (src->type != KD_JSON_ARRAY && src->type != KD_JSON_OBJECT) twin->v = src->v;
+            if (src->type != KD_JSON_ARRAY && src->type != KD_JSON_OBJECT) {
+                twin->v = src->v;
+            }
         }
         for (;;) { /* next sibling, or up */
-            if (src == from) return;
+            if (src == from) {
+                return;
+            }
             const kd_json *p = src->parent;
             const size_t next = kd_json_count(dst_parent);
             if (next < kd_json_count(p)) {

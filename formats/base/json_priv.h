@@ -18,9 +18,8 @@ typedef struct kd_json_members {
     kd_json **item;
     size_t count;
     size_t cap;
-    uint32_t
-        *slot;    /* objects above a few members: open-addressed table of item index + 1, by key */
-    size_t slots; /* power of two, 0 without a table */
+    uint32_t *slot; /* objects above a few members: open-addressed table of item index + 1, by key */
+    size_t slots;   /* power of two, 0 without a table */
 } kd_json_members;
 
 struct kd_json {

@@ -9,7 +9,7 @@
 
 #define MAX_FILE ((size_t)1 << 30)
 
-/* ---- parsing ---------------------------------------------------------------------------------- */
+/* ---- parsing --------------------------------------------------------------------------------- */
 
 /* One open container of the conversion: where we are in jansson's tree and in ours. */
 typedef struct frame {
@@ -31,21 +31,29 @@ static kd_json *add_scalar(kd_json *to, const char *key, json_t *v)
         n = kd_json_add(to, key, KD_JSON_STR);
         if (n != NULL) {
             n->v.s = kd_json_text_copy(to, json_string_value(v), json_string_length(v));
-            if (n->v.s == NULL) return NULL;
+            if (n->v.s == NULL) {
+                return NULL;
+            }
         }
         return n;
     case JSON_INTEGER:
         n = kd_json_add(to, key, KD_JSON_I64);
-        if (n != NULL) n->v.i = (int64_t)json_integer_value(v);
+        if (n != NULL) {
+            n->v.i = (int64_t)json_integer_value(v);
+        }
         return n;
     case JSON_REAL:
         n = kd_json_add(to, key, KD_JSON_F64);
-        if (n != NULL) n->v.f = json_real_value(v);
+        if (n != NULL) {
+            n->v.f = json_real_value(v);
+        }
         return n;
     case JSON_TRUE:
     case JSON_FALSE:
         n = kd_json_add(to, key, KD_JSON_BOOL);
-        if (n != NULL) n->v.b = json_is_true(v);
+        if (n != NULL) {
+            n->v.b = json_is_true(v);
+        }
         return n;
     case JSON_NULL:
         break;
@@ -59,7 +67,9 @@ static bool convert(json_t *from, kd_json *root)
     size_t cap = 64;
     size_t depth = 1;
     frame *stack = kd_alloc(cap * sizeof *stack);
-    if (stack == NULL) return false;
+    if (stack == NULL) {
+        return false;
+    }
     stack[0] = (frame){from, json_object_iter(from), 0, root};
     bool ok = true;
     while (depth > 0 && ok) {
@@ -83,7 +93,9 @@ static bool convert(json_t *from, kd_json *root)
         }
         kd_json *n = add_scalar(f->to, key, v);
         ok = n != NULL;
-        if (!ok || (!json_is_object(v) && !json_is_array(v))) continue;
+        if (!ok || (!json_is_object(v) && !json_is_array(v))) {
+            continue;
+        }
         if (depth == cap) {
             frame *bigger = kd_realloc(stack, cap * sizeof *stack, 2 * cap * sizeof *stack);
             if (bigger == NULL) {
@@ -99,8 +111,7 @@ static bool convert(json_t *from, kd_json *root)
     return ok;
 }
 
-kd_status kd_json_parse(const char *text, size_t bytes, const char *origin, kd_json **out,
-                        kd_err *err)
+kd_status kd_json_parse(const char *text, size_t bytes, const char *origin, kd_json **out, kd_err *err)
 {
     *out = NULL;
     const char *name = origin != NULL ? origin : "JSON text";
@@ -112,8 +123,7 @@ kd_status kd_json_parse(const char *text, size_t bytes, const char *origin, kd_j
         if (json_error_code(&je) == json_error_out_of_memory) {
             return KD_FAIL(err, KD_E_OOM, "%s: out of memory", name);
         }
-        return KD_FAIL(err, KD_E_FORMAT, "%s:%d:%d: not valid JSON: %s", name, je.line, je.column,
-                       je.text);
+        return KD_FAIL(err, KD_E_FORMAT, "%s:%d:%d: not valid JSON: %s", name, je.line, je.column, je.text);
     }
     root = json_is_object(j) ? kd_json_object() : kd_json_array();
     if (root == NULL || !convert(j, root)) {
@@ -142,7 +152,7 @@ kd_status kd_json_load(const char *path, kd_json **out, kd_err *err)
     return st;
 }
 
-/* ---- printing --------------------------------------------------------------------------------- */
+/* ---- printing -------------------------------------------------------------------------------- */
 
 typedef struct printer {
     char *text;
@@ -153,7 +163,9 @@ typedef struct printer {
 
 static void put(printer *p, const char *s, size_t n)
 {
-    if (p->failed) return;
+    if (p->failed) {
+        return;
+    }
     if (n >= p->cap - p->used) { /* always room for the NUL */
         const size_t cap = KD_MAX(p->cap * 2, p->used + n + 1);
         char *t = kd_realloc(p->text, p->used, cap);
@@ -179,7 +191,9 @@ static void put_string(printer *p, const char *s)
     const char *run = s;
     for (; *s != '\0'; s++) {
         const unsigned char c = (unsigned char)*s;
-        if (c >= 0x20 && c != '"' && c != '\\') continue;
+        if (c >= 0x20 && c != '"' && c != '\\') {
+            continue;
+        }
         put(p, run, (size_t)(s - run));
         run = s + 1;
         char esc[8];
@@ -208,10 +222,14 @@ static void put_real(printer *p, double v)
     char b[40];
     for (int digits = 15; digits <= 17; digits++) {
         (void)snprintf(b, sizeof b, "%.*g", digits, v);
-        if (strtod(b, NULL) == v) break;
+        if (strtod(b, NULL) == v) {
+            break;
+        }
     }
     put_text(p, b);
-    if (strpbrk(b, ".e") == NULL) put_text(p, ".0");
+    if (strpbrk(b, ".e") == NULL) {
+        put_text(p, ".0");
+    }
 }
 
 static void put_scalar(printer *p, const kd_json *n)
@@ -246,9 +264,13 @@ static void put_scalar(printer *p, const kd_json *n)
 /* Arrays of scalars stay on one line. */
 static bool on_one_line(const kd_json *n)
 {
-    if (n->type != KD_JSON_ARRAY) return false;
+    if (n->type != KD_JSON_ARRAY) {
+        return false;
+    }
     for (size_t i = 0; i < kd_json_count(n); i++) {
-        if (kd_json_count(kd_json_at(n, i)) > 0) return false;
+        if (kd_json_count(kd_json_at(n, i)) > 0) {
+            return false;
+        }
     }
     return true;
 }
@@ -273,7 +295,9 @@ static bool put_tree(printer *p, const kd_json *first, bool pretty)
     size_t cap = 64;
     size_t depth = 0;
     level *stack = kd_alloc(cap * sizeof *stack);
-    if (stack == NULL) return false;
+    if (stack == NULL) {
+        return false;
+    }
     const kd_json *n = first;
     while (n != NULL || depth > 0) {
         if (n != NULL && kd_json_count(n) == 0) {
@@ -282,7 +306,9 @@ static bool put_tree(printer *p, const kd_json *first, bool pretty)
         } else if (n != NULL) { /* open */
             if (depth == cap) {
                 level *bigger = kd_realloc(stack, cap * sizeof *stack, 2 * cap * sizeof *stack);
-                if (bigger == NULL) break;
+                if (bigger == NULL) {
+                    break;
+                }
                 stack = bigger;
                 cap *= 2;
             }
@@ -290,16 +316,24 @@ static bool put_tree(printer *p, const kd_json *first, bool pretty)
             stack[depth++] = (level){n, 0, !pretty || on_one_line(n)};
             n = NULL;
         }
-        if (depth == 0) break;
+        if (depth == 0) {
+            break;
+        }
         level *l = &stack[depth - 1];
         if (l->next == kd_json_count(l->node)) { /* close */
             depth--;
-            if (!l->flat) new_line(p, depth);
+            if (!l->flat) {
+                new_line(p, depth);
+            }
             put(p, l->node->type == KD_JSON_OBJECT ? "}" : "]", 1);
             continue;
         }
-        if (l->next > 0) put_text(p, l->flat && pretty ? ", " : ",");
-        if (!l->flat) new_line(p, depth);
+        if (l->next > 0) {
+            put_text(p, l->flat && pretty ? ", " : ",");
+        }
+        if (!l->flat) {
+            new_line(p, depth);
+        }
         n = kd_json_at(l->node, l->next++);
         if (l->node->type == KD_JSON_OBJECT) {
             put_string(p, n->at.key);
@@ -310,8 +344,7 @@ static bool put_tree(printer *p, const kd_json *first, bool pretty)
     return n == NULL && depth == 0;
 }
 
-kd_status kd_json_dump(const kd_json *node, kd_json_style style, char **text, size_t *bytes,
-                       kd_err *err)
+kd_status kd_json_dump(const kd_json *node, kd_json_style style, char **text, size_t *bytes, kd_err *err)
 {
     *text = NULL;
     if (!kd_json_ok(node)) {
@@ -319,14 +352,18 @@ kd_status kd_json_dump(const kd_json *node, kd_json_style style, char **text, si
     }
     printer p = {kd_alloc(4096), 0, 4096, false};
     bool ok = p.text != NULL && put_tree(&p, node, style == KD_JSON_PRETTY);
-    if (ok && style == KD_JSON_PRETTY) put(&p, "\n", 1);
+    if (ok && style == KD_JSON_PRETTY) {
+        put(&p, "\n", 1);
+    }
     if (!ok || p.failed) {
         kd_free(p.text);
         return KD_FAIL(err, KD_E_OOM, "no memory for the text of a JSON document");
     }
     p.text[p.used] = '\0';
     *text = p.text;
-    if (bytes != NULL) *bytes = p.used;
+    if (bytes != NULL) {
+        *bytes = p.used;
+    }
     return KD_OK;
 }
 

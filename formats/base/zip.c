@@ -64,8 +64,9 @@ static kd_status find_end(const kd_zip *z, uint64_t *end, kd_err *err)
         const uint64_t first = last > MAX_COMMENT ? last - MAX_COMMENT : 0;
         for (uint64_t p = last + 1; p-- > first;) {
             if (get32(z->data + p) == SIG_END && get16(z->data + p + 20) == last - p) {
-                if (found != UINT64_MAX)
+                if (found != UINT64_MAX) {
                     return bad(z, p, "a second end record in the comment", err);
+                }
                 found = p;
             }
         }
@@ -93,7 +94,9 @@ static kd_status read_end(const kd_zip *z, directory *d, kd_err *err)
             return bad(z, end - 20, "the zip64 end record is not where it should be", err);
         }
         const uint8_t *q = z->data + at;
-        if (get32(q + 16) != 0 || get32(q + 20) != 0) return bad(z, at, "several disks", err);
+        if (get32(q + 16) != 0 || get32(q + 20) != 0) {
+            return bad(z, at, "several disks", err);
+        }
         d->count = get64(q + 32);
         d->bytes = get64(q + 40);
         d->at = get64(q + 48);
@@ -104,7 +107,9 @@ static kd_status read_end(const kd_zip *z, directory *d, kd_err *err)
     if (d->at > limit || d->bytes > limit - d->at) {
         return bad(z, end, "the directory lies outside the file", err);
     }
-    if (d->count > d->bytes / 46) return bad(z, end, "more members than the directory holds", err);
+    if (d->count > d->bytes / 46) {
+        return bad(z, end, "more members than the directory holds", err);
+    }
     return KD_OK;
 }
 
@@ -116,13 +121,19 @@ static bool read_zip64(const uint8_t *extra, size_t n, kd_zip_entry *e, uint64_t
         const uint16_t id = get16(extra + at);
         const size_t len = get16(extra + at + 2);
         at += 4;
-        if (len > n - at) return false;
+        if (len > n - at) {
+            return false;
+        }
         if (id == 1) {
             uint64_t *const field[3] = {&e->bytes, &e->packed, local};
             size_t used = 0;
             for (size_t k = 0; k < 3; k++) {
-                if (*field[k] != 0xffffffffu) continue;
-                if (len - used < 8) return false;
+                if (*field[k] != 0xffffffffu) {
+                    continue;
+                }
+                if (len - used < 8) {
+                    return false;
+                }
                 *field[k] = get64(extra + at + used);
                 used += 8;
             }
@@ -157,8 +168,7 @@ static kd_status read_local(const kd_zip *z, const directory *d, member *m, kd_e
     return KD_OK;
 }
 
-static kd_status read_member(const kd_zip *z, const directory *d, uint64_t *at, char **names,
-                             member *m, kd_err *err)
+static kd_status read_member(const kd_zip *z, const directory *d, uint64_t *at, char **names, member *m, kd_err *err)
 {
     const uint64_t end = d->at + d->bytes;
     const uint8_t *p = z->data + *at;
@@ -171,7 +181,9 @@ static kd_status read_member(const kd_zip *z, const directory *d, uint64_t *at, 
     if (name + extra + comment > end - *at - 46) {
         return bad(z, *at, "a directory entry reaches beyond the directory", err);
     }
-    if ((get16(p + 8) & 0x41u) != 0) return bad(z, *at, "an encrypted member", err);
+    if ((get16(p + 8) & 0x41u) != 0) {
+        return bad(z, *at, "an encrypted member", err);
+    }
     if (name == 0 || memchr(p + 46, '\0', (size_t)name) != NULL) {
         return bad(z, *at, "a member without a proper name", err);
     }
@@ -195,7 +207,9 @@ static int by_place(const void *a, const void *b)
 {
     const member *x = a;
     const member *y = b;
-    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    if (x->begin != y->begin) {
+        return x->begin < y->begin ? -1 : 1;
+    }
     return 0;
 }
 
@@ -211,8 +225,7 @@ static kd_status parse(kd_zip *z, kd_err *err)
     z->m = kd_calloc((size_t)d.count + 1, sizeof *z->m);
     z->names = kd_alloc((size_t)d.bytes + 1); /* every name is followed by more than its NUL */
     if (z->m == NULL || z->names == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "%s: no memory for %llu members", z->origin,
-                       (unsigned long long)d.count);
+        return KD_FAIL(err, KD_E_OOM, "%s: no memory for %llu members", z->origin, (unsigned long long)d.count);
     }
     uint64_t at = d.at;
     char *names = z->names;
@@ -220,28 +233,32 @@ static kd_status parse(kd_zip *z, kd_err *err)
         KD_TRY(read_member(z, &d, &at, &names, &z->m[i], err));
         z->count++;
     }
-    if (z->count > 1) qsort(z->m, z->count, sizeof *z->m, by_place);
+    if (z->count > 1) {
+        qsort(z->m, z->count, sizeof *z->m, by_place);
+    }
     for (size_t i = 1; i < z->count; i++) {
         if (z->m[i].begin < z->m[i - 1].end) {
             return bad(z, z->m[i].begin, "two members share bytes", err);
         }
     }
-    if (z->count > 1) qsort(z->m, z->count, sizeof *z->m, by_name);
+    if (z->count > 1) {
+        qsort(z->m, z->count, sizeof *z->m, by_name);
+    }
     for (size_t i = 1; i < z->count; i++) {
         if (strcmp(z->m[i].e.name, z->m[i - 1].e.name) == 0) {
-            return KD_FAIL(err, KD_E_FORMAT, "%s: two members are called %s", z->origin,
-                           z->m[i].e.name);
+            return KD_FAIL(err, KD_E_FORMAT, "%s: two members are called %s", z->origin, z->m[i].e.name);
         }
     }
     return KD_OK;
 }
 
-kd_status kd_zip_parse(const void *data, size_t bytes, const char *origin, kd_zip **out,
-                       kd_err *err)
+kd_status kd_zip_parse(const void *data, size_t bytes, const char *origin, kd_zip **out, kd_err *err)
 {
     *out = NULL;
     kd_zip *z = kd_calloc(1, sizeof *z);
-    if (z != NULL) z->origin = kd_strdup(origin);
+    if (z != NULL) {
+        z->origin = kd_strdup(origin);
+    }
     kd_status st = KD_OK;
     if (z == NULL || z->origin == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", origin);
@@ -260,7 +277,9 @@ kd_status kd_zip_parse(const void *data, size_t bytes, const char *origin, kd_zi
 
 void kd_zip_close(kd_zip *z)
 {
-    if (z == NULL) return;
+    if (z == NULL) {
+        return;
+    }
     kd_free(z->m);
     kd_free(z->names);
     kd_free(z->origin);
@@ -284,7 +303,7 @@ const kd_zip_entry *kd_zip_find(const kd_zip *z, const char *name)
     return m != NULL ? &m->e : NULL;
 }
 
-/* ---- content ------------------------------------------------------------------------------------ */
+/* ---- content --------------------------------------------------------------------------------- */
 
 static uint32_t crc_of(const uint8_t *p, uint64_t n)
 {
@@ -293,27 +312,25 @@ static uint32_t crc_of(const uint8_t *p, uint64_t n)
 
 static kd_status damaged(const kd_zip *z, const kd_zip_entry *e, kd_err *err)
 {
-    return KD_FAIL(err, KD_E_INTEGRITY,
-                   "%s: member %s is damaged (its CRC does not match); fetch the file again",
+    return KD_FAIL(err, KD_E_INTEGRITY, "%s: member %s is damaged (its CRC does not match); fetch the file again",
                    z->origin, e->name);
 }
 
 kd_status kd_zip_check_stored(const kd_zip *z, const kd_zip_entry *e, kd_err *err)
 {
     if (e->method != 0) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: member %s is compressed (method %u), expected stored",
-                       z->origin, e->name, e->method);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: member %s is compressed (method %u), expected stored", z->origin, e->name,
+                       e->method);
     }
     return crc_of(e->data, e->packed) == e->crc ? KD_OK : damaged(z, e, err);
 }
 
-kd_status kd_zip_read(const kd_zip *z, const kd_zip_entry *e, size_t max_bytes, uint8_t **data,
-                      kd_err *err)
+kd_status kd_zip_read(const kd_zip *z, const kd_zip_entry *e, size_t max_bytes, uint8_t **data, kd_err *err)
 {
     *data = NULL;
     if (e->method != 0 && e->method != 8) {
-        return KD_FAIL(err, KD_E_UNSUPPORTED, "%s: member %s uses compression method %u", z->origin,
-                       e->name, e->method);
+        return KD_FAIL(err, KD_E_UNSUPPORTED, "%s: member %s uses compression method %u", z->origin, e->name,
+                       e->method);
     }
     if (e->method == 8 && !kd_inflate_available()) {
         return KD_FAIL(err, KD_E_UNSUPPORTED,
@@ -322,8 +339,8 @@ kd_status kd_zip_read(const kd_zip *z, const kd_zip_entry *e, size_t max_bytes, 
     }
     /* deflate cannot exceed 1032 to 1, so a larger claim is a lie */
     if (e->bytes > max_bytes || e->bytes / 1040 > e->packed) {
-        return KD_FAIL(err, KD_E_DATA, "%s: member %s claims %llu bytes, at most %zu are accepted",
-                       z->origin, e->name, (unsigned long long)e->bytes, max_bytes);
+        return KD_FAIL(err, KD_E_DATA, "%s: member %s claims %llu bytes, at most %zu are accepted", z->origin, e->name,
+                       (unsigned long long)e->bytes, max_bytes);
     }
     uint8_t *p = kd_alloc((size_t)e->bytes + 1);
     if (p == NULL) {

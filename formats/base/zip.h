@@ -27,8 +27,7 @@ typedef struct kd_zip_entry {
 typedef struct kd_zip kd_zip;
 
 /* `data` stays the caller's until kd_zip_close.  `origin` (copied) is what errors call it. */
-KD_NODISCARD kd_status kd_zip_parse(const void *data, size_t bytes, const char *origin,
-                                    kd_zip **out, kd_err *err);
+KD_NODISCARD kd_status kd_zip_parse(const void *data, size_t bytes, const char *origin, kd_zip **out, kd_err *err);
 void kd_zip_close(kd_zip *z); /* NULL is legal */
 
 size_t kd_zip_count(const kd_zip *z);
@@ -40,19 +39,18 @@ KD_NODISCARD kd_status kd_zip_check_stored(const kd_zip *z, const kd_zip_entry *
 
 /* Content of a member, unpacked and checked (kd_free).  More than max_bytes: KD_E_DATA before any
  * allocation. */
-KD_NODISCARD kd_status kd_zip_read(const kd_zip *z, const kd_zip_entry *e, size_t max_bytes,
-                                   uint8_t **data, kd_err *err);
+KD_NODISCARD kd_status kd_zip_read(const kd_zip *z, const kd_zip_entry *e, size_t max_bytes, uint8_t **data,
+                                   kd_err *err);
 
-/* ---- writing: atomic (formats/base/io.h), members stored, content at multiples of 64 -------------- */
+/* ---- writing: atomic (formats/base/io.h), members stored, content at multiples of 64 --------- */
 
 typedef struct kd_zip_writer kd_zip_writer;
 KD_NODISCARD kd_status kd_zip_writer_open(const char *path, kd_zip_writer **out, kd_err *err);
-KD_NODISCARD kd_status kd_zip_writer_add(kd_zip_writer *w, const char *name, const void *data,
-                                         size_t bytes, kd_err *err);
+KD_NODISCARD kd_status kd_zip_writer_add(kd_zip_writer *w, const char *name, const void *data, size_t bytes,
+                                         kd_err *err);
 /* The content in two pieces, one after the other (a header and its data). */
-KD_NODISCARD kd_status kd_zip_writer_add2(kd_zip_writer *w, const char *name, const void *a,
-                                          size_t a_bytes, const void *b, size_t b_bytes,
-                                          kd_err *err);
+KD_NODISCARD kd_status kd_zip_writer_add2(kd_zip_writer *w, const char *name, const void *a, size_t a_bytes,
+                                          const void *b, size_t b_bytes, kd_err *err);
 KD_NODISCARD kd_status kd_zip_writer_commit(kd_zip_writer *w, kd_err *err); /* frees w */
 void kd_zip_writer_abort(kd_zip_writer *w);                                 /* NULL is legal */
 

@@ -1,9 +1,7 @@
 /* Zip writer: see zip.h. */
+#include "formats/base/deflate.h"
 #include "formats/base/io.h"
 #include "formats/base/zip.h"
-
-#include "formats/base/deflate.h"
-
 
 #define ALIGN     64u
 #define LIMIT32   0xffffffffu
@@ -45,7 +43,9 @@ kd_status kd_zip_writer_open(const char *path, kd_zip_writer **out, kd_err *err)
 {
     *out = NULL;
     kd_zip_writer *w = kd_calloc(1, sizeof *w);
-    if (w == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    if (w == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    }
     const kd_status st = kd_writer_open(path, &w->file, err);
     if (st != KD_OK) {
         kd_free(w);
@@ -60,13 +60,17 @@ static kd_status new_record(kd_zip_writer *w, const char *name, kd_err *err)
     if (w->count == w->cap) {
         const size_t cap = KD_MAX(w->cap * 2, (size_t)64);
         record *r = kd_realloc(w->rec, w->cap * sizeof *r, cap * sizeof *r);
-        if (r == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for the zip directory");
+        if (r == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "no memory for the zip directory");
+        }
         w->rec = r;
         w->cap = cap;
     }
     record *r = &w->rec[w->count];
     *r = (record){kd_strdup(name), kd_writer_tell(w->file), 0, 0};
-    if (r->name == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for the zip directory");
+    if (r->name == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for the zip directory");
+    }
     w->count++;
     return KD_OK;
 }
@@ -108,10 +112,12 @@ static kd_status put_local(kd_zip_writer *w, const record *r, kd_err *err)
     return kd_writer_put(w->file, c.b, c.n, err);
 }
 
-kd_status kd_zip_writer_add2(kd_zip_writer *w, const char *name, const void *a, size_t a_bytes,
-                             const void *b, size_t b_bytes, kd_err *err)
+kd_status kd_zip_writer_add2(kd_zip_writer *w, const char *name, const void *a, size_t a_bytes, const void *b,
+                             size_t b_bytes, kd_err *err)
 {
-    if (strlen(name) > 4096) return KD_FAIL(err, KD_E_ARG, "zip member name too long");
+    if (strlen(name) > 4096) {
+        return KD_FAIL(err, KD_E_ARG, "zip member name too long");
+    }
     KD_TRY(new_record(w, name, err));
     record *r = &w->rec[w->count - 1];
     r->crc = kd_zip_crc32(kd_zip_crc32(0, a, a_bytes), b, b_bytes);
@@ -121,8 +127,7 @@ kd_status kd_zip_writer_add2(kd_zip_writer *w, const char *name, const void *a, 
     return kd_writer_put(w->file, b, b_bytes, err);
 }
 
-kd_status kd_zip_writer_add(kd_zip_writer *w, const char *name, const void *data, size_t bytes,
-                            kd_err *err)
+kd_status kd_zip_writer_add(kd_zip_writer *w, const char *name, const void *data, size_t bytes, kd_err *err)
 {
     return kd_zip_writer_add2(w, name, data, bytes, NULL, 0, err);
 }
@@ -160,7 +165,9 @@ static kd_status put_central(kd_zip_writer *w, const record *r, kd_err *err)
             put_n(&c, r->bytes, 8);
             put_n(&c, r->bytes, 8);
         }
-        if (place) put_n(&c, r->at, 8);
+        if (place) {
+            put_n(&c, r->at, 8);
+        }
     }
     return kd_writer_put(w->file, c.b, c.n, err);
 }
@@ -215,7 +222,9 @@ done:
 
 void kd_zip_writer_abort(kd_zip_writer *w)
 {
-    if (w == NULL) return;
+    if (w == NULL) {
+        return;
+    }
     kd_writer_abort(w->file);
     for (size_t i = 0; i < w->count; i++) {
         kd_free(w->rec[i].name);

@@ -25,8 +25,8 @@ kd_zstd_packer *kd_zstd_packer_new(void); /* NULL: out of memory */
 void kd_zstd_packer_free(kd_zstd_packer *p);
 
 /* One frame holding `bytes` of src; *out is kd_free'd by the caller. */
-KD_NODISCARD kd_status kd_zstd_pack(kd_zstd_packer *p, const void *src, size_t bytes, uint8_t **out,
-                                    size_t *out_bytes, kd_err *err);
+KD_NODISCARD kd_status kd_zstd_pack(kd_zstd_packer *p, const void *src, size_t bytes, uint8_t **out, size_t *out_bytes,
+                                    kd_err *err);
 
 typedef struct kd_zstd_info {
     bool skippable;
@@ -37,12 +37,10 @@ typedef struct kd_zstd_info {
 
 /* What starts at `p`.  KD_E_INTEGRITY with a reason when it is no whole frame with a content size
  * of at most max_content. */
-KD_NODISCARD kd_status kd_zstd_look(const uint8_t *p, size_t bytes, size_t max_content,
-                                    kd_zstd_info *out, kd_err *err);
+KD_NODISCARD kd_status kd_zstd_look(const uint8_t *p, size_t bytes, size_t max_content, kd_zstd_info *out, kd_err *err);
 
 /* Unpack one data frame into dst, which holds exactly its content size. */
-KD_NODISCARD kd_status kd_zstd_unpack(const uint8_t *frame, size_t frame_bytes, void *dst,
-                                      size_t bytes, kd_err *err);
+KD_NODISCARD kd_status kd_zstd_unpack(const uint8_t *frame, size_t frame_bytes, void *dst, size_t bytes, kd_err *err);
 
 /* One row of a seek table. */
 typedef struct kd_seek_entry {
@@ -52,10 +50,10 @@ typedef struct kd_seek_entry {
 
 /* The table as a whole skippable frame, and back.  Parsing takes exactly that frame; *entries is
  * kd_free'd. */
-KD_NODISCARD kd_status kd_seek_table_make(const kd_seek_entry *entries, size_t n, uint8_t **out,
-                                          size_t *out_bytes, kd_err *err);
-KD_NODISCARD kd_status kd_seek_table_parse(const uint8_t *frame, size_t bytes,
-                                           kd_seek_entry **entries, size_t *n, kd_err *err);
+KD_NODISCARD kd_status kd_seek_table_make(const kd_seek_entry *entries, size_t n, uint8_t **out, size_t *out_bytes,
+                                          kd_err *err);
+KD_NODISCARD kd_status kd_seek_table_parse(const uint8_t *frame, size_t bytes, kd_seek_entry **entries, size_t *n,
+                                           kd_err *err);
 
 const char *kd_zstd_version(void);
 

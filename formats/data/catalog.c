@@ -34,11 +34,15 @@ static void merge(kd_catalog *c)
         const kd_scan_item *b = j < c->scan[1].n ? &c->scan[1].item[j] : NULL;
         const int order = a == NULL ? 1 : b == NULL ? -1 : strcmp(a->key, b->key);
         if (order <= 0) {
-            if (take(a, true, !two)) put(c, 0, a, true, !two);
+            if (take(a, true, !two)) {
+                put(c, 0, a, true, !two);
+            }
             i++;
         }
         if (order >= 0) {
-            if (take(b, false, true)) put(c, 1, b, false, true);
+            if (take(b, false, true)) {
+                put(c, 1, b, false, true);
+            }
             j++;
         }
     }
@@ -47,7 +51,9 @@ static void merge(kd_catalog *c)
 /* Folder of one kind when the two are scanned apart. */
 static char *kind_dir(const kd_cfg_data *cfg, const char *own, const char *ntu)
 {
-    if (own[0] != '\0') return kd_path_join(cfg->root, own);
+    if (own[0] != '\0') {
+        return kd_path_join(cfg->root, own);
+    }
     return cfg->layout == KD_LAYOUT_NTU ? kd_path_join(cfg->root, ntu) : kd_strdup(cfg->root);
 }
 
@@ -61,7 +67,9 @@ kd_status kd_catalog_open(const kd_cfg_data *cfg, kd_catalog *out, kd_err *err)
         return KD_FAIL(err, KD_E_CONFIG, "data.root: expected the folder of the data set (--data)");
     }
     c.dir[0] = apart ? kind_dir(cfg, cfg->video_dir, KD_NTU_VIDEO_DIR) : kd_strdup(cfg->root);
-    if (apart) c.dir[1] = kind_dir(cfg, cfg->skeleton_dir, KD_NTU_SKELETON_DIR);
+    if (apart) {
+        c.dir[1] = kind_dir(cfg, cfg->skeleton_dir, KD_NTU_SKELETON_DIR);
+    }
     if (c.dir[0] == NULL || (apart && c.dir[1] == NULL)) {
         st = KD_FAIL(err, KD_E_OOM, "%s: no memory for its list of files", cfg->root);
         goto done;
@@ -69,7 +77,9 @@ kd_status kd_catalog_open(const kd_cfg_data *cfg, kd_catalog *out, kd_err *err)
     for (int i = 0; i < 2; i++) {
         /* a folder of one kind that is nowhere named may be absent */
         const bool named = i == 0 ? cfg->video_dir[0] != '\0' : cfg->skeleton_dir[0] != '\0';
-        if (c.dir[i] == NULL || (apart && !named && !kd_path_is_dir(c.dir[i]))) continue;
+        if (c.dir[i] == NULL || (apart && !named && !kd_path_is_dir(c.dir[i]))) {
+            continue;
+        }
         KD_GO(kd_scan_folder(c.dir[i], &c.scan[i], err));
     }
     if (!apart && cfg->layout == KD_LAYOUT_NTU && !c.scan[0].ntu_layout) {
@@ -81,20 +91,23 @@ kd_status kd_catalog_open(const kd_cfg_data *cfg, kd_catalog *out, kd_err *err)
     }
     c.item = kd_calloc(KD_MAX(c.scan[0].n + c.scan[1].n, 1), sizeof *c.item);
     if (c.item == NULL) {
-        st = KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu files", cfg->root,
-                     c.scan[0].n + c.scan[1].n);
+        st = KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu files", cfg->root, c.scan[0].n + c.scan[1].n);
         goto done;
     }
     merge(&c);
     *out = c;
 done:
-    if (st != KD_OK) kd_catalog_free(&c);
+    if (st != KD_OK) {
+        kd_catalog_free(&c);
+    }
     return st;
 }
 
 void kd_catalog_free(kd_catalog *c)
 {
-    if (c == NULL) return;
+    if (c == NULL) {
+        return;
+    }
     for (int i = 0; i < 2; i++) {
         kd_scan_free(&c->scan[i]);
         kd_free(c->dir[i]);
@@ -109,7 +122,9 @@ const kd_catalog_item *kd_catalog_find(const kd_catalog *c, const char *key)
     while (lo < hi) {
         const size_t mid = lo + (hi - lo) / 2;
         const int order = strcmp(c->item[mid].key, key);
-        if (order == 0) return &c->item[mid];
+        if (order == 0) {
+            return &c->item[mid];
+        }
         if (order < 0) {
             lo = mid + 1;
         } else {

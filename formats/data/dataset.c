@@ -1,9 +1,9 @@
 /* From files and lists to the two halves. */
 #include "formats/data/dataset.h"
 
+#include "formats/base/io.h"
 #include "formats/data/catalog.h"
 #include "formats/data/dataset_priv.h"
-#include "formats/base/io.h"
 #include "formats/data/listing.h"
 #include "formats/data/ntu.h"
 
@@ -38,7 +38,9 @@ static kd_status no_memory(const builder *b)
 static kd_status own(builder *b, char *text, const char **out)
 {
     kd_dataset *ds = b->ds;
-    if (text == NULL) return no_memory(b);
+    if (text == NULL) {
+        return no_memory(b);
+    }
     if (ds->n_text == b->text_room) {
         const size_t room = b->text_room == 0 ? 1024 : 2 * b->text_room;
         char **p = kd_realloc(ds->text, b->text_room * sizeof *p, room * sizeof *p);
@@ -64,8 +66,7 @@ static kd_status add(builder *b, kd_half_id which, const listed *s)
     kd_half *half = &b->ds->half[which];
     half->counts.listed++;
     b->most = KD_MAX(b->most, s->label);
-    if (published(b->cfg) && !b->cfg->with_missing && s->id != NULL &&
-        kd_ntu_missing_skeleton(s->id)) {
+    if (published(b->cfg) && !b->cfg->with_missing && s->id != NULL && kd_ntu_missing_skeleton(s->id)) {
         half->counts.known_missing++;
         return KD_OK;
     }
@@ -80,13 +81,17 @@ static kd_status add(builder *b, kd_half_id which, const listed *s)
     if (half->n == b->room[which]) {
         const size_t room = b->room[which] == 0 ? 1024 : 2 * b->room[which];
         kd_data_sample *p = kd_realloc(half->sample, half->n * sizeof *p, room * sizeof *p);
-        if (p == NULL) return no_memory(b);
+        if (p == NULL) {
+            return no_memory(b);
+        }
         half->sample = p;
         b->room[which] = room;
     }
     kd_data_sample d = {.label = s->label};
     KD_TRY(own(b, kd_strdup(s->key), &d.id));
-    if (s->video != NULL) KD_TRY(own(b, kd_path_join(s->video_dir, s->video), &d.video));
+    if (s->video != NULL) {
+        KD_TRY(own(b, kd_path_join(s->video_dir, s->video), &d.video));
+    }
     if (s->skeleton != NULL) {
         KD_TRY(own(b, kd_path_join(s->skeleton_dir, s->skeleton), &d.skeleton));
     }
@@ -117,7 +122,9 @@ static listed from_file(const kd_catalog_item *it)
 static bool has(const kd_cfg_ints *list, int v)
 {
     for (int i = 0; i < list->n; i++) {
-        if (list->v[i] == v) return true;
+        if (list->v[i] == v) {
+            return true;
+        }
     }
     return false;
 }
@@ -126,12 +133,18 @@ static kd_split_side side_of(const kd_cfg_data *cfg, const kd_catalog_item *it)
 {
     static const kd_ntu_split NTU[] = {KD_NTU60_XSUB, KD_NTU60_XVIEW, KD_NTU120_XSUB,
                                        KD_NTU120_XSET}; /* by kd_cfg_split */
-    if (!it->ntu) return KD_SIDE_NONE;
-    if (published(cfg)) return kd_ntu_side(NTU[cfg->split.by], &it->id);
+    if (!it->ntu) {
+        return KD_SIDE_NONE;
+    }
+    if (published(cfg)) {
+        return kd_ntu_side(NTU[cfg->split.by], &it->id);
+    }
     const int v = cfg->split.by == KD_SPLIT_SUBJECT  ? it->id.subject
                   : cfg->split.by == KD_SPLIT_CAMERA ? it->id.camera
                                                      : it->id.setup;
-    if (has(&cfg->split.train, v)) return KD_SIDE_TRAIN;
+    if (has(&cfg->split.train, v)) {
+        return KD_SIDE_TRAIN;
+    }
     return cfg->split.val.n == 0 || has(&cfg->split.val, v) ? KD_SIDE_VAL : KD_SIDE_NONE;
 }
 
@@ -154,13 +167,15 @@ static kd_status split_files(builder *b)
 /* A list's path is tried as it stands, then below the root. */
 static kd_status read_list(builder *b, kd_half_id which, const char *path)
 {
-    if (path[0] == '\0') return KD_OK;
-    b->list_path[which] =
-        kd_path_is_file(path) ? kd_strdup(path) : kd_path_join(b->cfg->root, path);
-    if (b->list_path[which] == NULL) return no_memory(b);
+    if (path[0] == '\0') {
+        return KD_OK;
+    }
+    b->list_path[which] = kd_path_is_file(path) ? kd_strdup(path) : kd_path_join(b->cfg->root, path);
+    if (b->list_path[which] == NULL) {
+        return no_memory(b);
+    }
     KD_TRY(kd_listing_read(b->list_path[which], &b->list[which], b->err));
-    return kd_listing_check(&b->list[which], b->list_path[which], b->cfg->num_classes, false,
-                            b->err);
+    return kd_listing_check(&b->list[which], b->list_path[which], b->cfg->num_classes, false, b->err);
 }
 
 /* The list says where its own file lies, relative to the root or to the folder of its kind. */
@@ -169,8 +184,12 @@ static void listed_path(const builder *b, const char *path, listed *s)
     const kd_cfg_data *cfg = b->cfg;
     const bool skeleton = kd_is_skeleton_name(path);
     const char *dir = cfg->root;
-    if (skeleton && cfg->skeleton_dir[0] != '\0') dir = b->files.dir[1];
-    if (!skeleton && cfg->video_dir[0] != '\0') dir = b->files.dir[0];
+    if (skeleton && cfg->skeleton_dir[0] != '\0') {
+        dir = b->files.dir[1];
+    }
+    if (!skeleton && cfg->video_dir[0] != '\0') {
+        dir = b->files.dir[0];
+    }
     char *full = kd_path_join(dir, path);
     const bool there = full != NULL && kd_path_is_file(full);
     kd_free(full);
@@ -191,10 +210,14 @@ static kd_status split_lists(builder *b)
             const kd_list_item *item = &b->list[h].item[i];
             const kd_catalog_item *it = kd_catalog_find(&b->files, item->key);
             listed s = {.key = item->key};
-            if (it != NULL) s = from_file(it);
+            if (it != NULL) {
+                s = from_file(it);
+            }
             found += it != NULL;
             s.label = item->label;
-            if (b->cfg->layout == KD_LAYOUT_LIST) listed_path(b, item->path, &s);
+            if (b->cfg->layout == KD_LAYOUT_LIST) {
+                listed_path(b, item->path, &s);
+            }
             KD_TRY(add(b, (kd_half_id)h, &s));
         }
     }
@@ -214,8 +237,7 @@ static kd_status disjoint(const builder *b)
     const kd_half *t = &b->ds->half[KD_HALF_TRAIN], *v = &b->ds->half[KD_HALF_VAL];
     for (size_t i = 0; i < v->n; i++) {
         if (kd_half_find(t, v->sample[i].id) >= 0) {
-            return KD_FAIL(b->err, KD_E_DATA, "%s: in the training and in the validation half",
-                           v->sample[i].id);
+            return KD_FAIL(b->err, KD_E_DATA, "%s: in the training and in the validation half", v->sample[i].id);
         }
     }
     for (int h = 0; h < KD_HALVES; h++) {
@@ -247,7 +269,9 @@ static kd_status labels(const builder *b)
 
 static void finish_half(const kd_cfg_data *cfg, kd_half *half)
 {
-    if (half->n > 1) qsort(half->sample, half->n, sizeof *half->sample, by_id);
+    if (half->n > 1) {
+        qsort(half->sample, half->n, sizeof *half->sample, by_id);
+    }
     if (cfg->limit > 0 && half->n > (size_t)cfg->limit) {
         half->counts.over_limit = half->n - (size_t)cfg->limit;
         half->n = (size_t)cfg->limit;
@@ -270,8 +294,8 @@ static kd_status not_empty(const builder *b, unsigned halves)
             return KD_FAIL(b->err, KD_E_DATA,
                            "%s: the %s half is empty (split %s: %zu listed, %zu without video, %zu "
                            "without skeleton, %zu known missing; %zu found outside the split)",
-                           b->cfg->root, NAME[h], b->ds->split, c->listed, c->no_video,
-                           c->no_skeleton, c->known_missing, b->ds->unplaced);
+                           b->cfg->root, NAME[h], b->ds->split, c->listed, c->no_video, c->no_skeleton,
+                           c->known_missing, b->ds->unplaced);
         }
     }
     return KD_OK;
@@ -282,8 +306,7 @@ static kd_status build(builder *b, unsigned halves)
     const kd_cfg_data *cfg = b->cfg;
     const bool lists = cfg->split.by == KD_SPLIT_LIST;
     if (cfg->layout == KD_LAYOUT_LIST && !lists) {
-        return KD_FAIL(b->err, KD_E_CONFIG,
-                       "data.split: layout list takes its halves from lists; expected list");
+        return KD_FAIL(b->err, KD_E_CONFIG, "data.split: layout list takes its halves from lists; expected list");
     }
     KD_TRY(kd_catalog_open(cfg, &b->files, b->err));
     if (lists) {
@@ -301,8 +324,7 @@ static kd_status build(builder *b, unsigned halves)
     return labels(b);
 }
 
-kd_status kd_dataset_open(const kd_cfg_data *cfg, unsigned need, unsigned halves, kd_dataset *out,
-                          kd_err *err)
+kd_status kd_dataset_open(const kd_cfg_data *cfg, unsigned need, unsigned halves, kd_dataset *out, kd_err *err)
 {
     builder b = {.cfg = cfg, .need = need, .ds = out, .most = -1, .err = err};
     *out = (kd_dataset){0};
@@ -312,13 +334,17 @@ kd_status kd_dataset_open(const kd_cfg_data *cfg, unsigned need, unsigned halves
         kd_free(b.list_path[h]);
     }
     kd_catalog_free(&b.files);
-    if (st != KD_OK) kd_dataset_free(out);
+    if (st != KD_OK) {
+        kd_dataset_free(out);
+    }
     return st;
 }
 
 void kd_dataset_free(kd_dataset *ds)
 {
-    if (ds == NULL) return;
+    if (ds == NULL) {
+        return;
+    }
     for (size_t i = 0; i < ds->n_text; i++) {
         kd_free(ds->text[i]);
     }
@@ -341,7 +367,9 @@ int64_t kd_half_find(const kd_half *half, const char *id)
     while (lo < hi) {
         const size_t mid = lo + (hi - lo) / 2;
         const int order = strcmp(half->sample[mid].id, id);
-        if (order == 0) return (int64_t)mid;
+        if (order == 0) {
+            return (int64_t)mid;
+        }
         if (order < 0) {
             lo = mid + 1;
         } else {

@@ -38,11 +38,11 @@ typedef struct kd_data_sample {
 
 /* Why listed samples are not in a half. */
 typedef struct kd_half_counts {
-    size_t listed;        /* on this side of the split */
-    size_t no_video;      /* left out: video needed and absent */
-    size_t no_skeleton;   /* left out: skeleton needed and absent */
-    size_t known_missing; /* left out: published missing-skeleton list, without data.with_missing */
-    size_t over_limit;    /* left out: data.limit */
+    size_t listed;                   /* on this side of the split */
+    size_t no_video;                 /* left out: video needed and absent */
+    size_t no_skeleton;              /* left out: skeleton needed and absent */
+    size_t known_missing;            /* left out: published missing-skeleton list, without data.with_missing */
+    size_t over_limit;               /* left out: data.limit */
     size_t videos, skeletons, pairs; /* of the samples kept: those that have the file, and both */
 } kd_half_counts;
 
@@ -55,9 +55,9 @@ typedef struct kd_half {
 typedef struct kd_dataset {
     kd_half half[KD_HALVES];
     int n_classes;
-    char **classes; /* [n_classes] names in label order */
-    char *name;     /* "ntu60", "ntu120", or the last folder of root: stores and reports carry it */
-    char *split;    /* "ntu60-xsub"; "subject train=[1,2]"; "list": equal texts mean equal splits */
+    char **classes;  /* [n_classes] names in label order */
+    char *name;      /* "ntu60", "ntu120", or the last folder of root: stores and reports carry it */
+    char *split;     /* "ntu60-xsub"; "subject train=[1,2]"; "list": equal texts mean equal splits */
     size_t unplaced; /* found on disk, on neither side of the split */
     char **text;     /* owns the strings */
     size_t n_text;
@@ -66,8 +66,8 @@ typedef struct kd_dataset {
 /* `cfg` resolved.  need: KD_NEED_* bits.  halves: bit 1 << KD_HALF_TRAIN, 1 << KD_HALF_VAL of
  * those that must not be empty (both are filled in any case).  *out is the caller's to
  * kd_dataset_free, zeroed on failure. */
-KD_NODISCARD kd_status kd_dataset_open(const kd_cfg_data *cfg, unsigned need, unsigned halves,
-                                       kd_dataset *out, kd_err *err);
+KD_NODISCARD kd_status kd_dataset_open(const kd_cfg_data *cfg, unsigned need, unsigned halves, kd_dataset *out,
+                                       kd_err *err);
 void kd_dataset_free(kd_dataset *ds); /* zeroed or NULL is legal */
 
 /* The join as text, a line per half ("train: 40091 samples, ... left out: ..."); kd_free.  NULL

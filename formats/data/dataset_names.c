@@ -1,7 +1,7 @@
 /* Names of a data set: itself, its split, its classes; and the join in words. */
-#include "formats/data/dataset_priv.h"
 #include "formats/base/hash.h"
 #include "formats/base/io.h"
+#include "formats/data/dataset_priv.h"
 #include "formats/data/ntu.h"
 
 #include <stdlib.h>
@@ -24,7 +24,9 @@ static char *numbers_text(const kd_cfg_ints *list)
     qsort(sorted.v, (size_t)sorted.n, sizeof sorted.v[0], by_value);
     char *text = kd_strdup("");
     for (int i = 0; i < sorted.n && text != NULL; i++) {
-        if (i > 0 && sorted.v[i] == sorted.v[i - 1]) continue;
+        if (i > 0 && sorted.v[i] == sorted.v[i - 1]) {
+            continue;
+        }
         char *longer = kd_strf("%s%s%d", text, text[0] != '\0' ? "," : "", sorted.v[i]);
         kd_free(text);
         text = longer;
@@ -50,14 +52,12 @@ static char *split_text(const kd_cfg_data *cfg, const kd_listing list[KD_HALVES]
 {
     static const char *const FIELD[] = {
         [KD_SPLIT_SUBJECT] = "subject", [KD_SPLIT_CAMERA] = "camera", [KD_SPLIT_SETUP] = "setup"};
-    static const kd_ntu_split NTU[] = {KD_NTU60_XSUB, KD_NTU60_XVIEW, KD_NTU120_XSUB,
-                                       KD_NTU120_XSET};
+    static const kd_ntu_split NTU[] = {KD_NTU60_XSUB, KD_NTU60_XVIEW, KD_NTU120_XSUB, KD_NTU120_XSET};
     if (cfg->split.by <= KD_SPLIT_NTU120_XSET) {
         return kd_strdup(kd_ntu_split_name(NTU[cfg->split.by]));
     }
     if (cfg->split.by == KD_SPLIT_LIST) {
-        return kd_strf("list train=%016llx val=%016llx",
-                       (unsigned long long)list_hash(&list[KD_HALF_TRAIN]),
+        return kd_strf("list train=%016llx val=%016llx", (unsigned long long)list_hash(&list[KD_HALF_TRAIN]),
                        (unsigned long long)list_hash(&list[KD_HALF_VAL]));
     }
     char *train = numbers_text(&cfg->split.train);
@@ -85,8 +85,7 @@ static char *folder_name(const char *path)
     return kd_strf("%.*s", (int)(end - start), path + start);
 }
 
-kd_status kd_dataset_name_split(const kd_cfg_data *cfg, const kd_listing list[KD_HALVES],
-                                kd_dataset *ds, kd_err *err)
+kd_status kd_dataset_name_split(const kd_cfg_data *cfg, const kd_listing list[KD_HALVES], kd_dataset *ds, kd_err *err)
 {
     switch (cfg->split.by) {
     case KD_SPLIT_NTU60_XSUB:
@@ -101,7 +100,9 @@ kd_status kd_dataset_name_split(const kd_cfg_data *cfg, const kd_listing list[KD
         ds->name = folder_name(cfg->root);
     }
     ds->split = split_text(cfg, list);
-    if (ds->name != NULL && ds->split != NULL) return KD_OK;
+    if (ds->name != NULL && ds->split != NULL) {
+        return KD_OK;
+    }
     return KD_FAIL(err, KD_E_OOM, "no memory for the name of the split");
 }
 
@@ -113,7 +114,9 @@ static int count_lines(char *text)
     for (char *p = text; *p != '\0';) {
         char *end = strchr(p, '\n');
         n++;
-        if (end == NULL) break;
+        if (end == NULL) {
+            break;
+        }
         p = end + 1;
     }
     return n;
@@ -130,8 +133,12 @@ static kd_status read_classes(const char *root, char ***out, int *n, kd_err *err
     char *path = kd_path_join(root, CLASSES_FILE);
     *out = NULL;
     *n = 0;
-    if (path == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for the class names");
-    if (!kd_path_is_file(path)) goto done;
+    if (path == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for the class names");
+    }
+    if (!kd_path_is_file(path)) {
+        goto done;
+    }
     KD_GO(kd_io_read_file(path, CLASSES_FILE_BYTES, &data, &bytes, err));
     if (bytes == 0 || memchr(data, 0, bytes) != NULL) {
         st = KD_FAIL(err, KD_E_FORMAT, "%s: expected one class name a line", path);
@@ -147,14 +154,18 @@ static kd_status read_classes(const char *root, char ***out, int *n, kd_err *err
     for (int i = 0; i < count; i++) {
         char *end = strchr(text, '\n');
         size_t len = end != NULL ? (size_t)(end - text) : strlen(text);
-        if (len > 0 && text[len - 1] == '\r') len--;
+        if (len > 0 && text[len - 1] == '\r') {
+            len--;
+        }
         names[i] = kd_strf("%.*s", (int)len, text);
         if (len == 0 || names[i] == NULL) {
             st = len == 0 ? KD_FAIL(err, KD_E_FORMAT, "%s:%d: an empty class name", path, i + 1)
                           : KD_FAIL(err, KD_E_OOM, "%s: no memory for %d names", path, count);
             goto done;
         }
-        if (end != NULL) text = end + 1;
+        if (end != NULL) {
+            text = end + 1;
+        }
     }
     *out = names;
     *n = count;
@@ -172,15 +183,21 @@ done:
 static bool ntu_names(const kd_dataset *ds)
 {
     for (int h = 0; h < KD_HALVES; h++) {
-        if (ds->half[h].n > 0) return ds->half[h].sample[0].action > 0;
+        if (ds->half[h].n > 0) {
+            return ds->half[h].sample[0].action > 0;
+        }
     }
     return false;
 }
 
 static char *make_name(const kd_cfg_data *cfg, const kd_dataset *ds, int i)
 {
-    if (cfg->classes.n > 0) return kd_strdup(cfg->classes.v[i]);
-    if (cfg->split.by <= KD_SPLIT_NTU120_XSET) return kd_strdup(kd_ntu_class_name(i));
+    if (cfg->classes.n > 0) {
+        return kd_strdup(cfg->classes.v[i]);
+    }
+    if (cfg->split.by <= KD_SPLIT_NTU120_XSET) {
+        return kd_strdup(kd_ntu_class_name(i));
+    }
     const bool by_action = cfg->split.by != KD_SPLIT_LIST && ntu_names(ds);
     return by_action ? kd_strf("A%03d", i + 1) : kd_strf("class-%d", i);
 }
@@ -196,13 +213,16 @@ kd_status kd_dataset_name_classes(const kd_cfg_data *cfg, int seen, kd_dataset *
     ds->n_classes = n;
     const int count = cfg->num_classes > 0 ? cfg->num_classes : KD_MAX(seen, 1);
     if (names != NULL) {
-        if (cfg->num_classes == 0 || n == cfg->num_classes) return KD_OK;
-        return KD_FAIL(err, KD_E_DATA,
-                       "%s/" CLASSES_FILE ": data.num_classes is %d, the file has %d names",
-                       cfg->root, cfg->num_classes, n);
+        if (cfg->num_classes == 0 || n == cfg->num_classes) {
+            return KD_OK;
+        }
+        return KD_FAIL(err, KD_E_DATA, "%s/" CLASSES_FILE ": data.num_classes is %d, the file has %d names", cfg->root,
+                       cfg->num_classes, n);
     }
     ds->classes = kd_calloc((size_t)count, sizeof *ds->classes);
-    if (ds->classes != NULL) ds->n_classes = count;
+    if (ds->classes != NULL) {
+        ds->n_classes = count;
+    }
     for (int i = 0; i < count; i++) {
         if (ds->classes == NULL || (ds->classes[i] = make_name(cfg, ds, i)) == NULL) {
             return KD_FAIL(err, KD_E_OOM, "no memory for %d class names", count);
@@ -216,11 +236,10 @@ kd_status kd_dataset_name_classes(const kd_cfg_data *cfg, int seen, kd_dataset *
 static char *half_text(const char *name, const kd_half *half)
 {
     const kd_half_counts *c = &half->counts;
-    return kd_strf(
-        "%s: %zu samples of %zu listed (%zu videos, %zu skeletons, %zu pairs); left out: "
-        "%zu known missing, %zu without video, %zu without skeleton, %zu over the limit",
-        name, half->n, c->listed, c->videos, c->skeletons, c->pairs, c->known_missing, c->no_video,
-        c->no_skeleton, c->over_limit);
+    return kd_strf("%s: %zu samples of %zu listed (%zu videos, %zu skeletons, %zu pairs); left out: "
+                   "%zu known missing, %zu without video, %zu without skeleton, %zu over the limit",
+                   name, half->n, c->listed, c->videos, c->skeletons, c->pairs, c->known_missing, c->no_video,
+                   c->no_skeleton, c->over_limit);
 }
 
 char *kd_dataset_summary(const kd_dataset *ds)
@@ -229,8 +248,8 @@ char *kd_dataset_summary(const kd_dataset *ds)
     char *val = half_text("val", &ds->half[KD_HALF_VAL]);
     char *text = NULL;
     if (train != NULL && val != NULL) {
-        text = kd_strf("%s, split %s, %d classes\n%s\n%s\noutside the split: %zu", ds->name,
-                       ds->split, ds->n_classes, train, val, ds->unplaced);
+        text = kd_strf("%s, split %s, %d classes\n%s\n%s\noutside the split: %zu", ds->name, ds->split, ds->n_classes,
+                       train, val, ds->unplaced);
     }
     kd_free(train);
     kd_free(val);

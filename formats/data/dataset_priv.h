@@ -6,8 +6,7 @@
 #include "formats/data/listing.h"
 
 /* ds->name and ds->split.  list: the halves' lists under a split by list. */
-kd_status kd_dataset_name_split(const kd_cfg_data *cfg, const kd_listing list[KD_HALVES],
-                                kd_dataset *ds, kd_err *err);
+kd_status kd_dataset_name_split(const kd_cfg_data *cfg, const kd_listing list[KD_HALVES], kd_dataset *ds, kd_err *err);
 
 /* ds->classes and ds->n_classes; `seen`: classes the labels need at least. */
 kd_status kd_dataset_name_classes(const kd_cfg_data *cfg, int seen, kd_dataset *ds, kd_err *err);

@@ -17,7 +17,7 @@ typedef struct parser {
     kd_err *err;
 } parser;
 
-#define FAIL_AT(s, code, ...)                                                                      \
+#define FAIL_AT(s, code, ...) \
     (kd_err_prefix((s)->err, KD_FAIL((s)->err, code, __VA_ARGS__), "%s:%zu", (s)->name, (s)->line))
 
 /* One line as fields; only the first two and the last matter. */
@@ -36,30 +36,39 @@ static bool is_blank(char c)
 
 static bool next_line(parser *s, const char **line, size_t *len)
 {
-    if (s->p == s->end) return false;
+    if (s->p == s->end) {
+        return false;
+    }
     const char *nl = memchr(s->p, '\n', (size_t)(s->end - s->p));
     const char *eol = nl != NULL ? nl : s->end;
     const char *at = s->p;
     s->p = nl != NULL ? nl + 1 : s->end;
     s->line++;
-    if (s->line == 1 && eol - at >= 3 && memcmp(at, "\xef\xbb\xbf", 3) == 0) at += 3;
-    if (eol > at && eol[-1] == '\r') eol--;
-    while (eol > at && is_blank(*at))
-        at++;
-    while (eol > at && is_blank(eol[-1]))
+    if (s->line == 1 && eol - at >= 3 && memcmp(at, "\xef\xbb\xbf", 3) == 0) {
+        at += 3;
+    }
+    if (eol > at && eol[-1] == '\r') {
         eol--;
+    }
+    while (eol > at && is_blank(*at)) {
+        at++;
+    }
+    while (eol > at && is_blank(eol[-1])) {
+        eol--;
+    }
     *line = at;
     *len = (size_t)(eol - at);
     return true;
 }
 
-static const char *field_end(const char *p, const char *end, char delimiter, bool *quoted,
-                             bool *open)
+static const char *field_end(const char *p, const char *end, char delimiter, bool *quoted, bool *open)
 {
     *quoted = p < end && *p == '"';
     if (*quoted) {
         for (p++; p < end; p++) {
-            if (*p != '"') continue;
+            if (*p != '"') {
+                continue;
+            }
             if (p + 1 < end && p[1] == '"') {
                 p++;
             } else {
@@ -82,19 +91,23 @@ static fields split(const char *line, size_t len, char delimiter)
     const char *p = line;
     for (;;) {
         bool quoted, open = false;
-        while (p < end && *p != delimiter && is_blank(*p))
+        while (p < end && *p != delimiter && is_blank(*p)) {
             p++;
+        }
         const char *start = p;
         p = field_end(p, end, delimiter, &quoted, &open);
         f.open_quote |= open;
         const char *stop = p;
-        while (stop > start && is_blank(stop[-1]))
+        while (stop > start && is_blank(stop[-1])) {
             stop--;
+        }
         if (f.n < 2) {
             f.at[f.n] = start;
             f.len[f.n] = (size_t)(stop - start);
         }
-        if (f.n == 0) f.quoted_first = quoted;
+        if (f.n == 0) {
+            f.quoted_first = quoted;
+        }
         if (f.n > 0) {
             f.head_end = start;
             while (f.head_end > line && (is_blank(f.head_end[-1]) || f.head_end[-1] == delimiter)) {
@@ -105,11 +118,16 @@ static fields split(const char *line, size_t len, char delimiter)
         f.len[2] = (size_t)(stop - start);
         f.n++;
         if (delimiter == ' ') {
-            while (p < end && is_blank(*p))
+            while (p < end && is_blank(*p)) {
                 p++;
-            if (p == end) return f;
+            }
+            if (p == end) {
+                return f;
+            }
         } else {
-            if (p == end) return f;
+            if (p == end) {
+                return f;
+            }
             p++;
         }
     }
@@ -123,10 +141,14 @@ static bool parse_int(const char *p, size_t n, int64_t *out)
         p++;
         n--;
     }
-    if (n == 0 || n > 12) return false;
+    if (n == 0 || n > 12) {
+        return false;
+    }
     for (size_t i = 0; i < n; i++) {
         const unsigned d = (unsigned)(unsigned char)p[i] - '0';
-        if (d > 9) return false;
+        if (d > 9) {
+            return false;
+        }
         v = v * 10 + (int64_t)d;
     }
     *out = minus ? -v : v;
@@ -136,8 +158,9 @@ static bool parse_int(const char *p, size_t n, int64_t *out)
 static bool is_word(const char *p, size_t n, const char *word)
 {
     size_t i = 0;
-    while (i < n && word[i] != '\0' && (p[i] | 0x20) == word[i])
+    while (i < n && word[i] != '\0' && (p[i] | 0x20) == word[i]) {
         i++;
+    }
     return i == n && word[i] == '\0';
 }
 
@@ -148,8 +171,12 @@ static char sniff(const char *line, size_t len, bool *heading)
     for (const char *d = candidate; *d != '\0'; d++) {
         int64_t v;
         const fields f = split(line, len, *d);
-        if (f.n < 2) continue;
-        if (parse_int(f.at[2], f.len[2], &v)) return *d;
+        if (f.n < 2) {
+            continue;
+        }
+        if (parse_int(f.at[2], f.len[2], &v)) {
+            return *d;
+        }
         if (is_word(f.at[2], f.len[2], "label") || is_word(f.at[2], f.len[2], "class")) {
             *heading = true;
             return *d;
@@ -168,7 +195,9 @@ static const char *keep_path(parser *s, const char *p, size_t n)
         n -= 2;
     }
     for (size_t i = 0; i < n; i++) {
-        if (quoted && p[i] == '"' && i + 1 < n && p[i + 1] == '"') i++;
+        if (quoted && p[i] == '"' && i + 1 < n && p[i + 1] == '"') {
+            i++;
+        }
         *s->out++ = p[i] == '\\' ? '/' : p[i];
     }
     *s->out++ = '\0';
@@ -186,13 +215,12 @@ static kd_status parse_line(parser *s, const char *line, size_t len, kd_list_ite
         return FAIL_AT(s, KD_E_FORMAT, "expected a closing quote, found '%.*s'", shown, line);
     }
     if (f.n < 2 || !parse_int(f.at[2], f.len[2], &label)) {
-        return FAIL_AT(s, KD_E_FORMAT,
-                       "expected a path, a %s and a label (a whole number), found '%.*s'", named,
-                       shown, line);
+        return FAIL_AT(s, KD_E_FORMAT, "expected a path, a %s and a label (a whole number), found '%.*s'", named, shown,
+                       line);
     }
     if (label < 0 || label > KD_LISTING_LABEL_MAX) {
-        return FAIL_AT(s, KD_E_FORMAT, "expected a label from 0 to %d, found %lld",
-                       KD_LISTING_LABEL_MAX, (long long)label);
+        return FAIL_AT(s, KD_E_FORMAT, "expected a label from 0 to %d, found %lld", KD_LISTING_LABEL_MAX,
+                       (long long)label);
     }
     *item = (kd_list_item){.label = (int32_t)label, .frames = -1, .line = (uint32_t)s->line};
     size_t path_len = f.len[0];
@@ -205,10 +233,8 @@ static kd_status parse_line(parser *s, const char *line, size_t len, kd_list_ite
     } else if (f.n > 2 && s->delimiter == ' ' && !f.quoted_first) {
         path_len = (size_t)(f.head_end - path); /* a path with blanks */
     } else if (f.n > 2) {
-        return FAIL_AT(
-            s, KD_E_FORMAT,
-            "expected 2 fields (path, label) or 3 (path, frames, label), found %zu: '%.*s'", f.n,
-            shown, line);
+        return FAIL_AT(s, KD_E_FORMAT, "expected 2 fields (path, label) or 3 (path, frames, label), found %zu: '%.*s'",
+                       f.n, shown, line);
     }
     if (memchr(path, '\0', path_len) != NULL) {
         return FAIL_AT(s, KD_E_FORMAT, "expected text, found a zero byte");
@@ -217,8 +243,7 @@ static kd_status parse_line(parser *s, const char *line, size_t len, kd_list_ite
     const char *key;
     const size_t key_len = kd_sample_key(item->path, &key);
     if (key_len == 0 || key_len >= KD_SAMPLE_KEY_MAX) {
-        return FAIL_AT(s, KD_E_FORMAT,
-                       "expected a file name of 1 to %d bytes before its first dot, found '%.*s'",
+        return FAIL_AT(s, KD_E_FORMAT, "expected a file name of 1 to %d bytes before its first dot, found '%.*s'",
                        KD_SAMPLE_KEY_MAX - 1, shown, line);
     }
     item->key = s->out;
@@ -245,16 +270,18 @@ static kd_status refuse_duplicates(const kd_listing *list, const char *name, kd_
     if (order == NULL) {
         return KD_FAIL(err, KD_E_OOM, "%s: no memory to compare %zu samples", name, list->n);
     }
-    for (size_t i = 0; i < list->n; i++)
+    for (size_t i = 0; i < list->n; i++) {
         order[i] = &list->item[i];
+    }
     qsort(order, list->n, sizeof *order, by_key);
     for (size_t i = 1; i < list->n && st == KD_OK; i++) {
         const kd_list_item *a = order[i - 1];
         const kd_list_item *b = order[i];
-        if (strcmp(a->key, b->key) != 0) continue;
-        st =
-            KD_FAIL(err, KD_E_DATA, "%s:%u: sample %s stands in line %u already (labels %d and %d)",
-                    name, b->line, b->key, a->line, a->label, b->label);
+        if (strcmp(a->key, b->key) != 0) {
+            continue;
+        }
+        st = KD_FAIL(err, KD_E_DATA, "%s:%u: sample %s stands in line %u already (labels %d and %d)", name, b->line,
+                     b->key, a->line, a->label, b->label);
     }
     kd_free(order);
     return st;
@@ -262,8 +289,7 @@ static kd_status refuse_duplicates(const kd_listing *list, const char *name, kd_
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
-kd_status kd_listing_parse(const char *text, size_t len, const char *name, kd_listing *out,
-                           kd_err *err)
+kd_status kd_listing_parse(const char *text, size_t len, const char *name, kd_listing *out, kd_err *err)
 {
     parser s = {.p = text, .end = text + len, .name = name, .err = err};
     kd_listing list = {0};
@@ -274,11 +300,11 @@ kd_status kd_listing_parse(const char *text, size_t len, const char *name, kd_li
 
     *out = (kd_listing){0};
     if (len > FILE_BYTES_MAX) {
-        return KD_FAIL(err, KD_E_DATA, "%s: %zu bytes, at most %zu are read", name, len,
-                       FILE_BYTES_MAX);
+        return KD_FAIL(err, KD_E_DATA, "%s: %zu bytes, at most %zu are read", name, len, FILE_BYTES_MAX);
     }
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = 0; i < len; i++) {
         lines += text[i] == '\n';
+    }
     /* a path and its key, each with a zero: never more than twice the text */
     list.text = kd_alloc(2 * len + 2 * lines + 2);
     list.item = kd_alloc(lines * sizeof *list.item);
@@ -288,7 +314,9 @@ kd_status kd_listing_parse(const char *text, size_t len, const char *name, kd_li
     }
     s.out = list.text;
     while (next_line(&s, &line, &n)) {
-        if (n == 0 || *line == '#') continue;
+        if (n == 0 || *line == '#') {
+            continue;
+        }
         if (s.delimiter == 0) {
             bool heading;
             s.delimiter = sniff(line, n, &heading);
@@ -299,7 +327,9 @@ kd_status kd_listing_parse(const char *text, size_t len, const char *name, kd_li
                              (int)KD_MIN(n, (size_t)80), line);
                 goto done;
             }
-            if (heading) continue;
+            if (heading) {
+                continue;
+            }
         }
         KD_GO(parse_line(&s, line, n, &list.item[list.n]));
         list.n++;
@@ -336,8 +366,7 @@ void kd_listing_free(kd_listing *list)
     }
 }
 
-kd_status kd_listing_check(const kd_listing *list, const char *name, int classes, bool ntu_labels,
-                           kd_err *err)
+kd_status kd_listing_check(const kd_listing *list, const char *name, int classes, bool ntu_labels, kd_err *err)
 {
     char shown[240] = "";
     size_t used = 0;
@@ -346,19 +375,24 @@ kd_status kd_listing_check(const kd_listing *list, const char *name, int classes
         const kd_list_item *it = &list->item[i];
         kd_sample_id id;
         const bool range = classes != 0 && it->label >= classes;
-        const bool named =
-            ntu_labels && kd_sample_id_from_path(it->path, &id) && it->label != id.action - 1;
-        if (!range && !named) continue;
+        const bool named = ntu_labels && kd_sample_id_from_path(it->path, &id) && it->label != id.action - 1;
+        if (!range && !named) {
+            continue;
+        }
         bad++;
         if (used + 48 < sizeof shown && bad <= 10) {
-            const int n = snprintf(shown + used, sizeof shown - used, " line %u %.24s label %d;",
-                                   it->line, it->key, it->label);
-            if (n > 0) used = KD_MIN(used + (size_t)n, sizeof shown - 1);
+            const int n =
+                snprintf(shown + used, sizeof shown - used, " line %u %.24s label %d;", it->line, it->key, it->label);
+            if (n > 0) {
+                used = KD_MIN(used + (size_t)n, sizeof shown - 1);
+            }
         }
     }
-    if (bad == 0) return KD_OK;
-    return KD_FAIL(err, KD_E_DATA, "%s: %zu of %zu labels are wrong: expected 0 to %d%s; found%s",
-                   name, bad, list->n, (classes != 0 ? classes : KD_LISTING_LABEL_MAX + 1) - 1,
+    if (bad == 0) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_DATA, "%s: %zu of %zu labels are wrong: expected 0 to %d%s; found%s", name, bad, list->n,
+                   (classes != 0 ? classes : KD_LISTING_LABEL_MAX + 1) - 1,
                    ntu_labels ? " and the action of the name minus 1" : "", shown);
 }
 

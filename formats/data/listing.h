@@ -35,19 +35,17 @@ typedef struct kd_listing {
 } kd_listing;
 
 /* `name` is only for messages.  A list without a sample is KD_E_DATA. */
-KD_NODISCARD kd_status kd_listing_parse(const char *text, size_t len, const char *name,
-                                        kd_listing *out, kd_err *err);
+KD_NODISCARD kd_status kd_listing_parse(const char *text, size_t len, const char *name, kd_listing *out, kd_err *err);
 KD_NODISCARD kd_status kd_listing_read(const char *path, kd_listing *out, kd_err *err);
 void kd_listing_free(kd_listing *list); /* zeroed or NULL is legal */
 
 /* Every label below `classes` (0: not checked) and, where a key is an NTU name and `ntu_labels`,
  * equal to its action - 1. KD_E_DATA names the first offenders and their number. */
-KD_NODISCARD kd_status kd_listing_check(const kd_listing *list, const char *name, int classes,
-                                        bool ntu_labels, kd_err *err);
+KD_NODISCARD kd_status kd_listing_check(const kd_listing *list, const char *name, int classes, bool ntu_labels,
+                                        kd_err *err);
 
 /* "path label" lines, exactly one space, LF, atomic: what VideoMAE's and MMAction2's readers take.
  * A path with a blank or a control character is KD_E_DATA: those readers would cut it. */
-KD_NODISCARD kd_status kd_listing_write(const char *path, const kd_list_item *item, size_t n,
-                                        kd_err *err);
+KD_NODISCARD kd_status kd_listing_write(const char *path, const kd_list_item *item, size_t n, kd_err *err);
 
 #endif

@@ -10,9 +10,8 @@
 #define REPLICATIONS  2
 
 /* setup 6 bits, camera 2, performer 7, replication 2, action 7: sorted as the names are */
-#define PACK(s, c, p, r, a)                                                                        \
-    ((uint32_t)(s) << 18 | (uint32_t)(c) << 16 | (uint32_t)(p) << 9 | (uint32_t)(r) << 7 |         \
-     (uint32_t)(a))
+#define PACK(s, c, p, r, a) \
+    ((uint32_t)(s) << 18 | (uint32_t)(c) << 16 | (uint32_t)(p) << 9 | (uint32_t)(r) << 7 | (uint32_t)(a))
 
 static const uint32_t missing[] = {
 #define M PACK
@@ -30,12 +29,11 @@ static const uint64_t setup_performers[SETUPS][2] = {
 
 /* Train performers of NTU120 X-Sub; those up to 40 are NTU60's. */
 static const uint64_t train_performers[2] = {
-    1ull << 1 | 1ull << 2 | 1ull << 4 | 1ull << 5 | 1ull << 8 | 1ull << 9 | 0x7full << 13 |
-        1ull << 25 | 1ull << 27 | 1ull << 28 | 1ull << 31 | 1ull << 34 | 1ull << 35 | 1ull << 38 |
-        7ull << 45 | 3ull << 49 | 0xffull << 52,
+    1ull << 1 | 1ull << 2 | 1ull << 4 | 1ull << 5 | 1ull << 8 | 1ull << 9 | 0x7full << 13 | 1ull << 25 | 1ull << 27 |
+        1ull << 28 | 1ull << 31 | 1ull << 34 | 1ull << 35 | 1ull << 38 | 7ull << 45 | 3ull << 49 | 0xffull << 52,
     /* performer p at bit p - 64 */
-    1ull << 6 | 1ull << 10 | 1ull << 14 | 0x7full << 16 | 1ull << 25 | 0x1full << 27 | 3ull << 33 |
-        1ull << 36 | 1ull << 39};
+    1ull << 6 | 1ull << 10 | 1ull << 14 | 0x7full << 16 | 1ull << 25 | 0x1full << 27 | 3ull << 33 | 1ull << 36 |
+        1ull << 39};
 
 static bool has_bit(const uint64_t set[2], unsigned bit)
 {
@@ -44,15 +42,14 @@ static bool has_bit(const uint64_t set[2], unsigned bit)
 
 static bool in_ntu60(const kd_sample_id *id)
 {
-    return id->setup >= 1 && id->setup <= NTU60_SETUPS && id->action >= 1 &&
-           id->action <= NTU60_ACTIONS;
+    return id->setup >= 1 && id->setup <= NTU60_SETUPS && id->action >= 1 && id->action <= NTU60_ACTIONS;
 }
 
 /* Setups up to 17 hold actions 1..60, those above the other 60. */
 static bool in_ntu120(const kd_sample_id *id)
 {
-    return in_ntu60(id) || (id->setup > NTU60_SETUPS && id->setup <= SETUPS &&
-                            id->action > NTU60_ACTIONS && id->action <= KD_NTU_CLASSES);
+    return in_ntu60(id) || (id->setup > NTU60_SETUPS && id->setup <= SETUPS && id->action > NTU60_ACTIONS &&
+                            id->action <= KD_NTU_CLASSES);
 }
 
 bool kd_ntu_split_parse(const char *text, kd_ntu_split *out)
@@ -94,15 +91,21 @@ int kd_ntu_split_classes(kd_ntu_split split)
 kd_split_side kd_ntu_side(kd_ntu_split split, const kd_sample_id *id)
 {
     bool train = false;
-    if (kd_ntu_split_classes(split) == 60 ? !in_ntu60(id) : !in_ntu120(id)) return KD_SIDE_NONE;
+    if (kd_ntu_split_classes(split) == 60 ? !in_ntu60(id) : !in_ntu120(id)) {
+        return KD_SIDE_NONE;
+    }
     switch (split) {
     case KD_NTU60_XSUB:
     case KD_NTU120_XSUB:
-        if (id->subject > 106) return KD_SIDE_NONE;
+        if (id->subject > 106) {
+            return KD_SIDE_NONE;
+        }
         train = has_bit(train_performers, id->subject);
         break;
     case KD_NTU60_XVIEW:
-        if (id->camera > CAMERAS) return KD_SIDE_NONE;
+        if (id->camera > CAMERAS) {
+            return KD_SIDE_NONE;
+        }
         train = id->camera != 1;
         break;
     case KD_NTU120_XSET:
@@ -129,7 +132,9 @@ static int compare_u32(const void *a, const void *b)
 
 bool kd_ntu_missing_skeleton(const kd_sample_id *id)
 {
-    if (!kd_ntu_exists(id)) return false;
+    if (!kd_ntu_exists(id)) {
+        return false;
+    }
     const uint32_t key = PACK(id->setup, id->camera, id->subject, id->replication, id->action);
     return bsearch(&key, missing, KD_COUNTOF(missing), sizeof key, compare_u32) != NULL;
 }
@@ -163,8 +168,12 @@ bool kd_ntu_next(kd_sample_id *id, bool ntu60)
             id->camera = 1;
             id->setup++;
         }
-        if (id->setup > setups) return false;
-        if (kd_ntu_exists(id)) return true;
+        if (id->setup > setups) {
+            return false;
+        }
+        if (kd_ntu_exists(id)) {
+            return true;
+        }
     }
 }
 
@@ -185,7 +194,9 @@ bool kd_split_by_parse(const char *text, kd_split_by *out)
 static bool has_number(const uint32_t *set, size_t n, uint32_t v)
 {
     for (size_t i = 0; i < n; i++) {
-        if (set[i] == v) return true;
+        if (set[i] == v) {
+            return true;
+        }
     }
     return false;
 }
@@ -207,12 +218,10 @@ kd_status kd_split_rule_check(const kd_split_rule *rule, kd_err *err)
     }
     for (size_t i = 0; i < rule->n_train; i++) {
         if (rule->by == KD_BY_LIST && has_key(rule->val_keys, rule->n_val, rule->train_keys[i])) {
-            return KD_FAIL(err, KD_E_DATA, "split: %s is on both sides, train and val",
-                           rule->train_keys[i]);
+            return KD_FAIL(err, KD_E_DATA, "split: %s is on both sides, train and val", rule->train_keys[i]);
         }
         if (rule->by != KD_BY_LIST && has_number(rule->val, rule->n_val, rule->train[i])) {
-            return KD_FAIL(err, KD_E_DATA, "split: %u is on both sides, train and val",
-                           rule->train[i]);
+            return KD_FAIL(err, KD_E_DATA, "split: %u is on both sides, train and val", rule->train[i]);
         }
     }
     return KD_OK;
@@ -225,7 +234,9 @@ kd_split_side kd_split_rule_side(const kd_split_rule *rule, const char *key, con
         train = has_key(rule->train_keys, rule->n_train, key);
         val = has_key(rule->val_keys, rule->n_val, key);
     } else {
-        if (id == NULL) return KD_SIDE_NONE;
+        if (id == NULL) {
+            return KD_SIDE_NONE;
+        }
         const uint32_t v = rule->by == KD_BY_SUBJECT  ? id->subject
                            : rule->by == KD_BY_CAMERA ? id->camera
                            : rule->by == KD_BY_SETUP  ? id->setup
@@ -233,6 +244,8 @@ kd_split_side kd_split_rule_side(const kd_split_rule *rule, const char *key, con
         train = has_number(rule->train, rule->n_train, v);
         val = has_number(rule->val, rule->n_val, v);
     }
-    if (train) return KD_SIDE_TRAIN;
+    if (train) {
+        return KD_SIDE_TRAIN;
+    }
     return val || rule->n_val == 0 ? KD_SIDE_VAL : KD_SIDE_NONE;
 }

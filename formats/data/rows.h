@@ -1,7 +1,7 @@
 /* Rows: what one sample of a half becomes in a batch, and who makes it.
  *
- * A source (teacher/clip, student/skeleton) describes its rows and fills them; the loader (distill/batch) gathers them into
- * batches.  Neither knows the other.
+ * A source (teacher/clip, student/skeleton) describes its rows and fills them; the loader (distill/batch) gathers them
+ * into batches.  Neither knows the other.
  */
 #ifndef KD_DATA_ROWS_H
 #define KD_DATA_ROWS_H
@@ -39,8 +39,7 @@ typedef struct kd_producer {
     kd_status (*scratch_new)(void *ctx, void **scratch, kd_err *err);
     void (*scratch_free)(void *ctx, void *scratch);
     /* Write every byte of dst[0..n_tensors-1].  The message names the sample's id and file. */
-    kd_status (*fill)(void *ctx, const kd_item *item, void *scratch, void *const *dst,
-                      kd_err *err);
+    kd_status (*fill)(void *ctx, const kd_item *item, void *scratch, void *const *dst, kd_err *err);
     int (*label)(void *ctx, uint32_t sample);
     const char *(*id)(void *ctx, uint32_t sample);
 } kd_producer;

@@ -6,7 +6,9 @@ static bool three_digits(const char *s, uint16_t *out)
     unsigned v = 0;
     for (int i = 0; i < 3; i++) {
         const unsigned d = (unsigned)(unsigned char)s[i] - '0';
-        if (d > 9) return false;
+        if (d > 9) {
+            return false;
+        }
         v = v * 10 + d;
     }
     *out = (uint16_t)v;
@@ -16,10 +18,9 @@ static bool three_digits(const char *s, uint16_t *out)
 bool kd_sample_id_parse(const char *s, size_t len, kd_sample_id *out)
 {
     kd_sample_id id;
-    if (len != KD_SAMPLE_ID_LEN || s[0] != 'S' || s[4] != 'C' || s[8] != 'P' || s[12] != 'R' ||
-        s[16] != 'A' || !three_digits(s + 1, &id.setup) || !three_digits(s + 5, &id.camera) ||
-        !three_digits(s + 9, &id.subject) || !three_digits(s + 13, &id.replication) ||
-        !three_digits(s + 17, &id.action)) {
+    if (len != KD_SAMPLE_ID_LEN || s[0] != 'S' || s[4] != 'C' || s[8] != 'P' || s[12] != 'R' || s[16] != 'A' ||
+        !three_digits(s + 1, &id.setup) || !three_digits(s + 5, &id.camera) || !three_digits(s + 9, &id.subject) ||
+        !three_digits(s + 13, &id.replication) || !three_digits(s + 17, &id.action)) {
         return false;
     }
     *out = id;
@@ -30,15 +31,16 @@ size_t kd_sample_key(const char *path, const char **start)
 {
     const char *base = path;
     for (const char *p = path; *p != '\0'; p++) {
-        if (*p == '/' || *p == '\\') base = p + 1;
+        if (*p == '/' || *p == '\\') {
+            base = p + 1;
+        }
     }
     size_t n = strcspn(base, ".");
     kd_sample_id id;
     if (n > KD_SAMPLE_ID_LEN && kd_sample_id_parse(base, KD_SAMPLE_ID_LEN, &id)) {
         const size_t tail = n - KD_SAMPLE_ID_LEN;
         const char *t = base + KD_SAMPLE_ID_LEN;
-        if ((tail == 4 && memcmp(t, "_rgb", 4) == 0) ||
-            (tail == 9 && memcmp(t, "_skeleton", 9) == 0)) {
+        if ((tail == 4 && memcmp(t, "_rgb", 4) == 0) || (tail == 9 && memcmp(t, "_skeleton", 9) == 0)) {
             n = KD_SAMPLE_ID_LEN;
         }
     }
@@ -72,7 +74,9 @@ int kd_sample_id_compare(const kd_sample_id *a, const kd_sample_id *b)
     const uint16_t pa[5] = {a->setup, a->camera, a->subject, a->replication, a->action};
     const uint16_t pb[5] = {b->setup, b->camera, b->subject, b->replication, b->action};
     for (int i = 0; i < 5; i++) {
-        if (pa[i] != pb[i]) return pa[i] < pb[i] ? -1 : 1;
+        if (pa[i] != pb[i]) {
+            return pa[i] < pb[i] ? -1 : 1;
+        }
     }
     return 0;
 }

@@ -41,7 +41,9 @@ bool kd_is_video_name(const char *name)
     static const char *const ending[] = {".avi",  ".mp4", ".mkv", ".webm", ".mov", ".mpg",
                                          ".mpeg", ".m4v", ".wmv", ".flv",  ".ts",  ".3gp"};
     for (size_t i = 0; i < KD_COUNTOF(ending); i++) {
-        if (kd_path_has_suffix(name, ending[i])) return true;
+        if (kd_path_has_suffix(name, ending[i])) {
+            return true;
+        }
     }
     return false;
 }
@@ -59,10 +61,14 @@ static kd_status no_memory(const scanner *s)
 /* Room for one more element of `size` bytes behind n. */
 static bool grow(void **array, size_t n, size_t *room, size_t size)
 {
-    if (n < *room) return true;
+    if (n < *room) {
+        return true;
+    }
     const size_t more = *room == 0 ? 256 : 2 * *room;
     void *p = kd_realloc(*array, *room * size, more * size);
-    if (p == NULL) return false;
+    if (p == NULL) {
+        return false;
+    }
     *array = p;
     *room = more;
     return true;
@@ -71,14 +77,17 @@ static bool grow(void **array, size_t n, size_t *room, size_t size)
 static kd_status add_file(scanner *s, const char *dir, const char *name)
 {
     void *array = s->file;
-    if (!grow(&array, s->n_file, &s->room_file, sizeof *s->file)) return no_memory(s);
+    if (!grow(&array, s->n_file, &s->room_file, sizeof *s->file)) {
+        return no_memory(s);
+    }
     s->file = array;
     found f = {.path = kd_path_join(dir, name), .skeleton = kd_is_skeleton_name(name)};
-    if (f.path == NULL) return no_memory(s);
+    if (f.path == NULL) {
+        return no_memory(s);
+    }
     f.key_len = kd_sample_key(f.path, &f.key);
     if (f.key_len == 0 || f.key_len >= KD_SAMPLE_KEY_MAX) {
-        kd_status st = KD_FAIL(s->err, KD_E_DATA,
-                               "%s/%s: expected a file name of 1 to %d bytes before its first dot",
+        kd_status st = KD_FAIL(s->err, KD_E_DATA, "%s/%s: expected a file name of 1 to %d bytes before its first dot",
                                s->root, f.path, KD_SAMPLE_KEY_MAX - 1);
         kd_free(f.path);
         return st;
@@ -90,10 +99,14 @@ static kd_status add_file(scanner *s, const char *dir, const char *name)
 static kd_status add_folder(scanner *s, const char *dir, const char *name, int depth)
 {
     void *array = s->todo;
-    if (!grow(&array, s->n_todo, &s->room_todo, sizeof *s->todo)) return no_memory(s);
+    if (!grow(&array, s->n_todo, &s->room_todo, sizeof *s->todo)) {
+        return no_memory(s);
+    }
     s->todo = array;
     char *path = dir[0] != '\0' ? kd_path_join(dir, name) : kd_strdup(name);
-    if (path == NULL) return no_memory(s);
+    if (path == NULL) {
+        return no_memory(s);
+    }
     s->todo[s->n_todo++] = (folder){path, depth};
     return KD_OK;
 }
@@ -103,12 +116,18 @@ static kd_status first_visit(scanner *s, const char *full, bool *first)
 {
     struct stat sb;
     *first = false;
-    if (stat(full, &sb) != 0) return KD_OK; /* listing it gives the reason */
+    if (stat(full, &sb) != 0) {
+        return KD_OK; /* listing it gives the reason */
+    }
     for (size_t i = 0; i < s->n_seen; i++) {
-        if (s->seen[i].dev == sb.st_dev && s->seen[i].ino == sb.st_ino) return KD_OK;
+        if (s->seen[i].dev == sb.st_dev && s->seen[i].ino == sb.st_ino) {
+            return KD_OK;
+        }
     }
     void *array = s->seen;
-    if (!grow(&array, s->n_seen, &s->room_seen, sizeof *s->seen)) return no_memory(s);
+    if (!grow(&array, s->n_seen, &s->room_seen, sizeof *s->seen)) {
+        return no_memory(s);
+    }
     s->seen = array;
     s->seen[s->n_seen].dev = sb.st_dev;
     s->seen[s->n_seen++].ino = sb.st_ino;
@@ -125,13 +144,21 @@ static kd_status list_folder(scanner *s, const char *dir, int depth, take what, 
     kd_status st = KD_OK;
     char *full = kd_path_join(s->root, dir);
     char *below = NULL;
-    if (full == NULL) return no_memory(s);
+    if (full == NULL) {
+        return no_memory(s);
+    }
     bool enter = true;
-    if (descend) KD_GO(first_visit(s, full, &enter));
-    if (!enter && depth != 0) goto done;
+    if (descend) {
+        KD_GO(first_visit(s, full, &enter));
+    }
+    if (!enter && depth != 0) {
+        goto done;
+    }
     KD_GO(kd_io_list_dir(full, &name, &n, s->err));
     for (size_t i = 0; i < n; i++) {
-        if (name[i][0] == '.') continue;
+        if (name[i][0] == '.') {
+            continue;
+        }
         const bool video = kd_is_video_name(name[i]);
         const bool skeleton = kd_is_skeleton_name(name[i]);
         if ((video && what != TAKE_SKELETONS) || (skeleton && what != TAKE_VIDEOS)) {
@@ -171,7 +198,9 @@ static int compare_found(const void *pa, const void *pb)
     const found *a = pa;
     const found *b = pb;
     int c = compare_keys(a, b);
-    if (c == 0) c = (int)a->skeleton - (int)b->skeleton;
+    if (c == 0) {
+        c = (int)a->skeleton - (int)b->skeleton;
+    }
     return c != 0 ? c : strcmp(a->path, b->path);
 }
 
@@ -193,22 +222,28 @@ static void count_item(kd_scan_counts *c, const kd_scan_item *it)
  */
 static kd_status pair(scanner *s, kd_scan *out)
 {
-    if (s->n_file == 0) return KD_OK;
+    if (s->n_file == 0) {
+        return KD_OK;
+    }
     qsort(s->file, s->n_file, sizeof *s->file, compare_found);
     out->item = kd_calloc(s->n_file, sizeof *out->item);
     out->path = kd_calloc(2 * s->n_file, sizeof *out->path);
-    if (out->item == NULL || out->path == NULL) return no_memory(s);
+    if (out->item == NULL || out->path == NULL) {
+        return no_memory(s);
+    }
     for (size_t i = 0; i < s->n_file; i++) {
         found *f = &s->file[i];
         const bool same = i > 0 && compare_keys(f, &s->file[i - 1]) == 0;
         if (same && f->skeleton == s->file[i - 1].skeleton) {
-            return KD_FAIL(s->err, KD_E_DATA, "%s: sample %.*s lies there twice: %s and %s",
-                           s->root, (int)f->key_len, f->key, s->file[i - 1].path, f->path);
+            return KD_FAIL(s->err, KD_E_DATA, "%s: sample %.*s lies there twice: %s and %s", s->root, (int)f->key_len,
+                           f->key, s->file[i - 1].path, f->path);
         }
         kd_scan_item *it = &out->item[same ? out->n - 1 : out->n];
         if (!same) {
             char *key = kd_strf("%.*s", (int)f->key_len, f->key);
-            if (key == NULL) return no_memory(s);
+            if (key == NULL) {
+                return no_memory(s);
+            }
             out->path[out->n_path++] = key;
             it->key = key;
             it->ntu = kd_sample_id_parse(key, f->key_len, &it->id);
@@ -224,8 +259,9 @@ static kd_status pair(scanner *s, kd_scan *out)
         out->path[out->n_path++] = s->file[i].path;
         s->file[i].path = NULL;
     }
-    for (size_t i = 0; i < out->n; i++)
+    for (size_t i = 0; i < out->n; i++) {
         count_item(&out->counts, &out->item[i]);
+    }
     return KD_OK;
 }
 
@@ -241,9 +277,15 @@ static kd_status search(scanner *s, bool *ntu_layout)
     const bool has_rgb = kd_path_is_dir(rgb);
     const bool has_skel = kd_path_is_dir(skel);
     *ntu_layout = has_rgb || has_skel;
-    if (has_rgb) KD_GO(list_folder(s, KD_NTU_VIDEO_DIR, 0, TAKE_VIDEOS, false));
-    if (has_skel) KD_GO(list_folder(s, KD_NTU_SKELETON_DIR, 0, TAKE_SKELETONS, false));
-    if (*ntu_layout) goto done;
+    if (has_rgb) {
+        KD_GO(list_folder(s, KD_NTU_VIDEO_DIR, 0, TAKE_VIDEOS, false));
+    }
+    if (has_skel) {
+        KD_GO(list_folder(s, KD_NTU_SKELETON_DIR, 0, TAKE_SKELETONS, false));
+    }
+    if (*ntu_layout) {
+        goto done;
+    }
     KD_GO(list_folder(s, "", 0, TAKE_BOTH, true));
     while (s->at < s->n_todo) {
         const folder f = s->todo[s->at++]; /* a copy: the array moves when it grows */
@@ -268,10 +310,12 @@ kd_status kd_scan_folder(const char *root, kd_scan *out, kd_err *err)
     *out = scan;
     scan = (kd_scan){0};
 done:
-    for (size_t i = 0; i < s.n_file; i++)
+    for (size_t i = 0; i < s.n_file; i++) {
         kd_free(s.file[i].path);
-    for (size_t i = 0; i < s.n_todo; i++)
+    }
+    for (size_t i = 0; i < s.n_todo; i++) {
         kd_free(s.todo[i].path);
+    }
     kd_free(s.file);
     kd_free(s.todo);
     kd_free(s.seen);
@@ -282,8 +326,9 @@ done:
 void kd_scan_free(kd_scan *scan)
 {
     if (scan != NULL) {
-        for (size_t i = 0; i < scan->n_path; i++)
+        for (size_t i = 0; i < scan->n_path; i++) {
             kd_free(scan->path[i]);
+        }
         kd_free(scan->path);
         kd_free(scan->item);
         *scan = (kd_scan){0};
@@ -297,6 +342,5 @@ static int compare_item(const void *key, const void *item)
 
 const kd_scan_item *kd_scan_find(const kd_scan *scan, const char *key)
 {
-    return scan->n == 0 ? NULL
-                        : bsearch(key, scan->item, scan->n, sizeof *scan->item, compare_item);
+    return scan->n == 0 ? NULL : bsearch(key, scan->item, scan->n, sizeof *scan->item, compare_item);
 }

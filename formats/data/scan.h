@@ -16,9 +16,8 @@
 
 typedef struct kd_scan_item {
     const char *key;
-    const char *video,
-        *skeleton; /* relative to the root, '/' separators; NULL when there is none */
-    bool ntu;      /* the key is an NTU name, `id` its parts */
+    const char *video, *skeleton; /* relative to the root, '/' separators; NULL when there is none */
+    bool ntu;                     /* the key is an NTU name, `id` its parts */
     kd_sample_id id;
 } kd_scan_item;
 

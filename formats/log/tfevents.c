@@ -17,7 +17,7 @@ struct kd_tfevents {
     double fixed_time; /* below 0: the clock */
 };
 
-/* ---- CRC-32C ------------------------------------------------------------------------------- */
+/* ---- CRC-32C --------------------------------------------------------------------------------- */
 
 uint32_t kd_crc32c(const void *data, size_t bytes)
 {
@@ -38,7 +38,7 @@ static uint32_t masked(const void *data, size_t bytes)
     return ((crc >> 15) | (crc << 17)) + 0xa282ead8u;
 }
 
-/* ---- protobuf ------------------------------------------------------------------------------ */
+/* ---- protobuf -------------------------------------------------------------------------------- */
 
 typedef struct pb {
     uint8_t *p;
@@ -48,7 +48,9 @@ typedef struct pb {
 
 static void pb_bytes(pb *b, const void *src, size_t n)
 {
-    if (b->failed || n == 0) return;
+    if (b->failed || n == 0) {
+        return;
+    }
     if (b->size - b->used < n) {
         const size_t size = KD_MAX(2 * b->size, b->used + n + 128);
         uint8_t *p = kd_realloc(b->p, b->size, size);
@@ -118,13 +120,17 @@ static void pb_message(pb *b, unsigned field, pb *inner)
     *inner = (pb){0};
 }
 
-/* ---- records ------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 static double now(const kd_tfevents *t)
 {
     struct timespec ts;
-    if (t->fixed_time >= 0.0) return t->fixed_time;
-    if (clock_gettime(CLOCK_REALTIME, &ts) != 0) return 0.0;
+    if (t->fixed_time >= 0.0) {
+        return t->fixed_time;
+    }
+    if (clock_gettime(CLOCK_REALTIME, &ts) != 0) {
+        return 0.0;
+    }
     return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
@@ -165,7 +171,9 @@ done:
 static void event_head(const kd_tfevents *t, pb *e, int64_t step)
 {
     pb_double(e, 1, now(t));
-    if (step != 0) pb_int(e, 2, step);
+    if (step != 0) {
+        pb_int(e, 2, step);
+    }
 }
 
 /* Event{summary{value}} ; `value` is given up. */
@@ -185,12 +193,14 @@ static void put_metadata(pb *value, const char *plugin, pb *content)
     pb meta = {0};
     pb data = {0};
     pb_str(&data, 1, plugin);
-    if (content != NULL) pb_message(&data, 2, content);
+    if (content != NULL) {
+        pb_message(&data, 2, content);
+    }
     pb_message(&meta, 1, &data);
     pb_message(value, 9, &meta);
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static kd_status create_file(kd_tfevents *t, const char *dir, kd_err *err)
 {
@@ -198,14 +208,20 @@ static kd_status create_file(kd_tfevents *t, const char *dir, kd_err *err)
     char host[128] = "localhost";
     (void)gethostname(host, sizeof host - 1);
     for (int tries = 0; tries < 100; tries++) {
-        char *name = kd_strf("%s/events.out.tfevents.%010lld.%s.%ld.%u", dir, (long long)time(NULL),
-                             host, (long)getpid(), atomic_fetch_add(&serial, 1));
-        if (name == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
+        char *name = kd_strf("%s/events.out.tfevents.%010lld.%s.%ld.%u", dir, (long long)time(NULL), host,
+                             (long)getpid(), atomic_fetch_add(&serial, 1));
+        if (name == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
+        }
         kd_free(t->path);
         t->path = name;
         t->fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (t->fd >= 0) return KD_OK;
-        if (errno != EEXIST && errno != EINTR) break;
+        if (t->fd >= 0) {
+            return KD_OK;
+        }
+        if (errno != EEXIST && errno != EINTR) {
+            break;
+        }
     }
     return KD_FAIL(err, KD_E_WRITE, "%s: cannot create: %s", t->path, strerror(errno));
 }
@@ -215,7 +231,9 @@ kd_status kd_tfevents_open(const char *dir, int64_t resume_step, kd_tfevents **o
     *out = NULL;
     KD_TRY(kd_io_mkdirs(dir, err));
     kd_tfevents *t = kd_calloc(1, sizeof *t);
-    if (t == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
+    if (t == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
+    }
     t->fd = -1;
     t->fixed_time = -1.0;
     pb e = {0};
@@ -240,8 +258,12 @@ done:
 
 void kd_tfevents_close(kd_tfevents *t)
 {
-    if (t == NULL) return;
-    if (t->fd >= 0) (void)close(t->fd);
+    if (t == NULL) {
+        return;
+    }
+    if (t->fd >= 0) {
+        (void)close(t->fd);
+    }
     kd_free(t->path);
     kd_free(t);
 }
@@ -256,22 +278,25 @@ const char *kd_tfevents_path(const kd_tfevents *t)
     return t->path;
 }
 
-/* ---- values -------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
-kd_status kd_tfevents_scalar(kd_tfevents *t, const char *tag, int64_t step, double value,
-                             kd_err *err)
+kd_status kd_tfevents_scalar(kd_tfevents *t, const char *tag, int64_t step, double value, kd_err *err)
 {
-    if (t == NULL) return KD_OK;
+    if (t == NULL) {
+        return KD_OK;
+    }
     pb v = {0};
     pb_str(&v, 1, tag);
     pb_fixed(&v, 2, kd_f32_bits((float)value), 4);
     return write_value(t, step, &v, err);
 }
 
-kd_status kd_tfevents_image(kd_tfevents *t, const char *tag, int64_t step, const void *png,
-                            size_t bytes, int width, int height, int channels, kd_err *err)
+kd_status kd_tfevents_image(kd_tfevents *t, const char *tag, int64_t step, const void *png, size_t bytes, int width,
+                            int height, int channels, kd_err *err)
 {
-    if (t == NULL) return KD_OK;
+    if (t == NULL) {
+        return KD_OK;
+    }
     pb v = {0};
     pb image = {0};
     pb_str(&v, 1, tag);
@@ -283,10 +308,11 @@ kd_status kd_tfevents_image(kd_tfevents *t, const char *tag, int64_t step, const
     return write_value(t, step, &v, err);
 }
 
-kd_status kd_tfevents_text(kd_tfevents *t, const char *tag, int64_t step, const char *text,
-                           kd_err *err)
+kd_status kd_tfevents_text(kd_tfevents *t, const char *tag, int64_t step, const char *text, kd_err *err)
 {
-    if (t == NULL) return KD_OK;
+    if (t == NULL) {
+        return KD_OK;
+    }
     pb v = {0};
     pb tensor = {0};
     pb shape = {0};
@@ -331,7 +357,9 @@ static void put_metric_info(pb *experiment, const char *tag)
 kd_status kd_tfevents_hparams(kd_tfevents *t, const char *session, const kd_tf_hparam *hp, size_t n,
                               const char *const *metrics, size_t n_metrics, kd_err *err)
 {
-    if (t == NULL) return KD_OK;
+    if (t == NULL) {
+        return KD_OK;
+    }
     pb experiment = {0};
     pb start = {0};
     pb content = {0};
@@ -365,7 +393,9 @@ kd_status kd_tfevents_hparams(kd_tfevents *t, const char *session, const kd_tf_h
 
 kd_status kd_tfevents_end(kd_tfevents *t, bool ok, kd_err *err)
 {
-    if (t == NULL) return KD_OK;
+    if (t == NULL) {
+        return KD_OK;
+    }
     pb end = {0};
     pb content = {0};
     pb_int(&end, 1, ok ? 1 : 2); /* STATUS_SUCCESS, STATUS_FAILURE */

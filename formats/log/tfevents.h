@@ -17,20 +17,15 @@ typedef struct kd_tfevents kd_tfevents;
 
 /* Create a new event file in `dir` (made if absent).  `resume_step` >= 0 says that a run goes on
  * from there: points of earlier files at later steps are hidden.  KD_E_WRITE. */
-KD_NODISCARD kd_status kd_tfevents_open(const char *dir, int64_t resume_step, kd_tfevents **out,
-                                        kd_err *err);
-void kd_tfevents_close(
-    kd_tfevents *t); /* NULL is legal, here and in every function below: nothing happens */
+KD_NODISCARD kd_status kd_tfevents_open(const char *dir, int64_t resume_step, kd_tfevents **out, kd_err *err);
+void kd_tfevents_close(kd_tfevents *t); /* NULL is legal, here and in every function below: nothing happens */
 
-KD_NODISCARD kd_status kd_tfevents_scalar(kd_tfevents *t, const char *tag, int64_t step,
-                                          double value, kd_err *err);
+KD_NODISCARD kd_status kd_tfevents_scalar(kd_tfevents *t, const char *tag, int64_t step, double value, kd_err *err);
 /* An encoded PNG of these dimensions; channels 1, 3 or 4. */
-KD_NODISCARD kd_status kd_tfevents_image(kd_tfevents *t, const char *tag, int64_t step,
-                                         const void *png, size_t bytes, int width, int height,
-                                         int channels, kd_err *err);
+KD_NODISCARD kd_status kd_tfevents_image(kd_tfevents *t, const char *tag, int64_t step, const void *png, size_t bytes,
+                                         int width, int height, int channels, kd_err *err);
 /* Markdown. */
-KD_NODISCARD kd_status kd_tfevents_text(kd_tfevents *t, const char *tag, int64_t step,
-                                        const char *text, kd_err *err);
+KD_NODISCARD kd_status kd_tfevents_text(kd_tfevents *t, const char *tag, int64_t step, const char *text, kd_err *err);
 
 /* One hyper-parameter: text when `text` is set, else the number. */
 typedef struct kd_tf_hparam {
@@ -40,14 +35,12 @@ typedef struct kd_tf_hparam {
 } kd_tf_hparam;
 
 /* The session's hyper-parameters and the tags of the scalars that rate it ("val/top1"). */
-KD_NODISCARD kd_status kd_tfevents_hparams(kd_tfevents *t, const char *session,
-                                           const kd_tf_hparam *hp, size_t n,
-                                           const char *const *metrics, size_t n_metrics,
-                                           kd_err *err);
+KD_NODISCARD kd_status kd_tfevents_hparams(kd_tfevents *t, const char *session, const kd_tf_hparam *hp, size_t n,
+                                           const char *const *metrics, size_t n_metrics, kd_err *err);
 /* The session ended; `ok` false: it failed. */
 KD_NODISCARD kd_status kd_tfevents_end(kd_tfevents *t, bool ok, kd_err *err);
 
-/* ---- for tests ---- */
+/* ---- for tests ------------------------------------------------------------------------------- */
 uint32_t kd_crc32c(const void *data, size_t bytes);
 /* Later records carry this time instead of the clock's. */
 void kd_tfevents_set_time(kd_tfevents *t, double seconds);

@@ -21,9 +21,8 @@ typedef struct scanner {
     kd_err *err;
 } scanner;
 
-#define FAIL_AT(s, ...)                                                                            \
-    (kd_err_prefix((s)->err, KD_FAIL((s)->err, KD_E_FORMAT, __VA_ARGS__), "%s:%zu", (s)->name,     \
-                   (s)->line))
+#define FAIL_AT(s, ...) \
+    (kd_err_prefix((s)->err, KD_FAIL((s)->err, KD_E_FORMAT, __VA_ARGS__), "%s:%zu", (s)->name, (s)->line))
 
 static bool blank(char c)
 {
@@ -32,13 +31,17 @@ static bool blank(char c)
 
 static bool next_line(scanner *s)
 {
-    if (s->p == s->end) return false;
+    if (s->p == s->end) {
+        return false;
+    }
     const char *nl = memchr(s->p, '\n', (size_t)(s->end - s->p));
     s->at = s->p;
     s->eol = nl != NULL ? nl : s->end;
     s->p = nl != NULL ? nl + 1 : s->end;
     s->line++;
-    if (s->eol > s->at && s->eol[-1] == '\r') s->eol--;
+    if (s->eol > s->at && s->eol[-1] == '\r') {
+        s->eol--;
+    }
     while (s->eol > s->at && blank(s->eol[-1])) {
         s->eol--;
     }
@@ -81,11 +84,12 @@ static size_t count_fields(const scanner *s)
 static bool parse_u64(const char *p, size_t n, uint64_t *out)
 {
     uint64_t v = 0;
-    if (n == 0) return false;
+    if (n == 0) {
+        return false;
+    }
     for (size_t i = 0; i < n; i++) {
         const unsigned d = (unsigned)(unsigned char)p[i] - '0';
-        if (d > 9 || __builtin_mul_overflow(v, (uint64_t)10, &v) ||
-            __builtin_add_overflow(v, (uint64_t)d, &v)) {
+        if (d > 9 || __builtin_mul_overflow(v, (uint64_t)10, &v) || __builtin_add_overflow(v, (uint64_t)d, &v)) {
             return false;
         }
     }
@@ -104,28 +108,39 @@ static bool is_special(const char *p, size_t n)
     }
     if (n >= 3) {
         const char c[3] = {(char)(p[0] | 0x20), (char)(p[1] | 0x20), (char)(p[2] | 0x20)};
-        if (n == 3 && (memcmp(c, "nan", 3) == 0 || memcmp(c, "inf", 3) == 0)) return true;
-        if (n == 8 && memcmp(c, "inf", 3) == 0) return true;               /* Infinity */
-        if (n > 5 && memcmp(c, "nan", 3) == 0 && p[3] == '(') return true; /* nan(ind) */
+        if (n == 3 && (memcmp(c, "nan", 3) == 0 || memcmp(c, "inf", 3) == 0)) {
+            return true;
+        }
+        if (n == 8 && memcmp(c, "inf", 3) == 0) {
+            return true; /* Infinity */
+        }
+        if (n > 5 && memcmp(c, "nan", 3) == 0 && p[3] == '(') {
+            return true; /* nan(ind) */
+        }
     }
     return n >= 6 && memcmp(p, "1.#", 3) == 0; /* 1.#IND00, 1.#QNAN, 1.#INF */
 }
 
 static double power_of_ten(double v, int64_t e)
 {
-    static const double p10[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                 1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-                                 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    static const double p10[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     /* |e| <= 22 and v < 2^53: one correctly rounded operation, hence the decimal's nearest double
      */
-    if (v == 0.0) return v;
+    if (v == 0.0) {
+        return v;
+    }
     for (; e > 22; e -= 22) {
         v *= 1e22;
-        if (v > 1e300) return v; /* far beyond every limit: size no longer matters */
+        if (v > 1e300) {
+            return v; /* far beyond every limit: size no longer matters */
+        }
     }
     for (; e < -22; e += 22) {
         v /= 1e22;
-        if (v < 1e-300) return 0.0;
+        if (v < 1e-300) {
+            return 0.0;
+        }
     }
     return e < 0 ? v / p10[-e] : v * p10[e];
 }
@@ -142,7 +157,9 @@ static bool parse_number(const char *p, size_t n, double *out)
     bool any = false;
     bool fraction = false;
 
-    if (p < end && (*p == '-' || *p == '+')) minus = *p++ == '-';
+    if (p < end && (*p == '-' || *p == '+')) {
+        minus = *p++ == '-';
+    }
     for (; p < end; p++) {
         const unsigned d = (unsigned)(unsigned char)*p - '0';
         if (d <= 9) {
@@ -160,21 +177,33 @@ static bool parse_number(const char *p, size_t n, double *out)
             break;
         }
     }
-    if (!any) return false;
+    if (!any) {
+        return false;
+    }
     if (p < end && (*p == 'e' || *p == 'E')) {
         bool e_minus = false;
         int64_t e = 0;
         p++;
-        if (p < end && (*p == '-' || *p == '+')) e_minus = *p++ == '-';
-        if (p == end) return false;
+        if (p < end && (*p == '-' || *p == '+')) {
+            e_minus = *p++ == '-';
+        }
+        if (p == end) {
+            return false;
+        }
         for (; p < end; p++) {
             const unsigned d = (unsigned)(unsigned char)*p - '0';
-            if (d > 9) return false;
-            if (e < 100000) e = e * 10 + d;
+            if (d > 9) {
+                return false;
+            }
+            if (e < 100000) {
+                e = e * 10 + d;
+            }
         }
         exponent += e_minus ? -e : e;
     }
-    if (p != end) return false;
+    if (p != end) {
+        return false;
+    }
     const double v = power_of_ten((double)mantissa, exponent);
     *out = minus ? -v : v;
     return true;
@@ -183,8 +212,7 @@ static bool parse_number(const char *p, size_t n, double *out)
 /* ---- grammar --------------------------------------------------------------------------------- */
 
 /* A line that holds one count, at most `max`. */
-static kd_status count_line(scanner *s, const char *what, uint64_t max, const char *why,
-                            size_t *out)
+static kd_status count_line(scanner *s, const char *what, uint64_t max, const char *why, size_t *out)
 {
     const char *field;
     uint64_t v;
@@ -196,8 +224,8 @@ static kd_status count_line(scanner *s, const char *what, uint64_t max, const ch
                        fields > 1 ? " and more fields" : "");
     }
     if (v > max) {
-        return FAIL_AT(s, "expected %s of at most %llu (%s), found %llu", what,
-                       (unsigned long long)max, why, (unsigned long long)v);
+        return FAIL_AT(s, "expected %s of at most %llu (%s), found %llu", what, (unsigned long long)max, why,
+                       (unsigned long long)v);
     }
     *out = (size_t)v;
     return KD_OK;
@@ -225,8 +253,7 @@ static kd_status skip_number(scanner *s)
     return KD_OK;
 }
 
-static kd_status joint_line(scanner *s, size_t joint, const kd_skel_opts *opts, kd_skel_body *b,
-                            bool *drop)
+static kd_status joint_line(scanner *s, size_t joint, const kd_skel_opts *opts, kd_skel_body *b, bool *drop)
 {
     static const char axis[] = "xyz";
     const char *field;
@@ -243,9 +270,8 @@ static kd_status joint_line(scanner *s, size_t joint, const kd_skel_opts *opts, 
         }
         if (special || !(fabs(v) <= (double)KD_SKEL_MAX_METRES)) {
             if (opts->nan != KD_SKEL_NAN_DROP) {
-                return FAIL_AT(s, "joint %zu: expected a finite %c of at most %g m, found '%.*s'",
-                               joint, axis[k], (double)KD_SKEL_MAX_METRES,
-                               (int)KD_MIN(n, (size_t)40), field);
+                return FAIL_AT(s, "joint %zu: expected a finite %c of at most %g m, found '%.*s'", joint, axis[k],
+                               (double)KD_SKEL_MAX_METRES, (int)KD_MIN(n, (size_t)40), field);
             }
             *drop = true;
             v = 0.0;
@@ -274,8 +300,7 @@ static kd_status body_block(scanner *s, const kd_skel_opts *opts, kd_skel_body *
     KD_TRY(need_fields(s, BODY_FIELDS, "a body"));
     const size_t n = next_field(s, &field);
     if (!parse_u64(field, n, &b->id)) {
-        return FAIL_AT(s, "expected a body id of 64 bits, found '%.*s'", (int)KD_MIN(n, (size_t)40),
-                       field);
+        return FAIL_AT(s, "expected a body id of 64 bits, found '%.*s'", (int)KD_MIN(n, (size_t)40), field);
     }
     for (int k = 1; k < BODY_FIELDS; k++) {
         KD_TRY(skip_number(s));
@@ -293,13 +318,13 @@ static kd_status body_block(scanner *s, const kd_skel_opts *opts, kd_skel_body *
 static kd_status need_bodies(scanner *s, kd_skeleton *out, size_t *room, size_t more)
 {
     const size_t need = out->n_bodies + more;
-    if (need <= *room) return KD_OK;
-    const size_t grown =
-        KD_MAX(need, 2 * *room); /* bounded: every body claimed has its bytes in the file */
+    if (need <= *room) {
+        return KD_OK;
+    }
+    const size_t grown = KD_MAX(need, 2 * *room); /* bounded: every body claimed has its bytes in the file */
     kd_skel_body *body = kd_realloc(out->body, *room * sizeof *body, grown * sizeof *body);
     if (body == NULL) {
-        return KD_FAIL(s->err, KD_E_OOM, "%s:%zu: no memory for %zu bodies", s->name, s->line,
-                       grown);
+        return KD_FAIL(s->err, KD_E_OOM, "%s:%zu: no memory for %zu bodies", s->name, s->line, grown);
     }
     out->body = body;
     *room = grown;
@@ -311,8 +336,7 @@ static kd_status all_frames(scanner *s, const kd_skel_opts *opts, kd_skeleton *o
     size_t room = 0;
     for (size_t t = 0; t < out->frames; t++) {
         size_t bodies;
-        KD_TRY(count_line(s, "a body count", KD_SKEL_MAX_BODIES, "more than any sensor gives",
-                          &bodies));
+        KD_TRY(count_line(s, "a body count", KD_SKEL_MAX_BODIES, "more than any sensor gives", &bodies));
         const size_t fit = (size_t)(s->end - s->p) / BODY_BYTES_MIN;
         if (bodies > fit) {
             return FAIL_AT(s,
@@ -333,20 +357,19 @@ static kd_status all_frames(scanner *s, const kd_skel_opts *opts, kd_skeleton *o
     out->first[out->frames] = (uint32_t)out->n_bodies;
     while (next_line(s)) {
         if (s->at != s->eol) {
-            return FAIL_AT(s, "expected the end of the file behind %zu frames, found '%.*s'",
-                           out->frames, (int)KD_MIN((size_t)(s->eol - s->at), (size_t)40), s->at);
+            return FAIL_AT(s, "expected the end of the file behind %zu frames, found '%.*s'", out->frames,
+                           (int)KD_MIN((size_t)(s->eol - s->at), (size_t)40), s->at);
         }
     }
     if (out->n_bodies == 0 && !opts->allow_no_body) {
-        return KD_FAIL(s->err, KD_E_FORMAT, "%s: expected a body, found none in %zu frames%s",
-                       s->name, out->frames,
+        return KD_FAIL(s->err, KD_E_FORMAT, "%s: expected a body, found none in %zu frames%s", s->name, out->frames,
                        out->dropped != 0 ? " (all dropped for their coordinates)" : "");
     }
     return KD_OK;
 }
 
-kd_status kd_skeleton_parse(const char *text, size_t len, const char *name,
-                            const kd_skel_opts *opts, kd_skeleton *out, kd_err *err)
+kd_status kd_skeleton_parse(const char *text, size_t len, const char *name, const kd_skel_opts *opts, kd_skeleton *out,
+                            kd_err *err)
 {
     const kd_skel_opts plain = {0};
     scanner s = {.p = text, .end = text + len, .name = name, .err = err};
@@ -354,10 +377,11 @@ kd_status kd_skeleton_parse(const char *text, size_t len, const char *name,
     kd_status st;
 
     *out = (kd_skeleton){0};
-    if (opts == NULL) opts = &plain;
+    if (opts == NULL) {
+        opts = &plain;
+    }
     if (len > FILE_BYTES_MAX) {
-        return KD_FAIL(err, KD_E_DATA, "%s: %zu bytes, at most %zu are read", name, len,
-                       FILE_BYTES_MAX);
+        return KD_FAIL(err, KD_E_DATA, "%s: %zu bytes, at most %zu are read", name, len, FILE_BYTES_MAX);
     }
     KD_GO(count_line(&s, "a frame count", KD_SKEL_MAX_FRAMES, "the limit", &skel.frames));
     if (skel.frames == 0) {
@@ -368,9 +392,7 @@ kd_status kd_skeleton_parse(const char *text, size_t len, const char *name,
      */
     const size_t fit = (size_t)(s.end - s.p) / FRAME_BYTES_MIN;
     if (skel.frames > fit) {
-        st =
-            FAIL_AT(&s, "%zu frames claimed, the rest of the file can hold %zu; it looks truncated",
-                    skel.frames, fit);
+        st = FAIL_AT(&s, "%zu frames claimed, the rest of the file can hold %zu; it looks truncated", skel.frames, fit);
         goto done;
     }
     skel.first = kd_calloc(skel.frames + 1, sizeof *skel.first);
@@ -386,8 +408,7 @@ done:
     return st;
 }
 
-kd_status kd_skeleton_read(const char *path, const kd_skel_opts *opts, kd_skeleton *out,
-                           kd_err *err)
+kd_status kd_skeleton_read(const char *path, const kd_skel_opts *opts, kd_skeleton *out, kd_err *err)
 {
     uint8_t *text = NULL;
     size_t len = 0;

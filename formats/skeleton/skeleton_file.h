@@ -59,24 +59,20 @@ typedef struct kd_skel_opts {
 } kd_skel_opts;
 
 /* `name` is only for messages.  On success *out is the caller's to kd_skeleton_free. */
-KD_NODISCARD kd_status kd_skeleton_parse(const char *text, size_t len, const char *name,
-                                         const kd_skel_opts *opts, kd_skeleton *out, kd_err *err);
-KD_NODISCARD kd_status kd_skeleton_read(const char *path, const kd_skel_opts *opts,
-                                        kd_skeleton *out, kd_err *err);
+KD_NODISCARD kd_status kd_skeleton_parse(const char *text, size_t len, const char *name, const kd_skel_opts *opts,
+                                         kd_skeleton *out, kd_err *err);
+KD_NODISCARD kd_status kd_skeleton_read(const char *path, const kd_skel_opts *opts, kd_skeleton *out, kd_err *err);
 void kd_skeleton_free(kd_skeleton *s); /* zeroed or NULL is legal */
 
 /* Room for `frames` frames and `n_bodies` bodies, zeroed: for makers of skeletons, who fill first[]
  * and body[]. */
-KD_NODISCARD kd_status kd_skeleton_alloc(size_t frames, size_t n_bodies, kd_skeleton *out,
-                                         kd_err *err);
+KD_NODISCARD kd_status kd_skeleton_alloc(size_t frames, size_t n_bodies, kd_skeleton *out, kd_err *err);
 
 /* Text of `s` (kd_free), *len bytes and a terminating zero.  Coordinates have 9 significant digits,
  * so reading gives the same floats; depth and colour pixels are projected with nominal Kinect v2
  * intrinsics; orientations are 0.  The same skeleton gives the same bytes. */
-KD_NODISCARD kd_status kd_skeleton_format(const kd_skeleton *s, char **text, size_t *len,
-                                          kd_err *err);
-KD_NODISCARD kd_status kd_skeleton_write(const char *path, const kd_skeleton *s,
-                                         kd_err *err); /* atomic */
+KD_NODISCARD kd_status kd_skeleton_format(const kd_skeleton *s, char **text, size_t *len, kd_err *err);
+KD_NODISCARD kd_status kd_skeleton_write(const char *path, const kd_skeleton *s, kd_err *err); /* atomic */
 
 /* Camera space (metres, z > 0) to pixels of the 1920x1080 colour picture. */
 void kd_skeleton_project(const float xyz[3], float *colour_x, float *colour_y);

@@ -44,9 +44,9 @@ typedef struct kd_store_manifest {
     const char *split;          /* "ntu60-xsub", or the rule of another split */
     const char *parts;          /* halves dumped: "train", "val", "train,val" */
     const char *views;          /* "5x3": clips x crops */
-    const char *merge;   /* how views were averaged into prob: "prob" (softmax first) or "score" */
-    const char *decoder; /* decoder and its version; frames depend on it */
-    const char *feature; /* "fc_norm"; NULL or "": no features */
+    const char *merge;          /* how views were averaged into prob: "prob" (softmax first) or "score" */
+    const char *decoder;        /* decoder and its version; frames depend on it */
+    const char *feature;        /* "fc_norm"; NULL or "": no features */
     const char *const *classes; /* n_classes names, in label order */
     int n_classes;
     kd_dtype logit_dtype; /* KD_F16 or KD_F32 */
@@ -73,14 +73,13 @@ typedef struct kd_store_record {
     uint64_t order; /* position in the listing; a merge sorts by it */
     int label;      /* 0 <= label < n_classes */
     int n_views;
-    const float *logits; /* [n_views, n_classes] */
-    const float
-        *prob; /* [n_classes]; NULL on writing: computed from the logits by the manifest's rule */
+    const float *logits;        /* [n_views, n_classes] */
+    const float *prob;          /* [n_classes]; NULL on writing: computed from the logits by the manifest's rule */
     const float *feature;       /* [feature_dim]; NULL without features */
     const kd_store_view *views; /* [n_views] */
 } kd_store_record;
 
-/* ---- writing ------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 typedef struct kd_store_writer kd_store_writer;
 
 typedef struct kd_store_resume_info {
@@ -94,9 +93,8 @@ typedef struct kd_store_resume_info {
  * (KD_E_STATE).  With it: no file starts a new one; a manifest that differs is refused with the
  * first difference (KD_E_DATA); whole valid blocks and tail records are kept.  `info` may be NULL.
  * KD_E_LOCKED when another process writes here, KD_E_IO / KD_E_WRITE from the system. */
-KD_NODISCARD kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manifest,
-                                            bool resume, kd_store_writer **out,
-                                            kd_store_resume_info *info, kd_err *err);
+KD_NODISCARD kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manifest, bool resume,
+                                            kd_store_writer **out, kd_store_resume_info *info, kd_err *err);
 
 /* True when a record with this id has been appended (now or before the resume). */
 bool kd_store_has(const kd_store_writer *w, const char *id);
@@ -119,7 +117,7 @@ void kd_store_writer_abandon(kd_store_writer *w);
 /* Stop and remove what this writer made (a merge that failed).  NULL is legal. */
 void kd_store_writer_discard(kd_store_writer *w);
 
-/* ---- reading ------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 typedef struct kd_store kd_store;
 typedef struct kd_store_cursor kd_store_cursor;
 
@@ -145,12 +143,10 @@ KD_NODISCARD kd_status kd_store_cursor_new(const kd_store *s, kd_store_cursor **
 void kd_store_cursor_free(kd_store_cursor *c); /* NULL is legal */
 
 /* Lend record i (0 <= i < count).  Consecutive reads of one block unpack it once. */
-KD_NODISCARD kd_status kd_store_read(kd_store_cursor *c, int64_t i, kd_store_record *out,
-                                     kd_err *err);
-KD_NODISCARD kd_status kd_store_read_id(kd_store_cursor *c, const char *id, kd_store_record *out,
-                                        kd_err *err);
+KD_NODISCARD kd_status kd_store_read(kd_store_cursor *c, int64_t i, kd_store_record *out, kd_err *err);
+KD_NODISCARD kd_status kd_store_read_id(kd_store_cursor *c, const char *id, kd_store_record *out, kd_err *err);
 
-/* ---- whole-file work ----------------------------------------------------------------------- */
+/* ---- whole-file work ------------------------------------------------------------------------- */
 typedef struct kd_store_verify_report {
     int64_t records, blocks; /* good ones */
     int64_t bad_records, bad_blocks;
@@ -162,15 +158,13 @@ typedef struct kd_store_verify_report {
  * against the manifest.  Each fault is told to `fault` (NULL: silent) as one line with block,
  * offset and id; the walk goes on past it where the structure allows. KD_OK, or KD_E_INTEGRITY with
  * the first fault in `err`. */
-KD_NODISCARD kd_status kd_store_verify(const char *path,
-                                       void (*fault)(void *user, const char *line), void *user,
+KD_NODISCARD kd_status kd_store_verify(const char *path, void (*fault)(void *user, const char *line), void *user,
                                        kd_store_verify_report *report, kd_err *err);
 
 /* Merge stores with equal manifests (rank shards) into `out_path`, by `order`; the bytes are those
  * of one writer given all records in that order.  KD_E_DATA: manifests differ (says where), an id
  * occurs twice. */
-KD_NODISCARD kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_path,
-                                      kd_err *err);
+KD_NODISCARD kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_path, kd_err *err);
 
 /* NumPy archive, written atomically, gathered in memory first.  N records, V views in all: ids S64,
  * labels i4, order u8, n_views i4 [N]; view_offset i8 [N + 1] into logits f4 [V, C], view i4 [V, 5]

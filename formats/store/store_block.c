@@ -63,11 +63,13 @@ static void unshuffle(const uint8_t *src, uint8_t *dst, size_t bytes, size_t wid
 }
 
 /* Shuffle a section in place when that makes it compress better. */
-static kd_status maybe_shuffle(kd_zstd_packer *z, uint8_t *section, size_t bytes, size_t width,
-                               bool *shuffled, kd_err *err)
+static kd_status maybe_shuffle(kd_zstd_packer *z, uint8_t *section, size_t bytes, size_t width, bool *shuffled,
+                               kd_err *err)
 {
     *shuffled = false;
-    if (bytes == 0) return KD_OK;
+    if (bytes == 0) {
+        return KD_OK;
+    }
     uint8_t *other = kd_alloc(bytes);
     uint8_t *packed = NULL;
     size_t plain = 0;
@@ -83,7 +85,9 @@ static kd_status maybe_shuffle(kd_zstd_packer *z, uint8_t *section, size_t bytes
     packed = NULL;
     KD_GO(kd_zstd_pack(z, other, bytes, &packed, &split, err));
     *shuffled = split < plain;
-    if (*shuffled) memcpy(section, other, bytes);
+    if (*shuffled) {
+        memcpy(section, other, bytes);
+    }
 done:
     kd_free(packed);
     kd_free(other);
@@ -105,14 +109,15 @@ static void gather(const kd_raw *rec, int n, uint8_t *p)
         p += rec[i].prob_bytes;
     }
     for (int i = 0; i < n; i++) {
-        if (rec[i].feature_bytes > 0) memcpy(p, rec[i].feature, rec[i].feature_bytes);
+        if (rec[i].feature_bytes > 0) {
+            memcpy(p, rec[i].feature, rec[i].feature_bytes);
+        }
         p += rec[i].feature_bytes;
     }
 }
 
-kd_status kd_block_pack(const kd_store_head *h, kd_zstd_packer *z, const kd_raw *rec, int n,
-                        uint32_t number, uint64_t first, uint8_t **frame, size_t *frame_bytes,
-                        kd_seek_entry *entry, kd_err *err)
+kd_status kd_block_pack(const kd_store_head *h, kd_zstd_packer *z, const kd_raw *rec, int n, uint32_t number,
+                        uint64_t first, uint8_t **frame, size_t *frame_bytes, kd_seek_entry *entry, kd_err *err)
 {
     block_head b = {.number = number, .n = (uint32_t)n, .first = first};
     for (int i = 0; i < n; i++) {
@@ -122,10 +127,11 @@ kd_status kd_block_pack(const kd_store_head *h, kd_zstd_packer *z, const kd_raw 
         b.section[1] += rec[i].prob_bytes;
         b.section[2] += rec[i].feature_bytes;
     }
-    const size_t bytes =
-        KD_STORE_BLOCK_HEAD + b.meta_bytes + b.section[0] + b.section[1] + b.section[2];
+    const size_t bytes = KD_STORE_BLOCK_HEAD + b.meta_bytes + b.section[0] + b.section[1] + b.section[2];
     uint8_t *content = kd_alloc(bytes);
-    if (content == NULL) return KD_FAIL(err, KD_E_OOM, "store: no memory for a block");
+    if (content == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "store: no memory for a block");
+    }
     gather(rec, n, content + KD_STORE_BLOCK_HEAD);
     size_t w[3];
     widths(h, w);
@@ -134,30 +140,28 @@ kd_status kd_block_pack(const kd_store_head *h, kd_zstd_packer *z, const kd_raw 
     for (int i = 0; i < 3; i++) {
         bool shuffled = false;
         KD_GO(maybe_shuffle(z, section, b.section[i], w[i], &shuffled, err));
-        if (shuffled) b.flags |= 1u << i;
+        if (shuffled) {
+            b.flags |= 1u << i;
+        }
         section += b.section[i];
     }
     put_head(&b, h->hash, content);
     KD_GO(kd_zstd_pack(z, content, bytes, frame, frame_bytes, err));
-    *entry = (kd_seek_entry){(uint32_t)*frame_bytes, (uint32_t)bytes,
-                             (uint32_t)kd_xxh64(content, bytes)};
+    *entry = (kd_seek_entry){(uint32_t)*frame_bytes, (uint32_t)bytes, (uint32_t)kd_xxh64(content, bytes)};
 done:
     kd_free(content);
     return st;
 }
 
-/* ---- back ---------------------------------------------------------------------------------- */
+/* ---- back ------------------------------------------------------------------------------------ */
 
-static kd_status get_head(const kd_store_head *h, const uint8_t *p, size_t bytes, block_head *b,
-                          kd_err *err)
+static kd_status get_head(const kd_store_head *h, const uint8_t *p, size_t bytes, block_head *b, kd_err *err)
 {
-    if (bytes < KD_STORE_BLOCK_HEAD || kd_get32(p) != MAGIC ||
-        kd_get64(p + 64) != kd_xxh64(p, 64)) {
+    if (bytes < KD_STORE_BLOCK_HEAD || kd_get32(p) != MAGIC || kd_get64(p + 64) != kd_xxh64(p, 64)) {
         return KD_FAIL(err, KD_E_INTEGRITY, "no block header");
     }
     if (kd_get16(p + 4) != KD_STORE_VERSION) {
-        return KD_FAIL(err, KD_E_FORMAT, "block of version %d, expected %d", kd_get16(p + 4),
-                       KD_STORE_VERSION);
+        return KD_FAIL(err, KD_E_FORMAT, "block of version %d, expected %d", kd_get16(p + 4), KD_STORE_VERSION);
     }
     if (kd_get64(p + 56) != h->hash) {
         return KD_FAIL(err, KD_E_INTEGRITY, "the block was written under another manifest");
@@ -179,22 +183,21 @@ static kd_status get_head(const kd_store_head *h, const uint8_t *p, size_t bytes
     }
     const uint64_t c = (uint64_t)h->m.n_classes;
     fits = fits && left == 0 && b->n >= 1 && b->n <= 4096 &&
-           b->section[0] == b->views * c * kd_dtype_size(h->m.logit_dtype) &&
-           b->section[1] == b->n * c * 4 &&
+           b->section[0] == b->views * c * kd_dtype_size(h->m.logit_dtype) && b->section[1] == b->n * c * 4 &&
            b->section[2] == b->n * (uint64_t)h->m.feature_dim * kd_dtype_size(h->m.feature_dtype);
-    return fits ? KD_OK
-                : KD_FAIL(err, KD_E_INTEGRITY, "block %u: sizes contradict each other", b->number);
+    return fits ? KD_OK : KD_FAIL(err, KD_E_INTEGRITY, "block %u: sizes contradict each other", b->number);
 }
 
-static kd_status restore_sections(const kd_store_head *h, const block_head *b, uint8_t *section,
-                                  kd_err *err)
+static kd_status restore_sections(const kd_store_head *h, const block_head *b, uint8_t *section, kd_err *err)
 {
     size_t w[3];
     widths(h, w);
     for (int i = 0; i < 3; i++) {
         if ((b->flags & (1u << i)) != 0 && b->section[i] > 0) {
             uint8_t *copy = kd_alloc(b->section[i]);
-            if (copy == NULL) return KD_FAIL(err, KD_E_OOM, "store: out of memory");
+            if (copy == NULL) {
+                return KD_FAIL(err, KD_E_OOM, "store: out of memory");
+            }
             memcpy(copy, section, b->section[i]);
             unshuffle(copy, section, b->section[i], w[i]);
             kd_free(copy);
@@ -204,8 +207,8 @@ static kd_status restore_sections(const kd_store_head *h, const block_head *b, u
     return KD_OK;
 }
 
-static kd_status split_records(const kd_store_head *h, const block_head *b, uint8_t *content,
-                               kd_block *out, kd_err *err)
+static kd_status split_records(const kd_store_head *h, const block_head *b, uint8_t *content, kd_block *out,
+                               kd_err *err)
 {
     const uint8_t *meta = content + KD_STORE_BLOCK_HEAD;
     const uint8_t *end = meta + b->meta_bytes;
@@ -214,13 +217,14 @@ static kd_status split_records(const kd_store_head *h, const block_head *b, uint
     for (uint32_t i = 0; i < b->n; i++) {
         const size_t meta_bytes = kd_meta_check(meta, (size_t)(end - meta), h);
         if (meta_bytes == 0) {
-            return KD_FAIL(err, KD_E_INTEGRITY, "block %u: record %u contradicts itself", b->number,
-                           i);
+            return KD_FAIL(err, KD_E_INTEGRITY, "block %u: record %u contradicts itself", b->number, i);
         }
         kd_raw *r = &out->rec[i];
         *r = (kd_raw){.meta = meta, .meta_bytes = meta_bytes};
         views += kd_get16(meta + 24);
-        if (views > b->views) break;
+        if (views > b->views) {
+            break;
+        }
         r->logits_bytes = b->section[0] / b->views * kd_get16(meta + 24);
         r->prob_bytes = b->section[1] / b->n;
         r->feature_bytes = b->section[2] / b->n;
@@ -238,8 +242,7 @@ static kd_status split_records(const kd_store_head *h, const block_head *b, uint
     return KD_OK;
 }
 
-kd_status kd_block_unpack(const kd_store_head *h, const uint8_t *frame, size_t bytes, kd_block *out,
-                          kd_err *err)
+kd_status kd_block_unpack(const kd_store_head *h, const uint8_t *frame, size_t bytes, kd_block *out, kd_err *err)
 {
     kd_block_free(out);
     kd_zstd_info info;
@@ -251,8 +254,7 @@ kd_status kd_block_unpack(const kd_store_head *h, const uint8_t *frame, size_t b
     kd_status st = KD_OK;
     out->content = kd_alloc(KD_MAX(info.content_bytes, (size_t)1));
     if (out->content == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "store: no memory for a block of %zu bytes",
-                       info.content_bytes);
+        return KD_FAIL(err, KD_E_OOM, "store: no memory for a block of %zu bytes", info.content_bytes);
     }
     KD_GO(kd_zstd_unpack(frame, bytes, out->content, info.content_bytes, err));
     KD_GO(get_head(h, out->content, info.content_bytes, &b, err));
@@ -269,7 +271,9 @@ kd_status kd_block_unpack(const kd_store_head *h, const uint8_t *frame, size_t b
     KD_GO(restore_sections(h, &b, out->content + KD_STORE_BLOCK_HEAD + b.meta_bytes, err));
     KD_GO(split_records(h, &b, out->content, out, err));
 done:
-    if (st != KD_OK) kd_block_free(out);
+    if (st != KD_OK) {
+        kd_block_free(out);
+    }
     return st;
 }
 

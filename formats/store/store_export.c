@@ -1,6 +1,6 @@
 /* A logit store as a NumPy archive. */
-#include "formats/store/store_reader.h"
 #include "formats/base/zip.h"
+#include "formats/store/store_reader.h"
 
 #include <stdio.h>
 
@@ -19,21 +19,7 @@ typedef struct table {
     size_t n;
 } table;
 
-enum {
-    LABEL,
-    ORDER,
-    VIEWS,
-    VIEW_AT,
-    LOGITS,
-    PROB,
-    FEATURE,
-    VIEW,
-    SEED,
-    FRAME_AT,
-    FRAMES,
-    IDS,
-    MANIFEST
-};
+enum { LABEL, ORDER, VIEWS, VIEW_AT, LOGITS, PROB, FEATURE, VIEW, SEED, FRAME_AT, FRAMES, IDS, MANIFEST };
 
 static kd_status put(column *c, const void *row, kd_err *err)
 {
@@ -41,8 +27,12 @@ static kd_status put(column *c, const void *row, kd_err *err)
         const size_t rows = c->rows == 0 ? 256 : 2 * c->rows;
         size_t bytes = 0;
         uint8_t *p = NULL;
-        if (kd_size_mul(rows, c->item, &bytes)) p = kd_realloc(c->data, c->rows * c->item, bytes);
-        if (p == NULL) return KD_FAIL(err, KD_E_OOM, "export: no memory for '%s'", c->name);
+        if (kd_size_mul(rows, c->item, &bytes)) {
+            p = kd_realloc(c->data, c->rows * c->item, bytes);
+        }
+        if (p == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "export: no memory for '%s'", c->name);
+        }
         c->data = p;
         c->rows = rows;
     }
@@ -75,7 +65,9 @@ static kd_status put_record(table *t, const kd_store_record *r, int n_classes, k
     KD_TRY(put(&t->col[ORDER], &r->order, err));
     KD_TRY(put(&t->col[VIEWS], &views, err));
     KD_TRY(put(&t->col[PROB], r->prob, err));
-    if (r->feature != NULL) KD_TRY(put(&t->col[FEATURE], r->feature, err));
+    if (r->feature != NULL) {
+        KD_TRY(put(&t->col[FEATURE], r->feature, err));
+    }
     for (int v = 0; v < r->n_views; v++) {
         KD_TRY(put_view(t, &r->views[v], r->logits + (size_t)v * (size_t)n_classes, err));
     }
@@ -96,8 +88,7 @@ static size_t npy_header(const column *c, char *buf, size_t size)
     memset(buf, ' ', size);
     memcpy(buf, "\x93NUMPY\x01\x00", 8);
     const int n =
-        snprintf(buf + 10, size - 10, "{'descr': '%s', 'fortran_order': False, 'shape': %s, }",
-                 c->descr, shape);
+        snprintf(buf + 10, size - 10, "{'descr': '%s', 'fortran_order': False, 'shape': %s, }", c->descr, shape);
     buf[10 + n] = ' ';
     const size_t total = ((size_t)n + 11 + 63) / 64 * 64;
     KD_ASSERT(total <= size);
@@ -114,11 +105,12 @@ static kd_status write_columns(const table *t, const char *path, kd_err *err)
         const column *c = &t->col[i];
         char header[256];
         char name[64];
-        if (c->item == 0) continue; /* no features */
+        if (c->item == 0) {
+            continue; /* no features */
+        }
         (void)snprintf(name, sizeof name, "%s.npy", c->name);
         const size_t n = npy_header(c, header, sizeof header);
-        const kd_status st =
-            kd_zip_writer_add2(z, name, header, n, c->data, c->used * c->item, err);
+        const kd_status st = kd_zip_writer_add2(z, name, header, n, c->data, c->used * c->item, err);
         if (st != KD_OK) {
             kd_zip_writer_abort(z);
             return st;

@@ -11,28 +11,25 @@ static const char *text(const char *s)
 static kd_status check(const kd_store_manifest *m, kd_err *err)
 {
     if (m->n_classes < 1 || m->n_classes > KD_STORE_MAX_CLASSES) {
-        return KD_FAIL(err, KD_E_DATA, "manifest: expected 1 to %d classes, found %d",
-                       KD_STORE_MAX_CLASSES, m->n_classes);
+        return KD_FAIL(err, KD_E_DATA, "manifest: expected 1 to %d classes, found %d", KD_STORE_MAX_CLASSES,
+                       m->n_classes);
     }
     if (m->logit_dtype != KD_F16 && m->logit_dtype != KD_F32) {
         return KD_FAIL(err, KD_E_DATA, "manifest: logits are stored as fp16 or f32");
     }
     const bool feature = text(m->feature)[0] != '\0';
     if (feature ? m->feature_dim < 1 || m->feature_dim > KD_STORE_MAX_DIM : m->feature_dim != 0) {
-        return KD_FAIL(err, KD_E_DATA, "manifest: feature '%s' with %d values", text(m->feature),
-                       m->feature_dim);
+        return KD_FAIL(err, KD_E_DATA, "manifest: feature '%s' with %d values", text(m->feature), m->feature_dim);
     }
-    if (feature && m->feature_dtype != KD_F16 && m->feature_dtype != KD_BF16 &&
-        m->feature_dtype != KD_F32) {
+    if (feature && m->feature_dtype != KD_F16 && m->feature_dtype != KD_BF16 && m->feature_dtype != KD_F32) {
         return KD_FAIL(err, KD_E_DATA, "manifest: features are stored as fp16, bf16 or f32");
     }
     if (strcmp(text(m->merge), "prob") != 0 && strcmp(text(m->merge), "score") != 0) {
-        return KD_FAIL(err, KD_E_DATA, "manifest: merge: expected prob or score, found '%s'",
-                       text(m->merge));
+        return KD_FAIL(err, KD_E_DATA, "manifest: merge: expected prob or score, found '%s'", text(m->merge));
     }
     if (m->block_records < 1 || m->block_records > 4096 || m->expected < 0) {
-        return KD_FAIL(err, KD_E_DATA, "manifest: %d records a block, %lld expected",
-                       m->block_records, (long long)m->expected);
+        return KD_FAIL(err, KD_E_DATA, "manifest: %d records a block, %lld expected", m->block_records,
+                       (long long)m->expected);
     }
     return KD_OK;
 }
@@ -40,9 +37,13 @@ static kd_status check(const kd_store_manifest *m, kd_err *err)
 kd_status kd_store_head_make(const kd_store_manifest *m, kd_store_head *out, kd_err *err)
 {
     kd_store_manifest full = *m;
-    if (full.block_records == 0) full.block_records = 32;
+    if (full.block_records == 0) {
+        full.block_records = 32;
+    }
     KD_TRY(check(&full, err));
-    if (full.classes == NULL) return KD_FAIL(err, KD_E_DATA, "manifest: no class names");
+    if (full.classes == NULL) {
+        return KD_FAIL(err, KD_E_DATA, "manifest: no class names");
+    }
     kd_json *doc = kd_json_object();
     kd_json_set_str(doc, "format", "lastkd logit store");
     kd_json_set_i64(doc, "version", KD_STORE_VERSION);
@@ -58,8 +59,7 @@ kd_status kd_store_head_make(const kd_store_manifest *m, kd_store_head *out, kd_
     kd_json_set_str(doc, "logit_dtype", kd_dtype_name(m->logit_dtype));
     kd_json_set_str(doc, "feature", text(m->feature));
     kd_json_set_i64(doc, "feature_dim", m->feature_dim);
-    kd_json_set_str(doc, "feature_dtype",
-                    m->feature_dim > 0 ? kd_dtype_name(m->feature_dtype) : "");
+    kd_json_set_str(doc, "feature_dtype", m->feature_dim > 0 ? kd_dtype_name(m->feature_dtype) : "");
     kd_json_set_i64(doc, "block_records", full.block_records);
     kd_json_set_i64(doc, "expected", m->expected);
     kd_json *classes = kd_json_set_array(doc, "classes");
@@ -70,7 +70,9 @@ kd_status kd_store_head_make(const kd_store_manifest *m, kd_store_head *out, kd_
     size_t bytes = 0;
     kd_status st = kd_json_dump(doc, KD_JSON_COMPACT, &json, &bytes, err);
     kd_json_free(doc);
-    if (st == KD_OK) st = kd_store_head_parse(json, bytes, "manifest", out, err);
+    if (st == KD_OK) {
+        st = kd_store_head_parse(json, bytes, "manifest", out, err);
+    }
     kd_free(json);
     return st;
 }
@@ -99,8 +101,7 @@ static kd_status get_fields(kd_store_head *h, kd_err *err)
     KD_TRY(kd_json_get_str(doc, "format", &format, err));
     KD_TRY(kd_json_get_i64(doc, "version", &version, err));
     if (strcmp(format, "lastkd logit store") != 0 || version != KD_STORE_VERSION) {
-        return KD_FAIL(err, KD_E_FORMAT,
-                       "manifest: expected a lastkd logit store of version %d, found '%.60s' %lld",
+        return KD_FAIL(err, KD_E_FORMAT, "manifest: expected a lastkd logit store of version %d, found '%.60s' %lld",
                        KD_STORE_VERSION, format, (long long)version);
     }
     KD_TRY(kd_json_get_str(doc, "teacher", &m->teacher, err));
@@ -128,11 +129,13 @@ static kd_status get_classes(kd_store_head *h, kd_err *err)
     KD_TRY(kd_json_get_array(h->doc, "classes", &list, err));
     const size_t n = kd_json_count(list);
     if (n < 1 || n > KD_STORE_MAX_CLASSES) {
-        return KD_FAIL(err, KD_E_FORMAT, "manifest: classes: expected 1 to %d names, found %zu",
-                       KD_STORE_MAX_CLASSES, n);
+        return KD_FAIL(err, KD_E_FORMAT, "manifest: classes: expected 1 to %d names, found %zu", KD_STORE_MAX_CLASSES,
+                       n);
     }
     h->classes = kd_calloc(n, sizeof *h->classes);
-    if (h->classes == NULL) return KD_FAIL(err, KD_E_OOM, "manifest: out of memory");
+    if (h->classes == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "manifest: out of memory");
+    }
     for (size_t i = 0; i < n; i++) {
         KD_TRY(kd_json_as_str(kd_json_at(list, i), &h->classes[i], err));
     }
@@ -141,8 +144,7 @@ static kd_status get_classes(kd_store_head *h, kd_err *err)
     return KD_OK;
 }
 
-kd_status kd_store_head_parse(const char *json, size_t bytes, const char *origin,
-                              kd_store_head *out, kd_err *err)
+kd_status kd_store_head_parse(const char *json, size_t bytes, const char *origin, kd_store_head *out, kd_err *err)
 {
     kd_store_head h = {0};
     kd_status st = KD_OK;
@@ -182,15 +184,15 @@ bool kd_store_head_diff(const kd_store_head *a, const kd_store_head *b, char *ou
         char *tx = NULL;
         char *ty = NULL;
         bool differ = y == NULL || kd_json_dump(x, KD_JSON_COMPACT, &tx, NULL, NULL) != KD_OK ||
-                      kd_json_dump(y, KD_JSON_COMPACT, &ty, NULL, NULL) != KD_OK ||
-                      strcmp(tx, ty) != 0;
+                      kd_json_dump(y, KD_JSON_COMPACT, &ty, NULL, NULL) != KD_OK || strcmp(tx, ty) != 0;
         if (differ) {
-            (void)snprintf(out, size, "%s: %.120s here, %.120s there", kd_json_key(x), text(tx),
-                           text(ty));
+            (void)snprintf(out, size, "%s: %.120s here, %.120s there", kd_json_key(x), text(tx), text(ty));
         }
         kd_free(tx);
         kd_free(ty);
-        if (differ) return true;
+        if (differ) {
+            return true;
+        }
     }
     return false;
 }
@@ -198,12 +200,14 @@ bool kd_store_head_diff(const kd_store_head *a, const kd_store_head *b, char *ou
 kd_status kd_store_head_frame(const kd_store_head *h, uint8_t **out, size_t *bytes, kd_err *err)
 {
     if (h->json_bytes > KD_STORE_MANIFEST_MAX) {
-        return KD_FAIL(err, KD_E_DATA, "manifest: %zu bytes, at most %zu are accepted",
-                       h->json_bytes, KD_STORE_MANIFEST_MAX);
+        return KD_FAIL(err, KD_E_DATA, "manifest: %zu bytes, at most %zu are accepted", h->json_bytes,
+                       KD_STORE_MANIFEST_MAX);
     }
     *bytes = h->json_bytes + KD_ZSTD_SKIPPABLE_HEAD;
     *out = kd_alloc(*bytes);
-    if (*out == NULL) return KD_FAIL(err, KD_E_OOM, "manifest: out of memory");
+    if (*out == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "manifest: out of memory");
+    }
     kd_put32(*out, KD_STORE_MANIFEST_MAGIC);
     kd_put32(*out + 4, (uint32_t)h->json_bytes);
     memcpy(*out + KD_ZSTD_SKIPPABLE_HEAD, h->json, h->json_bytes);

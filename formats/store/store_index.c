@@ -29,22 +29,32 @@ static size_t slot_of(const kd_store_index *ix, const char *id)
 
 int64_t kd_index_find(const kd_store_index *ix, const char *id)
 {
-    if (ix->n_slots == 0 || id == NULL) return -1;
+    if (ix->n_slots == 0 || id == NULL) {
+        return -1;
+    }
     return (int64_t)ix->slot[slot_of(ix, id)] - 1;
 }
 
 static bool grow(kd_store_index *ix)
 {
     const size_t cap = ix->cap == 0 ? 64 : ix->cap * 2;
-    if (cap > 0x40000000u) return false;
+    if (cap > 0x40000000u) {
+        return false;
+    }
     void *id = kd_realloc(ix->id, ix->cap * sizeof *ix->id, cap * sizeof *ix->id);
-    if (id == NULL) return false;
+    if (id == NULL) {
+        return false;
+    }
     ix->id = id;
     void *label = kd_realloc(ix->label, ix->cap * sizeof *ix->label, cap * sizeof *ix->label);
-    if (label == NULL) return false;
+    if (label == NULL) {
+        return false;
+    }
     ix->label = label;
     uint32_t *slot = kd_calloc(2 * cap, sizeof *slot);
-    if (slot == NULL) return false;
+    if (slot == NULL) {
+        return false;
+    }
     kd_free(ix->slot);
     ix->slot = slot;
     ix->n_slots = 2 * cap;
@@ -57,7 +67,9 @@ static bool grow(kd_store_index *ix)
 
 bool kd_index_add(kd_store_index *ix, const char *id, int label)
 {
-    if (ix->n == ix->cap && !grow(ix)) return false;
+    if (ix->n == ix->cap && !grow(ix)) {
+        return false;
+    }
     const size_t at = slot_of(ix, id);
     memset(ix->id[ix->n], 0, sizeof ix->id[0]);
     memcpy(ix->id[ix->n], id, strlen(id));
@@ -71,9 +83,10 @@ bool kd_index_add_block(kd_store_index *ix, const kd_block_ref *ref)
 {
     if (ix->n_blocks == ix->cap_blocks) {
         const size_t cap = ix->cap_blocks == 0 ? 64 : ix->cap_blocks * 2;
-        void *p =
-            kd_realloc(ix->block, ix->cap_blocks * sizeof *ix->block, cap * sizeof *ix->block);
-        if (p == NULL) return false;
+        void *p = kd_realloc(ix->block, ix->cap_blocks * sizeof *ix->block, cap * sizeof *ix->block);
+        if (p == NULL) {
+            return false;
+        }
         ix->block = p;
         ix->cap_blocks = cap;
     }
@@ -81,16 +94,19 @@ bool kd_index_add_block(kd_store_index *ix, const kd_block_ref *ref)
     return true;
 }
 
-kd_status kd_index_make(const kd_store_index *ix, uint64_t manifest_hash, uint8_t **out,
-                        size_t *bytes, kd_err *err)
+kd_status kd_index_make(const kd_store_index *ix, uint64_t manifest_hash, uint8_t **out, size_t *bytes, kd_err *err)
 {
     size_t n = HEAD + ix->n_blocks * BLOCK_ROW + 8;
     for (size_t i = 0; i < ix->n; i++) {
         n += 5 + strlen(ix->id[i]);
     }
-    if (n > 0xffffffffu) return KD_FAIL(err, KD_E_UNSUPPORTED, "store: the index passes 4 GiB");
+    if (n > 0xffffffffu) {
+        return KD_FAIL(err, KD_E_UNSUPPORTED, "store: the index passes 4 GiB");
+    }
     uint8_t *frame = kd_alloc(n + KD_ZSTD_SKIPPABLE_HEAD);
-    if (frame == NULL) return KD_FAIL(err, KD_E_OOM, "store: no memory for the index");
+    if (frame == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "store: no memory for the index");
+    }
     kd_put32(frame, KD_STORE_INDEX_MAGIC);
     kd_put32(frame + 4, (uint32_t)n);
     uint8_t *head = frame + KD_ZSTD_SKIPPABLE_HEAD;
@@ -122,8 +138,8 @@ kd_status kd_index_make(const kd_store_index *ix, uint64_t manifest_hash, uint8_
     return KD_OK;
 }
 
-static kd_status parse_rows(const uint8_t *p, const uint8_t *end, uint64_t n_records,
-                            uint64_t n_blocks, kd_store_index *out, kd_err *err)
+static kd_status parse_rows(const uint8_t *p, const uint8_t *end, uint64_t n_records, uint64_t n_blocks,
+                            kd_store_index *out, kd_err *err)
 {
     uint64_t first = 0;
     for (uint64_t i = 0; i < n_blocks; i++, p += BLOCK_ROW) {
@@ -134,15 +150,16 @@ static kd_status parse_rows(const uint8_t *p, const uint8_t *end, uint64_t n_rec
                                 .first = first,
                                 .frame_xxh = kd_get64(p + 24)};
         first += b.n;
-        if (!kd_index_add_block(out, &b)) return KD_FAIL(err, KD_E_OOM, "index: out of memory");
+        if (!kd_index_add_block(out, &b)) {
+            return KD_FAIL(err, KD_E_OOM, "index: out of memory");
+        }
     }
     for (uint64_t i = 0; i < n_records; i++) {
         const size_t left = (size_t)(end - p);
         const size_t len = left < 5 ? 0 : p[4];
         char id[KD_STORE_ID_MAX + 1] = {0};
         if (len < 1 || len > KD_STORE_ID_MAX || left < 5 + len || memchr(p + 5, 0, len) != NULL) {
-            return KD_FAIL(err, KD_E_INTEGRITY, "index: record %llu is malformed",
-                           (unsigned long long)i);
+            return KD_FAIL(err, KD_E_INTEGRITY, "index: record %llu is malformed", (unsigned long long)i);
         }
         memcpy(id, p + 5, len);
         if (kd_index_find(out, id) >= 0) {
@@ -159,8 +176,7 @@ static kd_status parse_rows(const uint8_t *p, const uint8_t *end, uint64_t n_rec
     return KD_OK;
 }
 
-kd_status kd_index_parse(const uint8_t *frame, size_t bytes, uint64_t manifest_hash,
-                         kd_store_index *out, kd_err *err)
+kd_status kd_index_parse(const uint8_t *frame, size_t bytes, uint64_t manifest_hash, kd_store_index *out, kd_err *err)
 {
     *out = (kd_store_index){0};
     const uint8_t *p = frame + KD_ZSTD_SKIPPABLE_HEAD;
@@ -169,8 +185,7 @@ kd_status kd_index_parse(const uint8_t *frame, size_t bytes, uint64_t manifest_h
         return KD_FAIL(err, KD_E_INTEGRITY, "no index frame");
     }
     const size_t n = bytes - KD_ZSTD_SKIPPABLE_HEAD;
-    if (kd_get32(p) != MAGIC || kd_get32(p + 4) != KD_STORE_VERSION ||
-        kd_get64(p + n - 8) != kd_xxh64(p, n - 8)) {
+    if (kd_get32(p) != MAGIC || kd_get32(p + 4) != KD_STORE_VERSION || kd_get64(p + n - 8) != kd_xxh64(p, n - 8)) {
         return KD_FAIL(err, KD_E_INTEGRITY, "index: checksum does not match");
     }
     if (kd_get64(p + 8) != manifest_hash) {
@@ -183,6 +198,8 @@ kd_status kd_index_parse(const uint8_t *frame, size_t bytes, uint64_t manifest_h
                        (unsigned long long)records, (unsigned long long)blocks);
     }
     const kd_status st = parse_rows(p + HEAD, p + n - 8, records, blocks, out, err);
-    if (st != KD_OK) kd_index_free(out);
+    if (st != KD_OK) {
+        kd_index_free(out);
+    }
     return st;
 }

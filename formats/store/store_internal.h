@@ -4,8 +4,8 @@
 
 #include "formats/base/hash.h"
 #include "formats/base/json.h"
-#include "formats/store/logit_store.h"
 #include "formats/base/zstd_frame.h"
+#include "formats/store/logit_store.h"
 
 #define KD_STORE_VERSION        1
 #define KD_STORE_MANIFEST_MAGIC 0x184D2A50u
@@ -15,10 +15,10 @@
 #define KD_STORE_VIEW_HEAD      24
 #define KD_STORE_TAIL_HEAD      16
 #define KD_STORE_BLOCK_MAX      ((size_t)256 << 20) /* bytes of an unpacked block */
-#define KD_STORE_BLOCK_SOFT     ((size_t)64 << 20) /* a block is closed before it grows past this */
+#define KD_STORE_BLOCK_SOFT     ((size_t)64 << 20)  /* a block is closed before it grows past this */
 #define KD_STORE_MANIFEST_MAX   ((size_t)16 << 20)
 
-/* ---- manifest ------------------------------------------------------------------------------ */
+/* ---- manifest -------------------------------------------------------------------------------- */
 typedef struct kd_store_head {
     kd_json *doc; /* owns the strings */
     const char **classes;
@@ -28,18 +28,16 @@ typedef struct kd_store_head {
     uint64_t hash; /* XXH64 of json */
 } kd_store_head;
 
-KD_NODISCARD kd_status kd_store_head_make(const kd_store_manifest *m, kd_store_head *out,
-                                          kd_err *err);
-KD_NODISCARD kd_status kd_store_head_parse(const char *json, size_t bytes, const char *origin,
-                                           kd_store_head *out, kd_err *err);
+KD_NODISCARD kd_status kd_store_head_make(const kd_store_manifest *m, kd_store_head *out, kd_err *err);
+KD_NODISCARD kd_status kd_store_head_parse(const char *json, size_t bytes, const char *origin, kd_store_head *out,
+                                           kd_err *err);
 void kd_store_head_free(kd_store_head *h);
 /* First difference as "key: a here, b there"; false when equal. */
 bool kd_store_head_diff(const kd_store_head *a, const kd_store_head *b, char *text, size_t size);
 /* The manifest as a skippable frame (kd_free). */
-KD_NODISCARD kd_status kd_store_head_frame(const kd_store_head *h, uint8_t **out, size_t *bytes,
-                                           kd_err *err);
+KD_NODISCARD kd_status kd_store_head_frame(const kd_store_head *h, uint8_t **out, size_t *bytes, kd_err *err);
 
-/* ---- records and blocks -------------------------------------------------------------------- */
+/* ---- records and blocks ---------------------------------------------------------------------- */
 
 /* One record in its stored form, slices of one buffer. */
 typedef struct kd_raw {
@@ -64,18 +62,15 @@ static inline uint64_t kd_raw_order(const kd_raw *r)
     return kd_get64(r->meta + 12);
 }
 
-KD_NODISCARD kd_status kd_raw_encode(const kd_store_head *h, const kd_store_record *rec,
-                                     kd_raw *out, kd_err *err);
+KD_NODISCARD kd_status kd_raw_encode(const kd_store_head *h, const kd_store_record *rec, kd_raw *out, kd_err *err);
 /* Take `data` (kd_alloc'd, becomes owned by `out` on success) apart; checks sizes and the record's
  * hash. */
-KD_NODISCARD kd_status kd_raw_adopt(const kd_store_head *h, uint8_t *data, size_t bytes,
-                                    kd_raw *out, kd_err *err);
+KD_NODISCARD kd_status kd_raw_adopt(const kd_store_head *h, uint8_t *data, size_t bytes, kd_raw *out, kd_err *err);
 void kd_raw_free(kd_raw *r);
 
 /* Mean over views in double: softmax first, or of raw scores with the softmax last.  scratch: 2 * c
  * values. */
-void kdi_store_merge_views(const float *logits, int n_views, size_t c, bool score, double *scratch,
-                           float *prob);
+void kdi_store_merge_views(const float *logits, int n_views, size_t c, bool score, double *scratch, float *prob);
 
 /* Checks one meta entry at p: its length, or 0 when it does not fit or contradicts itself. */
 size_t kd_meta_check(const uint8_t *p, size_t room, const kd_store_head *h);
@@ -91,17 +86,17 @@ typedef struct kd_block {
 } kd_block;
 
 /* The block of `n` records as a zstd frame (kd_free). */
-KD_NODISCARD kd_status kd_block_pack(const kd_store_head *h, kd_zstd_packer *z, const kd_raw *rec,
-                                     int n, uint32_t number, uint64_t first, uint8_t **frame,
-                                     size_t *frame_bytes, kd_seek_entry *entry, kd_err *err);
+KD_NODISCARD kd_status kd_block_pack(const kd_store_head *h, kd_zstd_packer *z, const kd_raw *rec, int n,
+                                     uint32_t number, uint64_t first, uint8_t **frame, size_t *frame_bytes,
+                                     kd_seek_entry *entry, kd_err *err);
 
 /* Unpack and take apart; the structure is checked, record hashes are not (kd_raw_hash against the
  * meta's).  `frame` must be one whole data frame. */
-KD_NODISCARD kd_status kd_block_unpack(const kd_store_head *h, const uint8_t *frame, size_t bytes,
-                                       kd_block *out, kd_err *err);
+KD_NODISCARD kd_status kd_block_unpack(const kd_store_head *h, const uint8_t *frame, size_t bytes, kd_block *out,
+                                       kd_err *err);
 void kd_block_free(kd_block *b);
 
-/* ---- index --------------------------------------------------------------------------------- */
+/* ---- index ----------------------------------------------------------------------------------- */
 typedef struct kd_block_ref {
     uint64_t offset;
     uint32_t frame_bytes, content_bytes;
@@ -128,10 +123,10 @@ int64_t kd_index_find(const kd_store_index *ix, const char *id);
 bool kd_index_add(kd_store_index *ix, const char *id, int label);
 bool kd_index_add_block(kd_store_index *ix, const kd_block_ref *ref);
 /* As a skippable frame, and back. */
-KD_NODISCARD kd_status kd_index_make(const kd_store_index *ix, uint64_t manifest_hash,
-                                     uint8_t **out, size_t *bytes, kd_err *err);
-KD_NODISCARD kd_status kd_index_parse(const uint8_t *frame, size_t bytes, uint64_t manifest_hash,
-                                      kd_store_index *out, kd_err *err);
+KD_NODISCARD kd_status kd_index_make(const kd_store_index *ix, uint64_t manifest_hash, uint8_t **out, size_t *bytes,
+                                     kd_err *err);
+KD_NODISCARD kd_status kd_index_parse(const uint8_t *frame, size_t bytes, uint64_t manifest_hash, kd_store_index *out,
+                                      kd_err *err);
 
 /* What a reader holds. */
 const kd_store_head *kd_store_head_of(const kd_store *s);

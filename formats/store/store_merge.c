@@ -21,8 +21,12 @@ static int by_order(const void *a, const void *b)
 {
     const row *x = a;
     const row *y = b;
-    if (x->order != y->order) return x->order < y->order ? -1 : 1;
-    if (x->shard != y->shard) return x->shard < y->shard ? -1 : 1;
+    if (x->order != y->order) {
+        return x->order < y->order ? -1 : 1;
+    }
+    if (x->shard != y->shard) {
+        return x->shard < y->shard ? -1 : 1;
+    }
     return x->record < y->record ? -1 : x->record > y->record;
 }
 
@@ -36,9 +40,10 @@ static kd_status same_manifest(const kd_store *a, const kd_store *b, kd_err *err
     KD_TRY(kd_store_head_make(&m, &h, err));
     const bool differ = kd_store_head_diff(&a->head, &h, diff, sizeof diff);
     kd_store_head_free(&h);
-    if (!differ) return KD_OK;
-    return KD_FAIL(err, KD_E_DATA, "%.100s and %.100s: the manifests differ: %s", a->path, b->path,
-                   diff);
+    if (!differ) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_DATA, "%.100s and %.100s: the manifests differ: %s", a->path, b->path, diff);
 }
 
 static kd_status open_shards(merge *g, const char *const *paths, kd_err *err)
@@ -47,14 +52,15 @@ static kd_status open_shards(merge *g, const char *const *paths, kd_err *err)
     for (size_t i = 0; i < g->n; i++) {
         KD_TRY(kd_store_open(paths[i], &g->s[i], err));
         KD_TRY(kd_store_cursor_new(g->s[i], &g->c[i], err));
-        if (i > 0) KD_TRY(same_manifest(g->s[0], g->s[i], err));
+        if (i > 0) {
+            KD_TRY(same_manifest(g->s[0], g->s[i], err));
+        }
         rows += g->s[i]->index.n;
         for (size_t j = 0; j < i; j++) {
             for (size_t r = 0; r < g->s[i]->index.n; r++) {
                 const char *id = g->s[i]->index.id[r];
                 if (kd_store_find(g->s[j], id) >= 0) {
-                    return KD_FAIL(err, KD_E_DATA, "id %s is in %s and in %s", id, paths[j],
-                                   paths[i]);
+                    return KD_FAIL(err, KD_E_DATA, "id %s is in %s and in %s", id, paths[j], paths[i]);
                 }
             }
         }
@@ -78,7 +84,9 @@ static kd_status sort_rows(merge *g, kd_err *err)
 
 kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_path, kd_err *err)
 {
-    if (n == 0) return KD_FAIL(err, KD_E_ARG, "merge: no stores given");
+    if (n == 0) {
+        return KD_FAIL(err, KD_E_ARG, "merge: no stores given");
+    }
     merge g = {.n = n};
     kd_store_writer *w = NULL;
     kd_status st = KD_OK;
@@ -91,7 +99,9 @@ kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_pat
     KD_GO(open_shards(&g, paths, err));
     KD_GO(sort_rows(&g, err));
     kd_store_manifest m = g.s[0]->head.m;
-    if (m.expected > 0) m.expected = (int64_t)g.n_rows;
+    if (m.expected > 0) {
+        m.expected = (int64_t)g.n_rows;
+    }
     KD_GO(kd_store_writer_open(out_path, &m, false, &w, NULL, err));
     for (size_t i = 0; i < g.n_rows; i++) {
         kd_store_record rec;
@@ -101,10 +111,16 @@ kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_pat
     st = kd_store_writer_close(w, err);
     w = NULL;
 done:
-    if (w != NULL) kd_store_writer_discard(w);
+    if (w != NULL) {
+        kd_store_writer_discard(w);
+    }
     for (size_t i = 0; i < n; i++) {
-        if (g.c != NULL) kd_store_cursor_free(g.c[i]);
-        if (g.s != NULL) kd_store_close(g.s[i]);
+        if (g.c != NULL) {
+            kd_store_cursor_free(g.c[i]);
+        }
+        if (g.s != NULL) {
+            kd_store_close(g.s[i]);
+        }
     }
     kd_free(g.c);
     kd_free(g.s);

@@ -9,19 +9,22 @@ kd_status kd_store_read_at(const kd_store *s, uint64_t at, size_t n, uint8_t **o
 {
     *out = NULL;
     if (at > s->file_bytes || n > s->file_bytes - at) {
-        return KD_FAIL(err, KD_E_INTEGRITY,
-                       "%s: byte %llu: %zu bytes expected, the file ends at %llu", s->path,
+        return KD_FAIL(err, KD_E_INTEGRITY, "%s: byte %llu: %zu bytes expected, the file ends at %llu", s->path,
                        (unsigned long long)at, n, (unsigned long long)s->file_bytes);
     }
     uint8_t *p = kd_alloc(KD_MAX(n, (size_t)1));
-    if (p == NULL) return KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu bytes", s->path, n);
+    if (p == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu bytes", s->path, n);
+    }
     for (size_t got = 0; got < n;) {
         const ssize_t r = pread(s->fd, p + got, n - got, (off_t)(at + got));
-        if (r < 0 && errno == EINTR) continue;
+        if (r < 0 && errno == EINTR) {
+            continue;
+        }
         if (r <= 0) {
             kd_free(p);
-            return KD_FAIL(err, KD_E_IO, "%s: byte %llu: cannot read: %s", s->path,
-                           (unsigned long long)(at + got), r < 0 ? strerror(errno) : "file ends");
+            return KD_FAIL(err, KD_E_IO, "%s: byte %llu: cannot read: %s", s->path, (unsigned long long)(at + got),
+                           r < 0 ? strerror(errno) : "file ends");
         }
         got += (size_t)r;
     }
@@ -29,7 +32,7 @@ kd_status kd_store_read_at(const kd_store *s, uint64_t at, size_t n, uint8_t **o
     return KD_OK;
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static kd_status read_head(kd_store *s, kd_err *err)
 {
@@ -43,21 +46,21 @@ static kd_status read_head(kd_store *s, kd_err *err)
     const size_t n = kd_get32(p + 4);
     kd_free(p);
     if (magic != KD_STORE_MANIFEST_MAGIC) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: not a logit store (begins with %08x)", s->path,
-                       magic);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: not a logit store (begins with %08x)", s->path, magic);
     }
     if (n > KD_STORE_MANIFEST_MAX || n > s->file_bytes - KD_ZSTD_SKIPPABLE_HEAD) {
-        return KD_FAIL(err, KD_E_INTEGRITY, "%s: a manifest of %zu bytes in a file of %llu",
-                       s->path, n, (unsigned long long)s->file_bytes);
+        return KD_FAIL(err, KD_E_INTEGRITY, "%s: a manifest of %zu bytes in a file of %llu", s->path, n,
+                       (unsigned long long)s->file_bytes);
     }
     KD_TRY(kd_store_read_at(s, KD_ZSTD_SKIPPABLE_HEAD, n, &p, err));
     kd_err why = {0};
     const kd_status st = kd_store_head_parse((const char *)p, n, s->path, &s->head, &why);
     kd_free(p);
-    if (st == KD_E_OOM) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", s->path);
+    if (st == KD_E_OOM) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", s->path);
+    }
     if (st != KD_OK) {
-        return KD_FAIL(err, KD_E_INTEGRITY, "%s: the manifest is damaged: %.200s", s->path,
-                       why.msg);
+        return KD_FAIL(err, KD_E_INTEGRITY, "%s: the manifest is damaged: %.200s", s->path, why.msg);
     }
     return KD_OK;
 }
@@ -66,15 +69,13 @@ static kd_status read_head(kd_store *s, kd_err *err)
 static kd_status match_index(kd_store *s, const kd_seek_entry *row, size_t n, kd_err *err)
 {
     uint64_t at = s->head.json_bytes + KD_ZSTD_SKIPPABLE_HEAD;
-    bool same = n == s->index.n_blocks + 2 && row[0].frame_bytes == at &&
-                row[0].content_bytes == 0 && row[n - 1].content_bytes == 0 &&
-                row[0].checksum == (uint32_t)kd_xxh64("", 0) &&
+    bool same = n == s->index.n_blocks + 2 && row[0].frame_bytes == at && row[0].content_bytes == 0 &&
+                row[n - 1].content_bytes == 0 && row[0].checksum == (uint32_t)kd_xxh64("", 0) &&
                 row[n - 1].checksum == row[0].checksum;
     for (size_t i = 0; i < s->index.n_blocks && same; i++) {
         kd_block_ref *b = &s->index.block[i];
         same = b->offset == at && b->frame_bytes == row[i + 1].frame_bytes &&
-               b->content_bytes == row[i + 1].content_bytes &&
-               b->content_bytes <= KD_STORE_BLOCK_MAX;
+               b->content_bytes == row[i + 1].content_bytes && b->content_bytes <= KD_STORE_BLOCK_MAX;
         b->content_xxh = row[i + 1].checksum;
         at += b->frame_bytes;
         s->raw_bytes += b->content_bytes;
@@ -82,9 +83,7 @@ static kd_status match_index(kd_store *s, const kd_seek_entry *row, size_t n, kd
     for (size_t i = 0; i < s->index.n && same; i++) {
         same = s->index.label[i] >= 0 && s->index.label[i] < s->head.m.n_classes;
     }
-    return same ? KD_OK
-                : KD_FAIL(err, KD_E_INTEGRITY, "%s: index and seek table contradict each other",
-                          s->path);
+    return same ? KD_OK : KD_FAIL(err, KD_E_INTEGRITY, "%s: index and seek table contradict each other", s->path);
 }
 
 static kd_status read_index(kd_store *s, kd_err *err)
@@ -99,12 +98,10 @@ static kd_status read_index(kd_store *s, kd_err *err)
     if (s->file_bytes < least) {
         return KD_FAIL(err, KD_E_INTEGRITY, "%s: the file ends before its seek table", s->path);
     }
-    KD_GO(kd_store_read_at(s, s->file_bytes - KD_SEEK_FOOTER_BYTES, KD_SEEK_FOOTER_BYTES, &footer,
-                           err));
+    KD_GO(kd_store_read_at(s, s->file_bytes - KD_SEEK_FOOTER_BYTES, KD_SEEK_FOOTER_BYTES, &footer, err));
     const uint64_t bytes = least + 12 * (uint64_t)kd_get32(footer);
     if (kd_get32(footer + 5) != KD_SEEK_FOOTER_MAGIC || bytes > s->file_bytes) {
-        st = KD_FAIL(err, KD_E_INTEGRITY,
-                     "%s: no seek table at the end: the file was cut or never finished", s->path);
+        st = KD_FAIL(err, KD_E_INTEGRITY, "%s: no seek table at the end: the file was cut or never finished", s->path);
         goto done;
     }
     KD_GO(kd_store_read_at(s, s->file_bytes - bytes, (size_t)bytes, &table, err));
@@ -118,8 +115,7 @@ static kd_status read_index(kd_store *s, kd_err *err)
         sum += row[i].frame_bytes;
     }
     if (n < 2 || sum != s->file_bytes) {
-        st = KD_FAIL(err, KD_E_INTEGRITY,
-                     "%s: the seek table describes %llu bytes, the file has %llu", s->path,
+        st = KD_FAIL(err, KD_E_INTEGRITY, "%s: the seek table describes %llu bytes, the file has %llu", s->path,
                      (unsigned long long)sum, (unsigned long long)s->file_bytes);
         goto done;
     }
@@ -143,7 +139,9 @@ kd_status kd_store_open_head(const char *path, kd_store **out, kd_err *err)
 {
     *out = NULL;
     kd_store *s = kd_calloc(1, sizeof *s);
-    if (s == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    if (s == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    }
     s->fd = -1;
     kd_status st = KD_OK;
     s->path = kd_strdup(path);
@@ -152,8 +150,7 @@ kd_status kd_store_open_head(const char *path, kd_store **out, kd_err *err)
         goto done;
     }
     if (kd_path_has_suffix(path, ".part")) {
-        st = KD_FAIL(err, KD_E_FORMAT,
-                     "%s: an unfinished store; run dump-logits again with --resume", path);
+        st = KD_FAIL(err, KD_E_FORMAT, "%s: an unfinished store; run dump-logits again with --resume", path);
         goto done;
     }
     KD_GO(kd_io_open_read(path, &s->fd, &s->file_bytes, err));
@@ -191,15 +188,19 @@ kd_status kd_store_open(const char *path, kd_store **out, kd_err *err)
 
 void kd_store_close(kd_store *s)
 {
-    if (s == NULL) return;
-    if (s->fd >= 0) (void)close(s->fd);
+    if (s == NULL) {
+        return;
+    }
+    if (s->fd >= 0) {
+        (void)close(s->fd);
+    }
     kd_index_free(&s->index);
     kd_store_head_free(&s->head);
     kd_free(s->path);
     kd_free(s);
 }
 
-/* ---- looking ------------------------------------------------------------------------------- */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 const kd_store_head *kd_store_head_of(const kd_store *s)
 {
@@ -261,7 +262,7 @@ int64_t kd_store_find(const kd_store *s, const char *id)
     return kd_index_find(&s->index, id);
 }
 
-/* ---- cursor -------------------------------------------------------------------------------- */
+/* ---- cursor ---------------------------------------------------------------------------------- */
 
 struct kd_store_cursor {
     const kd_store *s;
@@ -278,7 +279,9 @@ kd_status kd_store_cursor_new(const kd_store *s, kd_store_cursor **out, kd_err *
 {
     *out = NULL;
     kd_store_cursor *c = kd_calloc(1, sizeof *c);
-    if (c == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", s->path);
+    if (c == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", s->path);
+    }
     c->s = s;
     c->prob = kd_alloc((size_t)s->head.m.n_classes * sizeof *c->prob);
     c->feature = kd_alloc(KD_MAX((size_t)s->head.m.feature_dim, (size_t)1) * sizeof *c->feature);
@@ -292,7 +295,9 @@ kd_status kd_store_cursor_new(const kd_store *s, kd_store_cursor **out, kd_err *
 
 void kd_store_cursor_free(kd_store_cursor *c)
 {
-    if (c == NULL) return;
+    if (c == NULL) {
+        return;
+    }
     kd_block_free(&c->block);
     kd_free(c->logits);
     kd_free(c->prob);
@@ -331,7 +336,9 @@ static kd_status reserve(kd_store_cursor *c, size_t views, size_t frames, kd_err
         kd_free(c->frames);
         c->cap_frames = 0;
         c->frames = kd_calloc(frames, sizeof *c->frames);
-        if (c->frames == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", c->s->path);
+        if (c->frames == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", c->s->path);
+        }
         c->cap_frames = frames;
     }
     return KD_OK;
@@ -363,9 +370,7 @@ kd_status kd_store_lend(kd_store_cursor *c, const kd_raw *r, kd_store_record *ou
 {
     const kd_store_manifest *m = &c->s->head.m;
     const int views = kd_raw_views(r);
-    const size_t frames =
-        (r->meta_bytes - KD_STORE_RECORD_HEAD - r->meta[26] - (size_t)views * KD_STORE_VIEW_HEAD) /
-        4;
+    const size_t frames = (r->meta_bytes - KD_STORE_RECORD_HEAD - r->meta[26] - (size_t)views * KD_STORE_VIEW_HEAD) / 4;
     KD_TRY(reserve(c, (size_t)views, KD_MAX(frames, (size_t)1), err));
     kd_raw_id(r, c->id);
     get_views(c, r);
@@ -388,22 +393,25 @@ kd_status kd_store_load_block(const kd_store *s, size_t k, bool exact, kd_block 
     const kd_block_ref *b = &s->index.block[k];
     uint8_t *frame = NULL;
     kd_status st = kd_store_read_at(s, b->offset, b->frame_bytes, &frame, err);
-    if (st != KD_OK) return st;
+    if (st != KD_OK) {
+        return st;
+    }
     if (exact && kd_xxh64(frame, b->frame_bytes) != b->frame_xxh) {
         st = KD_FAIL(err, KD_E_INTEGRITY, "the frame's checksum does not match the index");
     }
-    if (st == KD_OK) st = kd_block_unpack(&s->head, frame, b->frame_bytes, out, err);
-    if (st == KD_OK &&
-        (out->number != k || out->first != b->first || out->n != (int)b->n ||
-         out->content_bytes != b->content_bytes || (exact && out->content_xxh != b->content_xxh))) {
+    if (st == KD_OK) {
+        st = kd_block_unpack(&s->head, frame, b->frame_bytes, out, err);
+    }
+    if (st == KD_OK && (out->number != k || out->first != b->first || out->n != (int)b->n ||
+                        out->content_bytes != b->content_bytes || (exact && out->content_xxh != b->content_xxh))) {
         st = KD_FAIL(err, KD_E_INTEGRITY, "the block does not match the index");
     }
     kd_free(frame);
     if (st != KD_OK) {
         kd_block_free(out);
         const char *id = b->n > 0 && b->first < s->index.n ? s->index.id[b->first] : "?";
-        return kd_err_prefix(err, st, "%.200s: block %zu at byte %llu (%u records from %.64s)",
-                             s->path, k, (unsigned long long)b->offset, b->n, id);
+        return kd_err_prefix(err, st, "%.200s: block %zu at byte %llu (%u records from %.64s)", s->path, k,
+                             (unsigned long long)b->offset, b->n, id);
     }
     return KD_OK;
 }
@@ -423,8 +431,7 @@ static size_t block_of(const kd_store_index *ix, uint64_t i)
     return lo;
 }
 
-kd_status kd_store_check_record(const kd_store *s, size_t k, const kd_block *b, int slot,
-                                kd_err *err)
+kd_status kd_store_check_record(const kd_store *s, size_t k, const kd_block *b, int slot, kd_err *err)
 {
     char id[KD_STORE_ID_MAX + 1];
     const kd_raw *r = &b->rec[slot];
@@ -438,18 +445,18 @@ kd_status kd_store_check_record(const kd_store *s, size_t k, const kd_block *b, 
     } else if (kd_raw_label(r) != s->index.label[i]) {
         what = "the index has another label";
     }
-    if (what == NULL) return KD_OK;
-    return KD_FAIL(err, KD_E_INTEGRITY, "%.200s: block %zu at byte %llu, record %llu (%s): %s",
-                   s->path, k, (unsigned long long)s->index.block[k].offset, (unsigned long long)i,
-                   s->index.id[i], what);
+    if (what == NULL) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_INTEGRITY, "%.200s: block %zu at byte %llu, record %llu (%s): %s", s->path, k,
+                   (unsigned long long)s->index.block[k].offset, (unsigned long long)i, s->index.id[i], what);
 }
 
 kd_status kd_store_read(kd_store_cursor *c, int64_t i, kd_store_record *out, kd_err *err)
 {
     const kd_store *s = c->s;
     if (i < 0 || i >= kd_store_count(s)) {
-        return KD_FAIL(err, KD_E_ARG, "%s: record %lld of %lld", s->path, (long long)i,
-                       (long long)kd_store_count(s));
+        return KD_FAIL(err, KD_E_ARG, "%s: record %lld of %lld", s->path, (long long)i, (long long)kd_store_count(s));
     }
     const size_t k = block_of(&s->index, (uint64_t)i);
     if (c->loaded != k + 1) {
@@ -465,6 +472,8 @@ kd_status kd_store_read(kd_store_cursor *c, int64_t i, kd_store_record *out, kd_
 kd_status kd_store_read_id(kd_store_cursor *c, const char *id, kd_store_record *out, kd_err *err)
 {
     const int64_t i = kd_store_find(c->s, id);
-    if (i < 0) return KD_FAIL(err, KD_E_DATA, "%s: no record for id %s", c->s->path, id);
+    if (i < 0) {
+        return KD_FAIL(err, KD_E_DATA, "%s: no record for id %s", c->s->path, id);
+    }
     return kd_store_read(c, i, out, err);
 }

@@ -16,20 +16,16 @@ struct kd_store {
 KD_NODISCARD kd_status kd_store_open_head(const char *path, kd_store **out, kd_err *err);
 KD_NODISCARD kd_status kd_store_load_index(kd_store *s, kd_err *err);
 
-KD_NODISCARD kd_status kd_store_read_at(const kd_store *s, uint64_t at, size_t n, uint8_t **out,
-                                        kd_err *err);
+KD_NODISCARD kd_status kd_store_read_at(const kd_store *s, uint64_t at, size_t n, uint8_t **out, kd_err *err);
 
 /* Block k of the index; `exact` compares the frame and content checksums of index and seek table as
  * well. */
-KD_NODISCARD kd_status kd_store_load_block(const kd_store *s, size_t k, bool exact, kd_block *out,
-                                           kd_err *err);
+KD_NODISCARD kd_status kd_store_load_block(const kd_store *s, size_t k, bool exact, kd_block *out, kd_err *err);
 
 /* Record `slot` of a loaded block k: its hash, and the index's id and label. */
-KD_NODISCARD kd_status kd_store_check_record(const kd_store *s, size_t k, const kd_block *b,
-                                             int slot, kd_err *err);
+KD_NODISCARD kd_status kd_store_check_record(const kd_store *s, size_t k, const kd_block *b, int slot, kd_err *err);
 
 /* Turn a stored record into floats in the cursor's buffers. */
-KD_NODISCARD kd_status kd_store_lend(kd_store_cursor *c, const kd_raw *r, kd_store_record *out,
-                                     kd_err *err);
+KD_NODISCARD kd_status kd_store_lend(kd_store_cursor *c, const kd_raw *r, kd_store_record *out, kd_err *err);
 
 #endif

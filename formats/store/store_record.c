@@ -35,34 +35,32 @@ void kd_raw_free(kd_raw *r)
     *r = (kd_raw){0};
 }
 
-/* ---- encode -------------------------------------------------------------------------------- */
+/* ---- encode ---------------------------------------------------------------------------------- */
 
-static kd_status check_record(const kd_store_head *h, const kd_store_record *rec,
-                              size_t *meta_bytes, kd_err *err)
+static kd_status check_record(const kd_store_head *h, const kd_store_record *rec, size_t *meta_bytes, kd_err *err)
 {
     const size_t id_bytes = rec->id == NULL ? 0 : strnlen(rec->id, KD_STORE_ID_MAX + 1);
     if (id_bytes < 1 || id_bytes > KD_STORE_ID_MAX) {
         return KD_FAIL(err, KD_E_DATA, "record: an id has 1 to %d bytes", KD_STORE_ID_MAX);
     }
     if (rec->label < 0 || rec->label >= h->m.n_classes) {
-        return KD_FAIL(err, KD_E_DATA, "%s: label %d is not below the class count %d", rec->id,
-                       rec->label, h->m.n_classes);
+        return KD_FAIL(err, KD_E_DATA, "%s: label %d is not below the class count %d", rec->id, rec->label,
+                       h->m.n_classes);
     }
     if (rec->n_views < 1 || rec->n_views > KD_STORE_MAX_VIEWS) {
-        return KD_FAIL(err, KD_E_DATA, "%s: expected 1 to %d views, found %d", rec->id,
-                       KD_STORE_MAX_VIEWS, rec->n_views);
+        return KD_FAIL(err, KD_E_DATA, "%s: expected 1 to %d views, found %d", rec->id, KD_STORE_MAX_VIEWS,
+                       rec->n_views);
     }
     if (h->m.feature_dim > 0 && rec->feature == NULL) {
-        return KD_FAIL(err, KD_E_DATA, "%s: the store keeps features, this record has none",
-                       rec->id);
+        return KD_FAIL(err, KD_E_DATA, "%s: the store keeps features, this record has none", rec->id);
     }
     size_t n = KD_STORE_RECORD_HEAD + id_bytes;
     for (int i = 0; i < rec->n_views; i++) {
         const kd_store_view *v = &rec->views[i];
-        if (v->n_frames < 0 || v->n_frames > KD_STORE_MAX_FRAMES || v->clip < 0 ||
-            v->clip > UINT16_MAX || v->crop < 0 || v->crop > UINT16_MAX) {
-            return KD_FAIL(err, KD_E_DATA, "%s: view %d: %d frames, clip %d, crop %d", rec->id, i,
-                           v->n_frames, v->clip, v->crop);
+        if (v->n_frames < 0 || v->n_frames > KD_STORE_MAX_FRAMES || v->clip < 0 || v->clip > UINT16_MAX ||
+            v->crop < 0 || v->crop > UINT16_MAX) {
+            return KD_FAIL(err, KD_E_DATA, "%s: view %d: %d frames, clip %d, crop %d", rec->id, i, v->n_frames, v->clip,
+                           v->crop);
         }
         n += KD_STORE_VIEW_HEAD + 4 * (size_t)v->n_frames;
     }
@@ -110,7 +108,9 @@ static size_t put_floats(uint8_t *p, const float *x, size_t n, kd_dtype t)
             kd_put16(p + 2 * i, u);
             back = t == KD_F16 ? kd_f16_to_f32(u) : kd_bf16_to_f32(u);
         }
-        if (!isfinite(back)) return i;
+        if (!isfinite(back)) {
+            return i;
+        }
     }
     return n;
 }
@@ -131,8 +131,7 @@ static void softmax(double *x, size_t n)
     }
 }
 
-void kdi_store_merge_views(const float *logits, int n_views, size_t c, bool score, double *scratch,
-                           float *prob)
+void kdi_store_merge_views(const float *logits, int n_views, size_t c, bool score, double *scratch, float *prob)
 {
     double *sum = scratch;
     double *x = scratch + c;
@@ -141,25 +140,29 @@ void kdi_store_merge_views(const float *logits, int n_views, size_t c, bool scor
         for (size_t k = 0; k < c; k++) {
             x[k] = (double)logits[(size_t)v * c + k];
         }
-        if (!score) softmax(x, c);
+        if (!score) {
+            softmax(x, c);
+        }
         for (size_t k = 0; k < c; k++) {
             sum[k] += x[k] / n_views;
         }
     }
-    if (score) softmax(sum, c);
+    if (score) {
+        softmax(sum, c);
+    }
     for (size_t k = 0; k < c; k++) {
         prob[k] = (float)sum[k];
     }
 }
 
-static kd_status merge_into(const kd_store_head *h, const kd_store_record *rec, float *prob,
-                            kd_err *err)
+static kd_status merge_into(const kd_store_head *h, const kd_store_record *rec, float *prob, kd_err *err)
 {
     const size_t c = (size_t)h->m.n_classes;
     double *scratch = kd_alloc(2 * c * sizeof *scratch);
-    if (scratch == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", rec->id);
-    kdi_store_merge_views(rec->logits, rec->n_views, c, strcmp(h->m.merge, "score") == 0, scratch,
-                          prob);
+    if (scratch == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", rec->id);
+    }
+    kdi_store_merge_views(rec->logits, rec->n_views, c, strcmp(h->m.merge, "score") == 0, scratch, prob);
     kd_free(scratch);
     return KD_OK;
 }
@@ -181,8 +184,7 @@ static void slice(kd_raw *r, uint8_t *data)
     r->feature = r->prob + r->prob_bytes;
 }
 
-kd_status kd_raw_encode(const kd_store_head *h, const kd_store_record *rec, kd_raw *out,
-                        kd_err *err)
+kd_status kd_raw_encode(const kd_store_head *h, const kd_store_record *rec, kd_raw *out, kd_err *err)
 {
     size_t meta_bytes = 0;
     KD_TRY(check_record(h, rec, &meta_bytes, err));
@@ -191,8 +193,8 @@ kd_status kd_raw_encode(const kd_store_head *h, const kd_store_record *rec, kd_r
     sizes(h, meta_bytes, rec->n_views, &r);
     const size_t bytes = kd_raw_bytes(&r);
     if (bytes > KD_STORE_BLOCK_SOFT) {
-        return KD_FAIL(err, KD_E_DATA, "%s: a record of %zu bytes, at most %zu are accepted",
-                       rec->id, bytes, KD_STORE_BLOCK_SOFT);
+        return KD_FAIL(err, KD_E_DATA, "%s: a record of %zu bytes, at most %zu are accepted", rec->id, bytes,
+                       KD_STORE_BLOCK_SOFT);
     }
     uint8_t *data = kd_alloc(bytes);
     float *prob = kd_alloc(c * sizeof *prob);
@@ -207,11 +209,13 @@ kd_status kd_raw_encode(const kd_store_head *h, const kd_store_record *rec, kd_r
     uint8_t *p = data + meta_bytes;
     size_t bad = put_floats(p, rec->logits, n, h->m.logit_dtype);
     if (bad < n) {
-        st = KD_FAIL(err, KD_E_NUMERIC, "%s: view %zu: logit of class %zu is %g as %s", rec->id,
-                     bad / c, bad % c, (double)rec->logits[bad], kd_dtype_name(h->m.logit_dtype));
+        st = KD_FAIL(err, KD_E_NUMERIC, "%s: view %zu: logit of class %zu is %g as %s", rec->id, bad / c, bad % c,
+                     (double)rec->logits[bad], kd_dtype_name(h->m.logit_dtype));
         goto done;
     }
-    if (rec->prob == NULL) KD_GO(merge_into(h, rec, prob, err));
+    if (rec->prob == NULL) {
+        KD_GO(merge_into(h, rec, prob, err));
+    }
     p += r.logits_bytes;
     bad = put_floats(p, rec->prob == NULL ? prob : rec->prob, c, KD_F32);
     if (bad < c) {
@@ -222,8 +226,8 @@ kd_status kd_raw_encode(const kd_store_head *h, const kd_store_record *rec, kd_r
     const size_t d = (size_t)h->m.feature_dim;
     bad = d == 0 ? 0 : put_floats(p, rec->feature, d, h->m.feature_dtype);
     if (bad < d) {
-        st = KD_FAIL(err, KD_E_NUMERIC, "%s: feature %zu is %g as %s", rec->id, bad,
-                     (double)rec->feature[bad], kd_dtype_name(h->m.feature_dtype));
+        st = KD_FAIL(err, KD_E_NUMERIC, "%s: feature %zu is %g as %s", rec->id, bad, (double)rec->feature[bad],
+                     kd_dtype_name(h->m.feature_dtype));
         goto done;
     }
     kd_put64(data + 4, kd_raw_hash(&r));
@@ -235,41 +239,46 @@ done:
     return st;
 }
 
-/* ---- check --------------------------------------------------------------------------------- */
+/* ---- check ----------------------------------------------------------------------------------- */
 
 size_t kd_meta_check(const uint8_t *p, size_t room, const kd_store_head *h)
 {
-    if (room < KD_STORE_RECORD_HEAD) return 0;
+    if (room < KD_STORE_RECORD_HEAD) {
+        return 0;
+    }
     const size_t bytes = kd_get32(p);
     const size_t id_bytes = p[26];
     const int n_views = kd_get16(p + 24);
-    if (bytes > room || bytes < KD_STORE_RECORD_HEAD + id_bytes || id_bytes < 1 ||
-        id_bytes > KD_STORE_ID_MAX || p[27] != 0 || n_views < 1 || n_views > KD_STORE_MAX_VIEWS ||
-        kd_get32(p + 20) >= (uint32_t)h->m.n_classes ||
+    if (bytes > room || bytes < KD_STORE_RECORD_HEAD + id_bytes || id_bytes < 1 || id_bytes > KD_STORE_ID_MAX ||
+        p[27] != 0 || n_views < 1 || n_views > KD_STORE_MAX_VIEWS || kd_get32(p + 20) >= (uint32_t)h->m.n_classes ||
         memchr(p + KD_STORE_RECORD_HEAD, 0, id_bytes) != NULL) {
         return 0;
     }
     size_t at = KD_STORE_RECORD_HEAD + id_bytes;
     for (int v = 0; v < n_views; v++) {
-        if (bytes - at < KD_STORE_VIEW_HEAD) return 0;
+        if (bytes - at < KD_STORE_VIEW_HEAD) {
+            return 0;
+        }
         const size_t frames = kd_get16(p + at + 14);
         at += KD_STORE_VIEW_HEAD;
-        if (frames > KD_STORE_MAX_FRAMES || (bytes - at) / 4 < frames) return 0;
+        if (frames > KD_STORE_MAX_FRAMES || (bytes - at) / 4 < frames) {
+            return 0;
+        }
         at += 4 * frames;
     }
     return at == bytes ? bytes : 0;
 }
 
-kd_status kd_raw_adopt(const kd_store_head *h, uint8_t *data, size_t bytes, kd_raw *out,
-                       kd_err *err)
+kd_status kd_raw_adopt(const kd_store_head *h, uint8_t *data, size_t bytes, kd_raw *out, kd_err *err)
 {
     const size_t meta_bytes = kd_meta_check(data, bytes, h);
-    if (meta_bytes == 0) return KD_FAIL(err, KD_E_INTEGRITY, "a record that contradicts itself");
+    if (meta_bytes == 0) {
+        return KD_FAIL(err, KD_E_INTEGRITY, "a record that contradicts itself");
+    }
     kd_raw r;
     sizes(h, meta_bytes, kd_get16(data + 24), &r);
     if (kd_raw_bytes(&r) != bytes) {
-        return KD_FAIL(err, KD_E_INTEGRITY, "a record of %zu bytes, expected %zu", bytes,
-                       kd_raw_bytes(&r));
+        return KD_FAIL(err, KD_E_INTEGRITY, "a record of %zu bytes, expected %zu", bytes, kd_raw_bytes(&r));
     }
     slice(&r, data);
     if (kd_raw_hash(&r) != kd_get64(data + 4)) {

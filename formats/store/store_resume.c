@@ -28,7 +28,9 @@ static bool list_add(raw_list *l, const kd_raw *r)
     if (l->n == l->cap) {
         const size_t cap = l->cap == 0 ? 64 : 2 * l->cap;
         kd_raw *v = kd_realloc(l->v, l->cap * sizeof *v, cap * sizeof *v);
-        if (v == NULL) return false;
+        if (v == NULL) {
+            return false;
+        }
         l->v = v;
         l->cap = cap;
     }
@@ -46,7 +48,7 @@ void kd_store_tail_entry(const kd_raw *r, uint8_t *p)
     kd_put64(p + 8, kd_xxh64(r->data, n));
 }
 
-/* ---- the part file ------------------------------------------------------------------------- */
+/* ---- the part file --------------------------------------------------------------------------- */
 
 /* The manifest in the part file must be ours.  *bytes 0: it was not yet whole, start afresh. */
 static kd_status match_manifest(kd_store_writer *w, const kd_map *map, size_t *bytes, kd_err *err)
@@ -65,10 +67,8 @@ static kd_status match_manifest(kd_store_writer *w, const kd_map *map, size_t *b
     }
     if (kd_zstd_look(map->data, map->bytes, KD_STORE_MANIFEST_MAX, &info, NULL) != KD_OK ||
         info.magic != KD_STORE_MANIFEST_MAGIC ||
-        kd_store_head_parse((const char *)map->data + 8, info.content_bytes, w->part, &other,
-                            NULL) != KD_OK) {
-        st = KD_FAIL(err, KD_E_INTEGRITY,
-                     "%s: the manifest is damaged; remove the file to start over", w->part);
+        kd_store_head_parse((const char *)map->data + 8, info.content_bytes, w->part, &other, NULL) != KD_OK) {
+        st = KD_FAIL(err, KD_E_INTEGRITY, "%s: the manifest is damaged; remove the file to start over", w->part);
     } else if (kd_store_head_diff(&w->head, &other, diff, sizeof diff)) {
         st = KD_FAIL(err, KD_E_DATA, "%s: cannot resume, the manifests differ: %s", w->part, diff);
     } else {
@@ -89,21 +89,22 @@ static bool block_is_good(const kd_store_writer *w, const kd_block *b, uint64_t 
     for (int i = 0; i < b->n; i++) {
         char id[KD_STORE_ID_MAX + 1];
         kd_raw_id(&b->rec[i], id);
-        if (kd_raw_hash(&b->rec[i]) != kd_get64(b->rec[i].meta + 4) ||
-            kd_index_find(&w->index, id) >= 0) {
+        if (kd_raw_hash(&b->rec[i]) != kd_get64(b->rec[i].meta + 4) || kd_index_find(&w->index, id) >= 0) {
             return false;
         }
         for (int j = 0; j < i; j++) {
             char twin[KD_STORE_ID_MAX + 1];
             kd_raw_id(&b->rec[j], twin);
-            if (strcmp(id, twin) == 0) return false;
+            if (strcmp(id, twin) == 0) {
+                return false;
+            }
         }
     }
     return true;
 }
 
-static kd_status keep_block(kd_store_writer *w, const kd_block *b, const uint8_t *frame,
-                            size_t bytes, uint64_t first, kd_err *err)
+static kd_status keep_block(kd_store_writer *w, const kd_block *b, const uint8_t *frame, size_t bytes, uint64_t first,
+                            kd_err *err)
 {
     const kd_block_ref ref = {.offset = w->end,
                               .frame_bytes = (uint32_t)bytes,
@@ -129,7 +130,9 @@ static kd_status take_back(kd_store_writer *w, const kd_block *b, raw_list *list
         const kd_raw *r = &b->rec[i];
         const size_t n = kd_raw_bytes(r);
         uint8_t *data = kd_alloc(n);
-        if (data == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->part);
+        if (data == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->part);
+        }
         uint8_t *p = data;
         memcpy(p, r->meta, r->meta_bytes);
         p += r->meta_bytes;
@@ -137,7 +140,9 @@ static kd_status take_back(kd_store_writer *w, const kd_block *b, raw_list *list
         p += r->logits_bytes;
         memcpy(p, r->prob, r->prob_bytes);
         p += r->prob_bytes;
-        if (r->feature_bytes > 0) memcpy(p, r->feature, r->feature_bytes);
+        if (r->feature_bytes > 0) {
+            memcpy(p, r->feature, r->feature_bytes);
+        }
         kd_raw copy = {0};
         const kd_status st = kd_raw_adopt(&w->head, data, n, &copy, err);
         if (st != KD_OK || !list_add(list, &copy)) {
@@ -152,8 +157,7 @@ static kd_status take_back(kd_store_writer *w, const kd_block *b, raw_list *list
 
 /* Walk the frames after the manifest; w->end stops behind the last good one.  A short last block
  * goes to `list`. */
-static kd_status scan_blocks(kd_store_writer *w, const kd_map *map, raw_list *list,
-                             uint64_t *dropped, kd_err *err)
+static kd_status scan_blocks(kd_store_writer *w, const kd_map *map, raw_list *list, uint64_t *dropped, kd_err *err)
 {
     kd_block b = {0};
     uint64_t first = 0;
@@ -186,22 +190,25 @@ static kd_status scan_blocks(kd_store_writer *w, const kd_map *map, raw_list *li
         first += (uint64_t)b.n;
         KD_GO(keep_block(w, &b, p, info.frame_bytes, first - (uint64_t)b.n, err));
     }
-    if (b.n > 0 && b.n < w->head.m.block_records) KD_GO(take_back(w, &b, list, err));
+    if (b.n > 0 && b.n < w->head.m.block_records) {
+        KD_GO(take_back(w, &b, list, err));
+    }
 done:
     kd_block_free(&b);
     return st;
 }
 
-/* ---- the tail file ------------------------------------------------------------------------- */
+/* ---- the tail file --------------------------------------------------------------------------- */
 
 /* Whole entries of the tail file whose ids are not in a block. */
-static kd_status read_tail(kd_store_writer *w, raw_list *list, kd_store_resume_info *info,
-                           kd_err *err)
+static kd_status read_tail(kd_store_writer *w, raw_list *list, kd_store_resume_info *info, kd_err *err)
 {
     uint8_t *text = NULL;
     size_t bytes = 0;
     size_t at = 0;
-    if (!kd_path_exists(w->tail)) return KD_OK;
+    if (!kd_path_exists(w->tail)) {
+        return KD_OK;
+    }
     KD_TRY(kd_io_read_file(w->tail, TAIL_MAX, &text, &bytes, err));
     kd_status st = KD_OK;
     while (bytes - at >= KD_STORE_TAIL_HEAD) {
@@ -266,7 +273,9 @@ static kd_status write_tail(kd_store_writer *w, const kd_raw *rec, size_t n, kd_
         return st;
     }
     KD_TRY(kd_writer_commit(out, err));
-    if (w->tail_fd >= 0) (void)close(w->tail_fd);
+    if (w->tail_fd >= 0) {
+        (void)close(w->tail_fd);
+    }
     w->tail_fd = open(w->tail, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (w->tail_fd < 0) {
         return KD_FAIL(err, KD_E_WRITE, "%s: cannot open: %s", w->tail, strerror(errno));
@@ -274,7 +283,7 @@ static kd_status write_tail(kd_store_writer *w, const kd_raw *rec, size_t n, kd_
     return KD_OK;
 }
 
-/* ---- together ------------------------------------------------------------------------------ */
+/* ---- together -------------------------------------------------------------------------------- */
 
 /* The order matters under a kill: the records leave the part file only after the tail file holds
  * them. */
@@ -288,8 +297,7 @@ static kd_status restore_pending(kd_store_writer *w, raw_list *list, kd_err *err
     for (size_t i = 0; i < list->n; i++) {
         KD_TRY(kd_store_push(w, &list->v[i], false, err));
     }
-    return w->index.n_blocks == blocks ? KD_OK
-                                       : write_tail(w, w->pending, (size_t)w->n_pending, err);
+    return w->index.n_blocks == blocks ? KD_OK : write_tail(w, w->pending, (size_t)w->n_pending, err);
 }
 
 kd_status kd_store_take_part(kd_store_writer *w, kd_store_resume_info *info, kd_err *err)
@@ -311,9 +319,8 @@ kd_status kd_store_take_part(kd_store_writer *w, kd_store_resume_info *info, kd_
         size_t n = 0;
         info->dropped_bytes = map.bytes;
         KD_GO(kd_store_head_frame(&w->head, &frame, &n, err));
-        st = lseek(w->fd, 0, SEEK_SET) == 0
-                 ? kd_io_fd_write(w->fd, frame, n, w->part, err)
-                 : KD_FAIL(err, KD_E_WRITE, "%s: cannot seek: %s", w->part, strerror(errno));
+        st = lseek(w->fd, 0, SEEK_SET) == 0 ? kd_io_fd_write(w->fd, frame, n, w->part, err)
+                                            : KD_FAIL(err, KD_E_WRITE, "%s: cannot seek: %s", w->part, strerror(errno));
         kd_free(frame);
         KD_GO(st);
         w->end = n;
@@ -328,13 +335,14 @@ done:
 
 static uint64_t blocks_end(const kd_store_index *ix, const kd_store_head *h)
 {
-    if (ix->n_blocks == 0) return h->json_bytes + KD_ZSTD_SKIPPABLE_HEAD;
+    if (ix->n_blocks == 0) {
+        return h->json_bytes + KD_ZSTD_SKIPPABLE_HEAD;
+    }
     const kd_block_ref *b = &ix->block[ix->n_blocks - 1];
     return b->offset + b->frame_bytes;
 }
 
-kd_status kd_store_take_finished(kd_store_writer *w, uint64_t part_bytes,
-                                 kd_store_resume_info *info, kd_err *err)
+kd_status kd_store_take_finished(kd_store_writer *w, uint64_t part_bytes, kd_store_resume_info *info, kd_err *err)
 {
     kd_store *s = NULL;
     char diff[300];
@@ -346,7 +354,9 @@ kd_status kd_store_take_finished(kd_store_writer *w, uint64_t part_bytes,
         st = KD_FAIL(err, KD_E_DATA, "%s: cannot resume, the manifests differ: %s", w->path, diff);
         goto done;
     }
-    if (part_bytes > blocks_end(ix, h)) goto done; /* an extension was under way: go on with it */
+    if (part_bytes > blocks_end(ix, h)) {
+        goto done; /* an extension was under way: go on with it */
+    }
     for (size_t i = 0; i < ix->n; i++) {
         if (!kd_index_add(&w->index, ix->id[i], ix->label[i])) {
             st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->path);
@@ -380,7 +390,9 @@ kd_status kd_store_reopen_finished(kd_store_writer *w, kd_err *err)
     w->finished = false;
     KD_GO(kd_store_take_part(w, &info, err));
 done:
-    if (st != KD_OK) w->broken = true;
+    if (st != KD_OK) {
+        w->broken = true;
+    }
     kd_io_unmap(&map);
     kd_store_close(s);
     return st;

@@ -24,8 +24,12 @@ typedef struct check {
 static bool tell(check *k, kd_status code, const char *line)
 {
     const bool ours = code == KD_E_OOM || code == KD_E_IO;
-    if (k->fault != NULL && !ours) k->fault(k->user, line);
-    if (k->st == KD_OK || ours) k->st = ours ? code : KD_E_INTEGRITY;
+    if (k->fault != NULL && !ours) {
+        k->fault(k->user, line);
+    }
+    if (k->st == KD_OK || ours) {
+        k->st = ours ? code : KD_E_INTEGRITY;
+    }
     (void)KD_FAIL(k->err, k->st, "%s", line); /* keeps the first */
     return !ours;
 }
@@ -41,7 +45,7 @@ static void KD_PRINTF(3, 4) tellf(check *k, uint64_t *count, const char *fmt, ..
     (void)tell(k, KD_E_INTEGRITY, line);
 }
 
-/* ---- one record ---------------------------------------------------------------------------- */
+/* ---- one record ------------------------------------------------------------------------------ */
 
 /* Why the values of a record cannot be what a teacher left; NULL when they can. */
 static const char *value_fault(check *k, const kd_store_record *r)
@@ -51,14 +55,17 @@ static const char *value_fault(check *k, const kd_store_record *r)
     double top = 0;
     double sum = 0;
     for (size_t i = 0; i < (size_t)r->n_views * c; i++) {
-        if (!isfinite(r->logits[i])) return "a logit is not finite";
+        if (!isfinite(r->logits[i])) {
+            return "a logit is not finite";
+        }
         top = KD_MAX(top, fabs((double)r->logits[i]));
     }
     for (int i = 0; i < m->feature_dim; i++) {
-        if (!isfinite(r->feature[i])) return "a feature is not finite";
+        if (!isfinite(r->feature[i])) {
+            return "a feature is not finite";
+        }
     }
-    kdi_store_merge_views(r->logits, r->n_views, c, strcmp(m->merge, "score") == 0, k->scratch,
-                          k->merged);
+    kdi_store_merge_views(r->logits, r->n_views, c, strcmp(m->merge, "score") == 0, k->scratch, k->merged);
     /* a logit off by d changes a probability by at most the factor exp(2 d); d is the rounding of
      * its dtype */
     const double rounding = m->logit_dtype == KD_F16 ? 0x1p-11 : 0x1p-23;
@@ -92,7 +99,7 @@ static void check_values(check *k, const kd_raw *raw, const char *where)
     }
 }
 
-/* ---- by the index -------------------------------------------------------------------------- */
+/* ---- by the index ---------------------------------------------------------------------------- */
 
 static bool check_block(check *k, size_t number)
 {
@@ -114,16 +121,15 @@ static bool check_block(check *k, size_t number)
             continue;
         }
         char where[400];
-        (void)snprintf(where, sizeof where, "%.200s: block %zu at byte %llu, record %s", s->path,
-                       number, (unsigned long long)s->index.block[number].offset,
-                       s->index.id[b.first + (uint64_t)i]);
+        (void)snprintf(where, sizeof where, "%.200s: block %zu at byte %llu, record %s", s->path, number,
+                       (unsigned long long)s->index.block[number].offset, s->index.id[b.first + (uint64_t)i]);
         check_values(k, &b.rec[i], where);
     }
     kd_block_free(&b);
     return k->st == KD_OK || k->st == KD_E_INTEGRITY;
 }
 
-/* ---- without an index ---------------------------------------------------------------------- */
+/* ---- without an index ------------------------------------------------------------------------ */
 
 /* Position of the next data frame's magic at or after `at`, or the end. */
 static size_t next_frame(const kd_map *map, size_t at)
@@ -140,8 +146,7 @@ static void walk_records(check *k, const kd_block *b, size_t at)
         char id[KD_STORE_ID_MAX + 1];
         kd_raw_id(&b->rec[i], id);
         char where[400];
-        (void)snprintf(where, sizeof where, "%.200s: block %u at byte %zu, record %s", s->path,
-                       b->number, at, id);
+        (void)snprintf(where, sizeof where, "%.200s: block %u at byte %zu, record %s", s->path, b->number, at, id);
         uint64_t bad = 0;
         if (kd_raw_hash(&b->rec[i]) != kd_get64(b->rec[i].meta + 4)) {
             tellf(k, &bad, "%s: the record's checksum does not match", where);
@@ -165,8 +170,7 @@ static void walk_frames(check *k, const kd_map *map)
         kd_zstd_info info;
         kd_block b = {0};
         kd_err why = {0};
-        kd_status st =
-            kd_zstd_look(map->data + at, map->bytes - at, KD_STORE_BLOCK_MAX, &info, &why);
+        kd_status st = kd_zstd_look(map->data + at, map->bytes - at, KD_STORE_BLOCK_MAX, &info, &why);
         if (st == KD_OK && info.skippable) {
             at += info.frame_bytes;
             continue;
@@ -189,7 +193,7 @@ static void walk_frames(check *k, const kd_map *map)
     }
 }
 
-/* ---- the whole ----------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static void check_all(check *k)
 {
@@ -199,11 +203,15 @@ static void check_all(check *k)
     kd_status st = kd_store_load_index(s, &why);
     if (st == KD_OK) {
         for (size_t i = 0; i < s->index.n_blocks; i++) {
-            if (!check_block(k, i)) return;
+            if (!check_block(k, i)) {
+                return;
+            }
         }
     } else {
         k->report->bad_structure++;
-        if (!tell(k, st, why.msg)) return;
+        if (!tell(k, st, why.msg)) {
+            return;
+        }
         why = (kd_err){0};
         st = kd_io_map(s->path, &map, &why);
         if (st != KD_OK) {
@@ -215,8 +223,8 @@ static void check_all(check *k)
     }
     const int64_t total = k->report->records + k->report->bad_records;
     if (s->head.m.expected > 0 && total != s->head.m.expected) {
-        tellf(k, &k->report->bad_structure, "%.200s: %lld records, the manifest expects %lld",
-              s->path, (long long)total, (long long)s->head.m.expected);
+        tellf(k, &k->report->bad_structure, "%.200s: %lld records, the manifest expects %lld", s->path,
+              (long long)total, (long long)s->head.m.expected);
     }
 }
 
@@ -231,7 +239,9 @@ kd_status kd_store_verify(const char *path, void (*fault)(void *user, const char
     kd_status st = kd_store_open_head(path, &k.s, &why);
     if (st != KD_OK) {
         k.report->bad_structure++;
-        if (fault != NULL) fault(user, why.msg);
+        if (fault != NULL) {
+            fault(user, why.msg);
+        }
         return KD_FAIL(err, st, "%s", why.msg);
     }
     KD_GO(kd_store_cursor_new(k.s, &k.c, err));

@@ -10,13 +10,19 @@
 
 static void writer_free(kd_store_writer *w)
 {
-    if (w == NULL) return;
+    if (w == NULL) {
+        return;
+    }
     for (int i = 0; i < w->n_pending; i++) {
         kd_raw_free(&w->pending[i]);
     }
     kd_free(w->pending);
-    if (w->tail_fd >= 0) (void)close(w->tail_fd);
-    if (w->fd >= 0) (void)close(w->fd); /* and with it the lock */
+    if (w->tail_fd >= 0) {
+        (void)close(w->tail_fd);
+    }
+    if (w->fd >= 0) {
+        (void)close(w->fd); /* and with it the lock */
+    }
     kd_index_free(&w->index);
     kd_store_head_free(&w->head);
     kd_zstd_packer_free(w->z);
@@ -26,7 +32,7 @@ static void writer_free(kd_store_writer *w)
     kd_free(w);
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 /* The part file, locked.  It may be renamed or removed by its owner between open and lock: then
  * once more. */
@@ -37,15 +43,17 @@ static kd_status lock_part(kd_store_writer *w, kd_err *err)
         struct stat a;
         struct stat b;
         if (fd < 0) {
-            if (errno == EINTR) continue;
+            if (errno == EINTR) {
+                continue;
+            }
             return KD_FAIL(err, KD_E_WRITE, "%s: cannot create: %s", w->part, strerror(errno));
         }
         if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
             (void)close(fd);
             return KD_FAIL(err, KD_E_LOCKED, "%s: another process is writing this store", w->part);
         }
-        if (fstat(fd, &a) == 0 && S_ISREG(a.st_mode) && stat(w->part, &b) == 0 &&
-            a.st_ino == b.st_ino && a.st_dev == b.st_dev) {
+        if (fstat(fd, &a) == 0 && S_ISREG(a.st_mode) && stat(w->part, &b) == 0 && a.st_ino == b.st_ino &&
+            a.st_dev == b.st_dev) {
             w->fd = fd;
             return KD_OK;
         }
@@ -83,8 +91,7 @@ done:
     return st;
 }
 
-static kd_status open_locked(kd_store_writer *w, bool resume, kd_store_resume_info *info,
-                             kd_err *err)
+static kd_status open_locked(kd_store_writer *w, bool resume, kd_store_resume_info *info, kd_err *err)
 {
     struct stat sb;
     if (fstat(w->fd, &sb) != 0) {
@@ -92,26 +99,32 @@ static kd_status open_locked(kd_store_writer *w, bool resume, kd_store_resume_in
     }
     const bool finished = kd_path_exists(w->path);
     if (!resume && (finished || sb.st_size > 0)) {
-        if (sb.st_size == 0) (void)unlink(w->part);
+        if (sb.st_size == 0) {
+            (void)unlink(w->part);
+        }
         return KD_FAIL(err, KD_E_STATE, "%s: already there%s; resume, or choose another name",
                        finished ? w->path : w->part, finished ? "" : ", unfinished");
     }
     if (finished) {
         KD_TRY(kd_store_take_finished(w, (uint64_t)sb.st_size, info, err));
-        if (w->finished) return KD_OK;
+        if (w->finished) {
+            return KD_OK;
+        }
     }
     return sb.st_size == 0 ? start_fresh(w, err) : kd_store_take_part(w, info, err);
 }
 
-kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manifest, bool resume,
-                               kd_store_writer **out, kd_store_resume_info *info, kd_err *err)
+kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manifest, bool resume, kd_store_writer **out,
+                               kd_store_resume_info *info, kd_err *err)
 {
     *out = NULL;
     kd_store_resume_info unused;
     info = info == NULL ? &unused : info;
     *info = (kd_store_resume_info){0};
     kd_store_writer *w = kd_calloc(1, sizeof *w);
-    if (w == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    if (w == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    }
     w->fd = w->tail_fd = -1;
     kd_status st = KD_OK;
     KD_GO(kd_store_head_make(manifest, &w->head, err));
@@ -120,8 +133,7 @@ kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manife
     w->tail = kd_strf("%s.part.tail", path);
     w->z = kd_zstd_packer_new();
     w->pending = kd_calloc((size_t)w->head.m.block_records, sizeof *w->pending);
-    if (w->path == NULL || w->part == NULL || w->tail == NULL || w->z == NULL ||
-        w->pending == NULL) {
+    if (w->path == NULL || w->part == NULL || w->tail == NULL || w->z == NULL || w->pending == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
         goto done;
     }
@@ -130,11 +142,13 @@ kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manife
     info->records = (int64_t)w->index.n;
     *out = w;
 done:
-    if (st != KD_OK) writer_free(w);
+    if (st != KD_OK) {
+        writer_free(w);
+    }
     return st;
 }
 
-/* ---- appending ----------------------------------------------------------------------------- */
+/* ---- appending ------------------------------------------------------------------------------- */
 
 bool kd_store_has(const kd_store_writer *w, const char *id)
 {
@@ -151,12 +165,12 @@ kd_status kd_store_flush(kd_store_writer *w, bool clear_tail, kd_err *err)
     uint8_t *frame = NULL;
     size_t bytes = 0;
     kd_seek_entry e;
-    const uint64_t first = w->index.n_blocks == 0 ? 0
-                                                  : w->index.block[w->index.n_blocks - 1].first +
-                                                        w->index.block[w->index.n_blocks - 1].n;
+    const uint64_t first = w->index.n_blocks == 0
+                               ? 0
+                               : w->index.block[w->index.n_blocks - 1].first + w->index.block[w->index.n_blocks - 1].n;
     kd_status st = KD_OK;
-    KD_GO(kd_block_pack(&w->head, w->z, w->pending, w->n_pending, (uint32_t)w->index.n_blocks,
-                        first, &frame, &bytes, &e, err));
+    KD_GO(kd_block_pack(&w->head, w->z, w->pending, w->n_pending, (uint32_t)w->index.n_blocks, first, &frame, &bytes,
+                        &e, err));
     const kd_block_ref ref = {.offset = w->end,
                               .frame_bytes = e.frame_bytes,
                               .content_bytes = e.content_bytes,
@@ -198,7 +212,9 @@ static kd_status put_tail(kd_store_writer *w, const kd_raw *r, kd_err *err)
 {
     const size_t n = kd_raw_bytes(r);
     uint8_t *entry = kd_alloc(KD_STORE_TAIL_HEAD + n);
-    if (entry == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->tail);
+    if (entry == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->tail);
+    }
     kd_store_tail_entry(r, entry);
     const kd_status st = kd_io_fd_write(w->tail_fd, entry, KD_STORE_TAIL_HEAD + n, w->tail, err);
     kd_free(entry);
@@ -236,8 +252,7 @@ kd_status kd_store_push(kd_store_writer *w, kd_raw *r, bool tail, kd_err *err)
 kd_status kd_store_append(kd_store_writer *w, const kd_store_record *rec, kd_err *err)
 {
     if (w->broken) {
-        return KD_FAIL(err, KD_E_STATE, "%s: an earlier write failed; open it again to resume",
-                       w->part);
+        return KD_FAIL(err, KD_E_STATE, "%s: an earlier write failed; open it again to resume", w->part);
     }
     if (rec->id != NULL && kd_store_has(w, rec->id)) {
         return KD_FAIL(err, KD_E_DATA, "%s: id %s is in the store already", w->path, rec->id);
@@ -245,14 +260,16 @@ kd_status kd_store_append(kd_store_writer *w, const kd_store_record *rec, kd_err
     kd_raw r = {0};
     KD_TRY(kd_raw_encode(&w->head, rec, &r, err));
     kd_status st = KD_OK;
-    if (w->finished) KD_GO(kd_store_reopen_finished(w, err));
+    if (w->finished) {
+        KD_GO(kd_store_reopen_finished(w, err));
+    }
     KD_GO(kd_store_push(w, &r, true, err));
 done:
     kd_raw_free(&r);
     return st;
 }
 
-/* ---- finishing ----------------------------------------------------------------------------- */
+/* ---- finishing ------------------------------------------------------------------------------- */
 
 static kd_status write_end(kd_store_writer *w, kd_err *err)
 {
@@ -286,8 +303,7 @@ done:
     return st;
 }
 
-void kd_store_seek_rows(const kd_store_head *h, const kd_store_index *ix, size_t index_bytes,
-                        kd_seek_entry *row)
+void kd_store_seek_rows(const kd_store_head *h, const kd_store_index *ix, size_t index_bytes, kd_seek_entry *row)
 {
     const uint32_t nothing = (uint32_t)kd_xxh64("", 0); /* checksum of an empty content */
     row[0] = (kd_seek_entry){(uint32_t)(h->json_bytes + KD_ZSTD_SKIPPABLE_HEAD), 0, nothing};
@@ -300,17 +316,17 @@ void kd_store_seek_rows(const kd_store_head *h, const kd_store_index *ix, size_t
 
 kd_status kd_store_writer_close(kd_store_writer *w, kd_err *err)
 {
-    if (w == NULL) return KD_OK;
+    if (w == NULL) {
+        return KD_OK;
+    }
     kd_status st = KD_OK;
     if (w->broken) {
-        st = KD_FAIL(err, KD_E_STATE, "%s: an earlier write failed; open it again to resume",
-                     w->part);
+        st = KD_FAIL(err, KD_E_STATE, "%s: an earlier write failed; open it again to resume", w->part);
         goto done;
     }
     const int64_t expected = w->head.m.expected;
     if (expected > 0 && expected != (int64_t)w->index.n) {
-        st = KD_FAIL(err, KD_E_DATA,
-                     "%s: %zu records, the manifest expects %lld; the part file stays", w->path,
+        st = KD_FAIL(err, KD_E_DATA, "%s: %zu records, the manifest expects %lld; the part file stays", w->path,
                      w->index.n, (long long)expected);
         goto done;
     }
@@ -318,7 +334,9 @@ kd_status kd_store_writer_close(kd_store_writer *w, kd_err *err)
         (void)unlink(w->part);
         goto done;
     }
-    if (w->n_pending > 0) KD_GO(kd_store_flush(w, false, err));
+    if (w->n_pending > 0) {
+        KD_GO(kd_store_flush(w, false, err));
+    }
     KD_GO(write_end(w, err));
 done:
     writer_free(w);
@@ -327,7 +345,9 @@ done:
 
 void kd_store_writer_abandon(kd_store_writer *w)
 {
-    if (w != NULL && w->finished) (void)unlink(w->part);
+    if (w != NULL && w->finished) {
+        (void)unlink(w->part);
+    }
     writer_free(w);
 }
 

@@ -25,19 +25,17 @@ KD_NODISCARD kd_status kd_store_flush(kd_store_writer *w, bool clear_tail, kd_er
  * too. */
 KD_NODISCARD kd_status kd_store_push(kd_store_writer *w, kd_raw *r, bool tail, kd_err *err);
 /* Rows of the seek table: manifest, blocks, index; room for n_blocks + 2. */
-void kd_store_seek_rows(const kd_store_head *h, const kd_store_index *ix, size_t index_bytes,
-                        kd_seek_entry *row);
+void kd_store_seek_rows(const kd_store_head *h, const kd_store_index *ix, size_t index_bytes, kd_seek_entry *row);
 
 /* One entry of the tail file: "KDTR", u32 bytes, u64 XXH64, record.  `p` has room for head and
  * record. */
 void kd_store_tail_entry(const kd_raw *r, uint8_t *p);
 /* A non-empty part file. */
-KD_NODISCARD kd_status kd_store_take_part(kd_store_writer *w, kd_store_resume_info *info,
-                                          kd_err *err);
+KD_NODISCARD kd_status kd_store_take_part(kd_store_writer *w, kd_store_resume_info *info, kd_err *err);
 /* A finished store under the final name: sets w->finished, unless the part file already goes
  * further. */
-KD_NODISCARD kd_status kd_store_take_finished(kd_store_writer *w, uint64_t part_bytes,
-                                              kd_store_resume_info *info, kd_err *err);
+KD_NODISCARD kd_status kd_store_take_finished(kd_store_writer *w, uint64_t part_bytes, kd_store_resume_info *info,
+                                              kd_err *err);
 /* Before the first append to it: copy its blocks to the part file. */
 KD_NODISCARD kd_status kd_store_reopen_finished(kd_store_writer *w, kd_err *err);
 

@@ -43,14 +43,14 @@ static void make_taps(tap *t, int in, int out, bool clamp)
     }
 }
 
-kd_status kd_image_resizer_create(int width, int height, int out_width, int out_height,
-                                  kd_image_resizer **out, kd_err *err)
+kd_status kd_image_resizer_create(int width, int height, int out_width, int out_height, kd_image_resizer **out,
+                                  kd_err *err)
 {
     *out = NULL;
-    if (width < 1 || height < 1 || out_width < 1 || out_height < 1 || width > SIDE_MAX ||
-        height > SIDE_MAX || out_width > SIDE_MAX || out_height > SIDE_MAX) {
-        return KD_FAIL(err, KD_E_ARG, "resize %dx%d to %dx%d: expected sizes from 1 to %d", width,
-                       height, out_width, out_height, SIDE_MAX);
+    if (width < 1 || height < 1 || out_width < 1 || out_height < 1 || width > SIDE_MAX || height > SIDE_MAX ||
+        out_width > SIDE_MAX || out_height > SIDE_MAX) {
+        return KD_FAIL(err, KD_E_ARG, "resize %dx%d to %dx%d: expected sizes from 1 to %d", width, height, out_width,
+                       out_height, SIDE_MAX);
     }
     kd_image_resizer *r = kd_calloc(1, sizeof *r);
     if (r != NULL) {
@@ -62,8 +62,7 @@ kd_status kd_image_resizer_create(int width, int height, int out_width, int out_
     }
     if (r == NULL || r->col == NULL || r->row == NULL || r->line[0] == NULL || r->line[1] == NULL) {
         kd_image_resizer_free(r);
-        return KD_FAIL(err, KD_E_OOM, "resize %dx%d to %dx%d: no memory", width, height, out_width,
-                       out_height);
+        return KD_FAIL(err, KD_E_OOM, "resize %dx%d to %dx%d: no memory", width, height, out_width, out_height);
     }
     make_taps(r->col, width, out_width, true);
     make_taps(r->row, height, out_height, false);
@@ -87,7 +86,9 @@ void kd_image_resizer_free(kd_image_resizer *r)
 static int32_t *need_row(kd_image_resizer *r, const uint8_t *src, size_t stride, int y, int keep)
 {
     for (int i = 0; i < 2; i++) {
-        if (r->in_line[i] == y) return r->line[i];
+        if (r->in_line[i] == y) {
+            return r->line[i];
+        }
     }
     const int slot = r->in_line[0] == keep ? 1 : 0;
     const uint8_t *p = src + (size_t)y * stride;
@@ -104,8 +105,7 @@ static int32_t *need_row(kd_image_resizer *r, const uint8_t *src, size_t stride,
     return t;
 }
 
-void kd_image_resize(kd_image_resizer *r, const uint8_t *src, size_t src_stride, uint8_t *dst,
-                     size_t dst_stride)
+void kd_image_resize(kd_image_resizer *r, const uint8_t *src, size_t src_stride, uint8_t *dst, size_t dst_stride)
 {
     const size_t in_stride = src_stride != 0 ? src_stride : (size_t)r->w * 3;
     const size_t out_stride = dst_stride != 0 ? dst_stride : (size_t)r->ow * 3;
@@ -119,15 +119,13 @@ void kd_image_resize(kd_image_resizer *r, const uint8_t *src, size_t src_stride,
         const int32_t *t1 = need_row(r, src, in_stride, y1, y0);
         uint8_t *o = dst + (size_t)y * out_stride;
         for (int i = 0; i < n; i++) {
-            o[i] =
-                (uint8_t)((((v.w0 * (t0[i] >> 4)) >> 16) + ((v.w1 * (t1[i] >> 4)) >> 16) + 2) >> 2);
+            o[i] = (uint8_t)((((v.w0 * (t0[i] >> 4)) >> 16) + ((v.w1 * (t1[i] >> 4)) >> 16) + 2) >> 2);
         }
     }
 }
 
-kd_status kd_image_resize_once(const uint8_t *src, int width, int height, size_t src_stride,
-                               uint8_t *dst, int out_width, int out_height, size_t dst_stride,
-                               kd_err *err)
+kd_status kd_image_resize_once(const uint8_t *src, int width, int height, size_t src_stride, uint8_t *dst,
+                               int out_width, int out_height, size_t dst_stride, kd_err *err)
 {
     kd_image_resizer *r;
     KD_TRY(kd_image_resizer_create(width, height, out_width, out_height, &r, err));
@@ -141,7 +139,9 @@ void kd_image_short_side(int width, int height, int side, int *out_width, int *o
     const int small = KD_MIN(width, height);
     *out_width = width;
     *out_height = height;
-    if (small == side || small <= 0) return;
+    if (small == side || small <= 0) {
+        return;
+    }
     if (width <= height) {
         *out_width = side;
         *out_height = (int)((int64_t)side * height / width);
@@ -151,14 +151,12 @@ void kd_image_short_side(int width, int height, int side, int *out_width, int *o
     }
 }
 
-kd_status kd_image_crop(const uint8_t *src, int src_width, int src_height, size_t src_stride, int x,
-                        int y, int width, int height, bool flip, uint8_t *dst, size_t dst_stride,
-                        kd_err *err)
+kd_status kd_image_crop(const uint8_t *src, int src_width, int src_height, size_t src_stride, int x, int y, int width,
+                        int height, bool flip, uint8_t *dst, size_t dst_stride, kd_err *err)
 {
-    if (x < 0 || y < 0 || width < 1 || height < 1 || x > src_width - width ||
-        y > src_height - height) {
-        return KD_FAIL(err, KD_E_ARG, "crop: box %dx%d at (%d, %d) is not inside %dx%d", width,
-                       height, x, y, src_width, src_height);
+    if (x < 0 || y < 0 || width < 1 || height < 1 || x > src_width - width || y > src_height - height) {
+        return KD_FAIL(err, KD_E_ARG, "crop: box %dx%d at (%d, %d) is not inside %dx%d", width, height, x, y, src_width,
+                       src_height);
     }
     const size_t in_stride = src_stride != 0 ? src_stride : (size_t)src_width * 3;
     const size_t out_stride = dst_stride != 0 ? dst_stride : (size_t)width * 3;

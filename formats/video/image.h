@@ -18,21 +18,18 @@ void kd_image_resizer_free(kd_image_resizer *r); /* NULL is legal */
 
 /* dst must not overlap src.  Source: OpenCV 4.6 resize(INTER_LINEAR) on CV_8UC3: 11-bit weights,
  * half-pixel centres, no antialiasing.  Allocates nothing. */
-void kd_image_resize(kd_image_resizer *r, const uint8_t *src, size_t src_stride, uint8_t *dst,
-                     size_t dst_stride);
+void kd_image_resize(kd_image_resizer *r, const uint8_t *src, size_t src_stride, uint8_t *dst, size_t dst_stride);
 
 /* One picture at once.  KD_E_ARG, KD_E_OOM. */
-KD_NODISCARD kd_status kd_image_resize_once(const uint8_t *src, int width, int height,
-                                            size_t src_stride, uint8_t *dst, int out_width,
-                                            int out_height, size_t dst_stride, kd_err *err);
+KD_NODISCARD kd_status kd_image_resize_once(const uint8_t *src, int width, int height, size_t src_stride, uint8_t *dst,
+                                            int out_width, int out_height, size_t dst_stride, kd_err *err);
 
 /* Size that brings the short side to `side` and truncates the long one: side * long / short.  Equal
  * already: unchanged. */
 void kd_image_short_side(int width, int height, int side, int *out_width, int *out_height);
 
 /* Copy the box of width x height at (x, y), mirrored left-right when `flip`. */
-KD_NODISCARD kd_status kd_image_crop(const uint8_t *src, int src_width, int src_height,
-                                     size_t src_stride, int x, int y, int width, int height,
-                                     bool flip, uint8_t *dst, size_t dst_stride, kd_err *err);
+KD_NODISCARD kd_status kd_image_crop(const uint8_t *src, int src_width, int src_height, size_t src_stride, int x, int y,
+                                     int width, int height, bool flip, uint8_t *dst, size_t dst_stride, kd_err *err);
 
 #endif

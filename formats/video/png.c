@@ -20,13 +20,15 @@ static uint8_t *put_chunk(uint8_t *p, const char type[4], const uint8_t *data, s
     p = put_u32(p, (uint32_t)n);
     uint8_t *start = p;
     memcpy(p, type, 4);
-    if (n != 0 && data != p + 4) memcpy(p + 4, data, n);
+    if (n != 0 && data != p + 4) {
+        memcpy(p + 4, data, n);
+    }
     p += 4 + n;
     return put_u32(p, kd_zip_crc32(0, start, 4 + n));
 }
 
-kd_status kd_png_encode(const uint8_t *pixels, int width, int height, int channels, uint8_t **png,
-                        size_t *len, kd_err *err)
+kd_status kd_png_encode(const uint8_t *pixels, int width, int height, int channels, uint8_t **png, size_t *len,
+                        kd_err *err)
 {
     static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
     kd_status st = KD_OK;
@@ -34,9 +36,8 @@ kd_status kd_png_encode(const uint8_t *pixels, int width, int height, int channe
     uint8_t *out = NULL;
     if (width < 1 || height < 1 || width > SIDE_MAX || height > SIDE_MAX ||
         (channels != 1 && channels != 3 && channels != 4)) {
-        return KD_FAIL(err, KD_E_ARG,
-                       "png: expected 1, 3 or 4 channels and sides of 1 to %d, found %dx%dx%d",
-                       SIDE_MAX, width, height, channels);
+        return KD_FAIL(err, KD_E_ARG, "png: expected 1, 3 or 4 channels and sides of 1 to %d, found %dx%dx%d", SIDE_MAX,
+                       width, height, channels);
     }
     const size_t row = (size_t)width * (size_t)channels;
     const size_t raw_len = (row + 1) * (size_t)height; /* at most 1 GiB */
@@ -65,8 +66,7 @@ kd_status kd_png_encode(const uint8_t *pixels, int width, int height, int channe
     memcpy(p, signature, sizeof signature);
     p = put_chunk(p + sizeof signature, "IHDR", head, sizeof head);
     if (!kd_deflate(raw, raw_len, p + 8, &packed)) {
-        st =
-            KD_FAIL(err, KD_E_OOM, "png: zlib has no memory for %dx%dx%d", width, height, channels);
+        st = KD_FAIL(err, KD_E_OOM, "png: zlib has no memory for %dx%dx%d", width, height, channels);
         goto done;
     }
     p = put_chunk(p, "IDAT", p + 8, packed);
@@ -80,8 +80,7 @@ done:
     return st;
 }
 
-kd_status kd_png_write(const char *path, const uint8_t *pixels, int width, int height, int channels,
-                       kd_err *err)
+kd_status kd_png_write(const char *path, const uint8_t *pixels, int width, int height, int channels, kd_err *err)
 {
     uint8_t *png = NULL;
     size_t len = 0;

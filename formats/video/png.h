@@ -7,9 +7,9 @@
 /* pixels[height][width][channels], channels 1, 3 or 4, no padding.  *png (kd_free) holds *len
  * bytes.  The same picture gives the same bytes with one zlib version.  KD_E_ARG (size 1..16384,
  * channels), KD_E_OOM. */
-KD_NODISCARD kd_status kd_png_encode(const uint8_t *pixels, int width, int height, int channels,
-                                     uint8_t **png, size_t *len, kd_err *err);
-KD_NODISCARD kd_status kd_png_write(const char *path, const uint8_t *pixels, int width, int height,
-                                    int channels, kd_err *err); /* atomic; also KD_E_WRITE */
+KD_NODISCARD kd_status kd_png_encode(const uint8_t *pixels, int width, int height, int channels, uint8_t **png,
+                                     size_t *len, kd_err *err);
+KD_NODISCARD kd_status kd_png_write(const char *path, const uint8_t *pixels, int width, int height, int channels,
+                                    kd_err *err); /* atomic; also KD_E_WRITE */
 
 #endif

@@ -52,12 +52,13 @@ static kd_status open_decoder(reader *r, kd_err *err)
     const AVCodecParameters *par = r->in.stream->codecpar;
     const AVCodec *codec = avcodec_find_decoder(par->codec_id);
     if (codec == NULL) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: this FFmpeg has no decoder for %s", r->in.path,
-                       r->in.info->codec);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: this FFmpeg has no decoder for %s", r->in.path, r->in.info->codec);
     }
     avcodec_free_context(&r->dec);
     r->dec = avcodec_alloc_context3(codec);
-    if (r->frame == NULL) r->frame = av_frame_alloc();
+    if (r->frame == NULL) {
+        r->frame = av_frame_alloc();
+    }
     if (r->dec == NULL || r->frame == NULL) {
         return KD_FAIL(err, KD_E_OOM, "%s: no memory for the decoder", r->in.path);
     }
@@ -67,7 +68,9 @@ static kd_status open_decoder(reader *r, kd_err *err)
     if (!r->in.opts.lenient) {
         r->dec->err_recognition = AV_EF_CRCCHECK | AV_EF_BITSTREAM | AV_EF_BUFFER | AV_EF_EXPLODE;
     }
-    if (rc >= 0) rc = avcodec_open2(r->dec, codec, NULL);
+    if (rc >= 0) {
+        rc = avcodec_open2(r->dec, codec, NULL);
+    }
     if (rc < 0) {
         return kd_av_input_fail(&r->in, rc, "open its decoder", err);
     }
@@ -80,39 +83,34 @@ static kd_status set_scaler(reader *r, const AVFrame *f, kd_err *err)
 {
     const int w = r->in.info->width;
     const int h = r->in.info->height;
-    if (r->sws != NULL && r->sws_w == f->width && r->sws_h == f->height &&
-        r->sws_fmt == f->format && r->sws_space == (int)f->colorspace &&
-        r->sws_range == (int)f->color_range) {
+    if (r->sws != NULL && r->sws_w == f->width && r->sws_h == f->height && r->sws_fmt == f->format &&
+        r->sws_space == (int)f->colorspace && r->sws_range == (int)f->color_range) {
         return KD_OK;
     }
     if (r->rgb == NULL) {
-        r->rgb_stride =
-            ((size_t)w * 3 + 127) / 64 * 64; /* swscale writes whole vectors at a row's end */
+        r->rgb_stride = ((size_t)w * 3 + 127) / 64 * 64; /* swscale writes whole vectors at a row's end */
         size_t bytes;
-        if (!kd_size_mul(r->rgb_stride, (size_t)h + 1, &bytes) ||
-            (r->rgb = kd_alloc(bytes)) == NULL) {
+        if (!kd_size_mul(r->rgb_stride, (size_t)h + 1, &bytes) || (r->rgb = kd_alloc(bytes)) == NULL) {
             return KD_FAIL(err, KD_E_OOM, "%s: no memory for a frame of %dx%d", r->in.path, w, h);
         }
     }
     sws_freeContext(r->sws);
-    r->sws = sws_getContext(f->width, f->height, (enum AVPixelFormat)f->format, w, h,
-                            AV_PIX_FMT_RGB24, SWS_FLAGS, NULL, NULL, NULL);
+    r->sws = sws_getContext(f->width, f->height, (enum AVPixelFormat)f->format, w, h, AV_PIX_FMT_RGB24, SWS_FLAGS, NULL,
+                            NULL, NULL);
     if (r->sws == NULL) {
         const char *name = av_get_pix_fmt_name((enum AVPixelFormat)f->format);
-        return KD_FAIL(err, KD_E_FORMAT, "%s: cannot convert %dx%d %s to RGB", r->in.path, f->width,
-                       f->height, name != NULL ? name : "?");
+        return KD_FAIL(err, KD_E_FORMAT, "%s: cannot convert %dx%d %s to RGB", r->in.path, f->width, f->height,
+                       name != NULL ? name : "?");
     }
     const bool tagged = f->colorspace != AVCOL_SPC_UNSPECIFIED && f->colorspace != AVCOL_SPC_RGB;
     const int *matrix = sws_getCoefficients(tagged ? (int)f->colorspace : SWS_CS_ITU601);
     /* yuvj formats carry full range in their name, and swscale knows them */
     const bool full = f->color_range == AVCOL_RANGE_JPEG;
     int *inv, *table, src_range, dst_range, brightness, contrast, saturation;
-    if (sws_getColorspaceDetails(r->sws, &inv, &src_range, &table, &dst_range, &brightness,
-                                 &contrast,
-                                 &saturation) >= 0) { /* fails for RGB sources: nothing to set */
-        (void)sws_setColorspaceDetails(r->sws, matrix, full || src_range != 0,
-                                       sws_getCoefficients(SWS_CS_ITU601), 1, brightness, contrast,
-                                       saturation);
+    if (sws_getColorspaceDetails(r->sws, &inv, &src_range, &table, &dst_range, &brightness, &contrast, &saturation) >=
+        0) { /* fails for RGB sources: nothing to set */
+        (void)sws_setColorspaceDetails(r->sws, matrix, full || src_range != 0, sws_getCoefficients(SWS_CS_ITU601), 1,
+                                       brightness, contrast, saturation);
     }
     r->sws_w = f->width;
     r->sws_h = f->height;
@@ -127,28 +125,25 @@ static kd_status deliver(reader *r, size_t index, kd_err *err)
     KD_TRY(set_scaler(r, r->frame, err));
     uint8_t *dst[4] = {r->rgb, NULL, NULL, NULL};
     const int stride[4] = {(int)r->rgb_stride, 0, 0, 0};
-    const int rows = sws_scale(r->sws, (const uint8_t *const *)r->frame->data, r->frame->linesize,
-                               0, r->frame->height, dst, stride);
+    const int rows =
+        sws_scale(r->sws, (const uint8_t *const *)r->frame->data, r->frame->linesize, 0, r->frame->height, dst, stride);
     if (rows != r->in.info->height) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: frame %zu: converting to RGB gave %d of %d rows",
-                       r->in.path, index, rows, r->in.info->height);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: frame %zu: converting to RGB gave %d of %d rows", r->in.path, index, rows,
+                       r->in.info->height);
     }
-    return r->sink(r->ctx, index, r->rgb, r->in.info->width, r->in.info->height, r->rgb_stride,
-                   err);
+    return r->sink(r->ctx, index, r->rgb, r->in.info->width, r->in.info->height, r->rgb_stride, err);
 }
 
 static kd_status judge_frame(reader *r, size_t index, kd_err *err)
 {
     const AVFrame *f = r->frame;
     kd_video_info *info = r->in.info;
-    if (f->width <= 0 || f->height <= 0 ||
-        (uint64_t)f->width * (uint64_t)f->height > r->in.opts.max_pixels) {
-        return KD_FAIL(err, KD_E_DATA, "%s: frame %zu is %dx%d, at most %zu pixels are read",
-                       r->in.path, index, f->width, f->height, r->in.opts.max_pixels);
+    if (f->width <= 0 || f->height <= 0 || (uint64_t)f->width * (uint64_t)f->height > r->in.opts.max_pixels) {
+        return KD_FAIL(err, KD_E_DATA, "%s: frame %zu is %dx%d, at most %zu pixels are read", r->in.path, index,
+                       f->width, f->height, r->in.opts.max_pixels);
     }
     if (index >= r->in.opts.max_frames) {
-        return KD_FAIL(err, KD_E_DATA, "%s: more than %zu frames, the limit", r->in.path,
-                       r->in.opts.max_frames);
+        return KD_FAIL(err, KD_E_DATA, "%s: more than %zu frames, the limit", r->in.path, r->in.opts.max_frames);
     }
     if (index == 0) {
         info->width = f->width;
@@ -156,17 +151,16 @@ static kd_status judge_frame(reader *r, size_t index, kd_err *err)
     } else if (f->width != info->width || f->height != info->height) {
         info->size_changes++;
         if (!r->in.opts.lenient) {
-            return KD_FAIL(err, KD_E_DATA, "%s: frame %zu is %dx%d, the frames before are %dx%d",
-                           r->in.path, index, f->width, f->height, info->width, info->height);
+            return KD_FAIL(err, KD_E_DATA, "%s: frame %zu is %dx%d, the frames before are %dx%d", r->in.path, index,
+                           f->width, f->height, info->width, info->height);
         }
     }
     const bool flagged = f->decode_error_flags != 0 || (f->flags & AV_FRAME_FLAG_CORRUPT) != 0;
     if (flagged || r->in.log.errors != 0) {
         info->damaged++;
         if (!r->in.opts.lenient) {
-            return KD_FAIL(err, KD_E_FORMAT, "%s: frame %zu is corrupt%s%s; fetch the file again",
-                           r->in.path, index, r->in.log.last[0] != '\0' ? ": " : "",
-                           r->in.log.last);
+            return KD_FAIL(err, KD_E_FORMAT, "%s: frame %zu is corrupt%s%s; fetch the file again", r->in.path, index,
+                           r->in.log.last[0] != '\0' ? ": " : "", r->in.log.last);
         }
         r->in.log.errors = 0;
     }
@@ -178,13 +172,17 @@ static kd_status drain(reader *r, size_t *count, bool *stop, kd_err *err)
 {
     for (;;) {
         const int rc = avcodec_receive_frame(r->dec, r->frame);
-        if (rc == AVERROR(EAGAIN) || rc == AVERROR_EOF) return KD_OK;
+        if (rc == AVERROR(EAGAIN) || rc == AVERROR_EOF) {
+            return KD_OK;
+        }
         if (rc == AVERROR(ENOMEM)) {
             return KD_FAIL(err, KD_E_OOM, "%s: no memory to decode frame %zu", r->in.path, *count);
         }
         if (rc < 0) {
             r->in.info->damaged++;
-            if (!r->in.opts.lenient) return kd_av_input_fail(&r->in, rc, "decode a frame", err);
+            if (!r->in.opts.lenient) {
+                return kd_av_input_fail(&r->in, rc, "decode a frame", err);
+            }
             return KD_OK;
         }
         KD_TRY(judge_frame(r, *count, err));
@@ -208,8 +206,7 @@ static kd_status decode_pass(reader *r, size_t *count, kd_err *err)
     r->in.info->size_changes = 0;
     r->in.info->damaged = r->in.damaged; /* a second pass meets the same damage again */
     KD_TRY(open_decoder(r, err));
-    r->in.log.errors =
-        0; /* what probing said about streams we do not read is not about our frames */
+    r->in.log.errors = 0; /* what probing said about streams we do not read is not about our frames */
     r->in.log.last[0] = '\0';
     for (size_t i = 0; i <= r->in.n_packets && !stop; i++) {
         const AVPacket *packet = i < r->in.n_packets ? r->in.packet[i] : NULL; /* NULL: flush */
@@ -221,22 +218,21 @@ static kd_status decode_pass(reader *r, size_t *count, kd_err *err)
             char text[KD_AV_ERRSTR];
             r->in.info->damaged++;
             if (!r->in.opts.lenient) {
-                return KD_FAIL(err, KD_E_FORMAT,
-                               "%s: picture %zu does not decode: %s%s%s; fetch the file again",
-                               r->in.path, i, kd_av_strerror(rc, text),
-                               r->in.log.last[0] != '\0' ? "; " : "", r->in.log.last);
+                return KD_FAIL(err, KD_E_FORMAT, "%s: picture %zu does not decode: %s%s%s; fetch the file again",
+                               r->in.path, i, kd_av_strerror(rc, text), r->in.log.last[0] != '\0' ? "; " : "",
+                               r->in.log.last);
             }
         }
         KD_TRY(drain(r, count, &stop, err));
     }
     if (r->in.log.errors != 0 && !r->in.opts.lenient) {
         r->in.info->damaged++;
-        return KD_FAIL(err, KD_E_FORMAT, "%s: the decoder reports damage behind frame %zu: %s",
-                       r->in.path, *count, r->in.log.last);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: the decoder reports damage behind frame %zu: %s", r->in.path, *count,
+                       r->in.log.last);
     }
     if (*count == 0) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: no frame of %zu compressed pictures decodes",
-                       r->in.path, r->in.n_packets);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: no frame of %zu compressed pictures decodes", r->in.path,
+                       r->in.n_packets);
     }
     return KD_OK;
 }
@@ -255,7 +251,9 @@ static void reader_free(reader *r)
 
 static kd_status run_pick(reader *r, size_t n, kd_err *err)
 {
-    if (r->pick == NULL) return KD_OK;
+    if (r->pick == NULL) {
+        return KD_OK;
+    }
     kd_free(r->want);
     r->want = kd_calloc(n, 1);
     r->want_n = n;
@@ -269,8 +267,7 @@ static kd_status run_pick(reader *r, size_t n, kd_err *err)
     return KD_OK;
 }
 
-kd_status kd_video_probe(const char *path, const kd_video_opts *opts, kd_video_info *info,
-                         kd_err *err)
+kd_status kd_video_probe(const char *path, const kd_video_opts *opts, kd_video_info *info, kd_err *err)
 {
     kd_av_input in;
     kd_av_input_init(&in, path, opts, info);
@@ -280,8 +277,8 @@ kd_status kd_video_probe(const char *path, const kd_video_opts *opts, kd_video_i
     return st;
 }
 
-kd_status kd_video_scan(const char *path, const kd_video_opts *opts, kd_video_pick pick,
-                        kd_video_sink sink, void *ctx, kd_video_info *info, kd_err *err)
+kd_status kd_video_scan(const char *path, const kd_video_opts *opts, kd_video_pick pick, kd_video_sink sink, void *ctx,
+                        kd_video_info *info, kd_err *err)
 {
     reader r = {.pick = pick, .sink = sink, .ctx = ctx};
     kd_status st;
@@ -290,25 +287,27 @@ kd_status kd_video_scan(const char *path, const kd_video_opts *opts, kd_video_pi
 
     KD_GO(kd_av_input_load(&r.in, err));
     size_t expected = r.in.n_packets - r.in.discarded;
-    if (r.in.opts.known_frames != 0) expected = r.in.opts.known_frames;
-    if (expected == 0) expected = r.in.n_packets;
+    if (r.in.opts.known_frames != 0) {
+        expected = r.in.opts.known_frames;
+    }
+    if (expected == 0) {
+        expected = r.in.n_packets;
+    }
     if (expected > r.in.opts.max_frames) {
-        st = KD_FAIL(err, KD_E_DATA, "%s: %zu frames said to be known, the limit is %zu", path,
-                     expected, r.in.opts.max_frames);
+        st = KD_FAIL(err, KD_E_DATA, "%s: %zu frames said to be known, the limit is %zu", path, expected,
+                     r.in.opts.max_frames);
         goto done;
     }
     KD_GO(run_pick(&r, expected, err));
     KD_GO(decode_pass(&r, &count, err));
     if (r.in.opts.known_frames != 0 && r.want_last != 0) {
         if (count < r.want_last) {
-            st = KD_FAIL(err, KD_E_DATA,
-                         "%s: %zu frames recorded for it, %zu decoded: the file has changed", path,
+            st = KD_FAIL(err, KD_E_DATA, "%s: %zu frames recorded for it, %zu decoded: the file has changed", path,
                          r.in.opts.known_frames, count);
             goto done;
         }
         count = r.in.opts.known_frames;
-    } else if (count != expected &&
-               pick != NULL) { /* packets and frames differ: pick from the truth */
+    } else if (count != expected && pick != NULL) { /* packets and frames differ: pick from the truth */
         KD_GO(run_pick(&r, count, err));
         expected = count;
         KD_GO(decode_pass(&r, &count, err));
@@ -320,8 +319,7 @@ done:
     return st;
 }
 
-kd_status kd_video_count(const char *path, const kd_video_opts *opts, kd_video_info *info,
-                         kd_err *err)
+kd_status kd_video_count(const char *path, const kd_video_opts *opts, kd_video_info *info, kd_err *err)
 {
     return kd_video_scan(path, opts, NULL, NULL, NULL, info, err);
 }

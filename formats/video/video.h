@@ -56,23 +56,20 @@ typedef struct kd_video_info {
 } kd_video_info;
 
 /* Demux only: codec, packets, claims; frames = packets, the size is the header's. */
-KD_NODISCARD kd_status kd_video_probe(const char *path, const kd_video_opts *opts,
-                                      kd_video_info *info, kd_err *err);
+KD_NODISCARD kd_status kd_video_probe(const char *path, const kd_video_opts *opts, kd_video_info *info, kd_err *err);
 
 /* Decode everything, keep nothing: info->frames is the truth, the call a full check of the file. */
-KD_NODISCARD kd_status kd_video_count(const char *path, const kd_video_opts *opts,
-                                      kd_video_info *info, kd_err *err);
+KD_NODISCARD kd_status kd_video_count(const char *path, const kd_video_opts *opts, kd_video_info *info, kd_err *err);
 
 /* `pick`: set want[i] (n bytes, zeroed) to 1 for every frame wanted of `n`.  It can be called a
  * second time, with the true count: whatever `sink` got before that is void.
  * `sink`: one wanted frame, in rising index; rgb rows are `stride` bytes apart and valid during the
  * call.  Either may fail; its status ends the call. */
 typedef kd_status (*kd_video_pick)(void *ctx, size_t n, uint8_t *want, kd_err *err);
-typedef kd_status (*kd_video_sink)(void *ctx, size_t index, const uint8_t *rgb, int width,
-                                   int height, size_t stride, kd_err *err);
-KD_NODISCARD kd_status kd_video_scan(const char *path, const kd_video_opts *opts,
-                                     kd_video_pick pick, kd_video_sink sink, void *ctx,
-                                     kd_video_info *info, kd_err *err);
+typedef kd_status (*kd_video_sink)(void *ctx, size_t index, const uint8_t *rgb, int width, int height, size_t stride,
+                                   kd_err *err);
+KD_NODISCARD kd_status kd_video_scan(const char *path, const kd_video_opts *opts, kd_video_pick pick,
+                                     kd_video_sink sink, void *ctx, kd_video_info *info, kd_err *err);
 
 /* Frames side by side: rgb[n][height][width][3], uint8. */
 typedef struct kd_video_clip {
@@ -83,17 +80,15 @@ typedef struct kd_video_clip {
 void kd_video_clip_free(kd_video_clip *clip); /* NULL and an empty clip are legal */
 
 /* Frames idx[0..n-1], any order, repeats allowed.  An index behind the last frame is KD_E_DATA. */
-KD_NODISCARD kd_status kd_video_read(const char *path, const kd_video_opts *opts, const size_t *idx,
-                                     size_t n, kd_video_clip *clip, kd_video_info *info,
-                                     kd_err *err);
+KD_NODISCARD kd_status kd_video_read(const char *path, const kd_video_opts *opts, const size_t *idx, size_t n,
+                                     kd_video_clip *clip, kd_video_info *info, kd_err *err);
 
 /* The trainer's call: `choose` fills idx[0..n-1] for a clip of `frames` frames (temporal sampling),
  * the chosen frames come back in that order.  It must be a function of `frames` and its own ctx: it
  * can be called twice. */
 typedef kd_status (*kd_video_choose)(void *ctx, size_t frames, size_t *idx, size_t n, kd_err *err);
-KD_NODISCARD kd_status kd_video_sample(const char *path, const kd_video_opts *opts,
-                                       kd_video_choose choose, void *ctx, size_t n,
-                                       kd_video_clip *clip, kd_video_info *info, kd_err *err);
+KD_NODISCARD kd_status kd_video_sample(const char *path, const kd_video_opts *opts, kd_video_choose choose, void *ctx,
+                                       size_t n, kd_video_clip *clip, kd_video_info *info, kd_err *err);
 
 /* Static string: library versions, order, colour rule, scaler flags. */
 const char *kd_video_decoder_version(void);
@@ -101,19 +96,14 @@ bool kd_video_available(void); /* false when built with KD_FFMPEG=OFF */
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-typedef enum kd_video_codec {
-    KD_VIDEO_AUTO,
-    KD_VIDEO_H264,
-    KD_VIDEO_MPEG4,
-    KD_VIDEO_MJPEG
-} kd_video_codec;
+typedef enum kd_video_codec { KD_VIDEO_AUTO, KD_VIDEO_H264, KD_VIDEO_MPEG4, KD_VIDEO_MJPEG } kd_video_codec;
 
 /* Zero means the default in every member. */
 typedef struct kd_video_writer_opts {
-    kd_video_codec codec; /* AUTO: H.264 when this FFmpeg has libx264, else MPEG-4 part 2 */
-    int quality;  /* H.264 crf 1 best..51, default 20; other codecs' quantiser 1..31, default 3 */
-    int gop;      /* frames between key frames; default: one key frame, the first */
-    int b_frames; /* 0: default 2; -1: none */
+    kd_video_codec codec;  /* AUTO: H.264 when this FFmpeg has libx264, else MPEG-4 part 2 */
+    int quality;           /* H.264 crf 1 best..51, default 20; other codecs' quantiser 1..31, default 3 */
+    int gop;               /* frames between key frames; default: one key frame, the first */
+    int b_frames;          /* 0: default 2; -1: none */
     const char *container; /* FFmpeg's short name; default "avi" */
 } kd_video_writer_opts;
 
@@ -122,16 +112,13 @@ typedef struct kd_video_writer kd_video_writer;
 /* Starts `path` under a temporary name.  width and height even, 16..8192; fps_num / fps_den frames
  * a second.  The same frames give the same bytes (one thread, no dates, no random ids).  *out is
  * ended by _close or _abort. */
-KD_NODISCARD kd_status kd_video_writer_open(const char *path, int width, int height, int fps_num,
-                                            int fps_den, const kd_video_writer_opts *opts,
-                                            kd_video_writer **out, kd_err *err);
+KD_NODISCARD kd_status kd_video_writer_open(const char *path, int width, int height, int fps_num, int fps_den,
+                                            const kd_video_writer_opts *opts, kd_video_writer **out, kd_err *err);
 /* One frame rgb[height][width][3], rows `stride` bytes apart (0: width * 3). */
-KD_NODISCARD kd_status kd_video_writer_frame(kd_video_writer *w, const uint8_t *rgb, size_t stride,
-                                             kd_err *err);
+KD_NODISCARD kd_status kd_video_writer_frame(kd_video_writer *w, const uint8_t *rgb, size_t stride, kd_err *err);
 /* Flush, rename to `path`, free.  On failure nothing is left behind; `w` is freed either way. */
 KD_NODISCARD kd_status kd_video_writer_close(kd_video_writer *w, kd_err *err);
-void kd_video_writer_abort(
-    kd_video_writer *w); /* free and remove the temporary file; NULL is legal */
+void kd_video_writer_abort(kd_video_writer *w);              /* free and remove the temporary file; NULL is legal */
 const char *kd_video_writer_codec(const kd_video_writer *w); /* encoder in use, such as "libx264" */
 
 #endif

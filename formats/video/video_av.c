@@ -16,7 +16,9 @@ static void callback(void *avcl, int level, const char *fmt, va_list ap)
 {
     (void)avcl;
     kd_av_log *log = current;
-    if (level > AV_LOG_ERROR || log == NULL) return;
+    if (level > AV_LOG_ERROR || log == NULL) {
+        return;
+    }
     log->errors++;
     (void)vsnprintf(log->last, sizeof log->last, fmt, ap);
     log->last[strcspn(log->last, "\r\n")] = '\0';

@@ -37,10 +37,8 @@ typedef struct kd_av_input {
     size_t discarded; /* packets an edit list cuts off: decoded, never shown */
 } kd_av_input;
 
-void kd_av_input_init(kd_av_input *in, const char *path, const kd_video_opts *opts,
-                      kd_video_info *info);
-KD_NODISCARD kd_status kd_av_input_load(kd_av_input *in,
-                                        kd_err *err); /* open and read all packets */
+void kd_av_input_init(kd_av_input *in, const char *path, const kd_video_opts *opts, kd_video_info *info);
+KD_NODISCARD kd_status kd_av_input_load(kd_av_input *in, kd_err *err); /* open and read all packets */
 void kd_av_input_free(kd_av_input *in);
 
 /* FFmpeg refused (code rc) to `what` this file: the fitting status and line. */

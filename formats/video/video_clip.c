@@ -27,16 +27,15 @@ static kd_status pick(void *ctx, size_t frames, uint8_t *want, kd_err *err)
     }
     for (size_t i = 0; i < g->n; i++) {
         if (g->idx[i] >= frames) {
-            return KD_FAIL(err, KD_E_DATA, "%s: frame %zu wanted, the clip has frames 0 to %zu",
-                           g->path, g->idx[i], frames - 1);
+            return KD_FAIL(err, KD_E_DATA, "%s: frame %zu wanted, the clip has frames 0 to %zu", g->path, g->idx[i],
+                           frames - 1);
         }
         want[g->idx[i]] = 1;
     }
     return KD_OK;
 }
 
-static kd_status sink(void *ctx, size_t index, const uint8_t *rgb, int width, int height,
-                      size_t stride, kd_err *err)
+static kd_status sink(void *ctx, size_t index, const uint8_t *rgb, int width, int height, size_t stride, kd_err *err)
 {
     gather *g = ctx;
     kd_video_clip *clip = g->clip;
@@ -45,15 +44,16 @@ static kd_status sink(void *ctx, size_t index, const uint8_t *rgb, int width, in
     if (clip->rgb == NULL) {
         size_t bytes;
         if (!kd_size_mul(size, g->n, &bytes) || (clip->rgb = kd_alloc(bytes)) == NULL) {
-            return KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu frames of %dx%d", g->path, g->n,
-                           width, height);
+            return KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu frames of %dx%d", g->path, g->n, width, height);
         }
         clip->n = g->n;
         clip->width = width;
         clip->height = height;
     }
     for (size_t i = 0; i < g->n; i++) {
-        if (g->idx[i] != index) continue;
+        if (g->idx[i] != index) {
+            continue;
+        }
         uint8_t *dst = clip->rgb + i * size;
         for (size_t y = 0; y < (size_t)height; y++) {
             memcpy(dst + y * row, rgb + y * stride, row);
@@ -68,8 +68,7 @@ static kd_status gather_clip(gather *g, const kd_video_opts *opts, kd_video_info
     if (g->n == 0) {
         return KD_FAIL(err, KD_E_ARG, "%s: a clip of 0 frames was asked for", g->path);
     }
-    const kd_status st =
-        kd_video_scan(g->path, opts, pick, sink, g, info != NULL ? info : &unused, err);
+    const kd_status st = kd_video_scan(g->path, opts, pick, sink, g, info != NULL ? info : &unused, err);
     if (st != KD_OK) {
         kd_video_clip_free(g->clip);
     }
@@ -79,19 +78,20 @@ static kd_status gather_clip(gather *g, const kd_video_opts *opts, kd_video_info
 static size_t *index_room(const char *path, size_t n, kd_status *st, kd_err *err)
 {
     size_t *idx = kd_calloc(n == 0 ? 1 : n, sizeof *idx);
-    *st = idx != NULL ? KD_OK
-                      : KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu frame indices", path, n);
+    *st = idx != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu frame indices", path, n);
     return idx;
 }
 
-kd_status kd_video_read(const char *path, const kd_video_opts *opts, const size_t *idx, size_t n,
-                        kd_video_clip *clip, kd_video_info *info, kd_err *err)
+kd_status kd_video_read(const char *path, const kd_video_opts *opts, const size_t *idx, size_t n, kd_video_clip *clip,
+                        kd_video_info *info, kd_err *err)
 {
     kd_status st;
     *clip = (kd_video_clip){0};
     size_t *copy = index_room(path, n, &st, err);
     if (st == KD_OK) {
-        if (n != 0) memcpy(copy, idx, n * sizeof *copy);
+        if (n != 0) {
+            memcpy(copy, idx, n * sizeof *copy);
+        }
         gather g = {path, NULL, NULL, copy, n, clip};
         st = gather_clip(&g, opts, info, err);
     }
@@ -99,9 +99,8 @@ kd_status kd_video_read(const char *path, const kd_video_opts *opts, const size_
     return st;
 }
 
-kd_status kd_video_sample(const char *path, const kd_video_opts *opts, kd_video_choose choose,
-                          void *ctx, size_t n, kd_video_clip *clip, kd_video_info *info,
-                          kd_err *err)
+kd_status kd_video_sample(const char *path, const kd_video_opts *opts, kd_video_choose choose, void *ctx, size_t n,
+                          kd_video_clip *clip, kd_video_info *info, kd_err *err)
 {
     kd_status st;
     *clip = (kd_video_clip){0};

@@ -25,8 +25,12 @@ static int io_read(void *opaque, uint8_t *buf, int n)
             in->at += (uint64_t)got;
             return (int)got;
         }
-        if (got == 0) return AVERROR_EOF;
-        if ((errno == EINTR || errno == EAGAIN || errno == ESTALE) && tries < 16) continue;
+        if (got == 0) {
+            return AVERROR_EOF;
+        }
+        if ((errno == EINTR || errno == EAGAIN || errno == ESTALE) && tries < 16) {
+            continue;
+        }
         in->read_errno = errno;
         return AVERROR(errno);
     }
@@ -35,19 +39,20 @@ static int io_read(void *opaque, uint8_t *buf, int n)
 static int64_t io_seek(void *opaque, int64_t offset, int whence)
 {
     kd_av_input *in = opaque;
-    if ((whence & AVSEEK_SIZE) != 0) return (int64_t)in->size;
-    const int64_t base = (whence & 3) == SEEK_SET   ? 0
-                         : (whence & 3) == SEEK_CUR ? (int64_t)in->at
-                                                    : (int64_t)in->size;
+    if ((whence & AVSEEK_SIZE) != 0) {
+        return (int64_t)in->size;
+    }
+    const int64_t base = (whence & 3) == SEEK_SET ? 0 : (whence & 3) == SEEK_CUR ? (int64_t)in->at : (int64_t)in->size;
     int64_t to;
-    if (__builtin_add_overflow(base, offset, &to) || to < 0) return AVERROR(EINVAL);
+    if (__builtin_add_overflow(base, offset, &to) || to < 0) {
+        return AVERROR(EINVAL);
+    }
     in->at = (uint64_t)to;
     return to;
 }
 
 /* Play lists and the like name further files or URLs: one path is asked for, one file is opened. */
-static int io_open_other(AVFormatContext *s, AVIOContext **pb, const char *url, int flags,
-                         AVDictionary **options)
+static int io_open_other(AVFormatContext *s, AVIOContext **pb, const char *url, int flags, AVDictionary **options)
 {
     (void)s;
     (void)pb;
@@ -67,16 +72,15 @@ kd_status kd_av_input_fail(const kd_av_input *in, int rc, const char *what, kd_e
         return KD_FAIL(err, KD_E_IO, "%s: cannot read at byte %" PRIu64 ": %s", in->path, in->at,
                        strerror(in->read_errno));
     }
-    return KD_FAIL(err, KD_E_FORMAT, "%s: cannot %s: %s%s%s", in->path, what,
-                   kd_av_strerror(rc, text), in->log.last[0] != '\0' ? "; " : "", in->log.last);
+    return KD_FAIL(err, KD_E_FORMAT, "%s: cannot %s: %s%s%s", in->path, what, kd_av_strerror(rc, text),
+                   in->log.last[0] != '\0' ? "; " : "", in->log.last);
 }
 
 /* The container, told by the file's content.  Lists that name other files, and text, are no videos.
  */
 static kd_status probe_container(kd_av_input *in, const AVInputFormat **found, kd_err *err)
 {
-    static const char *const refused[] = {"hls", "dash", "concat",    "imf",
-                                          "sdp", "tty",  "ffmetadata"};
+    static const char *const refused[] = {"hls", "dash", "concat", "imf", "sdp", "tty", "ffmetadata"};
     const int rc = av_probe_input_buffer2(in->io, found, "", NULL, 0, 0);
     if (rc < 0) {
         return kd_av_input_fail(in, rc, "recognise a video", err);
@@ -98,10 +102,8 @@ static kd_status pick_stream(kd_av_input *in, kd_err *err)
         const enum AVMediaType type = s->codecpar->codec_type;
         audio += type == AVMEDIA_TYPE_AUDIO;
         /* FFmpeg shows text as a screen of characters: not a video for us. */
-        const bool text = s->codecpar->codec_id == AV_CODEC_ID_ANSI ||
-                          s->codecpar->codec_id == AV_CODEC_ID_BINTEXT ||
-                          s->codecpar->codec_id == AV_CODEC_ID_XBIN ||
-                          s->codecpar->codec_id == AV_CODEC_ID_IDF;
+        const bool text = s->codecpar->codec_id == AV_CODEC_ID_ANSI || s->codecpar->codec_id == AV_CODEC_ID_BINTEXT ||
+                          s->codecpar->codec_id == AV_CODEC_ID_XBIN || s->codecpar->codec_id == AV_CODEC_ID_IDF;
         if (type == AVMEDIA_TYPE_VIDEO && !text && in->stream == NULL &&
             (s->disposition & AV_DISPOSITION_ATTACHED_PIC) == 0) {
             in->stream = s;
@@ -110,8 +112,7 @@ static kd_status pick_stream(kd_av_input *in, kd_err *err)
         }
     }
     if (in->stream == NULL) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: expected a video stream, found none (%zu audio)",
-                       in->path, audio);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: expected a video stream, found none (%zu audio)", in->path, audio);
     }
     return KD_OK;
 }
@@ -139,15 +140,16 @@ static kd_status open_input(kd_av_input *in, kd_err *err)
         return KD_FAIL(err, KD_E_FORMAT, "%s: expected a video, found an empty file", in->path);
     }
     if (in->size > in->opts.max_bytes) {
-        return KD_FAIL(err, KD_E_DATA, "%s: %" PRIu64 " bytes, at most %" PRIu64 " are read",
-                       in->path, in->size, in->opts.max_bytes);
+        return KD_FAIL(err, KD_E_DATA, "%s: %" PRIu64 " bytes, at most %" PRIu64 " are read", in->path, in->size,
+                       in->opts.max_bytes);
     }
     uint8_t *buffer = av_malloc(IO_BUFFER); /* FFmpeg may replace it, so it must be FFmpeg's */
-    in->io = buffer == NULL ? NULL
-                            : avio_alloc_context(buffer, IO_BUFFER, 0, in, io_read, NULL, io_seek);
+    in->io = buffer == NULL ? NULL : avio_alloc_context(buffer, IO_BUFFER, 0, in, io_read, NULL, io_seek);
     in->fmt = avformat_alloc_context();
     if (in->io == NULL || in->fmt == NULL) {
-        if (in->io == NULL) av_free(buffer);
+        if (in->io == NULL) {
+            av_free(buffer);
+        }
         return KD_FAIL(err, KD_E_OOM, "%s: no memory to open it", in->path);
     }
     in->fmt->pb = in->io;
@@ -157,7 +159,9 @@ static kd_status open_input(kd_av_input *in, kd_err *err)
     KD_TRY(probe_container(in, &container, err));
     int rc = av_dict_set(&options, "max_streams", STREAMS_MAX, 0);
     /* frees fmt when it fails */
-    if (rc >= 0) rc = avformat_open_input(&in->fmt, "", container, &options);
+    if (rc >= 0) {
+        rc = avformat_open_input(&in->fmt, "", container, &options);
+    }
     av_dict_free(&options);
     if (rc < 0) {
         return kd_av_input_fail(in, rc, "open it as a video", err);
@@ -205,7 +209,9 @@ static kd_status load_packets(kd_av_input *in, kd_err *err)
     }
     for (;;) {
         const int rc = av_read_frame(in->fmt, packet);
-        if (rc == AVERROR_EOF && in->read_errno == 0) break;
+        if (rc == AVERROR_EOF && in->read_errno == 0) {
+            break;
+        }
         if (rc < 0) {
             if (in->read_errno == 0 && in->opts.lenient) {
                 in->info->damaged++;
@@ -223,17 +229,15 @@ static kd_status load_packets(kd_av_input *in, kd_err *err)
         if ((packet->flags & AV_PKT_FLAG_CORRUPT) != 0) {
             in->info->damaged++;
             if (!in->opts.lenient) {
-                st = KD_FAIL(
-                    err, KD_E_FORMAT,
-                    "%s: compressed picture %zu is cut or corrupt (the container claims %" PRIu64
-                    " frames); fetch the file again",
-                    in->path, in->n_packets, in->info->claimed);
+                st = KD_FAIL(err, KD_E_FORMAT,
+                             "%s: compressed picture %zu is cut or corrupt (the container claims %" PRIu64
+                             " frames); fetch the file again",
+                             in->path, in->n_packets, in->info->claimed);
                 goto done;
             }
         }
         if (in->n_packets >= in->opts.max_frames) {
-            st = KD_FAIL(err, KD_E_DATA, "%s: more than %zu frames, the limit", in->path,
-                         in->opts.max_frames);
+            st = KD_FAIL(err, KD_E_DATA, "%s: more than %zu frames, the limit", in->path, in->opts.max_frames);
             goto done;
         }
         KD_GO(keep_packet(in, packet, err));
@@ -241,8 +245,7 @@ static kd_status load_packets(kd_av_input *in, kd_err *err)
     in->info->packets = in->n_packets;
     in->damaged = in->info->damaged;
     if (in->n_packets == 0) {
-        st = KD_FAIL(err, KD_E_FORMAT,
-                     "%s: expected frames, found none (the container claims %" PRIu64 ")", in->path,
+        st = KD_FAIL(err, KD_E_FORMAT, "%s: expected frames, found none (the container claims %" PRIu64 ")", in->path,
                      in->info->claimed);
     } else if (in->info->claimed > in->n_packets + empty && !in->opts.lenient) {
         st = KD_FAIL(err, KD_E_DATA,
@@ -257,15 +260,22 @@ done:
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
-void kd_av_input_init(kd_av_input *in, const char *path, const kd_video_opts *opts,
-                      kd_video_info *info)
+void kd_av_input_init(kd_av_input *in, const char *path, const kd_video_opts *opts, kd_video_info *info)
 {
     *in = (kd_av_input){.path = path, .fd = -1, .info = info};
     *info = (kd_video_info){0};
-    if (opts != NULL) in->opts = *opts;
-    if (in->opts.max_frames == 0) in->opts.max_frames = 100000;
-    if (in->opts.max_pixels == 0) in->opts.max_pixels = (size_t)8192 * 4320;
-    if (in->opts.max_bytes == 0) in->opts.max_bytes = (uint64_t)1 << 30;
+    if (opts != NULL) {
+        in->opts = *opts;
+    }
+    if (in->opts.max_frames == 0) {
+        in->opts.max_frames = 100000;
+    }
+    if (in->opts.max_pixels == 0) {
+        in->opts.max_pixels = (size_t)8192 * 4320;
+    }
+    if (in->opts.max_bytes == 0) {
+        in->opts.max_bytes = (uint64_t)1 << 30;
+    }
     kd_av_log_enter(&in->log);
 }
 
@@ -282,8 +292,12 @@ void kd_av_input_free(kd_av_input *in)
     }
     kd_free(in->packet);
     avformat_close_input(&in->fmt);
-    if (in->io != NULL) av_freep(&in->io->buffer);
+    if (in->io != NULL) {
+        av_freep(&in->io->buffer);
+    }
     avio_context_free(&in->io);
-    if (in->fd >= 0) (void)close(in->fd);
+    if (in->fd >= 0) {
+        (void)close(in->fd);
+    }
     kd_av_log_leave(&in->log);
 }

@@ -3,8 +3,8 @@
 
 static kd_status refuse(const char *path, kd_err *err)
 {
-    return KD_FAIL(err, KD_E_UNSUPPORTED,
-                   "%s: this build reads and writes no video; configure with -DKD_FFMPEG=ON", path);
+    return KD_FAIL(err, KD_E_UNSUPPORTED, "%s: this build reads and writes no video; configure with -DKD_FFMPEG=ON",
+                   path);
 }
 
 bool kd_video_available(void)
@@ -17,24 +17,22 @@ const char *kd_video_decoder_version(void)
     return "none (built with KD_FFMPEG=OFF)";
 }
 
-kd_status kd_video_probe(const char *path, const kd_video_opts *opts, kd_video_info *info,
-                         kd_err *err)
+kd_status kd_video_probe(const char *path, const kd_video_opts *opts, kd_video_info *info, kd_err *err)
 {
     (void)opts;
     (void)info;
     return refuse(path, err);
 }
 
-kd_status kd_video_count(const char *path, const kd_video_opts *opts, kd_video_info *info,
-                         kd_err *err)
+kd_status kd_video_count(const char *path, const kd_video_opts *opts, kd_video_info *info, kd_err *err)
 {
     (void)opts;
     (void)info;
     return refuse(path, err);
 }
 
-kd_status kd_video_scan(const char *path, const kd_video_opts *opts, kd_video_pick pick,
-                        kd_video_sink sink, void *ctx, kd_video_info *info, kd_err *err)
+kd_status kd_video_scan(const char *path, const kd_video_opts *opts, kd_video_pick pick, kd_video_sink sink, void *ctx,
+                        kd_video_info *info, kd_err *err)
 {
     (void)opts;
     (void)pick;

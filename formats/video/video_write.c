@@ -29,16 +29,15 @@ struct kd_video_writer {
     bool header, failed;
 };
 
-static kd_status fail_av(kd_video_writer *w, const kd_av_log *log, int rc, const char *what,
-                         kd_err *err)
+static kd_status fail_av(kd_video_writer *w, const kd_av_log *log, int rc, const char *what, kd_err *err)
 {
     char text[KD_AV_ERRSTR];
     w->failed = true;
     if (rc == AVERROR(ENOMEM)) {
         return KD_FAIL(err, KD_E_OOM, "%s: no memory to %s", w->path, what);
     }
-    return KD_FAIL(err, KD_E_WRITE, "%s: cannot %s: %s%s%s", w->path, what,
-                   kd_av_strerror(rc, text), log->last[0] != '\0' ? "; " : "", log->last);
+    return KD_FAIL(err, KD_E_WRITE, "%s: cannot %s: %s%s%s", w->path, what, kd_av_strerror(rc, text),
+                   log->last[0] != '\0' ? "; " : "", log->last);
 }
 
 static const AVCodec *find_encoder(kd_video_codec codec)
@@ -57,9 +56,8 @@ static const AVCodec *find_encoder(kd_video_codec codec)
     return h264 != NULL ? h264 : avcodec_find_encoder(AV_CODEC_ID_MPEG4);
 }
 
-static kd_status open_encoder(kd_video_writer *w, const AVCodec *codec, int width, int height,
-                              int fps_num, int fps_den, const kd_video_writer_opts *o,
-                              const kd_av_log *log, kd_err *err)
+static kd_status open_encoder(kd_video_writer *w, const AVCodec *codec, int width, int height, int fps_num, int fps_den,
+                              const kd_video_writer_opts *o, const kd_av_log *log, kd_err *err)
 {
     const bool x264 = codec->id == AV_CODEC_ID_H264;
     const bool jpeg = codec->id == AV_CODEC_ID_MJPEG;
@@ -77,25 +75,36 @@ static kd_status open_encoder(kd_video_writer *w, const AVCodec *codec, int widt
     c->max_b_frames = jpeg || o->b_frames < 0 ? 0 : o->b_frames > 0 ? o->b_frames : 2;
     c->thread_count = 1;
     c->flags |= AV_CODEC_FLAG_BITEXACT;
-    if ((w->fmt->oformat->flags & AVFMT_GLOBALHEADER) != 0) c->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
+    if ((w->fmt->oformat->flags & AVFMT_GLOBALHEADER) != 0) {
+        c->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
+    }
     int rc = 0;
     if (x264) {
         rc = av_opt_set_int(c->priv_data, "crf", o->quality > 0 ? o->quality : 20, 0);
-        if (rc >= 0) rc = av_opt_set(c->priv_data, "preset", "veryfast", 0);
-        if (rc >= 0) rc = av_opt_set(c->priv_data, "profile", "high", 0);
+        if (rc >= 0) {
+            rc = av_opt_set(c->priv_data, "preset", "veryfast", 0);
+        }
+        if (rc >= 0) {
+            rc = av_opt_set(c->priv_data, "profile", "high", 0);
+        }
         /* no scene-cut key frames: NTU's clips have one; FFmpeg caps MPEG-4's gop itself */
-        if (rc >= 0) rc = av_opt_set(c->priv_data, "x264-params", "scenecut=0:log-level=0", 0);
+        if (rc >= 0) {
+            rc = av_opt_set(c->priv_data, "x264-params", "scenecut=0:log-level=0", 0);
+        }
     } else {
-        if (!jpeg) c->gop_size = KD_MIN(c->gop_size, 600); /* MPEG-4 part 2's own limit */
+        if (!jpeg) {
+            c->gop_size = KD_MIN(c->gop_size, 600); /* MPEG-4 part 2's own limit */
+        }
         c->flags |= AV_CODEC_FLAG_QSCALE;
         c->global_quality = (o->quality > 0 ? KD_MIN(o->quality, 31) : 3) * FF_QP2LAMBDA;
     }
-    if (rc >= 0) rc = avcodec_open2(c, codec, NULL);
+    if (rc >= 0) {
+        rc = avcodec_open2(c, codec, NULL);
+    }
     return rc >= 0 ? KD_OK : fail_av(w, log, rc, "open the encoder", err);
 }
 
-static kd_status open_output(kd_video_writer *w, const char *container, const kd_av_log *log,
-                             kd_err *err)
+static kd_status open_output(kd_video_writer *w, const char *container, const kd_av_log *log, kd_err *err)
 {
     w->stream = avformat_new_stream(w->fmt, NULL);
     if (w->stream == NULL) {
@@ -104,7 +113,9 @@ static kd_status open_output(kd_video_writer *w, const char *container, const kd
     w->stream->time_base = w->enc->time_base;
     w->stream->avg_frame_rate = w->enc->framerate;
     int rc = avcodec_parameters_from_context(w->stream->codecpar, w->enc);
-    if (rc < 0) return fail_av(w, log, rc, "describe the stream", err);
+    if (rc < 0) {
+        return fail_av(w, log, rc, "describe the stream", err);
+    }
     /* Created here, so that it is empty and ours; FFmpeg opens by URL and "file:" keeps odd names
      * literal. */
     const int fd = open(w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -118,10 +129,14 @@ static kd_status open_output(kd_video_writer *w, const char *container, const kd
     }
     rc = avio_open(&w->fmt->pb, url, AVIO_FLAG_WRITE);
     kd_free(url);
-    if (rc < 0) return fail_av(w, log, rc, "open it", err);
+    if (rc < 0) {
+        return fail_av(w, log, rc, "open it", err);
+    }
     w->fmt->flags |= AVFMT_FLAG_BITEXACT;
     rc = avformat_write_header(w->fmt, NULL);
-    if (rc < 0) return fail_av(w, log, rc, "write its header", err);
+    if (rc < 0) {
+        return fail_av(w, log, rc, "write its header", err);
+    }
     w->header = true;
     return KD_OK;
 }
@@ -153,7 +168,9 @@ static kd_status open_converter(kd_video_writer *w, kd_err *err)
 static void writer_free(kd_video_writer *w)
 {
     if (w->fmt != NULL) {
-        if (w->fmt->pb != NULL) (void)avio_closep(&w->fmt->pb);
+        if (w->fmt->pb != NULL) {
+            (void)avio_closep(&w->fmt->pb);
+        }
         avformat_free_context(w->fmt);
     }
     avcodec_free_context(&w->enc);
@@ -174,20 +191,16 @@ kd_status kd_video_writer_open(const char *path, int width, int height, int fps_
     kd_av_log log;
     kd_status st = KD_OK;
     *out = NULL;
-    if (width < 16 || height < 16 || width > 8192 || height > 8192 || width % 2 != 0 ||
-        height % 2 != 0) {
-        return KD_FAIL(err, KD_E_ARG, "%s: expected an even size from 16 to 8192, found %dx%d",
-                       path, width, height);
+    if (width < 16 || height < 16 || width > 8192 || height > 8192 || width % 2 != 0 || height % 2 != 0) {
+        return KD_FAIL(err, KD_E_ARG, "%s: expected an even size from 16 to 8192, found %dx%d", path, width, height);
     }
     if (fps_num <= 0 || fps_den <= 0 || fps_num > 65535 || fps_den > 65535) {
-        return KD_FAIL(err, KD_E_ARG,
-                       "%s: expected a frame rate of 1..65535 / 1..65535, found %d/%d", path,
-                       fps_num, fps_den);
+        return KD_FAIL(err, KD_E_ARG, "%s: expected a frame rate of 1..65535 / 1..65535, found %d/%d", path, fps_num,
+                       fps_den);
     }
     const AVCodec *codec = find_encoder(o.codec);
     if (codec == NULL) {
-        return KD_FAIL(err, KD_E_UNSUPPORTED,
-                       "%s: this FFmpeg lacks the wanted encoder; ask for auto", path);
+        return KD_FAIL(err, KD_E_UNSUPPORTED, "%s: this FFmpeg lacks the wanted encoder; ask for auto", path);
     }
     kd_video_writer *w = kd_calloc(1, sizeof *w);
     if (w == NULL) {
@@ -201,8 +214,7 @@ kd_status kd_video_writer_open(const char *path, int width, int height, int fps_
         goto done;
     }
     if (avformat_alloc_output_context2(&w->fmt, NULL, container, NULL) < 0 || w->fmt == NULL) {
-        st = KD_FAIL(err, KD_E_UNSUPPORTED, "%s: this FFmpeg writes no container '%s'", path,
-                     container);
+        st = KD_FAIL(err, KD_E_UNSUPPORTED, "%s: this FFmpeg writes no container '%s'", path, container);
         goto done;
     }
     KD_GO(open_encoder(w, codec, width, height, fps_num, fps_den, &o, &log, err));
@@ -220,17 +232,27 @@ done:
 static kd_status encode(kd_video_writer *w, const AVFrame *frame, const kd_av_log *log, kd_err *err)
 {
     int rc = avcodec_send_frame(w->enc, frame);
-    if (rc < 0) return fail_av(w, log, rc, "encode a frame", err);
+    if (rc < 0) {
+        return fail_av(w, log, rc, "encode a frame", err);
+    }
     for (;;) {
         rc = avcodec_receive_packet(w->enc, w->packet);
-        if (rc == AVERROR(EAGAIN) || rc == AVERROR_EOF) return KD_OK;
-        if (rc < 0) return fail_av(w, log, rc, "encode a frame", err);
+        if (rc == AVERROR(EAGAIN) || rc == AVERROR_EOF) {
+            return KD_OK;
+        }
+        if (rc < 0) {
+            return fail_av(w, log, rc, "encode a frame", err);
+        }
         w->packet->duration = 1;
         av_packet_rescale_ts(w->packet, w->enc->time_base, w->stream->time_base);
         w->packet->stream_index = w->stream->index;
         rc = av_interleaved_write_frame(w->fmt, w->packet);
-        if (rc >= 0 && w->fmt->pb->error < 0) rc = w->fmt->pb->error;
-        if (rc < 0) return fail_av(w, log, rc, "write", err);
+        if (rc >= 0 && w->fmt->pb->error < 0) {
+            rc = w->fmt->pb->error;
+        }
+        if (rc < 0) {
+            return fail_av(w, log, rc, "write", err);
+        }
     }
 }
 
@@ -252,8 +274,7 @@ kd_status kd_video_writer_frame(kd_video_writer *w, const uint8_t *rgb, size_t s
     if (rc < 0) {
         st = fail_av(w, &log, rc, "reuse a frame", err);
     } else {
-        (void)sws_scale(w->sws, src, src_stride, 0, w->enc->height, w->frame->data,
-                        w->frame->linesize);
+        (void)sws_scale(w->sws, src, src_stride, 0, w->enc->height, w->frame->data, w->frame->linesize);
         w->frame->pts = w->n++;
         w->frame->quality = w->enc->global_quality;
         st = encode(w, w->frame, &log, err);
@@ -279,8 +300,12 @@ kd_status kd_video_writer_close(kd_video_writer *w, kd_err *err)
     KD_GO(encode(w, NULL, &log, err));
     int rc = av_write_trailer(w->fmt);
     w->header = false;
-    if (rc >= 0 && w->fmt->pb->error < 0) rc = w->fmt->pb->error;
-    if (rc >= 0) rc = avio_closep(&w->fmt->pb);
+    if (rc >= 0 && w->fmt->pb->error < 0) {
+        rc = w->fmt->pb->error;
+    }
+    if (rc >= 0) {
+        rc = avio_closep(&w->fmt->pb);
+    }
     if (rc < 0) {
         st = fail_av(w, &log, rc, "finish it", err);
         goto done;
@@ -292,10 +317,14 @@ kd_status kd_video_writer_close(kd_video_writer *w, kd_err *err)
     }
     st = kd_io_fd_sync(fd, w->tmp, err);
     (void)close(fd);
-    if (st == KD_OK) st = kd_io_rename(w->tmp, w->path, err);
+    if (st == KD_OK) {
+        st = kd_io_rename(w->tmp, w->path, err);
+    }
     kept = st == KD_OK;
 done:
-    if (!kept) (void)unlink(w->tmp);
+    if (!kept) {
+        (void)unlink(w->tmp);
+    }
     writer_free(w);
     kd_av_log_leave(&log);
     return st;
@@ -303,14 +332,18 @@ done:
 
 void kd_video_writer_abort(kd_video_writer *w)
 {
-    if (w == NULL) return;
+    if (w == NULL) {
+        return;
+    }
     if (w->header) {
         kd_av_log log;
         kd_av_log_enter(&log);
         (void)av_write_trailer(w->fmt); /* frees what the muxer allocated for the header */
         kd_av_log_leave(&log);
     }
-    if (w->tmp != NULL) (void)unlink(w->tmp);
+    if (w->tmp != NULL) {
+        (void)unlink(w->tmp);
+    }
     writer_free(w);
 }
 

@@ -26,7 +26,7 @@ static bool legal_name(const char *name, size_t n)
     return n > 0 && n < 64 && strspn(name, set) >= n;
 }
 
-/* ---- saving ----------------------------------------------------------------------------------- */
+/* ---- saving ---------------------------------------------------------------------------------- */
 
 static kd_status save_group(const char *tmp, const kd_ckpt_group *g, kd_json *files, kd_err *err)
 {
@@ -35,9 +35,13 @@ static kd_status save_group(const char *tmp, const kd_ckpt_group *g, kd_json *fi
     }
     kd_map map = {NULL, 0};
     char *path = kd_strf("%s/%s%s", tmp, g->name, suffix);
-    if (path == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", tmp);
+    if (path == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", tmp);
+    }
     kd_status st = kd_st_write(path, g->tensor, g->count, NULL, err);
-    if (st == KD_OK) st = kd_io_map(path, &map, err);
+    if (st == KD_OK) {
+        st = kd_io_map(path, &map, err);
+    }
     if (st == KD_OK) {
         char hex[HEX + 1];
         hex64(kd_xxh64(map.data, map.bytes), hex);
@@ -72,8 +76,8 @@ done:
     return st;
 }
 
-kd_status kd_ckpt_save(const char *dir, const kd_ckpt_group *group, size_t groups,
-                       const kd_json *state, bool keep_prev, kd_err *err)
+kd_status kd_ckpt_save(const char *dir, const kd_ckpt_group *group, size_t groups, const kd_json *state, bool keep_prev,
+                       kd_err *err)
 {
     kd_status st = KD_OK;
     kd_json *doc = kd_json_object();
@@ -85,8 +89,7 @@ kd_status kd_ckpt_save(const char *dir, const kd_ckpt_group *group, size_t group
         goto done;
     }
     if (groups > MAX_GROUPS) {
-        st = KD_FAIL(err, KD_E_ARG, "%s: %zu groups of tensors, at most %d", dir, groups,
-                     MAX_GROUPS);
+        st = KD_FAIL(err, KD_E_ARG, "%s: %zu groups of tensors, at most %d", dir, groups, MAX_GROUPS);
         goto done;
     }
     KD_GO(kd_io_remove_tree(tmp, err)); /* of a run that was killed */
@@ -112,7 +115,7 @@ done:
     return st;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 struct kd_ckpt {
     char *dir;
@@ -128,8 +131,7 @@ struct kd_ckpt {
 
 static kd_status damaged(const char *path, const char *what, kd_err *err)
 {
-    return KD_FAIL(err, KD_E_INTEGRITY, "%s: the file is damaged (%s); use another checkpoint",
-                   path, what);
+    return KD_FAIL(err, KD_E_INTEGRITY, "%s: the file is damaged (%s); use another checkpoint", path, what);
 }
 
 /* The text vouches for itself before anything in it is believed. */
@@ -163,8 +165,8 @@ static kd_status load_state(kd_ckpt *c, const char *path, kd_err *err)
     KD_GO(kd_json_get_str(c->doc, "format", &format, err));
     KD_GO(kd_json_get_i64(c->doc, "version", &version, err));
     if (strcmp(format, format_name) != 0 || version != 1) {
-        st = KD_FAIL(err, KD_E_FORMAT, "%s: expected %s version 1, found %s version %lld", path,
-                     format_name, format, (long long)version);
+        st = KD_FAIL(err, KD_E_FORMAT, "%s: expected %s version 1, found %s version %lld", path, format_name, format,
+                     (long long)version);
         goto done;
     }
     c->state = kd_json_get(c->doc, "state");
@@ -180,15 +182,16 @@ static kd_status check_file(const char *path, const kd_json *info, kd_err *err)
     KD_TRY(kd_json_get_i64(info, "bytes", &bytes, err));
     KD_TRY(kd_json_get_str(info, "xxh64", &expected, err));
     kd_map map = {NULL, 0};
-    if (!kd_path_is_file(path)) return damaged(path, "it is missing", err);
+    if (!kd_path_is_file(path)) {
+        return damaged(path, "it is missing", err);
+    }
     KD_TRY(kd_io_map(path, &map, err));
     char found[HEX + 1];
     hex64(kd_xxh64(map.data, map.bytes), found);
     kd_status st = KD_OK;
     if (map.bytes != (uint64_t)bytes) {
         char what[96];
-        (void)snprintf(what, sizeof what, "expected %lld bytes, found %zu", (long long)bytes,
-                       map.bytes);
+        (void)snprintf(what, sizeof what, "expected %lld bytes, found %zu", (long long)bytes, map.bytes);
         st = damaged(path, what, err);
     } else if (strcmp(found, expected) != 0) {
         st = damaged(path, "its checksum is not the recorded one", err);
@@ -213,7 +216,9 @@ static kd_status load_groups(kd_ckpt *c, kd_err *err)
             return KD_FAIL(err, KD_E_FORMAT, "%s: state.json names a file \"%s\"", c->dir, name);
         }
         char *path = kd_path_join(c->dir, name);
-        if (path == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", c->dir);
+        if (path == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", c->dir);
+        }
         kd_status st = check_file(path, info, err);
         if (st == KD_OK) {
             c->group[c->count].name = name;
@@ -221,7 +226,9 @@ static kd_status load_groups(kd_ckpt *c, kd_err *err)
             c->count += st == KD_OK;
         }
         kd_free(path);
-        if (st != KD_OK) return st;
+        if (st != KD_OK) {
+            return st;
+        }
     }
     return KD_OK;
 }
@@ -232,7 +239,9 @@ kd_status kd_ckpt_open(const char *dir, kd_ckpt **out, kd_err *err)
     kd_status st = KD_OK;
     char *path = kd_path_join(dir, "state.json");
     kd_ckpt *c = kd_calloc(1, sizeof *c);
-    if (c != NULL) c->dir = kd_strdup(dir);
+    if (c != NULL) {
+        c->dir = kd_strdup(dir);
+    }
     if (path == NULL || c == NULL || c->dir == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
         goto done;
@@ -251,9 +260,13 @@ kd_status kd_ckpt_open_last(const char *dir, kd_ckpt **out, kd_err *err)
 {
     kd_err first = {0};
     const kd_status st = kd_ckpt_open(dir, out, &first);
-    if (st == KD_OK) return KD_OK;
+    if (st == KD_OK) {
+        return KD_OK;
+    }
     char *prev = kd_strf("%s.prev", dir);
-    if (prev == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
+    if (prev == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
+    }
     const kd_status again = st != KD_E_OOM ? kd_ckpt_open(prev, out, NULL) : st;
     if (again == KD_OK) {
         (*out)->fell_back = true;
@@ -265,7 +278,9 @@ kd_status kd_ckpt_open_last(const char *dir, kd_ckpt **out, kd_err *err)
 
 void kd_ckpt_close(kd_ckpt *c)
 {
-    if (c == NULL) return;
+    if (c == NULL) {
+        return;
+    }
     for (size_t i = 0; i < c->count; i++) {
         kd_st_close(c->group[i].file);
     }

@@ -32,8 +32,8 @@ typedef struct kd_ckpt_group {
 /* Write a checkpoint to `dir` (its parent is made).  keep_prev: what was there becomes
  * `<dir>.prev`, else it is removed. `state` is copied into state.json.  KD_E_WRITE (disk full, ...)
  * leaves the old checkpoint as it was. */
-KD_NODISCARD kd_status kd_ckpt_save(const char *dir, const kd_ckpt_group *group, size_t groups,
-                                    const kd_json *state, bool keep_prev, kd_err *err);
+KD_NODISCARD kd_status kd_ckpt_save(const char *dir, const kd_ckpt_group *group, size_t groups, const kd_json *state,
+                                    bool keep_prev, kd_err *err);
 
 typedef struct kd_ckpt kd_ckpt;
 
@@ -49,11 +49,10 @@ void kd_ckpt_close(kd_ckpt *c); /* NULL is legal; tensors and state end with it 
 /* True when `dir` or `<dir>.prev` holds a state.json: there is something to resume from. */
 bool kd_ckpt_exists(const char *dir);
 
-const char *kd_ckpt_dir(const kd_ckpt *c);      /* the directory really used */
-bool kd_ckpt_fell_back(const kd_ckpt *c);       /* `.prev` was taken */
-const kd_json *kd_ckpt_state(const kd_ckpt *c); /* the caller's object */
-const kd_st_file *kd_ckpt_tensors(const kd_ckpt *c,
-                                  const char *name); /* a group; NULL when absent */
+const char *kd_ckpt_dir(const kd_ckpt *c);                             /* the directory really used */
+bool kd_ckpt_fell_back(const kd_ckpt *c);                              /* `.prev` was taken */
+const kd_json *kd_ckpt_state(const kd_ckpt *c);                        /* the caller's object */
+const kd_st_file *kd_ckpt_tensors(const kd_ckpt *c, const char *name); /* a group; NULL when absent */
 
 #ifdef __cplusplus
 }

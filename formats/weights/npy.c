@@ -25,7 +25,9 @@ static bool eat(scan *s, const char *text)
 {
     blanks(s);
     const size_t n = strlen(text);
-    if ((size_t)(s->end - s->p) < n || memcmp(s->p, text, n) != 0) return false;
+    if ((size_t)(s->end - s->p) < n || memcmp(s->p, text, n) != 0) {
+        return false;
+    }
     s->p += n;
     return true;
 }
@@ -33,14 +35,20 @@ static bool eat(scan *s, const char *text)
 static bool quoted(scan *s, char *out, size_t cap)
 {
     blanks(s);
-    if (s->p == s->end || (*s->p != '\'' && *s->p != '"')) return false;
+    if (s->p == s->end || (*s->p != '\'' && *s->p != '"')) {
+        return false;
+    }
     const char quote = *s->p++;
     size_t n = 0;
     while (s->p < s->end && *s->p != quote) {
-        if (*s->p == '\\' || n + 1 >= cap) return false;
+        if (*s->p == '\\' || n + 1 >= cap) {
+            return false;
+        }
         out[n++] = *s->p++;
     }
-    if (s->p == s->end) return false;
+    if (s->p == s->end) {
+        return false;
+    }
     s->p++;
     out[n] = '\0';
     return true;
@@ -57,20 +65,30 @@ static bool number(scan *s, int64_t *out)
         }
         s->p++;
     }
-    if (s->p == start) return false;
-    if (s->p < s->end && *s->p == 'L') s->p++; /* Python 2 */
+    if (s->p == start) {
+        return false;
+    }
+    if (s->p < s->end && *s->p == 'L') {
+        s->p++; /* Python 2 */
+    }
     *out = v;
     return true;
 }
 
 static bool shape(scan *s, kd_npy *a)
 {
-    if (!eat(s, "(")) return false;
+    if (!eat(s, "(")) {
+        return false;
+    }
     a->rank = 0;
     while (!eat(s, ")")) {
-        if (a->rank == KD_NPY_MAX_RANK || !number(s, &a->dim[a->rank])) return false;
+        if (a->rank == KD_NPY_MAX_RANK || !number(s, &a->dim[a->rank])) {
+            return false;
+        }
         a->rank++;
-        if (!eat(s, ",")) return a->rank > 1 && eat(s, ")"); /* (3) alone is a number in Python */
+        if (!eat(s, ",")) {
+            return a->rank > 1 && eat(s, ")"); /* (3) alone is a number in Python */
+        }
     }
     return true;
 }
@@ -84,21 +102,35 @@ static bool flag(scan *s, bool *out)
 static bool dictionary(scan *s, kd_npy *a, char *descr, size_t cap)
 {
     unsigned seen = 0;
-    if (!eat(s, "{")) return false;
+    if (!eat(s, "{")) {
+        return false;
+    }
     while (!eat(s, "}")) {
         char key[24];
-        if (!quoted(s, key, sizeof key) || !eat(s, ":")) return false;
+        if (!quoted(s, key, sizeof key) || !eat(s, ":")) {
+            return false;
+        }
         const unsigned bit = strcmp(key, "descr") == 0           ? 1u
                              : strcmp(key, "fortran_order") == 0 ? 2u
                              : strcmp(key, "shape") == 0         ? 4u
                                                                  : 0u;
-        if (bit == 0 || (seen & bit) != 0) return false;
+        if (bit == 0 || (seen & bit) != 0) {
+            return false;
+        }
         seen |= bit;
-        if (bit == 1u && !quoted(s, descr, cap)) return false;
-        if (bit == 2u && !flag(s, &a->fortran)) return false;
-        if (bit == 4u && !shape(s, a)) return false;
+        if (bit == 1u && !quoted(s, descr, cap)) {
+            return false;
+        }
+        if (bit == 2u && !flag(s, &a->fortran)) {
+            return false;
+        }
+        if (bit == 4u && !shape(s, a)) {
+            return false;
+        }
         if (!eat(s, ",")) {
-            if (!eat(s, "}")) return false;
+            if (!eat(s, "}")) {
+                return false;
+            }
             break;
         }
     }
@@ -110,7 +142,9 @@ static kd_status element(const char *descr, const char *origin, kd_npy *a, kd_er
 {
     const char *d = descr;
     a->swapped = *d == '>';
-    if (*d == '<' || *d == '>' || *d == '|' || *d == '=') d++;
+    if (*d == '<' || *d == '>' || *d == '|' || *d == '=') {
+        d++;
+    }
     a->kind = *d != '\0' ? *d++ : '?';
     scan s = {d, d + strlen(d)};
     int64_t n = 0;
@@ -136,12 +170,10 @@ static kd_status element(const char *descr, const char *origin, kd_npy *a, kd_er
     }
     if (a->kind == 'O') {
         return KD_FAIL(err, KD_E_UNSUPPORTED,
-                       "%s: an array of Python objects (a pickle); save it as numbers or strings",
-                       origin);
+                       "%s: an array of Python objects (a pickle); save it as numbers or strings", origin);
     }
     if (!sized || !ok) {
-        return KD_FAIL(err, KD_E_UNSUPPORTED, "%s: element type '%s' is not supported", origin,
-                       descr);
+        return KD_FAIL(err, KD_E_UNSUPPORTED, "%s: element type '%s' is not supported", origin, descr);
     }
     a->item = (size_t)n * (a->kind == 'U' ? 4 : 1);
     return KD_OK;
@@ -159,10 +191,11 @@ kd_status kd_npy_parse(const void *data, size_t bytes, const char *origin, kd_np
     }
     const size_t head = p[6] == 1 ? 10 : 12;
     size_t n = (size_t)p[8] | (size_t)p[9] << 8;
-    if (p[6] > 1) n |= (size_t)p[10] << 16 | (size_t)p[11] << 24;
+    if (p[6] > 1) {
+        n |= (size_t)p[10] << 16 | (size_t)p[11] << 24;
+    }
     if (n > MAX_HEADER || n > bytes - head) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: byte 8: a header of %zu bytes (truncated?)", origin,
-                       n);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: byte 8: a header of %zu bytes (truncated?)", origin, n);
     }
     scan s = {(const char *)p + head, (const char *)p + head + n};
     char descr[64] = "";
@@ -182,8 +215,7 @@ kd_status kd_npy_parse(const void *data, size_t bytes, const char *origin, kd_np
         return KD_FAIL(err, KD_E_FORMAT, "%s: the size of its shape overflows", origin);
     }
     if (a.bytes != bytes - head - n) {
-        return KD_FAIL(err, KD_E_FORMAT,
-                       "%s: dtype and shape need %zu bytes of data, the file has %zu", origin,
+        return KD_FAIL(err, KD_E_FORMAT, "%s: dtype and shape need %zu bytes of data, the file has %zu", origin,
                        a.bytes, bytes - head - n);
     }
     a.data = p + head + n;
@@ -191,7 +223,7 @@ kd_status kd_npy_parse(const void *data, size_t bytes, const char *origin, kd_np
     return KD_OK;
 }
 
-/* ---- elements --------------------------------------------------------------------------------- */
+/* ---- elements -------------------------------------------------------------------------------- */
 
 bool kd_npy_dtype(const kd_npy *a, kd_st_dtype *out)
 {
@@ -242,7 +274,9 @@ void kd_npy_copy(const kd_npy *a, void *dst)
 {
     uint8_t *out = dst;
     const bool columns = a->fortran && a->rank > 1;
-    if (a->bytes == 0) return;
+    if (a->bytes == 0) {
+        return;
+    }
     if (!columns && !a->swapped) {
         memcpy(out, a->data, a->bytes);
         return;
@@ -252,7 +286,9 @@ void kd_npy_copy(const kd_npy *a, void *dst)
         const size_t from = columns ? place(a, index) : i;
         copy_item(a, a->data + from * a->item, out + i * a->item);
         for (size_t k = a->rank; columns && k-- > 0;) {
-            if (++index[k] < a->dim[k]) break;
+            if (++index[k] < a->dim[k]) {
+                break;
+            }
             index[k] = 0;
         }
     }
@@ -265,7 +301,9 @@ kd_status kd_npy_to_f32(const kd_npy *a, float *dst, kd_err *err)
         return KD_FAIL(err, KD_E_DTYPE, "expected an array of numbers, found strings");
     }
     uint8_t *tmp = kd_alloc(a->bytes + 1);
-    if (tmp == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for an array");
+    if (tmp == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for an array");
+    }
     kd_npy_copy(a, tmp);
     const bool ok = kd_st_to_f32(t, tmp, a->count, dst);
     kd_free(tmp);
@@ -278,7 +316,9 @@ kd_status kd_npy_to_i64(const kd_npy *a, int64_t *dst, kd_err *err)
         return KD_FAIL(err, KD_E_DTYPE, "expected an array of integers, found kind '%c'", a->kind);
     }
     uint8_t *tmp = kd_alloc(a->bytes + 1);
-    if (tmp == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for an array");
+    if (tmp == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for an array");
+    }
     kd_npy_copy(a, tmp);
     kd_status st = KD_OK;
     for (size_t i = 0; i < a->count && st == KD_OK; i++) {
@@ -287,7 +327,9 @@ kd_status kd_npy_to_i64(const kd_npy *a, int64_t *dst, kd_err *err)
             v = v << 8 | tmp[i * a->item + k];
         }
         const unsigned bits = (unsigned)(8 * a->item);
-        if (a->kind == 'i' && bits < 64 && (v >> (bits - 1)) != 0) v |= ~(uint64_t)0 << bits;
+        if (a->kind == 'i' && bits < 64 && (v >> (bits - 1)) != 0) {
+            v |= ~(uint64_t)0 << bits;
+        }
         if (a->kind == 'u' && v > INT64_MAX) {
             st = KD_FAIL(err, KD_E_DATA, "element %zu is beyond 63 bits", i);
         }
@@ -315,7 +357,9 @@ static size_t put_utf8(uint32_t c, char *out)
 
 char *kd_npy_text(const kd_npy *a, size_t i)
 {
-    if ((a->kind != 'S' && a->kind != 'U') || i >= a->count) return NULL;
+    if ((a->kind != 'S' && a->kind != 'U') || i >= a->count) {
+        return NULL;
+    }
     char *out = kd_alloc(a->item + 1); /* UTF-8 is never longer than UCS-4 */
     uint8_t *raw = kd_alloc(a->item + 1);
     bool ok = out != NULL && raw != NULL;
@@ -325,8 +369,12 @@ char *kd_npy_text(const kd_npy *a, size_t i)
         const size_t unit = a->kind == 'U' ? 4 : 1;
         for (size_t at = 0; ok && at < a->item; at += unit) {
             uint32_t c = raw[at];
-            if (unit == 4) memcpy(&c, raw + at, 4);
-            if (c == 0) break;
+            if (unit == 4) {
+                memcpy(&c, raw + at, 4);
+            }
+            if (c == 0) {
+                break;
+            }
             ok = c < 0xd800 || (c > 0xdfff && c < 0x110000);
             if (unit == 1) {
                 out[used++] = (char)c;
@@ -344,7 +392,7 @@ char *kd_npy_text(const kd_npy *a, size_t i)
     return out;
 }
 
-/* ---- files ------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 struct kd_npy_file {
     kd_map map;
@@ -355,9 +403,13 @@ kd_status kd_npy_open(const char *path, kd_npy_file **out, kd_err *err)
 {
     *out = NULL;
     kd_npy_file *f = kd_calloc(1, sizeof *f);
-    if (f == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    if (f == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    }
     kd_status st = kd_io_map(path, &f->map, err);
-    if (st == KD_OK) st = kd_npy_parse(f->map.data, f->map.bytes, path, &f->array, err);
+    if (st == KD_OK) {
+        st = kd_npy_parse(f->map.data, f->map.bytes, path, &f->array, err);
+    }
     if (st != KD_OK) {
         kd_npy_close(f);
         return st;
@@ -373,7 +425,9 @@ const kd_npy *kd_npy_array(const kd_npy_file *f)
 
 void kd_npy_close(kd_npy_file *f)
 {
-    if (f == NULL) return;
+    if (f == NULL) {
+        return;
+    }
     kd_io_unmap(&f->map);
     kd_free(f);
 }

@@ -33,8 +33,7 @@ typedef struct kd_npy {
 
 /* Header of an array in memory; `data` points into it.  Trailing bytes are an error.  KD_E_FORMAT,
  * KD_E_UNSUPPORTED. */
-KD_NODISCARD kd_status kd_npy_parse(const void *data, size_t bytes, const char *origin, kd_npy *out,
-                                    kd_err *err);
+KD_NODISCARD kd_status kd_npy_parse(const void *data, size_t bytes, const char *origin, kd_npy *out, kd_err *err);
 
 /* The safetensors type of a numeric array; false for strings. */
 bool kd_npy_dtype(const kd_npy *a, kd_st_dtype *out);
@@ -69,10 +68,9 @@ const char *kd_npz_name(const kd_npz *z, size_t i); /* without ".npy"; NULL when
 KD_NODISCARD kd_status kd_npz_get(kd_npz *z, const char *name, kd_npy *out, kd_err *err);
 void kd_npz_close(kd_npz *z); /* NULL is legal */
 
-/* ---- writing: version 1 header, data at a multiple of 64, little-endian, row-major, atomic --- */
+/* ---- writing: version 1 header, data at a multiple of 64, little-endian, row-major, atomic ---- */
 
-KD_NODISCARD kd_status kd_npy_write(const char *path, const kd_st_tensor *t,
-                                    kd_err *err); /* t->name is unused */
+KD_NODISCARD kd_status kd_npy_write(const char *path, const kd_st_tensor *t, kd_err *err); /* t->name is unused */
 
 /* Members <name>.npy, stored, in the given order. */
 KD_NODISCARD kd_status kd_npz_write(const char *path, const kd_st_tensor *t, size_t n, kd_err *err);

@@ -1,7 +1,7 @@
 /* NumPy archives and writers: see npy.h. */
 #include "formats/base/io.h"
-#include "formats/weights/npy.h"
 #include "formats/base/zip.h"
+#include "formats/weights/npy.h"
 
 #include <stdio.h>
 
@@ -27,7 +27,9 @@ static kd_status read_names(kd_npz *z, kd_err *err)
     }
     for (size_t i = 0; i < n; i++) {
         char *name = kd_strdup(kd_zip_at(z->zip, i)->name);
-        if (name == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", z->path);
+        if (name == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", z->path);
+        }
         z->name[i] = name;
         z->count = i + 1;
         const size_t len = strlen(name);
@@ -44,7 +46,9 @@ kd_status kd_npz_open(const char *path, size_t max_bytes, kd_npz **out, kd_err *
     *out = NULL;
     kd_status st = KD_OK;
     kd_npz *z = kd_calloc(1, sizeof *z);
-    if (z != NULL) z->path = kd_strdup(path);
+    if (z != NULL) {
+        z->path = kd_strdup(path);
+    }
     if (z == NULL || z->path == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
         goto done;
@@ -62,7 +66,9 @@ done:
 
 void kd_npz_close(kd_npz *z)
 {
-    if (z == NULL) return;
+    if (z == NULL) {
+        return;
+    }
     for (size_t i = 0; i < z->count; i++) {
         kd_free(z->name[i]);
         kd_free(z->unpacked[i]);
@@ -92,7 +98,9 @@ kd_status kd_npz_get(kd_npz *z, const char *name, kd_npy *out, kd_err *err)
     while (i < z->count && strcmp(z->name[i], name) != 0) {
         i++;
     }
-    if (i == z->count) return KD_FAIL(err, KD_E_DATA, "%s: no array %s in it", z->path, name);
+    if (i == z->count) {
+        return KD_FAIL(err, KD_E_DATA, "%s: no array %s in it", z->path, name);
+    }
     const kd_zip_entry *e = kd_zip_at(z->zip, i);
     const uint8_t *data = e->data;
     if (e->method != 0) {
@@ -109,25 +117,31 @@ kd_status kd_npz_get(kd_npz *z, const char *name, kd_npy *out, kd_err *err)
     return st == KD_OK ? KD_OK : KD_FAIL(err, st, "%s: %s", z->path, why.msg);
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 size_t kd_npy_header(char *buf, size_t cap, const char *descr, size_t rank, const int64_t *dim)
 {
     char shape[24 * KD_NPY_MAX_RANK + 4] = "";
     size_t n = 0;
-    if (rank > KD_NPY_MAX_RANK) return 0;
-    for (size_t k = 0; k < rank; k++) {
-        n += (size_t)snprintf(shape + n, sizeof shape - n, "%s%lld", k > 0 ? ", " : "",
-                              (long long)dim[k]);
+    if (rank > KD_NPY_MAX_RANK) {
+        return 0;
     }
-    if (rank == 1) (void)snprintf(shape + n, sizeof shape - n, ",");
+    for (size_t k = 0; k < rank; k++) {
+        n += (size_t)snprintf(shape + n, sizeof shape - n, "%s%lld", k > 0 ? ", " : "", (long long)dim[k]);
+    }
+    if (rank == 1) {
+        (void)snprintf(shape + n, sizeof shape - n, ",");
+    }
     char text[sizeof shape + 128];
     const int len =
-        snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }",
-                 descr, shape);
-    if (len < 0 || (size_t)len >= sizeof text) return 0;
+        snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", descr, shape);
+    if (len < 0 || (size_t)len >= sizeof text) {
+        return 0;
+    }
     const size_t total = (10 + (size_t)len + 1 + 63) / 64 * 64;
-    if (total > cap) return 0;
+    if (total > cap) {
+        return 0;
+    }
     memset(buf, ' ', total);
     memcpy(buf, "\x93NUMPY\x01\x00", 8);
     buf[8] = (char)((total - 10) & 0xff);
@@ -137,8 +151,7 @@ size_t kd_npy_header(char *buf, size_t cap, const char *descr, size_t rank, cons
     return total;
 }
 
-static kd_status describe(const kd_st_tensor *t, char *header, size_t cap, size_t *used,
-                          size_t *bytes, kd_err *err)
+static kd_status describe(const kd_st_tensor *t, char *header, size_t cap, size_t *used, size_t *bytes, kd_err *err)
 {
     static const struct {
         kd_st_dtype t;
@@ -150,7 +163,9 @@ static kd_status describe(const kd_st_tensor *t, char *header, size_t cap, size_
     };
     const char *descr = NULL;
     for (size_t i = 0; i < KD_COUNTOF(map); i++) {
-        if (map[i].t == t->dtype) descr = map[i].descr;
+        if (map[i].t == t->dtype) {
+            descr = map[i].descr;
+        }
     }
     if (descr == NULL) {
         return KD_FAIL(err, KD_E_DTYPE, "array %s: NumPy has no %s; convert to f32 first", t->name,
@@ -164,9 +179,7 @@ static kd_status describe(const kd_st_tensor *t, char *header, size_t cap, size_
     }
     *bytes = n;
     *used = kd_npy_header(header, cap, descr, t->rank, t->dim);
-    return *used > 0 ? KD_OK
-                     : KD_FAIL(err, KD_E_ARG, "array %s: more than %d dimensions", t->name,
-                               KD_NPY_MAX_RANK);
+    return *used > 0 ? KD_OK : KD_FAIL(err, KD_E_ARG, "array %s: more than %d dimensions", t->name, KD_NPY_MAX_RANK);
 }
 
 kd_status kd_npy_write(const char *path, const kd_st_tensor *t, kd_err *err)
@@ -178,7 +191,9 @@ kd_status kd_npy_write(const char *path, const kd_st_tensor *t, kd_err *err)
     KD_TRY(describe(t, header, sizeof header, &used, &bytes, err));
     KD_TRY(kd_writer_open(path, &w, err));
     kd_status st = kd_writer_put(w, header, used, err);
-    if (st == KD_OK) st = kd_writer_put(w, t->data, bytes, err);
+    if (st == KD_OK) {
+        st = kd_writer_put(w, t->data, bytes, err);
+    }
     if (st != KD_OK) {
         kd_writer_abort(w);
         return st;
@@ -203,7 +218,9 @@ kd_status kd_npz_write(const char *path, const kd_st_tensor *t, size_t n, kd_err
         }
         st = kd_zip_writer_add2(w, name, header, used, t[i].data, bytes, err);
         kd_free(name);
-        if (st != KD_OK) goto done;
+        if (st != KD_OK) {
+            goto done;
+        }
     }
     st = kd_zip_writer_commit(w, err);
     w = NULL;

@@ -1,7 +1,7 @@
 /* Pickle opcodes: see pickle.h.  One loop, one function an opcode, nothing is ever called. */
 #include "formats/weights/pickle_priv.h"
 
-/* ---- values ----------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static kd_status push_int(kd_pk_machine *m, int64_t v)
 {
@@ -16,7 +16,9 @@ static kd_status push_text(kd_pk_machine *m, kd_pk_type type, unsigned length_by
     uint64_t size = 0;
     const uint8_t *p = NULL;
     KD_TRY(kd_pkm_take_uint(m, length_bytes, &size));
-    if (size > m->end - m->at) return kd_pkm_bad(m, "the data end inside this text (truncated?)");
+    if (size > m->end - m->at) {
+        return kd_pkm_bad(m, "the data end inside this text (truncated?)");
+    }
     KD_TRY(kd_pkm_take(m, (size_t)size, &p));
     kd_pk_node *n = NULL;
     KD_TRY(kd_pkm_new_node(m, type, &n));
@@ -31,7 +33,9 @@ static kd_status push_long(kd_pk_machine *m, unsigned length_bytes)
     KD_TRY(push_text(m, KD_PK_BIGINT, length_bytes));
     kd_pk_node *n = m->stack[m->depth - 1];
     const size_t size = n->u.s.size;
-    if (size > 8) return KD_OK;
+    if (size > 8) {
+        return KD_OK;
+    }
     const uint8_t *p = (const uint8_t *)n->u.s.text;
     uint64_t v = size > 0 && (p[size - 1] & 0x80u) != 0 ? UINT64_MAX : 0;
     for (size_t i = size; i-- > 0;) {
@@ -56,24 +60,26 @@ static kd_status push_float(kd_pk_machine *m)
     return kd_pkm_push(m, n);
 }
 
-static kd_status add_items(kd_pk_machine *m, kd_pk_items *to, kd_pk_node *const *first,
-                           size_t count)
+static kd_status add_items(kd_pk_machine *m, kd_pk_items *to, kd_pk_node *const *first, size_t count)
 {
     if (count > to->cap - to->count) {
         const size_t cap = KD_MAX(to->cap * 2, to->count + count);
         kd_pk_node **item;
         KD_TRY(kd_pkm_arena(m, cap * sizeof(kd_pk_node *), &item));
-        if (to->count > 0) memcpy(item, to->item, to->count * sizeof(kd_pk_node *));
+        if (to->count > 0) {
+            memcpy(item, to->item, to->count * sizeof(kd_pk_node *));
+        }
         to->item = item;
         to->cap = cap;
     }
-    if (count > 0) memcpy(to->item + to->count, first, count * sizeof(kd_pk_node *));
+    if (count > 0) {
+        memcpy(to->item + to->count, first, count * sizeof(kd_pk_node *));
+    }
     to->count += count;
     return KD_OK;
 }
 
-static kd_status push_list(kd_pk_machine *m, kd_pk_type type, kd_pk_node *const *first,
-                           size_t count)
+static kd_status push_list(kd_pk_machine *m, kd_pk_type type, kd_pk_node *const *first, size_t count)
 {
     kd_pk_node *n = NULL;
     KD_TRY(kd_pkm_new_node(m, type, &n));
@@ -86,14 +92,17 @@ static kd_status push_marked(kd_pk_machine *m, kd_pk_type type)
     kd_pk_node **first = NULL;
     size_t count = 0;
     KD_TRY(kd_pkm_pop_mark(m, &first, &count));
-    if (type == KD_PK_DICT && count % 2 != 0) return kd_pkm_bad(m, "a dictionary with half a pair");
+    if (type == KD_PK_DICT && count % 2 != 0) {
+        return kd_pkm_bad(m, "a dictionary with half a pair");
+    }
     return push_list(m, type, first, count);
 }
 
 static kd_status push_tuple(kd_pk_machine *m, size_t count)
 {
-    if (m->depth - kd_pkm_floor_of(m) < count)
+    if (m->depth - kd_pkm_floor_of(m) < count) {
         return kd_pkm_bad(m, "the stack is too short for this tuple");
+    }
     m->depth -= count;
     return push_list(m, KD_PK_TUPLE, count > 0 ? m->stack + m->depth : NULL, count);
 }
@@ -103,9 +112,15 @@ static kd_status extend(kd_pk_machine *m, kd_pk_type type, kd_pk_node *const *fi
 {
     kd_pk_node *to = NULL;
     KD_TRY(kd_pkm_top(m, &to));
-    if (type == KD_PK_DICT && count % 2 != 0) return kd_pkm_bad(m, "half a pair for a dictionary");
-    if (to->type == type) return add_items(m, &to->u.list, first, count);
-    if (to->type != KD_PK_CALL) return kd_pkm_bad(m, "items for a value that holds none");
+    if (type == KD_PK_DICT && count % 2 != 0) {
+        return kd_pkm_bad(m, "half a pair for a dictionary");
+    }
+    if (to->type == type) {
+        return add_items(m, &to->u.list, first, count);
+    }
+    if (to->type != KD_PK_CALL) {
+        return kd_pkm_bad(m, "items for a value that holds none");
+    }
     if (to->u.call.extra == NULL) {
         KD_TRY(kd_pkm_arena(m, sizeof(kd_pk_items), &to->u.call.extra));
         *to->u.call.extra = (kd_pk_items){NULL, 0, 0};
@@ -115,7 +130,9 @@ static kd_status extend(kd_pk_machine *m, kd_pk_type type, kd_pk_node *const *fi
 
 static kd_status extend_top(kd_pk_machine *m, kd_pk_type type, size_t count)
 {
-    if (m->depth - kd_pkm_floor_of(m) < count + 1) return kd_pkm_bad(m, "the stack is too short");
+    if (m->depth - kd_pkm_floor_of(m) < count + 1) {
+        return kd_pkm_bad(m, "the stack is too short");
+    }
     kd_pk_node *item[2];
     m->depth -= count;
     memcpy(item, m->stack + m->depth, count * sizeof *item);
@@ -130,12 +147,13 @@ static kd_status extend_marked(kd_pk_machine *m, kd_pk_type type)
     return extend(m, type, first, count);
 }
 
-/* ---- references to code: named, never resolved -------------------------------------------------- */
+/* ---- references to code: named, never resolved ----------------------------------------------- */
 
-static kd_status push_global(kd_pk_machine *m, const char *module, size_t module_n,
-                             const char *name, size_t name_n)
+static kd_status push_global(kd_pk_machine *m, const char *module, size_t module_n, const char *name, size_t name_n)
 {
-    if (name_n > UINT32_MAX) return kd_pkm_bad(m, "a name longer than 4 GiB");
+    if (name_n > UINT32_MAX) {
+        return kd_pkm_bad(m, "a name longer than 4 GiB");
+    }
     kd_pk_node *n = NULL;
     KD_TRY(kd_pkm_new_node(m, KD_PK_GLOBAL, &n));
     n->u.s.text = module;
@@ -174,7 +192,9 @@ static kd_status ordered_dict(kd_pk_machine *m, const kd_pk_node *args, kd_pk_no
     *out = NULL;
     const size_t n = kd_pk_count(args);
     const kd_pk_node *pairs = kd_pk_at(args, 0);
-    if (n > 1 || (n == 1 && pairs->type != KD_PK_LIST)) return KD_OK;
+    if (n > 1 || (n == 1 && pairs->type != KD_PK_LIST)) {
+        return KD_OK;
+    }
     for (size_t i = 0; i < kd_pk_count(pairs); i++) {
         const kd_pk_node *pair = kd_pk_at(pairs, i);
         if ((pair->type != KD_PK_LIST && pair->type != KD_PK_TUPLE) || kd_pk_count(pair) != 2) {
@@ -195,12 +215,18 @@ static kd_status op_call(kd_pk_machine *m, size_t operands)
     kd_pk_node *args = NULL;
     kd_pk_node *func = NULL;
     kd_pk_node *ignored = NULL;
-    if (operands == 3) KD_TRY(kd_pkm_pop(m, &ignored)); /* keyword arguments of NEWOBJ_EX */
+    if (operands == 3) {
+        KD_TRY(kd_pkm_pop(m, &ignored)); /* keyword arguments of NEWOBJ_EX */
+    }
     KD_TRY(kd_pkm_pop(m, &args));
     KD_TRY(kd_pkm_pop(m, &func));
-    if (args->type != KD_PK_TUPLE) return kd_pkm_bad(m, "the arguments of a call are no tuple");
+    if (args->type != KD_PK_TUPLE) {
+        return kd_pkm_bad(m, "the arguments of a call are no tuple");
+    }
     kd_pk_node *n = NULL;
-    if (kd_pk_is_global(func, "collections", "OrderedDict")) KD_TRY(ordered_dict(m, args, &n));
+    if (kd_pk_is_global(func, "collections", "OrderedDict")) {
+        KD_TRY(ordered_dict(m, args, &n));
+    }
     if (n == NULL) {
         KD_TRY(kd_pkm_new_node(m, KD_PK_CALL, &n));
         n->u.call.func = func;
@@ -288,8 +314,7 @@ static kd_status op_frame(kd_pk_machine *m)
 
 static kd_status op_unknown(kd_pk_machine *m, uint8_t op)
 {
-    return KD_FAIL(m->err, KD_E_FORMAT, "%s: pickle byte %zu: opcode 0x%02x is not accepted",
-                   m->origin, m->op_at, op);
+    return KD_FAIL(m->err, KD_E_FORMAT, "%s: pickle byte %zu: opcode 0x%02x is not accepted", m->origin, m->op_at, op);
 }
 
 /* clang-format off */
@@ -357,24 +382,31 @@ static kd_status run(kd_pk_machine *m)
 {
     for (;;) {
         m->op_at = m->at;
-        if (m->at == m->end) return kd_pkm_bad(m, "the data end without STOP (truncated?)");
+        if (m->at == m->end) {
+            return kd_pkm_bad(m, "the data end without STOP (truncated?)");
+        }
         const uint8_t op = m->p[m->at++];
-        if (op == '.') break;
+        if (op == '.') {
+            break;
+        }
         KD_TRY(run_op(m, op));
     }
-    if (m->marks != 0 || m->depth != 1) return kd_pkm_bad(m, "STOP with other than one value");
+    if (m->marks != 0 || m->depth != 1) {
+        return kd_pkm_bad(m, "STOP with other than one value");
+    }
     m->doc->root = m->stack[0];
     return KD_OK;
 }
 
-kd_status kd_pk_parse(const void *data, size_t bytes, const char *origin, kd_pk **out, size_t *used,
-                      kd_err *err)
+kd_status kd_pk_parse(const void *data, size_t bytes, const char *origin, kd_pk **out, size_t *used, kd_err *err)
 {
     *out = NULL;
     kd_pk_machine m = {.p = data, .end = bytes, .origin = origin, .err = err};
     m.budget = bytes > SIZE_MAX - KD_PK_SLACK ? SIZE_MAX : bytes + KD_PK_SLACK;
     m.doc = kd_calloc(1, sizeof *m.doc);
-    if (m.doc == NULL) return kd_pkm_no_memory(&m);
+    if (m.doc == NULL) {
+        return kd_pkm_no_memory(&m);
+    }
     m.doc->yes.type = m.doc->no.type = KD_PK_BOOL;
     m.doc->yes.u.b = true;
     const kd_status st = run(&m);
@@ -385,14 +417,18 @@ kd_status kd_pk_parse(const void *data, size_t bytes, const char *origin, kd_pk 
         kd_pk_free(m.doc);
         return st;
     }
-    if (used != NULL) *used = m.at;
+    if (used != NULL) {
+        *used = m.at;
+    }
     *out = m.doc;
     return KD_OK;
 }
 
 void kd_pk_free(kd_pk *p)
 {
-    if (p == NULL) return;
+    if (p == NULL) {
+        return;
+    }
     for (kd_pk_chunk *c = p->chunks; c != NULL;) {
         kd_pk_chunk *next = c->next;
         kd_free(c);

@@ -77,26 +77,22 @@ typedef struct kd_pk kd_pk;
 /* Parse one pickle at the start of the memory, which the caller keeps until kd_pk_free.  *used (may
  * be NULL): bytes up to and including its STOP.  KD_E_FORMAT with the offset; KD_E_DATA when it
  * would need too much memory. */
-KD_NODISCARD kd_status kd_pk_parse(const void *data, size_t bytes, const char *origin, kd_pk **out,
-                                   size_t *used, kd_err *err);
+KD_NODISCARD kd_status kd_pk_parse(const void *data, size_t bytes, const char *origin, kd_pk **out, size_t *used,
+                                   kd_err *err);
 void kd_pk_free(kd_pk *p); /* NULL is legal; every node ends with it */
 
 const kd_pk_node *kd_pk_root(const kd_pk *p);
-const kd_pk_node *
-kd_pk_last_persid(const kd_pk *p); /* head of the chain of all PERSID nodes, or NULL */
+const kd_pk_node *kd_pk_last_persid(const kd_pk *p); /* head of the chain of all PERSID nodes, or NULL */
 
 /* All take NULL nodes and then say no / NULL / 0. */
-size_t kd_pk_count(const kd_pk_node *n);                   /* items; a DICT has two a pair */
-const kd_pk_node *kd_pk_at(const kd_pk_node *n, size_t i); /* NULL when out of range */
-const kd_pk_node *kd_pk_get(const kd_pk_node *n,
-                            const char *key); /* last value of a string key of a DICT */
+size_t kd_pk_count(const kd_pk_node *n);                           /* items; a DICT has two a pair */
+const kd_pk_node *kd_pk_at(const kd_pk_node *n, size_t i);         /* NULL when out of range */
+const kd_pk_node *kd_pk_get(const kd_pk_node *n, const char *key); /* last value of a string key of a DICT */
 bool kd_pk_is_str(const kd_pk_node *n, const char *text);
 bool kd_pk_is_global(const kd_pk_node *n, const char *module, const char *name);
-bool kd_pk_is_call(const kd_pk_node *n, const char *module,
-                   const char *name);              /* CALL of that global */
-bool kd_pk_int(const kd_pk_node *n, int64_t *out); /* INT only */
-void kd_pk_describe(const kd_pk_node *n, char *buf,
-                    size_t bytes); /* "a call of os.system", for messages */
+bool kd_pk_is_call(const kd_pk_node *n, const char *module, const char *name); /* CALL of that global */
+bool kd_pk_int(const kd_pk_node *n, int64_t *out);                             /* INT only */
+void kd_pk_describe(const kd_pk_node *n, char *buf, size_t bytes);             /* "a call of os.system", for messages */
 
 #ifdef __cplusplus
 }

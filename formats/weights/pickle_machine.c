@@ -22,11 +22,13 @@ kd_status kd_pkm_no_memory(const kd_pk_machine *m)
     return KD_FAIL(m->err, KD_E_OOM, "%s: out of memory", m->origin);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static kd_status charge(kd_pk_machine *m, size_t bytes)
 {
-    if (bytes > m->budget) return too_big(m);
+    if (bytes > m->budget) {
+        return too_big(m);
+    }
     m->budget -= bytes;
     return KD_OK;
 }
@@ -40,7 +42,9 @@ kd_status kd_pkm_arena(kd_pk_machine *m, size_t bytes, void *out)
         cap = KD_MAX(cap, bytes);
         KD_TRY(charge(m, cap));
         c = kd_alloc(sizeof *c + cap);
-        if (c == NULL) return kd_pkm_no_memory(m);
+        if (c == NULL) {
+            return kd_pkm_no_memory(m);
+        }
         *c = (kd_pk_chunk){m->doc->chunks, 0, cap};
         m->doc->chunks = c;
     }
@@ -66,7 +70,9 @@ static kd_status grow(kd_pk_machine *m, void *array, size_t *cap, size_t size)
     const size_t fresh = *cap == 0 ? 64 : *cap * 2;
     KD_TRY(charge(m, (fresh - *cap) * size));
     void *p = kd_realloc(old, *cap * size, fresh * size);
-    if (p == NULL) return kd_pkm_no_memory(m);
+    if (p == NULL) {
+        return kd_pkm_no_memory(m);
+    }
     memcpy(array, &p, sizeof p);
     *cap = fresh;
     return KD_OK;
@@ -74,7 +80,9 @@ static kd_status grow(kd_pk_machine *m, void *array, size_t *cap, size_t size)
 
 kd_status kd_pkm_push(kd_pk_machine *m, kd_pk_node *n)
 {
-    if (m->depth == m->stack_cap) KD_TRY(grow(m, &m->stack, &m->stack_cap, sizeof *m->stack));
+    if (m->depth == m->stack_cap) {
+        KD_TRY(grow(m, &m->stack, &m->stack_cap, sizeof *m->stack));
+    }
     m->stack[m->depth++] = n;
     return KD_OK;
 }
@@ -86,21 +94,27 @@ size_t kd_pkm_floor_of(const kd_pk_machine *m)
 
 kd_status kd_pkm_pop(kd_pk_machine *m, kd_pk_node **out)
 {
-    if (m->depth <= kd_pkm_floor_of(m)) return kd_pkm_bad(m, "the stack is empty");
+    if (m->depth <= kd_pkm_floor_of(m)) {
+        return kd_pkm_bad(m, "the stack is empty");
+    }
     *out = m->stack[--m->depth];
     return KD_OK;
 }
 
 kd_status kd_pkm_top(kd_pk_machine *m, kd_pk_node **out)
 {
-    if (m->depth <= kd_pkm_floor_of(m)) return kd_pkm_bad(m, "the stack is empty");
+    if (m->depth <= kd_pkm_floor_of(m)) {
+        return kd_pkm_bad(m, "the stack is empty");
+    }
     *out = m->stack[m->depth - 1];
     return KD_OK;
 }
 
 kd_status kd_pkm_push_mark(kd_pk_machine *m)
 {
-    if (m->marks == m->mark_cap) KD_TRY(grow(m, &m->mark, &m->mark_cap, sizeof *m->mark));
+    if (m->marks == m->mark_cap) {
+        KD_TRY(grow(m, &m->mark, &m->mark_cap, sizeof *m->mark));
+    }
     m->mark[m->marks++] = m->depth;
     return KD_OK;
 }
@@ -108,7 +122,9 @@ kd_status kd_pkm_push_mark(kd_pk_machine *m)
 /* Values above the last mark, which they leave with it; they stay readable until the next push. */
 kd_status kd_pkm_pop_mark(kd_pk_machine *m, kd_pk_node ***first, size_t *count)
 {
-    if (m->marks == 0) return kd_pkm_bad(m, "no mark on the stack");
+    if (m->marks == 0) {
+        return kd_pkm_bad(m, "no mark on the stack");
+    }
     const size_t from = m->mark[--m->marks];
     *count = m->depth - from;
     *first = *count > 0 ? m->stack + from : NULL; /* before the first push there is no stack */
@@ -116,14 +132,16 @@ kd_status kd_pkm_pop_mark(kd_pk_machine *m, kd_pk_node ***first, size_t *count)
     return KD_OK;
 }
 
-/* ---- memo ----------------------------------------------------------------------------------------- */
+/* ---- memo ------------------------------------------------------------------------------------ */
 
 static kd_pk_memo *memo_find(const kd_pk_machine *m, uint32_t key)
 {
     uint32_t h = key * 2654435769u;
     for (h ^= h >> 16;; h++) {
         kd_pk_memo *s = &m->memo[h & (m->memo_cap - 1)];
-        if (s->value == NULL || s->key == key) return s;
+        if (s->value == NULL || s->key == key) {
+            return s;
+        }
     }
 }
 
@@ -137,11 +155,15 @@ kd_status kd_pkm_memo_put(kd_pk_machine *m, uint32_t key)
         kd_pk_memo *old = m->memo;
         const size_t old_cap = m->memo_cap;
         kd_pk_memo *fresh = kd_calloc(cap, sizeof *fresh);
-        if (fresh == NULL) return kd_pkm_no_memory(m);
+        if (fresh == NULL) {
+            return kd_pkm_no_memory(m);
+        }
         m->memo = fresh;
         m->memo_cap = cap;
         for (size_t i = 0; i < old_cap; i++) {
-            if (old[i].value != NULL) *memo_find(m, old[i].key) = old[i];
+            if (old[i].value != NULL) {
+                *memo_find(m, old[i].key) = old[i];
+            }
         }
         kd_free(old);
     }
@@ -154,16 +176,19 @@ kd_status kd_pkm_memo_put(kd_pk_machine *m, uint32_t key)
 kd_status kd_pkm_memo_get(kd_pk_machine *m, uint32_t key)
 {
     kd_pk_memo *s = m->memo_cap > 0 ? memo_find(m, key) : NULL;
-    if (s == NULL || s->value == NULL)
+    if (s == NULL || s->value == NULL) {
         return kd_pkm_bad(m, "refers to a value that was not stored");
+    }
     return kd_pkm_push(m, s->value);
 }
 
-/* ---- input ------------------------------------------------------------------------------------------ */
+/* ---- input ----------------------------------------------------------------------------------- */
 
 kd_status kd_pkm_take(kd_pk_machine *m, size_t n, const uint8_t **out)
 {
-    if (n > m->end - m->at) return kd_pkm_bad(m, "the data end inside this value (truncated?)");
+    if (n > m->end - m->at) {
+        return kd_pkm_bad(m, "the data end inside this value (truncated?)");
+    }
     *out = m->p + m->at;
     m->at += n;
     return KD_OK;
@@ -185,7 +210,9 @@ kd_status kd_pkm_take_line(kd_pk_machine *m, const char **text, size_t *n)
 {
     const uint8_t *start = m->p + m->at;
     const uint8_t *nl = m->at < m->end ? memchr(start, '\n', m->end - m->at) : NULL;
-    if (nl == NULL) return kd_pkm_bad(m, "the data end inside this line (truncated?)");
+    if (nl == NULL) {
+        return kd_pkm_bad(m, "the data end inside this line (truncated?)");
+    }
     *text = (const char *)start;
     *n = (size_t)(nl - start);
     m->at += *n + 1;

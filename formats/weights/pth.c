@@ -3,7 +3,7 @@
 
 #define MAX_PICKLE ((size_t)1 << 30)
 
-/* ---- the two file forms ----------------------------------------------------------------------- */
+/* ---- the two file forms ---------------------------------------------------------------------- */
 
 static kd_status open_zip(kd_pth *p, const uint8_t *data, size_t bytes, kd_err *err)
 {
@@ -13,25 +13,26 @@ static kd_status open_zip(kd_pth *p, const uint8_t *data, size_t bytes, kd_err *
         const kd_zip_entry *e = kd_zip_at(p->zip, i);
         const char *slash = strchr(e->name, '/');
         if (slash != NULL && strcmp(slash, "/data.pkl") == 0) {
-            if (pkl != NULL) return KD_FAIL(err, KD_E_FORMAT, "%s: two data.pkl", p->origin);
+            if (pkl != NULL) {
+                return KD_FAIL(err, KD_E_FORMAT, "%s: two data.pkl", p->origin);
+            }
             pkl = e;
         }
     }
     if (pkl == NULL) {
-        return KD_FAIL(err, KD_E_FORMAT,
-                       "%s: a zip archive without data.pkl, so not written by torch.save",
-                       p->origin);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: a zip archive without data.pkl, so not written by torch.save", p->origin);
     }
     p->prefix = kd_strdup(pkl->name);
-    if (p->prefix == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", p->origin);
+    if (p->prefix == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", p->origin);
+    }
     *strchr(p->prefix, '/') = '\0';
     char *order = kd_strf("%s/byteorder", p->prefix);
     const kd_zip_entry *b = order != NULL ? kd_zip_find(p->zip, order) : NULL;
     kd_free(order);
     if (b != NULL && (b->packed != 6 || memcmp(b->data, "little", 6) != 0)) {
         return KD_FAIL(err, KD_E_UNSUPPORTED,
-                       "%s: written on a big-endian machine; save it again on a little-endian one",
-                       p->origin);
+                       "%s: written on a big-endian machine; save it again on a little-endian one", p->origin);
     }
     KD_TRY(kd_zip_read(p->zip, pkl, MAX_PICKLE, &p->pickle_copy, err));
     KD_TRY(kd_pk_parse(p->pickle_copy, (size_t)pkl->bytes, p->origin, &p->pk, NULL, err));
@@ -39,21 +40,18 @@ static kd_status open_zip(kd_pth *p, const uint8_t *data, size_t bytes, kd_err *
 }
 
 /* Where the raw data of every storage lie: after the fifth pickle, in the order of its list of keys. */
-static kd_status place_storages(kd_pth *p, const kd_pk_node *keys, const uint8_t *data,
-                                size_t bytes, size_t at, kd_err *err)
+static kd_status place_storages(kd_pth *p, const kd_pk_node *keys, const uint8_t *data, size_t bytes, size_t at,
+                                kd_err *err)
 {
     for (size_t i = 0; i < kd_pk_count(keys); i++) {
         const kd_pk_node *key = kd_pk_at(keys, i);
         kd_pth_storage *s = key->type == KD_PK_STR ? kd_pth_find_storage(p, key) : NULL;
         if (s == NULL || s->untyped || s->data != NULL) {
-            return KD_FAIL(err, KD_E_FORMAT,
-                           "%s: byte %zu: storage %zu is listed but not described", p->origin, at,
-                           i);
+            return KD_FAIL(err, KD_E_FORMAT, "%s: byte %zu: storage %zu is listed but not described", p->origin, at, i);
         }
         uint64_t numel = 0;
         if (bytes - at < 8) {
-            return KD_FAIL(err, KD_E_FORMAT, "%s: byte %zu: the file ends before storage %zu",
-                           p->origin, at, i);
+            return KD_FAIL(err, KD_E_FORMAT, "%s: byte %zu: the file ends before storage %zu", p->origin, at, i);
         }
         for (unsigned k = 0; k < 8; k++) {
             numel |= (uint64_t)data[at + k] << (8 * k);
@@ -120,18 +118,18 @@ static kd_status parse(kd_pth *p, const uint8_t *data, size_t bytes, kd_err *err
                        "current torch",
                        p->origin);
     } else {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: not a PyTorch file (neither zip nor torch's magic)",
-                       p->origin);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: not a PyTorch file (neither zip nor torch's magic)", p->origin);
     }
     return kd_pth_collect_tensors(p, err);
 }
 
-kd_status kd_pth_parse(const void *data, size_t bytes, const char *origin, kd_pth **out,
-                       kd_err *err)
+kd_status kd_pth_parse(const void *data, size_t bytes, const char *origin, kd_pth **out, kd_err *err)
 {
     *out = NULL;
     kd_pth *p = kd_calloc(1, sizeof *p);
-    if (p != NULL) p->origin = kd_strdup(origin);
+    if (p != NULL) {
+        p->origin = kd_strdup(origin);
+    }
     kd_status st = KD_OK;
     if (p == NULL || p->origin == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", origin);
@@ -162,7 +160,9 @@ kd_status kd_pth_open(const char *path, kd_pth **out, kd_err *err)
 
 void kd_pth_close(kd_pth *p)
 {
-    if (p == NULL) return;
+    if (p == NULL) {
+        return;
+    }
     kd_pk_free(p->pk);
     kd_zip_close(p->zip);
     kd_io_unmap(&p->map);
@@ -188,7 +188,9 @@ const kd_pth_tensor *kd_pth_at(const kd_pth *p, size_t i)
 const kd_pth_tensor *kd_pth_find(const kd_pth *p, const char *name)
 {
     for (size_t i = 0; i < p->count; i++) {
-        if (strcmp(p->t[i].name, name) == 0) return &p->t[i];
+        if (strcmp(p->t[i].name, name) == 0) {
+            return &p->t[i];
+        }
     }
     return NULL;
 }
@@ -215,7 +217,9 @@ static void gather(const kd_pth_tensor *t, uint8_t *dst)
         }
         memcpy(dst + i * item, t->at + from * item, item);
         for (size_t k = t->rank; k-- > 0;) {
-            if (++index[k] < t->dim[k]) break;
+            if (++index[k] < t->dim[k]) {
+                break;
+            }
             index[k] = 0;
         }
     }
@@ -228,7 +232,9 @@ kd_status kd_pth_read(kd_pth *p, const kd_pth_tensor *t, void *dst, kd_err *err)
         KD_TRY(kd_zip_check_stored(p->zip, s->entry, err));
         s->checked = true;
     }
-    if (t->count == 0) return KD_OK;
+    if (t->count == 0) {
+        return KD_OK;
+    }
     if (t->contiguous) {
         memcpy(dst, t->at, t->bytes);
     } else {

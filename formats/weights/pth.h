@@ -42,8 +42,7 @@ typedef struct kd_pth_tensor {
 typedef struct kd_pth kd_pth;
 
 KD_NODISCARD kd_status kd_pth_open(const char *path, kd_pth **out, kd_err *err);
-KD_NODISCARD kd_status kd_pth_parse(const void *data, size_t bytes, const char *origin,
-                                    kd_pth **out,
+KD_NODISCARD kd_status kd_pth_parse(const void *data, size_t bytes, const char *origin, kd_pth **out,
                                     kd_err *err); /* data stay the caller's until close */
 void kd_pth_close(kd_pth *p);
 
@@ -62,14 +61,13 @@ KD_NODISCARD kd_status kd_pth_read(kd_pth *p, const kd_pth_tensor *t, void *dst,
 /* A zip-form file with the state dict {key: OrderedDict(name: tensor)}, or the bare OrderedDict
  * when key is NULL; loads with torch.load, weights_only included.  data of every tensor must be
  * given.  Atomic. */
-KD_NODISCARD kd_status kd_pth_write(const char *path, const char *key, const kd_st_tensor *t,
-                                    size_t n, kd_err *err);
+KD_NODISCARD kd_status kd_pth_write(const char *path, const char *key, const kd_st_tensor *t, size_t n, kd_err *err);
 
 /* The same, asking for the data of tensor i when it is needed: *data stays valid until the next
  * call. */
 typedef kd_status (*kd_pth_source)(void *ctx, size_t i, const void **data, kd_err *err);
-KD_NODISCARD kd_status kd_pth_write_from(const char *path, const char *key, const kd_st_tensor *t,
-                                         size_t n, kd_pth_source source, void *ctx, kd_err *err);
+KD_NODISCARD kd_status kd_pth_write_from(const char *path, const char *key, const kd_st_tensor *t, size_t n,
+                                         kd_pth_source source, void *ctx, kd_err *err);
 
 #ifdef __cplusplus
 }

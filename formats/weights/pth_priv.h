@@ -3,9 +3,9 @@
 #define KD_FORMATS_PTH_PRIV_H
 
 #include "formats/base/io.h"
+#include "formats/base/zip.h"
 #include "formats/weights/pickle.h"
 #include "formats/weights/pth.h"
-#include "formats/base/zip.h"
 
 typedef struct kd_pth_storage {
     const kd_pk_node *key; /* string; node shared by nobody, compared by text */

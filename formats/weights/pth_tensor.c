@@ -11,7 +11,7 @@ static kd_status bad(const kd_pth *p, kd_err *err, const char *name, const char 
     return KD_FAIL(err, KD_E_FORMAT, "%s: tensor %s: %s", p->origin, name, what);
 }
 
-/* ---- dtypes ----------------------------------------------------------------------------------- */
+/* ---- dtypes ---------------------------------------------------------------------------------- */
 
 static const struct {
     const char *storage;
@@ -40,8 +40,7 @@ static bool storage_type(const kd_pk_node *cls, kd_st_dtype *out, bool *untyped)
             return true;
         }
     }
-    if (kd_pk_is_global(cls, "torch.storage", "UntypedStorage") ||
-        kd_pk_is_global(cls, "torch", "UntypedStorage")) {
+    if (kd_pk_is_global(cls, "torch.storage", "UntypedStorage") || kd_pk_is_global(cls, "torch", "UntypedStorage")) {
         *out = KD_ST_U8;
         *untyped = true;
         return true;
@@ -60,7 +59,7 @@ static bool named_dtype(const kd_pk_node *n, kd_st_dtype *out)
     return false;
 }
 
-/* ---- storages --------------------------------------------------------------------------------- */
+/* ---- storages -------------------------------------------------------------------------------- */
 
 static bool same_text(const kd_pk_node *a, const kd_pk_node *b)
 {
@@ -72,7 +71,9 @@ static int by_key(const void *a, const void *b)
     const kd_pk_node *x = ((const kd_pth_storage *)a)->key;
     const kd_pk_node *y = ((const kd_pth_storage *)b)->key;
     const int c = memcmp(x->u.s.text, y->u.s.text, KD_MIN(x->u.s.size, y->u.s.size));
-    if (c != 0) return c;
+    if (c != 0) {
+        return c;
+    }
     return x->u.s.size < y->u.s.size ? -1 : x->u.s.size > y->u.s.size;
 }
 
@@ -82,9 +83,8 @@ static bool read_persid(const kd_pk_node *n, kd_pth_storage *s, uint64_t *numel)
     const kd_pk_node *id = n->u.ref;
     const kd_pk_node *key = kd_pk_at(id, 2);
     int64_t count = 0;
-    if (id->type != KD_PK_TUPLE || !kd_pk_is_str(kd_pk_at(id, 0), "storage") || key == NULL ||
-        key->type != KD_PK_STR || !kd_pk_int(kd_pk_at(id, 4), &count) || count < 0 ||
-        !storage_type(kd_pk_at(id, 1), &s->dtype, &s->untyped)) {
+    if (id->type != KD_PK_TUPLE || !kd_pk_is_str(kd_pk_at(id, 0), "storage") || key == NULL || key->type != KD_PK_STR ||
+        !kd_pk_int(kd_pk_at(id, 4), &count) || count < 0 || !storage_type(kd_pk_at(id, 1), &s->dtype, &s->untyped)) {
         return false;
     }
     s->key = key;
@@ -100,24 +100,29 @@ kd_status kd_pth_collect_storages(kd_pth *p, kd_err *err)
         n++;
     }
     p->st = kd_calloc(n + 1, sizeof *p->st);
-    if (p->st == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", p->origin);
+    if (p->st == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", p->origin);
+    }
     n = 0;
     for (const kd_pk_node *x = kd_pk_last_persid(p->pk); x != NULL; x = x->v.next) {
         uint64_t numel = 0;
         kd_pth_storage s = {0};
-        if (!read_persid(x, &s, &numel)) continue; /* an error only if a tensor refers to it */
-        s.bytes = numel;                           /* elements; bytes once the dtype is known */
+        if (!read_persid(x, &s, &numel)) {
+            continue; /* an error only if a tensor refers to it */
+        }
+        s.bytes = numel; /* elements; bytes once the dtype is known */
         p->st[n++] = s;
     }
-    if (n > 1) qsort(p->st, n, sizeof *p->st, by_key);
+    if (n > 1) {
+        qsort(p->st, n, sizeof *p->st, by_key);
+    }
     size_t used = 0;
     for (size_t i = 0; i < n; i++) {
         kd_pth_storage *s = &p->st[i];
         if (used > 0 && same_text(p->st[used - 1].key, s->key)) {
             if (p->st[used - 1].dtype != s->dtype || p->st[used - 1].bytes != s->bytes) {
-                return KD_FAIL(err, KD_E_FORMAT, "%s: storage %.*s is described in two ways",
-                               p->origin, (int)KD_MIN(s->key->u.s.size, (size_t)64),
-                               s->key->u.s.text);
+                return KD_FAIL(err, KD_E_FORMAT, "%s: storage %.*s is described in two ways", p->origin,
+                               (int)KD_MIN(s->key->u.s.size, (size_t)64), s->key->u.s.text);
             }
             continue;
         }
@@ -146,28 +151,46 @@ static kd_status locate(kd_pth *p, kd_pth_storage *s, const char *name, kd_err *
     if (s->data != NULL || p->zip == NULL) {
         return s->data != NULL ? KD_OK : bad(p, err, name, "its storage is not in the file");
     }
-    if (s->key->u.s.size > 128) return bad(p, err, name, "its storage has an overlong key");
+    if (s->key->u.s.size > 128) {
+        return bad(p, err, name, "its storage has an overlong key");
+    }
     char *member = kd_strf("%s/data/%.*s", p->prefix, (int)s->key->u.s.size, s->key->u.s.text);
-    if (member == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", p->origin);
+    if (member == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", p->origin);
+    }
     s->entry = kd_zip_find(p->zip, member);
     kd_free(member);
-    if (s->entry == NULL) return bad(p, err, name, "its storage is not in the archive");
-    if (s->entry->method != 0) return bad(p, err, name, "its storage is compressed");
-    if (s->entry->bytes < s->bytes) return bad(p, err, name, "its storage is too short");
+    if (s->entry == NULL) {
+        return bad(p, err, name, "its storage is not in the archive");
+    }
+    if (s->entry->method != 0) {
+        return bad(p, err, name, "its storage is compressed");
+    }
+    if (s->entry->bytes < s->bytes) {
+        return bad(p, err, name, "its storage is too short");
+    }
     s->data = s->entry->data;
     return KD_OK;
 }
 
-/* ---- tensors ---------------------------------------------------------------------------------- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 static bool read_ints(const kd_pk_node *n, int64_t *out, size_t *count)
 {
-    if (kd_pk_is_call(n, "torch", "Size")) n = kd_pk_at(n->u.call.args, 0);
-    if (n == NULL || (n->type != KD_PK_TUPLE && n->type != KD_PK_LIST)) return false;
-    if (kd_pk_count(n) > KD_PTH_MAX_RANK) return false;
+    if (kd_pk_is_call(n, "torch", "Size")) {
+        n = kd_pk_at(n->u.call.args, 0);
+    }
+    if (n == NULL || (n->type != KD_PK_TUPLE && n->type != KD_PK_LIST)) {
+        return false;
+    }
+    if (kd_pk_count(n) > KD_PTH_MAX_RANK) {
+        return false;
+    }
     *count = kd_pk_count(n);
     for (size_t i = 0; i < *count; i++) {
-        if (!kd_pk_int(kd_pk_at(n, i), &out[i]) || out[i] < 0) return false;
+        if (!kd_pk_int(kd_pk_at(n, i), &out[i]) || out[i] < 0) {
+            return false;
+        }
     }
     return true;
 }
@@ -193,8 +216,8 @@ static bool view_span(const kd_pth_tensor *t, uint64_t offset, uint64_t *span)
 static kd_status shape_of(const kd_pth *p, const kd_pk_node *args, kd_pth_tensor *t, kd_err *err)
 {
     size_t strides = 0;
-    if (!read_ints(kd_pk_at(args, 2), t->dim, &t->rank) ||
-        !read_ints(kd_pk_at(args, 3), t->stride, &strides) || strides != t->rank) {
+    if (!read_ints(kd_pk_at(args, 2), t->dim, &t->rank) || !read_ints(kd_pk_at(args, 3), t->stride, &strides) ||
+        strides != t->rank) {
         return bad(p, err, t->name, "its size or stride is not a short tuple of numbers");
     }
     t->count = 1;
@@ -215,7 +238,9 @@ static bool view_offset(const kd_pk_node *id, const kd_pk_node **key, int64_t *o
     const kd_pk_node *view = kd_pk_at(id, 5);
     *key = kd_pk_at(id, 2);
     *offset = 0;
-    if (view == NULL || view->type == KD_PK_NONE) return true;
+    if (view == NULL || view->type == KD_PK_NONE) {
+        return true;
+    }
     return kd_pk_int(kd_pk_at(view, 1), offset) && *offset >= 0;
 }
 
@@ -225,13 +250,14 @@ static kd_status rebuild(kd_pth *p, const kd_pk_node *args, bool v3, kd_pth_tens
     int64_t offset = 0;
     int64_t more = 0;
     const kd_pk_node *key = NULL;
-    if (pid == NULL || pid->type != KD_PK_PERSID || !view_offset(pid->u.ref, &key, &more) ||
-        key == NULL || key->type != KD_PK_STR || !kd_pk_int(kd_pk_at(args, 1), &offset) ||
-        offset < 0) {
+    if (pid == NULL || pid->type != KD_PK_PERSID || !view_offset(pid->u.ref, &key, &more) || key == NULL ||
+        key->type != KD_PK_STR || !kd_pk_int(kd_pk_at(args, 1), &offset) || offset < 0) {
         return bad(p, err, t->name, "its storage or offset is not one that torch.save writes");
     }
     kd_pth_storage *s = kd_pth_find_storage(p, key);
-    if (s == NULL) return bad(p, err, t->name, "its storage has an unknown type");
+    if (s == NULL) {
+        return bad(p, err, t->name, "its storage has an unknown type");
+    }
     KD_TRY(locate(p, s, t->name, err));
     KD_TRY(shape_of(p, args, t, err));
     t->dtype = s->dtype;
@@ -241,13 +267,12 @@ static kd_status rebuild(kd_pth *p, const kd_pk_node *args, bool v3, kd_pth_tens
     const size_t item = kd_st_dtype_bits(t->dtype) / 8;
     uint64_t span = 0;
     uint64_t from = 0;
-    if (__builtin_add_overflow((uint64_t)offset, (uint64_t)more, &from) ||
-        !view_span(t, from, &span) || span > s->bytes / item) {
+    if (__builtin_add_overflow((uint64_t)offset, (uint64_t)more, &from) || !view_span(t, from, &span) ||
+        span > s->bytes / item) {
         return bad(p, err, t->name, "it reaches beyond its storage");
     }
     /* an expanded view (stride 0) may claim any size: bound what a reader would have to allocate */
-    if (t->count > KD_MAX(s->bytes / item, (uint64_t)1 << 24) ||
-        !kd_size_mul(t->count, item, &t->bytes)) {
+    if (t->count > KD_MAX(s->bytes / item, (uint64_t)1 << 24) || !kd_size_mul(t->count, item, &t->bytes)) {
         return bad(p, err, t->name, "it is far larger than its storage");
     }
     t->at = s->data + from * item;
@@ -276,17 +301,20 @@ static const kd_pk_node *tensor_call(const kd_pk_node *n, bool *v3)
 static bool holds_tensors(const kd_pk_node *d)
 {
     bool v3;
-    if (d == NULL || d->type != KD_PK_DICT) return false;
+    if (d == NULL || d->type != KD_PK_DICT) {
+        return false;
+    }
     for (size_t i = 1; i < kd_pk_count(d); i += 2) {
-        if (tensor_call(kd_pk_at(d, i), &v3) != NULL) return true;
+        if (tensor_call(kd_pk_at(d, i), &v3) != NULL) {
+            return true;
+        }
     }
     return false;
 }
 
 static const kd_pk_node *find_dict(kd_pth *p)
 {
-    static const char *const keys[] = {"model",     "module", "state_dict", "model_state_dict",
-                                       "model_ema", "student"};
+    static const char *const keys[] = {"model", "module", "state_dict", "model_state_dict", "model_ema", "student"};
     const kd_pk_node *top = kd_pk_root(p->pk);
     const kd_pk_node *at = top;
     p->key[0] = '\0';
@@ -296,17 +324,23 @@ static const kd_pk_node *find_dict(kd_pth *p)
         bool found = false;
         for (size_t i = 0; i < KD_COUNTOF(keys) && !found; i++) {
             const kd_pk_node *d = kd_pk_get(at, keys[i]);
-            if (d == NULL || d->type != KD_PK_DICT) continue;
+            if (d == NULL || d->type != KD_PK_DICT) {
+                continue;
+            }
             found = holds_tensors(d);
             if (found || down == NULL) {
                 down = d;
                 name = keys[i];
             }
         }
-        if (down == NULL) break;
+        if (down == NULL) {
+            break;
+        }
         const size_t used = strlen(p->key);
         (void)snprintf(p->key + used, sizeof p->key - used, "%s%s", used > 0 ? "." : "", name);
-        if (found) return down;
+        if (found) {
+            return down;
+        }
         at = down;
     }
     p->key[0] = '\0';
@@ -330,13 +364,12 @@ static kd_status add_tensor(kd_pth *p, const kd_pk_node *key, const kd_pk_node *
     name[key->u.s.size] = '\0';
     if (call == NULL) {
         const kd_pk_node *f = value->type == KD_PK_CALL ? value->u.call.func : NULL;
-        if (f != NULL && f->type == KD_PK_GLOBAL && f->u.s.size >= 5 &&
-            memcmp(f->u.s.text, "torch", 5) == 0 && !kd_pk_is_global(f, "torch", "Size") &&
-            !kd_pk_is_global(f, "torch", "device")) {
+        if (f != NULL && f->type == KD_PK_GLOBAL && f->u.s.size >= 5 && memcmp(f->u.s.text, "torch", 5) == 0 &&
+            !kd_pk_is_global(f, "torch", "Size") && !kd_pk_is_global(f, "torch", "device")) {
             char what[256];
             kd_pk_describe(value, what, sizeof what);
-            return KD_FAIL(err, KD_E_FORMAT, "%s: tensor %s: built by %s, which is not supported",
-                           p->origin, name, what);
+            return KD_FAIL(err, KD_E_FORMAT, "%s: tensor %s: built by %s, which is not supported", p->origin, name,
+                           what);
         }
         p->skipped++;
         return KD_OK;

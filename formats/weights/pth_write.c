@@ -1,6 +1,6 @@
 /* PyTorch file writer: a protocol 2 pickle of four globals, and one zip member a storage.  See pth.h. */
-#include "formats/weights/pth.h"
 #include "formats/base/zip.h"
+#include "formats/weights/pth.h"
 
 #include <stdio.h>
 
@@ -13,7 +13,9 @@ typedef struct text {
 
 static void put(text *t, const void *data, size_t n)
 {
-    if (t->failed) return;
+    if (t->failed) {
+        return;
+    }
     if (n > t->cap - t->used) {
         const size_t cap = KD_MAX(t->cap * 2, t->used + n + 4096);
         uint8_t *p = kd_realloc(t->p, t->used, cap);
@@ -36,8 +38,7 @@ static void op(text *t, const char *s)
 static void put_str(text *t, const char *s)
 {
     const size_t n = strlen(s);
-    const uint8_t head[5] = {'X', (uint8_t)n, (uint8_t)(n >> 8), (uint8_t)(n >> 16),
-                             (uint8_t)(n >> 24)};
+    const uint8_t head[5] = {'X', (uint8_t)n, (uint8_t)(n >> 8), (uint8_t)(n >> 16), (uint8_t)(n >> 24)};
     put(t, head, sizeof head);
     put(t, s, n);
 }
@@ -98,8 +99,8 @@ static kd_status tensor_size(const kd_st_tensor *t, size_t *count, kd_err *err)
         }
     }
     if (storage_name(t->dtype) == NULL || t->rank > KD_PTH_MAX_RANK) {
-        return KD_FAIL(err, KD_E_DTYPE, "tensor %s: %s of rank %zu has no form in a .pth file",
-                       t->name, kd_st_dtype_name(t->dtype), t->rank);
+        return KD_FAIL(err, KD_E_DTYPE, "tensor %s: %s of rank %zu has no form in a .pth file", t->name,
+                       kd_st_dtype_name(t->dtype), t->rank);
     }
     *count = n;
     return KD_OK;
@@ -141,8 +142,7 @@ static kd_status put_tensor(text *out, const kd_st_tensor *t, size_t index, kd_e
     return KD_OK;
 }
 
-static kd_status put_pickle(text *out, const char *key, const kd_st_tensor *t, size_t n,
-                            kd_err *err)
+static kd_status put_pickle(text *out, const char *key, const kd_st_tensor *t, size_t n, kd_err *err)
 {
     op(out, "\x80\x02");
     if (key != NULL) {
@@ -157,8 +157,8 @@ static kd_status put_pickle(text *out, const char *key, const kd_st_tensor *t, s
     return out->failed ? KD_FAIL(err, KD_E_OOM, "no memory for the pickle of a .pth") : KD_OK;
 }
 
-kd_status kd_pth_write_from(const char *path, const char *key, const kd_st_tensor *t, size_t n,
-                            kd_pth_source source, void *ctx, kd_err *err)
+kd_status kd_pth_write_from(const char *path, const char *key, const kd_st_tensor *t, size_t n, kd_pth_source source,
+                            void *ctx, kd_err *err)
 {
     kd_status st = KD_OK;
     kd_zip_writer *w = NULL;
@@ -192,8 +192,7 @@ static kd_status from_memory(void *ctx, size_t i, const void **data, kd_err *err
     return KD_OK;
 }
 
-kd_status kd_pth_write(const char *path, const char *key, const kd_st_tensor *t, size_t n,
-                       kd_err *err)
+kd_status kd_pth_write(const char *path, const char *key, const kd_st_tensor *t, size_t n, kd_err *err)
 {
     return kd_pth_write_from(path, key, t, n, from_memory, (void *)(uintptr_t)t, err);
 }

@@ -7,7 +7,7 @@
 
 #define MAX_HEADER ((uint64_t)100000000)
 
-/* ---- element types ------------------------------------------------------------------------------ */
+/* ---- element types --------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -67,16 +67,18 @@ bool kd_st_dtype_to(kd_st_dtype t, kd_dtype *out)
 bool kd_st_to_f32(kd_st_dtype t, const void *src, size_t n, float *dst)
 {
     const uint8_t *p = src;
-#define CONVERT(type, expr)                                                                        \
-    for (size_t i = 0; i < n; i++) {                                                               \
-        type x;                                                                                    \
-        memcpy(&x, p + i * sizeof x, sizeof x);                                                    \
-        dst[i] = (expr);                                                                           \
-    }                                                                                              \
+#define CONVERT(type, expr)                     \
+    for (size_t i = 0; i < n; i++) {            \
+        type x;                                 \
+        memcpy(&x, p + i * sizeof x, sizeof x); \
+        dst[i] = (expr);                        \
+    }                                           \
     return true
     switch (t) {
     case KD_ST_F32:
-        if (n > 0) memcpy(dst, p, n * sizeof *dst);
+        if (n > 0) {
+            memcpy(dst, p, n * sizeof *dst);
+        }
         return true;
     case KD_ST_F16:
         CONVERT(uint16_t, kd_f16_to_f32(x));
@@ -108,7 +110,7 @@ bool kd_st_to_f32(kd_st_dtype t, const void *src, size_t n, float *dst)
 #undef CONVERT
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 struct kd_st_file {
     kd_map map; /* empty when parsed from memory */
@@ -131,8 +133,12 @@ static int by_range(const void *a, const void *b)
 {
     const raw_entry *x = a;
     const raw_entry *y = b;
-    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
-    if (x->end != y->end) return x->end < y->end ? -1 : 1;
+    if (x->begin != y->begin) {
+        return x->begin < y->begin ? -1 : 1;
+    }
+    if (x->end != y->end) {
+        return x->end < y->end ? -1 : 1;
+    }
     return strcmp(x->e.name, y->e.name);
 }
 
@@ -148,8 +154,7 @@ static kd_status read_shape(const kd_json *info, raw_entry *r, int64_t **dims, k
         int64_t v = 0;
         KD_TRY(kd_json_as_i64(kd_json_at(shape, k), &v, err));
         if (v < 0) {
-            return KD_FAIL(err, KD_E_FORMAT, "tensor %s: dimension %zu is negative (%lld)",
-                           r->e.name, k, (long long)v);
+            return KD_FAIL(err, KD_E_FORMAT, "tensor %s: dimension %zu is negative (%lld)", r->e.name, k, (long long)v);
         }
         (*dims)[k] = v;
         fits = fits && kd_size_mul(count, (size_t)v, &count);
@@ -160,9 +165,8 @@ static kd_status read_shape(const kd_json *info, raw_entry *r, int64_t **dims, k
         return KD_FAIL(err, KD_E_FORMAT, "tensor %s: the size of its shape overflows", r->e.name);
     }
     if (bits % 8 != 0) {
-        return KD_FAIL(err, KD_E_FORMAT,
-                       "tensor %s: %zu elements of %s are no whole number of bytes", r->e.name,
-                       count, kd_st_dtype_name(r->e.dtype));
+        return KD_FAIL(err, KD_E_FORMAT, "tensor %s: %zu elements of %s are no whole number of bytes", r->e.name, count,
+                       kd_st_dtype_name(r->e.dtype));
     }
     r->e.count = count;
     r->e.bytes = bits / 8;
@@ -181,22 +185,23 @@ static kd_status read_entry(const kd_json *info, raw_entry *r, int64_t **dims, k
     int64_t at[2] = {0, 0};
     KD_TRY(kd_json_get_i64s(info, "data_offsets", at, 2, err));
     if (at[0] < 0 || at[1] < at[0]) {
-        return KD_FAIL(err, KD_E_FORMAT, "tensor %s: data_offsets [%lld, %lld] are no range",
-                       r->e.name, (long long)at[0], (long long)at[1]);
+        return KD_FAIL(err, KD_E_FORMAT, "tensor %s: data_offsets [%lld, %lld] are no range", r->e.name,
+                       (long long)at[0], (long long)at[1]);
     }
     r->begin = (uint64_t)at[0];
     r->end = (uint64_t)at[1];
     if (r->end - r->begin != r->e.bytes) {
-        return KD_FAIL(err, KD_E_FORMAT,
-                       "tensor %s: dtype and shape need %zu bytes, data_offsets give %llu",
-                       r->e.name, r->e.bytes, (unsigned long long)(r->end - r->begin));
+        return KD_FAIL(err, KD_E_FORMAT, "tensor %s: dtype and shape need %zu bytes, data_offsets give %llu", r->e.name,
+                       r->e.bytes, (unsigned long long)(r->end - r->begin));
     }
     return KD_OK;
 }
 
 static kd_status check_meta(kd_st_file *f, const kd_json *meta, kd_err *err)
 {
-    if (kd_json_type_of(meta) == KD_JSON_NULL) return KD_OK;
+    if (kd_json_type_of(meta) == KD_JSON_NULL) {
+        return KD_OK;
+    }
     if (kd_json_type_of(meta) != KD_JSON_OBJECT) {
         return KD_FAIL(err, KD_E_FORMAT, "__metadata__ is not an object");
     }
@@ -215,17 +220,16 @@ static int name_order(const void *a, const void *b, void *ctx)
 }
 
 /* Ranges must tile the buffer; then fill the file's own arrays. */
-static kd_status place(kd_st_file *f, raw_entry *raw, size_t n, const uint8_t *buf, uint64_t bytes,
-                       kd_err *err)
+static kd_status place(kd_st_file *f, raw_entry *raw, size_t n, const uint8_t *buf, uint64_t bytes, kd_err *err)
 {
     uint64_t at = 0;
-    if (n > 1) qsort(raw, n, sizeof *raw, by_range);
+    if (n > 1) {
+        qsort(raw, n, sizeof *raw, by_range);
+    }
     for (size_t i = 0; i < n; i++) {
         if (raw[i].begin != at) {
-            return KD_FAIL(
-                err, KD_E_FORMAT,
-                "tensor %s: its data begin at %llu, expected %llu (no holes, no overlap)",
-                raw[i].e.name, (unsigned long long)raw[i].begin, (unsigned long long)at);
+            return KD_FAIL(err, KD_E_FORMAT, "tensor %s: its data begin at %llu, expected %llu (no holes, no overlap)",
+                           raw[i].e.name, (unsigned long long)raw[i].begin, (unsigned long long)at);
         }
         at = raw[i].end;
         if (at > bytes) {
@@ -243,7 +247,9 @@ static kd_status place(kd_st_file *f, raw_entry *raw, size_t n, const uint8_t *b
                        (unsigned long long)at, (unsigned long long)bytes);
     }
     f->count = n;
-    if (n > 1) qsort_r(f->by_name, n, sizeof *f->by_name, name_order, f->entry);
+    if (n > 1) {
+        qsort_r(f->by_name, n, sizeof *f->by_name, name_order, f->entry);
+    }
     return KD_OK;
 }
 
@@ -282,21 +288,19 @@ done:
 static kd_status parse(kd_st_file *f, const uint8_t *p, size_t bytes, kd_err *err)
 {
     if (bytes < 8) {
-        return KD_FAIL(err, KD_E_FORMAT,
-                       "not a safetensors file: %zu bytes, a header length takes 8", bytes);
+        return KD_FAIL(err, KD_E_FORMAT, "not a safetensors file: %zu bytes, a header length takes 8", bytes);
     }
     uint64_t n = 0;
     for (unsigned i = 0; i < 8; i++) {
         n |= (uint64_t)p[i] << (8 * i);
     }
     if (n > MAX_HEADER) {
-        return KD_FAIL(err, KD_E_FORMAT,
-                       "not a safetensors file: header of %llu bytes, at most %llu are legal",
+        return KD_FAIL(err, KD_E_FORMAT, "not a safetensors file: header of %llu bytes, at most %llu are legal",
                        (unsigned long long)n, (unsigned long long)MAX_HEADER);
     }
     if (n > bytes - 8) {
-        return KD_FAIL(err, KD_E_FORMAT, "header of %llu bytes in a file of %zu (truncated?)",
-                       (unsigned long long)n, bytes);
+        return KD_FAIL(err, KD_E_FORMAT, "header of %llu bytes in a file of %zu (truncated?)", (unsigned long long)n,
+                       bytes);
     }
     if (n == 0 || p[8] != '{') {
         return KD_FAIL(err, KD_E_FORMAT, "the header does not start with '{'");
@@ -311,8 +315,7 @@ static kd_status new_file(const char *origin, kd_st_file **out, kd_err *err)
     return *out != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: out of memory", origin);
 }
 
-kd_status kd_st_parse(const void *data, size_t bytes, const char *origin, kd_st_file **out,
-                      kd_err *err)
+kd_status kd_st_parse(const void *data, size_t bytes, const char *origin, kd_st_file **out, kd_err *err)
 {
     KD_TRY(new_file(origin, out, err));
     kd_err why = {0};
@@ -341,7 +344,9 @@ kd_status kd_st_open(const char *path, kd_st_file **out, kd_err *err)
 
 void kd_st_close(kd_st_file *f)
 {
-    if (f == NULL) return;
+    if (f == NULL) {
+        return;
+    }
     kd_io_unmap(&f->map);
     kd_json_free(f->header);
     kd_free(f->entry);
@@ -368,7 +373,9 @@ const kd_st_entry *kd_st_find(const kd_st_file *f, const char *name)
         const size_t mid = lo + (hi - lo) / 2;
         const kd_st_entry *e = &f->entry[f->by_name[mid]];
         const int c = strcmp(e->name, name);
-        if (c == 0) return e;
+        if (c == 0) {
+            return e;
+        }
         if (c < 0) {
             lo = mid + 1;
         } else {
@@ -390,23 +397,24 @@ const char *kd_st_meta(const kd_st_file *f, const char *key)
     return v != NULL && kd_json_as_str(v, &text, NULL) == KD_OK ? text : NULL;
 }
 
-kd_status kd_st_need(const kd_st_file *f, const char *name, kd_st_dtype dtype, int rank,
-                     const int64_t *dim, const kd_st_entry **out, kd_err *err)
+kd_status kd_st_need(const kd_st_file *f, const char *name, kd_st_dtype dtype, int rank, const int64_t *dim,
+                     const kd_st_entry **out, kd_err *err)
 {
     const kd_st_entry *e = kd_st_find(f, name);
-    if (e == NULL) return KD_FAIL(err, KD_E_DATA, "tensor %s is missing", name);
+    if (e == NULL) {
+        return KD_FAIL(err, KD_E_DATA, "tensor %s is missing", name);
+    }
     if (e->dtype != dtype) {
-        return KD_FAIL(err, KD_E_DATA, "tensor %s: expected dtype %s, found %s", name,
-                       kd_st_dtype_name(dtype), kd_st_dtype_name(e->dtype));
+        return KD_FAIL(err, KD_E_DATA, "tensor %s: expected dtype %s, found %s", name, kd_st_dtype_name(dtype),
+                       kd_st_dtype_name(e->dtype));
     }
     if (rank >= 0 && e->rank != (size_t)rank) {
-        return KD_FAIL(err, KD_E_DATA, "tensor %s: expected rank %d, found %zu", name, rank,
-                       e->rank);
+        return KD_FAIL(err, KD_E_DATA, "tensor %s: expected rank %d, found %zu", name, rank, e->rank);
     }
     for (int k = 0; k < rank; k++) {
         if (e->dim[k] != dim[k]) {
-            return KD_FAIL(err, KD_E_DATA, "tensor %s: expected %lld in dimension %d, found %lld",
-                           name, (long long)dim[k], k, (long long)e->dim[k]);
+            return KD_FAIL(err, KD_E_DATA, "tensor %s: expected %lld in dimension %d, found %lld", name,
+                           (long long)dim[k], k, (long long)e->dim[k]);
         }
     }
     *out = e;

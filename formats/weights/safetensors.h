@@ -24,28 +24,28 @@ extern "C" {
 
 /* tag, name in the file, bits an element; in the order of the Rust crate's enumeration (the writer
  * sorts by it) */
-#define KD_ST_DTYPE_MAP(X)                                                                         \
-    X(KD_ST_BOOL, "BOOL", 8)                                                                       \
-    X(KD_ST_F4, "F4", 4)                                                                           \
-    X(KD_ST_F6_E2M3, "F6_E2M3", 6)                                                                 \
-    X(KD_ST_F6_E3M2, "F6_E3M2", 6)                                                                 \
-    X(KD_ST_U8, "U8", 8)                                                                           \
-    X(KD_ST_I8, "I8", 8)                                                                           \
-    X(KD_ST_F8_E5M2, "F8_E5M2", 8)                                                                 \
-    X(KD_ST_F8_E4M3, "F8_E4M3", 8)                                                                 \
-    X(KD_ST_F8_E5M2FNUZ, "F8_E5M2FNUZ", 8)                                                         \
-    X(KD_ST_F8_E4M3FNUZ, "F8_E4M3FNUZ", 8)                                                         \
-    X(KD_ST_F8_E8M0, "F8_E8M0", 8)                                                                 \
-    X(KD_ST_I16, "I16", 16)                                                                        \
-    X(KD_ST_U16, "U16", 16)                                                                        \
-    X(KD_ST_F16, "F16", 16)                                                                        \
-    X(KD_ST_BF16, "BF16", 16)                                                                      \
-    X(KD_ST_I32, "I32", 32)                                                                        \
-    X(KD_ST_U32, "U32", 32)                                                                        \
-    X(KD_ST_F32, "F32", 32)                                                                        \
-    X(KD_ST_C64, "C64", 64)                                                                        \
-    X(KD_ST_F64, "F64", 64)                                                                        \
-    X(KD_ST_I64, "I64", 64)                                                                        \
+#define KD_ST_DTYPE_MAP(X)                 \
+    X(KD_ST_BOOL, "BOOL", 8)               \
+    X(KD_ST_F4, "F4", 4)                   \
+    X(KD_ST_F6_E2M3, "F6_E2M3", 6)         \
+    X(KD_ST_F6_E3M2, "F6_E3M2", 6)         \
+    X(KD_ST_U8, "U8", 8)                   \
+    X(KD_ST_I8, "I8", 8)                   \
+    X(KD_ST_F8_E5M2, "F8_E5M2", 8)         \
+    X(KD_ST_F8_E4M3, "F8_E4M3", 8)         \
+    X(KD_ST_F8_E5M2FNUZ, "F8_E5M2FNUZ", 8) \
+    X(KD_ST_F8_E4M3FNUZ, "F8_E4M3FNUZ", 8) \
+    X(KD_ST_F8_E8M0, "F8_E8M0", 8)         \
+    X(KD_ST_I16, "I16", 16)                \
+    X(KD_ST_U16, "U16", 16)                \
+    X(KD_ST_F16, "F16", 16)                \
+    X(KD_ST_BF16, "BF16", 16)              \
+    X(KD_ST_I32, "I32", 32)                \
+    X(KD_ST_U32, "U32", 32)                \
+    X(KD_ST_F32, "F32", 32)                \
+    X(KD_ST_C64, "C64", 64)                \
+    X(KD_ST_F64, "F64", 64)                \
+    X(KD_ST_I64, "I64", 64)                \
     X(KD_ST_U64, "U64", 64)
 
 typedef enum kd_st_dtype {
@@ -84,23 +84,19 @@ KD_NODISCARD kd_status kd_st_open(const char *path, kd_st_file **out, kd_err *er
 
 /* The same from memory, which the caller keeps until kd_st_close.  `origin` is what errors call it.
  * */
-KD_NODISCARD kd_status kd_st_parse(const void *data, size_t bytes, const char *origin,
-                                   kd_st_file **out, kd_err *err);
+KD_NODISCARD kd_status kd_st_parse(const void *data, size_t bytes, const char *origin, kd_st_file **out, kd_err *err);
 void kd_st_close(kd_st_file *f); /* NULL is legal */
 
 size_t kd_st_count(const kd_st_file *f);
-const kd_st_entry *kd_st_at(const kd_st_file *f,
-                            size_t i); /* in the order of the data; NULL past the end */
+const kd_st_entry *kd_st_at(const kd_st_file *f, size_t i);           /* in the order of the data; NULL past the end */
 const kd_st_entry *kd_st_find(const kd_st_file *f, const char *name); /* NULL when absent */
-const char *kd_st_meta(const kd_st_file *f,
-                       const char *key);            /* value in __metadata__, NULL when absent */
-const kd_json *kd_st_meta_all(const kd_st_file *f); /* the object; NULL without one */
+const char *kd_st_meta(const kd_st_file *f, const char *key);         /* value in __metadata__, NULL when absent */
+const kd_json *kd_st_meta_all(const kd_st_file *f);                   /* the object; NULL without one */
 
 /* Like kd_st_find, but absent, of another dtype or shape is KD_E_DATA with both values.  rank < 0:
  * any shape. */
-KD_NODISCARD kd_status kd_st_need(const kd_st_file *f, const char *name, kd_st_dtype dtype,
-                                  int rank, const int64_t *dim, const kd_st_entry **out,
-                                  kd_err *err);
+KD_NODISCARD kd_status kd_st_need(const kd_st_file *f, const char *name, kd_st_dtype dtype, int rank,
+                                  const int64_t *dim, const kd_st_entry **out, kd_err *err);
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
@@ -114,21 +110,18 @@ typedef struct kd_st_tensor {
 
 /* Write everything.  `meta` is an object of strings or NULL.  KD_E_ARG: repeated name, negative
  * dimension. */
-KD_NODISCARD kd_status kd_st_write(const char *path, const kd_st_tensor *t, size_t n,
-                                   const kd_json *meta, kd_err *err);
+KD_NODISCARD kd_status kd_st_write(const char *path, const kd_st_tensor *t, size_t n, const kd_json *meta, kd_err *err);
 
 /* Streaming: begin with the descriptions (copied as far as needed), then for i = 0 .. n-1 put
  * exactly the bytes of tensor kd_st_writer_order(w, i), in any number of pieces; then commit or
  * abort (both free). */
 typedef struct kd_st_writer kd_st_writer;
-KD_NODISCARD kd_status kd_st_writer_open(const char *path, const kd_st_tensor *t, size_t n,
-                                         const kd_json *meta, kd_st_writer **out, kd_err *err);
+KD_NODISCARD kd_status kd_st_writer_open(const char *path, const kd_st_tensor *t, size_t n, const kd_json *meta,
+                                         kd_st_writer **out, kd_err *err);
 size_t kd_st_writer_order(const kd_st_writer *w, size_t i); /* index into t */
-KD_NODISCARD kd_status kd_st_writer_put(kd_st_writer *w, const void *data, size_t bytes,
-                                        kd_err *err);
-KD_NODISCARD kd_status kd_st_writer_commit(kd_st_writer *w,
-                                           kd_err *err); /* KD_E_ARG: bytes missing */
-void kd_st_writer_abort(kd_st_writer *w);                /* NULL is legal */
+KD_NODISCARD kd_status kd_st_writer_put(kd_st_writer *w, const void *data, size_t bytes, kd_err *err);
+KD_NODISCARD kd_status kd_st_writer_commit(kd_st_writer *w, kd_err *err); /* KD_E_ARG: bytes missing */
+void kd_st_writer_abort(kd_st_writer *w);                                 /* NULL is legal */
 
 #ifdef __cplusplus
 }

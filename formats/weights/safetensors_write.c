@@ -17,7 +17,9 @@ static int file_order(const void *a, const void *b, void *ctx)
     const kd_st_tensor *t = ctx;
     const kd_st_tensor *x = &t[*(const size_t *)a];
     const kd_st_tensor *y = &t[*(const size_t *)b];
-    if (x->dtype != y->dtype) return x->dtype > y->dtype ? -1 : 1;
+    if (x->dtype != y->dtype) {
+        return x->dtype > y->dtype ? -1 : 1;
+    }
     return strcmp(x->name, y->name);
 }
 
@@ -26,8 +28,8 @@ static kd_status tensor_bytes(const kd_st_tensor *t, size_t *bytes, kd_err *err)
     size_t n = kd_st_dtype_bits(t->dtype);
     for (size_t k = 0; k < t->rank; k++) {
         if (t->dim[k] < 0 || !kd_size_mul(n, (size_t)t->dim[k], &n)) {
-            return KD_FAIL(err, KD_E_ARG, "tensor %s: dimension %zu (%lld) is out of range",
-                           t->name, k, (long long)t->dim[k]);
+            return KD_FAIL(err, KD_E_ARG, "tensor %s: dimension %zu (%lld) is out of range", t->name, k,
+                           (long long)t->dim[k]);
         }
     }
     if (n % 8 != 0) {
@@ -37,10 +39,11 @@ static kd_status tensor_bytes(const kd_st_tensor *t, size_t *bytes, kd_err *err)
     return KD_OK;
 }
 
-static kd_status build_header(kd_st_writer *w, const kd_st_tensor *t, const kd_json *meta,
-                              kd_json *doc, kd_err *err)
+static kd_status build_header(kd_st_writer *w, const kd_st_tensor *t, const kd_json *meta, kd_json *doc, kd_err *err)
 {
-    if (kd_json_count(meta) > 0) kd_json_set_copy(doc, "__metadata__", meta);
+    if (kd_json_count(meta) > 0) {
+        kd_json_set_copy(doc, "__metadata__", meta);
+    }
     uint64_t at = 0;
     for (size_t i = 0; i < w->count; i++) {
         const kd_st_tensor *x = &t[w->order[i]];
@@ -71,20 +74,26 @@ static kd_status put_header(kd_st_writer *w, const kd_json *doc, kd_err *err)
         length[i] = (uint8_t)((uint64_t)padded >> (8 * i));
     }
     kd_status st = kd_writer_put(w->file, length, sizeof length, err);
-    if (st == KD_OK) st = kd_writer_put(w->file, text, n, err);
-    if (st == KD_OK) st = kd_writer_put(w->file, "       ", padded - n, err);
+    if (st == KD_OK) {
+        st = kd_writer_put(w->file, text, n, err);
+    }
+    if (st == KD_OK) {
+        st = kd_writer_put(w->file, "       ", padded - n, err);
+    }
     kd_free(text);
     return st;
 }
 
-kd_status kd_st_writer_open(const char *path, const kd_st_tensor *t, size_t n, const kd_json *meta,
-                            kd_st_writer **out, kd_err *err)
+kd_status kd_st_writer_open(const char *path, const kd_st_tensor *t, size_t n, const kd_json *meta, kd_st_writer **out,
+                            kd_err *err)
 {
     *out = NULL;
     kd_status st = KD_OK;
     kd_json *doc = kd_json_object();
     kd_st_writer *w = kd_calloc(1, sizeof *w);
-    if (w != NULL) w->order = kd_calloc(n + 1, sizeof *w->order);
+    if (w != NULL) {
+        w->order = kd_calloc(n + 1, sizeof *w->order);
+    }
     if (w == NULL || w->order == NULL || doc == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
         goto done;
@@ -93,7 +102,9 @@ kd_status kd_st_writer_open(const char *path, const kd_st_tensor *t, size_t n, c
     for (size_t i = 0; i < n; i++) {
         w->order[i] = i;
     }
-    if (n > 1) qsort_r(w->order, n, sizeof *w->order, file_order, (void *)(uintptr_t)t);
+    if (n > 1) {
+        qsort_r(w->order, n, sizeof *w->order, file_order, (void *)(uintptr_t)t);
+    }
     KD_GO(build_header(w, t, meta, doc, err));
     KD_GO(kd_writer_open(path, &w->file, err));
     KD_GO(put_header(w, doc, err));
@@ -137,14 +148,15 @@ kd_status kd_st_writer_commit(kd_st_writer *w, kd_err *err)
 
 void kd_st_writer_abort(kd_st_writer *w)
 {
-    if (w == NULL) return;
+    if (w == NULL) {
+        return;
+    }
     kd_writer_abort(w->file);
     kd_free(w->order);
     kd_free(w);
 }
 
-kd_status kd_st_write(const char *path, const kd_st_tensor *t, size_t n, const kd_json *meta,
-                      kd_err *err)
+kd_status kd_st_write(const char *path, const kd_st_tensor *t, size_t n, const kd_json *meta, kd_err *err)
 {
     kd_st_writer *w = NULL;
     KD_TRY(kd_st_writer_open(path, t, n, meta, &w, err));
@@ -152,7 +164,9 @@ kd_status kd_st_write(const char *path, const kd_st_tensor *t, size_t n, const k
         const kd_st_tensor *x = &t[kd_st_writer_order(w, i)];
         size_t bytes = 0;
         kd_status st = tensor_bytes(x, &bytes, err);
-        if (st == KD_OK) st = kd_st_writer_put(w, x->data, bytes, err);
+        if (st == KD_OK) {
+            st = kd_st_writer_put(w, x->data, bytes, err);
+        }
         if (st != KD_OK) {
             kd_st_writer_abort(w);
             return st;

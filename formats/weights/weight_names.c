@@ -69,11 +69,17 @@ static bool match(const char *pattern, const char *name, char number[8])
 {
     number[0] = '\0';
     const char *star = strchr(pattern, '*');
-    if (star == NULL) return strcmp(pattern, name) == 0;
+    if (star == NULL) {
+        return strcmp(pattern, name) == 0;
+    }
     const size_t head = (size_t)(star - pattern);
-    if (strncmp(pattern, name, head) != 0) return false;
+    if (strncmp(pattern, name, head) != 0) {
+        return false;
+    }
     const size_t digits = strspn(name + head, "0123456789");
-    if (digits == 0 || digits > 4) return false;
+    if (digits == 0 || digits > 4) {
+        return false;
+    }
     memcpy(number, name + head, digits);
     number[digits] = '\0';
     return strcmp(star + 1, name + head + digits) == 0;
@@ -107,7 +113,9 @@ bool kd_name_to_official(kd_naming naming, const char *name, kd_name_match *out)
     char number[8];
     for (size_t i = 0; i < KD_COUNTOF(table); i++) {
         const char *pattern = column(i, naming);
-        if (pattern == NULL || pattern[0] == '\0' || !match(pattern, name, number)) continue;
+        if (pattern == NULL || pattern[0] == '\0' || !match(pattern, name, number)) {
+            continue;
+        }
         const how h = table[i].hf_how;
         out->drop = h == DROP;
         out->part = naming == KD_NAMING_HF && h >= QUERY && h <= VALUE ? (int)h : -1;
@@ -117,16 +125,21 @@ bool kd_name_to_official(kd_naming naming, const char *name, kd_name_match *out)
     return false;
 }
 
-bool kd_name_from_official(kd_naming naming, const char *official, int part, char *out,
-                           size_t bytes)
+bool kd_name_from_official(kd_naming naming, const char *official, int part, char *out, size_t bytes)
 {
     char number[8];
     for (size_t i = 0; i < KD_COUNTOF(table); i++) {
         const char *pattern = column(i, naming);
         const how h = table[i].hf_how;
-        if (pattern == NULL || h == DROP || h == ALIAS) continue;
-        if (naming == KD_NAMING_HF && h != WHOLE && (int)h != part) continue;
-        if (!match(table[i].official, official, number)) continue;
+        if (pattern == NULL || h == DROP || h == ALIAS) {
+            continue;
+        }
+        if (naming == KD_NAMING_HF && h != WHOLE && (int)h != part) {
+            continue;
+        }
+        if (!match(table[i].official, official, number)) {
+            continue;
+        }
         fill(pattern, number, out, bytes);
         return true;
     }
@@ -141,8 +154,7 @@ bool kd_name_is_split(kd_naming naming, const char *official)
 
 const char *kd_name_strip(const char *name)
 {
-    static const char *const prefix[] = {"_orig_mod.", "module.", "model.", "backbone.",
-                                         "encoder."};
+    static const char *const prefix[] = {"_orig_mod.", "module.", "model.", "backbone.", "encoder."};
     for (size_t i = 0; i < KD_COUNTOF(prefix);) {
         const size_t n = strlen(prefix[i]);
         if (strncmp(name, prefix[i], n) == 0) {

@@ -1,4 +1,5 @@
-/* Translation of VideoMAE tensor names between the official, Hugging Face and MMAction2 dialects.  Inside of weights.h. */
+/* Translation of VideoMAE tensor names between the official, Hugging Face and MMAction2 dialects.  Inside of
+ * weights.h. */
 #ifndef KD_FORMATS_WEIGHT_NAMES_H
 #define KD_FORMATS_WEIGHT_NAMES_H
 
@@ -15,8 +16,7 @@ typedef struct kd_name_match {
 bool kd_name_to_official(kd_naming naming, const char *name, kd_name_match *out);
 
 /* Official name to the name in `naming`.  part 0..2 asks for one of query, key, value.  false: none there. */
-bool kd_name_from_official(kd_naming naming, const char *official, int part, char *out,
-                           size_t bytes);
+bool kd_name_from_official(kd_naming naming, const char *official, int part, char *out, size_t bytes);
 
 /* Does this official name become three tensors in `naming`? */
 bool kd_name_is_split(kd_naming naming, const char *official);

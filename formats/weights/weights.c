@@ -1,8 +1,8 @@
 /* Weights by path: see weights.h. */
 #include "formats/weights/weights.h"
 
-#include "formats/weights/checkpoint.h"
 #include "formats/base/io.h"
+#include "formats/weights/checkpoint.h"
 #include "formats/weights/pth.h"
 #include "formats/weights/weight_names.h"
 
@@ -25,7 +25,7 @@ struct kd_weights {
     bool videomae;
 };
 
-/* ---- the tensors of the file, whatever it is -------------------------------------------------- */
+/* ---- the tensors of the file, whatever it is ------------------------------------------------- */
 
 typedef struct raw {
     const char *name;
@@ -51,7 +51,7 @@ static raw raw_at(const kd_weights *w, size_t i)
     return (raw){e->name, e->dtype, e->rank, e->dim, e->count, e->bytes};
 }
 
-/* ---- finding the file ------------------------------------------------------------------------- */
+/* ---- finding the file ------------------------------------------------------------------------ */
 
 static kd_status open_checkpoint(kd_weights *w, const char *dir, kd_err *err)
 {
@@ -69,14 +69,16 @@ static kd_status open_file(kd_weights *w, const char *path, kd_err *err)
 {
     kd_map map;
     KD_TRY(kd_io_map(path, &map, err));
-    const bool pth = map.bytes >= 4 && (memcmp(map.data, "PK\3\4", 4) == 0 ||
-                                        (map.data[0] == 0x80 && map.data[1] <= 5));
+    const bool pth =
+        map.bytes >= 4 && (memcmp(map.data, "PK\3\4", 4) == 0 || (map.data[0] == 0x80 && map.data[1] <= 5));
     const bool tar = map.bytes >= 262 && memcmp(map.data + 257, "ustar", 5) == 0;
     /* a safetensors file has '{' at byte 8; its length may begin with any byte */
     const bool json = map.bytes > 8 && map.data[8] == '{';
     kd_io_unmap(&map);
     w->file = kd_strdup(path);
-    if (w->file == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    if (w->file == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    }
     if ((pth && !json) || tar) {
         w->format = "pth";
         return kd_pth_open(path, &w->pth, err);
@@ -90,23 +92,30 @@ static kd_status open_file(kd_weights *w, const char *path, kd_err *err)
 static kd_status open_dir(kd_weights *w, const char *path, kd_err *err)
 {
     static const char *const inner[] = {"", "checkpoints/best", "checkpoints/last"};
-    static const char *const files[] = {"model.safetensors", "pytorch_model.bin",
-                                        "mp_rank_00_model_states.pt"};
+    static const char *const files[] = {"model.safetensors", "pytorch_model.bin", "mp_rank_00_model_states.pt"};
     for (size_t i = 0; i < KD_COUNTOF(inner); i++) {
         char *dir = i == 0 ? kd_strdup(path) : kd_path_join(path, inner[i]);
-        if (dir == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        if (dir == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        }
         const bool found = kd_ckpt_exists(dir);
         const kd_status st = found ? open_checkpoint(w, dir, err) : KD_OK;
         kd_free(dir);
-        if (found) return st;
+        if (found) {
+            return st;
+        }
     }
     for (size_t i = 0; i < KD_COUNTOF(files); i++) {
         char *file = kd_path_join(path, files[i]);
-        if (file == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        if (file == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        }
         const bool found = kd_path_is_file(file);
         const kd_status st = found ? open_file(w, file, err) : KD_OK;
         kd_free(file);
-        if (found) return st;
+        if (found) {
+            return st;
+        }
     }
     return KD_FAIL(err, KD_E_IO,
                    "%s: no weights in this directory (looked for state.json, checkpoints/best, "
@@ -114,7 +123,7 @@ static kd_status open_dir(kd_weights *w, const char *path, kd_err *err)
                    path);
 }
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /* Hugging Face's base model lacks the "videomae." that its classifier has. */
 static const char *hf_name(const char *name, char *buf, size_t bytes)
@@ -124,7 +133,9 @@ static const char *hf_name(const char *name, char *buf, size_t bytes)
         return name;
     }
     const size_t n = strlen(name);
-    if (n + 10 > bytes) return name;
+    if (n + 10 > bytes) {
+        return name;
+    }
     memcpy(buf, "videomae.", 9);
     memcpy(buf + 9, name, n + 1);
     return buf;
@@ -164,15 +175,16 @@ static size_t common_wrapper(const kd_weights *w)
     return used;
 }
 
-static void translate(const kd_weights *w, const char *name, size_t wrapper, kd_name_match *m,
-                      const char **plain)
+static void translate(const kd_weights *w, const char *name, size_t wrapper, kd_name_match *m, const char **plain)
 {
     char buf[256];
     m->part = -1;
     m->drop = false;
     m->official[0] = '\0';
     *plain = name + wrapper;
-    if (!w->videomae) return;
+    if (!w->videomae) {
+        return;
+    }
     if (w->naming == KD_NAMING_HF) {
         *plain = name + wrapper;
         (void)kd_name_to_official(w->naming, hf_name(*plain, buf, sizeof buf), m);
@@ -190,21 +202,27 @@ static kd_status add(kd_weights *w, size_t i, const char *name, int part, kd_err
     kd_weight *t = NULL;
     /* the parts of one stack are neighbours or nearly so: look back a little, then everywhere */
     for (size_t k = w->count; part >= 0 && k-- > 0 && t == NULL;) {
-        if (strcmp(w->t[k].name, name) == 0) t = &w->t[k];
+        if (strcmp(w->t[k].name, name) == 0) {
+            t = &w->t[k];
+        }
     }
     if (r.rank > KD_WEIGHTS_MAX_RANK) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: tensor %s: rank %zu, at most %d", w->file, r.name,
-                       r.rank, KD_WEIGHTS_MAX_RANK);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: tensor %s: rank %zu, at most %d", w->file, r.name, r.rank,
+                       KD_WEIGHTS_MAX_RANK);
     }
     if (t == NULL) {
         t = &w->t[w->count];
         t->name = kd_strdup(name);
-        if (t->name == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->file);
+        if (t->name == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->file);
+        }
         w->count++;
         t->file_name = r.name;
         t->dtype = r.dtype;
         t->rank = r.rank;
-        if (r.rank > 0) memcpy(t->dim, r.dim, r.rank * sizeof *r.dim);
+        if (r.rank > 0) {
+            memcpy(t->dim, r.dim, r.rank * sizeof *r.dim);
+        }
         t->count = r.count;
         t->bytes = r.bytes;
         t->part[0] = t->part[1] = t->part[2] = -1;
@@ -212,10 +230,8 @@ static kd_status add(kd_weights *w, size_t i, const char *name, int part, kd_err
         return KD_OK;
     }
     const kd_weight *first = t;
-    if (r.dtype != first->dtype || r.rank != 2 || first->rank != 2 || r.dim[1] != first->dim[1] ||
-        t->part[part] >= 0) {
-        return KD_FAIL(err, KD_E_DATA, "%s: tensor %s: does not fit the others of %s", w->file,
-                       r.name, name);
+    if (r.dtype != first->dtype || r.rank != 2 || first->rank != 2 || r.dim[1] != first->dim[1] || t->part[part] >= 0) {
+        return KD_FAIL(err, KD_E_DATA, "%s: tensor %s: does not fit the others of %s", w->file, r.name, name);
     }
     t->part[part] = (int)i;
     t->dim[0] += r.dim[0];
@@ -235,20 +251,20 @@ static kd_status check_names(kd_weights *w, kd_err *err)
     for (size_t i = 0; i < w->count; i++) {
         w->by_name[i] = i;
         const kd_weight *t = &w->t[i];
-        const bool stacked = t->part[1] >= 0 || t->part[2] >= 0 ||
-                             (w->naming == KD_NAMING_HF && kd_name_is_split(w->naming, t->name));
+        const bool stacked =
+            t->part[1] >= 0 || t->part[2] >= 0 || (w->naming == KD_NAMING_HF && kd_name_is_split(w->naming, t->name));
         if (stacked && (t->part[0] < 0 || t->part[1] < 0 || t->part[2] < 0)) {
-            return KD_FAIL(err, KD_E_DATA, "%s: %s needs query, key and value; one is missing",
-                           w->file, t->name);
+            return KD_FAIL(err, KD_E_DATA, "%s: %s needs query, key and value; one is missing", w->file, t->name);
         }
     }
-    if (w->count > 1) qsort_r(w->by_name, w->count, sizeof *w->by_name, name_order, w->t);
+    if (w->count > 1) {
+        qsort_r(w->by_name, w->count, sizeof *w->by_name, name_order, w->t);
+    }
     for (size_t i = 1; i < w->count; i++) {
         const kd_weight *a = &w->t[w->by_name[i - 1]];
         const kd_weight *b = &w->t[w->by_name[i]];
         if (strcmp(a->name, b->name) == 0) {
-            return KD_FAIL(err, KD_E_DATA, "%s: both %s and %s are %s", w->file, a->file_name,
-                           b->file_name, a->name);
+            return KD_FAIL(err, KD_E_DATA, "%s: both %s and %s are %s", w->file, a->file_name, b->file_name, a->name);
         }
     }
     return KD_OK;
@@ -258,8 +274,7 @@ static kd_status build(kd_weights *w, kd_err *err)
 {
     const size_t n = raw_count(w);
     if (n > MAX_TENSORS) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: %zu tensors, at most %d are accepted", w->file, n,
-                       MAX_TENSORS);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: %zu tensors, at most %d are accepted", w->file, n, MAX_TENSORS);
     }
     w->t = kd_calloc(n + 1, sizeof *w->t);
     w->by_name = kd_calloc(n + 1, sizeof *w->by_name);
@@ -281,14 +296,16 @@ static kd_status build(kd_weights *w, kd_err *err)
     return check_names(w, err);
 }
 
-/* ---- open and close --------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
 kd_status kd_weights_open(const char *path, kd_weights **out, kd_err *err)
 {
     *out = NULL;
     kd_status st = KD_OK;
     kd_weights *w = kd_calloc(1, sizeof *w);
-    if (w == NULL) return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    if (w == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    }
     KD_GO(kd_path_is_dir(path) ? open_dir(w, path, err) : open_file(w, path, err));
     KD_GO(build(w, err));
     *out = w;
@@ -300,7 +317,9 @@ done:
 
 void kd_weights_close(kd_weights *w)
 {
-    if (w == NULL) return;
+    if (w == NULL) {
+        return;
+    }
     for (size_t i = 0; i < w->count; i++) {
         kd_free(w->t[i].name);
     }
@@ -331,7 +350,9 @@ const kd_weight *kd_weights_find(const kd_weights *w, const char *name)
         const size_t mid = lo + (hi - lo) / 2;
         const kd_weight *t = &w->t[w->by_name[mid]];
         const int c = strcmp(t->name, name);
-        if (c == 0) return t;
+        if (c == 0) {
+            return t;
+        }
         if (c < 0) {
             lo = mid + 1;
         } else {
@@ -368,7 +389,9 @@ bool kd_weights_is_videomae(const kd_weights *w)
 
 const kd_json *kd_weights_meta(const kd_weights *w)
 {
-    if (w->ck != NULL) return kd_ckpt_state(w->ck);
+    if (w->ck != NULL) {
+        return kd_ckpt_state(w->ck);
+    }
     return w->st != NULL ? kd_st_meta_all(w->st) : NULL;
 }
 
@@ -382,19 +405,23 @@ kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256_HEX], kd_err
     return kd_sha256_file(w->file, hex, err);
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst, kd_err *err)
 {
     uint8_t *p = dst;
     for (size_t k = 0; k < KD_COUNTOF(t->part); k++) {
-        if (t->part[k] < 0) continue;
+        if (t->part[k] < 0) {
+            continue;
+        }
         const size_t i = (size_t)t->part[k];
         if (w->pth != NULL) {
             KD_TRY(kd_pth_read(w->pth, kd_pth_at(w->pth, i), p, err));
         } else {
             const kd_st_entry *e = kd_st_at(w->tensors, i);
-            if (e->bytes > 0) memcpy(p, e->data, e->bytes);
+            if (e->bytes > 0) {
+                memcpy(p, e->data, e->bytes);
+            }
         }
         p += raw_at(w, i).bytes;
     }
@@ -403,9 +430,13 @@ kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst, kd_e
 
 kd_status kd_weights_read_f32(kd_weights *w, const kd_weight *t, float *dst, kd_err *err)
 {
-    if (t->dtype == KD_ST_F32) return kd_weights_read_raw(w, t, dst, err);
+    if (t->dtype == KD_ST_F32) {
+        return kd_weights_read_raw(w, t, dst, err);
+    }
     void *bytes = kd_alloc(t->bytes + 1);
-    if (bytes == NULL) return KD_FAIL(err, KD_E_OOM, "%s: no memory for %s", w->file, t->name);
+    if (bytes == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: no memory for %s", w->file, t->name);
+    }
     kd_status st = kd_weights_read_raw(w, t, bytes, err);
     if (st == KD_OK && !kd_st_to_f32(t->dtype, bytes, t->count, dst)) {
         st = KD_FAIL(err, KD_E_DTYPE, "%s: tensor %s: %s cannot be read as f32", w->file, t->name,

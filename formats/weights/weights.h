@@ -51,27 +51,22 @@ KD_NODISCARD kd_status kd_weights_open(const char *path, kd_weights **out, kd_er
 void kd_weights_close(kd_weights *w); /* NULL is legal */
 
 size_t kd_weights_count(const kd_weights *w);
-const kd_weight *kd_weights_at(const kd_weights *w, size_t i); /* in the order of the file */
-const kd_weight *kd_weights_find(const kd_weights *w,
-                                 const char *name); /* translated name; NULL when absent */
+const kd_weight *kd_weights_at(const kd_weights *w, size_t i);           /* in the order of the file */
+const kd_weight *kd_weights_find(const kd_weights *w, const char *name); /* translated name; NULL when absent */
 
 /* Elements in row-major order as f32 (dst holds t->count), or in the dtype of the file (dst holds
  * t->bytes). KD_E_INTEGRITY: the bytes do not have their checksum; KD_E_DTYPE: no reading as f32.
  * One thread at a time. */
-KD_NODISCARD kd_status kd_weights_read_f32(kd_weights *w, const kd_weight *t, float *dst,
-                                           kd_err *err);
-KD_NODISCARD kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst,
-                                           kd_err *err);
+KD_NODISCARD kd_status kd_weights_read_f32(kd_weights *w, const kd_weight *t, float *dst, kd_err *err);
+KD_NODISCARD kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst, kd_err *err);
 
-const char *kd_weights_file(const kd_weights *w);   /* the file really read */
-const char *kd_weights_format(const kd_weights *w); /* "safetensors", "pth", "checkpoint" */
-const char *
-kd_weights_key(const kd_weights *w); /* .pth: where the state dict was ("model"), else "" */
-kd_naming kd_weights_naming(const kd_weights *w); /* what the file used */
-bool kd_weights_is_videomae(const kd_weights *w); /* a patch embedding is among the tensors */
-const kd_json *kd_weights_meta(
-    const kd_weights *w); /* safetensors metadata or a checkpoint's state; may be NULL */
-size_t kd_weights_dropped(const kd_weights *w); /* key biases and fixed position tables left out */
+const char *kd_weights_file(const kd_weights *w);    /* the file really read */
+const char *kd_weights_format(const kd_weights *w);  /* "safetensors", "pth", "checkpoint" */
+const char *kd_weights_key(const kd_weights *w);     /* .pth: where the state dict was ("model"), else "" */
+kd_naming kd_weights_naming(const kd_weights *w);    /* what the file used */
+bool kd_weights_is_videomae(const kd_weights *w);    /* a patch embedding is among the tensors */
+const kd_json *kd_weights_meta(const kd_weights *w); /* safetensors metadata or a checkpoint's state; may be NULL */
+size_t kd_weights_dropped(const kd_weights *w);      /* key biases and fixed position tables left out */
 
 /* SHA-256 of the file (reads all of it). */
 KD_NODISCARD kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256_HEX], kd_err *err);
@@ -80,8 +75,8 @@ KD_NODISCARD kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256
  * floating-point tensors, NULL keeps them.  A path ending in .pth, .pt or .bin gives a torch file
  * (state dict under "model", "state_dict" for MMAction2, at the top for Hugging Face), any other a
  * safetensors file.  KD_E_ARG: a tensor has no name there. */
-KD_NODISCARD kd_status kd_weights_save(kd_weights *w, const char *path, kd_naming naming,
-                                       const kd_dtype *dtype, kd_err *err);
+KD_NODISCARD kd_status kd_weights_save(kd_weights *w, const char *path, kd_naming naming, const kd_dtype *dtype,
+                                       kd_err *err);
 
 #ifdef __cplusplus
 }

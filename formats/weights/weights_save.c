@@ -27,31 +27,27 @@ static size_t bytes_of(kd_st_dtype t, size_t count)
     return count * (kd_st_dtype_bits(t) / 8);
 }
 
-static kd_status add(output *o, size_t from, kd_naming naming, int part, const kd_dtype *dtype,
-                     kd_err *err)
+static kd_status add(output *o, size_t from, kd_naming naming, int part, const kd_dtype *dtype, kd_err *err)
 {
     const kd_weight *s = kd_weights_at(o->w, from);
     const size_t i = o->count++;
     KD_ASSERT(i < o->cap);
     if (strlen(s->name) >= sizeof o->name[0]) {
-        return KD_FAIL(err, KD_E_ARG, "tensor name of more than %zu letters: %s",
-                       sizeof o->name[0] - 1, s->name);
+        return KD_FAIL(err, KD_E_ARG, "tensor name of more than %zu letters: %s", sizeof o->name[0] - 1, s->name);
     }
-    if (!kd_weights_is_videomae(o->w) ||
-        !kd_name_from_official(naming, s->name, part, o->name[i], sizeof o->name[i])) {
+    if (!kd_weights_is_videomae(o->w) || !kd_name_from_official(naming, s->name, part, o->name[i], sizeof o->name[i])) {
         kd_name_match known;
-        if (kd_weights_is_videomae(o->w) &&
-            kd_name_to_official(KD_NAMING_OFFICIAL, s->name, &known)) {
-            return KD_FAIL(err, KD_E_ARG, "tensor %s has no name in the %s naming", s->name,
-                           kd_naming_name(naming));
+        if (kd_weights_is_videomae(o->w) && kd_name_to_official(KD_NAMING_OFFICIAL, s->name, &known)) {
+            return KD_FAIL(err, KD_E_ARG, "tensor %s has no name in the %s naming", s->name, kd_naming_name(naming));
         }
         memcpy(o->name[i], s->name, strlen(s->name) + 1); /* of a decoder, of another model */
     }
     int64_t *dim = o->dims + i * KD_WEIGHTS_MAX_RANK;
     memcpy(dim, s->dim, sizeof s->dim);
-    if (part >= 0) dim[0] /= 3;
-    const kd_st_dtype to =
-        dtype != NULL && is_float(s->dtype) ? kd_st_dtype_from(*dtype) : s->dtype;
+    if (part >= 0) {
+        dim[0] /= 3;
+    }
+    const kd_st_dtype to = dtype != NULL && is_float(s->dtype) ? kd_st_dtype_from(*dtype) : s->dtype;
     o->t[i] = (kd_st_tensor){o->name[i], to, s->rank, dim, NULL};
     o->from[i] = from;
     o->part[i] = part;
@@ -76,8 +72,7 @@ static kd_status plan(output *o, kd_naming naming, const kd_dtype *dtype, kd_err
         largest = KD_MAX(largest, KD_MAX(s->bytes, s->count * 4));
         const bool split = kd_weights_is_videomae(o->w) && kd_name_is_split(naming, s->name);
         if (split && (s->rank != 2 || s->dim[0] % 3 != 0)) {
-            return KD_FAIL(err, KD_E_SHAPE, "tensor %s cannot be split into query, key, value",
-                           s->name);
+            return KD_FAIL(err, KD_E_SHAPE, "tensor %s cannot be split into query, key, value", s->name);
         }
         for (int part = split ? 0 : -1; part < (split ? 3 : 0); part++) {
             KD_TRY(add(o, i, naming, part, dtype, err));
@@ -85,7 +80,9 @@ static kd_status plan(output *o, kd_naming naming, const kd_dtype *dtype, kd_err
     }
     for (int k = 0; k < 2; k++) {
         o->scratch[k] = kd_alloc(largest + 1);
-        if (o->scratch[k] == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for a tensor");
+        if (o->scratch[k] == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "no memory for a tensor");
+        }
     }
     return KD_OK;
 }
@@ -108,12 +105,13 @@ static kd_status fetch(void *ctx, size_t i, const void **data, kd_err *err)
     } else {
         KD_TRY(kd_weights_read_f32(o->w, s, (float *)(void *)o->scratch[0], err));
         if (to != KD_ST_F32) {
-            narrow(to, (const float *)(const void *)o->scratch[0], s->count,
-                   (uint16_t *)(void *)o->scratch[1]);
+            narrow(to, (const float *)(const void *)o->scratch[0], s->count, (uint16_t *)(void *)o->scratch[1]);
             p = o->scratch[1];
         }
     }
-    if (o->part[i] > 0) p += (size_t)o->part[i] * bytes_of(to, s->count / 3);
+    if (o->part[i] > 0) {
+        p += (size_t)o->part[i] * bytes_of(to, s->count / 3);
+    }
     *data = p;
     return KD_OK;
 }
@@ -141,15 +139,14 @@ done:
     return st;
 }
 
-kd_status kd_weights_save(kd_weights *w, const char *path, kd_naming naming, const kd_dtype *dtype,
-                          kd_err *err)
+kd_status kd_weights_save(kd_weights *w, const char *path, kd_naming naming, const kd_dtype *dtype, kd_err *err)
 {
     static const char *const key[] = {"model", NULL, "state_dict"}; /* by naming */
     output o = {.w = w};
     kd_status st = plan(&o, naming, dtype, err);
     if (st == KD_OK) {
-        const bool torch = kd_path_has_suffix(path, ".pth") || kd_path_has_suffix(path, ".pt") ||
-                           kd_path_has_suffix(path, ".bin");
+        const bool torch =
+            kd_path_has_suffix(path, ".pth") || kd_path_has_suffix(path, ".pt") || kd_path_has_suffix(path, ".bin");
         st = torch ? kd_pth_write_from(path, key[naming], o.t, o.count, fetch, &o, err)
                    : save_safetensors(&o, path, err);
     }

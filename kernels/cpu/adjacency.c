@@ -12,8 +12,7 @@ static real entry(const real *learned, const real *fixed, int mode, int64_t i)
 }
 
 /* s[v] = rowsum^-1/2 under the mode's guard; d[v] = ds/d(rowsum). */
-static void row_scales(const real *learned, const real *fixed, int mode, int64_t v, real *s,
-                       real *d)
+static void row_scales(const real *learned, const real *fixed, int mode, int64_t v, real *s, real *d)
 {
     for (int64_t i = 0; i < v; i++) {
         real sum = R(0.0);

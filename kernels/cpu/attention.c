@@ -1,4 +1,5 @@
-/* attention: one query row at a time with a running softmax over blocks of keys; backward recomputes the probabilities. */
+/* attention: one query row at a time with a running softmax over blocks of keys; backward recomputes the
+ * probabilities. */
 #include "kernels/cpu/chunk.h"
 
 #define MAX_D 256
@@ -22,8 +23,7 @@ static heads heads_of(const kd_tensor *qkv, const kd_attention_attr *at)
 }
 
 /* Row n of third `part` (0 q, 1 k, 2 v), head `hd` of sample b. */
-static inline const act_t *row_of(const heads *h, const act_t *qkv, int64_t b, int64_t n, int part,
-                                  int64_t hd)
+static inline const act_t *row_of(const heads *h, const act_t *qkv, int64_t b, int64_t n, int part, int64_t hd)
 {
     return qkv + (b * h->N + n) * 3 * h->C + part * h->C + hd * h->D;
 }
@@ -81,7 +81,7 @@ static kd_status attention_run(const kd_call *c)
 
 const kd_kernel_def KD_K(attention) = {.run = attention_run};
 
-/* ---- backward ----------------------------------------------------------------------------------------------------- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 typedef struct saved {
     const act_t *dO, *qkv, *o;
@@ -139,8 +139,7 @@ static size_t attention_bwd_scratch(const kd_call *c)
 static kd_status attention_bwd_run(const kd_call *c)
 {
     const heads h = heads_of(&c->in[1], c->attr);
-    const saved v = {c->in[0].data, c->in[1].data, c->in[2].data,
-                     c->in[3].data, c->scratch,    c->out[0].data};
+    const saved v = {c->in[0].data, c->in[1].data, c->in[2].data, c->in[3].data, c->scratch, c->out[0].data};
     const int64_t n = h.B * h.H * h.N;
     KD_FOR
     for (int64_t i = 0; i < n; i++) {
@@ -153,10 +152,9 @@ static kd_status attention_bwd_run(const kd_call *c)
     return KD_OK;
 }
 
-const kd_kernel_def KD_K(attention_bwd) = {.run = attention_bwd_run,
-                                           .scratch = attention_bwd_scratch};
+const kd_kernel_def KD_K(attention_bwd) = {.run = attention_bwd_run, .scratch = attention_bwd_scratch};
 
-/* ---- cos_qk ------------------------------------------------------------------------------------------------------- */
+/* ---- cos_qk ---------------------------------------------------------------------------------- */
 
 #define MAX_LOG_SCALE R(4.6052) /* log 100, as the source rounds it */
 #define MIN_NORM      R(1e-12)
@@ -178,8 +176,7 @@ static kd_status cos_qk_run(const kd_call *c)
         act_t *y = c->out[0].data == NULL ? NULL : (act_t *)c->out[0].data + r * 3 * C;
         for (int64_t i = 0; i < 2 * H; i++) {
             const real norm = r_sqrt(kd_dot_acts(x + i * D, x + i * D, D));
-            const real f =
-                (i < H ? clamped_scale(ls[i]) : R(1.0)) / (norm < MIN_NORM ? MIN_NORM : norm);
+            const real f = (i < H ? clamped_scale(ls[i]) : R(1.0)) / (norm < MIN_NORM ? MIN_NORM : norm);
             for (int64_t d = 0; y != NULL && d < D; d++) {
                 st(y, i * D + d, ld(x, i * D + d) * f);
             }
@@ -200,8 +197,7 @@ const kd_kernel_def KD_K(cos_qk) = {.run = cos_qk_run};
 static void cos_qk_bwd_row(const kd_call *c, int64_t r, int64_t C, int64_t H)
 {
     const int64_t D = C / H;
-    const act_t *dy = (const act_t *)c->in[0].data + r * 3 * C,
-                *x = (const act_t *)c->in[1].data + r * 3 * C;
+    const act_t *dy = (const act_t *)c->in[0].data + r * 3 * C, *x = (const act_t *)c->in[1].data + r * 3 * C;
     const real *ls = c->in[2].data, *norms = (const real *)c->in[3].data + r * 2 * H;
     act_t *dx = (act_t *)c->out[0].data + r * 3 * C;
     for (int64_t i = 0; i < 2 * H; i++) {
@@ -237,8 +233,7 @@ static kd_status cos_qk_bwd_run(const kd_call *c)
         for (int64_t r = 0; r < rows; r++) {
             const real norm = ((const real *)c->in[3].data)[r * 2 * H + h];
             const int64_t at_q = r * 3 * C + h * D;
-            sum += kd_dot_acts((const act_t *)c->in[0].data + at_q,
-                               (const act_t *)c->in[1].data + at_q, D) /
+            sum += kd_dot_acts((const act_t *)c->in[0].data + at_q, (const act_t *)c->in[1].data + at_q, D) /
                    (norm < MIN_NORM ? MIN_NORM : norm);
         }
         sum *= ls > MAX_LOG_SCALE ? R(0.0) : clamped_scale(ls);

@@ -1,6 +1,6 @@
 /* batchnorm (training), batchnorm_bwd, bn_update, batchnorm_eval.  A channel is one loop iteration:
- * sums run over samples in order, two passes for the variance.  What fusion puts behind the affine map goes through rows of
- * KD_CHUNK; without it the loops run over the operands themselves. */
+ * sums run over samples in order, two passes for the variance.  What fusion puts behind the affine map goes through
+ * rows of KD_CHUNK; without it the loops run over the operands themselves. */
 #include "kernels/cpu/act_fn.h"
 #include "kernels/cpu/chunk.h"
 #include "kernels/cpu/drop.h"
@@ -11,8 +11,7 @@ typedef struct bn_dims {
 
 static bn_dims dims_of(const kd_tensor *x)
 {
-    const bn_dims d = {x->shape.dim[0], x->shape.dim[1],
-                       kd_shape_span(&x->shape, 2, x->shape.rank)};
+    const bn_dims d = {x->shape.dim[0], x->shape.dim[1], kd_shape_span(&x->shape, 2, x->shape.rank)};
     return d;
 }
 
@@ -42,7 +41,7 @@ static void affine(const act_t *restrict x, act_t *restrict y, real m, real a, r
     }
 }
 
-/* ---- what stands behind the affine map ------------------------------------------------------ */
+/* ---- what stands behind the affine map ------------------------------------------------------- */
 
 typedef struct bn_tail {
     const kd_batchnorm_attr *at;
@@ -54,8 +53,8 @@ typedef struct bn_tail {
 static bn_tail tail_of(const kd_call *c, int residual)
 {
     bn_tail t = {c->attr, c->step, kd_in(c, residual), false};
-    t.any = t.at->act != KD_ACT_NONE || t.at->act_out != KD_ACT_NONE || t.at->p > 0.0f ||
-            t.at->path_p > 0.0f || t.residual != NULL;
+    t.any = t.at->act != KD_ACT_NONE || t.at->act_out != KD_ACT_NONE || t.at->p > 0.0f || t.at->path_p > 0.0f ||
+            t.residual != NULL;
     return t;
 }
 
@@ -81,8 +80,8 @@ static void to_sum(const bn_tail *t, int64_t s, int64_t at, real *z, int64_t n)
 }
 
 /* y of one plane, `at` its first element. */
-static void tail_row(const bn_tail *t, const act_t *x, act_t *y, int64_t s, int64_t at, int64_t len,
-                     real m, real a, real b)
+static void tail_row(const bn_tail *t, const act_t *x, act_t *y, int64_t s, int64_t at, int64_t len, real m, real a,
+                     real b)
 {
     for (int64_t o = 0; o < len; o += KD_CHUNK) {
         real row[KD_CHUNK];
@@ -98,7 +97,7 @@ static void tail_row(const bn_tail *t, const act_t *x, act_t *y, int64_t s, int6
     }
 }
 
-/* ---- forward -------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 static void update_running(const kd_batchnorm_attr *at, real *rm, real *rv, real mean, real var)
 {
@@ -161,7 +160,7 @@ static kd_status batchnorm_run(const kd_call *c)
 
 const kd_kernel_def KD_K(batchnorm) = {.run = batchnorm_run};
 
-/* ---- gradient ------------------------------------------------------------------------------- */
+/* ---- gradient -------------------------------------------------------------------------------- */
 
 /* sum over a row of dy (x - m) */
 static real centred_dot(const act_t *restrict dy, const act_t *restrict x, real m, int64_t n)
@@ -188,8 +187,8 @@ typedef struct bn_channel {
 } bn_channel;
 
 /* v = x - m and g = dz of n elements from `at` on, of sample s; dresidual on the way, where it is wanted. */
-static void gradient_of_z(const bn_tail *t, const bn_channel *ch, act_t *dres, int64_t s,
-                          int64_t at, real *restrict v, real *restrict g, int64_t n)
+static void gradient_of_z(const bn_tail *t, const bn_channel *ch, act_t *dres, int64_t s, int64_t at, real *restrict v,
+                          real *restrict g, int64_t n)
 {
     real z[KD_CHUNK], sum[KD_CHUNK];
     for (int64_t j = 0; j < n; j++) {
@@ -209,8 +208,7 @@ static void gradient_of_z(const bn_tail *t, const bn_channel *ch, act_t *dres, i
 }
 
 /* sums[0] += sum of dz, sums[1] += sum of dz (x - m), over a plane. */
-static void tail_sums(const bn_tail *t, const bn_channel *ch, int64_t s, int64_t at, int64_t len,
-                      real *sums)
+static void tail_sums(const bn_tail *t, const bn_channel *ch, int64_t s, int64_t at, int64_t len, real *sums)
 {
     for (int64_t o = 0; o < len; o += KD_CHUNK) {
         real v[KD_CHUNK], g[KD_CHUNK];
@@ -224,8 +222,7 @@ static void tail_sums(const bn_tail *t, const bn_channel *ch, int64_t s, int64_t
 }
 
 /* dx = a (dz - mu - k (x - m)) over a plane. */
-static void tail_dx(const bn_tail *t, const bn_channel *ch, int64_t s, int64_t at, int64_t len,
-                    real a, real mu, real k)
+static void tail_dx(const bn_tail *t, const bn_channel *ch, int64_t s, int64_t at, int64_t len, real a, real mu, real k)
 {
     for (int64_t o = 0; o < len; o += KD_CHUNK) {
         real v[KD_CHUNK], g[KD_CHUNK];
@@ -248,8 +245,8 @@ static void plain_dx(const bn_channel *ch, int64_t at, int64_t len, real a, real
 }
 
 /* Gradients of one channel: sums[0] dbeta, sums[1] dgamma / rstd; dx where it is wanted. */
-static void channel_gradient(const bn_tail *t, const bn_dims *d, const bn_channel *ch, int64_t c0,
-                             real gamma, real rstd, real *sums)
+static void channel_gradient(const bn_tail *t, const bn_dims *d, const bn_channel *ch, int64_t c0, real gamma,
+                             real rstd, real *sums)
 {
     const real count = (real)(d->n * d->l);
     for (int64_t s = 0; s < d->n; s++) {
@@ -317,15 +314,14 @@ static kd_status bn_update_run(const kd_call *c)
 
 const kd_kernel_def KD_K(bn_update) = {.run = bn_update_run};
 
-/* ---- evaluation ----------------------------------------------------------------------------- */
+/* ---- evaluation ------------------------------------------------------------------------------ */
 
 static kd_status batchnorm_eval_run(const kd_call *c)
 {
     const kd_batchnorm_attr *at = c->attr;
     const bn_dims d = dims_of(&c->in[0]);
     const act_t *x = c->in[0].data;
-    const real *gamma = c->in[1].data, *beta = c->in[2].data, *rm = c->in[3].data,
-               *rv = c->in[4].data;
+    const real *gamma = c->in[1].data, *beta = c->in[2].data, *rm = c->in[3].data, *rv = c->in[4].data;
     act_t *y = c->out[0].data;
     KD_FOR
     for (int64_t it = 0; it < d.n * d.c; it++) {

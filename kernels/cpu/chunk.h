@@ -1,6 +1,6 @@
-/* Elementwise kernels work on pieces of KD_CHUNK elements: load as real whatever the dtype, compute in a loop the compiler
- * vectorises, store or accumulate whatever the dtype.  A piece is read whole before it is written: in place is safe.
- * Sums along a contiguous row use KD_LANES partial sums, so that they vectorise without reordering licences. */
+/* Elementwise kernels work on pieces of KD_CHUNK elements: load as real whatever the dtype, compute in a loop the
+ * compiler vectorises, store or accumulate whatever the dtype.  A piece is read whole before it is written: in place is
+ * safe. Sums along a contiguous row use KD_LANES partial sums, so that they vectorise without reordering licences. */
 #ifndef KD_CPU_CHUNK_H
 #define KD_CPU_CHUNK_H
 
@@ -68,8 +68,8 @@ static inline void kd_store(const kd_call *c, int o, int64_t i, const real *rest
     }
 }
 
-/* Maximum of what was and what comes; a NaN stays, every comparison with it is false.  Here and below | and &, not || and &&:
- * without branches the loops vectorise. */
+/* Maximum of what was and what comes; a NaN stays, every comparison with it is false.  Here and below | and &, not ||
+ * and &&: without branches the loops vectorise. */
 static inline real kd_max_nan(real acc, real x)
 {
     return ((x > acc) | (x != x)) ? x : acc;

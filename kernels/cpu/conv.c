@@ -11,8 +11,7 @@
 /* ---- forward --------------------------------------------------------------------------------- */
 
 /* Depth [k0, k0+k) of the gathered input (channel-major, then taps) at positions [p, p+n). */
-static void pack_x(const conv_geom *g, const act_t *x, int64_t k0, int64_t k, int64_t p, int64_t n,
-                   kd_tile *t)
+static void pack_x(const conv_geom *g, const act_t *x, int64_t k0, int64_t k, int64_t p, int64_t n, kd_tile *t)
 {
     for (int64_t i = 0; i < k; i++) {
         const int64_t c = (k0 + i) / g->taps, tap = (k0 + i) % g->taps;
@@ -20,8 +19,7 @@ static void pack_x(const conv_geom *g, const act_t *x, int64_t k0, int64_t k, in
     }
 }
 
-static void store_rows(const kd_tile *t, int64_t m, int64_t n, int32_t act, act_t *y, int64_t volume,
-                       const real *bias)
+static void store_rows(const kd_tile *t, int64_t m, int64_t n, int32_t act, act_t *y, int64_t volume, const real *bias)
 {
     real row[KD_TILE_N];
     for (int64_t i = 0; i < m; i++) {
@@ -62,8 +60,7 @@ static void dense_forward(const conv_geom *g, const kd_call *c, int32_t act)
             }
             kd_tile_product(&t, m, k, n);
         }
-        store_rows(&t, m, n, act, y + (s * g->co + co) * g->out + p, g->out,
-                   bias != NULL ? bias + co : NULL);
+        store_rows(&t, m, n, act, y + (s * g->co + co) * g->out + p, g->out, bias != NULL ? bias + co : NULL);
     }
 }
 
@@ -159,8 +156,7 @@ static void dense_backward_x(const conv_geom *g, const kd_call *c)
             }
             kd_tile_product(&t, m, k, n);
         }
-        store_rows(&t, m, n, KD_ACT_NONE, dx + (s * g->ci + gr * g->cig + m0) * g->in + p, g->in,
-                   NULL);
+        store_rows(&t, m, n, KD_ACT_NONE, dx + (s * g->ci + gr * g->cig + m0) * g->in + p, g->in, NULL);
     }
 }
 
@@ -222,8 +218,8 @@ const kd_kernel_def KD_K(conv3d_bwd_x) = {.run = conv3d_bwd_x_run};
 
 /* Left operand: dy of m channels at k positions.  Right: the gathered input, transposed: positions
  * are the depth. */
-static void pack_positions(const conv_geom *g, const act_t *x, const act_t *dy, int64_t n0,
-                           int64_t n, int64_t m, int64_t p, int64_t k, kd_tile *t)
+static void pack_positions(const conv_geom *g, const act_t *x, const act_t *dy, int64_t n0, int64_t n, int64_t m,
+                           int64_t p, int64_t k, kd_tile *t)
 {
     for (int64_t j = 0; j < n; j++) {
         real column[KD_TILE_K];
@@ -255,8 +251,8 @@ static void dense_backward_w(const conv_geom *g, const kd_call *c)
             kd_tile_clear(&t, m, n);
             for (int64_t p = 0; p < g->out; p += KD_TILE_K) {
                 const int64_t k = KD_MIN((int64_t)KD_TILE_K, g->out - p);
-                pack_positions(g, x + (s * g->ci + gr * g->cig) * g->in,
-                               dy + (s * g->co + co) * g->out, n0, n, m, p, k, &t);
+                pack_positions(g, x + (s * g->ci + gr * g->cig) * g->in, dy + (s * g->co + co) * g->out, n0, n, m, p, k,
+                               &t);
                 kd_tile_product(&t, m, k, n);
             }
             for (int64_t i = 0; i < m; i++) {

@@ -9,10 +9,10 @@ typedef struct conv_geom {
     int64_t n, ci, t, h, w, co, to, ho, wo; /* x (n,ci,t,h,w), y (n,co,to,ho,wo) */
     int64_t kt, kh, kw, st, sh, sw, pt, ph, pw, dt, dh, dw, groups;
     int64_t in, out, taps; /* elements of a volume of x, of y; of a kernel */
-    int64_t cig, cog; /* channels of a group */
-    bool depthwise;   /* one channel in, one out, a group */
-    bool rows;        /* kernel (k,1), no stride: a tap is a shift of whole rows */
-    bool flat;        /* one plane in, one out, one tap in time */
+    int64_t cig, cog;      /* channels of a group */
+    bool depthwise;        /* one channel in, one out, a group */
+    bool rows;             /* kernel (k,1), no stride: a tap is a shift of whole rows */
+    bool flat;             /* one plane in, one out, one tap in time */
 } conv_geom;
 
 static inline conv_geom conv_finish(conv_geom g)
@@ -28,7 +28,8 @@ static inline conv_geom conv_finish(conv_geom g)
     return g;
 }
 
-static inline conv_geom conv2d_geometry(const kd_conv2d_attr *a, const kd_shape *x, const kd_shape *y, int64_t kh, int64_t kw)
+static inline conv_geom conv2d_geometry(const kd_conv2d_attr *a, const kd_shape *x, const kd_shape *y, int64_t kh,
+                                        int64_t kw)
 {
     const conv_geom g = {.n = x->dim[0],
                          .ci = x->dim[1],
@@ -54,8 +55,8 @@ static inline conv_geom conv2d_geometry(const kd_conv2d_attr *a, const kd_shape 
     return conv_finish(g);
 }
 
-static inline conv_geom conv3d_geometry(const kd_conv3d_attr *a, const kd_shape *x, const kd_shape *y, int64_t kt, int64_t kh,
-                                        int64_t kw)
+static inline conv_geom conv3d_geometry(const kd_conv3d_attr *a, const kd_shape *x, const kd_shape *y, int64_t kt,
+                                        int64_t kh, int64_t kw)
 {
     const conv_geom g = {.n = x->dim[0],
                          .ci = x->dim[1],
@@ -94,8 +95,8 @@ static inline void conv_columns(const conv_geom *g, int64_t kx, int64_t *lo, int
 }
 
 /* dst[j] = x plane at output positions [p, p+n) under tap (ky, kx); zero outside. */
-static inline void conv_read(const conv_geom *g, const act_t *restrict plane, int64_t ky,
-                             int64_t kx, int64_t p, int64_t n, real *restrict dst)
+static inline void conv_read(const conv_geom *g, const act_t *restrict plane, int64_t ky, int64_t kx, int64_t p,
+                             int64_t n, real *restrict dst)
 {
     if (g->rows) {
         const int64_t shift = (ky * g->dh - g->ph) * g->w;
@@ -144,8 +145,8 @@ static inline void conv_read(const conv_geom *g, const act_t *restrict plane, in
 
 /* dst[j] = dy plane at the output position that reads input position p+j through tap (ky, kx); zero
  * when there is none. */
-static inline void conv_read_back(const conv_geom *g, const act_t *restrict plane, int64_t ky,
-                                  int64_t kx, int64_t p, int64_t n, real *restrict dst)
+static inline void conv_read_back(const conv_geom *g, const act_t *restrict plane, int64_t ky, int64_t kx, int64_t p,
+                                  int64_t n, real *restrict dst)
 {
     if (g->rows) {
         const int64_t shift = (g->ph - ky * g->dh) * g->w;
@@ -200,7 +201,8 @@ static inline void conv_zero(real *restrict dst, int64_t n)
 }
 
 /* dst[j] = x volume at output positions [p, p+n) under a tap of the kernel; zero outside.  Plane by plane. */
-static inline void conv_gather(const conv_geom *g, const act_t *restrict x, int64_t tap, int64_t p, int64_t n, real *restrict dst)
+static inline void conv_gather(const conv_geom *g, const act_t *restrict x, int64_t tap, int64_t p, int64_t n,
+                               real *restrict dst)
 {
     const int64_t kx = tap % g->kw, ky = tap / g->kw % g->kh, kt = tap / g->kw / g->kh, plane = g->ho * g->wo;
     if (g->flat) {

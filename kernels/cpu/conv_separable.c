@@ -50,8 +50,8 @@ static branch branch_of(const kd_call *c, int b)
 }
 
 /* One channel of h at positions [p, p+n), not rounded. */
-static void deep_row(const conv_geom *g, const act_t *x, const act_t *w, real bias, int32_t act,
-                     int64_t p, int64_t n, real *restrict h)
+static void deep_row(const conv_geom *g, const act_t *x, const act_t *w, real bias, int32_t act, int64_t p, int64_t n,
+                     real *restrict h)
 {
     real row[KD_TILE_N];
     for (int64_t j = 0; j < n; j++) {
@@ -83,8 +83,8 @@ static void run_branch(const branch *b, const act_t *x, int32_t act)
             const int64_t k = KD_MIN((int64_t)KD_TILE_K, g->ci - k0);
             for (int64_t i = 0; i < k; i++) {
                 const int64_t ch = k0 + i;
-                deep_row(g, x + (s * g->ci + ch) * g->in, b->wd + ch * g->taps,
-                         b->bd != NULL ? b->bd[ch] : R(0.0), act, p, n, t.x[i]);
+                deep_row(g, x + (s * g->ci + ch) * g->in, b->wd + ch * g->taps, b->bd != NULL ? b->bd[ch] : R(0.0), act,
+                         p, n, t.x[i]);
                 for (int64_t j = 0; b->h != NULL && m0 == 0 && j < n; j++) {
                     st(b->h, (s * g->ci + ch) * g->out + p + j, t.x[i][j]);
                 }

@@ -49,8 +49,8 @@ static inline void kd_tile_pad(kd_tile *t, int64_t m, int64_t k, int64_t n)
     }
 }
 
-static inline void kd_tile_step(real *restrict a0, real *restrict a1, real *restrict a2,
-                                real *restrict a3, const real *w, const real *restrict x, int64_t n)
+static inline void kd_tile_step(real *restrict a0, real *restrict a1, real *restrict a2, real *restrict a3,
+                                const real *w, const real *restrict x, int64_t n)
 {
     const real *restrict x0 = x, *restrict x1 = x + KD_TILE_N, *restrict x2 = x + 2 * KD_TILE_N,
                          *restrict x3 = x + 3 * KD_TILE_N;
@@ -74,8 +74,7 @@ static inline void kd_tile_product(kd_tile *t, int64_t m, int64_t k, int64_t n)
     kd_tile_pad(t, m, k, n);
     for (int64_t i = 0; i < m; i += 4) {
         for (int64_t l = 0; l < k; l += 4) {
-            kd_tile_step(t->acc[i], t->acc[i + 1], t->acc[i + 2], t->acc[i + 3], &t->w[i][l],
-                         t->x[l], n);
+            kd_tile_step(t->acc[i], t->acc[i + 1], t->acc[i + 2], t->acc[i + 3], &t->w[i][l], t->x[l], n);
         }
     }
 }

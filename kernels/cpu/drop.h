@@ -12,8 +12,7 @@ static inline kd_philox kd_drop_block(const kd_step *step, uint32_t rng_id, uint
 }
 
 /* x[0..n) *= mask / (1-p) for elements i.. . */
-static inline void kd_drop_elements(const kd_step *step, float p, uint32_t rng_id, int64_t i,
-                                    real *x, int64_t n)
+static inline void kd_drop_elements(const kd_step *step, float p, uint32_t rng_id, int64_t i, real *x, int64_t n)
 {
     const real up = R(1.0) / (R(1.0) - (real)p);
     int64_t j = 0;
@@ -34,8 +33,7 @@ static inline void kd_drop_elements(const kd_step *step, float p, uint32_t rng_i
 /* The factor of row r: 0 or 1 / (1-p).  A dropped NaN is dropped: kd_drop_by. */
 static inline real kd_drop_row(const kd_step *step, float p, uint32_t rng_id, int64_t r)
 {
-    const float u = kd_rng_unit(
-        kd_rng_at(step->seed, KD_RNG_DROPOUT, rng_id, (uint32_t)step->step, (uint64_t)r));
+    const float u = kd_rng_unit(kd_rng_at(step->seed, KD_RNG_DROPOUT, rng_id, (uint32_t)step->step, (uint64_t)r));
     return u >= p ? R(1.0) / (R(1.0) - (real)p) : R(0.0);
 }
 

@@ -115,7 +115,7 @@ static kd_status act_bwd_run(const kd_call *c)
 
 const kd_kernel_def KD_K(act_bwd) = {.run = act_bwd_run};
 
-/* ---- dropout ------------------------------------------------------------------------------------------------- */
+/* ---- dropout --------------------------------------------------------------------------------- */
 
 static kd_status dropout_run(const kd_call *c)
 {
@@ -143,7 +143,7 @@ static kd_status dropout_run(const kd_call *c)
 
 const kd_kernel_def KD_K(dropout) = {.run = dropout_run};
 
-/* ---- scale_last ------------------------------------------------------------------------------------------------ */
+/* ---- scale_last ------------------------------------------------------------------------------ */
 
 /* out = a * g over rows of C */
 static void scale_rows(const kd_call *c, const kd_tensor *a, const kd_tensor *g)
@@ -202,7 +202,7 @@ static kd_status scale_last_bwd_run(const kd_call *c)
 
 const kd_kernel_def KD_K(scale_last_bwd) = {.run = scale_last_bwd_run};
 
-/* ---- cast, mixup, grad_seed ------------------------------------------------------------------------------------- */
+/* ---- cast, mixup, grad_seed ------------------------------------------------------------------ */
 
 static kd_status cast_run(const kd_call *c)
 {
@@ -221,15 +221,13 @@ const kd_kernel_def KD_K(cast) = {.run = cast_run};
 
 static kd_status mixup_run(const kd_call *c)
 {
-    const int64_t B = c->in[0].shape.dim[0], n = numel(&c->in[0]), row = B > 0 ? n / B : 0,
-                  per = kd_chunks(row);
+    const int64_t B = c->in[0].shape.dim[0], n = numel(&c->in[0]), row = B > 0 ? n / B : 0, per = kd_chunks(row);
     const int32_t *perm = c->in[1].data;
     const real *lam = c->in[2].data;
     KD_FOR
     for (int64_t k = 0; k < B * per; k++) {
         real a[KD_CHUNK], b[KD_CHUNK];
-        const int64_t s = k / per, off = k % per * KD_CHUNK,
-                      len = KD_MIN((int64_t)KD_CHUNK, row - off);
+        const int64_t s = k / per, off = k % per * KD_CHUNK, len = KD_MIN((int64_t)KD_CHUNK, row - off);
         kd_load(a, &c->in[0], s * row + off, len);
         kd_load(b, &c->in[0], (int64_t)perm[s] * row + off, len);
         const real w = lam[s], v = R(1.0) - w;

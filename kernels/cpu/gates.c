@@ -371,8 +371,7 @@ static size_t gated_add_bwd_scratch(const kd_call *c)
     return (size_t)c->in[0].shape.dim[0] * sizeof(real);
 }
 
-const kd_kernel_def KD_K(gated_add_bwd) = {.run = gated_add_bwd_run,
-                                           .scratch = gated_add_bwd_scratch};
+const kd_kernel_def KD_K(gated_add_bwd) = {.run = gated_add_bwd_run, .scratch = gated_add_bwd_scratch};
 
 /* ---- gate_mix -------------------------------------------------------------------------------- */
 

@@ -36,8 +36,7 @@ static void load_block(const kd_tensor *adj, int64_t at, int64_t v, bool transpo
     for (int64_t i = 0; i < v; i++) {
         for (int64_t j = 0; j < KD_COLS; j++) {
             const int64_t w = w0 + j;
-            b[i][j] =
-                w < v ? ld_any(adj, at * v * v + (transpose ? w * v + i : i * v + w)) : R(0.0);
+            b[i][j] = w < v ? ld_any(adj, at * v * v + (transpose ? w * v + i : i * v + w)) : R(0.0);
         }
     }
 }
@@ -59,8 +58,7 @@ static void mix_rows(const act_t *restrict x, int64_t v, const real (*restrict b
     }
 }
 
-static void mix_one_row(const act_t *restrict x, int64_t v, const real (*restrict b)[KD_COLS],
-                        real *restrict acc)
+static void mix_one_row(const act_t *restrict x, int64_t v, const real (*restrict b)[KD_COLS], real *restrict acc)
 {
     for (int64_t i = 0; i < v; i++) {
         const real p = ld(x, i);
@@ -71,8 +69,7 @@ static void mix_one_row(const act_t *restrict x, int64_t v, const real (*restric
 }
 
 /* acc (rows, KD_COLS) += x (rows, V) b */
-static void mix_block(const act_t *x, int64_t rows, int64_t v, const real (*b)[KD_COLS],
-                      real (*acc)[KD_COLS])
+static void mix_block(const act_t *x, int64_t rows, int64_t v, const real (*b)[KD_COLS], real (*acc)[KD_COLS])
 {
     int64_t r = 0;
     for (; r + KD_ROWS <= rows; r += KD_ROWS) {
@@ -133,8 +130,8 @@ static kd_status joint_mix_run(const kd_call *c)
         const int64_t c0 = it % np * KD_PIECE, k = it / np % d.k, s = it / np / d.k;
         const int64_t nc = KD_MIN((int64_t)KD_PIECE, d.c - c0);
         const int64_t xc = (d.mode == KD_MIX_GROUPED ? k * d.c : 0) + c0;
-        mix_slice(x + (s * d.xs + xc) * plane, NULL, y + (s * d.ys + k * d.c + c0) * plane,
-                  nc * d.t, d.v, &c->in[1], d.mode == KD_MIX_SAMPLE ? s : k, 1, 0, d.transpose != 0);
+        mix_slice(x + (s * d.xs + xc) * plane, NULL, y + (s * d.ys + k * d.c + c0) * plane, nc * d.t, d.v, &c->in[1],
+                  d.mode == KD_MIX_SAMPLE ? s : k, 1, 0, d.transpose != 0);
     }
     return KD_OK;
 }
@@ -154,9 +151,8 @@ static kd_status joint_mix_bwd_x_run(const kd_call *c)
         const int64_t c0 = it % np * KD_PIECE, k = it / np % groups, s = it / np / groups;
         const int64_t nc = KD_MIN((int64_t)KD_PIECE, d.c - c0);
         const int64_t at = (s * d.xs + k * d.c + c0) * plane;
-        mix_slice(dy + (s * d.ys + k * d.c + c0) * plane, plus != NULL ? plus + at : NULL, dx + at,
-                  nc * d.t, d.v, &c->in[1], d.mode == KD_MIX_SAMPLE ? s : k, terms, d.c * plane,
-                  d.transpose == 0);
+        mix_slice(dy + (s * d.ys + k * d.c + c0) * plane, plus != NULL ? plus + at : NULL, dx + at, nc * d.t, d.v,
+                  &c->in[1], d.mode == KD_MIX_SAMPLE ? s : k, terms, d.c * plane, d.transpose == 0);
     }
     return KD_OK;
 }
@@ -164,8 +160,8 @@ static kd_status joint_mix_bwd_x_run(const kd_call *c)
 const kd_kernel_def KD_K(joint_mix_bwd_x) = {.run = joint_mix_bwd_x_run};
 
 /* p (V, KD_COLS) += sum over rows of x[r][i] dy[r][w0 + j]. */
-static void outer_rows(const act_t *restrict x, const act_t *restrict dy, int64_t rows, int64_t v,
-                       int64_t w0, real (*restrict p)[KD_COLS])
+static void outer_rows(const act_t *restrict x, const act_t *restrict dy, int64_t rows, int64_t v, int64_t w0,
+                       real (*restrict p)[KD_COLS])
 {
     const int64_t nw = KD_MIN((int64_t)KD_COLS, v - w0);
     for (int64_t r0 = 0; r0 < rows; r0 += KD_ROWS) {
@@ -235,8 +231,7 @@ static size_t joint_mix_bwd_a_scratch(const kd_call *c)
     return (size_t)(d.n * d.k * d.v * d.v) * sizeof(real);
 }
 
-const kd_kernel_def KD_K(joint_mix_bwd_a) = {.run = joint_mix_bwd_a_run,
-                                             .scratch = joint_mix_bwd_a_scratch};
+const kd_kernel_def KD_K(joint_mix_bwd_a) = {.run = joint_mix_bwd_a_run, .scratch = joint_mix_bwd_a_scratch};
 
 /* ---- group_sum ------------------------------------------------------------------------------- */
 

@@ -2,10 +2,11 @@
  *
  *   ref_f32, ref_bf16   plain C for any x86-64: the portable path and the oracle of every faster one
  *   ref_f64             tests only: the oracle of the oracle, and gradient checks
- *   v3_*, v4_*          the same loops for AVX2+FMA and for AVX-512, run on several threads (OpenMP); chosen at run time
+ *   v3_*, v4_*          the same loops for AVX2+FMA and for AVX-512, run on several threads (OpenMP); chosen at run
+ *   time
  *
- * `act_t` is how activations are stored, `real` what is computed with and how statistics, small parameters and gradients of
- * parameters are stored.  bf16: load, convert, compute in f32, round to nearest even at the store.
+ * `act_t` is how activations are stored, `real` what is computed with and how statistics, small parameters and
+ * gradients of parameters are stored.  bf16: load, convert, compute in f32, round to nearest even at the store.
  * A file defines `const kd_kernel_def KD_K(name) = {...}` for each op it owns.
  * KD_FOR marks a loop whose iterations write disjoint outputs: parallel in v3/v4, plain in ref.  Reductions
  * across iterations are never parallel: results must not depend on the number of threads.
@@ -18,46 +19,46 @@
 #include <math.h>
 
 #define KD_CAT_(a, b, c) a##b##_##c
-#define KD_CAT(a, b, c) KD_CAT_(a, b, c)
-#define KD_K(name) KD_CAT(kd_cpu_, name, KD_VARIANT)
+#define KD_CAT(a, b, c)  KD_CAT_(a, b, c)
+#define KD_K(name)       KD_CAT(kd_cpu_, name, KD_VARIANT)
 
 #if defined(KD_REAL_F64)
 typedef double real;
 typedef double act_t;
-#define KD_ACT_DTYPE KD_F64
-#define KD_STAT_DTYPE KD_F64
-#define R(x) x
-#define r_exp exp
-#define r_log log
-#define r_sqrt sqrt
-#define r_erf erf
-#define r_tanh tanh
-#define r_fabs fabs
-#define r_expm1 expm1
-#define r_fmax fmax
-#define r_fmin fmin
-#define r_trunc trunc
+#    define KD_ACT_DTYPE  KD_F64
+#    define KD_STAT_DTYPE KD_F64
+#    define R(x)          x
+#    define r_exp         exp
+#    define r_log         log
+#    define r_sqrt        sqrt
+#    define r_erf         erf
+#    define r_tanh        tanh
+#    define r_fabs        fabs
+#    define r_expm1       expm1
+#    define r_fmax        fmax
+#    define r_fmin        fmin
+#    define r_trunc       trunc
 #else
 typedef float real;
-#define KD_STAT_DTYPE KD_F32
-#define R(x) x##f
-#define r_exp expf
-#define r_log logf
-#define r_sqrt sqrtf
-#define r_erf erff
-#define r_tanh tanhf
-#define r_fabs fabsf
-#define r_expm1 expm1f
-#define r_fmax fmaxf
-#define r_fmin fminf
-#define r_trunc truncf
-#if defined(KD_REAL_BF16)
+#    define KD_STAT_DTYPE KD_F32
+#    define R(x)          x##f
+#    define r_exp         expf
+#    define r_log         logf
+#    define r_sqrt        sqrtf
+#    define r_erf         erff
+#    define r_tanh        tanhf
+#    define r_fabs        fabsf
+#    define r_expm1       expm1f
+#    define r_fmax        fmaxf
+#    define r_fmin        fminf
+#    define r_trunc       truncf
+#    if defined(KD_REAL_BF16)
 typedef uint16_t act_t;
-#define KD_ACT_DTYPE KD_BF16
-#else
+#        define KD_ACT_DTYPE KD_BF16
+#    else
 typedef float act_t;
-#define KD_ACT_DTYPE KD_F32
-#endif
+#        define KD_ACT_DTYPE KD_F32
+#    endif
 #endif
 
 static inline real ld(const act_t *p, int64_t i)
@@ -110,9 +111,9 @@ static inline void put_any(const kd_call *c, int o, int64_t i, real v)
 }
 
 #if defined(_OPENMP)
-#define KD_FOR _Pragma("omp parallel for schedule(static)")
+#    define KD_FOR _Pragma("omp parallel for schedule(static)")
 #else
-#define KD_FOR
+#    define KD_FOR
 #endif
 
 /* Operand i, NULL when absent: trailing absent operands may be missing from the call altogether. */

@@ -139,12 +139,10 @@ static size_t landmark_attention_scratch(const kd_call *c)
     return (size_t)(s->dim[0] * s->dim[1] * c->in[1].shape.dim[1]) * sizeof(real);
 }
 
-const kd_kernel_def KD_K(landmark_attention) = {.run = landmark_attention_run,
-                                                .scratch = landmark_attention_scratch};
+const kd_kernel_def KD_K(landmark_attention) = {.run = landmark_attention_run, .scratch = landmark_attention_scratch};
 
 /* ds (T,K) of one sample: gradient of the scaled scores. */
-static void score_gradient(const act_t *dout, const act_t *v, const act_t *p, int64_t t, int64_t k,
-                           int64_t d, real *ds)
+static void score_gradient(const act_t *dout, const act_t *v, const act_t *p, int64_t t, int64_t k, int64_t d, real *ds)
 {
     for (int64_t f = 0; f < t; f++) {
         real dot = R(0.0);

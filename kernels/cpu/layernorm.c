@@ -1,5 +1,5 @@
-/* layernorm, alone and with the residual sum in front of it: two passes for the variance (biased), statistics in the stat
- * dtype. */
+/* layernorm, alone and with the residual sum in front of it: two passes for the variance (biased), statistics in the
+ * stat dtype. */
 #include "kernels/cpu/chunk.h"
 #include "kernels/cpu/drop.h"
 
@@ -31,8 +31,8 @@ typedef struct norm_out {
     real *mean, *rstd;
 } norm_out;
 
-static void normalise(const row_of *s, const real *gamma, const real *beta, real eps, int64_t C,
-                      const norm_out *out, int64_t r)
+static void normalise(const row_of *s, const real *gamma, const real *beta, real eps, int64_t C, const norm_out *out,
+                      int64_t r)
 {
     real lane[KD_LANES] = {0};
     int64_t j = 0;
@@ -124,8 +124,7 @@ typedef struct back {
 } back;
 
 /* dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy gamma; then dx += more, and db = keep dx. */
-static void backward_row(const back *k, int64_t r, act_t *dx, const act_t *more, act_t *db,
-                         real keep)
+static void backward_row(const back *k, int64_t r, act_t *dx, const act_t *more, act_t *db, real keep)
 {
     const int64_t C = k->C;
     const act_t *dy = k->dy + r * C, *x = k->x + r * C;

@@ -29,8 +29,7 @@ static kd_status slice_run(const kd_call *c)
 {
     const kd_slice_attr *at = c->attr;
     const kd_shape *s = &c->in[0].shape;
-    const int64_t outer = kd_shape_span(s, 0, at->axis),
-                  inner = kd_shape_span(s, at->axis + 1, s->rank);
+    const int64_t outer = kd_shape_span(s, 0, at->axis), inner = kd_shape_span(s, at->axis + 1, s->rank);
     const int64_t full = s->dim[at->axis] * inner, part = at->len * inner;
     KD_FOR
     for (int64_t o = 0; o < outer; o++) {
@@ -45,8 +44,7 @@ static kd_status slice_bwd_run(const kd_call *c)
 {
     const kd_slice_attr *at = c->attr;
     const kd_shape *s = &c->in[0].shape;
-    const int64_t outer = kd_shape_span(s, 0, at->axis),
-                  inner = kd_shape_span(s, at->axis + 1, s->rank);
+    const int64_t outer = kd_shape_span(s, 0, at->axis), inner = kd_shape_span(s, at->axis + 1, s->rank);
     const int64_t full = at->full * inner, part = at->len * inner, start = at->start * inner;
     KD_FOR
     for (int64_t o = 0; o < outer; o++) {
@@ -63,8 +61,7 @@ static kd_status concat_run(const kd_call *c)
 {
     const kd_concat_attr *at = c->attr;
     const kd_shape *s = &c->out[0].shape;
-    const int64_t outer = kd_shape_span(s, 0, at->axis),
-                  inner = kd_shape_span(s, at->axis + 1, s->rank);
+    const int64_t outer = kd_shape_span(s, 0, at->axis), inner = kd_shape_span(s, at->axis + 1, s->rank);
     const int64_t full = s->dim[at->axis] * inner;
     KD_FOR
     for (int64_t o = 0; o < outer; o++) {
@@ -84,8 +81,7 @@ static kd_status concat_bwd_run(const kd_call *c)
 {
     const kd_concat_attr *at = c->attr;
     const kd_shape *s = &c->in[0].shape;
-    const int64_t outer = kd_shape_span(s, 0, at->axis),
-                  inner = kd_shape_span(s, at->axis + 1, s->rank);
+    const int64_t outer = kd_shape_span(s, 0, at->axis), inner = kd_shape_span(s, at->axis + 1, s->rank);
     const int64_t full = s->dim[at->axis] * inner;
     KD_FOR
     for (int64_t o = 0; o < outer; o++) {
@@ -113,8 +109,7 @@ static kd_status permute_run(const kd_call *c)
     for (int i = 0; i < rank; i++) {
         stride[i] = kd_shape_span(xs, at->perm[i] + 1, rank);
     }
-    const int64_t n = ys->dim[rank - 1], rows = n > 0 ? numel(&c->out[0]) / n : 0,
-                  step = stride[rank - 1];
+    const int64_t n = ys->dim[rank - 1], rows = n > 0 ? numel(&c->out[0]) / n : 0, step = stride[rank - 1];
     KD_FOR
     for (int64_t r = 0; r < rows; r++) {
         real v[KD_CHUNK];
@@ -140,7 +135,7 @@ static kd_status permute_run(const kd_call *c)
 
 const kd_kernel_def KD_K(permute) = {.run = permute_run};
 
-/* ---- qkv_bias --------------------------------------------------------------------------------------------------- */
+/* ---- qkv_bias -------------------------------------------------------------------------------- */
 
 static kd_status qkv_bias_run(const kd_call *c)
 {

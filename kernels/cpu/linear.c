@@ -86,8 +86,7 @@ static kd_status linear_bwd_w_run(const kd_call *c)
     const int64_t n = Co > 0 ? numel(&c->in[0]) / Co : 0;
     const bool want_b = c->n_out > 1 && c->out[1].data != NULL;
     KD_FOR
-    for (int64_t o = 0; o < Co;
-         o++) { /* one output channel a pass: rows are summed in their order */
+    for (int64_t o = 0; o < Co; o++) { /* one output channel a pass: rows are summed in their order */
         real acc[KD_CHUNK];
         for (int64_t i = 0; c->out[0].data != NULL && i < Ci; i += KD_CHUNK) {
             const int64_t len = KD_MIN((int64_t)KD_CHUNK, Ci - i);

@@ -12,19 +12,19 @@ typedef struct la_dims {
 /* Head widths in use get loops of constant length: d is a literal in each instance of an inlined
  * function. */
 #define LA_INLINE static inline __attribute__((always_inline))
-#define LA_DISPATCH(call)                                                                          \
-    switch (n.d) {                                                                                 \
-    case 8:                                                                                        \
-        call(8);                                                                                   \
-        break;                                                                                     \
-    case 16:                                                                                       \
-        call(16);                                                                                  \
-        break;                                                                                     \
-    case 32:                                                                                       \
-        call(32);                                                                                  \
-        break;                                                                                     \
-    default:                                                                                       \
-        call(n.d);                                                                                 \
+#define LA_DISPATCH(call) \
+    switch (n.d) {        \
+    case 8:               \
+        call(8);          \
+        break;            \
+    case 16:              \
+        call(16);         \
+        break;            \
+    case 32:              \
+        call(32);         \
+        break;            \
+    default:              \
+        call(n.d);        \
     }
 
 static la_dims dims_of(const kd_linear_attention_attr *a, const kd_shape *qkv)
@@ -56,8 +56,7 @@ LA_INLINE void load_phi(real *restrict p, const act_t *restrict row, int64_t d)
 }
 
 /* kv (d,d) = sum_t phi(k_t) v_t^T, ks (d) = sum_t phi(k_t) */
-LA_INLINE void state(const act_t *qkv, const la_dims *n, int64_t d, real (*restrict kv)[MAX_D],
-                     real *restrict ks)
+LA_INLINE void state(const act_t *qkv, const la_dims *n, int64_t d, real (*restrict kv)[MAX_D], real *restrict ks)
 {
     for (int64_t i = 0; i < d; i++) {
         ks[i] = R(0.0);
@@ -79,8 +78,7 @@ LA_INLINE void state(const act_t *qkv, const la_dims *n, int64_t d, real (*restr
 }
 
 /* y (d) = x (d) m (d,d) */
-LA_INLINE void row_times(const real *restrict x, const real (*restrict m)[MAX_D], real *restrict y,
-                         int64_t d)
+LA_INLINE void row_times(const real *restrict x, const real (*restrict m)[MAX_D], real *restrict y, int64_t d)
 {
     for (int64_t j = 0; j < d; j++) {
         y[j] = R(0.0);
@@ -150,9 +148,9 @@ const kd_kernel_def KD_K(linear_attention) = {.run = linear_attention_run};
 /* ---- backward -------------------------------------------------------------------------------- */
 
 /* First pass over t: dq, and the gradients of the state. */
-LA_INLINE void backward_queries(const act_t *qkv, const act_t *dout, act_t *dqkv, const la_dims *n,
-                                int64_t d, const real (*restrict kv)[MAX_D], const real *ks,
-                                real (*restrict dkv)[MAX_D], real *restrict dks)
+LA_INLINE void backward_queries(const act_t *qkv, const act_t *dout, act_t *dqkv, const la_dims *n, int64_t d,
+                                const real (*restrict kv)[MAX_D], const real *ks, real (*restrict dkv)[MAX_D],
+                                real *restrict dks)
 {
     real kvt[MAX_D][MAX_D];
     transpose(kv, kvt, d);
@@ -197,8 +195,7 @@ LA_INLINE void backward_state(const act_t *qkv, act_t *dqkv, const la_dims *n, i
     }
 }
 
-LA_INLINE void head_backward(const act_t *qkv, const act_t *dout, act_t *dqkv, const la_dims *n,
-                             int64_t d)
+LA_INLINE void head_backward(const act_t *qkv, const act_t *dout, act_t *dqkv, const la_dims *n, int64_t d)
 {
     real kv[MAX_D][MAX_D] = {{0}}, ks[MAX_D], dkv[MAX_D][MAX_D] = {{0}}, dks[MAX_D] = {0};
     state(qkv, n, d, kv, ks);

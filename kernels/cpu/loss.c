@@ -46,7 +46,7 @@ static void zero_row(const kd_call *c, int64_t b, int64_t K)
     }
 }
 
-/* ---- class_loss --------------------------------------------------------------------------------------------------- */
+/* ---- class_loss ------------------------------------------------------------------------------ */
 
 typedef struct class_rows { /* operands from z on; absent ones NULL */
     const real *z, *target, *valid, *teacher, *teacher_valid;
@@ -194,7 +194,7 @@ static kd_status class_loss_bwd_run(const kd_call *c)
 
 const kd_kernel_def KD_K(class_loss_bwd) = {.run = class_loss_bwd_run};
 
-/* ---- feature_loss --------------------------------------------------------------------------------------------------- */
+/* ---- feature_loss ---------------------------------------------------------------------------- */
 
 typedef struct cosine {
     real ss, ff, sf; /* squared norms (unclamped), dot product */
@@ -247,15 +247,13 @@ static kd_status feature_loss_bwd_run(const kd_call *c)
     const real d = n > 0 ? *(const real *)c->in[0].data / (real)n : R(0.0);
     KD_FOR
     for (int64_t b = 0; b < B; b++) {
-        const real *s = (const real *)c->in[1].data + b * P,
-                   *f = (const real *)c->in[2].data + b * P;
+        const real *s = (const real *)c->in[1].data + b * P, *f = (const real *)c->in[2].data + b * P;
         if (!row_valid(valid, b)) {
             zero_row(c, b, P);
         } else if (at->kind == KD_FEATURE_COSINE) {
             const cosine v = cosine_of(s, f, P);
-            const real down = r_sqrt(v.ss) < v.ns
-                                  ? R(0.0)
-                                  : v.sf / (v.ns * v.nf * v.ss); /* a clamped norm is constant */
+            const real down =
+                r_sqrt(v.ss) < v.ns ? R(0.0) : v.sf / (v.ns * v.nf * v.ss); /* a clamped norm is constant */
             for (int64_t k = 0; k < P; k++) {
                 put_any(c, 0, b * P + k, -d * (f[k] / (v.ns * v.nf) - s[k] * down));
             }
@@ -270,7 +268,7 @@ static kd_status feature_loss_bwd_run(const kd_call *c)
 
 const kd_kernel_def KD_K(feature_loss_bwd) = {.run = feature_loss_bwd_run};
 
-/* ---- weighted_sum --------------------------------------------------------------------------------------------------- */
+/* ---- weighted_sum ---------------------------------------------------------------------------- */
 
 static kd_status weighted_sum_run(const kd_call *c)
 {

@@ -1,4 +1,5 @@
-/* optim_control, adamw, sgd, grad_norm, ema over flat slabs.  Scalars are rounded to `real` where PyTorch rounds them. */
+/* optim_control, adamw, sgd, grad_norm, ema over flat slabs.  Scalars are rounded to `real` where PyTorch rounds
+ * them. */
 #include "kernels/cpu/chunk.h"
 
 #define PIECE 4096
@@ -30,7 +31,7 @@ static int64_t first_after(const segments *s, int64_t i)
     return lo;
 }
 
-/* ---- control -------------------------------------------------------------------------------------------------------- */
+/* ---- control --------------------------------------------------------------------------------- */
 
 static kd_status optim_control_run(const kd_call *c)
 {
@@ -85,7 +86,7 @@ static inline real *slot(const kd_call *c, int o, int64_t i)
     return c->out[o].data == NULL ? NULL : (real *)c->out[o].data + i;
 }
 
-/* ---- adamw -------------------------------------------------------------------------------------------------------- */
+/* ---- adamw ----------------------------------------------------------------------------------- */
 
 static void adamw_range(const kd_call *c, int64_t i, int64_t n, float factor, float wd)
 {
@@ -153,8 +154,7 @@ static kd_status over_segments(const kd_call *c, int seg_at,
     for (int64_t k = 0; k < (n + PIECE - 1) / PIECE; k++) {
         const int64_t lo = k * PIECE, hi = KD_MIN(n, lo + PIECE);
         for (int64_t i = first_after(&s, lo); i < s.n && s.at[2 * i] < hi; i++) {
-            const int64_t a = KD_MAX(lo, s.at[2 * i]),
-                          b = KD_MIN(hi, s.at[2 * i] + s.at[2 * i + 1]);
+            const int64_t a = KD_MAX(lo, s.at[2 * i]), b = KD_MIN(hi, s.at[2 * i] + s.at[2 * i + 1]);
             range(c, a, b - a, s.f[2 * i], s.f[2 * i + 1]);
         }
     }
@@ -175,7 +175,7 @@ static kd_status sgd_run(const kd_call *c)
 
 const kd_kernel_def KD_K(sgd) = {.run = sgd_run};
 
-/* ---- grad_norm, ema ----------------------------------------------------------------------------------------------- */
+/* ---- grad_norm, ema -------------------------------------------------------------------------- */
 
 static size_t grad_norm_scratch(const kd_call *c)
 {
@@ -200,8 +200,7 @@ static kd_status grad_norm_run(const kd_call *c)
         for (; j < len; j++) {
             lane[0] += (double)g[j] * (double)g[j];
         }
-        part[k] = ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
-                  ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+        part[k] = ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
     }
     double sum = 0.0;
     for (int64_t k = 0; k < pieces; k++) {

@@ -1,6 +1,5 @@
 /* patchify: normalised, placed, mixed and cut into rows in one pass over the clip. */
 #include "kernels/cpu/chunk.h"
-
 #include "kernels/kd_pixels.h"
 
 typedef struct patches {
@@ -36,9 +35,10 @@ static corner corner_of(const patches *g, int64_t k)
                     .b = k / (g->Gw * g->Gh * g->Gt)};
 }
 
-/* ---- pixels ------------------------------------------------------------------------------------------------------ */
+/* ---- pixels ---------------------------------------------------------------------------------- */
 
-/* A run of pixels of a row, channel after channel: v[ch * KD_CHUNK + j].  Pictures give 3 channels at once, clips of floats one. */
+/* A run of pixels of a row, channel after channel: v[ch * KD_CHUNK + j].  Pictures give 3 channels at once, clips of
+ * floats one. */
 enum { CHANNELS = 3 };
 
 typedef struct clips {

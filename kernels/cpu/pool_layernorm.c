@@ -2,7 +2,7 @@
 #include "kernels/cpu/chunk.h"
 
 #define COLS 64 /* channels a piece */
-#define RUN 64  /* tokens summed in a row: runs of a few keep the rounding error of a long sum small */
+#define RUN  64 /* tokens summed in a row: runs of a few keep the rounding error of a long sum small */
 
 /* The mean over tokens of columns [o, o+len) of one sample. */
 static void pool_columns(const kd_tensor *x, int64_t b, int64_t o, int64_t len, real *restrict total)

@@ -21,7 +21,7 @@ static kd_status sum_lead_run(const kd_call *c)
 
 const kd_kernel_def KD_K(sum_lead) = {.run = sum_lead_run};
 
-/* ---- reduce ---------------------------------------------------------------------------------------------------- */
+/* ---- reduce ---------------------------------------------------------------------------------- */
 
 /* Neighbouring dims of one kind merged: x is walked as outer kept x inner kept, and for each the removed elements. */
 typedef struct plan {
@@ -67,13 +67,11 @@ static int64_t offset_of(int64_t i, int n, const int64_t *dim, const int64_t *st
 /* Where removed element r lies; one removed dim, the usual case, without divisions. */
 static inline int64_t gone_at(const plan *p, int64_t r)
 {
-    return p->n_gone == 1 ? r * p->gone_stride[0]
-                          : offset_of(r, p->n_gone, p->gone, p->gone_stride);
+    return p->n_gone == 1 ? r * p->gone_stride[0] : offset_of(r, p->n_gone, p->gone, p->gone_stride);
 }
 
 /* One piece of outputs whose innermost kept dim has stride 1 in x. */
-static void reduce_columns(const kd_tensor *x, const plan *p, int32_t kind, int64_t base, real *acc,
-                           int64_t len)
+static void reduce_columns(const kd_tensor *x, const plan *p, int32_t kind, int64_t base, real *acc, int64_t len)
 {
     real v[KD_CHUNK];
     for (int64_t r = 0; r < p->n_red; r++) {
@@ -199,8 +197,7 @@ static kd_status reduce_bwd_run(const kd_call *c)
     }
     const bool gone_last = ((at->axes >> (at->x_shape.rank - 1)) & 1u) != 0;
     KD_FOR
-    for (int64_t row = 0; row < n / inner;
-         row++) { /* a row of x: one dy repeated, or a run of them */
+    for (int64_t row = 0; row < n / inner; row++) { /* a row of x: one dy repeated, or a run of them */
         real v[KD_CHUNK], more[KD_CHUNK];
         int64_t o = 0, rest = row, mul = gone_last ? 1 : inner;
         for (int i = at->x_shape.rank - 2; i >= 0; i--) {
@@ -237,7 +234,7 @@ static kd_status reduce_bwd_run(const kd_call *c)
 
 const kd_kernel_def KD_K(reduce_bwd) = {.run = reduce_bwd_run};
 
-/* ---- softmax ---------------------------------------------------------------------------------------------------- */
+/* ---- softmax --------------------------------------------------------------------------------- */
 
 static kd_status softmax_run(const kd_call *c)
 {

@@ -2,7 +2,7 @@
 #include "kernels/cpu/kd_real.h"
 
 #ifdef KD_REAL_F64
-#define KD_SKELETON_F64
+#    define KD_SKELETON_F64
 #endif
 #include "kernels/kd_skeleton.h"
 
@@ -41,7 +41,8 @@ static kd_skel_draw draw_of(const kd_call *c, int64_t b)
                           .speed_frames = i[KD_SKEL_SPEED_FRAMES],
                           .speed_start = i[KD_SKEL_SPEED_START],
                           .masked = (uint32_t)i[KD_SKEL_MASKED],
-                          .noise = kd_rng_make(seed, KD_RNG_SAMPLE, (uint32_t)i[KD_SKEL_ITEM], (uint32_t)i[KD_SKEL_EPOCH])};
+                          .noise =
+                              kd_rng_make(seed, KD_RNG_SAMPLE, (uint32_t)i[KD_SKEL_ITEM], (uint32_t)i[KD_SKEL_EPOCH])};
 }
 
 static kd_status skeleton_streams_run(const kd_call *c)

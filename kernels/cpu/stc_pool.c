@@ -1,5 +1,6 @@
-/* stc_pool and its gradient.  A piece is some whole frames of one sample with all their joints: its sums stay in the first-level
- * cache while the channels go by, one long run of positions each, so that both loops vectorise whatever the number of joints. */
+/* stc_pool and its gradient.  A piece is some whole frames of one sample with all their joints: its sums stay in the
+ * first-level cache while the channels go by, one long run of positions each, so that both loops vectorise whatever the
+ * number of joints. */
 #include "kernels/cpu/chunk.h"
 
 typedef struct pieces {
@@ -8,7 +9,8 @@ typedef struct pieces {
     int64_t count;       /* of all samples */
 } pieces;
 
-/* As many frames as KD_CHUNK positions hold (two at least: V is 256 at most), a multiple of 16 where that leaves any. */
+/* As many frames as KD_CHUNK positions hold (two at least: V is 256 at most), a multiple of 16 where that leaves
+ * any. */
 static pieces pieces_of(const kd_shape *s)
 {
     const int64_t most = KD_CHUNK / s->dim[3];
@@ -36,8 +38,7 @@ typedef struct marks {
 } marks;
 
 /* Two loops a channel: in one, compilers for AVX2 leave the comparisons to branches. */
-static void over_channels(marks *m, const act_t *restrict x, int64_t len, int64_t channels,
-                          int64_t step)
+static void over_channels(marks *m, const act_t *restrict x, int64_t len, int64_t channels, int64_t step)
 {
     real *restrict sum = m->sum, *restrict top = m->top, *restrict ties = m->ties;
     real next[KD_CHUNK];
@@ -51,8 +52,8 @@ static void over_channels(marks *m, const act_t *restrict x, int64_t len, int64_
             next[j] = kd_max_nan(top[j], ld(x, j));
         }
         for (int64_t j = 0; j < len; j++) {
-            ties[j] = (kd_is_max(top[j], next[j]) ? ties[j] : R(0.0)) +
-                      (kd_is_max(ld(x, j), next[j]) ? R(1.0) : R(0.0));
+            ties[j] =
+                (kd_is_max(top[j], next[j]) ? ties[j] : R(0.0)) + (kd_is_max(ld(x, j), next[j]) ? R(1.0) : R(0.0));
             top[j] = next[j];
         }
     }
@@ -152,8 +153,7 @@ static void shares_of(const kd_call *c, const pieces *p, const piece *here, shar
         const real top = timed ? ld(time, max) : R(0.0);
         const real tied = timed ? ld(dtime, max) / ties[here->n * p->T + t] : R(0.0);
         for (int64_t v = 0; v < p->V; v++) {
-            const real joint =
-                djoint != NULL ? ld(djoint, here->n * p->V + v) / (real)(p->C * p->T) : R(0.0);
+            const real joint = djoint != NULL ? ld(djoint, here->n * p->V + v) / (real)(p->C * p->T) : R(0.0);
             s->all[f * p->V + v] = frame + joint;
             s->top[f * p->V + v] = top;
             s->tied[f * p->V + v] = tied;

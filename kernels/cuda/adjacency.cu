@@ -3,7 +3,7 @@
 
 constexpr int MAX_V = 256; /* kernels/op/skeleton.h */
 
-/* ---- adj_norm: one block, a warp a row ------------------------------------------------------------------------------------ */
+/* ---- adj_norm: one block, a warp a row ------------------------------------------------------- */
 
 constexpr int NORM_WARPS = 16;
 constexpr float MIN_DEGREE = 1e-6f;
@@ -32,7 +32,8 @@ static __device__ void row_scales(const adjacency &m, int V, float *s, float *d)
         }
         sum = kd_warp_sum(sum);
         const bool low = m.mode == KD_ADJ_ABS && sum < MIN_DEGREE;
-        const bool cut = m.mode == KD_ADJ_V1 && sum == 0.0f; /* an empty row is cut off, and no gradient crosses the cut */
+        /* an empty row is cut off, and no gradient crosses the cut */
+        const bool cut = m.mode == KD_ADJ_V1 && sum == 0.0f;
         const float r = cut ? 0.0f : 1.0f / sqrtf(low ? MIN_DEGREE : sum);
         if (threadIdx.x == 0) {
             s[i] = r;
@@ -57,7 +58,8 @@ static __global__ void adj_norm_kernel(adjacency m, float *a, int V)
 template <typename T> static kd_status adj_norm_run(const kd_call *c)
 {
     const adjacency m = {kd_in<float>(c, 0), kd_in<float>(c, 1), static_cast<const kd_adj_norm_attr *>(c->attr)->mode};
-    KD_LAUNCH(adj_norm_kernel, dim3(1), dim3(KD_WARP, NORM_WARPS), c, m, kd_out<float>(c, 0), (int)c->out[0].shape.dim[0]);
+    KD_LAUNCH(adj_norm_kernel, dim3(1), dim3(KD_WARP, NORM_WARPS), c, m, kd_out<float>(c, 0),
+              (int)c->out[0].shape.dim[0]);
     return kd_launched();
 }
 KD_CUDA_OP(adj_norm)
@@ -91,7 +93,7 @@ template <typename T> static kd_status adj_norm_bwd_run(const kd_call *c)
 }
 KD_CUDA_OP(adj_norm_bwd)
 
-/* ---- dyn_adj: a block 16 rows of a sample's matrix ------------------------------------------------------------------------- */
+/* ---- dyn_adj: a block 16 rows of a sample's matrix ------------------------------------------- */
 
 constexpr int ROWS = 16, THREADS = KD_WARP * ROWS;
 constexpr int PIECE = 4096; /* elements of u in the block's memory */
@@ -227,9 +229,10 @@ static __device__ __forceinline__ float dot_of(const float *m, const float *u, i
     return sum;
 }
 
-/* A block 16 columns of a sample's de.  A thread keeps to its column i; du[k,i] = m[i] . u[k] is found twice, once for its part
- * along u, which the normalisation takes away, once for the result: cheaper than keeping it. */
-template <typename T> static __global__ void dyn_adj_back(const float *da, const T *e, const float *a, T *de, int E, int V)
+/* A block 16 columns of a sample's de.  A thread keeps to its column i; du[k,i] = m[i] . u[k] is found twice, once for
+ * its part along u, which the normalisation takes away, once for the result: cheaper than keeping it. */
+template <typename T>
+static __global__ void dyn_adj_back(const float *da, const T *e, const float *a, T *de, int E, int V)
 {
     KD_SHARED(float, norm, MAX_V);
     KD_SHARED(float, dot, MAX_V);

@@ -1,12 +1,12 @@
 /* attention and its gradient without the N x N matrix in memory.
  *
- * A block of 16 x 16 threads has 64 queries of one head (64 keys where dk, dv are wanted) and walks over the keys (queries) 64
- * at a time.  Shared memory holds three 64 x 64 tiles: x and y, pieces of 64 channels of two operands, [channel][row]; and w, the
- * weights between the two sides.  Thread (tx, ty) has rows 4 ty.. and columns 4 tx.. of every product.  Heads wider than 64
- * channels go piece by piece; accumulators stay in registers.
+ * A block of 16 x 16 threads has 64 queries of one head (64 keys where dk, dv are wanted) and walks over the keys
+ * (queries) 64 at a time.  Shared memory holds three 64 x 64 tiles: x and y, pieces of 64 channels of two operands,
+ * [channel][row]; and w, the weights between the two sides.  Thread (tx, ty) has rows 4 ty.. and columns 4 tx.. of
+ * every product.  Heads wider than 64 channels go piece by piece; accumulators stay in registers.
  *
- * Backward: p = exp(scale q.k - lse) again; dv = p^T do, ds = p (do.v - delta) scale with delta = do.o, dq = ds k, dk = ds^T q.
- * The kernel of dq leaves delta for the one of dk and dv. */
+ * Backward: p = exp(scale q.k - lse) again; dv = p^T do, ds = p (do.v - delta) scale with delta = do.o, dq = ds k, dk =
+ * ds^T q. The kernel of dq leaves delta for the one of dk and dv. */
 #include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int SIDE = 16, THREADS = SIDE * SIDE, TILE = 4 * SIDE, AREA = TILE * TILE;
@@ -26,15 +26,17 @@ template <typename T> struct side {
     int rows;
 };
 
-/* Element (row, col) of a tile.  Columns of four rows are turned against those of the next four: without it, threads that
- * store or read along rows would meet in one bank. */
+/* Element (row, col) of a tile.  Columns of four rows are turned against those of the next four: without it, threads
+ * that store or read along rows would meet in one bank. */
 static __device__ __forceinline__ int at(int row, int col)
 {
     return row * TILE + (col ^ (((row >> 2) & 7) << 2));
 }
 
-/* Channels [c, c + 64) of up to 64 rows to tile[channel][row]: zero beyond the rows and, to the end of a pack, beyond D. */
-template <typename T> static __device__ __forceinline__ void load(float *tile, const side<T> &s, int c, const heads &h, int tid)
+/* Channels [c, c + 64) of up to 64 rows to tile[channel][row]: zero beyond the rows and, to the end of a pack, beyond
+ * D. */
+template <typename T>
+static __device__ __forceinline__ void load(float *tile, const side<T> &s, int c, const heads &h, int tid)
 {
     constexpr int W = kd_width<T>::value, LINE = TILE / W;
 #pragma unroll
@@ -61,7 +63,8 @@ template <typename T> static __device__ __forceinline__ void load(float *tile, c
 }
 
 /* acc[i][j] += sum over channels c of x[c][4 ty + i] y[c][4 tx + j]. */
-static __device__ __forceinline__ void multiply(float (&acc)[4][4], const float *x, const float *y, int channels, int tx, int ty)
+static __device__ __forceinline__ void multiply(float (&acc)[4][4], const float *x, const float *y, int channels,
+                                                int tx, int ty)
 {
 #pragma unroll 4
     for (int c = 0; c < channels; c += 4) {
@@ -81,7 +84,8 @@ static __device__ __forceinline__ void multiply(float (&acc)[4][4], const float 
     }
 }
 
-/* acc[i][j] += sum over k < n of w[k][4 ty + i] y[4 tx + j][k]: y is the tile that multiply() reads along the other dim. */
+/* acc[i][j] += sum over k < n of w[k][4 ty + i] y[4 tx + j][k]: y is the tile that multiply() reads along the other
+ * dim. */
 static __device__ __forceinline__ void weigh(float (&acc)[4][4], const float *w, const float *y, int n, int tx, int ty)
 {
 #pragma unroll 2
@@ -108,8 +112,8 @@ static __device__ __forceinline__ void weigh(float (&acc)[4][4], const float *w,
 
 /* s = inner products of 64 x 64 rows.  The last piece of both stays in x and y.  Begins with a barrier. */
 template <typename T>
-static __device__ __forceinline__ void inner(float (&s)[4][4], float *x, float *y, const side<T> &a, const side<T> &b, const heads &h,
-                                             int tid, bool have_a)
+static __device__ __forceinline__ void inner(float (&s)[4][4], float *x, float *y, const side<T> &a, const side<T> &b,
+                                             const heads &h, int tid, bool have_a)
 {
 #pragma unroll
     for (int i = 0; i < 16; i++) {
@@ -129,8 +133,8 @@ static __device__ __forceinline__ void inner(float (&s)[4][4], float *x, float *
 
 /* acc += weights times rows, every piece; y may hold the last one already.  Begins with a barrier. */
 template <typename T, int PIECES>
-static __device__ __forceinline__ void outer(float (&acc)[PIECES][4][4], const float *w, float *y, const side<T> &b, const heads &h,
-                                             int tid, bool have_last)
+static __device__ __forceinline__ void outer(float (&acc)[PIECES][4][4], const float *w, float *y, const side<T> &b,
+                                             const heads &h, int tid, bool have_last)
 {
 #pragma unroll
     for (int i = PIECES - 1; i >= 0; i--) {
@@ -157,7 +161,8 @@ static __device__ __forceinline__ void put_weights(float *w, const float (&p)[4]
 
 /* Row i of a thread's accumulators to the head's D channels at `to`. */
 template <typename T, int PIECES>
-static __device__ __forceinline__ void put_row(T *to, const float (&acc)[PIECES][4][4], int i, float f, const heads &h, int tx)
+static __device__ __forceinline__ void put_row(T *to, const float (&acc)[PIECES][4][4], int i, float f, const heads &h,
+                                               int tx)
 {
 #pragma unroll
     for (int p = 0; p < PIECES; p++) {
@@ -228,12 +233,12 @@ static __device__ __forceinline__ side<T> single(const T *o, const heads &h, con
     return {o + (at_head.b * h.N + n) * h.C + (int64_t)at_head.hd * h.D, h.C, rows_from(h, n)};
 }
 
-/* ---- forward ------------------------------------------------------------------------------------------------------------------ */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 /* One more tile of logits s: s becomes its weights, the running maximum, sum and accumulators follow. */
 template <int PIECES>
-static __device__ __forceinline__ void soften(float (&s)[4][4], float (&acc)[PIECES][4][4], float *top, float *sum, float scale,
-                                              int keys, int tx)
+static __device__ __forceinline__ void soften(float (&s)[4][4], float (&acc)[PIECES][4][4], float *top, float *sum,
+                                              float scale, int keys, int tx)
 {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -260,7 +265,8 @@ static __device__ __forceinline__ void soften(float (&s)[4][4], float (&acc)[PIE
 }
 
 template <typename T, int PIECES>
-static __global__ void __launch_bounds__(THREADS, PIECES == 4 ? 1 : 2) attention_rows(const T *qkv, T *o, float *lse, heads h)
+static __global__ void __launch_bounds__(THREADS, PIECES == 4 ? 1 : 2)
+    attention_rows(const T *qkv, T *o, float *lse, heads h)
 {
     KD_SHARED(float, mem, 3 * AREA);
     float *const x = mem, *const y = mem + AREA, *const w = mem + 2 * AREA;
@@ -320,8 +326,8 @@ static unsigned tiles_of(const heads &h)
 
 template <typename T, int PIECES> static void launch_forward(const kd_call *c, const heads &h)
 {
-    KD_LAUNCH((attention_rows<T, PIECES>), dim3(tiles_of(h)), dim3(THREADS), c, kd_in<T>(c, 0), kd_out<T>(c, 0), kd_out<float>(c, 1),
-              h);
+    KD_LAUNCH((attention_rows<T, PIECES>), dim3(tiles_of(h)), dim3(THREADS), c, kd_in<T>(c, 0), kd_out<T>(c, 0),
+              kd_out<float>(c, 1), h);
 }
 
 template <typename T> static kd_status attention_run(const kd_call *c)
@@ -336,7 +342,7 @@ template <typename T> static kd_status attention_run(const kd_call *c)
 }
 KD_CUDA_OP(attention)
 
-/* ---- backward ----------------------------------------------------------------------------------------------------------------- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 template <typename T> struct saved {
     const T *dO, *qkv, *o;
@@ -352,7 +358,8 @@ static __global__ void __launch_bounds__(THREADS, PIECES == 4 ? 1 : 2) attention
     float *const x = mem, *const y = mem + AREA, *const w = mem + 2 * AREA;
     const int tid = (int)threadIdx.x, tx = tid % SIDE, ty = tid / SIDE;
     const place me = here(h);
-    const side<T> q = third(g.qkv, h, me, 0, me.first), d_o = single(g.dO, h, me, me.first), o = single(g.o, h, me, me.first);
+    const side<T> q = third(g.qkv, h, me, 0, me.first), d_o = single(g.dO, h, me, me.first),
+                  o = single(g.o, h, me, me.first);
     float acc[PIECES][4][4] = {}, lse[4], delta[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -449,8 +456,9 @@ static size_t attention_bwd_scratch(const kd_call *c)
 
 template <typename T, int PIECES> static void launch_backward(const kd_call *c, const heads &h)
 {
-    const saved<T> g = {kd_in<T>(c, 0),     kd_in<T>(c, 1),  kd_in<T>(c, 2),
-                        kd_in<float>(c, 3), static_cast<float *>(c->scratch), kd_out<T>(c, 0)};
+    const saved<T> g = {
+        kd_in<T>(c, 0), kd_in<T>(c, 1), kd_in<T>(c, 2), kd_in<float>(c, 3), static_cast<float *>(c->scratch),
+        kd_out<T>(c, 0)};
     KD_LAUNCH((attention_dq<T, PIECES>), dim3(tiles_of(h)), dim3(THREADS), c, g, h);
     KD_LAUNCH((attention_dkv<T, PIECES>), dim3(tiles_of(h)), dim3(THREADS), c, g, h);
 }

@@ -1,8 +1,8 @@
 /* The CUDA backend: memory, streams, copies and graphs of one card.
  *
- * Two streams.  Kernels run on the compute stream.  What feed() brings goes to pinned memory, then on the copy stream to a
- * staging block on the card while the card still computes, and from there, in order, to its place on the compute stream: so
- * the inputs of the next step are on the card before the step in progress has let go of its own. */
+ * Two streams.  Kernels run on the compute stream.  What feed() brings goes to pinned memory, then on the copy stream
+ * to a staging block on the card while the card still computes, and from there, in order, to its place on the compute
+ * stream: so the inputs of the next step are on the card before the step in progress has let go of its own. */
 #include "kernels/cuda/kd_cuda.h"
 #include "kernels/kd_backend.h"
 
@@ -12,9 +12,9 @@
 /* A feed under way or finished: `host` is pinned, `card` as large. */
 typedef struct staging {
     size_t bytes;
-    void *host, *card;       /* card NULL: small, copied straight to its place */
-    cudaEvent_t came, gone;  /* on the card; in its place */
-    uint64_t used;           /* when, by the count of feeds */
+    void *host, *card;      /* card NULL: small, copied straight to its place */
+    cudaEvent_t came, gone; /* on the card; in its place */
+    uint64_t used;          /* when, by the count of feeds */
 } staging;
 
 enum { STAGINGS = 64, A_SIZE = 2, SMALL_SIZE = 8, SMALL = 4096 }; /* blocks in all, of one size, of the smallest size */
@@ -50,7 +50,7 @@ static kd_status check(cudaError_t e, const char *what)
 }
 #define CUDA(call) KD_TRY(check((call), #call))
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------ */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static kd_status cuda_alloc(kd_backend *be, size_t bytes, void **out)
 {
@@ -104,7 +104,7 @@ static kd_status cuda_zero(kd_backend *be, void *dst, size_t bytes)
     return KD_OK;
 }
 
-/* ---- feeding ----------------------------------------------------------------------------------------------------------- */
+/* ---- feeding --------------------------------------------------------------------------------- */
 
 static void staging_free(staging *s)
 {
@@ -190,7 +190,7 @@ static kd_status cuda_feed(kd_backend *be, void *dst, const void *src, size_t by
     return KD_OK;
 }
 
-/* ---- fetching ---------------------------------------------------------------------------------------------------------- */
+/* ---- fetching -------------------------------------------------------------------------------- */
 
 static kd_status cuda_host_alloc(kd_backend *be, size_t bytes, void **out)
 {
@@ -229,7 +229,7 @@ static kd_status cuda_reach(kd_backend *be, uint64_t mark)
     return KD_OK;
 }
 
-/* ---- kernels and graphs -------------------------------------------------------------------------------------------------- */
+/* ---- kernels and graphs ---------------------------------------------------------------------- */
 
 static const kd_kernel_def *cuda_find(kd_backend *be, kd_op op, kd_dtype act, int rank)
 {
@@ -276,7 +276,7 @@ static void cuda_graph_free(kd_backend *be, void *graph)
     (void)check(cudaGraphExecDestroy((cudaGraphExec_t)graph), "graph");
 }
 
-/* ---- open, close --------------------------------------------------------------------------------------------------------- */
+/* ---- open, close ----------------------------------------------------------------------------- */
 
 static kd_status cuda_memory(kd_backend *be, size_t *free_bytes, size_t *total_bytes)
 {

@@ -1,10 +1,10 @@
 /* batchnorm (training), batchnorm_bwd, bn_update, batchnorm_eval.
  *
- * A channel's elements are cut into slices, a block each.  Two launches: the first leaves the slices' statistics in scratch, the
- * second merges them anew in every warp (a lane a slice, so at most 32) and writes its own slice.  Means and squares are those of
- * small groups, merged as Chan et al. do: x is read once and a large mean cancels exactly.  What fusion puts behind the affine
- * map (bn_tail.cuh) is done in the second launch; kernels are templates over TAIL, so that a batch norm by itself keeps its
- * registers. */
+ * A channel's elements are cut into slices, a block each.  Two launches: the first leaves the slices' statistics in
+ * scratch, the second merges them anew in every warp (a lane a slice, so at most 32) and writes its own slice.  Means
+ * and squares are those of small groups, merged as Chan et al. do: x is read once and a large mean cancels exactly.
+ * What fusion puts behind the affine map (bn_tail.cuh) is done in the second launch; kernels are templates over TAIL,
+ * so that a batch norm by itself keeps its registers. */
 #include "kernels/cuda/device/bn_tail.cuh"
 
 constexpr int BLOCK = 256, MAX_SLICES = KD_WARP, SLICE_ELEMENTS = 2048, BLOCKS = 132 * 8;
@@ -35,8 +35,8 @@ template <typename T> static bool packed(const kd_tensor *x)
     return kd_shape_span(&x->shape, 2, x->shape.rank) % kd_width<T>::value == 0;
 }
 
-/* This block's packs [from, to) of channel blockIdx.x, and where pack i lies: its sample and its first element.  The second
- * launch walks them from the last to the first: the end of what the first launch read is still in the cache. */
+/* This block's packs [from, to) of channel blockIdx.x, and where pack i lies: its sample and its first element.  The
+ * second launch walks them from the last to the first: the end of what the first launch read is still in the cache. */
 struct bn_slice {
     int64_t from, to;
     __device__ __forceinline__ int64_t last() const
@@ -58,7 +58,7 @@ template <int P> static __device__ __forceinline__ bn_place place(const bn_shape
     return {r, (r * s.C + blockIdx.x) * s.L + (i - r * s.row) * P};
 }
 
-/* ---- statistics ------------------------------------------------------------------------------------------------------- */
+/* ---- statistics ------------------------------------------------------------------------------ */
 
 struct moments {
     float n, mean, m2; /* count, mean, sum of squares about it */
@@ -85,7 +85,8 @@ static __device__ __forceinline__ moments warp_merge(moments m)
 }
 
 /* part (3, slices, C): count, mean and squares of each slice. */
-template <typename T, int P> static __global__ __launch_bounds__(BLOCK) void bn_moments(const T *x, float *part, bn_shape s)
+template <typename T, int P>
+static __global__ __launch_bounds__(BLOCK) void bn_moments(const T *x, float *part, bn_shape s)
 {
     KD_SHARED(moments, warps, BLOCK / KD_WARP);
     const bn_slice mine = bn_slice::mine(s);
@@ -121,11 +122,12 @@ template <typename T, int P> static __global__ __launch_bounds__(BLOCK) void bn_
     }
 }
 
-/* ---- y from z = (x - m) a + b ------------------------------------------------------------------------------------------- */
+/* ---- y from z = (x - m) a + b ---------------------------------------------------------------- */
 
 /* The subtraction comes first so that a large mean cancels exactly.  f(v, where): z to y. */
 template <typename T, int P, typename F>
-static __device__ __forceinline__ void affine(const T *x, T *y, const bn_shape &s, float m, float a, float b, const F &f)
+static __device__ __forceinline__ void affine(const T *x, T *y, const bn_shape &s, float m, float a, float b,
+                                              const F &f)
 {
     const bn_slice mine = bn_slice::mine(s);
     for (int64_t i = mine.last(); i >= mine.from; i -= BLOCK) {
@@ -172,8 +174,9 @@ static bn_stats running_of(const kd_call *c, int rm)
 }
 
 template <typename T, int P, bool TAIL>
-static __global__ __launch_bounds__(BLOCK) void bn_apply(const T *x, const float *part, const float *gamma, const float *beta,
-                                                         T *y, bn_stats to, bn_shape s, float eps, bn_tail<T> tail)
+static __global__ __launch_bounds__(BLOCK) void bn_apply(const T *x, const float *part, const float *gamma,
+                                                         const float *beta, T *y, bn_stats to, bn_shape s, float eps,
+                                                         bn_tail<T> tail)
 {
     const int lane = (int)threadIdx.x % KD_WARP;
     const int64_t ch = blockIdx.x, slot = lane * s.C + ch, plane = s.slices * s.C;
@@ -195,7 +198,8 @@ static __global__ __launch_bounds__(BLOCK) void bn_apply(const T *x, const float
     }
 }
 
-template <typename T, int P, bool TAIL> static void launch_apply(const kd_call *c, const bn_shape &s, const bn_tail<T> &tail)
+template <typename T, int P, bool TAIL>
+static void launch_apply(const kd_call *c, const bn_shape &s, const bn_tail<T> &tail)
 {
     bn_stats to = running_of(c, 4);
     to.mean = kd_out<float>(c, 1);
@@ -230,8 +234,9 @@ template <typename T> static kd_status batchnorm_run(const kd_call *c)
 KD_CUDA_OP_SCRATCH(batchnorm, batchnorm_scratch)
 
 template <typename T, int P>
-static __global__ __launch_bounds__(BLOCK) void bn_eval(const T *x, const float *gamma, const float *beta, const float *rm,
-                                                        const float *rv, T *y, bn_shape s, float eps, int act)
+static __global__ __launch_bounds__(BLOCK) void bn_eval(const T *x, const float *gamma, const float *beta,
+                                                        const float *rm, const float *rv, T *y, bn_shape s, float eps,
+                                                        int act)
 {
     const int64_t ch = blockIdx.x;
     affine<T, P>(x, y, s, rm[ch], gamma[ch] / sqrtf(rv[ch] + eps), beta[ch],
@@ -242,8 +247,9 @@ template <typename T, int P> static void launch_eval(const kd_call *c)
 {
     const kd_batchnorm_attr *at = static_cast<const kd_batchnorm_attr *>(c->attr);
     const bn_shape s = shape_of<T, P>(&c->in[0]);
-    KD_LAUNCH((bn_eval<T, P>), dim3((unsigned)s.C, (unsigned)s.slices), dim3(BLOCK), c, kd_in<T>(c, 0), kd_in<float>(c, 1),
-              kd_in<float>(c, 2), kd_in<float>(c, 3), kd_in<float>(c, 4), kd_out<T>(c, 0), s, at->eps, at->act);
+    KD_LAUNCH((bn_eval<T, P>), dim3((unsigned)s.C, (unsigned)s.slices), dim3(BLOCK), c, kd_in<T>(c, 0),
+              kd_in<float>(c, 1), kd_in<float>(c, 2), kd_in<float>(c, 3), kd_in<float>(c, 4), kd_out<T>(c, 0), s,
+              at->eps, at->act);
 }
 
 template <typename T> static kd_status batchnorm_eval_run(const kd_call *c)
@@ -255,7 +261,7 @@ template <typename T> static kd_status batchnorm_eval_run(const kd_call *c)
 }
 KD_CUDA_OP(batchnorm_eval)
 
-/* ---- gradient ---------------------------------------------------------------------------------------------------------- */
+/* ---- gradient -------------------------------------------------------------------------------- */
 
 struct bn_bwd_args {
     const float *gamma, *mean, *var, *beta;
@@ -269,8 +275,8 @@ template <typename T, bool TAIL> constexpr int BWD_BLOCKS = !TAIL ? 6 : sizeof(T
 
 /* v = x - m, g = dz of the pack at w.  z is forward's, bit for bit, so that both see a kink on the same side. */
 template <typename T, int P, bool TAIL>
-static __device__ __forceinline__ void bn_dz(const T *dy, const T *x, T *dres, const bn_tail<T> &tail, const bn_place &w, float m,
-                                             float a, float b, float *v, float *g)
+static __device__ __forceinline__ void bn_dz(const T *dy, const T *x, T *dres, const bn_tail<T> &tail,
+                                             const bn_place &w, float m, float a, float b, float *v, float *g)
 {
     ld_pack<P>(v, x, w.at);
     ld_pack<P>(g, dy, w.at);
@@ -287,13 +293,15 @@ static __device__ __forceinline__ void bn_dz(const T *dy, const T *x, T *dres, c
 
 /* part (2, slices, C): sums of dz and of dz (x - mean) over each slice; dresidual on the way. */
 template <typename T, int P, bool TAIL>
-static __global__ __launch_bounds__(BLOCK, (BWD_BLOCKS<T, TAIL>)) void bn_bwd_sums(const T *dy, const T *x, T *dres, float *part,
-                                                                                   bn_shape s, bn_bwd_args g, bn_tail<T> tail)
+static __global__ __launch_bounds__(BLOCK, (BWD_BLOCKS<T, TAIL>)) void bn_bwd_sums(const T *dy, const T *x, T *dres,
+                                                                                   float *part, bn_shape s,
+                                                                                   bn_bwd_args g, bn_tail<T> tail)
 {
     const bn_slice mine = bn_slice::mine(s);
     const int64_t ch = blockIdx.x;
     const float m = g.mean[ch];
-    const float a = TAIL ? g.gamma[ch] / sqrtf(g.var[ch] + g.eps) : 0.0f, b = TAIL && g.beta != nullptr ? g.beta[ch] : 0.0f;
+    const float a = TAIL ? g.gamma[ch] / sqrtf(g.var[ch] + g.eps) : 0.0f,
+                b = TAIL && g.beta != nullptr ? g.beta[ch] : 0.0f;
     float sum = 0.0f, dot = 0.0f;
     for (int64_t i = mine.from; i < mine.to; i += BLOCK) {
         float v[P], d[P];
@@ -316,8 +324,8 @@ static __global__ __launch_bounds__(BLOCK, (BWD_BLOCKS<T, TAIL>)) void bn_bwd_su
 /* dx = a (dz - sum/n - k (x - mean)), a = gamma rstd, k = dgamma rstd / n. */
 template <typename T, int P, bool TAIL>
 static __global__ __launch_bounds__(BLOCK, (BWD_BLOCKS<T, TAIL>)) void bn_bwd_apply(const T *dy, const T *x, T *dx,
-                                                                                    const float *part, bn_shape s, bn_bwd_args g,
-                                                                                    bn_tail<T> tail)
+                                                                                    const float *part, bn_shape s,
+                                                                                    bn_bwd_args g, bn_tail<T> tail)
 {
     const int lane = (int)threadIdx.x % KD_WARP;
     const int64_t ch = blockIdx.x, slot = lane * s.C + ch;
@@ -349,15 +357,16 @@ static __global__ __launch_bounds__(BLOCK, (BWD_BLOCKS<T, TAIL>)) void bn_bwd_ap
 }
 
 template <typename T, int P, bool TAIL>
-static void launch_bwd_apply(const kd_call *c, const T *dy, const bn_shape &s, const bn_bwd_args &g, const bn_tail<T> &tail)
+static void launch_bwd_apply(const kd_call *c, const T *dy, const bn_shape &s, const bn_bwd_args &g,
+                             const bn_tail<T> &tail)
 {
     const unsigned slices = c->out[0].data != nullptr ? (unsigned)s.slices : 1u;
-    KD_LAUNCH((bn_bwd_apply<T, P, TAIL>), dim3((unsigned)s.C, slices), dim3(BLOCK), c, dy, kd_in<T>(c, 1), kd_out<T>(c, 0),
-              static_cast<const float *>(c->scratch), s, g, tail);
+    KD_LAUNCH((bn_bwd_apply<T, P, TAIL>), dim3((unsigned)s.C, slices), dim3(BLOCK), c, dy, kd_in<T>(c, 1),
+              kd_out<T>(c, 0), static_cast<const float *>(c->scratch), s, g, tail);
 }
 
-template <typename T, int P, bool TAIL> static void launch_bwd_sums(const kd_call *c, const bn_shape &s, const bn_bwd_args &g,
-                                                                    const bn_tail<T> &tail)
+template <typename T, int P, bool TAIL>
+static void launch_bwd_sums(const kd_call *c, const bn_shape &s, const bn_bwd_args &g, const bn_tail<T> &tail)
 {
     KD_LAUNCH((bn_bwd_sums<T, P, TAIL>), dim3((unsigned)s.C, (unsigned)s.slices), dim3(BLOCK), c, kd_in<T>(c, 0),
               kd_in<T>(c, 1), kd_out<T>(c, 3), static_cast<float *>(c->scratch), s, g, tail);
@@ -367,12 +376,14 @@ template <typename T, int P> static void launch_bwd(const kd_call *c)
 {
     const kd_batchnorm_attr *at = static_cast<const kd_batchnorm_attr *>(c->attr);
     const bn_shape s = shape_of<T, P>(&c->in[1]);
-    const bn_bwd_args g = {kd_in<float>(c, 2),  kd_in<float>(c, 3),  kd_in<float>(c, 4), kd_in<float>(c, 5), kd_out<float>(c, 1),
-                           kd_out<float>(c, 2), kd_adds(c, 1),       kd_adds(c, 2),      at->eps};
+    const bn_bwd_args g = {kd_in<float>(c, 2), kd_in<float>(c, 3),  kd_in<float>(c, 4),
+                           kd_in<float>(c, 5), kd_out<float>(c, 1), kd_out<float>(c, 2),
+                           kd_adds(c, 1),      kd_adds(c, 2),       at->eps};
     bn_tail<T> tail = bn_tail_of<T>(c, 6);
     tail.any() ? launch_bwd_sums<T, P, true>(c, s, g, tail) : launch_bwd_sums<T, P, false>(c, s, g, tail);
     const T *dy = kd_in<T>(c, 0), *dres = kd_out<T>(c, 3);
-    if (dres != nullptr && sizeof(T) == sizeof(float)) { /* dy act_out' is there, not rounded: no need of the residual again */
+    /* dy act_out' is there, not rounded: no need of the residual again */
+    if (dres != nullptr && sizeof(T) == sizeof(float)) {
         dy = dres;
         tail.act_out = KD_ACT_NONE;
         tail.residual = nullptr;
@@ -395,7 +406,7 @@ template <typename T> static kd_status batchnorm_bwd_run(const kd_call *c)
 }
 KD_CUDA_OP_SCRATCH(batchnorm_bwd, batchnorm_bwd_scratch)
 
-/* ---- running statistics -------------------------------------------------------------------------------------------------- */
+/* ---- running statistics ---------------------------------------------------------------------- */
 
 static __global__ void bn_running(const float *mean, const float *var, bn_stats to, int64_t C)
 {
@@ -408,7 +419,8 @@ template <typename T> static kd_status bn_update_run(const kd_call *c)
 {
     const int64_t C = numel(&c->in[0]);
     if (C > 0) {
-        KD_LAUNCH(bn_running, dim3(kd_grid(C, 128)), dim3(128), c, kd_in<float>(c, 0), kd_in<float>(c, 1), running_of(c, 2), C);
+        KD_LAUNCH(bn_running, dim3(kd_grid(C, 128)), dim3(128), c, kd_in<float>(c, 0), kd_in<float>(c, 1),
+                  running_of(c, 2), C);
     }
     return kd_launched();
 }

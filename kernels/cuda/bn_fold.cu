@@ -9,7 +9,8 @@ struct fold_args {
 };
 
 /* A block an output channel. */
-template <typename T> static __global__ __launch_bounds__(BLOCK) void fold(const T *w, T *wf, float *bf, int64_t row, fold_args a)
+template <typename T>
+static __global__ __launch_bounds__(BLOCK) void fold(const T *w, T *wf, float *bf, int64_t row, fold_args a)
 {
     const int64_t o = blockIdx.x;
     const float s = a.gamma[o] / sqrtf(a.rv[o] + a.eps);
@@ -28,7 +29,8 @@ template <typename T> static kd_status bn_fold_run(const kd_call *c)
     const fold_args a = {kd_in<float>(c, 1), kd_in<float>(c, 2), kd_in<float>(c, 3),
                          kd_in<float>(c, 4), kd_in<float>(c, 5), at->eps};
     if (co > 0) {
-        KD_LAUNCH((fold<T>), dim3((unsigned)co), dim3(BLOCK), c, kd_in<T>(c, 0), kd_out<T>(c, 0), kd_out<float>(c, 1), row, a);
+        KD_LAUNCH((fold<T>), dim3((unsigned)co), dim3(BLOCK), c, kd_in<T>(c, 0), kd_out<T>(c, 0), kd_out<float>(c, 1),
+                  row, a);
     }
     return kd_launched();
 }

@@ -1,9 +1,10 @@
 /* conv2d, conv2d_bwd_x, conv2d_bwd_w.
  *
- * Depthwise convolutions are in conv_depthwise.cuh.  Everything else is a product of matrices: forward W (Co x Ci) times x
- * (Ci x positions), backward W^T times dy, the gradient of W dy (Co x positions) times x^T.  Positions of all samples count
- * through, so that small planes fill tiles too.  A kernel of several taps is a sum of such products over shifted inputs: taps
- * are the outer loop, channels the inner one, so that a thread works out once a tap where its positions read.
+ * Depthwise convolutions are in conv_depthwise.cuh.  Everything else is a product of matrices: forward W (Co x Ci)
+ * times x (Ci x positions), backward W^T times dy, the gradient of W dy (Co x positions) times x^T.  Positions of all
+ * samples count through, so that small planes fill tiles too.  A kernel of several taps is a sum of such products over
+ * shifted inputs: taps are the outer loop, channels the inner one, so that a thread works out once a tap where its
+ * positions read.
  * 1x1 without stride or padding (`POINT`) reads and writes packs of four positions. */
 #include "kernels/cuda/device/conv_depthwise.cuh"
 #include "kernels/cuda/device/conv_tile.cuh"
@@ -11,7 +12,7 @@
 constexpr int DEPTH = 8; /* channels a step of the forward and backward product */
 constexpr int THREADS = 128;
 
-/* ---- y = W x, dx = W^T dy ---------------------------------------------------------------------------------------------------- */
+/* ---- y = W x, dx = W^T dy -------------------------------------------------------------------- */
 
 /* The left operand's piece (BM rows x DEPTH channels of one tap), on its way from global to shared memory. */
 template <typename T, int BM, bool BACK> struct weight_piece {
@@ -63,7 +64,8 @@ template <typename T, int BN, bool BACK, bool POINT> struct input_piece {
         const int width = BACK ? g.w : g.wo;
 #pragma unroll
         for (int j = 0; j < COLUMNS; j++) {
-            const int64_t q = q0 + ((int)threadIdx.x % ACROSS + j * ACROSS) * WIDE, n = kd_div(q, plane), p = q - n * plane;
+            const int64_t q = q0 + ((int)threadIdx.x % ACROSS + j * ACROSS) * WIDE, n = kd_div(q, plane),
+                          p = q - n * plane;
             sample[j] = q < positions ? src + (n * C + first) * in_plane : nullptr;
             row[j] = POINT ? 0 : (int)kd_div(p, width);
             col[j] = POINT ? 0 : (int)(p - (int64_t)row[j] * width);
@@ -140,11 +142,12 @@ static __device__ __forceinline__ void write_tile(float (&sum)[R][R], const conv
     }
 }
 
-/* A block: BM channels x BN positions of one group; a thread R x R of them.  The next step's pieces travel while this one's are
- * multiplied, into the other of two buffers. */
+/* A block: BM channels x BN positions of one group; a thread R x R of them.  The next step's pieces travel while this
+ * one's are multiplied, into the other of two buffers. */
 template <typename T, int BM, int BN, int R, bool BACK, bool POINT>
-static __global__ __launch_bounds__(THREADS, R == 8 ? 3 : 5) void conv_product(const T *src, const T *w, const float *bias, T *out,
-                                                                               conv_geom g, int act)
+static __global__ __launch_bounds__(THREADS, R == 8 ? 3 : 5) void conv_product(const T *src, const T *w,
+                                                                               const float *bias, T *out, conv_geom g,
+                                                                               int act)
 {
     typedef weight_piece<T, BM, BACK> left;
     typedef input_piece<T, BN, BACK, POINT> right;
@@ -152,7 +155,8 @@ static __global__ __launch_bounds__(THREADS, R == 8 ? 3 : 5) void conv_product(c
     KD_SHARED(vec4, ws, 2 * DEPTH * left::PITCH / 4);
     KD_SHARED(vec4, xs, 2 * DEPTH * BN / 4);
     const int M = BACK ? g.cig : g.cog, K = BACK ? g.cog : g.cig, tiles = (M + BM - 1) / BM;
-    const int64_t tile = blockIdx.x / tiles, q0 = kd_div(tile, g.groups) * BN, positions = g.n * g.template out_plane<BACK>();
+    const int64_t tile = blockIdx.x / tiles, q0 = kd_div(tile, g.groups) * BN,
+                  positions = g.n * g.template out_plane<BACK>();
     const int m0 = (int)(blockIdx.x % tiles) * BM, group = (int)kd_mod(tile, g.groups);
     const int steps_a_tap = (K + DEPTH - 1) / DEPTH, steps = steps_a_tap * (POINT ? 1 : g.kh * g.kw);
     float sum[R][R] = {};
@@ -169,8 +173,8 @@ static __global__ __launch_bounds__(THREADS, R == 8 ? 3 : 5) void conv_product(c
             b.load(g, k0);
         }
         if (step > 0) {
-            multiply<DEPTH, BM, left::PITCH, BN, BN, R, R>(ws + from * (DEPTH * left::PITCH / 4), xs + from * (DEPTH * BN / 4),
-                                                           sum);
+            multiply<DEPTH, BM, left::PITCH, BN, BN, R, R>(ws + from * (DEPTH * left::PITCH / 4),
+                                                           xs + from * (DEPTH * BN / 4), sum);
         }
         if (step < steps) {
             a.store(reinterpret_cast<float *>(ws) + to * DEPTH * left::PITCH);
@@ -184,21 +188,23 @@ static __global__ __launch_bounds__(THREADS, R == 8 ? 3 : 5) void conv_product(c
     write_tile<T, BM, BN, R, BACK, POINT>(sum, g, group, m0, q0, positions, bias, out, act);
 }
 
-template <typename T, int BM, int BN, int R, bool BACK> static void launch_tiles(const kd_call *c, const conv_geom &g, int act)
+template <typename T, int BM, int BN, int R, bool BACK>
+static void launch_tiles(const kd_call *c, const conv_geom &g, int act)
 {
     const int64_t M = BACK ? g.cig : g.cog, plane = g.out_plane<BACK>(), q = kd_div_up(g.n * plane, BN);
     const dim3 grid((unsigned)(q * g.groups * kd_div_up(M, BM)));
     const float *bias = BACK ? nullptr : kd_in<float>(c, 2);
     if (g.point() && plane % 4 == 0) {
-        KD_LAUNCH((conv_product<T, BM, BN, R, BACK, true>), grid, dim3(THREADS), c, kd_in<T>(c, 0), kd_in<T>(c, 1), bias,
-                  kd_out<T>(c, 0), g, act);
+        KD_LAUNCH((conv_product<T, BM, BN, R, BACK, true>), grid, dim3(THREADS), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
+                  bias, kd_out<T>(c, 0), g, act);
     } else {
-        KD_LAUNCH((conv_product<T, BM, BN, R, BACK, false>), grid, dim3(THREADS), c, kd_in<T>(c, 0), kd_in<T>(c, 1), bias,
-                  kd_out<T>(c, 0), g, act);
+        KD_LAUNCH((conv_product<T, BM, BN, R, BACK, false>), grid, dim3(THREADS), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
+                  bias, kd_out<T>(c, 0), g, act);
     }
 }
 
-/* Tiles by shape alone: small ones where big ones would leave most of a card idle; 32 rows where 64 would be half empty. */
+/* Tiles by shape alone: small ones where big ones would leave most of a card idle; 32 rows where 64 would be half
+ * empty. */
 template <typename T, bool BACK> static void launch_dense(const kd_call *c, const conv_geom &g, int act)
 {
     const int64_t M = BACK ? g.cig : g.cog, positions = g.n * g.out_plane<BACK>();
@@ -234,13 +240,14 @@ template <typename T> static kd_status conv2d_bwd_x_run(const kd_call *c)
 }
 KD_CUDA_OP(conv2d_bwd_x)
 
-/* ---- dW = dy x^T ------------------------------------------------------------------------------------------------------------- */
+/* ---- dW = dy x^T ----------------------------------------------------------------------------- */
 
 constexpr int RUN = 16; /* positions a step */
 
 /* TILE rows (channels of dy, or pairs of channel and tap of x) at RUN positions.  POINT: packs of four positions. */
 template <typename T, int TILE, int BLOCK, bool POINT> struct run_piece {
-    static constexpr int WIDE = POINT ? 4 : 1, ACROSS = RUN / WIDE, STEP = BLOCK / ACROSS, ROWS = TILE / STEP, PITCH = TILE + 4;
+    static constexpr int WIDE = POINT ? 4 : 1, ACROSS = RUN / WIDE, STEP = BLOCK / ACROSS, ROWS = TILE / STEP,
+                         PITCH = TILE + 4;
     float v[ROWS][WIDE];
     static __device__ __forceinline__ int position()
     {
@@ -266,7 +273,8 @@ template <typename T, int TILE, int BLOCK, bool POINT> struct run_piece {
         }
     }
     /* Rows of (channel, tap) as `taps` lists them, read through the convolution by output position (y, x). */
-    __device__ __forceinline__ void gather(const T *p, bool inside, const conv_geom &g, const int *taps, int y, int x, int rows)
+    __device__ __forceinline__ void gather(const T *p, bool inside, const conv_geom &g, const int *taps, int y, int x,
+                                           int rows)
     {
         const int64_t plane = g.in_plane<false>();
 #pragma unroll
@@ -300,7 +308,8 @@ struct conv_split {
 static conv_split dense_split(const conv_geom &g)
 {
     const int64_t depth = (int64_t)g.cig * g.kh * g.kw, positions = g.n * g.out_plane<false>();
-    const int64_t small = kd_div_up(g.cog, 32) * kd_div_up(depth, 32), big = kd_div_up(g.cog, 64) * kd_div_up(depth, 64);
+    const int64_t small = kd_div_up(g.cog, 32) * kd_div_up(depth, 32),
+                  big = kd_div_up(g.cog, 64) * kd_div_up(depth, 64);
     conv_split s = {};
     s.tile = small * 3 < big * 4 * 2 ? 32 : 64; /* big tiles do half again as much in the same time */
     const int64_t tiles = (s.tile == 32 ? small : big) * g.groups;
@@ -312,8 +321,9 @@ static conv_split dense_split(const conv_geom &g)
 }
 
 template <typename T, int TILE, int RM, int RN, bool POINT>
-static __global__ __launch_bounds__(TILE *TILE / (RM * RN), TILE == 64 ? 4 : 8) void conv_outer(const T *dy, const T *x, float *part,
-                                                                                             conv_geom g, int64_t per)
+static __global__ __launch_bounds__(TILE *TILE / (RM * RN),
+                                    TILE == 64 ? 4 : 8) void conv_outer(const T *dy, const T *x, float *part,
+                                                                        conv_geom g, int64_t per)
 {
     constexpr int BLOCK = TILE * TILE / (RM * RN), NT = TILE / RN;
     typedef run_piece<T, TILE, BLOCK, POINT> piece;
@@ -323,7 +333,8 @@ static __global__ __launch_bounds__(TILE *TILE / (RM * RN), TILE == 64 ? 4 : 8) 
     KD_SHARED(int, taps, 3 * TILE);
     const int t = (int)threadIdx.x, kk = g.kh * g.kw, depth = g.cig * kk;
     const int tm = (g.cog + TILE - 1) / TILE, tn = (depth + TILE - 1) / TILE;
-    const int n0 = (int)blockIdx.x % tn * TILE, m0 = (int)blockIdx.x / tn % tm * TILE, group = (int)blockIdx.x / tn / tm;
+    const int n0 = (int)blockIdx.x % tn * TILE, m0 = (int)blockIdx.x / tn % tm * TILE,
+              group = (int)blockIdx.x / tn / tm;
     const int64_t plane = g.out_plane<false>(), positions = g.n * plane;
     const int64_t from = blockIdx.y * per, to = from + per < positions ? from + per : positions;
     for (int i = t; i < TILE; i += BLOCK) {
@@ -346,11 +357,13 @@ static __global__ __launch_bounds__(TILE *TILE / (RM * RN), TILE == 64 ? 4 : 8) 
                 b.load(x, inside ? (first + n0) * plane + p : -1, plane, depth - n0);
             } else {
                 const int row = (int)kd_div(p, g.wo);
-                b.gather(x + first * g.in_plane<false>(), inside, g, taps, row, (int)(p - (int64_t)row * g.wo), depth - n0);
+                b.gather(x + first * g.in_plane<false>(), inside, g, taps, row, (int)(p - (int64_t)row * g.wo),
+                         depth - n0);
             }
         }
         if (step > 0) {
-            multiply<RUN, TILE, piece::PITCH, TILE, piece::PITCH, RM, RN>(ds + of * BUFFER / 4, xs + of * BUFFER / 4, sum);
+            multiply<RUN, TILE, piece::PITCH, TILE, piece::PITCH, RM, RN>(ds + of * BUFFER / 4, xs + of * BUFFER / 4,
+                                                                          sum);
         }
         if (step < steps) {
             a.store(reinterpret_cast<float *>(ds) + into * BUFFER);
@@ -370,7 +383,8 @@ static __global__ __launch_bounds__(TILE *TILE / (RM * RN), TILE == 64 ? 4 : 8) 
     for (int i = 0; i < RM; i++) {
 #pragma unroll
         for (int j = 0; j < RN; j++) {
-            const int m = m0 + i / 4 * (TILE * 4 / RM) + t / NT * 4 + i % 4, k = n0 + j / 4 * (TILE * 4 / RN) + t % NT * 4 + j % 4;
+            const int m = m0 + i / 4 * (TILE * 4 / RM) + t / NT * 4 + i % 4,
+                      k = n0 + j / 4 * (TILE * 4 / RN) + t % NT * 4 + j % 4;
             if (m < g.cog && k < depth) {
                 part[((int64_t)group * g.cog + m) * depth + k] = sum[i][j];
             }

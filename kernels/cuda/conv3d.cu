@@ -1,9 +1,10 @@
-/* conv3d, conv3d_bwd_x, conv3d_bwd_w: products of matrices whose right operand is gathered, one shape of tile for everything.
+/* conv3d, conv3d_bwd_x, conv3d_bwd_w: products of matrices whose right operand is gathered, one shape of tile for
+ * everything.
  *
- * Forward W (Co x depth) times x (depth x positions), depth being (channel, tap) in the order of W; backward the same with the
- * channels of dy.  A thread gathers for one position, whose place in the volume it works out once, and walks through the depth by
- * counting, so that there is no division inside.  The gradient of W is dy (Co x positions) times the gathered x transposed, in splits
- * of the positions that a second launch adds in order. */
+ * Forward W (Co x depth) times x (depth x positions), depth being (channel, tap) in the order of W; backward the same
+ * with the channels of dy.  A thread gathers for one position, whose place in the volume it works out once, and walks
+ * through the depth by counting, so that there is no division inside.  The gradient of W is dy (Co x positions) times
+ * the gathered x transposed, in splits of the positions that a second launch adds in order. */
 #include "kernels/cuda/device/kd_cuda.cuh"
 
 typedef kd_pack<float, 4> vec4;
@@ -56,7 +57,8 @@ static __device__ __forceinline__ voxel voxel_of(const int *dims, int64_t p)
 }
 
 /* One dim: what place `at` reads through tap k; false: nothing.  BACK: `at` is a place of x and what is read is dy. */
-template <bool BACK> static __device__ __forceinline__ bool source(const volume_geom &g, int dim, int at, int k, int *from)
+template <bool BACK>
+static __device__ __forceinline__ bool source(const volume_geom &g, int dim, int at, int k, int *from)
 {
     if (!BACK) {
         *from = at * g.stride[dim] + k * g.dilation[dim] - g.pad[dim];
@@ -68,11 +70,13 @@ template <bool BACK> static __device__ __forceinline__ bool source(const volume_
 }
 
 /* Index in the volume read, -1: outside, a zero. */
-template <bool BACK> static __device__ __forceinline__ int64_t source(const volume_geom &g, const voxel &p, const voxel &tap)
+template <bool BACK>
+static __device__ __forceinline__ int64_t source(const volume_geom &g, const voxel &p, const voxel &tap)
 {
     const int *dims = BACK ? g.out : g.in;
     int t, y, x;
-    const bool inside = source<BACK>(g, 0, p.t, tap.t, &t) && source<BACK>(g, 1, p.y, tap.y, &y) && source<BACK>(g, 2, p.x, tap.x, &x);
+    const bool inside =
+        source<BACK>(g, 0, p.t, tap.t, &t) && source<BACK>(g, 1, p.y, tap.y, &y) && source<BACK>(g, 2, p.x, tap.x, &x);
     return inside ? ((int64_t)t * dims[1] + y) * dims[2] + x : -1;
 }
 
@@ -98,18 +102,21 @@ struct depth_at {
     }
 };
 
-/* ---- y = W x, dx = W^T dy ------------------------------------------------------------------------------------------------------ */
+/* ---- y = W x, dx = W^T dy -------------------------------------------------------------------- */
 
-constexpr int BM = 32, BN = 128, DEPTH = 8, THREADS = 128, RM = 4, RN = 8, PITCH = BM + 4; /* PITCH: off each other's banks */
+/* PITCH: off each other's banks */
+constexpr int BM = 32, BN = 128, DEPTH = 8, THREADS = 128, RM = 4, RN = 8, PITCH = BM + 4;
 
 /* A block: BM channels x BN positions of one group; a thread RM x RN of them, positions in two strips of 4. */
 template <typename T, bool BACK>
-static __global__ __launch_bounds__(THREADS) void conv_product(const T *src, const T *w, const float *bias, T *out, volume_geom g)
+static __global__ __launch_bounds__(THREADS) void conv_product(const T *src, const T *w, const float *bias, T *out,
+                                                               volume_geom g)
 {
     KD_SHARED(vec4, ws, DEPTH *PITCH / 4);
     KD_SHARED(vec4, xs, DEPTH *BN / 4);
     const int M = BACK ? g.cig : g.cog, K = (BACK ? g.cog : g.cig) * g.taps, tiles = (M + BM - 1) / BM;
-    const int64_t tile = blockIdx.x / tiles, positions = g.n * g.template volume<BACK>(), volume = g.template volume<BACK>();
+    const int64_t tile = blockIdx.x / tiles, positions = g.n * g.template volume<BACK>(),
+                  volume = g.template volume<BACK>();
     const int m0 = (int)(blockIdx.x % tiles) * BM, group = (int)kd_mod(tile, g.groups), tid = (int)threadIdx.x;
     const int64_t q0 = kd_div(tile, g.groups) * BN, q = q0 + tid, sample = kd_div(q, volume);
     const int64_t src_volume = g.template volume<!BACK>();
@@ -156,7 +163,8 @@ static __global__ __launch_bounds__(THREADS) void conv_product(const T *src, con
             const int m = m0 + tid / 16 * RM + i;
             if (to < positions && m < M) {
                 const int64_t c = (int64_t)group * M + m;
-                st(out, (n * (BACK ? g.ci : g.co) + c) * volume + to - n * volume, sum[i][j] + (bias != nullptr ? bias[c] : 0.0f));
+                st(out, (n * (BACK ? g.ci : g.co) + c) * volume + to - n * volume,
+                   sum[i][j] + (bias != nullptr ? bias[c] : 0.0f));
             }
         }
     }
@@ -166,8 +174,9 @@ template <typename T, bool BACK> static kd_status launch_product(const kd_call *
 {
     const int64_t M = BACK ? g.cig : g.cog, positions = g.n * g.volume<BACK>();
     if (positions * M > 0) {
-        KD_LAUNCH((conv_product<T, BACK>), dim3((unsigned)(kd_div_up(positions, BN) * g.groups * kd_div_up(M, BM))), dim3(THREADS), c,
-                  kd_in<T>(c, 0), kd_in<T>(c, 1), BACK ? nullptr : kd_in<float>(c, 2), kd_out<T>(c, 0), g);
+        KD_LAUNCH((conv_product<T, BACK>), dim3((unsigned)(kd_div_up(positions, BN) * g.groups * kd_div_up(M, BM))),
+                  dim3(THREADS), c, kd_in<T>(c, 0), kd_in<T>(c, 1), BACK ? nullptr : kd_in<float>(c, 2),
+                  kd_out<T>(c, 0), g);
     }
     return kd_launched();
 }
@@ -186,7 +195,7 @@ template <typename T> static kd_status conv3d_bwd_x_run(const kd_call *c)
 }
 KD_CUDA_OP(conv3d_bwd_x)
 
-/* ---- dW = dy x^T ---------------------------------------------------------------------------------------------------------------- */
+/* ---- dW = dy x^T ----------------------------------------------------------------------------- */
 
 constexpr int WM = 32, WN = 64, RUN = 16; /* rows of dW, columns, positions a step; 4 x 4 a thread */
 constexpr int PM = WM + 4, PN = WN + 4;
@@ -208,8 +217,9 @@ static conv_split split_of(const volume_geom &g)
 }
 
 /* A block: WM channels of dy x WN (channel, tap) columns of one group, over one split of the positions. */
-template <typename T> static __global__ __launch_bounds__(THREADS) void conv_outer(const T *dy, const T *x, float *part, volume_geom g,
-                                                                                  int64_t per)
+template <typename T>
+static __global__ __launch_bounds__(THREADS) void conv_outer(const T *dy, const T *x, float *part, volume_geom g,
+                                                             int64_t per)
 {
     KD_SHARED(vec4, ds, RUN *PM / 4);
     KD_SHARED(vec4, xs, RUN *PN / 4);
@@ -303,7 +313,8 @@ template <typename T> static kd_status conv3d_bwd_w_run(const kd_call *c)
     if (nw == 0 || (dw == nullptr && db == nullptr)) {
         return kd_launched();
     }
-    KD_LAUNCH((conv_outer<T>), dim3((unsigned)(kd_div_up(g.cog, WM) * kd_div_up(depth, WN) * g.groups), (unsigned)s.splits),
+    KD_LAUNCH((conv_outer<T>),
+              dim3((unsigned)(kd_div_up(g.cog, WM) * kd_div_up(depth, WN) * g.groups), (unsigned)s.splits),
               dim3(THREADS), c, kd_in<T>(c, 0), kd_in<T>(c, 1), part, g, s.per);
     kd_sum_parts(c, part, s.splits, dw, nw, kd_adds(c, 0), db, g.co, kd_adds(c, 1));
     return kd_launched();

@@ -1,16 +1,17 @@
 /* conv_separable: y = Wp h, h the depthwise convolution of x; one branch, or two with their outputs side by side.
  *
- * A block makes all channels of h at 200 positions of a sample, eight channels at a time, in shared memory, writes them out when
- * they are wanted, and multiplies them with Wp: h is read from memory never, x once a tile of BM outputs.  200 positions are eight
- * frames of 25 joints, and the 200 threads of a block then own a joint of a channel each in the first half, 4 positions x BM / 4
- * outputs in the second.  While one step's channels are multiplied, the next step's x travels.
+ * A block makes all channels of h at 200 positions of a sample, eight channels at a time, in shared memory, writes them
+ * out when they are wanted, and multiplies them with Wp: h is read from memory never, x once a tile of BM outputs.  200
+ * positions are eight frames of 25 joints, and the 200 threads of a block then own a joint of a channel each in the
+ * first half, 4 positions x BM / 4 outputs in the second.  While one step's channels are multiplied, the next step's x
+ * travels.
  *
- * Two branches of the students' kind, dilation 1 and 2, are one launch: neighbouring blocks take the same x, which the second of
- * them finds in the cache.  Other pairs are two launches.
+ * Two branches of the students' kind, dilation 1 and 2, are one launch: neighbouring blocks take the same x, which the
+ * second of them finds in the cache.  Other pairs are two launches.
  *
- * The students' kernel, 9 taps over time, keeps the window that eight frames share in registers; any other shape is summed tap by
- * tap.  Products are f32 FMA: with more than some 64 outputs a library's tensor cores and a pass over h are faster, and kd_fuse.c
- * leaves such pairs alone. */
+ * The students' kernel, 9 taps over time, keeps the window that eight frames share in registers; any other shape is
+ * summed tap by tap.  Products are f32 FMA: with more than some 64 outputs a library's tensor cores and a pass over h
+ * are faster, and kd_fuse.c leaves such pairs alone. */
 #include "kernels/cuda/device/conv_depthwise.cuh"
 #include "kernels/cuda/device/conv_tile.cuh"
 
@@ -25,11 +26,11 @@ template <typename T> struct separable_job {
     const float *bd, *bp;
     T *y, *h; /* either may be null; y: the branch's first channel of the first sample */
     conv_geom g;
-    int co, width; /* channels: of this branch, of y */
+    int co, width;  /* channels: of this branch, of y */
     int act, tiles; /* blocks of a plane */
 };
 
-/* ---- eight channels of h ------------------------------------------------------------------------------------------------------ */
+/* ---- eight channels of h --------------------------------------------------------------------- */
 
 /* hs[0], hs[every], ..: eight values that this thread wrote.  Once, not in the unrolled loops: activations are long. */
 static __device__ __forceinline__ void activate(int act, float *hs, int every)
@@ -40,8 +41,8 @@ static __device__ __forceinline__ void activate(int act, float *hs, int every)
     }
 }
 
-/* Kernel (9,1), 25 joints, stride S and dilation D over time: a thread has one channel and joint, FRAMES frames.  The filters of a step's
- * channels go ahead of it into shared memory. */
+/* Kernel (9,1), 25 joints, stride S and dilation D over time: a thread has one channel and joint, FRAMES frames.  The
+ * filters of a step's channels go ahead of it into shared memory. */
 template <typename T, int S, int D> struct deep_window {
     static constexpr int EVERY = S == 2 && D == 2 ? 2 : 1; /* rows that no tap reads are not loaded */
     static constexpr int WINDOW = ((FRAMES - 1) * S + (TAPS - 1) * D) / EVERY + 1;
@@ -80,7 +81,8 @@ template <typename T, int S, int D> struct deep_window {
             v[i] = (rows >> i & 1u) != 0 ? ld(j.x, at + i * (EVERY * JOINTS)) : 0.0f;
         }
     }
-    __device__ __forceinline__ void store(const separable_job<T> &j, int n, int k0, bool keep, const float *taps, float *hs) const
+    __device__ __forceinline__ void store(const separable_job<T> &j, int n, int k0, bool keep, const float *taps,
+                                          float *hs) const
     {
         const int c = k0 + ch;
         const float b = j.bd != nullptr && c < j.g.ci ? j.bd[c] : 0.0f;
@@ -149,7 +151,8 @@ template <typename T> struct deep_taps {
             }
         }
     }
-    __device__ __forceinline__ void store(const separable_job<T> &j, int n, int k0, bool keep, const float *, float *hs) const
+    __device__ __forceinline__ void store(const separable_job<T> &j, int n, int k0, bool keep, const float *,
+                                          float *hs) const
     {
         hs += threadIdx.x;
 #pragma unroll
@@ -163,7 +166,7 @@ template <typename T> struct deep_taps {
     }
 };
 
-/* ---- Wp h ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- Wp h ------------------------------------------------------------------------------------ */
 
 /* BM outputs x STEP channels of Wp, on their way from global to shared memory. */
 template <typename T, int BM> struct point_piece {
@@ -191,8 +194,8 @@ template <typename T, int BM> struct point_piece {
 
 /* This thread's BM / 4 outputs at its positions. */
 template <typename T, int RM>
-static __device__ __forceinline__ void write_outputs(const separable_job<T> &j, const float (&sum)[RM][WIDE], int n, int m0,
-                                                     int p0)
+static __device__ __forceinline__ void write_outputs(const separable_job<T> &j, const float (&sum)[RM][WIDE], int n,
+                                                     int m0, int p0)
 {
     constexpr int ACROSS = SPAN / WIDE, LINES = BLOCK / ACROSS;
     const int tm = (int)threadIdx.x / ACROSS, p = p0 + (int)threadIdx.x % ACROSS * WIDE, plane = j.g.ho * j.g.wo;
@@ -225,9 +228,11 @@ static __device__ __forceinline__ void write_outputs(const separable_job<T> &j, 
 
 /* block: (sample, tile of positions, tile of outputs).  The first tile of outputs writes h. */
 template <typename T, int BM, typename DEEP>
-static __device__ __forceinline__ void separable_block(const separable_job<T> &j, unsigned block, vec4 *ws, vec4 *hs, float *taps)
+static __device__ __forceinline__ void separable_block(const separable_job<T> &j, unsigned block, vec4 *ws, vec4 *hs,
+                                                       float *taps)
 {
-    constexpr bool AHEAD = BM < 64; /* 64 outputs leave no registers for it; another block's product hides these loads */
+    /* 64 outputs leave no registers for it; another block's product hides these loads */
+    constexpr bool AHEAD = BM < 64;
     constexpr int RM = BM / 4, PITCH = point_piece<T, BM>::PITCH;
     const int outs = BM == 16 ? 1 : (j.co + BM - 1) / BM, m0 = (int)(block % (unsigned)outs) * BM; /* 16: for no more */
     const int n = (int)(block / (unsigned)outs / (unsigned)j.tiles);
@@ -247,7 +252,8 @@ static __device__ __forceinline__ void separable_block(const separable_job<T> &j
             deep.load(j, n, k0);
         }
         if (step > 0 && j.y != nullptr) {
-            multiply<STEP, BM, PITCH, SPAN, SPAN, RM, WIDE>(ws + from * (STEP * PITCH / 4), hs + from * (STEP * SPAN / 4), sum);
+            multiply<STEP, BM, PITCH, SPAN, SPAN, RM, WIDE>(ws + from * (STEP * PITCH / 4),
+                                                            hs + from * (STEP * SPAN / 4), sum);
         }
         if (step < steps) {
             if (!AHEAD) {
@@ -278,7 +284,8 @@ static __global__ __launch_bounds__(BLOCK, BM == 16 ? 3 : 2) void separable_tile
 
 /* Two branches of as many outputs each: the even blocks one, the odd ones the other. */
 template <typename T, int BM, int S>
-static __global__ __launch_bounds__(BLOCK, BM == 16 ? 3 : 2) void separable_pair(separable_job<T> even, separable_job<T> odd)
+static __global__ __launch_bounds__(BLOCK, BM == 16 ? 3 : 2) void separable_pair(separable_job<T> even,
+                                                                                 separable_job<T> odd)
 {
     constexpr int PITCH = point_piece<T, BM>::PITCH;
     KD_SHARED(vec4, ws, 2 * STEP * PITCH / 4);
@@ -291,7 +298,7 @@ static __global__ __launch_bounds__(BLOCK, BM == 16 ? 3 : 2) void separable_pair
     }
 }
 
-/* ---- launches ------------------------------------------------------------------------------------------------------------------ */
+/* ---- launches -------------------------------------------------------------------------------- */
 
 template <int BM, typename T> static unsigned blocks_of(const separable_job<T> &j)
 {
@@ -320,7 +327,8 @@ template <typename T, int BM> static void launch_one(const kd_call *c, const sep
     }
 }
 
-template <typename T, int BM> static void launch_pair(const kd_call *c, const separable_job<T> &even, const separable_job<T> &odd)
+template <typename T, int BM>
+static void launch_pair(const kd_call *c, const separable_job<T> &even, const separable_job<T> &odd)
 {
     const dim3 grid(2 * blocks_of<BM>(even));
     if (even.g.sh == 1) {
@@ -388,7 +396,8 @@ template <typename T> static kd_status conv_separable_run(const kd_call *c)
 {
     separable_job<T> j[2];
     const bool one = job_of(c, 0, &j[0]), two = kd_in<T>(c, 5) != nullptr && job_of(c, 1, &j[1]);
-    if (one && two && j[0].co == j[1].co && is_window(j[0].g) && is_window(j[1].g) && j[0].g.dh == 1 && j[1].g.dh == 2) {
+    if (one && two && j[0].co == j[1].co && is_window(j[0].g) && is_window(j[1].g) && j[0].g.dh == 1 &&
+        j[1].g.dh == 2) {
         launch_separable<T>(c, j, 2);
         return kd_launched();
     }

@@ -49,8 +49,8 @@ template <typename T> static kd_status cos_qk_run(const kd_call *c)
     const int H = static_cast<const kd_cos_qk_attr *>(c->attr)->heads, D = (int)(c->in[0].shape.dim[2] / 3 / H);
     const int64_t items = c->in[0].shape.dim[0] * c->in[0].shape.dim[1] * 3 * H;
     if (items > 0) {
-        KD_LAUNCH((cos_rows<T>), dim3((unsigned)kd_div_up(items, WARPS)), dim3(KD_WARP, WARPS), c, kd_in<T>(c, 0), kd_in<float>(c, 1),
-                  kd_out<T>(c, 0), kd_out<float>(c, 1), items, H, D);
+        KD_LAUNCH((cos_rows<T>), dim3((unsigned)kd_div_up(items, WARPS)), dim3(KD_WARP, WARPS), c, kd_in<T>(c, 0),
+                  kd_in<float>(c, 1), kd_out<T>(c, 0), kd_out<float>(c, 1), items, H, D);
     }
     return kd_launched();
 }
@@ -59,8 +59,8 @@ KD_CUDA_OP(cos_qk)
 /* x' = s x/|x|: dx = s/|x| (dx' - x (x . dx') / |x|^2); a clamped norm is a constant.
  * along (H, rows), or null: q . dq' / |q|, what dlog_scale sums up. */
 template <typename T>
-static __global__ void cos_rows_bwd(const T *dy, const T *x, const float *log_scale, const float *norms, T *dx, float *along,
-                                    int64_t items, int H, int D)
+static __global__ void cos_rows_bwd(const T *dy, const T *x, const float *log_scale, const float *norms, T *dx,
+                                    float *along, int64_t items, int H, int D)
 {
     const int64_t item = (int64_t)blockIdx.x * WARPS + threadIdx.y, at_x = item * D;
     if (item >= items) {
@@ -120,8 +120,8 @@ template <typename T> static kd_status cos_qk_bwd_run(const kd_call *c)
                   kd_in<T>(c, 1), kd_in<float>(c, 2), kd_in<float>(c, 3), kd_out<T>(c, 0), along, items, H, D);
     }
     if (along != nullptr || (rows == 0 && c->out[1].data != nullptr)) {
-        KD_LAUNCH(cos_scale_grad, dim3((unsigned)H), dim3(1024), c, along, kd_in<float>(c, 2), kd_out<float>(c, 1), rows,
-                  kd_adds(c, 1));
+        KD_LAUNCH(cos_scale_grad, dim3((unsigned)H), dim3(1024), c, along, kd_in<float>(c, 2), kd_out<float>(c, 1),
+                  rows, kd_adds(c, 1));
     }
     return kd_launched();
 }

@@ -1,11 +1,11 @@
-/* add, scale, mul, act, dropout, scale_last, cast, mixup, grad_seed: one pass over memory each, a 16-byte pack a thread and
- * access. */
+/* add, scale, mul, act, dropout, scale_last, cast, mixup, grad_seed: one pass over memory each, a 16-byte pack a thread
+ * and access. */
 #include "kernels/cuda/device/column_sum.cuh"
 #include "kernels/cuda/device/dropout.cuh"
 
 constexpr int BLOCK = 256;
 
-/* ---- y = f(x) and y = f(a, b) --------------------------------------------------------------------------------------------- */
+/* ---- y = f(x) and y = f(a, b) ---------------------------------------------------------------- */
 
 /* No restrict anywhere here: y may be x (or a, or a b of the same length). */
 template <int N, typename T, typename U, typename F>
@@ -27,8 +27,8 @@ template <typename T, typename U, typename F> static kd_status map_unary(const k
     constexpr int N = sizeof(T) > sizeof(U) ? kd_width<T>::value : kd_width<U>::value;
     const int64_t n = numel(&c->in[0]);
     if (n > 0) {
-        KD_LAUNCH((unary<N, T, U, F>), dim3(kd_grid(kd_div_up(n, N), BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0), kd_out<U>(c, 0), n,
-                  kd_adds(c, 0), f);
+        KD_LAUNCH((unary<N, T, U, F>), dim3(kd_grid(kd_div_up(n, N), BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0),
+                  kd_out<U>(c, 0), n, kd_adds(c, 0), f);
     }
     return kd_launched();
 }
@@ -54,12 +54,13 @@ template <int N, typename T, typename U, typename F>
 static void launch_binary(const kd_call *c, const T *a, const kd_tensor *b, F f)
 {
     const int64_t n = numel(&c->out[0]), nb = numel(b);
-    KD_LAUNCH((binary<N, T, U, F>), dim3(kd_grid(kd_div_up(n, N), BLOCK)), dim3(BLOCK), c, a, static_cast<const U *>(b->data),
-              kd_out<T>(c, 0), n, nb, kd_adds(c, 0), f);
+    KD_LAUNCH((binary<N, T, U, F>), dim3(kd_grid(kd_div_up(n, N), BLOCK)), dim3(BLOCK), c, a,
+              static_cast<const U *>(b->data), kd_out<T>(c, 0), n, nb, kd_adds(c, 0), f);
 }
 
 /* out[0] = f(a, b); b may be broadcast over leading dims. */
-template <typename T, typename U, typename F> static void map_binary(const kd_call *c, const T *a, const kd_tensor *b, F f)
+template <typename T, typename U, typename F>
+static void map_binary(const kd_call *c, const T *a, const kd_tensor *b, F f)
 {
     constexpr int N = kd_width<T>::value;
     const int64_t n = numel(&c->out[0]), nb = numel(b);
@@ -137,7 +138,7 @@ template <typename T> static kd_status cast_run(const kd_call *c)
 }
 KD_CUDA_OP(cast)
 
-/* ---- act ------------------------------------------------------------------------------------------------------------------ */
+/* ---- act ------------------------------------------------------------------------------------- */
 
 struct activation {
     int kind;
@@ -174,10 +175,11 @@ template <typename T> static kd_status act_bwd_run(const kd_call *c)
 }
 KD_CUDA_OP(act_bwd)
 
-/* ---- dropout ---------------------------------------------------------------------------------------------------------------- */
+/* ---- dropout --------------------------------------------------------------------------------- */
 
 template <int N, typename T>
-static __global__ void dropout_elements(const T *x, T *y, int64_t n, bool add, const kd_step *step, uint32_t item, float p)
+static __global__ void dropout_elements(const T *x, T *y, int64_t n, bool add, const kd_step *step, uint32_t item,
+                                        float p)
 {
     for (KD_EACH(k, kd_div_up(n, N))) {
         float v[N];
@@ -193,8 +195,8 @@ static __global__ void dropout_elements(const T *x, T *y, int64_t n, bool add, c
 
 /* grid.y walks the rows, so a thread draws once a row.  A row starts on a pack: N divides it. */
 template <int N, typename T>
-static __global__ void dropout_rows(const T *x, T *y, int64_t rows, int64_t row, bool add, const kd_step *step, uint32_t item,
-                                    float p)
+static __global__ void dropout_rows(const T *x, T *y, int64_t rows, int64_t row, bool add, const kd_step *step,
+                                    uint32_t item, float p)
 {
     for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
         const kd_mask m = kd_drop_row(step, item, p, r);
@@ -244,7 +246,7 @@ template <typename T> static kd_status dropout_run(const kd_call *c)
 }
 KD_CUDA_OP(dropout)
 
-/* ---- scale_last ------------------------------------------------------------------------------------------------------------- */
+/* ---- scale_last ------------------------------------------------------------------------------ */
 
 template <typename T> static kd_status scale_last_run(const kd_call *c)
 {
@@ -298,7 +300,8 @@ template <typename T> static void scale_last_bwd_of(const kd_call *c)
     }
     const scale_last_terms<T> f = {kd_in<T>(c, 0), dy, kd_in<float>(c, 1), kd_out<T>(c, 0), kd_adds(c, 0)};
     if (C > 0) {
-        C % N == 0 ? kd_column_sum<N>(c, f, dg, rows, C, kd_adds(c, 1)) : kd_column_sum<1>(c, f, dg, rows, C, kd_adds(c, 1));
+        C % N == 0 ? kd_column_sum<N>(c, f, dg, rows, C, kd_adds(c, 1))
+                   : kd_column_sum<1>(c, f, dg, rows, C, kd_adds(c, 1));
     }
 }
 
@@ -309,10 +312,11 @@ template <typename T> static kd_status scale_last_bwd_run(const kd_call *c)
 }
 KD_CUDA_OP_SCRATCH(scale_last_bwd, scale_last_bwd_scratch)
 
-/* ---- mixup, grad_seed --------------------------------------------------------------------------------------------------------- */
+/* ---- mixup, grad_seed ------------------------------------------------------------------------ */
 
 template <int N, typename T>
-static __global__ void mixup_rows(const T *x, const int32_t *perm, const float *lam, T *y, int64_t rows, int64_t row, bool add)
+static __global__ void mixup_rows(const T *x, const int32_t *perm, const float *lam, T *y, int64_t rows, int64_t row,
+                                  bool add)
 {
     for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
         const T *other = x + (int64_t)perm[r] * row;

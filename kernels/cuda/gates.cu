@@ -1,5 +1,5 @@
-/* motion, channel_gate, st_gate, stc_gate, gated_add, gate_mix and their gradients.  A block a plane; gradients of what planes
- * share are sums of one partial sum a plane, in order, by a second kernel. */
+/* motion, channel_gate, st_gate, stc_gate, gated_add, gate_mix and their gradients.  A block a plane; gradients of what
+ * planes share are sums of one partial sum a plane, in order, by a second kernel. */
 #include "kernels/cuda/device/gate_back.cuh"
 
 /* One float a plane. */
@@ -8,7 +8,7 @@ static size_t plane_scratch(const kd_tensor *x)
     return (size_t)(x->shape.dim[0] * x->shape.dim[1]) * sizeof(float);
 }
 
-/* ---- motion -------------------------------------------------------------------------------------------------------------- */
+/* ---- motion ---------------------------------------------------------------------------------- */
 
 template <typename T> static __global__ void motion_plane(const T *x, T *m, kd_planes p)
 {
@@ -59,14 +59,14 @@ template <typename T> static kd_status motion_bwd_run(const kd_call *c)
 {
     const kd_planes p = kd_planes_of(&c->in[1]);
     if (p.n * p.C > 0) {
-        KD_LAUNCH((motion_back<T>), kd_plane_grid(p), kd_plane_block(p.L), c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_in<T>(c, 2),
-                  kd_out<T>(c, 0), p);
+        KD_LAUNCH((motion_back<T>), kd_plane_grid(p), kd_plane_block(p.L), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
+                  kd_in<T>(c, 2), kd_out<T>(c, 0), p);
     }
     return kd_launched();
 }
 KD_CUDA_OP(motion_bwd)
 
-/* ---- channel_gate -------------------------------------------------------------------------------------------------------- */
+/* ---- channel_gate ---------------------------------------------------------------------------- */
 
 template <typename T> struct channel_gate_value {
     const T *g;
@@ -85,8 +85,8 @@ template <typename T> static kd_status channel_gate_run(const kd_call *c)
 KD_CUDA_OP(channel_gate)
 
 template <typename T, int W>
-static __global__ void channel_gate_back(const T *dy, const T *x, const T *g, const float *alpha, T *dx, T *dg, float *part,
-                                         kd_planes p)
+static __global__ void channel_gate_back(const T *dy, const T *x, const T *g, const float *alpha, T *dx, T *dg,
+                                         float *part, kd_planes p)
 {
     const kd_plane here = kd_plane_here(p);
     const float a = alpha[here.c], gate = ld(g, here.it), w = 1.0f + a * (gate - 1.0f);
@@ -116,7 +116,8 @@ static __global__ void channel_gate_back(const T *dy, const T *x, const T *g, co
 template <typename T, int W> static void launch_channel_gate_back(const kd_call *c, const kd_planes &p)
 {
     KD_LAUNCH((channel_gate_back<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
-              kd_in<T>(c, 2), kd_in<float>(c, 3), kd_out<T>(c, 0), kd_out<T>(c, 1), static_cast<float *>(c->scratch), p);
+              kd_in<T>(c, 2), kd_in<float>(c, 3), kd_out<T>(c, 0), kd_out<T>(c, 1), static_cast<float *>(c->scratch),
+              p);
 }
 
 static size_t channel_gate_bwd_scratch(const kd_call *c)
@@ -132,14 +133,14 @@ template <typename T> static kd_status channel_gate_bwd_run(const kd_call *c)
         p.L % W == 0 ? launch_channel_gate_back<T, W>(c, p) : launch_channel_gate_back<T, 1>(c, p);
     }
     if (p.C > 0 && kd_out<float>(c, 2) != nullptr) {
-        kd_sum_parts(c, static_cast<const float *>(c->scratch), p.n, kd_out<float>(c, 2), p.C, kd_adds(c, 2), nullptr, 0,
-                     false);
+        kd_sum_parts(c, static_cast<const float *>(c->scratch), p.n, kd_out<float>(c, 2), p.C, kd_adds(c, 2), nullptr,
+                     0, false);
     }
     return kd_launched();
 }
 KD_CUDA_OP_SCRATCH(channel_gate_bwd, channel_gate_bwd_scratch)
 
-/* ---- st_gate ------------------------------------------------------------------------------------------------------------- */
+/* ---- st_gate --------------------------------------------------------------------------------- */
 
 template <typename T> struct st_gate_value {
     const T *at, *av;
@@ -180,7 +181,7 @@ template <typename T> static kd_status st_gate_bwd_run(const kd_call *c)
 }
 KD_CUDA_OP_SCRATCH(st_gate_bwd, st_gate_bwd_scratch)
 
-/* ---- stc_gate ------------------------------------------------------------------------------------------------------------ */
+/* ---- stc_gate -------------------------------------------------------------------------------- */
 
 template <typename T> static stc_factors<T> stc_factors_of(const kd_call *c, int first, const kd_planes &p)
 {
@@ -233,7 +234,7 @@ template <typename T> static kd_status stc_gate_bwd_run(const kd_call *c)
 }
 KD_CUDA_OP_SCRATCH(stc_gate_bwd, stc_gate_bwd_scratch)
 
-/* ---- gated_add ----------------------------------------------------------------------------------------------------------- */
+/* ---- gated_add ------------------------------------------------------------------------------- */
 
 template <typename T> struct gated_add_value {
     const T *o;
@@ -322,7 +323,7 @@ template <typename T> static kd_status gated_add_bwd_run(const kd_call *c)
 }
 KD_CUDA_OP_SCRATCH(gated_add_bwd, gated_add_bwd_scratch)
 
-/* ---- gate_mix ------------------------------------------------------------------------------------------------------------ */
+/* ---- gate_mix -------------------------------------------------------------------------------- */
 
 template <typename T>
 static __global__ void gate_mix_each(const T *a, const T *b, const float *gate, T *y, int64_t n, int C, bool one)
@@ -337,8 +338,8 @@ template <typename T> static kd_status gate_mix_run(const kd_call *c)
 {
     const int64_t n = numel(&c->in[0]);
     if (n > 0) {
-        KD_LAUNCH((gate_mix_each<T>), dim3(kd_grid(n, 256)), dim3(256), c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_in<float>(c, 2),
-                  kd_out<T>(c, 0), n, (int)c->in[0].shape.dim[1], numel(&c->in[2]) == 1);
+        KD_LAUNCH((gate_mix_each<T>), dim3(kd_grid(n, 256)), dim3(256), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
+                  kd_in<float>(c, 2), kd_out<T>(c, 0), n, (int)c->in[0].shape.dim[1], numel(&c->in[2]) == 1);
     }
     return kd_launched();
 }

@@ -1,9 +1,10 @@
 /* joint_mix and its gradients, group_sum and its gradient.
  *
- * Rows (one a sample, channel and frame) of V joints are contiguous, so a tile of rows is one piece of memory.  A block brings a
- * tile and the adjacency into shared memory; for the 25 joints of NTU a thread owns a joint and twelve rows, so that an entry of
- * the adjacency serves twelve products and four entries of a row come at once.  Any other V takes a plain kernel.  The gradient of
- * the adjacency is split over rows into partial matrices, which a second kernel adds in order. */
+ * Rows (one a sample, channel and frame) of V joints are contiguous, so a tile of rows is one piece of memory.  A block
+ * brings a tile and the adjacency into shared memory; for the 25 joints of NTU a thread owns a joint and twelve rows,
+ * so that an entry of the adjacency serves twelve products and four entries of a row come at once.  Any other V takes a
+ * plain kernel.  The gradient of the adjacency is split over rows into partial matrices, which a second kernel adds in
+ * order. */
 #include "kernels/cuda/device/kd_cuda.cuh"
 
 typedef kd_pack<float, 4> vec4;
@@ -31,15 +32,15 @@ static mix_dims dims_of(const kd_call *c, const kd_shape *x, const kd_shape *adj
     return d;
 }
 
-/* ---- y = x A ------------------------------------------------------------------------------------------------------------- */
+/* ---- y = x A --------------------------------------------------------------------------------- */
 
 /* What one block does for slice s of `slices` (sample-major): rows [blockIdx.x * tile, ..) of
  *   outs products x A[k] -> y + k * step    (EXPAND forward), or
  *   ins  products x + k * step, A[k] -> y   (EXPAND backward: their sum), or one product (everything else). */
 struct mix_job {
-    int64_t rows, step; /* step: elements between the slices of the operand that has several */
+    int64_t rows, step;       /* step: elements between the slices of the operand that has several */
     int64_t x_slice, y_slice; /* elements between blocks' slices */
-    int64_t adj_period; /* slice s uses A[s % adj_period * adj_step] */
+    int64_t adj_period;       /* slice s uses A[s % adj_period * adj_step] */
     int64_t adj_step;
     int ins, outs, V;
     bool transpose;
@@ -167,7 +168,8 @@ static __global__ __launch_bounds__(BLOCK, 3) void mix25(const T *x, const A *ad
 
 /* Any V: a thread an element of y. */
 template <typename T, typename A>
-static __global__ __launch_bounds__(BLOCK) void mix_any(const T *x, const A *adj, const T *plus, T *y, mix_job j, int64_t slices)
+static __global__ __launch_bounds__(BLOCK) void mix_any(const T *x, const A *adj, const T *plus, T *y, mix_job j,
+                                                        int64_t slices)
 {
     const int64_t vv = (int64_t)j.V * j.V, plane = j.rows * j.V;
     for (KD_EACH(e, slices * j.outs * plane)) {
@@ -199,7 +201,8 @@ template <typename T, typename A> static void launch_mix(const kd_call *c, const
     }
     const dim3 grid((unsigned)(slices * kd_div_up(j.rows, TILE_ROWS)));
     if (d.V != V25) {
-        KD_LAUNCH((mix_any<T, A>), dim3(kd_grid(slices * j.outs * j.rows * d.V, BLOCK)), dim3(BLOCK), c, x, a, plus, y, j, slices);
+        KD_LAUNCH((mix_any<T, A>), dim3(kd_grid(slices * j.outs * j.rows * d.V, BLOCK)), dim3(BLOCK), c, x, a, plus, y,
+                  j, slices);
     } else if (j.rows % 4 == 0) { /* then every slice and tile begins and ends on a pack of 4 */
         KD_LAUNCH((mix25<T, A, 4>), grid, dim3(BLOCK), c, x, a, plus, y, j);
     } else {
@@ -223,16 +226,16 @@ template <typename T> static kd_status joint_mix_bwd_x_run(const kd_call *c)
 KD_CUDA_OP(joint_mix)
 KD_CUDA_OP(joint_mix_bwd_x)
 
-/* ---- dA = x^T dy ----------------------------------------------------------------------------------------------------------- */
+/* ---- dA = x^T dy ----------------------------------------------------------------------------- */
 
-/* A block: a PITCH x PITCH piece of one matrix, summed over the rows of some samples.  QUADS x QUADS threads hold 4 x 4 of it
- * each; LINES such groups take rows in turn. */
+/* A block: a PITCH x PITCH piece of one matrix, summed over the rows of some samples.  QUADS x QUADS threads hold 4 x 4
+ * of it each; LINES such groups take rows in turn. */
 constexpr int QUADS = PITCH / 4, LINES = 5, OUTER_BLOCK = QUADS * QUADS * LINES, OUTER_ROWS = 80;
 
 struct outer_job {
-    int64_t rows;              /* of one sample and partition */
-    int64_t units, per;        /* rows summed into one matrix altogether, and by one block */
-    int64_t x_sample, x_part;  /* elements between samples, between partitions */
+    int64_t rows;             /* of one sample and partition */
+    int64_t units, per;       /* rows summed into one matrix altogether, and by one block */
+    int64_t x_sample, x_part; /* elements between samples, between partitions */
     int64_t dy_sample, dy_part;
     int V, splits, per_sample; /* per_sample: matrices are the samples */
     bool transpose;
@@ -260,8 +263,8 @@ static outer_job outer_of(const mix_dims &d)
 
 /* Rows [first, first + OUTER_ROWS) below `to`, columns [v0, v0 + PITCH), zeros outside. */
 template <typename T>
-static __device__ __forceinline__ void fill_piece(float *tile, const T *p, const outer_job &j, int64_t sample, int64_t first,
-                                                  int64_t to, int v0)
+static __device__ __forceinline__ void fill_piece(float *tile, const T *p, const outer_job &j, int64_t sample,
+                                                  int64_t first, int64_t to, int v0)
 {
     const int width = j.V - v0 < PITCH ? j.V - v0 : PITCH, n = (int)(to - first < OUTER_ROWS ? to - first : OUTER_ROWS);
     const int64_t s0 = kd_div(first, j.rows), r0 = first - s0 * j.rows;
@@ -352,15 +355,15 @@ template <typename T> static kd_status joint_mix_bwd_a_run(const kd_call *c)
     const int64_t pieces = kd_div_up(d.V, PITCH), matrices = j.per_sample ? d.n : d.k;
     float *part = static_cast<float *>(c->scratch);
     if (matrices > 0) {
-        KD_LAUNCH((mix_outer<T>), dim3((unsigned)j.splits, (unsigned)matrices, (unsigned)(pieces * pieces)), dim3(OUTER_BLOCK), c,
-                  kd_in<T>(c, 0), kd_in<T>(c, 1), part, j);
+        KD_LAUNCH((mix_outer<T>), dim3((unsigned)j.splits, (unsigned)matrices, (unsigned)(pieces * pieces)),
+                  dim3(OUTER_BLOCK), c, kd_in<T>(c, 0), kd_in<T>(c, 1), part, j);
         kd_sum_parts(c, part, j.splits, kd_out<float>(c, 0), numel(&c->out[0]), kd_adds(c, 0), nullptr, 0, false);
     }
     return kd_launched();
 }
 KD_CUDA_OP_SCRATCH(joint_mix_bwd_a, joint_mix_bwd_a_scratch)
 
-/* ---- group_sum ------------------------------------------------------------------------------------------------------------- */
+/* ---- group_sum ------------------------------------------------------------------------------- */
 
 struct group_dims {
     int64_t n, k, plane; /* plane: channels of y x frames x joints, one piece of memory */
@@ -408,9 +411,11 @@ KD_CUDA_OP(group_sum)
 
 constexpr int GROUP_BLOCK = 512;
 
-/* A block a (sample, part): it scales dy into dz and sums dy z into da.  blockIdx.y: a piece of the plane; da needs one. */
+/* A block a (sample, part): it scales dy into dz and sums dy z into da.  blockIdx.y: a piece of the plane; da needs
+ * one. */
 template <typename T, int P>
-static __global__ __launch_bounds__(GROUP_BLOCK) void group_sum_bwd(const T *dy, const T *z, const T *a, T *dz, T *da, group_dims d)
+static __global__ __launch_bounds__(GROUP_BLOCK) void group_sum_bwd(const T *dy, const T *z, const T *a, T *dz, T *da,
+                                                                    group_dims d)
 {
     const int64_t it = blockIdx.x, n = it / d.k, row = d.plane / P;
     const float w = d.scale * (a != nullptr ? ld(a, it) : 1.0f);

@@ -1,7 +1,7 @@
 /* time_shift, joint_gather, body_select and their gradients. */
 #include "kernels/cuda/device/planes.cuh"
 
-/* ---- time_shift -------------------------------------------------------------------------------------------------------- */
+/* ---- time_shift ------------------------------------------------------------------------------ */
 
 /* Element j of a plane whose frames move by one. */
 template <typename T>
@@ -16,7 +16,8 @@ static __device__ __forceinline__ float shifted(const T *src, int j, const kd_pl
     return (moved ? ld(src, later ? j + p.V : j - p.V) : 0.0f) + (stayed ? ld(src, j) : 0.0f);
 }
 
-template <typename T, int W> static __global__ void time_shift_plane(const T *x, T *y, kd_planes p, int channels, bool reverse)
+template <typename T, int W>
+static __global__ void time_shift_plane(const T *x, T *y, kd_planes p, int channels, bool reverse)
 {
     const kd_plane here = kd_plane_here(p);
     const T *src = x + here.it * p.L;
@@ -47,7 +48,8 @@ template <typename T> static kd_status time_shift_run(const kd_call *c)
         return KD_OK;
     }
     if (p.L % W == 0) {
-        KD_LAUNCH((time_shift_plane<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, x, y, p, at->channels, reverse);
+        KD_LAUNCH((time_shift_plane<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, x, y, p, at->channels,
+                  reverse);
     } else {
         KD_LAUNCH((time_shift_plane<T, 1>), kd_plane_grid(p), kd_plane_block(p.L), c, x, y, p, at->channels, reverse);
     }
@@ -55,7 +57,7 @@ template <typename T> static kd_status time_shift_run(const kd_call *c)
 }
 KD_CUDA_OP(time_shift)
 
-/* ---- joint_gather ------------------------------------------------------------------------------------------------------ */
+/* ---- joint_gather ---------------------------------------------------------------------------- */
 
 /* The plane in the block's memory, packs in and packs out; what a row is gathered from stays inside the row. */
 template <typename T, int W> static __device__ void load_frames(float *tile, const T *src, int count)
@@ -168,9 +170,11 @@ template <typename T, int W> static void launch_gather(const kd_call *c, const k
     const int32_t *idx = kd_in<int32_t>(c, 1);
     T *y = kd_out<T>(c, 0);
     if (back) {
-        KD_LAUNCH((joint_gather_back<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, x, idx, kd_in<T>(c, 2), y, p);
+        KD_LAUNCH((joint_gather_back<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, x, idx, kd_in<T>(c, 2), y,
+                  p);
     } else {
-        KD_LAUNCH((joint_gather_plane<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, x, idx, kd_in<float>(c, 2), y, p);
+        KD_LAUNCH((joint_gather_plane<T, W>), kd_plane_grid(p), kd_plane_block(p.L / W), c, x, idx, kd_in<float>(c, 2),
+                  y, p);
     }
 }
 
@@ -204,8 +208,8 @@ static int64_t embed_slices(const kd_call *c)
     return n < 1 ? 1 : n < EMBED_SLICES ? n : EMBED_SLICES;
 }
 
-/* part (slices, C, V): sums over the frames of a slice of samples.  As many whole rows of V threads as fit: a thread keeps to its
- * joint, and neighbours read neighbours. */
+/* part (slices, C, V): sums over the frames of a slice of samples.  As many whole rows of V threads as fit: a thread
+ * keeps to its joint, and neighbours read neighbours. */
 template <typename T> static __global__ void joint_gather_w_slice(const T *dy, float *part, kd_planes p, int64_t per)
 {
     KD_SHARED(float, sums, EMBED_THREADS);
@@ -253,15 +257,15 @@ template <typename T> static kd_status joint_gather_bwd_w_run(const kd_call *c)
     if (p.C == 0) {
         return KD_OK;
     }
-    KD_LAUNCH((joint_gather_w_slice<T>), dim3((unsigned)p.C, (unsigned)slices), dim3(EMBED_THREADS), c, kd_in<T>(c, 0), part, p,
-              kd_div_up(p.n, slices));
-    KD_LAUNCH(joint_gather_w_params, dim3(kd_grid((int64_t)p.C * p.V, 128)), dim3(128), c, part, (int)slices, kd_out<float>(c, 0),
-              p.C, p.V, kd_adds(c, 0));
+    KD_LAUNCH((joint_gather_w_slice<T>), dim3((unsigned)p.C, (unsigned)slices), dim3(EMBED_THREADS), c, kd_in<T>(c, 0),
+              part, p, kd_div_up(p.n, slices));
+    KD_LAUNCH(joint_gather_w_params, dim3(kd_grid((int64_t)p.C * p.V, 128)), dim3(128), c, part, (int)slices,
+              kd_out<float>(c, 0), p.C, p.V, kd_adds(c, 0));
     return kd_launched();
 }
 KD_CUDA_OP_SCRATCH(joint_gather_bwd_w, joint_gather_bwd_w_scratch)
 
-/* ---- body_select: the input may be act or stat -------------------------------------------------------------------------- */
+/* ---- body_select: the input may be act or stat ----------------------------------------------- */
 
 constexpr int BODY_THREADS = 256;
 
@@ -320,11 +324,12 @@ template <typename X> static kd_status select_bodies(const kd_call *c)
         return KD_OK;
     }
     if (at->mode == KD_BODY_ACTIVE) {
-        KD_LAUNCH((body_active<X>), dim3((unsigned)d[0]), dim3(BODY_THREADS), c, x, y, (int)d[1], (int)d[2], (int)d[3], d[4]);
+        KD_LAUNCH((body_active<X>), dim3((unsigned)d[0]), dim3(BODY_THREADS), c, x, y, (int)d[1], (int)d[2], (int)d[3],
+                  d[4]);
     } else {
         const int64_t copies = at->mode == KD_BODY_STACK ? d[4] : 1;
-        KD_LAUNCH((body_copy<X>), dim3(kd_grid(copies * d[0] * size, BODY_THREADS)), dim3(BODY_THREADS), c, x, y, d[0], size,
-                  copies, d[4]);
+        KD_LAUNCH((body_copy<X>), dim3(kd_grid(copies * d[0] * size, BODY_THREADS)), dim3(BODY_THREADS), c, x, y, d[0],
+                  size, copies, d[4]);
     }
     return kd_launched();
 }

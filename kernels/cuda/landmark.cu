@@ -3,7 +3,7 @@
 
 constexpr int THREADS = 256, WARPS = THREADS / KD_WARP;
 
-/* ---- landmark_interp ----------------------------------------------------------------------------------------------------- */
+/* ---- landmark_interp ------------------------------------------------------------------------- */
 
 /* An anchor's place among T frames: frame f and fraction; slope = d(place)/d(anchor). */
 struct landmark_place {
@@ -21,7 +21,8 @@ static __device__ __forceinline__ landmark_place place_of(float anchor, int T)
 }
 
 template <typename T, int W>
-static __global__ void landmark_interp_each(const T *u, const float *anchors, T *l, int64_t packs, int frames, int C, int K)
+static __global__ void landmark_interp_each(const T *u, const float *anchors, T *l, int64_t packs, int frames, int C,
+                                            int K)
 {
     const int row = C / W;
     for (KD_EACH(i, packs)) {
@@ -57,10 +58,11 @@ template <typename T> static kd_status landmark_interp_run(const kd_call *c)
 }
 KD_CUDA_OP(landmark_interp)
 
-/* A block a sample.  du: every frame gathers from the landmarks that read it.  part (N,K): what the sample says about places. */
+/* A block a sample.  du: every frame gathers from the landmarks that read it.  part (N,K): what the sample says about
+ * places. */
 template <typename T, int W>
-static __global__ void landmark_interp_back(const T *dl, const T *u, const float *anchors, T *du, float *part, int frames,
-                                            int C, int K)
+static __global__ void landmark_interp_back(const T *dl, const T *u, const float *anchors, T *du, float *part,
+                                            int frames, int C, int K)
 {
     const int64_t n = (int64_t)blockIdx.x;
     const int row = C / W, lane = (int)threadIdx.x % KD_WARP;
@@ -98,8 +100,8 @@ static __global__ void landmark_interp_back(const T *dl, const T *u, const float
 }
 
 /* A warp a landmark: the samples' parts in a fixed order, times the slope of its place. */
-static __global__ void landmark_anchors(const float *part, const float *anchors, float *danchors, int64_t n, int frames, int K,
-                                        bool add)
+static __global__ void landmark_anchors(const float *part, const float *anchors, float *danchors, int64_t n, int frames,
+                                        int K, bool add)
 {
     const int k = (int)blockIdx.x;
     float sum = 0.0f;
@@ -133,14 +135,14 @@ template <typename T> static kd_status landmark_interp_bwd_run(const kd_call *c)
         d[2] % W == 0 ? launch_interp_back<T, W>(c, part) : launch_interp_back<T, 1>(c, part);
     }
     if (danchors != nullptr && K > 0) {
-        KD_LAUNCH(landmark_anchors, dim3((unsigned)K), dim3(KD_WARP), c, part, kd_in<float>(c, 2), danchors, d[0], (int)d[1],
-                  (int)K, kd_adds(c, 1));
+        KD_LAUNCH(landmark_anchors, dim3((unsigned)K), dim3(KD_WARP), c, part, kd_in<float>(c, 2), danchors, d[0],
+                  (int)d[1], (int)K, kd_adds(c, 1));
     }
     return kd_launched();
 }
 KD_CUDA_OP_SCRATCH(landmark_interp_bwd, landmark_interp_bwd_scratch)
 
-/* ---- landmark_attention -------------------------------------------------------------------------------------------------- */
+/* ---- landmark_attention ---------------------------------------------------------------------- */
 
 /* Scores stay in the block where they fit, else they go through scratch. */
 constexpr int ROW_SCORES = 256, SAMPLE_SCORES = 4096;
@@ -160,7 +162,8 @@ template <typename T, int W> static __device__ __forceinline__ float dot_of(cons
 }
 
 /* s (K) = softmax of the scores of one row, by one warp; also to p unless null. */
-template <typename T, int W> static __device__ void landmark_softmax(const T *q, const T *key, float *s, T *p, int K, int D)
+template <typename T, int W>
+static __device__ void landmark_softmax(const T *q, const T *key, float *s, T *p, int K, int D)
 {
     const int lane = (int)threadIdx.x % KD_WARP;
     const float scale = 1.0f / sqrtf((float)D);
@@ -185,8 +188,8 @@ template <typename T, int W> static __device__ void landmark_softmax(const T *q,
 
 /* A warp a frame. */
 template <typename T, int W>
-static __global__ void landmark_attention_rows(const T *q, const T *key, const T *v, T *o, T *p, float *scratch, int64_t rows,
-                                               int frames, int K, int D)
+static __global__ void landmark_attention_rows(const T *q, const T *key, const T *v, T *o, T *p, float *scratch,
+                                               int64_t rows, int frames, int K, int D)
 {
     KD_SHARED(float, scores, WARPS *ROW_SCORES);
     const int warp = (int)threadIdx.x / KD_WARP, lane = (int)threadIdx.x % KD_WARP;
@@ -307,11 +310,11 @@ template <typename T> static kd_status landmark_attention_bwd_run(const kd_call 
         return KD_OK;
     }
     if (d[2] % W == 0) {
-        KD_LAUNCH((landmark_attention_back<T, W>), dim3((unsigned)d[0]), dim3(THREADS), c, b, scratch, (int)d[1], (int)K,
-                  (int)d[2]);
+        KD_LAUNCH((landmark_attention_back<T, W>), dim3((unsigned)d[0]), dim3(THREADS), c, b, scratch, (int)d[1],
+                  (int)K, (int)d[2]);
     } else {
-        KD_LAUNCH((landmark_attention_back<T, 1>), dim3((unsigned)d[0]), dim3(THREADS), c, b, scratch, (int)d[1], (int)K,
-                  (int)d[2]);
+        KD_LAUNCH((landmark_attention_back<T, 1>), dim3((unsigned)d[0]), dim3(THREADS), c, b, scratch, (int)d[1],
+                  (int)K, (int)d[2]);
     }
     return kd_launched();
 }

@@ -1,12 +1,12 @@
-/* layernorm and its gradient, alone and with the residual sum and drop path in front of it.  A warp a row, N neighbours a lane and
- * access (16 bytes where the row length allows); the second and third pass over a row find it in the first-level cache.  dgamma
- * and dbeta: a first kernel sums slices of rows, a second adds the slices in order. */
-#include "kernels/cuda/device/kd_cuda.cuh"
+/* layernorm and its gradient, alone and with the residual sum and drop path in front of it.  A warp a row, N neighbours
+ * a lane and access (16 bytes where the row length allows); the second and third pass over a row find it in the
+ * first-level cache.  dgamma and dbeta: a first kernel sums slices of rows, a second adds the slices in order. */
 #include "kernels/cuda/device/dropout.cuh"
+#include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int ROWS = 8; /* rows (warps) a block */
 
-/* ---- forward ------------------------------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 /* What is normalised: x, or x + keep b as it is stored (add_layernorm), which goes to sum if that is wanted. */
 template <typename T> struct source {
@@ -29,7 +29,8 @@ static __device__ __forceinline__ float keep_of(const kd_step *step, uint32_t rn
 }
 
 /* N terms of the sum, rounded as they are stored. */
-template <int N, typename T> static __device__ __forceinline__ void add_terms(float *v, const source<T> &s, int64_t i, float keep)
+template <int N, typename T>
+static __device__ __forceinline__ void add_terms(float *v, const source<T> &s, int64_t i, float keep)
 {
     float b[N];
     kd_pack<T, N> stored;
@@ -57,8 +58,8 @@ static __device__ __forceinline__ void terms(float *v, const source<T> &s, int64
 }
 
 template <typename T, int N, bool ADD>
-static __global__ void layernorm_rows(source<T> s, const float *gamma, const float *beta, T *y, float *mean_out, float *rstd_out,
-                                      int64_t rows, int C, float eps)
+static __global__ void layernorm_rows(source<T> s, const float *gamma, const float *beta, T *y, float *mean_out,
+                                      float *rstd_out, int64_t rows, int C, float eps)
 {
     const int64_t r = (int64_t)blockIdx.x * ROWS + threadIdx.y;
     if (r >= rows) { /* a whole warp leaves: no barrier of the block follows */
@@ -129,15 +130,16 @@ template <typename T> static kd_status add_layernorm_run(const kd_call *c)
     const kd_add_layernorm_attr *at = static_cast<const kd_add_layernorm_attr *>(c->attr);
     const int64_t C = numel(&c->in[2]), rows = C > 0 ? numel(&c->in[0]) / C : 0;
     if (rows > 0) {
-        const source<T> s = {kd_in<T>(c, 0), kd_in<T>(c, 1), kd_out<T>(c, 0), c->step,
-                             at->rng_id,     at->p,          rows / c->in[0].shape.dim[0]};
-        C % W == 0 ? launch_rows<T, W, true>(c, s, 2, 1, rows, at->eps) : launch_rows<T, 1, true>(c, s, 2, 1, rows, at->eps);
+        const source<T> s = {
+            kd_in<T>(c, 0), kd_in<T>(c, 1), kd_out<T>(c, 0), c->step, at->rng_id, at->p, rows / c->in[0].shape.dim[0]};
+        C % W == 0 ? launch_rows<T, W, true>(c, s, 2, 1, rows, at->eps)
+                   : launch_rows<T, 1, true>(c, s, 2, 1, rows, at->eps);
     }
     return kd_launched();
 }
 KD_CUDA_OP(add_layernorm)
 
-/* ---- backward ------------------------------------------------------------------------------------------------------------ */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 /* Where the gradient of the rows goes: dx += more where there is more, db = keep dx where that is wanted. */
 template <typename T> struct sink {
@@ -151,8 +153,8 @@ template <typename T> struct sink {
 
 /* dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy gamma.  dx may be dy: a lane writes what it alone has read. */
 template <typename T, int N>
-static __global__ void layernorm_dx(const T *dy, const T *x, const float *gamma, const float *mean, const float *rstd, sink<T> to,
-                                    int64_t rows, int C)
+static __global__ void layernorm_dx(const T *dy, const T *x, const float *gamma, const float *mean, const float *rstd,
+                                    sink<T> to, int64_t rows, int C)
 {
     const int64_t r = (int64_t)blockIdx.x * ROWS + threadIdx.y;
     if (r >= rows) {
@@ -207,7 +209,8 @@ template <typename T> static void launch_dx(const kd_call *c, int first, const s
     }
     const dim3 grid((unsigned)kd_div_up(rows, ROWS)), block(KD_WARP, ROWS);
     const T *dy = kd_in<T>(c, 0), *x = kd_in<T>(c, first);
-    const float *gamma = kd_in<float>(c, first + 1), *mean = kd_in<float>(c, first + 2), *rstd = kd_in<float>(c, first + 3);
+    const float *gamma = kd_in<float>(c, first + 1), *mean = kd_in<float>(c, first + 2),
+                *rstd = kd_in<float>(c, first + 3);
     if (C % W == 0) {
         KD_LAUNCH((layernorm_dx<T, W>), grid, block, c, dy, x, gamma, mean, rstd, to, rows, (int)C);
     } else {
@@ -215,7 +218,8 @@ template <typename T> static void launch_dx(const kd_call *c, int first, const s
     }
 }
 
-constexpr int SLICES = 256, COLUMNS = 32, LINES = 8; /* slices of rows at most; a block: 32 channels x 8 rows at a time */
+/* slices of rows at most; a block: 32 channels x 8 rows at a time */
+constexpr int SLICES = 256, COLUMNS = 32, LINES = 8;
 
 /* part (2, slices, C): sums over one slice of rows. */
 template <typename T>
@@ -245,7 +249,8 @@ static __global__ void layernorm_slice(const T *dy, const T *x, const float *mea
     }
 }
 
-static __global__ void layernorm_params(const float *part, int slices, float *dgamma, float *dbeta, int C, bool add_g, bool add_b)
+static __global__ void layernorm_params(const float *part, int slices, float *dgamma, float *dbeta, int C, bool add_g,
+                                        bool add_b)
 {
     for (KD_EACH(j, C)) {
         float g = 0.0f, b = 0.0f;

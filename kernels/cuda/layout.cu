@@ -4,7 +4,7 @@
 
 constexpr int BLOCK = 256;
 
-/* ---- slice, concat ---------------------------------------------------------------------------------------------------------- */
+/* ---- slice, concat --------------------------------------------------------------------------- */
 
 /* A window of `part` elements at `start` in each of `outer` runs of `full`. */
 struct window {
@@ -36,8 +36,8 @@ template <int N, typename T> static __global__ void slice_copy(const T *x, T *y,
 
 template <int N, typename T> static void launch_slice(const kd_call *c, window w)
 {
-    KD_LAUNCH((slice_copy<N, T>), dim3(kd_grid(w.outer * w.part / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0), kd_out<T>(c, 0), w,
-              kd_adds(c, 0));
+    KD_LAUNCH((slice_copy<N, T>), dim3(kd_grid(w.outer * w.part / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0),
+              kd_out<T>(c, 0), w, kd_adds(c, 0));
 }
 
 template <typename T> static kd_status slice_of(const kd_call *c)
@@ -78,8 +78,8 @@ template <int N, typename T> static __global__ void slice_spread(const T *dy, T 
 
 template <int N, typename T> static void launch_spread(const kd_call *c, window w)
 {
-    KD_LAUNCH((slice_spread<N, T>), dim3(kd_grid(w.outer * w.full / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0), kd_out<T>(c, 0),
-              w, kd_adds(c, 0));
+    KD_LAUNCH((slice_spread<N, T>), dim3(kd_grid(w.outer * w.full / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0),
+              kd_out<T>(c, 0), w, kd_adds(c, 0));
 }
 
 template <typename T> static kd_status slice_bwd_of(const kd_call *c)
@@ -109,13 +109,15 @@ struct pieces {
     bool packed;
 };
 
-/* grid.y is the piece, so that one launch copies all of them: JOIN from the pieces to the whole, else from the whole to them. */
+/* grid.y is the piece, so that one launch copies all of them: JOIN from the pieces to the whole, else from the whole to
+ * them. */
 template <int N, bool JOIN, typename T> static __global__ void copy_pieces(pieces s, T *whole, bool add)
 {
     T *x = nullptr;
     int64_t start = 0, part = 0;
 #pragma unroll
-    for (int i = 0; i < KD_CONCAT_MOST; i++) { /* not s.x[blockIdx.y]: an array indexed at run time is copied to local memory */
+    /* not s.x[blockIdx.y]: an array indexed at run time is copied to local memory */
+    for (int i = 0; i < KD_CONCAT_MOST; i++) {
         if (i == (int)blockIdx.y) {
             x = static_cast<T *>(s.x[i]);
             start = s.start[i];
@@ -163,9 +165,11 @@ template <bool JOIN, typename T> static void launch_pieces(const kd_call *c, con
     constexpr int N = kd_width<T>::value;
     const int64_t most = s.outer * s.widest;
     if (most > 0 && s.packed) {
-        KD_LAUNCH((copy_pieces<N, JOIN, T>), dim3(kd_grid(most / N, BLOCK), (unsigned)s.n), dim3(BLOCK), c, s, whole, kd_adds(c, 0));
+        KD_LAUNCH((copy_pieces<N, JOIN, T>), dim3(kd_grid(most / N, BLOCK), (unsigned)s.n), dim3(BLOCK), c, s, whole,
+                  kd_adds(c, 0));
     } else if (most > 0) {
-        KD_LAUNCH((copy_pieces<1, JOIN, T>), dim3(kd_grid(most, BLOCK), (unsigned)s.n), dim3(BLOCK), c, s, whole, kd_adds(c, 0));
+        KD_LAUNCH((copy_pieces<1, JOIN, T>), dim3(kd_grid(most, BLOCK), (unsigned)s.n), dim3(BLOCK), c, s, whole,
+                  kd_adds(c, 0));
     }
 }
 
@@ -205,7 +209,7 @@ template <typename T> static kd_status concat_bwd_run(const kd_call *c)
 }
 KD_CUDA_OP(concat_bwd)
 
-/* ---- permute ------------------------------------------------------------------------------------------------------------------ */
+/* ---- permute --------------------------------------------------------------------------------- */
 
 /* Dims of y, the last one innermost, and how far apart their elements lie in x.  Dims of 1 are gone and those that stay
  * together are one; the first KD_MAX_RANK - rank entries are not used. */
@@ -269,7 +273,8 @@ constexpr int TILE = 32, TILE_ROWS = 8;
 
 /* Two long dims change places: `a`, innermost in x, and the innermost of y, through a tile in shared memory. */
 template <typename T>
-static __global__ void permute_tile(const T *x, T *y, walk w, int a, int64_t y_stride_a, int64_t tiles_a, int64_t tiles_b, bool add)
+static __global__ void permute_tile(const T *x, T *y, walk w, int a, int64_t y_stride_a, int64_t tiles_a,
+                                    int64_t tiles_b, bool add)
 {
     KD_SHARED(float, tile, TILE * (TILE + 1)); /* + 1: columns fall on different banks */
     const int64_t t = blockIdx.x, rest = kd_div(t, tiles_a * tiles_b), in = t - rest * (tiles_a * tiles_b);
@@ -309,8 +314,8 @@ static __global__ void permute_tile(const T *x, T *y, walk w, int a, int64_t y_s
 template <int N, typename T> static void launch_gather(const kd_call *c, const walk &w)
 {
     const int64_t n = numel(&c->out[0]);
-    KD_LAUNCH((permute_gather<N, T>), dim3(kd_grid(n / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0), kd_out<T>(c, 0), n, w,
-              kd_adds(c, 0));
+    KD_LAUNCH((permute_gather<N, T>), dim3(kd_grid(n / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0), kd_out<T>(c, 0), n,
+              w, kd_adds(c, 0));
 }
 
 template <typename T> static kd_status permute_of(const kd_call *c)
@@ -334,8 +339,8 @@ template <typename T> static kd_status permute_of(const kd_call *c)
     } else if (w.dim[a] < 8 || w.dim[last] < 8 || tiles > INT32_MAX) {
         launch_gather<1, T>(c, w);
     } else {
-        KD_LAUNCH((permute_tile<T>), dim3((unsigned)tiles), dim3(TILE, TILE_ROWS), c, kd_in<T>(c, 0), kd_out<T>(c, 0), w, a,
-                  y_stride, tiles_a, tiles_b, kd_adds(c, 0));
+        KD_LAUNCH((permute_tile<T>), dim3((unsigned)tiles), dim3(TILE, TILE_ROWS), c, kd_in<T>(c, 0), kd_out<T>(c, 0),
+                  w, a, y_stride, tiles_a, tiles_b, kd_adds(c, 0));
     }
     return kd_launched();
 }
@@ -346,7 +351,7 @@ template <typename T> static kd_status permute_run(const kd_call *c)
 }
 KD_CUDA_OP(permute)
 
-/* ---- qkv_bias ------------------------------------------------------------------------------------------------------------------ */
+/* ---- qkv_bias -------------------------------------------------------------------------------- */
 
 static __global__ void bias_join(const float *q, const float *v, float *y, int64_t C, bool add)
 {

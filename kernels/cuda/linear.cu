@@ -1,18 +1,19 @@
-/* linear and its two gradients: one tiled matrix product, out(m, n) = sum_k a(m, k) b(n, k), for the three ways its operands lie.
+/* linear and its two gradients: one tiled matrix product, out(m, n) = sum_k a(m, k) b(n, k), for the three ways its
+ * operands lie.
  *
  *   linear        m rows,  n Co, k Ci    x along k    W along k     + bias, activation
  *   linear_bwd_x  m rows,  n Ci, k Co    dy along k   W along n
  *   linear_bwd_w  m Co,    n Ci, k rows  dy along m   x along n     k in slices; db = sums of a over k
  *
- * A block of 16 x 16 threads makes one tile.  While it multiplies the operands in one half of its shared memory, the next ones
- * are on their way into registers.  Products are summed in the order of k.  Slices of k (linear_bwd_w) go to scratch as partial
- * results and are added in their order by a second kernel. */
+ * A block of 16 x 16 threads makes one tile.  While it multiplies the operands in one half of its shared memory, the
+ * next ones are on their way into registers.  Products are summed in the order of k.  Slices of k (linear_bwd_w) go to
+ * scratch as partial results and are added in their order by a second kernel. */
 #include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int SIDE = 16, THREADS = SIDE * SIDE;
 
-/* M x N outputs a block, K products between two barriers.  A thread has groups of P neighbours in each direction: with one
- * group a half, its 8 rows are 4 + 4, so that neighbouring threads read neighbouring 16 bytes of shared memory. */
+/* M x N outputs a block, K products between two barriers.  A thread has groups of P neighbours in each direction: with
+ * one group a half, its 8 rows are 4 + 4, so that neighbouring threads read neighbouring 16 bytes of shared memory. */
 template <int M_, int N_, int K_, bool ANY_> struct tile {
     static constexpr int M = M_, N = N_, K = K_;
     static constexpr bool ANY = ANY_; /* takes operands that cannot be read in packs */
@@ -33,15 +34,15 @@ template <typename T> struct problem {
     int act;
     T *pre;          /* (M,N) what act is applied to goes here, or null */
     const T *behind; /* (M,N): instead of act, times act' of this */
-    T *y;     /* (M,N) goes here */
-    float *f; /* or here, slice s at f + s * stride; both null: only the sums of a are wanted */
-    float *sum_a; /* (M), sum over k of a(m, k), slice s at sum_a + s * stride; or null */
+    T *y;            /* (M,N) goes here */
+    float *f;        /* or here, slice s at f + s * stride; both null: only the sums of a are wanted */
+    float *sum_a;    /* (M), sum over k of a(m, k), slice s at sum_a + s * stride; or null */
     int64_t stride;
     bool add, add_sum;
 };
 
-/* Column of row k that holds element i: rows are as long as a tile is wide, and without this turn the threads that store along
- * k would meet in one bank.  Groups of four stay together. */
+/* Column of row k that holds element i: rows are as long as a tile is wide, and without this turn the threads that
+ * store along k would meet in one bank.  Groups of four stay together. */
 static __device__ __forceinline__ int turned(int k, int i)
 {
     return i ^ (((k >> 2) & 7) << 2);
@@ -67,7 +68,8 @@ template <typename T, bool ALONG_K, int ROWS, int K, bool ANY> struct carrier {
         return ALONG_K ? p % (K / W) * W : p / (ROWS / W);
     }
     /* Length: of the dim along which the operand lies, a multiple of W if packed. */
-    __device__ __forceinline__ void start(const T *from, int tid, int64_t row0, int64_t all_rows, int64_t k0, int64_t length)
+    __device__ __forceinline__ void start(const T *from, int tid, int64_t row0, int64_t all_rows, int64_t k0,
+                                          int64_t length)
     {
         const int64_t r = row0 + row_of(tid), k = k0 + k_of(tid);
         at = from + (ALONG_K ? r * length + k : k * length + r);
@@ -121,7 +123,8 @@ template <typename T, bool ALONG_K, int ROWS, int K, bool ANY> struct carrier {
 
 /* acc += the products of one tile's operands. */
 template <class G>
-static __device__ __forceinline__ void multiply(float (&acc)[G::RM][G::RN], const float *a, const float *b, int tx, int ty)
+static __device__ __forceinline__ void multiply(float (&acc)[G::RM][G::RN], const float *a, const float *b, int tx,
+                                                int ty)
 {
 #pragma unroll
     for (int k = 0; k < G::K; k++) {
@@ -145,7 +148,8 @@ static __device__ __forceinline__ void multiply(float (&acc)[G::RM][G::RN], cons
 }
 
 /* Four neighbours of a row (fewer at its end) to global memory. */
-template <typename O> static __device__ __forceinline__ void emit(O *to, int64_t at, float *v, int64_t left, bool whole, bool add)
+template <typename O>
+static __device__ __forceinline__ void emit(O *to, int64_t at, float *v, int64_t left, bool whole, bool add)
 {
     if (whole) {
         if (add) {
@@ -166,7 +170,8 @@ template <typename O> static __device__ __forceinline__ void emit(O *to, int64_t
 }
 
 /* Four neighbours of a row; what lies behind its end is 0. */
-template <typename T> static __device__ __forceinline__ void load_quad(float *v, const T *from, int64_t at, int64_t left, bool whole)
+template <typename T>
+static __device__ __forceinline__ void load_quad(float *v, const T *from, int64_t at, int64_t left, bool whole)
 {
     if (whole) {
         ld_pack<4>(v, from, at);
@@ -178,11 +183,11 @@ template <typename T> static __device__ __forceinline__ void load_quad(float *v,
     }
 }
 
-/* The outputs, a group of rows at a time: by way of shared memory, so that rows leave in whole lines and the activation is
- * there once, not once an accumulator. */
+/* The outputs, a group of rows at a time: by way of shared memory, so that rows leave in whole lines and the activation
+ * is there once, not once an accumulator. */
 template <typename T, class G>
-static __device__ __forceinline__ void finish(const problem<T> &g, const float (&acc)[G::RM][G::RN], float *mem, int64_t m0,
-                                              int64_t n0, int tid)
+static __device__ __forceinline__ void finish(const problem<T> &g, const float (&acc)[G::RM][G::RN], float *mem,
+                                              int64_t m0, int64_t n0, int tid)
 {
     constexpr int ROWS = G::M / G::GM, QUADS = ROWS * G::N / 4;
     const int tx = tid % SIDE, ty = tid / SIDE;
@@ -194,7 +199,8 @@ static __device__ __forceinline__ void finish(const problem<T> &g, const float (
         for (int i = 0; i < G::P; i++) {
 #pragma unroll
             for (int q = 0; q < G::GN; q++) {
-                st_pack<G::P>(mem, (ty * G::P + i) * G::N + q * (G::N / G::GN) + tx * G::P, &acc[part * G::P + i][q * G::P]);
+                st_pack<G::P>(mem, (ty * G::P + i) * G::N + q * (G::N / G::GN) + tx * G::P,
+                              &acc[part * G::P + i][q * G::P]);
             }
         }
         __syncthreads();
@@ -237,7 +243,8 @@ static __global__ void __launch_bounds__(THREADS, 2) product(problem<T> g)
     const unsigned across = (unsigned)(g.N > 0 ? (g.N + G::N - 1) / G::N : 1); /* neighbouring blocks share rows of a */
     const int64_t m0 = (int64_t)(blockIdx.x / across) * G::M, n0 = (int64_t)(blockIdx.x % across) * G::N;
     const int64_t from = blockIdx.y * g.per, to = from + g.per < g.K ? from + g.per : g.K;
-    const bool products = g.y != nullptr || g.f != nullptr || g.pre != nullptr, sums = g.sum_a != nullptr && n0 == 0 && tid < G::M;
+    const bool products = g.y != nullptr || g.f != nullptr || g.pre != nullptr,
+               sums = g.sum_a != nullptr && n0 == 0 && tid < G::M;
     float acc[G::RM][G::RN] = {}, sum = 0.0f;
     carrier<T, A_ALONG_K, G::M, G::K, G::ANY> a;
     carrier<T, B_ALONG_K, G::N, G::K, G::ANY> b;
@@ -275,9 +282,10 @@ static __global__ void __launch_bounds__(THREADS, 2) product(problem<T> g)
     }
 }
 
-/* ---- choice of tile: from shapes alone ----------------------------------------------------------------------------------- */
+/* ---- choice of tile: from shapes alone ------------------------------------------------------- */
 
-/* Blocks that give every multiprocessor of a big card something to do.  Few on the shim, where small shapes shall try all. */
+/* Blocks that give every multiprocessor of a big card something to do.  Few on the shim, where small shapes shall try
+ * all. */
 #if defined(__CUDACC__)
 constexpr int64_t FULL = 132;
 #else
@@ -311,11 +319,12 @@ template <typename T, bool AK, bool BK> static void launch(const kd_call *c, pro
     } else if (tiles_of<tile_mid>(g.M, g.N) * slices * 2 >= FULL) {
         KD_LAUNCH((product<T, AK, BK, tile_mid>), dim3((unsigned)tiles_of<tile_mid>(g.M, g.N), s), dim3(THREADS), c, g);
     } else {
-        KD_LAUNCH((product<T, AK, BK, tile_small>), dim3((unsigned)tiles_of<tile_small>(g.M, g.N), s), dim3(THREADS), c, g);
+        KD_LAUNCH((product<T, AK, BK, tile_small>), dim3((unsigned)tiles_of<tile_small>(g.M, g.N), s), dim3(THREADS), c,
+                  g);
     }
 }
 
-/* ---- the three ops ---------------------------------------------------------------------------------------------------------- */
+/* ---- the three ops --------------------------------------------------------------------------- */
 
 template <typename T> static kd_status linear_run(const kd_call *c)
 {

@@ -1,6 +1,6 @@
-/* linear_attention and its gradient.  A block has some heads of one sequence; their D x D states and a tile of frames stay in its
- * memory, so that qkv is read once forward (k, v, then q) and twice backward, and nothing but the result is written.  Head widths
- * are rounded up to D = 8, 16, 32, 64; the columns in excess are zeros. */
+/* linear_attention and its gradient.  A block has some heads of one sequence; their D x D states and a tile of frames
+ * stay in its memory, so that qkv is read once forward (k, v, then q) and twice backward, and nothing but the result is
+ * written.  Head widths are rounded up to D = 8, 16, 32, 64; the columns in excess are zeros. */
 #include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int THREADS = 128, FRAMES = 32; /* frames in a tile */
@@ -16,9 +16,11 @@ template <int D> struct la_shape {
     static constexpr int HEADS = THREADS * OUTER / (D * D);     /* heads a block */
     static constexpr int COLS = HEADS * D;
     static constexpr int LINES = THREADS / COLS; /* frames at a time where a thread keeps to a column */
-    static constexpr int ROW = D + 1;            /* of a state in shared memory: rows and columns are both read by neighbours */
+    /* of a state in shared memory: rows and columns are both read by neighbours */
+    static constexpr int ROW = D + 1;
     static constexpr int STATE = HEADS * D * ROW;
-    static constexpr int RESIDENT = D <= 32 ? 6 : 4; /* blocks a multiprocessor forward: registers for a column, none spilled */
+    /* blocks a multiprocessor forward: registers for a column, none spilled */
+    static constexpr int RESIDENT = D <= 32 ? 6 : 4;
 };
 
 /* Tiles are read four floats at a time. */
@@ -38,7 +40,8 @@ template <int D> static __device__ __forceinline__ la_block la_here(const la_dim
     return here;
 }
 
-/* phi(u) = elu(u) + 1, and its derivative from the value: 1 where phi is u + 1 > 1, phi itself where it is an exponential <= 1 */
+/* phi(u) = elu(u) + 1, and its derivative from the value: 1 where phi is u + 1 > 1, phi itself where it is an
+ * exponential <= 1 */
 static __device__ __forceinline__ float phi(float u)
 {
     return u > 0.0f ? u + 1.0f : expf(u);
@@ -50,7 +53,8 @@ static __device__ __forceinline__ float phi_d(float p)
 
 /* tile (rows, COLS) = the block's columns of `rows` rows of src, which are `stride` long; phi of them where PHI. */
 template <typename T, int D, bool PHI>
-static __device__ void load_tile(float *tile, const T *src, int rows, int stride, const la_dims &n, const la_block &here)
+static __device__ void load_tile(float *tile, const T *src, int rows, int stride, const la_dims &n,
+                                 const la_block &here)
 {
     constexpr int COLS = la_shape<D>::COLS, W = kd_width<T>::value < D ? kd_width<T>::value : D;
     if (n.d == D) { /* then C, and every row's start, is a multiple of W */
@@ -79,9 +83,11 @@ static __device__ void load_tile(float *tile, const T *src, int rows, int stride
     }
 }
 
-/* acc += sum over the tile's rows of scale[r] a[r,i] b[r,j..] for this thread's part of its head's state; scale may be null. */
+/* acc += sum over the tile's rows of scale[r] a[r,i] b[r,j..] for this thread's part of its head's state; scale may be
+ * null. */
 template <int D>
-static __device__ __forceinline__ void add_outer(float *acc, const float *a, const float *b, const float *scale, int rows)
+static __device__ __forceinline__ void add_outer(float *acc, const float *a, const float *b, const float *scale,
+                                                 int rows)
 {
     typedef la_shape<D> S;
     const int e = (int)threadIdx.x * S::OUTER, g = e / (D * D), i = e / D % D, j = e % D;
@@ -111,7 +117,8 @@ template <int D> static __device__ __forceinline__ void put_state(float *state, 
     }
 }
 
-/* kv = sum_t phi(k_t) v_t^T and ks = sum_t phi(k_t) of the block's heads.  src: the sequence at the block's first column. */
+/* kv = sum_t phi(k_t) v_t^T and ks = sum_t phi(k_t) of the block's heads.  src: the sequence at the block's first
+ * column. */
 template <typename T, int D>
 static __device__ void forward_state(const T *src, float *k, float *v, float *kv, float *ks, const la_dims &n,
                                      const la_block &here)
@@ -140,8 +147,8 @@ static __device__ void forward_state(const T *src, float *k, float *v, float *kv
     }
 }
 
-/* Item r * HEADS + g: sum_i a[r,g,i] b[r,g,i]; b has `step` elements a row (0: one row for all).  Rows start at different i, else
- * all of them would wait for one bank of shared memory. */
+/* Item r * HEADS + g: sum_i a[r,g,i] b[r,g,i]; b has `step` elements a row (0: one row for all).  Rows start at
+ * different i, else all of them would wait for one bank of shared memory. */
 template <int D> static __device__ __forceinline__ float head_dot(const float *a, const float *b, int item, int step)
 {
     typedef la_shape<D> S;
@@ -182,10 +189,11 @@ template <int D, bool COLUMN> static __device__ __forceinline__ void take(float 
     }
 }
 
-/* ---- forward -------------------------------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 template <typename T, int D>
-static __global__ void __launch_bounds__(THREADS, la_shape<D>::RESIDENT) linear_attention_heads(const T *qkv, T *o, la_dims n)
+static __global__ void __launch_bounds__(THREADS, la_shape<D>::RESIDENT)
+    linear_attention_heads(const T *qkv, T *o, la_dims n)
 {
     typedef la_shape<D> S;
     KD_SHARED(quad, q4, FRAMES * S::COLS / 4);
@@ -218,7 +226,7 @@ static __global__ void __launch_bounds__(THREADS, la_shape<D>::RESIDENT) linear_
     }
 }
 
-/* ---- backward ------------------------------------------------------------------------------------------------------------- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 /* dz of the tile's rows: with dq' = kv dn in `dq`, o is not needed: dn . o = q . dq'. */
 template <int D>
@@ -328,14 +336,15 @@ static __global__ void __launch_bounds__(THREADS) linear_attention_back(const T 
     backward_state<T, D>(src, dst, a, b, kv, ks, n, here);
 }
 
-/* ---- host ----------------------------------------------------------------------------------------------------------------- */
+/* ---- host ------------------------------------------------------------------------------------ */
 
 template <typename T, int D> static void launch(const kd_call *c, la_dims n, bool back)
 {
     n.groups = (int)kd_div_up(n.heads, la_shape<D>::HEADS);
     const dim3 grid((unsigned)(n.s * n.groups));
     if (back) {
-        KD_LAUNCH((linear_attention_back<T, D>), grid, dim3(THREADS), c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_out<T>(c, 0), n);
+        KD_LAUNCH((linear_attention_back<T, D>), grid, dim3(THREADS), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
+                  kd_out<T>(c, 0), n);
     } else {
         KD_LAUNCH((linear_attention_heads<T, D>), grid, dim3(THREADS), c, kd_in<T>(c, 0), kd_out<T>(c, 0), n);
     }

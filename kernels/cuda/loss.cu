@@ -1,13 +1,14 @@
-/* class_loss, feature_loss, weighted_sum: (B,K) of f32 in every program.  A warp a row, a block a row where rows are long; a row
- * that is not valid is not read.  A batch of class scores is one launch forward, for both terms: one block walks its rows. */
+/* class_loss, feature_loss, weighted_sum: (B,K) of f32 in every program.  A warp a row, a block a row where rows are
+ * long; a row that is not valid is not read.  A batch of class scores is one launch forward, for both terms: one block
+ * walks its rows. */
 #include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int BLOCK = 256;
-constexpr int64_t LONG_ROW = 2048;    /* from here on a block a row */
+constexpr int64_t LONG_ROW = 2048;     /* from here on a block a row */
 constexpr int64_t ONE_BLOCK = 1 << 14; /* elements that one block of 1024 threads takes in a few microseconds */
 constexpr int64_t MOST_PARTS = 1024;
 
-/* ---- teams: the threads of one row ------------------------------------------------------------------------------------------ */
+/* ---- teams: the threads of one row ----------------------------------------------------------- */
 
 template <bool WIDE> struct team { /* a block */
     static __device__ int rank()
@@ -81,10 +82,10 @@ static __device__ __forceinline__ bool row_valid(const float *valid, int64_t b)
     return valid == nullptr || valid[b] != 0.0f;
 }
 
-/* ---- the sum over rows: what all losses share ------------------------------------------------------------------------------- */
+/* ---- the sum over rows: what all losses share ------------------------------------------------ */
 
-/* A loss is a struct with TERMS, means over rows with a factor and a mask each: valid[t], factor[t], out[t] (null: not wanted),
- * add[t], and row<Team>(t, b), the loss of a row (every thread of the team calls and gets it). */
+/* A loss is a struct with TERMS, means over rows with a factor and a mask each: valid[t], factor[t], out[t] (null: not
+ * wanted), add[t], and row<Team>(t, b), the loss of a row (every thread of the team calls and gets it). */
 
 static __device__ __forceinline__ void put_mean(float *loss, float factor, float sum, float count, bool add)
 {
@@ -152,7 +153,8 @@ template <bool WIDE, typename Loss> static void launch_rows(const kd_call *c, Lo
     const int64_t B = c->in[0].shape.dim[0], K = c->in[0].shape.dim[1], parts = parts_of(B, K);
     const int64_t warps = WIDE || B > KD_WARP ? KD_WARP : B > 0 ? B : 1;
     float *part = static_cast<float *>(c->scratch);
-    KD_LAUNCH((loss_rows<WIDE, Loss>), dim3((unsigned)parts), dim3((unsigned)(parts > 1 ? BLOCK : warps * KD_WARP)), c, f, B, part);
+    KD_LAUNCH((loss_rows<WIDE, Loss>), dim3((unsigned)parts), dim3((unsigned)(parts > 1 ? BLOCK : warps * KD_WARP)), c,
+              f, B, part);
     if (parts > 1) {
         KD_LAUNCH((loss_means<Loss>), dim3(1), dim3(BLOCK), c, f, part, (int)parts);
     }
@@ -175,7 +177,7 @@ static __device__ float row_gradient(const float *dloss, const float *valid, int
     return count > 0.0f ? dloss[0] * factor / count : 0.0f;
 }
 
-/* ---- class_loss ----------------------------------------------------------------------------------------------------------------- */
+/* ---- class_loss ------------------------------------------------------------------------------ */
 
 struct class_rows {
     const float *z, *target, *teacher;
@@ -214,8 +216,12 @@ static class_rows class_rows_of(const kd_call *c, int z)
 {
     const kd_class_loss_attr *at = static_cast<const kd_class_loss_attr *>(c->attr);
     const float *teacher = kd_in<float>(c, z + 3);
-    return {kd_in<float>(c, z), kd_in<float>(c, z + 1),    teacher,
-            c->in[z].shape.dim[1], teacher != nullptr ? 1.0f / at->temperature : 1.0f, at->t_is_prob != 0};
+    return {kd_in<float>(c, z),
+            kd_in<float>(c, z + 1),
+            teacher,
+            c->in[z].shape.dim[1],
+            teacher != nullptr ? 1.0f / at->temperature : 1.0f,
+            at->t_is_prob != 0};
 }
 
 struct class_means {
@@ -242,12 +248,14 @@ template <typename T> static kd_status class_loss_run(const kd_call *c)
 }
 KD_CUDA_OP_SCRATCH(class_loss, loss_scratch<2>)
 
-/* A term of the gradient of row b, d (mass softmax(z/T) - p): what it takes to write an element.  CE: p is target, T is 1. */
+/* A term of the gradient of row b, d (mass softmax(z/T) - p): what it takes to write an element.  CE: p is target, T is
+ * 1. */
 struct class_term {
     float d, lse, mass, lt;
 };
 
-template <typename Team, bool CE> static __device__ __forceinline__ class_term term_of(const class_rows &r, int64_t b, float d)
+template <typename Team, bool CE>
+static __device__ __forceinline__ class_term term_of(const class_rows &r, int64_t b, float d)
 {
     class_term s = {d, log_sum_exp<Team>(r.z + b * r.K, r.K, CE ? 1.0f : r.inv_t), 0.0f, 0.0f};
     if (!CE && !r.is_prob) {
@@ -269,7 +277,8 @@ static __global__ void class_gradient(class_rows r, const float *dce, const floa
     const float ce_d = dce != nullptr ? row_gradient(dce, valid, B, 1.0f) : 0.0f;
     const float kd_d = dkd != nullptr ? row_gradient(dkd, teacher_valid, B, t) : 0.0f;
     for (int64_t b = Team::first_row(); b < B; b += Team::row_step()) { /* a team decides as one */
-        const bool has_ce = dce != nullptr && row_valid(valid, b), has_kd = dkd != nullptr && row_valid(teacher_valid, b);
+        const bool has_ce = dce != nullptr && row_valid(valid, b),
+                   has_kd = dkd != nullptr && row_valid(teacher_valid, b);
         class_term ce = {}, kd = {};
         if (has_ce) {
             ce = term_of<Team, true>(r, b, ce_d);
@@ -309,7 +318,7 @@ template <typename T> static kd_status class_loss_bwd_run(const kd_call *c)
 }
 KD_CUDA_OP(class_loss_bwd)
 
-/* ---- feature_loss ---------------------------------------------------------------------------------------------------------------- */
+/* ---- feature_loss ---------------------------------------------------------------------------- */
 
 struct squared_error {
     const float *s, *f;
@@ -398,7 +407,8 @@ template <typename T> static kd_status feature_loss_run(const kd_call *c)
 KD_CUDA_OP_SCRATCH(feature_loss, loss_scratch<1>)
 
 template <bool WIDE, typename Rows>
-static __global__ void feature_gradient(Rows f, const float *dloss, const float *valid, int64_t B, int64_t P, float *ds, bool add)
+static __global__ void feature_gradient(Rows f, const float *dloss, const float *valid, int64_t B, int64_t P, float *ds,
+                                        bool add)
 {
     typedef team<WIDE> Team;
     const float d = row_gradient(dloss, valid, B, 1.0f);
@@ -416,8 +426,8 @@ static __global__ void feature_gradient(Rows f, const float *dloss, const float 
 template <bool WIDE, typename Rows> static void launch_feature_gradient(const kd_call *c, Rows f)
 {
     const int64_t B = c->in[1].shape.dim[0], P = c->in[1].shape.dim[1], n = WIDE ? B : kd_div_up(B, BLOCK / KD_WARP);
-    KD_LAUNCH((feature_gradient<WIDE, Rows>), dim3((unsigned)(n < 1 << 20 ? n : 1 << 20)), dim3(BLOCK), c, f, kd_in<float>(c, 0),
-              kd_in<float>(c, 3), B, P, kd_out<float>(c, 0), kd_adds(c, 0));
+    KD_LAUNCH((feature_gradient<WIDE, Rows>), dim3((unsigned)(n < 1 << 20 ? n : 1 << 20)), dim3(BLOCK), c, f,
+              kd_in<float>(c, 0), kd_in<float>(c, 3), B, P, kd_out<float>(c, 0), kd_adds(c, 0));
 }
 
 template <typename Rows> static kd_status feature_backward(const kd_call *c, Rows f)
@@ -438,7 +448,7 @@ template <typename T> static kd_status feature_loss_bwd_run(const kd_call *c)
 }
 KD_CUDA_OP(feature_loss_bwd)
 
-/* ---- weighted_sum ---------------------------------------------------------------------------------------------------------------- */
+/* ---- weighted_sum ---------------------------------------------------------------------------- */
 
 constexpr int TERMS = 6;
 

@@ -1,5 +1,5 @@
-/* optim_control, adamw, sgd, grad_norm, ema over flat slabs: one launch for all tensors.  A block takes a run of the slab and
- * looks up once which segments lie in it; a thread takes 4 neighbours at a time. */
+/* optim_control, adamw, sgd, grad_norm, ema over flat slabs: one launch for all tensors.  A block takes a run of the
+ * slab and looks up once which segments lie in it; a thread takes 4 neighbours at a time. */
 #include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int BLOCK = 256, N = 4;
@@ -12,7 +12,7 @@ static int64_t run_of(int64_t n)
     return PIECE * (pieces < 1 ? 1 : pieces < 8 ? pieces : 8);
 }
 
-/* ---- control: one thread ---------------------------------------------------------------------------------------------------- */
+/* ---- control: one thread --------------------------------------------------------------------- */
 
 static __global__ void control(double *ctl, const double *sum, kd_optim_control_attr at)
 {
@@ -49,7 +49,7 @@ template <typename T> static kd_status optim_control_run(const kd_call *c)
 }
 KD_CUDA_OP(optim_control)
 
-/* ---- segments ----------------------------------------------------------------------------------------------------------------- */
+/* ---- segments -------------------------------------------------------------------------------- */
 
 struct segments {
     const int64_t *at; /* (S,2) */
@@ -78,8 +78,7 @@ static __device__ __forceinline__ int64_t first_after(const segments &s, int64_t
 
 /* Update the elements of [0, n) that lie in a segment.  U: start(ctl) once a thread, segment(factor, decay) before
  * step<1 or N>(i). */
-template <typename U>
-static __global__ void over_segments(U u, segments s, const double *ctl, int64_t n, int64_t run)
+template <typename U> static __global__ void over_segments(U u, segments s, const double *ctl, int64_t n, int64_t run)
 {
     KD_SHARED(int64_t, range, 2);
     if (ctl[KD_CTL_APPLY] == 0.0) { /* the whole grid */
@@ -116,7 +115,8 @@ template <typename U> static kd_status update(const kd_call *c, int at, U u)
     const segments s = {kd_in<int64_t>(c, at), kd_in<float>(c, at + 1), c->in[at].shape.dim[0]};
     const int64_t n = numel(&c->in[0]), run = run_of(n);
     if (n > 0 && s.n > 0) {
-        KD_LAUNCH((over_segments<U>), dim3((unsigned)kd_div_up(n, run)), dim3(BLOCK), c, u, s, kd_in<double>(c, at + 2), n, run);
+        KD_LAUNCH((over_segments<U>), dim3((unsigned)kd_div_up(n, run)), dim3(BLOCK), c, u, s, kd_in<double>(c, at + 2),
+                  n, run);
     }
     return kd_launched();
 }
@@ -149,7 +149,7 @@ template <typename T> static followers<T> followers_of(const kd_call *c, int ema
     return f;
 }
 
-/* ---- adamw -------------------------------------------------------------------------------------------------------------------- */
+/* ---- adamw ----------------------------------------------------------------------------------- */
 
 /* Scalars are rounded to f32 where PyTorch rounds them. */
 template <typename T> struct adamw_update {
@@ -211,7 +211,7 @@ template <typename T> static kd_status adamw_run(const kd_call *c)
 }
 KD_CUDA_OP(adamw)
 
-/* ---- sgd ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- sgd ------------------------------------------------------------------------------------- */
 
 template <typename T> struct sgd_update {
     float *p, *buf; /* buf null: no momentum */
@@ -279,7 +279,7 @@ template <typename T> static kd_status sgd_run(const kd_call *c)
 }
 KD_CUDA_OP(sgd)
 
-/* ---- grad_norm: sums of runs in f64, then their sum ------------------------------------------------------------------------------ */
+/* ---- grad_norm: sums of runs in f64, then their sum ------------------------------------------ */
 
 constexpr int64_t NORM_PARTS = 1024;
 
@@ -338,7 +338,7 @@ template <typename T> static kd_status grad_norm_run(const kd_call *c)
 }
 KD_CUDA_OP_SCRATCH(grad_norm, grad_norm_scratch)
 
-/* ---- ema ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- ema ------------------------------------------------------------------------------------- */
 
 static __global__ void average(float *avg, const float *x, const double *ctl, int64_t n, float keep, float take)
 {
@@ -362,8 +362,8 @@ template <typename T> static kd_status ema_run(const kd_call *c)
     const double decay = static_cast<const kd_ema_attr *>(c->attr)->decay;
     const int64_t n = numel(&c->in[0]);
     if (n > 0) {
-        KD_LAUNCH(average, dim3(kd_grid(kd_div_up(n, N), BLOCK)), dim3(BLOCK), c, kd_out<float>(c, 0), kd_in<float>(c, 1),
-                  kd_in<double>(c, 2), n, (float)decay, (float)(1.0 - decay));
+        KD_LAUNCH(average, dim3(kd_grid(kd_div_up(n, N), BLOCK)), dim3(BLOCK), c, kd_out<float>(c, 0),
+                  kd_in<float>(c, 1), kd_in<double>(c, 2), n, (float)decay, (float)(1.0 - decay));
     }
     return kd_launched();
 }

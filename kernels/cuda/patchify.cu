@@ -1,7 +1,7 @@
-/* patchify: normalised, placed, mixed and cut into rows in one pass over the clip.  A thread makes N neighbouring pixels of all
- * channels, so that each byte of a picture is read once; neighbouring threads write neighbouring packs of a row. */
+/* patchify: normalised, placed, mixed and cut into rows in one pass over the clip.  A thread makes N neighbouring
+ * pixels of all channels, so that each byte of a picture is read once; neighbouring threads write neighbouring packs of
+ * a row. */
 #include "kernels/cuda/device/kd_cuda.cuh"
-
 #include "kernels/kd_pixels.h"
 
 constexpr int BLOCK = 256;
@@ -47,7 +47,7 @@ static __device__ __forceinline__ spot corner_of(const patches &g, int64_t k)
     return s;
 }
 
-/* ---- forward ------------------------------------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 /* What rows are made of; pointers may be null. */
 struct clips {
@@ -190,7 +190,8 @@ static __global__ void __launch_bounds__(BLOCK) patch_rows(const S *x, clips s, 
 
 template <int N, typename S, typename D> static void launch_rows(const kd_call *c, const patches &g)
 {
-    const clips s = {kd_in<float>(c, 1), kd_in<float>(c, 4), kd_in<int32_t>(c, 2), kd_in<int32_t>(c, 3), kd_in<int32_t>(c, 5)};
+    const clips s = {kd_in<float>(c, 1), kd_in<float>(c, 4), kd_in<int32_t>(c, 2), kd_in<int32_t>(c, 3),
+                     kd_in<int32_t>(c, 5)};
     const unsigned blocks = kd_grid(g.count * g.t * g.p * (g.p / N), BLOCK), most = 132 * 8; /* each reads the table */
     const dim3 grid(blocks < most ? blocks : most);
     if (s.place == nullptr && s.perm == nullptr) {
@@ -225,7 +226,7 @@ template <typename T> static kd_status patchify_run(const kd_call *c)
 }
 KD_CUDA_OP(patchify)
 
-/* ---- backward ------------------------------------------------------------------------------------------------------------------ */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 /* A block a patch, rows of p pixels in packs of N. */
 template <int N, typename S, typename D>
@@ -235,7 +236,8 @@ static __global__ void patch_back(const S *src, D *dst, int64_t clip, patches g,
     for (int64_t k = blockIdx.x; k < g.count; k += gridDim.x) {
         const spot s = corner_of(g, k);
         for (int i = (int)threadIdx.x; i < row / N; i += (int)blockDim.x) {
-            const int dx = i % packs * N, dy = i / packs % g.p, plane = i / (packs * g.p), dt = plane % g.t, ch = plane / g.t;
+            const int dx = i % packs * N, dy = i / packs % g.p, plane = i / (packs * g.p), dt = plane % g.t,
+                      ch = plane / g.t;
             const int64_t px = (((s.b * g.C + ch) * g.T + s.t + dt) * g.H + s.y + dy) * g.W + s.x + dx;
             float v[N];
             ld_pack<N>(v, src, k * row + (int64_t)i * N);
@@ -246,7 +248,8 @@ static __global__ void patch_back(const S *src, D *dst, int64_t clip, patches g,
 
 template <int N, typename S, typename D> static void launch_back(const kd_call *c, const patches &g)
 {
-    const int64_t packs = (int64_t)g.C * g.t * g.p * g.p / N, block = packs < BLOCK ? kd_div_up(packs, KD_WARP) * KD_WARP : BLOCK;
+    const int64_t packs = (int64_t)g.C * g.t * g.p * g.p / N,
+                  block = packs < BLOCK ? kd_div_up(packs, KD_WARP) * KD_WARP : BLOCK;
     const int64_t grid = g.count < 1 << 20 ? g.count : 1 << 20;
     KD_LAUNCH((patch_back<N, S, D>), dim3((unsigned)grid), dim3((unsigned)block), c, kd_in<S>(c, 0), kd_out<D>(c, 0),
               numel(&c->in[0]), g, kd_adds(c, 0));

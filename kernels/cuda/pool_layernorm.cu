@@ -1,11 +1,11 @@
 /* pool_layernorm and its gradient.
  *
- * Forward is two launches: slices of a sample's tokens are summed into scratch by as many blocks as fill a card, then a block a
- * sample adds its slices in order and normalises.  Backward is one: what every token of a sample gets is worked out by each block
- * that writes some of them, and further blocks do dgamma and dbeta. */
+ * Forward is two launches: slices of a sample's tokens are summed into scratch by as many blocks as fill a card, then a
+ * block a sample adds its slices in order and normalises.  Backward is one: what every token of a sample gets is worked
+ * out by each block that writes some of them, and further blocks do dgamma and dbeta. */
 #include "kernels/cuda/device/column_sum.cuh"
 
-constexpr int LINES = 8;           /* tokens a block takes at a time */
+constexpr int LINES = 8;          /* tokens a block takes at a time */
 constexpr int POOL_BLOCKS = 1024; /* of both grids, as far as the shape has work for them */
 
 /* Slices of a sample's tokens, each of at least 2 x LINES. */
@@ -16,10 +16,11 @@ static int64_t pool_slices(int64_t B, int64_t tokens, int64_t column_blocks)
     return n < 1 ? 1 : n;
 }
 
-/* A block a sample.  The mean over tokens stays in `row`: the pooled output, or the sample's first slice where none is wanted. */
+/* A block a sample.  The mean over tokens stays in `row`: the pooled output, or the sample's first slice where none is
+ * wanted. */
 template <typename T>
-static __global__ void pool_normalise(float *part, int slices, const float *gamma, const float *beta, T *y, float *pooled,
-                                      float *mean_out, float *rstd_out, int64_t tokens, int C, float eps)
+static __global__ void pool_normalise(float *part, int slices, const float *gamma, const float *beta, T *y,
+                                      float *pooled, float *mean_out, float *rstd_out, int64_t tokens, int C, float eps)
 {
     const int64_t sample = blockIdx.x;
     float *slice = part + sample * slices * C, *row = pooled != nullptr ? pooled + sample * C : slice;
@@ -78,8 +79,9 @@ template <typename T, int N> static void launch_pool(const kd_call *c, int64_t s
 {
     const int64_t B = c->in[0].shape.dim[0], tokens = c->in[0].shape.dim[1], C = c->in[0].shape.dim[2];
     const kd_column_terms<T> x = {kd_in<T>(c, 0)};
-    KD_LAUNCH((kd_column_slice<N, float, kd_column_terms<T>>), dim3((unsigned)pool_columns<T>(C), (unsigned)slices, (unsigned)B),
-              dim3(KD_WARP, KD_COLUMN_LINES), c, x, part, tokens, kd_div_up(tokens, slices), C, false);
+    KD_LAUNCH((kd_column_slice<N, float, kd_column_terms<T>>),
+              dim3((unsigned)pool_columns<T>(C), (unsigned)slices, (unsigned)B), dim3(KD_WARP, KD_COLUMN_LINES), c, x,
+              part, tokens, kd_div_up(tokens, slices), C, false);
 }
 
 template <typename T> static kd_status pool_layernorm_run(const kd_call *c)
@@ -88,10 +90,12 @@ template <typename T> static kd_status pool_layernorm_run(const kd_call *c)
     const int64_t slices = pool_slices_of<T>(c), warps = kd_div_up(C, KD_WARP);
     float *part = static_cast<float *>(c->scratch);
     if (B * C > 0) {
-        pool_width<T>(C) == 1 ? launch_pool<T, 1>(c, slices, part) : launch_pool<T, kd_width<T>::value>(c, slices, part);
-        KD_LAUNCH((pool_normalise<T>), dim3((unsigned)B), dim3((unsigned)((warps < 32 ? warps : 32) * KD_WARP)), c, part, (int)slices,
-                  kd_in<float>(c, 1), kd_in<float>(c, 2), kd_out<T>(c, 0), kd_out<float>(c, 1), kd_out<float>(c, 2),
-                  kd_out<float>(c, 3), tokens, (int)C, static_cast<const kd_pool_layernorm_attr *>(c->attr)->eps);
+        pool_width<T>(C) == 1 ? launch_pool<T, 1>(c, slices, part)
+                              : launch_pool<T, kd_width<T>::value>(c, slices, part);
+        KD_LAUNCH((pool_normalise<T>), dim3((unsigned)B), dim3((unsigned)((warps < 32 ? warps : 32) * KD_WARP)), c,
+                  part, (int)slices, kd_in<float>(c, 1), kd_in<float>(c, 2), kd_out<T>(c, 0), kd_out<float>(c, 1),
+                  kd_out<float>(c, 2), kd_out<float>(c, 3), tokens, (int)C,
+                  static_cast<const kd_pool_layernorm_attr *>(c->attr)->eps);
     }
     return kd_launched();
 }
@@ -179,7 +183,8 @@ template <typename T> static kd_status pool_layernorm_bwd_run(const kd_call *c)
         if (pool_width<T>(p.C) == 1) {
             KD_LAUNCH((pool_spread<T, 1>), dim3(blocks), dim3(BLOCK), c, kd_in<T>(c, 0), kd_out<T>(c, 0), p);
         } else {
-            KD_LAUNCH((pool_spread<T, kd_width<T>::value>), dim3(blocks), dim3(BLOCK), c, kd_in<T>(c, 0), kd_out<T>(c, 0), p);
+            KD_LAUNCH((pool_spread<T, kd_width<T>::value>), dim3(blocks), dim3(BLOCK), c, kd_in<T>(c, 0),
+                      kd_out<T>(c, 0), p);
         }
     }
     return kd_launched();

@@ -5,7 +5,7 @@
 constexpr int BLOCK = 256;
 constexpr int LINES = BLOCK / KD_WARP;
 
-/* ---- sum_lead --------------------------------------------------------------------------------------------------------------- */
+/* ---- sum_lead -------------------------------------------------------------------------------- */
 
 static size_t sum_lead_scratch(const kd_call *c)
 {
@@ -35,7 +35,7 @@ template <typename T> static kd_status sum_lead_run(const kd_call *c)
 }
 KD_CUDA_OP_SCRATCH(sum_lead, sum_lead_scratch)
 
-/* ---- reduce ------------------------------------------------------------------------------------------------------------------- */
+/* ---- reduce ---------------------------------------------------------------------------------- */
 
 /* Dims with strides, the last one innermost; the first KD_MAX_RANK - rank entries are not used. */
 struct walk {
@@ -138,7 +138,8 @@ struct least {
     }
 };
 
-/* What the threads of one output have, put together in a fixed order; all of them get it.  Every thread of the block calls. */
+/* What the threads of one output have, put together in a fixed order; all of them get it.  Every thread of the block
+ * calls. */
 template <bool ROWS, typename A, typename Op> static __device__ A together(A v, Op op)
 {
     if (ROWS) {
@@ -159,8 +160,8 @@ template <bool ROWS, typename A, typename Op> static __device__ A together(A v, 
 }
 
 template <bool ROWS, int N, typename T>
-static __global__ void reduce_group(const T *x, T *y, walk kept, walk gone, int64_t n_out, int n_red, int kind, float norm,
-                                    bool add)
+static __global__ void reduce_group(const T *x, T *y, walk kept, walk gone, int64_t n_out, int n_red, int kind,
+                                    float norm, bool add)
 {
     const place p = place_of<ROWS>(kept, n_out);
     const bool max = kind == KD_REDUCE_MAX;
@@ -191,8 +192,8 @@ static float norm_of(const kd_reduce_attr *at, const reduction &p)
 template <bool ROWS, int N, typename T> static void launch_reduce(const kd_call *c, const reduction &p)
 {
     const kd_reduce_attr *at = static_cast<const kd_reduce_attr *>(c->attr);
-    KD_LAUNCH((reduce_group<ROWS, N, T>), group_grid(p), dim3(KD_WARP, LINES), c, kd_in<T>(c, 0), kd_out<T>(c, 0), p.kept, p.gone,
-              p.n_out, (int)(p.n_red / N), at->kind, norm_of(at, p), kd_adds(c, 0));
+    KD_LAUNCH((reduce_group<ROWS, N, T>), group_grid(p), dim3(KD_WARP, LINES), c, kd_in<T>(c, 0), kd_out<T>(c, 0),
+              p.kept, p.gone, p.n_out, (int)(p.n_red / N), at->kind, norm_of(at, p), kd_adds(c, 0));
 }
 
 template <typename T> static kd_status reduce_of(const kd_call *c)
@@ -219,9 +220,10 @@ template <typename T> static kd_status reduce_run(const kd_call *c)
 }
 KD_CUDA_OP(reduce)
 
-/* ---- reduce_bwd of mean and sum: every element of x gets the gradient of its output ---------------------------------------------- */
+/* ---- reduce_bwd of mean and sum: every element of x gets the gradient of its output ---------- */
 
-/* `to` walks x in its own order and says where in dy; N elements share one gradient (SPREAD) or have N neighbouring ones. */
+/* `to` walks x in its own order and says where in dy; N elements share one gradient (SPREAD) or have N neighbouring
+ * ones. */
 template <int N, bool SPREAD, typename T>
 static __global__ void reduce_spread(const T *dy, const T *plus, T *dx, int64_t n, walk to, float norm, bool add)
 {
@@ -256,11 +258,11 @@ template <int N, typename T> static void launch_spread(const kd_call *c, walk to
     to.dim[last] /= N; /* in packs */
     to.stride[last] *= N;
     if (spread) {
-        KD_LAUNCH((reduce_spread<N, true, T>), dim3(kd_grid(n / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0), kd_in<T>(c, 3),
-                  kd_out<T>(c, 0), n, to, norm, kd_adds(c, 0));
+        KD_LAUNCH((reduce_spread<N, true, T>), dim3(kd_grid(n / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0),
+                  kd_in<T>(c, 3), kd_out<T>(c, 0), n, to, norm, kd_adds(c, 0));
     } else {
-        KD_LAUNCH((reduce_spread<N, false, T>), dim3(kd_grid(n / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0), kd_in<T>(c, 3),
-                  kd_out<T>(c, 0), n, to, norm, kd_adds(c, 0));
+        KD_LAUNCH((reduce_spread<N, false, T>), dim3(kd_grid(n / N, BLOCK)), dim3(BLOCK), c, kd_in<T>(c, 0),
+                  kd_in<T>(c, 3), kd_out<T>(c, 0), n, to, norm, kd_adds(c, 0));
     }
 }
 
@@ -282,7 +284,7 @@ template <typename T> static void spread(const kd_call *c, const kd_reduce_attr 
     to.dim[KD_MAX_RANK - 1] % N == 0 ? launch_spread<N, T>(c, to, norm) : launch_spread<1, T>(c, to, norm);
 }
 
-/* ---- reduce_bwd of max ------------------------------------------------------------------------------------------------------------ */
+/* ---- reduce_bwd of max ----------------------------------------------------------------------- */
 
 /* The first maximum takes it all when one dim was removed (`first`), else all ties share evenly. */
 template <bool ROWS, int N, typename T>
@@ -328,7 +330,8 @@ static __global__ void reduce_max_bwd(const T *dy, const T *x, const T *y, const
 template <bool ROWS, int N, typename T> static void launch_max_bwd(const kd_call *c, const reduction &p, bool first)
 {
     KD_LAUNCH((reduce_max_bwd<ROWS, N, T>), group_grid(p), dim3(KD_WARP, LINES), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
-              kd_in<T>(c, 2), kd_in<T>(c, 3), kd_out<T>(c, 0), p.kept, p.gone, p.n_out, (int)(p.n_red / N), first, kd_adds(c, 0));
+              kd_in<T>(c, 2), kd_in<T>(c, 3), kd_out<T>(c, 0), p.kept, p.gone, p.n_out, (int)(p.n_red / N), first,
+              kd_adds(c, 0));
 }
 
 template <typename T> static kd_status reduce_bwd_of(const kd_call *c)
@@ -347,7 +350,8 @@ template <typename T> static kd_status reduce_bwd_of(const kd_call *c)
     } else if (!p.rows) {
         launch_max_bwd<false, 1, T>(c, p, first);
     } else {
-        p.packs > 1 ? launch_max_bwd<true, kd_width<T>::value, T>(c, p, first) : launch_max_bwd<true, 1, T>(c, p, first);
+        p.packs > 1 ? launch_max_bwd<true, kd_width<T>::value, T>(c, p, first)
+                    : launch_max_bwd<true, 1, T>(c, p, first);
     }
     return kd_launched();
 }
@@ -358,7 +362,7 @@ template <typename T> static kd_status reduce_bwd_run(const kd_call *c)
 }
 KD_CUDA_OP(reduce_bwd)
 
-/* ---- softmax: a warp a row; later passes find it in the first-level cache ---------------------------------------------------------- */
+/* ---- softmax: a warp a row; later passes find it in the first-level cache -------------------- */
 
 /* y may be x: a lane writes what it alone reads. */
 template <int N, typename T>
@@ -408,7 +412,8 @@ template <typename T> static kd_status softmax_of(const kd_call *c)
     const kd_shape *s = &c->in[0].shape;
     const int64_t K = s->dim[s->rank - 1], rows = K > 0 ? numel(&c->in[0]) / K : 0;
     if (rows > 0) {
-        K % kd_width<T>::value == 0 ? launch_softmax<kd_width<T>::value, T>(c, rows, K) : launch_softmax<1, T>(c, rows, K);
+        K % kd_width<T>::value == 0 ? launch_softmax<kd_width<T>::value, T>(c, rows, K)
+                                    : launch_softmax<1, T>(c, rows, K);
     }
     return kd_launched();
 }
@@ -461,7 +466,8 @@ template <typename T> static kd_status softmax_bwd_of(const kd_call *c)
     const kd_shape *s = &c->in[1].shape;
     const int64_t K = s->dim[s->rank - 1], rows = K > 0 ? numel(&c->in[1]) / K : 0;
     if (rows > 0) {
-        K % kd_width<T>::value == 0 ? launch_softmax_dx<kd_width<T>::value, T>(c, rows, K) : launch_softmax_dx<1, T>(c, rows, K);
+        K % kd_width<T>::value == 0 ? launch_softmax_dx<kd_width<T>::value, T>(c, rows, K)
+                                    : launch_softmax_dx<1, T>(c, rows, K);
     }
     return kd_launched();
 }

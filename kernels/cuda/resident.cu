@@ -1,14 +1,14 @@
-/* take_rows, skeleton_streams: batches out of tables that stay on the card.  Tables and streams are f32 whatever the program's
- * dtype is, so the three slots of an op are one kernel. */
+/* take_rows, skeleton_streams: batches out of tables that stay on the card.  Tables and streams are f32 whatever the
+ * program's dtype is, so the three slots of an op are one kernel. */
 #include "kernels/cuda/device/kd_cuda.cuh"
-
 #include "kernels/kd_skeleton.h"
 
 constexpr int COPY = 256;
 constexpr int FRAME = 160; /* threads of a frame: 150 numbers are 25 joints of two bodies */
 
 template <int N>
-static __global__ void copy_rows(const float *table, const int32_t *idx, float *y, int64_t samples, int64_t rows, int64_t row)
+static __global__ void copy_rows(const float *table, const int32_t *idx, float *y, int64_t samples, int64_t rows,
+                                 int64_t row)
 {
     for (KD_EACH(k, rows * row / N)) {
         const int64_t i = k * N, b = kd_div(i, row), s = idx[b];
@@ -28,8 +28,8 @@ template <typename T> static kd_status take_rows_run(const kd_call *c)
         return KD_OK;
     }
     if (row % 4 == 0) {
-        KD_LAUNCH((copy_rows<4>), dim3(kd_grid(n / 4, COPY)), dim3(COPY), c, kd_in<float>(c, 0), kd_in<int32_t>(c, 1), y,
-                  c->in[0].shape.dim[0], rows, row);
+        KD_LAUNCH((copy_rows<4>), dim3(kd_grid(n / 4, COPY)), dim3(COPY), c, kd_in<float>(c, 0), kd_in<int32_t>(c, 1),
+                  y, c->in[0].shape.dim[0], rows, row);
     } else {
         KD_LAUNCH((copy_rows<1>), dim3(kd_grid(n, COPY)), dim3(COPY), c, kd_in<float>(c, 0), kd_in<int32_t>(c, 1), y,
                   c->in[0].shape.dim[0], rows, row);
@@ -58,10 +58,10 @@ static __device__ kd_skel_draw draw_of(const float *r, const int32_t *i)
     return d;
 }
 
-/* A block a frame of a sample: the frame shown and the one after it go to shared memory, then every thread makes its numbers of
- * all streams. */
-static __global__ void stream_frames(kd_skel_form f, kd_skeleton_streams_attr a, const float *table, const int32_t *idx, const float *draw,
-                              const int32_t *idraw, int64_t samples, skel_outputs out)
+/* A block a frame of a sample: the frame shown and the one after it go to shared memory, then every thread makes its
+ * numbers of all streams. */
+static __global__ void stream_frames(kd_skel_form f, kd_skeleton_streams_attr a, const float *table, const int32_t *idx,
+                                     const float *draw, const int32_t *idraw, int64_t samples, skel_outputs out)
 {
     KD_SHARED(float, now, KD_SKEL_FRAME);
     KD_SHARED(float, next, KD_SKEL_FRAME);

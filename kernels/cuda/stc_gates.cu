@@ -1,5 +1,5 @@
-/* stc_gates and its gradient: a block a sample.  All there is of a sample are some hundred numbers, so what counts is the number of
- * launches: one forward, two backward, the second for the sums over samples. */
+/* stc_gates and its gradient: a block a sample.  All there is of a sample are some hundred numbers, so what counts is
+ * the number of launches: one forward, two backward, the second for the sums over samples. */
 #include "kernels/cuda/device/kd_cuda.cuh"
 
 constexpr int BLOCK = 128;
@@ -83,14 +83,14 @@ template <typename T> static kd_status stc_gates_run(const kd_call *c)
 {
     const int64_t n = c->in[0].shape.dim[0];
     if (n > 0) {
-        KD_LAUNCH((stc_gates<T>), dim3((unsigned)n), dim3(BLOCK), c, gates_of<T>(c, 0), kd_out<T>(c, 0), kd_out<T>(c, 1),
-                  static_cast<float *>(c->scratch));
+        KD_LAUNCH((stc_gates<T>), dim3((unsigned)n), dim3(BLOCK), c, gates_of<T>(c, 0), kd_out<T>(c, 0),
+                  kd_out<T>(c, 1), static_cast<float *>(c->scratch));
     }
     return kd_launched();
 }
 KD_CUDA_OP_SCRATCH(stc_gates, stc_gates_scratch)
 
-/* ---- gradient ---------------------------------------------------------------------------------------------------------- */
+/* ---- gradient -------------------------------------------------------------------------------- */
 
 /* Scratch: da (N,T), dz (N,V), and each sample's part of the weights' gradients (N, V V + 2 K). */
 struct gates_scratch {
@@ -146,8 +146,8 @@ template <typename T> static __device__ __forceinline__ void taps_bwd(const gate
 }
 
 template <typename T>
-static __global__ __launch_bounds__(BLOCK) void stc_gates_bwd(gates<T> g, const T *dat, const T *dav, T *dtime, T *djoint,
-                                                              gates_scratch s)
+static __global__ __launch_bounds__(BLOCK) void stc_gates_bwd(gates<T> g, const T *dat, const T *dav, T *dtime,
+                                                              T *djoint, gates_scratch s)
 {
     const int64_t n = blockIdx.x;
     float *da = s.da + n * g.t, *dz = s.dz + n * g.v;
@@ -187,8 +187,8 @@ template <typename T> static kd_status stc_gates_bwd_run(const kd_call *c)
     const int64_t n = c->in[2].shape.dim[0];
     float *dwt = kd_out<float>(c, 2), *dws = kd_out<float>(c, 3);
     if (n > 0) {
-        KD_LAUNCH((stc_gates_bwd<T>), dim3((unsigned)n), dim3(BLOCK), c, g, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_out<T>(c, 0),
-                  kd_out<T>(c, 1), s);
+        KD_LAUNCH((stc_gates_bwd<T>), dim3((unsigned)n), dim3(BLOCK), c, g, kd_in<T>(c, 0), kd_in<T>(c, 1),
+                  kd_out<T>(c, 0), kd_out<T>(c, 1), s);
     }
     if (dwt != nullptr || dws != nullptr) { /* of an empty batch they are 0 */
         kd_sum_parts(c, s.part, n, dws, numel(&c->in[5]), kd_adds(c, 3), dwt, numel(&c->in[4]), kd_adds(c, 2));

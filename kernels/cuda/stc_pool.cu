@@ -1,6 +1,6 @@
-/* stc_pool and its gradient, each in one pass over x.  A block has FRAMES frames of one sample and all its channels: the piece
- * of a plane is one run of memory, a thread keeps W neighbouring positions of it and walks the channels; `lines` such rows of
- * threads share them. */
+/* stc_pool and its gradient, each in one pass over x.  A block has FRAMES frames of one sample and all its channels:
+ * the piece of a plane is one run of memory, a thread keeps W neighbouring positions of it and walks the channels;
+ * `lines` such rows of threads share them. */
 #include "kernels/cuda/device/planes.cuh"
 
 constexpr int THREADS = 256, FRAMES = THREADS / KD_WARP; /* a warp a frame; packs of 8 stay aligned */
@@ -44,13 +44,15 @@ static __device__ __forceinline__ pool_piece piece_here(const pool_pieces &s)
     return h;
 }
 
-/* Channels c and c + lines, loaded together so that twice as much is under way; behind the last one it is that one again. */
+/* Channels c and c + lines, loaded together so that twice as much is under way; behind the last one it is that one
+ * again. */
 struct two_channels {
     int64_t one, other;
     bool both;
 };
 
-static __device__ __forceinline__ two_channels channels_at(const pool_pieces &s, const pool_piece &h, int c, int position)
+static __device__ __forceinline__ two_channels channels_at(const pool_pieces &s, const pool_piece &h, int c,
+                                                           int position)
 {
     two_channels at;
     at.both = c + s.lines < s.p.C;
@@ -59,7 +61,7 @@ static __device__ __forceinline__ two_channels channels_at(const pool_pieces &s,
     return at;
 }
 
-/* ---- forward ------------------------------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 /* Sum, maximum and how often the maximum occurs. */
 struct pool_mark {
@@ -90,8 +92,8 @@ template <int W> static __device__ __forceinline__ void add_values(pool_mark *m,
 }
 
 /* The lines' marks of position i, in order. */
-static __device__ __forceinline__ pool_mark all_lines(const float *sum, const float *top, const float *ties, int i, int lines,
-                                                      int step)
+static __device__ __forceinline__ pool_mark all_lines(const float *sum, const float *top, const float *ties, int i,
+                                                      int lines, int step)
 {
     pool_mark all = no_mark();
     for (int l = 0; l < lines; l++, i += step) {
@@ -197,8 +199,8 @@ template <typename T, int W> static void launch_pool(const kd_call *c, const kd_
     const pool_pieces s = pieces_of<W>(p);
     T *joint = kd_out<T>(c, 1);
     float *part = joint != nullptr ? static_cast<float *>(c->scratch) : nullptr;
-    KD_LAUNCH((stc_pool_piece<T, W>), piece_grid(s), dim3(THREADS), c, kd_in<T>(c, 0), kd_out<T>(c, 0), kd_out<float>(c, 2),
-              part, s);
+    KD_LAUNCH((stc_pool_piece<T, W>), piece_grid(s), dim3(THREADS), c, kd_in<T>(c, 0), kd_out<T>(c, 0),
+              kd_out<float>(c, 2), part, s);
     if (joint != nullptr) {
         KD_LAUNCH((stc_pool_joint<T>), dim3(kd_grid(p.n * p.V, 128)), dim3(128), c, part, joint, s);
     }
@@ -221,17 +223,18 @@ static size_t stc_pool_scratch(const kd_call *c)
 }
 KD_CUDA_OP_SCRATCH(stc_pool, stc_pool_scratch)
 
-/* ---- backward: a map ----------------------------------------------------------------------------------------------------- */
+/* ---- backward: a map ------------------------------------------------------------------------- */
 
 template <typename T> struct pool_grads {
     const T *dtime, *djoint, *time;
     const float *ties;
 };
 
-/* What every channel gets at frame t and joint v, what the maximum is there, and what it gets on top: nothing without dtime. */
+/* What every channel gets at frame t and joint v, what the maximum is there, and what it gets on top: nothing without
+ * dtime. */
 template <typename T>
-static __device__ __forceinline__ void share_at(const pool_grads<T> &g, const kd_planes &p, int64_t n, int t, int v, float *all,
-                                                float *top, float *tied)
+static __device__ __forceinline__ void share_at(const pool_grads<T> &g, const kd_planes &p, int64_t n, int t, int v,
+                                                float *all, float *top, float *tied)
 {
     const int64_t mean = n * 2 * p.T + t, max = mean + p.T;
     *all = g.djoint != nullptr ? ld(g.djoint, n * p.V + v) / ((float)p.C * (float)p.T) : 0.0f;

@@ -1,5 +1,5 @@
-/* The kernel table of CUDA: own kernels for every op and dtype; library kernels (cuBLASLt, cuDNN) before them where there are
- * any.  A kernel missing here does not link. */
+/* The kernel table of CUDA: own kernels for every op and dtype; library kernels (cuBLASLt, cuDNN) before them where
+ * there are any.  A kernel missing here does not link. */
 #include "kernels/cuda/kd_cuda.h"
 
 #define KD_OP(ID, name, n_in, n_out, flags) extern const kd_kernel_def kd_cuda_##name[3];

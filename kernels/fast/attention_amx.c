@@ -53,16 +53,14 @@ static __m512 probabilities(const float *s, int64_t keys, __m512 scale, __m512 t
 /* Rows [r0, r0 + 16): the running maxima (in scaled units), the probabilities, and what was summed
  * before corrected where a maximum rose.  A negative scale would need minima: supported() refuses
  * it. */
-static void softmax_rows(query_block *w, int64_t r0, int64_t keys, int64_t valid, float scale,
-                         int64_t dp)
+static void softmax_rows(query_block *w, int64_t r0, int64_t keys, int64_t valid, float scale, int64_t dp)
 {
     __m512 m[16];
     for (int64_t r = 0; r < 16; r++) {
         float *s = w->s + (r0 + r) * KB;
         for (int64_t j = valid / 16 * 16; j < keys; j += 16) { /* padded keys */
             const __mmask16 in = j < valid ? v_mask(j, valid) : 0;
-            _mm512_storeu_ps(s + j,
-                             _mm512_mask_blend_ps(in, v_set(-INFINITY), _mm512_loadu_ps(s + j)));
+            _mm512_storeu_ps(s + j, _mm512_mask_blend_ps(in, v_set(-INFINITY), _mm512_loadu_ps(s + j)));
         }
         m[r] = _mm512_loadu_ps(s);
         for (int64_t j = 16; j < keys; j += 16) {
@@ -76,8 +74,7 @@ static void softmax_rows(query_block *w, int64_t r0, int64_t keys, int64_t valid
     _mm512_storeu_ps(w->max + r0, top);
     _mm512_storeu_ps(w->fix + r0, fix);
     for (int64_t r = r0; r < r0 + 16; r++) {
-        const __m512 total =
-            probabilities(w->s + r * KB, keys, v_set(scale), v_set(w->max[r]), w->p + r * KB);
+        const __m512 total = probabilities(w->s + r * KB, keys, v_set(scale), v_set(w->max[r]), w->p + r * KB);
         const __m512 f = v_set(w->fix[r]);
         w->sum[r] = _mm512_fmadd_ps(w->sum[r], f, total);
         for (int64_t i = 0; ((rose >> (r - r0)) & 1) != 0 && i < dp; i += 16) {
@@ -87,8 +84,7 @@ static void softmax_rows(query_block *w, int64_t r0, int64_t keys, int64_t valid
     }
 }
 
-static void forward_keys(const geometry *g, query_block *w, const uint16_t *kt, const uint16_t *v,
-                         int64_t k0)
+static void forward_keys(const geometry *g, query_block *w, const uint16_t *kt, const uint16_t *v, int64_t k0)
 {
     const int64_t keys = KD_MIN((int64_t)KB, g->np - k0);
     for (int64_t j = 0; j < keys; j += 32) {
@@ -119,8 +115,8 @@ static void forward_keys(const geometry *g, query_block *w, const uint16_t *kt, 
     }
 }
 
-static void forward_block(const geometry *g, const uint16_t *kt, const uint16_t *v,
-                          const kd_call *c, int64_t bh, int64_t q0)
+static void forward_block(const geometry *g, const uint16_t *kt, const uint16_t *v, const kd_call *c, int64_t bh,
+                          int64_t q0)
 {
     query_block w;
     const int64_t rows = KD_MIN((int64_t)QB, g->n - q0), cols = g->row / 3;
@@ -135,8 +131,7 @@ static void forward_block(const geometry *g, const uint16_t *kt, const uint16_t 
         forward_keys(g, &w, kt, v, k0);
     }
     tiles_end();
-    uint16_t *o =
-        (uint16_t *)c->out[0].data + (bh / g->heads * g->n + q0) * cols + bh % g->heads * g->d;
+    uint16_t *o = (uint16_t *)c->out[0].data + (bh / g->heads * g->n + q0) * cols + bh % g->heads * g->d;
     float *lse = c->out[1].data;
     for (int64_t r = 0; r < rows; r++) {
         const float sum = _mm512_reduce_add_ps(w.sum[r]);

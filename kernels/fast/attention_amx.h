@@ -43,8 +43,7 @@ static inline geometry geometry_of(const kd_tensor *qkv, const kd_attention_attr
 static inline kd_status supported(const kd_tensor *qkv, const kd_attention_attr *at)
 {
     const geometry g = geometry_of(qkv, at);
-    return qkv->dtype == KD_BF16 && g.d <= DMAX && g.n > 0 && g.scale > 0.0f &&
-                   kd_cpu_has(KD_CPU_AMX)
+    return qkv->dtype == KD_BF16 && g.d <= DMAX && g.n > 0 && g.scale > 0.0f && kd_cpu_has(KD_CPU_AMX)
                ? KD_OK
                : KD_E_UNSUPPORTED;
 }
@@ -60,7 +59,7 @@ static inline int64_t part_at(const geometry *g, int64_t bh, int part)
     return b * g->n * g->row + part * (g->row / 3) + h * g->d;
 }
 
-/* ---- tiles -------------------------------------------------------------------------------- */
+/* ---- tiles ----------------------------------------------------------------------------------- */
 
 static inline void tiles_begin(void)
 {
@@ -127,7 +126,7 @@ static inline void multiply(const block *t)
     __asm__ volatile("" ::: "memory");
 }
 
-/* ---- packing ------------------------------------------------------------------------------ */
+/* ---- packing --------------------------------------------------------------------------------- */
 
 /* A matrix (n, d) of bf16 inside a larger tensor. */
 typedef struct matrix {
@@ -143,8 +142,7 @@ static inline matrix part(const geometry *g, const kd_tensor *qkv, int64_t bh, i
 static inline matrix head_of(const geometry *g, const kd_tensor *o, int64_t bh)
 {
     const int64_t cols = g->row / 3;
-    return (matrix){(const uint16_t *)o->data + bh / g->heads * g->n * cols + bh % g->heads * g->d,
-                    cols};
+    return (matrix){(const uint16_t *)o->data + bh / g->heads * g->n * cols + bh % g->heads * g->d, cols};
 }
 
 /* rows [r0, r0 + rows) densely, dp elements each, zero beyond (n, d). */
@@ -153,8 +151,8 @@ static inline void pack_rows(const geometry *g, matrix x, int64_t r0, int64_t ro
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t i = 0; i < g->dp; i += 16) {
             const __mmask16 m = r0 + r < g->n && i < g->d ? v_mask(i, g->d) : 0;
-            const __m256i v = m != 0 ? _mm256_maskz_loadu_epi16(m, x.data + (r0 + r) * x.ld + i)
-                                     : _mm256_setzero_si256();
+            const __m256i v =
+                m != 0 ? _mm256_maskz_loadu_epi16(m, x.data + (r0 + r) * x.ld + i) : _mm256_setzero_si256();
             _mm256_storeu_si256((__m256i *)(void *)(dst + r * g->dp + i), v);
         }
     }
@@ -162,18 +160,15 @@ static inline void pack_rows(const geometry *g, matrix x, int64_t r0, int64_t ro
 
 /* 16 dense rows to dp/32 "across" tiles; `turned` (dp, np), when wanted, receives the plain
  * transpose at column r0. */
-static inline void pack_across(const geometry *g, const uint16_t *rows, uint16_t *dst,
-                               uint16_t *turned, int64_t r0)
+static inline void pack_across(const geometry *g, const uint16_t *rows, uint16_t *dst, uint16_t *turned, int64_t r0)
 {
-    const __m512i step =
-        _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                           _mm512_set1_epi32((int)g->dp * 2));
+    const __m512i step = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                                            _mm512_set1_epi32((int)g->dp * 2));
     for (int64_t i = 0; i < g->dp; i += 2) {
         const __m512i pair = _mm512_i32gather_epi32(step, rows + i, 1);
         _mm512_storeu_si512(dst + i * 16, pair);
         if (turned != NULL) {
-            _mm256_storeu_si256((__m256i *)(void *)(turned + i * g->np + r0),
-                                _mm512_cvtepi32_epi16(pair));
+            _mm256_storeu_si256((__m256i *)(void *)(turned + i * g->np + r0), _mm512_cvtepi32_epi16(pair));
             _mm256_storeu_si256((__m256i *)(void *)(turned + (i + 1) * g->np + r0),
                                 _mm512_cvtepi32_epi16(_mm512_srli_epi32(pair, 16)));
         }
@@ -182,8 +177,7 @@ static inline void pack_across(const geometry *g, const uint16_t *rows, uint16_t
 
 static inline __m512i interleave(__m256i even, __m256i odd)
 {
-    return _mm512_or_si512(_mm512_cvtepu16_epi32(even),
-                           _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16));
+    return _mm512_or_si512(_mm512_cvtepu16_epi32(even), _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd), 16));
 }
 
 /* 32 dense rows to dp/16 "down" tiles. */

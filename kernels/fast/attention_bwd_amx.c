@@ -52,8 +52,7 @@ static void backward_begin(const geometry *g, const kd_call *c, int64_t bh, cons
             pack_across(g, w->k + (r + half) * g->dp, spare, w->k_turned, r + half);
         }
         for (int k = 0; k < 2; k++) {
-            uint16_t *across = k == 0 ? w->q_across : w->do_across,
-                     *down = k == 0 ? w->q_down : w->do_down;
+            uint16_t *across = k == 0 ? w->q_across : w->do_across, *down = k == 0 ? w->q_down : w->do_down;
             pack_rows(g, k == 0 ? part(g, &c->in[1], bh, 0) : dout, r, 32, rows);
             pack_across(g, rows, across + r * g->dp, NULL, 0);
             pack_across(g, rows + 16 * g->dp, across + (r + 16) * g->dp, NULL, 0);
@@ -88,29 +87,25 @@ static void backward_softmax(const geometry *g, const head *h, key_block *w, int
     const __m512 scale = v_set(g->scale * log2e);
     for (int64_t j = 0; j < BB; j += 2) {
         for (int64_t q = 0; q < BB; q += 16) {
-            const __m512 lse = _mm512_loadu_ps(h->lse + q0 + q),
-                         delta = _mm512_loadu_ps(h->delta + q0 + q);
+            const __m512 lse = _mm512_loadu_ps(h->lse + q0 + q), delta = _mm512_loadu_ps(h->delta + q0 + q);
             __m256i ds[2];
             for (int64_t e = 0; e < 2; e++) {
                 const int64_t at = (j + e) * BB + q;
                 const __mmask16 live = k0 + j + e < g->n ? 0xffff : 0;
-                const __m512 p = _mm512_maskz_mov_ps(
-                    live, v_exp2_short(_mm512_fmsub_ps(_mm512_loadu_ps(w->s + at), scale, lse)));
-                const __m512 d =
-                    _mm512_mul_ps(p, _mm512_sub_ps(_mm512_loadu_ps(w->dp + at), delta));
+                const __m512 p =
+                    _mm512_maskz_mov_ps(live, v_exp2_short(_mm512_fmsub_ps(_mm512_loadu_ps(w->s + at), scale, lse)));
+                const __m512 d = _mm512_mul_ps(p, _mm512_sub_ps(_mm512_loadu_ps(w->dp + at), delta));
                 ds[e] = to_bf16(d);
                 _mm256_storeu_si256((__m256i *)(void *)(w->p + at), to_bf16(p));
                 _mm256_storeu_si256((__m256i *)(void *)(w->ds + at), ds[e]);
             }
             const int64_t tile = j / 32 * (BB / 16) + q / 16;
-            _mm512_storeu_si512(w->ds_down + tile * TILE + j % 32 / 2 * 32,
-                                interleave(ds[0], ds[1]));
+            _mm512_storeu_si512(w->ds_down + tile * TILE + j % 32 / 2 * 32, interleave(ds[0], ds[1]));
         }
     }
 }
 
-static void backward_products(const geometry *g, const head *h, key_block *w, int64_t k0,
-                              int64_t q0)
+static void backward_products(const geometry *g, const head *h, key_block *w, int64_t k0, int64_t q0)
 {
     for (int64_t j = 0; j < BB; j += 32) {
         for (int64_t i = 0; i < g->dp; i += 32) {
@@ -171,8 +166,7 @@ static void backward_keys(const geometry *g, const head *h, key_block *w, int64_
     }
 }
 
-static void write_rows(const geometry *g, uint16_t *dst, int64_t r0, int64_t rows, float scale,
-                       const float *src)
+static void write_rows(const geometry *g, uint16_t *dst, int64_t r0, int64_t rows, float scale, const float *src)
 {
     for (int64_t r = 0; r < KD_MIN(rows, g->n - r0); r++) {
         for (int64_t i = 0; i < g->d; i += 16) {
@@ -184,9 +178,8 @@ static void write_rows(const geometry *g, uint16_t *dst, int64_t r0, int64_t row
 
 static void write_turned(const geometry *g, uint16_t *dst, float scale, const float *src)
 {
-    const __m512i step =
-        _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                           _mm512_set1_epi32((int)g->np));
+    const __m512i step = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                                            _mm512_set1_epi32((int)g->np));
     for (int64_t r = 0; r < g->n; r++) {
         for (int64_t i = 0; i < g->d; i += 16) {
             const __m512 x = _mm512_i32gather_ps(step, src + i * g->np + r, 4);

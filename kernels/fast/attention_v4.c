@@ -72,8 +72,8 @@ static int64_t part_at(const geometry *g, int64_t bh, int part)
 
 /* rows [r0, r0 + rows) of a (n, d) matrix with `ld` elements a row, times `s`, to dense rows of dp;
  * zero outside. */
-static void pack_rows(const geometry *g, const void *src, int64_t at, int64_t ld, int64_t r0,
-                      int64_t rows, float s, float *dst)
+static void pack_rows(const geometry *g, const void *src, int64_t at, int64_t ld, int64_t r0, int64_t rows, float s,
+                      float *dst)
 {
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t i = 0; i < g->dp; i += 16) {
@@ -88,13 +88,11 @@ static void pack_rows(const geometry *g, const void *src, int64_t at, int64_t ld
 }
 
 /* One panel: rows [r0, r0 + 48) transposed to (d, 48). */
-static void pack_panel(const geometry *g, const void *src, int64_t at, int64_t ld, int64_t r0,
-                       float *dst)
+static void pack_panel(const geometry *g, const void *src, int64_t at, int64_t ld, int64_t r0, float *dst)
 {
     float rows[16 * DMAX];
-    const __m512i step =
-        _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                           _mm512_set1_epi32((int)g->dp));
+    const __m512i step = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                                            _mm512_set1_epi32((int)g->dp));
     for (int64_t r = 0; r < PANEL; r += 16) {
         pack_rows(g, src, at, ld, r0 + r, 16, 1.0f, rows);
         for (int64_t i = 0; i < g->d; i++) {
@@ -103,7 +101,7 @@ static void pack_panel(const geometry *g, const void *src, int64_t at, int64_t l
     }
 }
 
-/* ---- forward ------------------------------------------------------------------------------ */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 static int64_t fwd_floats(const geometry *g)
 {
@@ -149,8 +147,7 @@ static float softmax_row(float *s, int64_t keys, int64_t valid, float *max, __m5
     return fix;
 }
 
-static void forward_block(const geometry *g, const float *kt, const float *v, const kd_call *c,
-                          int64_t bh, int64_t q0)
+static void forward_block(const geometry *g, const float *kt, const float *v, const kd_call *c, int64_t bh, int64_t q0)
 {
     float q[QB * DMAX], s[QB * KB], o[QB * DMAX];
     softmax_state sm;
@@ -237,7 +234,7 @@ static kd_status attention_prepare(kd_call *c, kd_err *err)
     return supported(c, 0) && c->out[0].data != NULL ? KD_OK : KD_E_UNSUPPORTED;
 }
 
-/* ---- backward ----------------------------------------------------------------------------- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 /* Per head: q, do and dq rows, then lse (in log2) and delta = sum_d do o. */
 static int64_t bwd_floats(const geometry *g)
@@ -284,8 +281,8 @@ static void backward_begin(const geometry *g, const kd_call *c, int64_t bh, cons
 }
 
 /* p = exp2(scale s - lse), ds = p (dp - delta), both over s and dp. */
-static void backward_softmax(const geometry *g, const head *w, int64_t q0, int64_t keys,
-                             int64_t valid, float *s, float *dp)
+static void backward_softmax(const geometry *g, const head *w, int64_t q0, int64_t keys, int64_t valid, float *s,
+                             float *dp)
 {
     const __m512 scale = v_set(g->scale * log2e);
     for (int64_t r = 0; r < QB; r++) {
@@ -293,16 +290,15 @@ static void backward_softmax(const geometry *g, const head *w, int64_t q0, int64
         for (int64_t j = 0; j < keys; j += 16) {
             float *x = s + r * KB + j, *y = dp + r * KB + j;
             const __mmask16 in = j < valid ? v_mask(j, valid) : 0;
-            const __m512 p =
-                _mm512_maskz_mov_ps(in, v_exp2(_mm512_fmsub_ps(_mm512_loadu_ps(x), scale, lse)));
+            const __m512 p = _mm512_maskz_mov_ps(in, v_exp2(_mm512_fmsub_ps(_mm512_loadu_ps(x), scale, lse)));
             _mm512_storeu_ps(x, p);
             _mm512_storeu_ps(y, _mm512_mul_ps(p, _mm512_sub_ps(_mm512_loadu_ps(y), delta)));
         }
     }
 }
 
-static void write_grad(const geometry *g, const kd_call *c, int64_t bh, int part, int64_t r0,
-                       int64_t rows, float s, const float *src)
+static void write_grad(const geometry *g, const kd_call *c, int64_t bh, int part, int64_t r0, int64_t rows, float s,
+                       const float *src)
 {
     const int64_t at = part_at(g, bh, part);
     for (int64_t r = 0; r < KD_MIN(rows, g->n - r0); r++) {
@@ -313,8 +309,7 @@ static void write_grad(const geometry *g, const kd_call *c, int64_t bh, int part
     }
 }
 
-static void backward_keys(const geometry *g, const kd_call *c, int64_t bh, const head *w,
-                          int64_t k0)
+static void backward_keys(const geometry *g, const kd_call *c, int64_t bh, const head *w, int64_t k0)
 {
     float kt[KB * DMAX], vt[KB * DMAX], k[KB * DMAX], dk[KB * DMAX], dv[KB * DMAX];
     float s[QB * KB], dp[QB * KB];
@@ -328,14 +323,8 @@ static void backward_keys(const geometry *g, const kd_call *c, int64_t bh, const
     for (int64_t q0 = 0; q0 < g->np; q0 += QB) {
         const float *q = w->q + q0 * g->dp, *dout = w->dout + q0 * g->dp;
         for (int64_t p = 0; p < keys; p += PANEL) {
-            kd_tile_args t = {.a = q,
-                              .ra = g->dp,
-                              .ka = 1,
-                              .b = kt + p * g->d,
-                              .ldb = PANEL,
-                              .c = s + p,
-                              .ldc = KB,
-                              .k = g->d};
+            kd_tile_args t = {
+                .a = q, .ra = g->dp, .ka = 1, .b = kt + p * g->d, .ldb = PANEL, .c = s + p, .ldc = KB, .k = g->d};
             kd_tile_rows(score, t, QB);
             t.a = dout;
             t.b = vt + p * g->d;
@@ -343,15 +332,8 @@ static void backward_keys(const geometry *g, const kd_call *c, int64_t bh, const
             kd_tile_rows(score, t, QB);
         }
         backward_softmax(g, w, q0, keys, g->n - k0, s, dp);
-        kd_tile_args t = {.a = s,
-                          .ra = 1,
-                          .ka = KB,
-                          .b = dout,
-                          .ldb = g->dp,
-                          .c = dv,
-                          .ldc = g->dp,
-                          .k = QB,
-                          .add = q0 > 0};
+        kd_tile_args t = {
+            .a = s, .ra = 1, .ka = KB, .b = dout, .ldb = g->dp, .c = dv, .ldc = g->dp, .k = QB, .add = q0 > 0};
         kd_tile_rows(g->tile, t, keys);
         t.a = dp;
         t.b = q;
@@ -397,7 +379,6 @@ static kd_status attention_bwd_prepare(kd_call *c, kd_err *err)
     return supported(c, 1) ? KD_OK : KD_E_UNSUPPORTED;
 }
 
-const kd_kernel_def kd_fast_attention_v4 = {
-    .run = attention_run, .scratch = fwd_scratch, .prepare = attention_prepare};
+const kd_kernel_def kd_fast_attention_v4 = {.run = attention_run, .scratch = fwd_scratch, .prepare = attention_prepare};
 const kd_kernel_def kd_fast_attention_bwd_v4 = {
     .run = attention_bwd_run, .scratch = bwd_scratch, .prepare = attention_bwd_prepare};

@@ -12,8 +12,8 @@ typedef struct conv {
     bool bf16, depthwise, shifts; /* shifts: a tap is a shift of the flat (h, w) axis */
 } conv;
 
-static inline conv conv_of(const kd_conv2d_attr *a, const kd_tensor *x, const kd_shape *xs,
-                           const kd_shape *ys, int64_t kh, int64_t kw)
+static inline conv conv_of(const kd_conv2d_attr *a, const kd_tensor *x, const kd_shape *xs, const kd_shape *ys,
+                           int64_t kh, int64_t kw)
 {
     conv c = {.n = xs->dim[0],
               .ci = xs->dim[1],
@@ -43,8 +43,7 @@ static inline int64_t up(int64_t x, int64_t to)
 
 static inline __m512 v_sigmoid(__m512 x)
 {
-    return _mm512_div_ps(v_set(1.0f),
-                         _mm512_add_ps(v_set(1.0f), v_exp(_mm512_sub_ps(v_set(0.0f), x))));
+    return _mm512_div_ps(v_set(1.0f), _mm512_add_ps(v_set(1.0f), v_exp(_mm512_sub_ps(v_set(0.0f), x))));
 }
 
 static inline __m512 v_act(int32_t kind, __m512 x)
@@ -55,8 +54,7 @@ static inline __m512 v_act(int32_t kind, __m512 x)
     case KD_ACT_GELU:
         return v_gelu(x);
     case KD_ACT_HARDSWISH: {
-        const __m512 r =
-            _mm512_min_ps(v_set(6.0f), _mm512_max_ps(v_set(0.0f), _mm512_add_ps(x, v_set(3.0f))));
+        const __m512 r = _mm512_min_ps(v_set(6.0f), _mm512_max_ps(v_set(0.0f), _mm512_add_ps(x, v_set(3.0f))));
         return _mm512_mul_ps(_mm512_mul_ps(x, r), v_set(1.0f / 6.0f));
     }
     case KD_ACT_SILU:
@@ -96,8 +94,8 @@ static inline bool kd_depthwise_can(const conv *c)
 {
     return c->kw == 1 && c->kh <= 64 && c->stride[1] == 1 && c->pad[1] == 0;
 }
-void kd_depthwise_v4(const conv *c, const void *src, const void *w, const float *bias, int32_t act,
-                     bool back, void *dst);
+void kd_depthwise_v4(const conv *c, const void *src, const void *w, const float *bias, int32_t act, bool back,
+                     void *dst);
 void kd_depthwise_w_v4(const conv *c, const void *dy, const void *x, bool add, float *dw);
 
 #endif

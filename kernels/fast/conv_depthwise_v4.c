@@ -4,8 +4,8 @@
 #include "kernels/fast/fast.h"
 
 /* One plane, stride 1. */
-static void plane_flat(const conv *c, const void *x, const float *w, __m512 bias, int32_t act,
-                       bool back, void *dst, int64_t to)
+static void plane_flat(const conv *c, const void *x, const float *w, __m512 bias, int32_t act, bool back, void *dst,
+                       int64_t to)
 {
     const int64_t plane = c->h * c->w;
     for (int64_t p = 0; p < plane; p += 64) {
@@ -44,8 +44,8 @@ static int64_t row_of(const conv *c, int64_t y, int64_t k, bool back)
 }
 
 /* One plane, any stride in time: rows of c->w joints. */
-static void plane_rows(const conv *c, const void *x, const float *w, __m512 bias, int32_t act,
-                       bool back, void *dst, int64_t to)
+static void plane_rows(const conv *c, const void *x, const float *w, __m512 bias, int32_t act, bool back, void *dst,
+                       int64_t to)
 {
     const int64_t rows = back ? c->h : c->ho;
     for (int64_t y = 0; y < rows; y++) {
@@ -68,8 +68,8 @@ static void plane_rows(const conv *c, const void *x, const float *w, __m512 bias
 
 enum { MAX_TAPS = 64 };
 
-void kd_depthwise_v4(const conv *c, const void *src, const void *w, const float *bias, int32_t act,
-                     bool back, void *dst)
+void kd_depthwise_v4(const conv *c, const void *src, const void *w, const float *bias, int32_t act, bool back,
+                     void *dst)
 {
     const int64_t in = back ? c->ho * c->wo : c->h * c->w, out = back ? c->h * c->w : c->ho * c->wo;
     KD_FAST_FOR
@@ -122,8 +122,8 @@ void kd_depthwise_w_v4(const conv *c, const void *dy, const void *x, bool add, f
         float total = 0.0f;
         for (int64_t s = 0; s < c->n; s++) {
             const int64_t at = s * c->co + ch;
-            total += _mm512_reduce_add_ps(tap_sum(c, (const char *)dy + at * out * size,
-                                                  (const char *)x + at * in * size, i % c->taps));
+            total += _mm512_reduce_add_ps(
+                tap_sum(c, (const char *)dy + at * out * size, (const char *)x + at * in * size, i % c->taps));
         }
         dw[i] = add ? dw[i] + total : total;
     }

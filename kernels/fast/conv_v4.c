@@ -17,11 +17,10 @@ enum { PANEL = 48, ROWS = 8, DEPTH = 192, MAX_CO = 768, CHUNKS = 16, SPAN = 256 
 
 static bool dense(const conv *c, const kd_conv2d_attr *a)
 {
-    return a->groups <= 1 && c->co <= MAX_CO && c->ci <= MAX_CO && c->h * c->w < INT32_MAX &&
-           c->ho * c->wo < INT32_MAX;
+    return a->groups <= 1 && c->co <= MAX_CO && c->ci <= MAX_CO && c->h * c->w < INT32_MAX && c->ho * c->wo < INT32_MAX;
 }
 
-/* ---- gathering ---------------------------------------------------------------------------- */
+/* ---- gathering ------------------------------------------------------------------------------- */
 
 /* Where position p of the output reads its input under a tap; back: where position p of the input
  * was read from. -1: nowhere. */
@@ -68,28 +67,25 @@ static void gather_panel(const gather *g, int64_t p0, int64_t k0, int64_t k, flo
             if (c->shifts) {
                 const void *src = (const char *)g->src + plane * (c->bf16 ? 2 : 4);
                 for (int64_t j = 0; j < PANEL; j += 16) {
-                    _mm512_storeu_ps(row + j,
-                                     load_inside(src, p0 + j + shift, g->src_plane, c->bf16));
+                    _mm512_storeu_ps(row + j, load_inside(src, p0 + j + shift, g->src_plane, c->bf16));
                 }
             } else if (!c->bf16) {
                 for (int64_t j = 0; j < PANEL; j += 16) {
                     const __m512i i16 = _mm512_loadu_si512(at + j);
                     const __mmask16 m = _mm512_cmpge_epi32_mask(i16, _mm512_setzero_si512());
-                    _mm512_storeu_ps(row + j,
-                                     _mm512_mask_i32gather_ps(_mm512_setzero_ps(), m, i16,
-                                                              (const float *)g->src + plane, 4));
+                    _mm512_storeu_ps(row + j, _mm512_mask_i32gather_ps(_mm512_setzero_ps(), m, i16,
+                                                                       (const float *)g->src + plane, 4));
                 }
             } else {
                 for (int64_t j = 0; j < PANEL; j++) {
-                    row[j] = at[j] < 0 ? 0.0f
-                                       : kd_bf16_to_f32(((const uint16_t *)g->src)[plane + at[j]]);
+                    row[j] = at[j] < 0 ? 0.0f : kd_bf16_to_f32(((const uint16_t *)g->src)[plane + at[j]]);
                 }
             }
         }
     }
 }
 
-/* ---- dense product ------------------------------------------------------------------------ */
+/* ---- dense product --------------------------------------------------------------------------- */
 
 /* Left operand in blocks of 8 rows: (rows / 8, depth, 8), zero beyond the last row. */
 static void pack_left(const conv *c, const void *w, bool turned, float *dst)
@@ -126,8 +122,7 @@ static void product_block(const product *m, const void *src, int64_t sample, int
     for (int64_t k0 = 0; k0 < m->depth; k0 += DEPTH) {
         const int64_t k = KD_MIN((int64_t)DEPTH, m->depth - k0);
         gather_panel(&g, p0, k0, k, panel);
-        kd_tile_args t = {
-            .ra = 1, .ka = ROWS, .b = panel, .ldb = PANEL, .ldc = PANEL, .k = k, .add = k0 > 0};
+        kd_tile_args t = {.ra = 1, .ka = ROWS, .b = panel, .ldb = PANEL, .ldc = PANEL, .k = k, .add = k0 > 0};
         for (int64_t r = 0; r < m->rows; r += ROWS) {
             t.a = m->left + (r * m->depth + k0 * ROWS);
             t.c = sum + r * PANEL;
@@ -156,7 +151,7 @@ static void product_all(const product *m)
     }
 }
 
-/* ---- forward ------------------------------------------------------------------------------ */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 static conv forward_of(const kd_call *c)
 {
@@ -185,15 +180,14 @@ static kd_status conv_run(const kd_call *c)
         return KD_OK;
     }
     pack_left(&g, c->in[1].data, false, c->scratch);
-    const product m = {
-        .g = {.c = &g, .src = c->in[0].data, .src_plane = g.h * g.w, .dst_plane = g.ho * g.wo},
-        .left = c->scratch,
-        .rows = g.co,
-        .depth = g.ci * g.taps,
-        .bias = bias,
-        .act = a->act,
-        .out = c->out[0].data,
-        .src_sample = g.ci * g.h * g.w};
+    const product m = {.g = {.c = &g, .src = c->in[0].data, .src_plane = g.h * g.w, .dst_plane = g.ho * g.wo},
+                       .left = c->scratch,
+                       .rows = g.co,
+                       .depth = g.ci * g.taps,
+                       .bias = bias,
+                       .act = a->act,
+                       .out = c->out[0].data,
+                       .src_sample = g.ci * g.h * g.w};
     product_all(&m);
     return KD_OK;
 }
@@ -211,7 +205,7 @@ static kd_status conv_prepare(kd_call *c, kd_err *err)
     return can(&g, c->attr, &c->in[0]) ? KD_OK : KD_E_UNSUPPORTED;
 }
 
-/* ---- gradient of the input ---------------------------------------------------------------- */
+/* ---- gradient of the input ------------------------------------------------------------------- */
 
 static conv bwd_x_of(const kd_call *c)
 {
@@ -234,17 +228,14 @@ static kd_status bwd_x_run(const kd_call *c)
         return KD_OK;
     }
     pack_left(&g, c->in[1].data, true, c->scratch);
-    const product m = {.g = {.c = &g,
-                             .src = c->in[0].data,
-                             .src_plane = g.ho * g.wo,
-                             .dst_plane = g.h * g.w,
-                             .back = true},
-                       .left = c->scratch,
-                       .rows = g.ci,
-                       .depth = g.co * g.taps,
-                       .act = KD_ACT_NONE,
-                       .out = c->out[0].data,
-                       .src_sample = g.co * g.ho * g.wo};
+    const product m = {
+        .g = {.c = &g, .src = c->in[0].data, .src_plane = g.ho * g.wo, .dst_plane = g.h * g.w, .back = true},
+        .left = c->scratch,
+        .rows = g.ci,
+        .depth = g.co * g.taps,
+        .act = KD_ACT_NONE,
+        .out = c->out[0].data,
+        .src_sample = g.co * g.ho * g.wo};
     product_all(&m);
     return KD_OK;
 }
@@ -257,7 +248,7 @@ static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
     return !plus && can(&g, c->attr, &c->in[0]) ? KD_OK : KD_E_UNSUPPORTED;
 }
 
-/* ---- gradient of the weights -------------------------------------------------------------- */
+/* ---- gradient of the weights ----------------------------------------------------------------- */
 
 typedef struct wgrad {
     conv c;
@@ -271,8 +262,7 @@ typedef struct wgrad {
 static wgrad wgrad_of(const kd_call *c)
 {
     const kd_conv2d_attr *a = c->attr;
-    wgrad g = {
-        .c = conv_of(a, &c->in[1], &c->in[1].shape, &c->in[0].shape, a->kernel[0], a->kernel[1])};
+    wgrad g = {.c = conv_of(a, &c->in[1], &c->in[1].shape, &c->in[0].shape, a->kernel[0], a->kernel[1])};
     const int64_t depth = g.c.ci * g.c.taps;
     int64_t best = INT64_MAX;
     for (int nv = 2; nv <= 4; nv++) { /* the tile that wastes least */
@@ -307,16 +297,14 @@ static void transpose16(const float *src, int64_t ld, float *dst, int64_t to)
     }
     for (int i = 0; i < 16; i += 4) { /* 4 x 4 blocks inside each 128-bit lane */
         const __m512 a = _mm512_unpacklo_ps(r[i], r[i + 1]), b = _mm512_unpackhi_ps(r[i], r[i + 1]);
-        const __m512 p = _mm512_unpacklo_ps(r[i + 2], r[i + 3]),
-                     q = _mm512_unpackhi_ps(r[i + 2], r[i + 3]);
+        const __m512 p = _mm512_unpacklo_ps(r[i + 2], r[i + 3]), q = _mm512_unpackhi_ps(r[i + 2], r[i + 3]);
         s[i] = _mm512_shuffle_ps(a, p, 0x44);
         s[i + 1] = _mm512_shuffle_ps(a, p, 0xee);
         s[i + 2] = _mm512_shuffle_ps(b, q, 0x44);
         s[i + 3] = _mm512_shuffle_ps(b, q, 0xee);
     }
     for (int i = 0; i < 4; i++) { /* then the lanes themselves */
-        const __m512 a = _mm512_shuffle_f32x4(s[i], s[i + 4], 0x88),
-                     b = _mm512_shuffle_f32x4(s[i], s[i + 4], 0xdd);
+        const __m512 a = _mm512_shuffle_f32x4(s[i], s[i + 4], 0x88), b = _mm512_shuffle_f32x4(s[i], s[i + 4], 0xdd);
         const __m512 p = _mm512_shuffle_f32x4(s[i + 8], s[i + 12], 0x88);
         const __m512 q = _mm512_shuffle_f32x4(s[i + 8], s[i + 12], 0xdd);
         _mm512_storeu_ps(dst + i * to, _mm512_shuffle_f32x4(a, p, 0x88));
@@ -357,8 +345,7 @@ static void wgrad_sample(const wgrad *g, const void *dy, const void *x, bool add
         for (int64_t r = 0; r < g->rows; r++) {
             for (int64_t j = 0; j < n; j += 16) {
                 const __mmask16 m = r < c->co ? v_mask(p0 + j, plane) : 0;
-                const __m512 v =
-                    m != 0 ? v_load(dy, r * plane + p0 + j, m, c->bf16) : _mm512_setzero_ps();
+                const __m512 v = m != 0 ? v_load(dy, r * plane + p0 + j, m, c->bf16) : _mm512_setzero_ps();
                 _mm512_storeu_ps(left + r * SPAN + j, v);
             }
         }
@@ -408,8 +395,8 @@ static void dense_w(const wgrad *g, const kd_call *call)
     for (int64_t i = 0; i < g->chunks; i++) {
         for (int64_t s = i * g->each; s < KD_MIN(c->n, (i + 1) * g->each); s++) {
             wgrad_sample(g, (const char *)call->in[0].data + s * c->co * c->ho * c->wo * bytes,
-                         (const char *)call->in[1].data + s * c->ci * c->h * c->w * bytes,
-                         s > i * g->each, scratch + i * g->floats);
+                         (const char *)call->in[1].data + s * c->ci * c->h * c->w * bytes, s > i * g->each,
+                         scratch + i * g->floats);
         }
     }
     KD_FAST_FOR
@@ -418,8 +405,7 @@ static void dense_w(const wgrad *g, const kd_call *call)
             const __mmask16 m = v_mask(k, depth);
             __m512 v = add ? _mm512_maskz_loadu_ps(m, dw + r * depth + k) : _mm512_setzero_ps();
             for (int64_t i = 0; i < g->chunks; i++) {
-                v = _mm512_add_ps(
-                    v, _mm512_maskz_loadu_ps(m, scratch + i * g->floats + r * g->cols + k));
+                v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(m, scratch + i * g->floats + r * g->cols + k));
             }
             _mm512_mask_storeu_ps(dw + r * depth + k, m, v);
         }
@@ -431,8 +417,7 @@ static kd_status bwd_w_run(const kd_call *c)
     const wgrad g = wgrad_of(c);
     if (c->out[0].data != NULL) {
         if (g.c.depthwise) {
-            kd_depthwise_w_v4(&g.c, c->in[0].data, c->in[1].data, (c->accum & 1u) != 0,
-                              c->out[0].data);
+            kd_depthwise_w_v4(&g.c, c->in[0].data, c->in[1].data, (c->accum & 1u) != 0, c->out[0].data);
         } else {
             dense_w(&g, c);
         }
@@ -450,9 +435,6 @@ static kd_status bwd_w_prepare(kd_call *c, kd_err *err)
     return can(&g.c, c->attr, &c->in[0]) ? KD_OK : KD_E_UNSUPPORTED;
 }
 
-const kd_kernel_def kd_fast_conv2d_v4 = {
-    .run = conv_run, .scratch = conv_scratch, .prepare = conv_prepare};
-const kd_kernel_def kd_fast_conv2d_bwd_x_v4 = {
-    .run = bwd_x_run, .scratch = bwd_x_scratch, .prepare = bwd_x_prepare};
-const kd_kernel_def kd_fast_conv2d_bwd_w_v4 = {
-    .run = bwd_w_run, .scratch = bwd_w_scratch, .prepare = bwd_w_prepare};
+const kd_kernel_def kd_fast_conv2d_v4 = {.run = conv_run, .scratch = conv_scratch, .prepare = conv_prepare};
+const kd_kernel_def kd_fast_conv2d_bwd_x_v4 = {.run = bwd_x_run, .scratch = bwd_x_scratch, .prepare = bwd_x_prepare};
+const kd_kernel_def kd_fast_conv2d_bwd_w_v4 = {.run = bwd_w_run, .scratch = bwd_w_scratch, .prepare = bwd_w_prepare};

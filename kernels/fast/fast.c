@@ -92,8 +92,7 @@ const kd_kernel_def *kd_fast_find(kd_op op, kd_dtype act, int rank)
 }
 
 /* Rows in order for every column; blocks of 64 rows keep the rounding error small. */
-static void column_sum_plain(const void *x, int64_t rows, int64_t cols, bool bf16, bool add,
-                             float *out)
+static void column_sum_plain(const void *x, int64_t rows, int64_t cols, bool bf16, bool add, float *out)
 {
     const uint16_t *h = x;
     const float *f = x;

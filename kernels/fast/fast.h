@@ -15,38 +15,38 @@ extern "C" {
 const kd_kernel_def *kd_fast_find(kd_op op, kd_dtype act, int rank);
 
 /* The slots. */
-#define KD_FAST_SLOTS(X)                                                                           \
-    X(attention_v4)                                                                                \
-    X(attention_amx)                                                                               \
-    X(attention_bwd_amx)                                                                           \
-    X(attention_bwd_v4)                                                                            \
-    X(conv2d_v4)                                                                                   \
-    X(conv2d_bwd_x_v4)                                                                             \
-    X(conv2d_bwd_w_v4)                                                                             \
-    X(joint_mix_v4)                                                                                \
-    X(joint_mix_bwd_x_v4)                                                                          \
-    X(reduce_bwd_v4)                                                                               \
-    X(dropout_v4)                                                                                  \
-    X(reduce_v4)                                                                                   \
-    X(gelu_act_v4)                                                                                 \
-    X(gelu_act_bwd_v4)                                                                             \
-    X(layernorm_v4)                                                                                \
-    X(layernorm_bwd_v4)                                                                            \
-    X(linear_deep_amx)                                                                             \
-    X(linear_amx)                                                                                  \
-    X(linear_bwd_x_amx)                                                                            \
-    X(linear_bwd_w_amx)                                                                            \
-    X(linear_bwd_w_v4)                                                                             \
-    X(linear_dnnl)                                                                                 \
-    X(linear_bwd_x_dnnl)                                                                           \
+#define KD_FAST_SLOTS(X)  \
+    X(attention_v4)       \
+    X(attention_amx)      \
+    X(attention_bwd_amx)  \
+    X(attention_bwd_v4)   \
+    X(conv2d_v4)          \
+    X(conv2d_bwd_x_v4)    \
+    X(conv2d_bwd_w_v4)    \
+    X(joint_mix_v4)       \
+    X(joint_mix_bwd_x_v4) \
+    X(reduce_bwd_v4)      \
+    X(dropout_v4)         \
+    X(reduce_v4)          \
+    X(gelu_act_v4)        \
+    X(gelu_act_bwd_v4)    \
+    X(layernorm_v4)       \
+    X(layernorm_bwd_v4)   \
+    X(linear_deep_amx)    \
+    X(linear_amx)         \
+    X(linear_bwd_x_amx)   \
+    X(linear_bwd_w_amx)   \
+    X(linear_bwd_w_v4)    \
+    X(linear_dnnl)        \
+    X(linear_bwd_x_dnnl)  \
     X(linear_bwd_w_dnnl)
 
 #define KD_FAST_EXTERN(name) extern const kd_kernel_def kd_fast_##name;
 KD_FAST_SLOTS(KD_FAST_EXTERN)
 #undef KD_FAST_EXTERN
 
-/* A linear whose activation keeps its input (or of which only that is wanted), or takes the gradient of the one before along:
- * programs on the CPU have none (kd_backend.fuses), the plain kernels serve it. */
+/* A linear whose activation keeps its input (or of which only that is wanted), or takes the gradient of the one before
+ * along: programs on the CPU have none (kd_backend.fuses), the plain kernels serve it. */
 static inline bool kd_fast_keeps_pre(const kd_call *c)
 {
     return c->out[0].data == NULL || (c->n_out > 1 && c->out[1].data != NULL);

@@ -75,8 +75,8 @@ static void mix_rows(const float *x, int64_t count, int64_t v, const float *b, _
 
 /* y = sum over `terms` of x_t A_t for rows [r0, r0 + count); x_t lies `stride` elements after
  * x_(t-1). */
-static void mix_block(const mix *m, const void *x, int64_t at, int64_t stride, int64_t terms,
-                      const float *b, int64_t count, void *y, int64_t to)
+static void mix_block(const mix *m, const void *x, int64_t at, int64_t stride, int64_t terms, const float *b,
+                      int64_t count, void *y, int64_t to)
 {
     __m512 acc[R][2];
     float wide[R * WIDE];
@@ -104,8 +104,8 @@ static void mix_block(const mix *m, const void *x, int64_t at, int64_t stride, i
 enum { PIECE = 16 * R, MAX_TERMS = 8 };
 
 /* All slices: `parts` outputs a sample, each the sum of `terms` products. */
-static void mix_all(const mix *m, const kd_tensor *adj, const void *x, int64_t xs, void *y,
-                    int64_t ys, int64_t parts, int64_t terms, bool x_by_part, bool transpose)
+static void mix_all(const mix *m, const kd_tensor *adj, const void *x, int64_t xs, void *y, int64_t ys, int64_t parts,
+                    int64_t terms, bool x_by_part, bool transpose)
 {
     const int64_t pieces = (m->rows + PIECE - 1) / PIECE, slice = m->rows * m->v;
     KD_FAST_FOR
@@ -117,8 +117,7 @@ static void mix_all(const mix *m, const kd_tensor *adj, const void *x, int64_t x
         }
         for (int64_t r = first; r < KD_MIN(m->rows, first + PIECE); r += R) {
             const int64_t at = s * xs + (x_by_part ? k * slice : 0) + r * m->v;
-            mix_block(m, x, at, slice, terms, b, KD_MIN((int64_t)R, m->rows - r), y,
-                      s * ys + k * slice + r * m->v);
+            mix_block(m, x, at, slice, terms, b, KD_MIN((int64_t)R, m->rows - r), y, s * ys + k * slice + r * m->v);
         }
     }
 }
@@ -126,24 +125,23 @@ static void mix_all(const mix *m, const kd_tensor *adj, const void *x, int64_t x
 static kd_status mix_run(const kd_call *c)
 {
     const mix m = mix_of(c->attr, &c->in[0].shape, &c->in[1].shape, c->in[0].dtype);
-    mix_all(&m, &c->in[1], c->in[0].data, m.xs, c->out[0].data, m.ys, m.k, 1, m.grouped,
-            m.transpose);
+    mix_all(&m, &c->in[1], c->in[0].data, m.xs, c->out[0].data, m.ys, m.k, 1, m.grouped, m.transpose);
     return KD_OK;
 }
 
 static kd_status mix_bwd_x_run(const kd_call *c)
 {
     const mix m = mix_of(c->attr, &c->out[0].shape, &c->in[1].shape, c->in[0].dtype);
-    mix_all(&m, &c->in[1], c->in[0].data, m.ys, c->out[0].data, m.xs, m.grouped ? m.k : 1,
-            m.expand ? m.k : 1, m.grouped, !m.transpose);
+    mix_all(&m, &c->in[1], c->in[0].data, m.ys, c->out[0].data, m.xs, m.grouped ? m.k : 1, m.expand ? m.k : 1,
+            m.grouped, !m.transpose);
     return KD_OK;
 }
 
 static kd_status mix_can(const kd_call *c, const kd_shape *x, int64_t terms)
 {
     const kd_dtype t = c->in[0].dtype;
-    const bool ok = kd_cpu_has(KD_CPU_V4) && (t == KD_F32 || t == KD_BF16) && x->dim[3] <= WIDE &&
-                    x->dim[3] > 0 && terms <= MAX_TERMS;
+    const bool ok = kd_cpu_has(KD_CPU_V4) && (t == KD_F32 || t == KD_BF16) && x->dim[3] <= WIDE && x->dim[3] > 0 &&
+                    terms <= MAX_TERMS;
     return ok ? KD_OK : KD_E_UNSUPPORTED;
 }
 
@@ -164,5 +162,4 @@ static kd_status mix_bwd_x_prepare(kd_call *c, kd_err *err)
 }
 
 const kd_kernel_def kd_fast_joint_mix_v4 = {.run = mix_run, .prepare = mix_prepare};
-const kd_kernel_def kd_fast_joint_mix_bwd_x_v4 = {.run = mix_bwd_x_run,
-                                                  .prepare = mix_bwd_x_prepare};
+const kd_kernel_def kd_fast_joint_mix_bwd_x_v4 = {.run = mix_bwd_x_run, .prepare = mix_bwd_x_prepare};

@@ -41,25 +41,22 @@ static size_t b_bytes(const gemm *g)
     return (size_t)(g->nb * g->steps * 2 * TILE) * 2;
 }
 
-/* ---- packing ------------------------------------------------------------------------------ */
+/* ---- packing --------------------------------------------------------------------------------- */
 
 /* 16 x 16 of 32 bits, transposed in place. */
 static void turn(__m512i r[16])
 {
     __m512i s[16];
     for (int i = 0; i < 16; i += 4) {
-        const __m512i a = _mm512_unpacklo_epi32(r[i], r[i + 1]),
-                      b = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-        const __m512i p = _mm512_unpacklo_epi32(r[i + 2], r[i + 3]),
-                      q = _mm512_unpackhi_epi32(r[i + 2], r[i + 3]);
+        const __m512i a = _mm512_unpacklo_epi32(r[i], r[i + 1]), b = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+        const __m512i p = _mm512_unpacklo_epi32(r[i + 2], r[i + 3]), q = _mm512_unpackhi_epi32(r[i + 2], r[i + 3]);
         s[i] = _mm512_unpacklo_epi64(a, p);
         s[i + 1] = _mm512_unpackhi_epi64(a, p);
         s[i + 2] = _mm512_unpacklo_epi64(b, q);
         s[i + 3] = _mm512_unpackhi_epi64(b, q);
     }
     for (int i = 0; i < 4; i++) {
-        const __m512i a = _mm512_shuffle_i32x4(s[i], s[i + 4], 0x88),
-                      b = _mm512_shuffle_i32x4(s[i], s[i + 4], 0xdd);
+        const __m512i a = _mm512_shuffle_i32x4(s[i], s[i + 4], 0x88), b = _mm512_shuffle_i32x4(s[i], s[i + 4], 0xdd);
         const __m512i p = _mm512_shuffle_i32x4(s[i + 8], s[i + 12], 0x88);
         const __m512i q = _mm512_shuffle_i32x4(s[i + 8], s[i + 12], 0xdd);
         r[i] = _mm512_shuffle_i32x4(a, p, 0x88);
@@ -75,29 +72,25 @@ static __mmask32 lanes32(int64_t from, int64_t n)
 }
 
 /* 16 rows from r0 by 32 columns from c0 of x (rows, cols), zero outside. */
-static void load_wide(const uint16_t *x, int64_t rows, int64_t cols, int64_t r0, int64_t c0,
-                      __m512i out[16])
+static void load_wide(const uint16_t *x, int64_t rows, int64_t cols, int64_t r0, int64_t c0, __m512i out[16])
 {
     const __mmask32 m = lanes32(c0, cols);
     for (int64_t i = 0; i < 16; i++) {
         const bool in = r0 + i < rows && m != 0;
-        out[i] =
-            in ? _mm512_maskz_loadu_epi16(m, x + (r0 + i) * cols + c0) : _mm512_setzero_si512();
+        out[i] = in ? _mm512_maskz_loadu_epi16(m, x + (r0 + i) * cols + c0) : _mm512_setzero_si512();
     }
 }
 
 /* 32 rows from r0 by 16 columns from c0, neighbouring rows interleaved: 16 rows of 16 pairs. */
-static void load_pairs(const uint16_t *x, int64_t rows, int64_t cols, int64_t r0, int64_t c0,
-                       __m512i out[16])
+static void load_pairs(const uint16_t *x, int64_t rows, int64_t cols, int64_t r0, int64_t c0, __m512i out[16])
 {
     const __mmask16 m = c0 < cols ? v_mask(c0, cols) : 0;
     for (int64_t i = 0; i < 16; i++) {
         __m512i half[2];
         for (int64_t e = 0; e < 2; e++) {
             const int64_t r = r0 + 2 * i + e;
-            half[e] = r < rows && m != 0
-                          ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, x + r * cols + c0))
-                          : _mm512_setzero_si512();
+            half[e] = r < rows && m != 0 ? _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, x + r * cols + c0))
+                                         : _mm512_setzero_si512();
         }
         out[i] = _mm512_or_si512(half[0], _mm512_slli_epi32(half[1], 16));
     }
@@ -148,7 +141,7 @@ static void pack_b(const gemm *g, const uint16_t *b, uint16_t *dst)
     }
 }
 
-/* ---- product ------------------------------------------------------------------------------ */
+/* ---- product --------------------------------------------------------------------------------- */
 
 static void tiles_begin(void)
 {
@@ -165,8 +158,7 @@ static void tiles_begin(void)
 }
 
 /* c (32, 32), rows `ldc` floats apart, (+)= `steps` pairs of packed tiles. */
-static void multiply(const uint16_t *a, const uint16_t *b, int64_t steps, float *c, int64_t ldc,
-                     bool add)
+static void multiply(const uint16_t *a, const uint16_t *b, int64_t steps, float *c, int64_t ldc, bool add)
 {
     const size_t row = (size_t)ldc * sizeof(float);
     float *low = c + 16 * ldc;
@@ -206,8 +198,8 @@ typedef struct result {
     int32_t act;
 } result;
 
-static void finish(const gemm *g, const result *out, const float *sums, int64_t m0, int64_t n0,
-                   int64_t rows, int64_t cols)
+static void finish(const gemm *g, const result *out, const float *sums, int64_t m0, int64_t n0, int64_t rows,
+                   int64_t cols)
 {
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t j = 0; j < cols; j += 16) {
@@ -226,8 +218,8 @@ static void finish(const gemm *g, const result *out, const float *sums, int64_t 
     }
 }
 
-static void task(const gemm *g, const uint16_t *a, const uint16_t *b, const result *out, int64_t b0,
-                 int64_t bn, int64_t p0, int64_t pn)
+static void task(const gemm *g, const uint16_t *a, const uint16_t *b, const result *out, int64_t b0, int64_t bn,
+                 int64_t p0, int64_t pn)
 {
     float sums[MB * NB];
     tiles_begin();
@@ -235,15 +227,13 @@ static void task(const gemm *g, const uint16_t *a, const uint16_t *b, const resu
         const int64_t steps = KD_MIN((int64_t)KC, g->steps - s);
         for (int64_t p = 0; p < pn; p++) {
             for (int64_t i = 0; i < bn; i++) {
-                multiply(a + ((b0 + i) * g->steps + s) * 2 * TILE,
-                         b + ((p0 + p) * g->steps + s) * 2 * TILE, steps,
+                multiply(a + ((b0 + i) * g->steps + s) * 2 * TILE, b + ((p0 + p) * g->steps + s) * 2 * TILE, steps,
                          sums + i * 32 * NB + p * 32, NB, s > 0);
             }
         }
     }
     _tile_release();
-    finish(g, out, sums, b0 * 32, p0 * 32, KD_MIN(bn * 32, g->m - b0 * 32),
-           KD_MIN(pn * 32, g->n - p0 * 32));
+    finish(g, out, sums, b0 * 32, p0 * 32, KD_MIN(bn * 32, g->m - b0 * 32), KD_MIN(pn * 32, g->n - p0 * 32));
 }
 
 static int64_t threads(void)
@@ -270,13 +260,12 @@ static void product(const gemm *g, const uint16_t *a, const uint16_t *b, const r
     }
 }
 
-/* ---- the three slots ---------------------------------------------------------------------- */
+/* ---- the three slots ------------------------------------------------------------------------- */
 
 static kd_status can(const kd_call *c, const gemm *g)
 {
-    const bool ok = kd_cpu_has(KD_CPU_AMX) && c->in[0].dtype == KD_BF16 &&
-                    c->in[1].dtype == KD_BF16 && c->out[0].data != NULL && g->m >= 32 &&
-                    g->n >= 16 && g->k >= 16;
+    const bool ok = kd_cpu_has(KD_CPU_AMX) && c->in[0].dtype == KD_BF16 && c->in[1].dtype == KD_BF16 &&
+                    c->out[0].data != NULL && g->m >= 32 && g->n >= 16 && g->k >= 16;
     return ok ? KD_OK : KD_E_UNSUPPORTED;
 }
 
@@ -306,8 +295,7 @@ static kd_status linear_prepare(kd_call *c, kd_err *err)
     }
     c->prep = kd_alloc(b_bytes(&g));
     if (c->prep == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "linear: no memory for %zu bytes of packed weights",
-                       b_bytes(&g));
+        return KD_FAIL(err, KD_E_OOM, "linear: no memory for %zu bytes of packed weights", b_bytes(&g));
     }
     pack_b(&g, c->in[1].data, c->prep);
     return KD_OK;
@@ -318,8 +306,7 @@ static kd_status linear_prepare(kd_call *c, kd_err *err)
 static kd_status linear_prepare_deep(kd_call *c, kd_err *err)
 {
     const kd_linear_attr *at = c->attr;
-    return at->act != KD_ACT_NONE || forward_of(c).k >= 2048 ? linear_prepare(c, err)
-                                                             : KD_E_UNSUPPORTED;
+    return at->act != KD_ACT_NONE || forward_of(c).k >= 2048 ? linear_prepare(c, err) : KD_E_UNSUPPORTED;
 }
 
 static void linear_release(kd_call *c)
@@ -414,15 +401,9 @@ static kd_status bwd_w_run(const kd_call *c)
     return KD_OK;
 }
 
-const kd_kernel_def kd_fast_linear_amx = {.run = linear_run,
-                                          .scratch = linear_scratch,
-                                          .prepare = linear_prepare,
-                                          .release = linear_release};
-const kd_kernel_def kd_fast_linear_deep_amx = {.run = linear_run,
-                                               .scratch = linear_scratch,
-                                               .prepare = linear_prepare_deep,
-                                               .release = linear_release};
-const kd_kernel_def kd_fast_linear_bwd_x_amx = {
-    .run = bwd_x_run, .scratch = bwd_x_scratch, .prepare = bwd_x_prepare};
-const kd_kernel_def kd_fast_linear_bwd_w_amx = {
-    .run = bwd_w_run, .scratch = bwd_w_scratch, .prepare = bwd_w_prepare};
+const kd_kernel_def kd_fast_linear_amx = {
+    .run = linear_run, .scratch = linear_scratch, .prepare = linear_prepare, .release = linear_release};
+const kd_kernel_def kd_fast_linear_deep_amx = {
+    .run = linear_run, .scratch = linear_scratch, .prepare = linear_prepare_deep, .release = linear_release};
+const kd_kernel_def kd_fast_linear_bwd_x_amx = {.run = bwd_x_run, .scratch = bwd_x_scratch, .prepare = bwd_x_prepare};
+const kd_kernel_def kd_fast_linear_bwd_w_amx = {.run = bwd_w_run, .scratch = bwd_w_scratch, .prepare = bwd_w_prepare};

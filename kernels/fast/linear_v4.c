@@ -23,20 +23,18 @@ typedef struct wgrad {
 static wgrad wgrad_of(const kd_call *c)
 {
     const kd_shape *dy = &c->in[0].shape, *x = &c->in[1].shape;
-    wgrad g = {
-        .co = dy->dim[dy->rank - 1], .ci = x->dim[x->rank - 1], .bf16 = c->in[0].dtype == KD_BF16};
+    wgrad g = {.co = dy->dim[dy->rank - 1], .ci = x->dim[x->rank - 1], .bf16 = c->in[0].dtype == KD_BF16};
     g.m = g.ci > 0 ? kd_shape_numel(x) / g.ci : 0;
     g.tr = (g.co + MR - 1) / MR;
     g.tc = (g.ci + MC - 1) / MC;
-    g.splits =
-        g.tr * g.tc >= FEW ? 1 : KD_MAX((int64_t)1, KD_MIN((int64_t)SPLITS, g.m / (4 * DEPTH)));
+    g.splits = g.tr * g.tc >= FEW ? 1 : KD_MAX((int64_t)1, KD_MIN((int64_t)SPLITS, g.m / (4 * DEPTH)));
     g.each = (g.m + g.splits - 1) / g.splits;
     return g;
 }
 
 /* (blocks of 8 columns, rows, 8) and (panels of 48 columns, rows, 48), zero beyond the matrix. */
-static void pack(const wgrad *g, const void *src, int64_t cols, int64_t c0, int64_t width,
-                 int64_t group, int64_t m0, int64_t rows, float *dst)
+static void pack(const wgrad *g, const void *src, int64_t cols, int64_t c0, int64_t width, int64_t group, int64_t m0,
+                 int64_t rows, float *dst)
 {
     for (int64_t b = 0; b < width; b += group) {
         for (int64_t r = 0; r < rows; r++) {
@@ -44,16 +42,15 @@ static void pack(const wgrad *g, const void *src, int64_t cols, int64_t c0, int6
                 const int64_t at = c0 + b + j, take = KD_MIN(group - j, (int64_t)16);
                 const __mmask16 room = v_mask(0, take), in = at < cols ? v_mask(at, cols) : 0;
                 const __mmask16 m = room & in;
-                const __m512 v =
-                    m != 0 ? v_load(src, (m0 + r) * cols + at, m, g->bf16) : _mm512_setzero_ps();
+                const __m512 v = m != 0 ? v_load(src, (m0 + r) * cols + at, m, g->bf16) : _mm512_setzero_ps();
                 _mm512_mask_storeu_ps(dst + b * DEPTH + r * group + j, room, v);
             }
         }
     }
 }
 
-static void task(const wgrad *g, const kd_call *c, int64_t r0, int64_t c0, int64_t from, int64_t to,
-                 float *out, bool add)
+static void task(const wgrad *g, const kd_call *c, int64_t r0, int64_t c0, int64_t from, int64_t to, float *out,
+                 bool add)
 {
     float a[MR * DEPTH], b[MC * DEPTH], sum[MR * MC];
     const int64_t rows = KD_MIN((int64_t)MR, g->co - r0), cols = KD_MIN((int64_t)MC, g->ci - c0);
@@ -139,5 +136,4 @@ static kd_status bwd_w_prepare(kd_call *c, kd_err *err)
     return ok ? KD_OK : KD_E_UNSUPPORTED;
 }
 
-const kd_kernel_def kd_fast_linear_bwd_w_v4 = {
-    .run = bwd_w_run, .scratch = bwd_w_scratch, .prepare = bwd_w_prepare};
+const kd_kernel_def kd_fast_linear_bwd_w_v4 = {.run = bwd_w_run, .scratch = bwd_w_scratch, .prepare = bwd_w_prepare};

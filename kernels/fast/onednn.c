@@ -15,7 +15,7 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
-/* ---- the two generations of the interface ------------------------------------------------- */
+/* ---- the two generations of the interface ---------------------------------------------------- */
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t md_t;
@@ -34,8 +34,7 @@ static md_ref md_of(const md_t *md)
     return *md;
 }
 
-static dnnl_status_t md_strided(md_t *md, const dnnl_dims_t dims, dnnl_data_type_t t,
-                                const dnnl_dims_t strides)
+static dnnl_status_t md_strided(md_t *md, const dnnl_dims_t dims, dnnl_data_type_t t, const dnnl_dims_t strides)
 {
     return dnnl_memory_desc_create_with_strides(md, 2, dims, t, strides);
 }
@@ -63,12 +62,10 @@ static dnnl_status_t append_eltwise(dnnl_post_ops_t po, int32_t act)
     }
 }
 
-static dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t eng, const md_t *a,
-                               const md_t *b, const md_t *bias, const md_t *c,
-                               dnnl_primitive_attr_t attr)
+static dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t eng, const md_t *a, const md_t *b,
+                               const md_t *bias, const md_t *c, dnnl_primitive_attr_t attr)
 {
-    return dnnl_matmul_primitive_desc_create(pd, eng, *a, *b, bias != NULL ? *bias : NULL, *c,
-                                             attr);
+    return dnnl_matmul_primitive_desc_create(pd, eng, *a, *b, bias != NULL ? *bias : NULL, *c, attr);
 }
 #else
 typedef dnnl_memory_desc_t md_t;
@@ -84,8 +81,7 @@ static md_ref md_of(const md_t *md)
     return md;
 }
 
-static dnnl_status_t md_strided(md_t *md, const dnnl_dims_t dims, dnnl_data_type_t t,
-                                const dnnl_dims_t strides)
+static dnnl_status_t md_strided(md_t *md, const dnnl_dims_t dims, dnnl_data_type_t t, const dnnl_dims_t strides)
 {
     return dnnl_memory_desc_init_by_strides(md, 2, dims, t, strides);
 }
@@ -113,9 +109,8 @@ static dnnl_status_t append_eltwise(dnnl_post_ops_t po, int32_t act)
     }
 }
 
-static dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t eng, const md_t *a,
-                               const md_t *b, const md_t *bias, const md_t *c,
-                               dnnl_primitive_attr_t attr)
+static dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t eng, const md_t *a, const md_t *b,
+                               const md_t *bias, const md_t *c, dnnl_primitive_attr_t attr)
 {
     dnnl_matmul_desc_t d;
     const dnnl_status_t st = dnnl_matmul_desc_init(&d, a, b, bias, c);
@@ -123,7 +118,7 @@ static dnnl_status_t matmul_pd(dnnl_primitive_desc_t *pd, dnnl_engine_t eng, con
 }
 #endif
 
-/* ---- one matrix product ------------------------------------------------------------------- */
+/* ---- one matrix product ---------------------------------------------------------------------- */
 
 enum { A, B, BIAS, C, OPERANDS };
 
@@ -196,8 +191,7 @@ static bool describe(const kd_dnnl_product *p, built *b)
     const dnnl_dims_t dc = {p->m, p->n}, sc = {p->n, 1};
     const dnnl_dims_t dv = {1, p->n}, sv = {p->n, 1};
     b->has[A] = md_strided(&b->md[A], da, in, sa) == dnnl_success;
-    b->has[B] =
-        (p->pack_b ? md_any(&b->md[B], db, in) : md_strided(&b->md[B], db, in, sb)) == dnnl_success;
+    b->has[B] = (p->pack_b ? md_any(&b->md[B], db, in) : md_strided(&b->md[B], db, in, sb)) == dnnl_success;
     b->has[C] = md_strided(&b->md[C], dc, out, sc) == dnnl_success;
     b->has[BIAS] = p->bias && md_strided(&b->md[BIAS], dv, dnnl_f32, sv) == dnnl_success;
     return b->has[A] && b->has[B] && b->has[C] && b->has[BIAS] == p->bias;
@@ -208,29 +202,26 @@ static bool build(const kd_dnnl_product *p, built *b)
     memset(b, 0, sizeof *b);
     if (!describe(p, b) || dnnl_engine_create(&b->engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_primitive_attr_create(&b->attr) != dnnl_success ||
-        dnnl_primitive_attr_set_scratchpad_mode(b->attr, dnnl_scratchpad_mode_user) !=
-            dnnl_success ||
+        dnnl_primitive_attr_set_scratchpad_mode(b->attr, dnnl_scratchpad_mode_user) != dnnl_success ||
         dnnl_post_ops_create(&b->post) != dnnl_success) {
         return false;
     }
-    if (p->act != KD_ACT_NONE && !gelu_is_ours(p) &&
-        append_eltwise(b->post, p->act) != dnnl_success) {
+    if (p->act != KD_ACT_NONE && !gelu_is_ours(p) && append_eltwise(b->post, p->act) != dnnl_success) {
         return false;
     }
     if (p->add && dnnl_post_ops_append_sum(b->post, 1.0f) != dnnl_success) {
         return false;
     }
     return dnnl_primitive_attr_set_post_ops(b->attr, b->post) == dnnl_success &&
-           matmul_pd(&b->pd, b->engine, &b->md[A], &b->md[B], p->bias ? &b->md[BIAS] : NULL,
-                     &b->md[C], b->attr) == dnnl_success;
+           matmul_pd(&b->pd, b->engine, &b->md[A], &b->md[B], p->bias ? &b->md[BIAS] : NULL, &b->md[C], b->attr) ==
+               dnnl_success;
 }
 
 size_t kd_dnnl_scratch(const kd_dnnl_product *p)
 {
     built b;
-    const size_t n = build(p, &b) ? dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(
-                                        b.pd, dnnl_query_scratchpad_md, 0))
-                                  : 0;
+    const size_t n =
+        build(p, &b) ? dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(b.pd, dnnl_query_scratchpad_md, 0)) : 0;
     built_free(&b);
     return n;
 }
@@ -277,12 +268,12 @@ static bool pack(const kd_dnnl_product *how, const built *b, prep *p, void *data
     dnnl_primitive_t reorder = NULL;
     dnnl_memory_t from = NULL;
     p->packed = ahead ? NULL : kd_alloc(dnnl_memory_desc_get_size(want));
-    bool ok = (ahead || p->packed != NULL) &&
-              dnnl_memory_create(&p->mem[B], want, p->engine, ahead ? DNNL_MEMORY_NONE : p->packed) == dnnl_success &&
-              dnnl_memory_create(&from, md_of(&plain), p->engine, data) == dnnl_success &&
-              dnnl_reorder_primitive_desc_create(&pd, md_of(&plain), p->engine, want, p->engine,
-                                                 NULL) == dnnl_success &&
-              dnnl_primitive_create(&reorder, pd) == dnnl_success;
+    bool ok =
+        (ahead || p->packed != NULL) &&
+        dnnl_memory_create(&p->mem[B], want, p->engine, ahead ? DNNL_MEMORY_NONE : p->packed) == dnnl_success &&
+        dnnl_memory_create(&from, md_of(&plain), p->engine, data) == dnnl_success &&
+        dnnl_reorder_primitive_desc_create(&pd, md_of(&plain), p->engine, want, p->engine, NULL) == dnnl_success &&
+        dnnl_primitive_create(&reorder, pd) == dnnl_success;
     if (ok && !ahead) {
         const dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, p->mem[B]}};
         ok = dnnl_primitive_execute(reorder, p->stream, 2, args) == dnnl_success &&
@@ -308,8 +299,7 @@ static bool bind(const kd_dnnl_product *how, const built *b, prep *p)
         if ((i == BIAS && !how->bias) || p->mem[i] != NULL) {
             continue;
         }
-        if (dnnl_memory_create(&p->mem[i], md_of(&b->md[i]), p->engine, DNNL_MEMORY_NONE) !=
-            dnnl_success) {
+        if (dnnl_memory_create(&p->mem[i], md_of(&b->md[i]), p->engine, DNNL_MEMORY_NONE) != dnnl_success) {
             return false;
         }
     }
@@ -332,8 +322,7 @@ kd_status kd_dnnl_prepare(kd_call *c, kd_dnnl_product how, void *constant)
     p->gelu_bf16 = how.out == KD_BF16;
     p->engine = b.engine; /* the primitive refers to it as long as it lives */
     b.engine = NULL;
-    if (!described ||
-        dnnl_stream_create(&p->stream, p->engine, dnnl_stream_default_flags) != dnnl_success ||
+    if (!described || dnnl_stream_create(&p->stream, p->engine, dnnl_stream_default_flags) != dnnl_success ||
         dnnl_primitive_create(&p->primitive, b.pd) != dnnl_success) {
         goto done;
     }
@@ -361,8 +350,7 @@ kd_status kd_dnnl_run(const kd_call *c, void *a, void *b, void *bias, void *out)
         if (p->mem[i] == NULL) {
             continue;
         }
-        if ((i != B || p->packed == NULL) &&
-            dnnl_memory_set_data_handle(p->mem[i], data[i]) != dnnl_success) {
+        if ((i != B || p->packed == NULL) && dnnl_memory_set_data_handle(p->mem[i], data[i]) != dnnl_success) {
             return KD_E_DEVICE;
         }
         args[n].arg = name[i];

@@ -14,7 +14,8 @@ typedef struct kd_dnnl_product {
     int32_t act;
 } kd_dnnl_product;
 
-/* Sets c->prep.  `constant` is B's data when it may be packed, else NULL.  KD_E_UNSUPPORTED: another kernel has to take it. */
+/* Sets c->prep.  `constant` is B's data when it may be packed, else NULL.  KD_E_UNSUPPORTED: another kernel has to take
+ * it. */
 kd_status kd_dnnl_prepare(kd_call *c, kd_dnnl_product how, void *constant);
 void kd_dnnl_release(kd_call *c);
 /* Bytes of kd_call.scratch the product needs. */

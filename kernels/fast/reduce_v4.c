@@ -20,11 +20,7 @@ typedef struct reduction {
 /* The leading dim must be kept; a shape of rank 1 gets one. */
 static bool reduction_of(const kd_reduce_attr *a, const kd_shape *s, kd_dtype t, reduction *d)
 {
-    *d = (reduction){.rank = s->rank,
-                     .bf16 = t == KD_BF16,
-                     .max = a->kind == KD_REDUCE_MAX,
-                     .count = 1,
-                     .outs = 1};
+    *d = (reduction){.rank = s->rank, .bf16 = t == KD_BF16, .max = a->kind == KD_REDUCE_MAX, .count = 1, .outs = 1};
     if (s->rank < 2 || (a->axes & 1u) != 0 || kd_shape_numel(s) == 0) {
         return false;
     }
@@ -52,8 +48,7 @@ static int64_t sums_of(const reduction *d)
 /* Sum or maximum; a NaN on either side stays. */
 static __m512 combine(__m512 a, __m512 x, bool max)
 {
-    return max ? _mm512_mask_max_ps(a, _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a, x)
-               : _mm512_add_ps(a, x);
+    return max ? _mm512_mask_max_ps(a, _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q), a, x) : _mm512_add_ps(a, x);
 }
 
 static float combine_lanes(__m512 v, bool max)
@@ -128,9 +123,7 @@ static kd_status reduce_run(const kd_call *c)
 static size_t reduce_scratch(const kd_call *c)
 {
     reduction d;
-    return reduction_of(c->attr, &c->in[0].shape, c->in[0].dtype, &d)
-               ? (size_t)(d.n * sums_of(&d)) * sizeof(float)
-               : 0;
+    return reduction_of(c->attr, &c->in[0].shape, c->in[0].dtype, &d) ? (size_t)(d.n * sums_of(&d)) * sizeof(float) : 0;
 }
 
 static kd_status reduce_prepare(kd_call *c, kd_err *err)
@@ -138,28 +131,25 @@ static kd_status reduce_prepare(kd_call *c, kd_err *err)
     (void)err;
     reduction d;
     const kd_dtype t = c->in[0].dtype;
-    const bool ok = kd_cpu_has(KD_CPU_V4) &&
-                    reduction_of(c->attr, &c->in[0].shape, c->in[0].dtype, &d) &&
+    const bool ok = kd_cpu_has(KD_CPU_V4) && reduction_of(c->attr, &c->in[0].shape, c->in[0].dtype, &d) &&
                     (t == KD_F32 || t == KD_BF16) && c->out[0].dtype == t;
     return ok ? KD_OK : KD_E_UNSUPPORTED;
 }
 
-/* ---- gradient ----------------------------------------------------------------------------- */
+/* ---- gradient -------------------------------------------------------------------------------- */
 
 /* Element j of a row of x is a maximum: equal to its output, or both NaN. */
-static __mmask16 is_max(const reduction *d, const void *x, int64_t at, const void *y, int64_t out,
-                        int64_t j, __mmask16 m)
+static __mmask16 is_max(const reduction *d, const void *x, int64_t at, const void *y, int64_t out, int64_t j,
+                        __mmask16 m)
 {
     const __m512 v = v_load(x, at + j, m, d->bf16);
     const __m512 top = d->last ? v_set(load1(y, out, d->bf16)) : v_load(y, out + j, m, d->bf16);
-    const __mmask16 nan =
-        _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q) & _mm512_cmp_ps_mask(top, top, _CMP_UNORD_Q);
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q) & _mm512_cmp_ps_mask(top, top, _CMP_UNORD_Q);
     return m & (_mm512_cmp_ps_mask(v, top, _CMP_EQ_OQ) | nan);
 }
 
 /* How often each output's maximum occurs. */
-static void count_ties(const reduction *d, const void *x, int64_t at, const void *y, int64_t first,
-                       float *ties)
+static void count_ties(const reduction *d, const void *x, int64_t at, const void *y, int64_t first, float *ties)
 {
     int64_t index[KD_MAX_RANK] = {0}, out = 0;
     memset(ties, 0, (size_t)d->outs * sizeof(float));
@@ -171,8 +161,7 @@ static void count_ties(const reduction *d, const void *x, int64_t at, const void
                 ties[out] += (float)__builtin_popcount(hit);
             } else {
                 const __m512 t = _mm512_maskz_loadu_ps(m, ties + out + j);
-                _mm512_mask_storeu_ps(ties + out + j, m,
-                                      _mm512_mask_add_ps(t, hit, t, v_set(1.0f)));
+                _mm512_mask_storeu_ps(ties + out + j, m, _mm512_mask_add_ps(t, hit, t, v_set(1.0f)));
             }
         }
         out = next_row(d, index, out);
@@ -180,8 +169,7 @@ static void count_ties(const reduction *d, const void *x, int64_t at, const void
 }
 
 /* One dim removed: only the first maximum gets the gradient; `given` remembers who has. */
-static __mmask16 first_only(const reduction *d, __mmask16 hit, float *given, int64_t out, int64_t j,
-                            __mmask16 m)
+static __mmask16 first_only(const reduction *d, __mmask16 hit, float *given, int64_t out, int64_t j, __mmask16 m)
 {
     if (d->last) {
         hit = given[out] != 0.0f ? 0 : (__mmask16)(hit & (uint32_t) - (int32_t)hit);
@@ -208,13 +196,11 @@ static void max_bwd(const reduction *d, const kd_call *c, int64_t s, bool one_di
         for (int64_t j = 0; j < d->inner; j += 16) {
             const __mmask16 m = v_mask(j, d->inner);
             __mmask16 hit = is_max(d, x, at, y, first + out, j, m);
-            __m512 g = d->last ? v_set(load1(dy, first + out, d->bf16))
-                               : v_load(dy, first + out + j, m, d->bf16);
+            __m512 g = d->last ? v_set(load1(dy, first + out, d->bf16)) : v_load(dy, first + out + j, m, d->bf16);
             if (one_dim) {
                 hit = first_only(d, hit, ties, out, j, m);
             } else {
-                const __m512 n =
-                    d->last ? v_set(ties[out]) : _mm512_maskz_loadu_ps(m, ties + out + j);
+                const __m512 n = d->last ? v_set(ties[out]) : _mm512_maskz_loadu_ps(m, ties + out + j);
                 g = _mm512_div_ps(g, _mm512_max_ps(n, v_set(1.0f)));
             }
             v_store(c->out[0].data, at + j, m, d->bf16, _mm512_maskz_mov_ps(hit, g));
@@ -228,12 +214,10 @@ static void sum_bwd(const reduction *d, const kd_call *c, int64_t s, float norm)
     int64_t index[KD_MAX_RANK] = {0}, out = 0, at = s * d->rows * d->inner;
     for (int64_t r = 0; r < d->rows; r++, at += d->inner) {
         const int64_t from = s * d->outs + out;
-        const __m512 whole =
-            d->last ? v_set(load1(c->in[0].data, from, d->bf16) * norm) : v_set(norm);
+        const __m512 whole = d->last ? v_set(load1(c->in[0].data, from, d->bf16) * norm) : v_set(norm);
         for (int64_t j = 0; j < d->inner; j += 16) {
             const __mmask16 m = v_mask(j, d->inner);
-            const __m512 g =
-                d->last ? whole : _mm512_mul_ps(v_load(c->in[0].data, from + j, m, d->bf16), whole);
+            const __m512 g = d->last ? whole : _mm512_mul_ps(v_load(c->in[0].data, from + j, m, d->bf16), whole);
             v_store(c->out[0].data, at + j, m, d->bf16, g);
         }
         out = next_row(d, index, out);
@@ -264,9 +248,7 @@ static size_t reduce_bwd_scratch(const kd_call *c)
 {
     const kd_reduce_attr *a = c->attr;
     reduction d;
-    return reduction_of(a, &a->x_shape, c->in[0].dtype, &d) && d.max
-               ? (size_t)(d.n * d.outs) * sizeof(float)
-               : 0;
+    return reduction_of(a, &a->x_shape, c->in[0].dtype, &d) && d.max ? (size_t)(d.n * d.outs) * sizeof(float) : 0;
 }
 
 static kd_status reduce_bwd_prepare(kd_call *c, kd_err *err)
@@ -276,13 +258,12 @@ static kd_status reduce_bwd_prepare(kd_call *c, kd_err *err)
     reduction d;
     const kd_dtype t = c->in[0].dtype;
     const bool max = a->kind == KD_REDUCE_MAX, plus = c->n_in > 3 && c->in[3].data != NULL;
-    const bool ok = kd_cpu_has(KD_CPU_V4) && (t == KD_F32 || t == KD_BF16) && c->accum == 0 &&
-                    !plus && c->out[0].dtype == t && reduction_of(a, &a->x_shape, t, &d) &&
+    const bool ok = kd_cpu_has(KD_CPU_V4) && (t == KD_F32 || t == KD_BF16) && c->accum == 0 && !plus &&
+                    c->out[0].dtype == t && reduction_of(a, &a->x_shape, t, &d) &&
                     (!max || (c->in[1].dtype == t && c->in[2].dtype == t));
     return ok ? KD_OK : KD_E_UNSUPPORTED;
 }
 
-const kd_kernel_def kd_fast_reduce_v4 = {
-    .run = reduce_run, .scratch = reduce_scratch, .prepare = reduce_prepare};
+const kd_kernel_def kd_fast_reduce_v4 = {.run = reduce_run, .scratch = reduce_scratch, .prepare = reduce_prepare};
 const kd_kernel_def kd_fast_reduce_bwd_v4 = {
     .run = reduce_bwd_run, .scratch = reduce_bwd_scratch, .prepare = reduce_bwd_prepare};

@@ -11,7 +11,6 @@ void kd_fast_gelu_v4(const void *x, void *y, int64_t n, bool bf16);
 
 /* out[j] (+)= sum over the rows of x (rows, cols), rows in order.  Any machine. */
 void kd_fast_column_sum(const void *x, int64_t rows, int64_t cols, bool bf16, bool add, float *out);
-void kd_fast_column_sum_v4(const void *x, int64_t rows, int64_t cols, bool bf16, bool add,
-                           float *out);
+void kd_fast_column_sum_v4(const void *x, int64_t rows, int64_t cols, bool bf16, bool add, float *out);
 
 #endif

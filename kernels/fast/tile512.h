@@ -24,46 +24,46 @@ typedef struct kd_tile_args {
     bool add; /* C += instead of C = */
 } kd_tile_args;
 
-#define KD_TILE(R, NV)                                                                             \
-    static void kd_tile_##R##x##NV(const kd_tile_args *t)                                          \
-    {                                                                                              \
-        const float *a = t->a, *b = t->b;                                                          \
-        const int64_t ra = t->ra, ka = t->ka, ldb = t->ldb;                                        \
-        __m512 acc[R][NV];                                                                         \
-        _Pragma("GCC unroll 12") for (int r = 0; r < R; r++)                                       \
-        {                                                                                          \
-            _Pragma("GCC unroll 8") for (int v = 0; v < NV; v++)                                   \
-            {                                                                                      \
-                acc[r][v] = _mm512_setzero_ps();                                                   \
-            }                                                                                      \
-        }                                                                                          \
-        for (int64_t k = t->k; k > 0; k--, a += ka, b += ldb) {                                    \
-            __m512 bv[NV];                                                                         \
-            _Pragma("GCC unroll 8") for (int v = 0; v < NV; v++)                                   \
-            {                                                                                      \
-                bv[v] = _mm512_loadu_ps(b + 16 * v);                                               \
-            }                                                                                      \
-            _Pragma("GCC unroll 12") for (int r = 0; r < R; r++)                                   \
-            {                                                                                      \
-                const __m512 x = _mm512_set1_ps(a[r * ra]);                                        \
-                _Pragma("GCC unroll 8") for (int v = 0; v < NV; v++)                               \
-                {                                                                                  \
-                    acc[r][v] = _mm512_fmadd_ps(x, bv[v], acc[r][v]);                              \
-                }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
-        _Pragma("GCC unroll 12") for (int r = 0; r < R; r++)                                       \
-        {                                                                                          \
-            _Pragma("GCC unroll 8") for (int v = 0; v < NV; v++)                                   \
-            {                                                                                      \
-                float *c = t->c + r * t->ldc + 16 * v;                                             \
-                __m512 y = acc[r][v];                                                              \
-                if (t->add) {                                                                      \
-                    y = _mm512_add_ps(y, _mm512_loadu_ps(c));                                      \
-                }                                                                                  \
-                _mm512_storeu_ps(c, y);                                                            \
-            }                                                                                      \
-        }                                                                                          \
+#define KD_TILE(R, NV)                                                \
+    static void kd_tile_##R##x##NV(const kd_tile_args *t)             \
+    {                                                                 \
+        const float *a = t->a, *b = t->b;                             \
+        const int64_t ra = t->ra, ka = t->ka, ldb = t->ldb;           \
+        __m512 acc[R][NV];                                            \
+        _Pragma("GCC unroll 12") for (int r = 0; r < R; r++)          \
+        {                                                             \
+            _Pragma("GCC unroll 8") for (int v = 0; v < NV; v++)      \
+            {                                                         \
+                acc[r][v] = _mm512_setzero_ps();                      \
+            }                                                         \
+        }                                                             \
+        for (int64_t k = t->k; k > 0; k--, a += ka, b += ldb) {       \
+            __m512 bv[NV];                                            \
+            _Pragma("GCC unroll 8") for (int v = 0; v < NV; v++)      \
+            {                                                         \
+                bv[v] = _mm512_loadu_ps(b + 16 * v);                  \
+            }                                                         \
+            _Pragma("GCC unroll 12") for (int r = 0; r < R; r++)      \
+            {                                                         \
+                const __m512 x = _mm512_set1_ps(a[r * ra]);           \
+                _Pragma("GCC unroll 8") for (int v = 0; v < NV; v++)  \
+                {                                                     \
+                    acc[r][v] = _mm512_fmadd_ps(x, bv[v], acc[r][v]); \
+                }                                                     \
+            }                                                         \
+        }                                                             \
+        _Pragma("GCC unroll 12") for (int r = 0; r < R; r++)          \
+        {                                                             \
+            _Pragma("GCC unroll 8") for (int v = 0; v < NV; v++)      \
+            {                                                         \
+                float *c = t->c + r * t->ldc + 16 * v;                \
+                __m512 y = acc[r][v];                                 \
+                if (t->add) {                                         \
+                    y = _mm512_add_ps(y, _mm512_loadu_ps(c));         \
+                }                                                     \
+                _mm512_storeu_ps(c, y);                               \
+            }                                                         \
+        }                                                             \
     }
 
 KD_TILE(12, 1)

@@ -98,8 +98,8 @@ static inline __m512 v_exp2_short(__m512 x)
 static inline __m512 v_exp(__m512 x)
 {
     x = _mm512_min_ps(v_set(100.0f), _mm512_max_ps(v_set(-120.0f), x));
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, v_set(1.44269504f)),
-                                          _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512 n =
+        _mm512_roundscale_ps(_mm512_mul_ps(x, v_set(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 r = _mm512_fnmadd_ps(n, v_set(0x1.62e4p-1f), x); /* ln 2 in 15 bits ... */
     r = _mm512_fnmadd_ps(n, v_set(0x1.7f7d1cp-20f), r);     /* ... and the rest */
     __m512 p = _mm512_fmadd_ps(v_set(0.00139336416f), r, v_set(0.00836914871f));
@@ -143,10 +143,9 @@ static const float kd_phi_table[7][16] = {
 static inline __m512 v_phi_half(__m512 x)
 {
     const __m512i sign = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(INT32_MIN));
-    const __m512 a =
-        _mm512_min_ps(v_set(6.0f), _mm512_abs_ps(x)); /* beyond 6 it is 1/2 to all digits */
-    const __m512i k = _mm512_min_epi32(_mm512_cvttps_epi32(_mm512_mul_ps(a, v_set(1.0f / 0.375f))),
-                                       _mm512_set1_epi32(15));
+    const __m512 a = _mm512_min_ps(v_set(6.0f), _mm512_abs_ps(x)); /* beyond 6 it is 1/2 to all digits */
+    const __m512i k =
+        _mm512_min_epi32(_mm512_cvttps_epi32(_mm512_mul_ps(a, v_set(1.0f / 0.375f))), _mm512_set1_epi32(15));
     const __m512 t = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(k), v_set(0.375f), a);
     __m512 p = _mm512_permutexvar_ps(k, _mm512_loadu_ps(kd_phi_table[6]));
     for (int j = 5; j >= 0; j--) {
@@ -163,8 +162,7 @@ static inline __m512 v_gelu(__m512 x)
 
 static inline __m512 v_gelu_slope(__m512 x)
 {
-    const __m512 density =
-        _mm512_mul_ps(v_set(0.398942280f), v_exp(_mm512_mul_ps(_mm512_mul_ps(x, x), v_set(-0.5f))));
+    const __m512 density = _mm512_mul_ps(v_set(0.398942280f), v_exp(_mm512_mul_ps(_mm512_mul_ps(x, x), v_set(-0.5f))));
     return _mm512_fmadd_ps(x, density, _mm512_add_ps(v_set(0.5f), v_phi_half(x)));
 }
 

@@ -1,11 +1,10 @@
 /* Looking at a program: listing, plan check, per-node timing, work count, debug scan. */
 #include "kernels/graph/program_internal.h"
-
 #include "kernels/kd_ops.h"
 
 #include <math.h>
 
-/* ---- listing ---------------------------------------------------------------------------------------------------------- */
+/* ---- listing --------------------------------------------------------------------------------- */
 
 static void print_operand(const kd_program *p, int32_t v, FILE *f)
 {
@@ -68,7 +67,7 @@ void kd_program_dump(const kd_program *p, FILE *f)
     }
 }
 
-/* ---- independent plan check ---------------------------------------------------------------------------------------- */
+/* ---- independent plan check ------------------------------------------------------------------ */
 
 /* Re-derives lifetimes from the final node list alone and compares byte ranges pairwise. */
 kd_status kd_program_check_plan(const kd_program *p, kd_err *err)
@@ -121,7 +120,7 @@ kd_status kd_program_check_plan(const kd_program *p, kd_err *err)
     return st;
 }
 
-/* ---- work ---------------------------------------------------------------------------------------------------------------- */
+/* ---- work ------------------------------------------------------------------------------------ */
 
 int64_t kd_program_macs(const kd_program *p)
 {
@@ -203,7 +202,7 @@ const char *kd_program_where(const kd_program *p)
     return kd_program_node_name(p, p->at);
 }
 
-/* ---- debug scan ----------------------------------------------------------------------------------------------------------- */
+/* ---- debug scan ------------------------------------------------------------------------------ */
 
 bool kdi_finite_outputs(kd_program *p, int32_t k)
 {

@@ -1,8 +1,8 @@
-/* Peephole rules.  Each rewrites a few nodes into one with the same meaning; every rule has an A/B test against the unfused
- * program (kd_compile_opts.no_fuse).
+/* Peephole rules.  Each rewrites a few nodes into one with the same meaning; every rule has an A/B test against the
+ * unfused program (kd_compile_opts.no_fuse).
  *
- * Before backward, in every program, what the backend has a kernel for (kd_backend.fuses); gradients come from the fused op:
- *   add (-> dropout of rows before it) -> layernorm     add_layernorm          KD_FUSE_NORM
+ * Before backward, in every program, what the backend has a kernel for (kd_backend.fuses); gradients come from the
+ *   fused op: add (-> dropout of rows before it) -> layernorm     add_layernorm          KD_FUSE_NORM
  *   linear -> act, training                             linear that keeps pre  KD_FUSE_ACT
  *   mean over tokens -> layernorm                       pool_layernorm         KD_FUSE_POOL
  *   conv2d depthwise -> conv2d pointwise                conv_separable         KD_FUSE_SEPARABLE
@@ -18,9 +18,10 @@
  *   conv2d -> batchnorm_eval     bn_fold (computed once per change of the parameters) -> conv2d
  *   conv2d | linear | batchnorm_eval -> act     the producer applies the activation itself
  *
- * A value between fused nodes that somebody else reads, or that is an output, forbids it, unless the fused op gives it too. */
-#include "kernels/kd_backend.h"
+ * A value between fused nodes that somebody else reads, or that is an output, forbids it, unless the fused op gives it
+ * too. */
 #include "kernels/graph/fuse_internal.h"
+#include "kernels/kd_backend.h"
 #include "kernels/kd_ops.h"
 
 int32_t kdi_only_reader(const kd_graph *g, int32_t v)
@@ -142,12 +143,9 @@ typedef struct rule {
 } rule;
 
 static const rule before[] = {
-    {KD_FUSE_NORM, false, kdi_fuse_norm},
-    {KD_FUSE_ACT, true, kdi_fuse_kept_act},
-    {KD_FUSE_POOL, false, kdi_fuse_pool},
-    {KD_FUSE_SEPARABLE, true, kdi_fuse_separable},
-    {KD_FUSE_SEPARABLE, true, kdi_fuse_branches},
-    {KD_FUSE_BATCHNORM, true, kdi_fuse_batchnorm},
+    {KD_FUSE_NORM, false, kdi_fuse_norm},         {KD_FUSE_ACT, true, kdi_fuse_kept_act},
+    {KD_FUSE_POOL, false, kdi_fuse_pool},         {KD_FUSE_SEPARABLE, true, kdi_fuse_separable},
+    {KD_FUSE_SEPARABLE, true, kdi_fuse_branches}, {KD_FUSE_BATCHNORM, true, kdi_fuse_batchnorm},
 };
 static const rule after[] = {
     {KD_FUSE_ACT, true, kdi_fuse_act_bwd},
@@ -156,8 +154,8 @@ static const rule after[] = {
 };
 
 /* Node after node, each rule in turn. */
-static kd_status apply(kd_graph *g, const rule *rules, size_t n, uint32_t fuses, bool trains,
-                       bool recompute, kd_err *err)
+static kd_status apply(kd_graph *g, const rule *rules, size_t n, uint32_t fuses, bool trains, bool recompute,
+                       kd_err *err)
 {
     kd_status st = KD_OK;
     for (int32_t k = 0; k < g->n_nodes && st == KD_OK; k++) {

@@ -15,8 +15,7 @@ kd_status kdi_fuse_act_bwd(kd_graph *g, int32_t k, bool recompute)
         if (act.op != KD_OP_ACT_BWD || act.dead || act.in[1] != product.out[0]) {
             continue;
         }
-        if (!kdi_read_by_only(g, product.out[0], j) ||
-            !kdi_same_spec(g, act.in[0], product.out[0])) {
+        if (!kdi_read_by_only(g, product.out[0], j) || !kdi_same_spec(g, act.in[0], product.out[0])) {
             return KD_OK;
         }
         kd_linear_attr at = *(const kd_linear_attr *)product.attr;
@@ -36,8 +35,7 @@ kd_status kdi_fuse_act_bwd(kd_graph *g, int32_t k, bool recompute)
 static bool has_channel_groups(const kd_graph *g, const kdi_node *n)
 {
     const int32_t groups = ((const kd_conv2d_attr *)n->attr)->groups;
-    return groups == g->values[n->out[0]].spec.shape.dim[1] &&
-           groups == g->values[n->in[1]].spec.shape.dim[0];
+    return groups == g->values[n->out[0]].spec.shape.dim[1] && groups == g->values[n->in[1]].spec.shape.dim[0];
 }
 
 /* Gradients that take what they are added to as operand `plus`. */
@@ -87,15 +85,14 @@ static int adds_at(const kd_graph *g, int32_t v, int32_t k)
     return -1;
 }
 
-/* Node k, an add of two tensors of one shape: the node that makes one of them, the later one if it is possible, adds the other
- * itself in k's place.  By then all its operands are there. */
+/* Node k, an add of two tensors of one shape: the node that makes one of them, the later one if it is possible, adds
+ * the other itself in k's place.  By then all its operands are there. */
 kd_status kdi_fuse_sum(kd_graph *g, int32_t k, bool recompute)
 {
     (void)recompute;
     const kdi_node add = g->nodes[k];
     if (add.op != KD_OP_ADD || add.accum != 0 || !kdi_is_node(g, add.out[0]) ||
-        !kdi_same_spec(g, add.in[0], add.in[1]) ||
-        g->values[add.in[0]].root == g->values[add.in[1]].root) {
+        !kdi_same_spec(g, add.in[0], add.in[1]) || g->values[add.in[0]].root == g->values[add.in[1]].root) {
         return KD_OK;
     }
     for (int i = 1; i >= 0; i--) {

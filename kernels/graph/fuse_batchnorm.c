@@ -1,6 +1,5 @@
 /* Rules about batch norms in training: see kd_fuse.c. */
 #include "kernels/graph/fuse_internal.h"
-
 #include "kernels/kd_ops.h"
 
 /* How far a batch norm's tail goes; each link may be missing, none comes before one below it. */
@@ -15,7 +14,8 @@ typedef struct bn_chain {
     int32_t residual; /* value, 0: none */
 } bn_chain;
 
-/* The node that alone reads what the chain gives so far, as any operand, in its segment; -1: none, and the chain ends. */
+/* The node that alone reads what the chain gives so far, as any operand, in its segment; -1: none, and the chain
+ * ends. */
 static int32_t next_link(const kd_graph *g, const bn_chain *c, bool recompute)
 {
     const int32_t j = kdi_only_reader(g, g->nodes[c->last].out[0]);
@@ -71,8 +71,7 @@ static int stage_behind(const kd_graph *g, int32_t v, int32_t add, bool recomput
         const kdi_node *n = &g->nodes[k];
         if (n->op == KD_OP_BATCHNORM && n->out[0] == w) {
             const bn_chain c = chain_before_add(g, k, recompute);
-            const bool can = g->nodes[c.last].out[0] == v && c.stage < BN_ADD &&
-                             next_link(g, &c, recompute) == add;
+            const bool can = g->nodes[c.last].out[0] == v && c.stage < BN_ADD && next_link(g, &c, recompute) == add;
             return can ? (int)c.stage : BN_AFFINE - 1;
         }
         if (n->op != KD_OP_ACT && n->op != KD_OP_DROPOUT) {
@@ -98,8 +97,8 @@ static void link_add(const kd_graph *g, bn_chain *c, bool recompute)
     }
 }
 
-/* Nodes between k and `last` that read the statistics of batch norm k: running statistics are moved behind `last`, anything
- * else forbids it. */
+/* Nodes between k and `last` that read the statistics of batch norm k: running statistics are moved behind `last`,
+ * anything else forbids it. */
 static bool statistics_can_wait(kd_graph *g, int32_t k, int32_t last, bool really)
 {
     const int32_t mean = g->nodes[k].out[1], var = g->nodes[k].out[2];
@@ -149,21 +148,21 @@ kd_status kdi_fuse_batchnorm(kd_graph *g, int32_t k, bool recompute)
     return KD_OK;
 }
 
-/* ---- running statistics -------------------------------------------------------------------- */
+/* ---- running statistics ---------------------------------------------------------------------- */
 
-/* Node k, a bn_update: the batch norm whose statistics it takes writes the running ones itself.  Only now, because a batch norm
- * that has state must be neither dropped nor run again for backward: dead nodes are gone, and clones have their own operands. */
+/* Node k, a bn_update: the batch norm whose statistics it takes writes the running ones itself.  Only now, because a
+ * batch norm that has state must be neither dropped nor run again for backward: dead nodes are gone, and clones have
+ * their own operands. */
 kd_status kdi_fuse_running(kd_graph *g, int32_t k, bool recompute)
 {
     (void)recompute;
     kdi_node *update = &g->nodes[k];
-    if (update->op != KD_OP_BN_UPDATE || !kdi_is_node(g, update->in[0]) ||
-        !kdi_is_node(g, update->in[1])) {
+    if (update->op != KD_OP_BN_UPDATE || !kdi_is_node(g, update->in[0]) || !kdi_is_node(g, update->in[1])) {
         return KD_OK;
     }
     kdi_node *bn = &g->nodes[g->values[update->in[0]].node];
-    if (bn->op != KD_OP_BATCHNORM || bn->backward || bn->out[1] != update->in[0] ||
-        bn->out[2] != update->in[1] || bn->in[4] != 0) {
+    if (bn->op != KD_OP_BATCHNORM || bn->backward || bn->out[1] != update->in[0] || bn->out[2] != update->in[1] ||
+        bn->in[4] != 0) {
         return KD_OK;
     }
     const kd_batchnorm_attr *of = update->attr;

@@ -1,6 +1,6 @@
 /* Rules of forward-only programs: see kd_fuse.c. */
-#include "kernels/kd_backend.h"
 #include "kernels/graph/fuse_internal.h"
+#include "kernels/kd_backend.h"
 #include "kernels/kd_ops.h"
 
 /* Where an op keeps its fused activation; NULL when it has none. */
@@ -53,8 +53,7 @@ static kd_status fold_batchnorm(kd_graph *g, int32_t k, kdi_node *fold, bool *fo
         return KD_OK;
     }
     const kdi_node bn = g->nodes[j];
-    const int32_t in[6] = {
-        conv->in[1], conv->n_in > 2 ? conv->in[2] : 0, bn.in[1], bn.in[2], bn.in[3], bn.in[4]};
+    const int32_t in[6] = {conv->in[1], conv->n_in > 2 ? conv->in[2] : 0, bn.in[1], bn.in[2], bn.in[3], bn.in[4]};
     kd_spec spec[KD_MAX_OUT];
     KD_TRY(kdi_infer(g, KD_OP_BN_FOLD, in, 6, bn.attr, spec));
     *fold = (kdi_node){.op = KD_OP_BN_FOLD, .n_in = 6, .n_out = 2, .scope = bn.scope};
@@ -81,8 +80,7 @@ static kd_status fold_batchnorm(kd_graph *g, int32_t k, kdi_node *fold, bool *fo
 kd_status kdi_fuse(kd_graph *g, uint32_t fuses, kd_err *err)
 {
     const int32_t n = g->n_nodes;
-    kdi_node *folds = kd_calloc(
-        (size_t)n + 1, sizeof *folds); /* bn_fold nodes, all of leaves: they can run first */
+    kdi_node *folds = kd_calloc((size_t)n + 1, sizeof *folds); /* bn_fold nodes, all of leaves: they can run first */
     kdi_node *next = kd_calloc(2 * (size_t)n + 1, sizeof *next);
     int32_t n_folds = 0, kept = 0;
     kd_status st = folds != NULL && next != NULL ? KD_OK : KD_E_OOM;
@@ -107,8 +105,7 @@ kd_status kdi_fuse(kd_graph *g, uint32_t fuses, kd_err *err)
             }
             continue;
         }
-        while (g->nodes[k].op == KD_OP_CONV2D && f < n_folds &&
-               folds[f].out[0] == g->nodes[k].in[1]) {
+        while (g->nodes[k].op == KD_OP_CONV2D && f < n_folds && folds[f].out[0] == g->nodes[k].in[1]) {
             next[kept++] = folds[f++];
         }
         next[kept++] = g->nodes[k];

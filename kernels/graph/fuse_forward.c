@@ -2,15 +2,14 @@
 #include "kernels/graph/fuse_internal.h"
 #include "kernels/kd_ops.h"
 
-/* The first layernorm that reads v itself, after node k and in its segment (with recompute, a normalisation outside would have
- * to be kept); -1: none. */
+/* The first layernorm that reads v itself, after node k and in its segment (with recompute, a normalisation outside
+ * would have to be kept); -1: none. */
 static int32_t layernorm_of(const kd_graph *g, int32_t v, int32_t k, bool recompute)
 {
     for (int32_t j = k + 1; j < g->n_nodes; j++) {
         const kdi_node *n = &g->nodes[j];
         if (n->op == KD_OP_LAYERNORM && n->in[0] == v && !n->dead) {
-            const bool leaves = !kdi_is_node(g, g->values[n->in[1]].root) &&
-                                !kdi_is_node(g, g->values[n->in[2]].root);
+            const bool leaves = !kdi_is_node(g, g->values[n->in[1]].root) && !kdi_is_node(g, g->values[n->in[2]].root);
             return leaves && (!recompute || n->segment == g->nodes[k].segment) ? j : -1;
         }
     }
@@ -32,9 +31,8 @@ kd_status kdi_fuse_norm(kd_graph *g, int32_t k, bool recompute)
     kd_add_layernorm_attr at = {.eps = ((const kd_layernorm_attr *)norm->attr)->eps};
     int32_t branch = add.in[1];
     kdi_node *drop = &g->nodes[g->values[branch].node];
-    if (drop->op == KD_OP_DROPOUT && ((const kd_dropout_attr *)drop->attr)->per_row &&
-        kdi_is_node(g, drop->in[0]) && kdi_same_spec(g, drop->in[0], branch) &&
-        kdi_read_by_only(g, branch, k)) {
+    if (drop->op == KD_OP_DROPOUT && ((const kd_dropout_attr *)drop->attr)->per_row && kdi_is_node(g, drop->in[0]) &&
+        kdi_same_spec(g, drop->in[0], branch) && kdi_read_by_only(g, branch, k)) {
         at.p = ((const kd_dropout_attr *)drop->attr)->p;
         at.rng_id = ((const kd_dropout_attr *)drop->attr)->rng_id;
         branch = drop->in[0];
@@ -71,7 +69,8 @@ kd_status kdi_fuse_kept_act(kd_graph *g, int32_t k, bool recompute)
     return kdi_become(g, k, &now, &at, sizeof at);
 }
 
-/* Node k, a mean over the tokens of (B,N,C), and the layernorm that is its only reader become one in the latter's place. */
+/* Node k, a mean over the tokens of (B,N,C), and the layernorm that is its only reader become one in the latter's
+ * place. */
 kd_status kdi_fuse_pool(kd_graph *g, int32_t k, bool recompute)
 {
     (void)recompute;
@@ -82,17 +81,13 @@ kd_status kdi_fuse_pool(kd_graph *g, int32_t k, bool recompute)
     const kd_reduce_attr *of = mean.attr;
     const kd_spec x = g->values[mean.in[0]].spec;
     const int32_t j = kdi_single_reader(g, mean.out[0]);
-    if (of->kind != KD_REDUCE_MEAN || of->axes != 1u << 1 || x.shape.rank != 3 ||
-        x.dtype != g->opts.dtype || j < 0 || g->nodes[j].op != KD_OP_LAYERNORM ||
-        g->nodes[j].segment != mean.segment) {
+    if (of->kind != KD_REDUCE_MEAN || of->axes != 1u << 1 || x.shape.rank != 3 || x.dtype != g->opts.dtype || j < 0 ||
+        g->nodes[j].op != KD_OP_LAYERNORM || g->nodes[j].segment != mean.segment) {
         return KD_OK;
     }
     const kdi_node *norm = &g->nodes[j];
     const kd_pool_layernorm_attr at = {.eps = ((const kd_layernorm_attr *)norm->attr)->eps};
-    kdi_node now = {.op = KD_OP_POOL_LAYERNORM,
-                    .n_in = 3,
-                    .n_out = 4,
-                    .in = {mean.in[0], norm->in[1], norm->in[2]}};
+    kdi_node now = {.op = KD_OP_POOL_LAYERNORM, .n_in = 3, .n_out = 4, .in = {mean.in[0], norm->in[1], norm->in[2]}};
     kd_spec spec[KD_MAX_OUT];
     KD_TRY(kdi_infer(g, now.op, now.in, now.n_in, &at, spec));
     now.out[0] = norm->out[0];
@@ -111,8 +106,7 @@ static bool is_pointwise(const kd_graph *g, const kdi_node *n)
     const kd_conv2d_attr *a = n->attr;
     const int64_t *w = g->values[n->in[1]].spec.shape.dim;
     return n->op == KD_OP_CONV2D && a->groups == 1 && w[2] == 1 && w[3] == 1 && a->stride[0] == 1 &&
-           a->stride[1] == 1 && a->pad[0] == 0 && a->pad[1] == 0 && a->act == KD_ACT_NONE &&
-           w[0] <= SEPARABLE_MOST;
+           a->stride[1] == 1 && a->pad[0] == 0 && a->pad[1] == 0 && a->act == KD_ACT_NONE && w[0] <= SEPARABLE_MOST;
 }
 
 /* Node k, a depthwise convolution, and the pointwise one that is its only reader become one in the latter's place. */
@@ -125,16 +119,15 @@ kd_status kdi_fuse_separable(kd_graph *g, int32_t k, bool recompute)
         return KD_OK;
     }
     const int32_t j = kdi_single_reader(g, deep.out[0]);
-    if (j < 0 || !is_pointwise(g, &g->nodes[j]) ||
-        (recompute && g->nodes[j].segment != deep.segment)) {
+    if (j < 0 || !is_pointwise(g, &g->nodes[j]) || (recompute && g->nodes[j].segment != deep.segment)) {
         return KD_OK;
     }
     const kdi_node *point = &g->nodes[j];
     const kdi_node now = {.op = KD_OP_CONV_SEPARABLE,
                           .n_in = 9,
                           .n_out = 3,
-                          .in = {deep.in[0], deep.in[1], deep.n_in > 2 ? deep.in[2] : 0,
-                                 point->in[1], point->n_in > 2 ? point->in[2] : 0},
+                          .in = {deep.in[0], deep.in[1], deep.n_in > 2 ? deep.in[2] : 0, point->in[1],
+                                 point->n_in > 2 ? point->in[2] : 0},
                           .out = {point->out[0], deep.out[0]}};
     const kd_conv_separable_attr at = {.stride = {a->stride[0], a->stride[1]},
                                        .pad = {{a->pad[0], a->pad[1]}},
@@ -158,8 +151,8 @@ static kdi_node *branch_of(const kd_graph *g, int32_t v, int32_t k)
 kd_status kdi_fuse_branches(kd_graph *g, int32_t k, bool recompute)
 {
     const kdi_node join = g->nodes[k];
-    if (join.op != KD_OP_CONCAT || ((const kd_concat_attr *)join.attr)->axis != 1 ||
-        join.in[1] == 0 || join.in[2] != 0) {
+    if (join.op != KD_OP_CONCAT || ((const kd_concat_attr *)join.attr)->axis != 1 || join.in[1] == 0 ||
+        join.in[2] != 0) {
         return KD_OK;
     }
     kdi_node *one = branch_of(g, join.in[0], k), *two = branch_of(g, join.in[1], k);

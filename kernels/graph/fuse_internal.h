@@ -18,8 +18,8 @@ void kdi_move(kd_graph *g, int32_t from, int32_t to);
 /* Dead nodes leave. */
 void kdi_sweep(kd_graph *g);
 
-/* A rule a function: node k, which is alive, is looked at as the first of those that become one.  recompute: the program honours
- * segments, and what crosses their border has to be kept. */
+/* A rule a function: node k, which is alive, is looked at as the first of those that become one.  recompute: the
+ * program honours segments, and what crosses their border has to be kept. */
 kd_status kdi_fuse_norm(kd_graph *g, int32_t k, bool recompute);
 kd_status kdi_fuse_kept_act(kd_graph *g, int32_t k, bool recompute);
 kd_status kdi_fuse_pool(kd_graph *g, int32_t k, bool recompute);

@@ -1,22 +1,21 @@
 /* Backward: walk the forward nodes in reverse, call each op's gradient rule, sum fan-out, clone what is recomputed. */
 #include "kernels/graph/graph_internal.h"
-
 #include "kernels/kd_ops.h"
 
 #include <stdio.h>
 
 struct kd_grad_ctx {
     kd_graph *g;
-    int32_t n_forward;   /* nodes before backward */
-    int32_t *dgrad;      /* gradient value of each forward root value, 0: none yet */
-    int32_t *clone;      /* recompute: forward value -> clone, 0: itself */
-    int32_t n_map;       /* values that exist when backward starts */
-    int32_t *pgrad;      /* KDI_PGRAD value of each parameter, 0: not made */
-    int32_t node;        /* node whose rule runs */
+    int32_t n_forward; /* nodes before backward */
+    int32_t *dgrad;    /* gradient value of each forward root value, 0: none yet */
+    int32_t *clone;    /* recompute: forward value -> clone, 0: itself */
+    int32_t n_map;     /* values that exist when backward starts */
+    int32_t *pgrad;    /* KDI_PGRAD value of each parameter, 0: not made */
+    int32_t node;      /* node whose rule runs */
     int32_t cloned_segment;
 };
 
-/* ---- what needs a gradient -------------------------------------------------------------------------------------- */
+/* ---- what needs a gradient ------------------------------------------------------------------- */
 
 /* Root that a gradient of value v reaches, 0 when a detach is in between. */
 static int32_t reach(const kd_graph *g, int32_t v)
@@ -59,7 +58,7 @@ static void mark_needs(kd_graph *g, const kd_val *inputs, int n)
     }
 }
 
-/* ---- recompute -------------------------------------------------------------------------------------------------- */
+/* ---- recompute ------------------------------------------------------------------------------- */
 
 static int32_t cloned(kd_grad_ctx *c, int32_t v)
 {
@@ -112,7 +111,7 @@ static kd_status clone_segment(kd_grad_ctx *c, int32_t segment)
     return KD_OK;
 }
 
-/* ---- accumulation ------------------------------------------------------------------------------------------------ */
+/* ---- accumulation ---------------------------------------------------------------------------- */
 
 static int32_t param_slot(kd_grad_ctx *c, int32_t root, const kd_shape *shape)
 {
@@ -124,7 +123,7 @@ static int32_t param_slot(kd_grad_ctx *c, int32_t root, const kd_shape *shape)
         g->values[c->pgrad[p]].param = p;
     }
     return kd_shape_equal(shape, &g->values[c->pgrad[p]].spec.shape) ? c->pgrad[p]
-                                                                      : kdi_view_add(g, c->pgrad[p], shape, false);
+                                                                     : kdi_view_add(g, c->pgrad[p], shape, false);
 }
 
 /* Add gradient value d (shape of v) to what v's root has so far. */
@@ -143,7 +142,7 @@ static void add_grad(kd_grad_ctx *c, int32_t v, int32_t d)
     c->dgrad[root] = grad.id;
 }
 
-/* ---- the interface of the rules ------------------------------------------------------------------------------- */
+/* ---- the interface of the rules -------------------------------------------------------------- */
 
 kd_val kd_grad_in(kd_grad_ctx *c, int i)
 {
@@ -191,7 +190,8 @@ static bool writes_slot(const kd_grad_ctx *c, int32_t k, int32_t root)
     return false;
 }
 
-kd_val kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in, int n_in, const int *grad_of, int n_out)
+kd_val kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in, int n_in, const int *grad_of,
+                    int n_out)
 {
     kd_graph *g = c->g;
     bool any = false;
@@ -260,7 +260,7 @@ void kd_grad_pass(kd_grad_ctx *c, int i, kd_val value)
     }
 }
 
-/* ---- the walk ------------------------------------------------------------------------------------------------------ */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 static kd_status visit(kd_grad_ctx *c, int32_t k, bool recompute)
 {

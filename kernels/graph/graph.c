@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-/* ---- growing arrays ------------------------------------------------------------------------------------------ */
+/* ---- growing arrays -------------------------------------------------------------------------- */
 
 static bool grow(void *array, int32_t used, int32_t *cap, size_t item)
 {
@@ -88,7 +88,7 @@ void kd_graph_fail(kd_graph *g, kd_status code, const char *fmt, ...)
     (void)KD_FAIL(&g->err, code, "%s%s%s", g->scope, g->scope[0] != '\0' ? ": " : "", text);
 }
 
-/* ---- values ---------------------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 int32_t kdi_value_add(kd_graph *g, kdi_kind kind, const kd_spec *spec)
 {
@@ -207,7 +207,7 @@ void kd_output(kd_graph *g, const char *name, kd_val v)
     g->values[g->values[view].root].keep = true;
 }
 
-/* ---- views -------------------------------------------------------------------------------------------------------- */
+/* ---- views ----------------------------------------------------------------------------------- */
 
 kd_val kd_reshape(kd_graph *g, kd_val x, kd_shape shape)
 {
@@ -217,8 +217,8 @@ kd_val kd_reshape(kd_graph *g, kd_val x, kd_shape shape)
     const kd_shape old = g->values[x.id].spec.shape;
     if (kd_shape_numel(&old) != kd_shape_numel(&shape) || x.id == 0) {
         char a[KD_SHAPE_TEXT_MAX], b[KD_SHAPE_TEXT_MAX];
-        kd_graph_fail(g, KD_E_SHAPE, "reshape: %s does not hold the elements of %s",
-                      kd_shape_text(&old, a, sizeof a), kd_shape_text(&shape, b, sizeof b));
+        kd_graph_fail(g, KD_E_SHAPE, "reshape: %s does not hold the elements of %s", kd_shape_text(&old, a, sizeof a),
+                      kd_shape_text(&shape, b, sizeof b));
         return KD_NONE;
     }
     return (kd_val){kdi_view_add(g, x.id, &shape, false)};
@@ -232,7 +232,7 @@ kd_val kd_detach(kd_graph *g, kd_val x)
     return (kd_val){kdi_view_add(g, x.id, &g->values[x.id].spec.shape, true)};
 }
 
-/* ---- scopes ------------------------------------------------------------------------------------------------------- */
+/* ---- scopes ---------------------------------------------------------------------------------- */
 
 void kd_scope_push(kd_graph *g, const char *fmt, ...)
 {
@@ -290,7 +290,7 @@ const char *kdi_intern(kd_graph *g, const char *text)
     return s;
 }
 
-/* ---- nodes --------------------------------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 int32_t kdi_node_add(kd_graph *g, const kdi_node *node)
 {

@@ -5,20 +5,29 @@
 #include "kernels/kd_graph.h"
 #include "kernels/kd_params.h"
 
-typedef enum kdi_kind { KDI_ABSENT, KDI_INPUT, KDI_CONST, KDI_PARAM, KDI_BUFFER, KDI_NODE, KDI_VIEW, KDI_PGRAD } kdi_kind;
+typedef enum kdi_kind {
+    KDI_ABSENT,
+    KDI_INPUT,
+    KDI_CONST,
+    KDI_PARAM,
+    KDI_BUFFER,
+    KDI_NODE,
+    KDI_VIEW,
+    KDI_PGRAD
+} kdi_kind;
 
 typedef struct kdi_value {
     kd_spec spec;
     kdi_kind kind;
-    int32_t src;   /* KDI_VIEW: what it looks at */
-    int32_t root;  /* end of the view chain; itself otherwise */
-    int32_t node;  /* KDI_NODE: producer */
-    int32_t param; /* KDI_PARAM, KDI_BUFFER, KDI_PGRAD: index in kd_params */
-    bool detached; /* KDI_VIEW: no gradient passes */
-    bool keep;     /* named output */
+    int32_t src;     /* KDI_VIEW: what it looks at */
+    int32_t root;    /* end of the view chain; itself otherwise */
+    int32_t node;    /* KDI_NODE: producer */
+    int32_t param;   /* KDI_PARAM, KDI_BUFFER, KDI_PGRAD: index in kd_params */
+    bool detached;   /* KDI_VIEW: no gradient passes */
+    bool keep;       /* named output */
     bool needs_grad; /* computed by compile, roots only */
-    char *name;    /* inputs, constants, outputs */
-    void *data;    /* KDI_CONST: host bytes */
+    char *name;      /* inputs, constants, outputs */
+    void *data;      /* KDI_CONST: host bytes */
 } kdi_value;
 
 typedef struct kdi_node {
@@ -26,10 +35,10 @@ typedef struct kdi_node {
     int32_t n_in, n_out;
     int32_t in[KD_MAX_IN], out[KD_MAX_OUT];
     void *attr;
-    bool owns_attr;   /* clones share the original's */
-    char *scope;      /* shared with the graph's scope strings */
+    bool owns_attr; /* clones share the original's */
+    char *scope;    /* shared with the graph's scope strings */
     uint32_t accum;
-    int32_t segment;  /* recompute segment, 0: none */
+    int32_t segment; /* recompute segment, 0: none */
     bool backward;
     bool dead;
 } kdi_node;
@@ -51,8 +60,8 @@ struct kd_graph {
     kd_err err;
 };
 
-int32_t kdi_value_add(kd_graph *g, kdi_kind kind, const kd_spec *spec);           /* 0 on failure */
-int32_t kdi_node_add(kd_graph *g, const kdi_node *node);                          /* -1 on failure */
+int32_t kdi_value_add(kd_graph *g, kdi_kind kind, const kd_spec *spec); /* 0 on failure */
+int32_t kdi_node_add(kd_graph *g, const kdi_node *node);                /* -1 on failure */
 int32_t kdi_view_add(kd_graph *g, int32_t src, const kd_shape *shape, bool detached);
 const char *kdi_intern(kd_graph *g, const char *text);
 /* Input specs of a node and its outputs by the op's rule; failures become the graph's sticky error. */

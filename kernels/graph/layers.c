@@ -152,8 +152,7 @@ kd_val kd_batchnorm(kd_graph *g, kd_val x, const char *name)
     const kd_val rm = kd_buffer(g, full, c, 0.0f);
     (void)snprintf(full, sizeof full, "%s.running_var", name);
     const kd_val rv = kd_buffer(g, full, c, 1.0f);
-    const kd_batchnorm_attr attr = {
-        .eps = 1e-5f, .momentum = 0.1f, .count = kd_shape_numel(&s.shape) / s.shape.dim[1]};
+    const kd_batchnorm_attr attr = {.eps = 1e-5f, .momentum = 0.1f, .count = kd_shape_numel(&s.shape) / s.shape.dim[1]};
     if (!kd_graph_training(g)) {
         const kd_val in[5] = {x, w, b, rm, rv};
         return kd_node(g, KD_OP_BATCHNORM_EVAL, &attr, in, 5, NULL);
@@ -166,7 +165,7 @@ kd_val kd_batchnorm(kd_graph *g, kd_val x, const char *name)
     return y;
 }
 
-/* ---- without parameters ------------------------------------------------------------------------------------------ */
+/* ---- without parameters ---------------------------------------------------------------------- */
 
 kd_val kd_add(kd_graph *g, kd_val a, kd_val b)
 {
@@ -251,15 +250,15 @@ kd_val kd_cast(kd_graph *g, kd_val x, kd_dtype to)
     return kd_node1(g, KD_OP_CAST, &attr, x);
 }
 
-/* ---- losses --------------------------------------------------------------------------------------------------------- */
+/* ---- losses ---------------------------------------------------------------------------------- */
 
 static kd_val to_stat(kd_graph *g, kd_val x)
 {
     return kd_cast(g, x, kd_stat_dtype(kd_graph_dtype(g)));
 }
 
-kd_val kd_ce_kl(kd_graph *g, kd_val logits, kd_val target, kd_val valid, kd_val teacher, kd_val teacher_valid, float temperature,
-                bool teacher_is_prob, kd_val *kd)
+kd_val kd_ce_kl(kd_graph *g, kd_val logits, kd_val target, kd_val valid, kd_val teacher, kd_val teacher_valid,
+                float temperature, bool teacher_is_prob, kd_val *kd)
 {
     const kd_class_loss_attr attr = {temperature, teacher_is_prob};
     const kd_val in[5] = {to_stat(g, logits), target, valid, teacher, teacher_valid};

@@ -1,7 +1,6 @@
 /* Parameter store: see kd_params.h. */
-#include "kernels/kd_params.h"
-
 #include "kernels/kd_ops.h"
+#include "kernels/kd_params.h"
 #include "kernels/kd_rng.h"
 
 #define KDI_PARAM_ALIGN 16
@@ -59,7 +58,7 @@ void kd_params_free(kd_params *p)
     kd_free(p);
 }
 
-/* ---- declaration ------------------------------------------------------------------------------------------------ */
+/* ---- declaration ----------------------------------------------------------------------------- */
 
 static kd_status append(kd_params *p, const char *name, const kd_shape *shape, const kd_init *init, unsigned flags,
                         bool buffer)
@@ -152,7 +151,7 @@ int64_t kd_params_numel(const kd_params *p)
     return n;
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static kd_status slab(kd_params *p, void **at, int64_t numel, kd_dtype dtype, kd_err *err)
 {
@@ -273,7 +272,7 @@ void kd_params_buffers_changed(kd_params *p)
     p->version++;
 }
 
-/* ---- values --------------------------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 kd_status kd_params_zero_grad(kd_params *p)
 {

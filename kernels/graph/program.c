@@ -2,14 +2,13 @@
  *
  * Compile is a row of small passes over the graph: backward (kd_grad.c), fusion (kd_fuse.c), dead nodes, static nodes,
  * in-place and memory plan, binding, kernel selection.  Run is a loop over calls. */
-#include "kernels/kd_program.h"
-
 #include "kernels/graph/graph_internal.h"
 #include "kernels/graph/program_internal.h"
+#include "kernels/kd_program.h"
 
 #include <stdio.h>
 
-/* ---- liveness ---------------------------------------------------------------------------------------------------- */
+/* ---- liveness -------------------------------------------------------------------------------- */
 
 static bool is_pgrad(const kd_graph *g, int32_t v)
 {
@@ -82,7 +81,8 @@ static void mark_static(kd_program *p)
         for (int i = 0; i < n->n_in; i++) {
             const kdi_value *r = &g->values[g->values[n->in[i]].root];
             const bool from_static = r->kind == KDI_NODE && p->is_static[r->node];
-            if (n->in[i] != 0 && r->kind != KDI_CONST && r->kind != KDI_PARAM && r->kind != KDI_BUFFER && !from_static) {
+            if (n->in[i] != 0 && r->kind != KDI_CONST && r->kind != KDI_PARAM && r->kind != KDI_BUFFER &&
+                !from_static) {
                 st = false;
             }
         }
@@ -96,15 +96,14 @@ static uint32_t static_inputs(const kd_program *p, const kdi_node *n)
     uint32_t mask = 0;
     for (int i = 0; i < n->n_in; i++) {
         const kdi_value *r = &g->values[g->values[n->in[i]].root];
-        const bool fixed = r->kind == KDI_CONST ||
-                           (!p->trains && (r->kind == KDI_PARAM || r->kind == KDI_BUFFER ||
-                                           (r->kind == KDI_NODE && p->is_static[r->node])));
+        const bool fixed = r->kind == KDI_CONST || (!p->trains && (r->kind == KDI_PARAM || r->kind == KDI_BUFFER ||
+                                                                   (r->kind == KDI_NODE && p->is_static[r->node])));
         mask |= n->in[i] != 0 && fixed ? 1u << i : 0u;
     }
     return mask;
 }
 
-/* ---- memory plan ---------------------------------------------------------------------------------------------------- */
+/* ---- memory plan ----------------------------------------------------------------------------- */
 
 /* storage[v]: slot of root value v, -1 when it has none. */
 static kd_status lifetimes(kd_program *p, kd_val loss)
@@ -135,8 +134,8 @@ static kd_status lifetimes(kd_program *p, kd_val loss)
             }
             const bool forever = g->values[v].keep || v == g->values[loss.id].root || p->is_static[k];
             p->storage[v] = p->n_slots;
-            p->slots[p->n_slots++] = (kdi_slot){kd_spec_bytes(&g->values[v].spec), p->is_static[k] ? -1 : k,
-                                                forever ? end : k, 0};
+            p->slots[p->n_slots++] =
+                (kdi_slot){kd_spec_bytes(&g->values[v].spec), p->is_static[k] ? -1 : k, forever ? end : k, 0};
         }
     }
     return KD_OK;
@@ -175,7 +174,7 @@ static void share_in_place(kd_program *p)
     }
 }
 
-/* ---- binding ----------------------------------------------------------------------------------------------------------- */
+/* ---- binding --------------------------------------------------------------------------------- */
 
 void *kdi_address(const kd_program *p, int32_t v)
 {
@@ -400,7 +399,7 @@ void kd_program_free(kd_program *p)
     kd_free(p);
 }
 
-/* ---- run --------------------------------------------------------------------------------------------------------------- */
+/* ---- run ------------------------------------------------------------------------------------- */
 
 /* Parameters changed: recompute what depends on them alone and let kernels repack their static operands. */
 static kd_status refresh(kd_program *p)

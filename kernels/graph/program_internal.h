@@ -11,14 +11,14 @@ struct kd_program {
     bool trains, reuse, check, poison, plan_only;
     kdi_slot *slots;
     int32_t n_slots;
-    int32_t *storage;  /* root value -> slot, -1: none */
-    bool *is_static;   /* node -> runs once per change of the parameters */
+    int32_t *storage; /* root value -> slot, -1: none */
+    bool *is_static;  /* node -> runs once per change of the parameters */
     kd_call *calls;
     const kd_kernel_def **defs;
     kd_tensor *tensors;
     char *arena;
     void *scratch;
-    kd_step *step; /* device copy */
+    kd_step *step;        /* device copy */
     kd_recorded recorded; /* all nodes of one run, captured */
     size_t arena_bytes, scratch_bytes, sum_bytes;
     uint64_t version; /* of the parameters the static nodes were computed from */

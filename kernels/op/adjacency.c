@@ -5,16 +5,15 @@ static kd_status check_square(const char *op, const char *what, const kd_spec *s
 {
     char t[KD_SHAPE_TEXT_MAX];
     KD_TRY(kd_rule_float(op, what, s, 0, err));
-    if (s->shape.rank != 2 || s->shape.dim[0] != s->shape.dim[1] ||
-        s->shape.dim[0] > KD_MAX_JOINTS || s->shape.dim[0] < 1) {
+    if (s->shape.rank != 2 || s->shape.dim[0] != s->shape.dim[1] || s->shape.dim[0] > KD_MAX_JOINTS ||
+        s->shape.dim[0] < 1) {
         return KD_FAIL(err, KD_E_SHAPE, "%s: %s is %s, expected (V,V) with V at most %d", op, what,
                        kd_shape_text(&s->shape, t, sizeof t), KD_MAX_JOINTS);
     }
     return kd_rule_dtype(op, what, s, kd_stat_dtype(s->dtype), err);
 }
 
-static kd_status adj_norm_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                kd_err *err)
+static kd_status adj_norm_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_square("adj_norm", "learned", &in[0], err));
@@ -23,8 +22,7 @@ static kd_status adj_norm_infer(const kd_spec *in, int n_in, const void *attr, k
     return KD_OK;
 }
 
-static kd_status adj_norm_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status adj_norm_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_square("adj_norm_bwd", "dA", &in[0], err));
@@ -46,14 +44,13 @@ static kd_status check_embedding(const char *op, const kd_spec *e, kd_err *err)
     KD_TRY(kd_rule_float(op, "e", e, 0, err));
     KD_TRY(kd_rule_rank(op, "e", e, 3, err));
     if (kd_rule_dim(e, 2) < 1 || kd_rule_dim(e, 2) > KD_MAX_JOINTS) {
-        return KD_FAIL(err, KD_E_SHAPE, "%s: e has %lld joints, expected 1 to %d", op,
-                       (long long)kd_rule_dim(e, 2), KD_MAX_JOINTS);
+        return KD_FAIL(err, KD_E_SHAPE, "%s: e has %lld joints, expected 1 to %d", op, (long long)kd_rule_dim(e, 2),
+                       KD_MAX_JOINTS);
     }
     return KD_OK;
 }
 
-static kd_status dyn_adj_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                               kd_err *err)
+static kd_status dyn_adj_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_embedding("dyn_adj", &in[0], err));
@@ -62,8 +59,7 @@ static kd_status dyn_adj_infer(const kd_spec *in, int n_in, const void *attr, kd
     return KD_OK;
 }
 
-static kd_status dyn_adj_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                   kd_err *err)
+static kd_status dyn_adj_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     kd_spec adj = {0};

@@ -9,8 +9,7 @@ static kd_status qkv_check(const char *op, const kd_spec *qkv, int32_t heads, kd
     KD_TRY(kd_rule_rank(op, "qkv", qkv, 3, err));
     const int64_t w = qkv->shape.dim[2];
     if (heads < 1 || w == 0 || w % (3 * (int64_t)heads) != 0 || w / (3 * (int64_t)heads) > 256) {
-        return KD_FAIL(err, KD_E_SHAPE,
-                       "%s: qkv is %s with %d heads, expected (B,N,3*heads*D), D at most 256", op,
+        return KD_FAIL(err, KD_E_SHAPE, "%s: qkv is %s with %d heads, expected (B,N,3*heads*D), D at most 256", op,
                        kd_shape_text(&qkv->shape, t, sizeof t), (int)heads);
     }
     return KD_OK;
@@ -21,31 +20,26 @@ static kd_shape o_shape(const kd_spec *qkv)
     return kd_shape3(qkv->shape.dim[0], qkv->shape.dim[1], qkv->shape.dim[2] / 3);
 }
 
-static kd_status attention_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                 kd_err *err)
+static kd_status attention_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_attention_attr *a = attr;
     KD_TRY(qkv_check("attention", &in[0], a->heads, err));
     out[0] = kd_rule_spec(in[0].dtype, o_shape(&in[0]));
-    out[1] = kd_rule_spec(kd_stat_dtype(in[0].dtype),
-                          kd_shape3(in[0].shape.dim[0], a->heads, in[0].shape.dim[1]));
+    out[1] = kd_rule_spec(kd_stat_dtype(in[0].dtype), kd_shape3(in[0].shape.dim[0], a->heads, in[0].shape.dim[1]));
     return KD_OK;
 }
 
 static kd_status attention_grad(kd_grad_ctx *c)
 {
-    const kd_val in[4] = {kd_grad_dout(c, 0), kd_grad_in(c, 0), kd_grad_out(c, 0),
-                          kd_grad_out(c, 1)};
+    const kd_val in[4] = {kd_grad_dout(c, 0), kd_grad_in(c, 0), kd_grad_out(c, 0), kd_grad_out(c, 1)};
     kd_grad_emit(c, KD_OP_ATTENTION_BWD, kd_grad_attr(c), in, 4, (const int[]){0}, 1);
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_attention = {sizeof(kd_attention_attr), attention_infer,
-                                         attention_grad};
+const kd_op_rule kd_op_rule_attention = {sizeof(kd_attention_attr), attention_infer, attention_grad};
 
-static kd_status attention_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                     kd_err *err)
+static kd_status attention_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_attention_attr *a = attr;
@@ -60,15 +54,14 @@ static kd_status attention_bwd_infer(const kd_spec *in, int n_in, const void *at
 
 const kd_op_rule kd_op_rule_attention_bwd = {sizeof(kd_attention_attr), attention_bwd_infer, NULL};
 
-/* ---- cos_qk ------------------------------------------------------------------------------------------------------- */
+/* ---- cos_qk ---------------------------------------------------------------------------------- */
 
 static kd_shape norms_shape(const kd_spec *qkv, int32_t heads)
 {
     return kd_shape4(qkv->shape.dim[0], qkv->shape.dim[1], 2, heads);
 }
 
-static kd_status cos_qk_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                              kd_err *err)
+static kd_status cos_qk_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_cos_qk_attr *a = attr;
@@ -82,16 +75,14 @@ static kd_status cos_qk_infer(const kd_spec *in, int n_in, const void *attr, kd_
 
 static kd_status cos_qk_grad(kd_grad_ctx *c)
 {
-    const kd_val in[4] = {kd_grad_dout(c, 0), kd_grad_in(c, 0), kd_grad_in(c, 1),
-                          kd_grad_out(c, 1)};
+    const kd_val in[4] = {kd_grad_dout(c, 0), kd_grad_in(c, 0), kd_grad_in(c, 1), kd_grad_out(c, 1)};
     kd_grad_emit(c, KD_OP_COS_QK_BWD, kd_grad_attr(c), in, 4, (const int[]){0, 1}, 2);
     return KD_OK;
 }
 
 const kd_op_rule kd_op_rule_cos_qk = {sizeof(kd_cos_qk_attr), cos_qk_infer, cos_qk_grad};
 
-static kd_status cos_qk_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                  kd_err *err)
+static kd_status cos_qk_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_cos_qk_attr *a = attr;

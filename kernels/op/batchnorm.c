@@ -1,13 +1,12 @@
 /* batchnorm (training), its gradient, the running-statistics update and the eval form: shapes. */
 #include "kernels/op/rule.h"
 
-static kd_status check_channels(const char *op, const kd_spec *x, const kd_spec *in,
-                                const char *const *names, int n, kd_err *err)
+static kd_status check_channels(const char *op, const kd_spec *x, const kd_spec *in, const char *const *names, int n,
+                                kd_err *err)
 {
     KD_TRY(kd_rule_float(op, "x", x, 2, err));
     for (int i = 0; i < n; i++) {
-        KD_TRY(kd_rule_is(op, names[i], &in[i], kd_stat_dtype(x->dtype), kd_shape1(x->shape.dim[1]),
-                          err));
+        KD_TRY(kd_rule_is(op, names[i], &in[i], kd_stat_dtype(x->dtype), kd_shape1(x->shape.dim[1]), err));
     }
     return KD_OK;
 }
@@ -15,21 +14,20 @@ static kd_status check_channels(const char *op, const kd_spec *x, const kd_spec 
 /* What fusion puts behind the affine map. */
 static kd_status check_tail(const char *op, const kd_batchnorm_attr *at, kd_err *err)
 {
-    const bool acts = at->act >= KD_ACT_NONE && at->act <= KD_ACT_SIGMOID &&
-                      at->act_out >= KD_ACT_NONE && at->act_out <= KD_ACT_SIGMOID;
+    const bool acts = at->act >= KD_ACT_NONE && at->act <= KD_ACT_SIGMOID && at->act_out >= KD_ACT_NONE &&
+                      at->act_out <= KD_ACT_SIGMOID;
     if (!acts) {
-        return KD_FAIL(err, KD_E_ARG, "%s: activations %d and %d, expected 0 to %d", op,
-                       (int)at->act, (int)at->act_out, (int)KD_ACT_SIGMOID);
+        return KD_FAIL(err, KD_E_ARG, "%s: activations %d and %d, expected 0 to %d", op, (int)at->act, (int)at->act_out,
+                       (int)KD_ACT_SIGMOID);
     }
     if (!(at->p >= 0.0f && at->p < 1.0f && at->path_p >= 0.0f && at->path_p < 1.0f)) {
-        return KD_FAIL(err, KD_E_ARG, "%s: p is %g, path_p %g, expected 0 <= p < 1", op,
-                       (double)at->p, (double)at->path_p);
+        return KD_FAIL(err, KD_E_ARG, "%s: p is %g, path_p %g, expected 0 <= p < 1", op, (double)at->p,
+                       (double)at->path_p);
     }
     return KD_OK;
 }
 
-static kd_status batchnorm_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                 kd_err *err)
+static kd_status batchnorm_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     static const char *const names[] = {"gamma", "beta"};
@@ -46,8 +44,7 @@ static kd_status batchnorm_infer(const kd_spec *in, int n_in, const void *attr, 
     return KD_OK;
 }
 
-static kd_status batchnorm_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                     kd_err *err)
+static kd_status batchnorm_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     static const char *const names[] = {"gamma", "mean", "var", "beta"};
@@ -69,8 +66,7 @@ static kd_status batchnorm_bwd_infer(const kd_spec *in, int n_in, const void *at
     return KD_OK;
 }
 
-static kd_status bn_update_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                 kd_err *err)
+static kd_status bn_update_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr, (void)out;
     static const char *const names[] = {"mean", "var", "running_mean", "running_var"};
@@ -81,8 +77,7 @@ static kd_status bn_update_infer(const kd_spec *in, int n_in, const void *attr, 
     return KD_OK;
 }
 
-static kd_status batchnorm_eval_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                      kd_err *err)
+static kd_status batchnorm_eval_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     static const char *const names[] = {"gamma", "beta", "running_mean", "running_var"};
@@ -110,9 +105,7 @@ static kd_status batchnorm_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_batchnorm = {sizeof(kd_batchnorm_attr), batchnorm_infer,
-                                         batchnorm_grad};
+const kd_op_rule kd_op_rule_batchnorm = {sizeof(kd_batchnorm_attr), batchnorm_infer, batchnorm_grad};
 const kd_op_rule kd_op_rule_batchnorm_bwd = {sizeof(kd_batchnorm_attr), batchnorm_bwd_infer, NULL};
 const kd_op_rule kd_op_rule_bn_update = {sizeof(kd_batchnorm_attr), bn_update_infer, NULL};
-const kd_op_rule kd_op_rule_batchnorm_eval = {sizeof(kd_batchnorm_attr), batchnorm_eval_infer,
-                                              NULL};
+const kd_op_rule kd_op_rule_batchnorm_eval = {sizeof(kd_batchnorm_attr), batchnorm_eval_infer, NULL};

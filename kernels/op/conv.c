@@ -51,7 +51,8 @@ static kd_status check_window(const char *op, const window *a, kd_err *err)
 }
 
 /* Does dy (N,Co,..) follow from x and W?  Fills the shape of y. */
-static kd_status check_shapes(const char *op, const window *a, const kd_shape *x, const kd_shape *w, kd_shape *y, kd_err *err)
+static kd_status check_shapes(const char *op, const window *a, const kd_shape *x, const kd_shape *w, kd_shape *y,
+                              kd_err *err)
 {
     char tx[KD_SHAPE_TEXT_MAX], tw[KD_SHAPE_TEXT_MAX];
     const int rank = 2 + a->dims;
@@ -125,7 +126,7 @@ static void emit(kd_grad_ctx *c, kd_op bwd_x, kd_op bwd_w, const void *attr)
     kd_grad_emit(c, bwd_w, attr, for_w, 2, (const int[]){1, 2}, 2);
 }
 
-/* ---- conv2d ------------------------------------------------------------------------------------------------------------ */
+/* ---- conv2d ---------------------------------------------------------------------------------- */
 
 static kd_status conv2d_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -140,7 +141,8 @@ static kd_status conv2d_bwd_x_infer(const kd_spec *in, int n_in, const void *att
     const window a = window2(attr);
     KD_TRY(infer_bwd_x("conv2d_bwd_x", &a, in, out, err));
     if (in[2].shape.rank >= 0 && (a.groups != a.x_shape->dim[1] || a.groups != in[1].shape.dim[0])) {
-        return KD_FAIL(err, KD_E_ARG, "conv2d_bwd_x: `plus` with %d groups of %lld channels, expected a channel a group", a.groups,
+        return KD_FAIL(err, KD_E_ARG,
+                       "conv2d_bwd_x: `plus` with %d groups of %lld channels, expected a channel a group", a.groups,
                        (long long)a.x_shape->dim[1]);
     }
     return kd_rule_maybe("conv2d_bwd_x", "plus", &in[2], in[0].dtype, out[0].shape, err);
@@ -175,7 +177,7 @@ const kd_op_rule kd_op_rule_conv2d = {sizeof(kd_conv2d_attr), conv2d_infer, conv
 const kd_op_rule kd_op_rule_conv2d_bwd_x = {sizeof(kd_conv2d_attr), conv2d_bwd_x_infer, NULL};
 const kd_op_rule kd_op_rule_conv2d_bwd_w = {sizeof(kd_conv2d_attr), conv2d_bwd_w_infer, NULL};
 
-/* ---- conv3d ------------------------------------------------------------------------------------------------------------ */
+/* ---- conv3d ---------------------------------------------------------------------------------- */
 
 static kd_status conv3d_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {

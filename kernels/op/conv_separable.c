@@ -4,8 +4,7 @@
 
 enum { EACH = 4 }; /* operands of a branch: Wd, bd, Wp, bp */
 
-static const kd_conv2d_attr pointwise = {
-    .stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .kernel = {1, 1}};
+static const kd_conv2d_attr pointwise = {.stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .kernel = {1, 1}};
 
 static kd_conv2d_attr depthwise_attr(const kd_conv_separable_attr *a, int branch, int64_t channels)
 {
@@ -17,8 +16,8 @@ static kd_conv2d_attr depthwise_attr(const kd_conv_separable_attr *a, int branch
 }
 
 /* One branch: `of` are its four operands. */
-static kd_status branch_infer(const kd_spec *x, const kd_spec *of, const kd_conv_separable_attr *a,
-                              int branch, kd_spec *y, kd_spec *h, kd_err *err)
+static kd_status branch_infer(const kd_spec *x, const kd_spec *of, const kd_conv_separable_attr *a, int branch,
+                              kd_spec *y, kd_spec *h, kd_err *err)
 {
     const int64_t channels = x->shape.dim[1];
     kd_conv2d_attr deep = depthwise_attr(a, branch, channels);
@@ -29,12 +28,10 @@ static kd_status branch_infer(const kd_spec *x, const kd_spec *of, const kd_conv
                       kd_shape4(channels, 1, of[0].shape.dim[2], of[0].shape.dim[3]), err));
     const kd_spec behind[3] = {*h, of[2], of[3]};
     KD_TRY(kd_op_rule_conv2d.infer(behind, 3, &pointwise, y, err));
-    return kd_rule_is("conv_separable", "Wp", &of[2], x->dtype,
-                      kd_shape4(of[2].shape.dim[0], channels, 1, 1), err);
+    return kd_rule_is("conv_separable", "Wp", &of[2], x->dtype, kd_shape4(of[2].shape.dim[0], channels, 1, 1), err);
 }
 
-static kd_status conv_separable_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                      kd_err *err)
+static kd_status conv_separable_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     KD_TRY(kd_rule_float("conv_separable", "x", &in[0], 4, err));
@@ -48,8 +45,7 @@ static kd_status conv_separable_infer(const kd_spec *in, int n_in, const void *a
     if (any) {
         kd_spec y;
         KD_TRY(branch_infer(&in[0], second, attr, 1, &y, &out[2], err));
-        KD_TRY(kd_rule_is("conv_separable", "h of the second branch", &out[2], in[0].dtype,
-                          out[1].shape, err));
+        KD_TRY(kd_rule_is("conv_separable", "h of the second branch", &out[2], in[0].dtype, out[1].shape, err));
         out[0].shape.dim[1] += y.shape.dim[1];
     }
     return KD_OK;

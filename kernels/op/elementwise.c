@@ -1,8 +1,7 @@
 /* Rules of the elementwise ops: add, scale, mul, act, dropout, scale_last, cast, mixup, grad_seed. */
 #include "kernels/op/rule.h"
 
-static kd_status same_as_first(const char *op, const kd_spec *in, const char *name, kd_spec *out,
-                               kd_err *err)
+static kd_status same_as_first(const char *op, const kd_spec *in, const char *name, kd_spec *out, kd_err *err)
 {
     KD_TRY(kd_rule_float(op, "x", &in[0], 0, err));
     KD_TRY(kd_rule_is(op, name, &in[1], in[0].dtype, in[0].shape, err));
@@ -10,7 +9,7 @@ static kd_status same_as_first(const char *op, const kd_spec *in, const char *na
     return KD_OK;
 }
 
-/* ---- add ---------------------------------------------------------------------------------------------------- */
+/* ---- add ------------------------------------------------------------------------------------- */
 
 static kd_status add_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -49,10 +48,9 @@ static kd_status add_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_add = {0, add_infer, add_grad};
 
-/* ---- scale, mul --------------------------------------------------------------------------------------------- */
+/* ---- scale, mul ------------------------------------------------------------------------------ */
 
-static kd_status scale_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                             kd_err *err)
+static kd_status scale_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("scale", "x", &in[0], 0, err));
@@ -85,7 +83,7 @@ static kd_status mul_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_mul = {0, mul_infer, mul_grad};
 
-/* ---- act ---------------------------------------------------------------------------------------------------- */
+/* ---- act ------------------------------------------------------------------------------------- */
 
 static kd_status act_kind_check(const char *op, const void *attr, kd_err *err)
 {
@@ -114,8 +112,7 @@ static kd_status act_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_act = {sizeof(kd_act_attr), act_infer, act_grad};
 
-static kd_status act_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                               kd_err *err)
+static kd_status act_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     KD_TRY(act_kind_check("act_bwd", attr, err));
@@ -124,10 +121,9 @@ static kd_status act_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd
 
 const kd_op_rule kd_op_rule_act_bwd = {sizeof(kd_act_attr), act_bwd_infer, NULL};
 
-/* ---- dropout ------------------------------------------------------------------------------------------------ */
+/* ---- dropout --------------------------------------------------------------------------------- */
 
-static kd_status dropout_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                               kd_err *err)
+static kd_status dropout_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_dropout_attr *a = attr;
@@ -148,17 +144,15 @@ static kd_status dropout_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_dropout = {sizeof(kd_dropout_attr), dropout_infer, dropout_grad};
 
-/* ---- scale_last --------------------------------------------------------------------------------------------- */
+/* ---- scale_last ------------------------------------------------------------------------------ */
 
 static kd_status scale_last_check(const char *op, const kd_spec *in, kd_err *err)
 {
     KD_TRY(kd_rule_float(op, "x", &in[0], 1, err));
-    return kd_rule_is(op, "g", &in[1], kd_stat_dtype(in[0].dtype), kd_shape1(kd_rule_last(&in[0])),
-                      err);
+    return kd_rule_is(op, "g", &in[1], kd_stat_dtype(in[0].dtype), kd_shape1(kd_rule_last(&in[0])), err);
 }
 
-static kd_status scale_last_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                  kd_err *err)
+static kd_status scale_last_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(scale_last_check("scale_last", in, err));
@@ -175,8 +169,7 @@ static kd_status scale_last_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_scale_last = {0, scale_last_infer, scale_last_grad};
 
-static kd_status scale_last_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                      kd_err *err)
+static kd_status scale_last_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(scale_last_check("scale_last_bwd", in, err));
@@ -188,10 +181,9 @@ static kd_status scale_last_bwd_infer(const kd_spec *in, int n_in, const void *a
 
 const kd_op_rule kd_op_rule_scale_last_bwd = {0, scale_last_bwd_infer, NULL};
 
-/* ---- cast --------------------------------------------------------------------------------------------------- */
+/* ---- cast ------------------------------------------------------------------------------------ */
 
-static kd_status cast_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                            kd_err *err)
+static kd_status cast_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_dtype to = (kd_dtype)((const kd_cast_attr *)attr)->to;
@@ -213,10 +205,9 @@ static kd_status cast_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_cast = {sizeof(kd_cast_attr), cast_infer, cast_grad};
 
-/* ---- mixup, grad_seed --------------------------------------------------------------------------------------- */
+/* ---- mixup, grad_seed ------------------------------------------------------------------------ */
 
-static kd_status mixup_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                             kd_err *err)
+static kd_status mixup_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("mixup", "x", &in[0], 1, err));
@@ -229,8 +220,7 @@ static kd_status mixup_infer(const kd_spec *in, int n_in, const void *attr, kd_s
 
 const kd_op_rule kd_op_rule_mixup = {0, mixup_infer, NULL};
 
-static kd_status grad_seed_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                 kd_err *err)
+static kd_status grad_seed_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)in, (void)n_in;
     const kd_dtype t = (kd_dtype)((const kd_grad_seed_attr *)attr)->dtype;

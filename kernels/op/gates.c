@@ -3,21 +3,18 @@
 
 #define DIM kd_rule_dim
 
-static kd_status motion_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                              kd_err *err)
+static kd_status motion_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_nctv("motion", "x", &in[0], err));
     if (DIM(&in[0], 2) < 2) {
-        return KD_FAIL(err, KD_E_SHAPE, "motion: x has %lld frames, expected at least 2",
-                       (long long)DIM(&in[0], 2));
+        return KD_FAIL(err, KD_E_SHAPE, "motion: x has %lld frames, expected at least 2", (long long)DIM(&in[0], 2));
     }
     out[0] = kd_rule_spec(in[0].dtype, kd_shape2(DIM(&in[0], 0), DIM(&in[0], 1)));
     return KD_OK;
 }
 
-static kd_status motion_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                  kd_err *err)
+static kd_status motion_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     kd_spec m = {0};
@@ -43,8 +40,7 @@ static kd_status check_channel_gate(const char *op, const kd_spec *in, kd_err *e
     return kd_rule_is(op, "alpha", &in[2], kd_stat_dtype(act), kd_shape1(DIM(&in[0], 1)), err);
 }
 
-static kd_status channel_gate_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status channel_gate_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_channel_gate("channel_gate", in, err));
@@ -52,8 +48,7 @@ static kd_status channel_gate_infer(const kd_spec *in, int n_in, const void *att
     return KD_OK;
 }
 
-static kd_status channel_gate_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                        kd_err *err)
+static kd_status channel_gate_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_channel_gate("channel_gate_bwd", &in[1], err));
@@ -81,8 +76,7 @@ static kd_status check_st_gate(const char *op, const kd_spec *in, kd_err *err)
     return kd_rule_is(op, "alpha", &in[3], kd_stat_dtype(act), kd_shape1(c), err);
 }
 
-static kd_status st_gate_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                               kd_err *err)
+static kd_status st_gate_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_st_gate("st_gate", in, err));
@@ -90,8 +84,7 @@ static kd_status st_gate_infer(const kd_spec *in, int n_in, const void *attr, kd
     return KD_OK;
 }
 
-static kd_status st_gate_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                   kd_err *err)
+static kd_status st_gate_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_st_gate("st_gate_bwd", &in[1], err));
@@ -104,8 +97,7 @@ static kd_status st_gate_bwd_infer(const kd_spec *in, int n_in, const void *attr
 
 static kd_status st_gate_grad(kd_grad_ctx *c)
 {
-    const kd_val in[5] = {kd_grad_dout(c, 0), kd_grad_in(c, 0), kd_grad_in(c, 1), kd_grad_in(c, 2),
-                          kd_grad_in(c, 3)};
+    const kd_val in[5] = {kd_grad_dout(c, 0), kd_grad_in(c, 0), kd_grad_in(c, 1), kd_grad_in(c, 2), kd_grad_in(c, 3)};
     kd_grad_emit(c, KD_OP_ST_GATE_BWD, NULL, in, 5, (const int[]){0, 1, 2, 3}, 4);
     return KD_OK;
 }
@@ -121,8 +113,7 @@ static kd_status check_stc_gate(const char *op, const kd_spec *in, kd_err *err)
     return kd_rule_is(op, "gate", &in[4], kd_stat_dtype(act), kd_shape1(1), err);
 }
 
-static kd_status stc_gate_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                kd_err *err)
+static kd_status stc_gate_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_stc_gate("stc_gate", in, err));
@@ -130,8 +121,7 @@ static kd_status stc_gate_infer(const kd_spec *in, int n_in, const void *attr, k
     return KD_OK;
 }
 
-static kd_status stc_gate_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status stc_gate_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_stc_gate("stc_gate_bwd", &in[1], err));
@@ -150,27 +140,24 @@ static kd_status stc_gate_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-static kd_status gated_add_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                 kd_err *err)
+static kd_status gated_add_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_nctv("gated_add", "x", &in[0], err));
-    KD_TRY(kd_rule_is("gated_add", "o", &in[1], in[0].dtype,
-                      kd_shape3(DIM(&in[0], 0), DIM(&in[0], 1), DIM(&in[0], 2)), err));
+    KD_TRY(kd_rule_is("gated_add", "o", &in[1], in[0].dtype, kd_shape3(DIM(&in[0], 0), DIM(&in[0], 1), DIM(&in[0], 2)),
+                      err));
     KD_TRY(kd_rule_is("gated_add", "gate", &in[2], kd_stat_dtype(in[0].dtype), kd_shape1(1), err));
     out[0] = in[0];
     return KD_OK;
 }
 
-static kd_status gated_add_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                     kd_err *err)
+static kd_status gated_add_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_nctv("gated_add_bwd", "dy", &in[0], err));
     KD_TRY(kd_rule_is("gated_add_bwd", "o", &in[1], in[0].dtype,
                       kd_shape3(DIM(&in[0], 0), DIM(&in[0], 1), DIM(&in[0], 2)), err));
-    KD_TRY(
-        kd_rule_is("gated_add_bwd", "gate", &in[2], kd_stat_dtype(in[0].dtype), kd_shape1(1), err));
+    KD_TRY(kd_rule_is("gated_add_bwd", "gate", &in[2], kd_stat_dtype(in[0].dtype), kd_shape1(1), err));
     out[0] = in[1];
     out[1] = in[2];
     return KD_OK;
@@ -194,8 +181,7 @@ static kd_status check_gate_mix(const char *op, const kd_spec *in, kd_err *err)
     return kd_rule_is(op, "gate", &in[2], kd_stat_dtype(in[0].dtype), kd_shape1(len), err);
 }
 
-static kd_status gate_mix_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                kd_err *err)
+static kd_status gate_mix_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_gate_mix("gate_mix", in, err));
@@ -203,8 +189,7 @@ static kd_status gate_mix_infer(const kd_spec *in, int n_in, const void *attr, k
     return KD_OK;
 }
 
-static kd_status gate_mix_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status gate_mix_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_gate_mix("gate_mix_bwd", &in[1], err));

@@ -2,8 +2,8 @@
 #include "kernels/op/skeleton.h"
 
 /* Partitions K (SAMPLE: N, SHARED: 1) and channels of y, given those of x. */
-static kd_status mix_dims(const char *op, const kd_joint_mix_attr *a, const kd_spec *x,
-                          const kd_spec *adj, int64_t *k, int64_t *cy, kd_err *err)
+static kd_status mix_dims(const char *op, const kd_joint_mix_attr *a, const kd_spec *x, const kd_spec *adj, int64_t *k,
+                          int64_t *cy, kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
     const int64_t v = kd_rule_dim(x, 3);
@@ -11,8 +11,7 @@ static kd_status mix_dims(const char *op, const kd_joint_mix_attr *a, const kd_s
     const int rank = a->mode == KD_MIX_SHARED ? 2 : 3;
     if (s->rank != rank || s->dim[rank - 1] != v || s->dim[rank - 2] != v ||
         (a->mode == KD_MIX_SAMPLE && s->dim[0] != kd_rule_dim(x, 0))) {
-        return KD_FAIL(err, KD_E_SHAPE, "%s: A is %s, expected %s with V = %lld", op,
-                       kd_shape_text(s, t, sizeof t),
+        return KD_FAIL(err, KD_E_SHAPE, "%s: A is %s, expected %s with V = %lld", op, kd_shape_text(s, t, sizeof t),
                        a->mode == KD_MIX_SHARED   ? "(V,V)"
                        : a->mode == KD_MIX_SAMPLE ? "(N,V,V)"
                                                   : "(K,V,V)",
@@ -27,8 +26,7 @@ static kd_status mix_dims(const char *op, const kd_joint_mix_attr *a, const kd_s
     return KD_OK;
 }
 
-static kd_status joint_mix_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                 kd_err *err)
+static kd_status joint_mix_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_joint_mix_attr *a = attr;
@@ -44,8 +42,7 @@ static kd_status joint_mix_infer(const kd_spec *in, int n_in, const void *attr, 
     return KD_OK;
 }
 
-static kd_status joint_mix_bwd_x_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                       kd_err *err)
+static kd_status joint_mix_bwd_x_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_joint_mix_attr *a = attr;
@@ -61,8 +58,7 @@ static kd_status joint_mix_bwd_x_infer(const kd_spec *in, int n_in, const void *
     return kd_rule_maybe("joint_mix_bwd_x", "plus", &in[2], in[0].dtype, out[0].shape, err);
 }
 
-static kd_status joint_mix_bwd_a_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                       kd_err *err)
+static kd_status joint_mix_bwd_a_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_joint_mix_attr *a = attr;
@@ -92,33 +88,29 @@ static kd_status joint_mix_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-static kd_status check_parts(const char *op, const kd_group_sum_attr *a, int64_t channels,
-                             kd_err *err)
+static kd_status check_parts(const char *op, const kd_group_sum_attr *a, int64_t channels, kd_err *err)
 {
     if (a->parts < 1 || channels % a->parts != 0) {
-        return KD_FAIL(err, KD_E_SHAPE, "%s: %lld channels do not split into %d parts", op,
-                       (long long)channels, a->parts);
+        return KD_FAIL(err, KD_E_SHAPE, "%s: %lld channels do not split into %d parts", op, (long long)channels,
+                       a->parts);
     }
     return KD_OK;
 }
 
-static kd_status group_sum_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                 kd_err *err)
+static kd_status group_sum_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_group_sum_attr *a = attr;
     KD_TRY(kd_rule_float("group_sum", "z", &in[0], 4, err));
     KD_TRY(kd_rule_rank("group_sum", "z", &in[0], 4, err));
     KD_TRY(check_parts("group_sum", a, kd_rule_dim(&in[0], 1), err));
-    KD_TRY(kd_rule_maybe("group_sum", "a", &in[1], in[0].dtype,
-                         kd_shape2(kd_rule_dim(&in[0], 0), a->parts), err));
+    KD_TRY(kd_rule_maybe("group_sum", "a", &in[1], in[0].dtype, kd_shape2(kd_rule_dim(&in[0], 0), a->parts), err));
     out[0] = in[0];
     out[0].shape.dim[1] /= a->parts;
     return KD_OK;
 }
 
-static kd_status group_sum_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                     kd_err *err)
+static kd_status group_sum_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_group_sum_attr *a = attr;
@@ -130,8 +122,7 @@ static kd_status group_sum_bwd_infer(const kd_spec *in, int n_in, const void *at
     KD_TRY(kd_rule_maybe("group_sum_bwd", "z", &in[1], in[0].dtype, out[0].shape, err));
     if (!kd_rule_absent(&in[2])) {
         KD_TRY(kd_rule_is("group_sum_bwd", "z", &in[1], in[0].dtype, out[0].shape, err));
-        KD_TRY(kd_rule_is("group_sum_bwd", "a", &in[2], in[0].dtype,
-                          kd_shape2(kd_rule_dim(&in[0], 0), a->parts), err));
+        KD_TRY(kd_rule_is("group_sum_bwd", "a", &in[2], in[0].dtype, kd_shape2(kd_rule_dim(&in[0], 0), a->parts), err));
         out[1] = in[2];
     }
     return KD_OK;
@@ -145,12 +136,8 @@ static kd_status group_sum_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_joint_mix = {sizeof(kd_joint_mix_attr), joint_mix_infer,
-                                         joint_mix_grad};
-const kd_op_rule kd_op_rule_joint_mix_bwd_x = {sizeof(kd_joint_mix_attr), joint_mix_bwd_x_infer,
-                                               NULL};
-const kd_op_rule kd_op_rule_joint_mix_bwd_a = {sizeof(kd_joint_mix_attr), joint_mix_bwd_a_infer,
-                                               NULL};
-const kd_op_rule kd_op_rule_group_sum = {sizeof(kd_group_sum_attr), group_sum_infer,
-                                         group_sum_grad};
+const kd_op_rule kd_op_rule_joint_mix = {sizeof(kd_joint_mix_attr), joint_mix_infer, joint_mix_grad};
+const kd_op_rule kd_op_rule_joint_mix_bwd_x = {sizeof(kd_joint_mix_attr), joint_mix_bwd_x_infer, NULL};
+const kd_op_rule kd_op_rule_joint_mix_bwd_a = {sizeof(kd_joint_mix_attr), joint_mix_bwd_a_infer, NULL};
+const kd_op_rule kd_op_rule_group_sum = {sizeof(kd_group_sum_attr), group_sum_infer, group_sum_grad};
 const kd_op_rule kd_op_rule_group_sum_bwd = {sizeof(kd_group_sum_attr), group_sum_bwd_infer, NULL};

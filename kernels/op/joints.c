@@ -1,16 +1,15 @@
 /* Ops that move or mark joints and frames: time_shift, joint_gather, body_select. */
 #include "kernels/op/skeleton.h"
 
-static kd_status time_shift_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                  kd_err *err)
+static kd_status time_shift_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_time_shift_attr *a = attr;
     KD_TRY(kd_rule_float("time_shift", "x", &in[0], 4, err));
     KD_TRY(kd_rule_rank("time_shift", "x", &in[0], 4, err));
     if (a->channels < 0 || 2 * (int64_t)a->channels > kd_rule_dim(&in[0], 1)) {
-        return KD_FAIL(err, KD_E_ARG, "time_shift: 2 x %d shifted channels, x has %lld",
-                       a->channels, (long long)kd_rule_dim(&in[0], 1));
+        return KD_FAIL(err, KD_E_ARG, "time_shift: 2 x %d shifted channels, x has %lld", a->channels,
+                       (long long)kd_rule_dim(&in[0], 1));
     }
     out[0] = in[0];
     return KD_OK;
@@ -25,21 +24,18 @@ static kd_status time_shift_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-static kd_status joint_gather_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status joint_gather_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_nctv("joint_gather", "x", &in[0], err));
     const int64_t c = kd_rule_dim(&in[0], 1), v = kd_rule_dim(&in[0], 3);
     KD_TRY(kd_rule_is("joint_gather", "idx", &in[1], KD_I32, kd_shape2(c, v), err));
-    KD_TRY(kd_rule_maybe("joint_gather", "w", &in[2], kd_stat_dtype(in[0].dtype), kd_shape2(v, c),
-                         err));
+    KD_TRY(kd_rule_maybe("joint_gather", "w", &in[2], kd_stat_dtype(in[0].dtype), kd_shape2(v, c), err));
     out[0] = in[0];
     return KD_OK;
 }
 
-static kd_status joint_gather_bwd_x_infer(const kd_spec *in, int n_in, const void *attr,
-                                          kd_spec *out, kd_err *err)
+static kd_status joint_gather_bwd_x_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_nctv("joint_gather_bwd_x", "dy", &in[0], err));
@@ -50,13 +46,11 @@ static kd_status joint_gather_bwd_x_infer(const kd_spec *in, int n_in, const voi
     return KD_OK;
 }
 
-static kd_status joint_gather_bwd_w_infer(const kd_spec *in, int n_in, const void *attr,
-                                          kd_spec *out, kd_err *err)
+static kd_status joint_gather_bwd_w_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_nctv("joint_gather_bwd_w", "dy", &in[0], err));
-    out[0] = kd_rule_spec(kd_stat_dtype(in[0].dtype),
-                          kd_shape2(kd_rule_dim(&in[0], 3), kd_rule_dim(&in[0], 1)));
+    out[0] = kd_rule_spec(kd_stat_dtype(in[0].dtype), kd_shape2(kd_rule_dim(&in[0], 3), kd_rule_dim(&in[0], 1)));
     return KD_OK;
 }
 
@@ -68,8 +62,7 @@ static kd_status joint_gather_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-static kd_status body_select_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                   kd_err *err)
+static kd_status body_select_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_body_select_attr *a = attr;
@@ -87,8 +80,7 @@ static kd_status body_select_infer(const kd_spec *in, int n_in, const void *attr
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_time_shift = {sizeof(kd_time_shift_attr), time_shift_infer,
-                                          time_shift_grad};
+const kd_op_rule kd_op_rule_time_shift = {sizeof(kd_time_shift_attr), time_shift_infer, time_shift_grad};
 const kd_op_rule kd_op_rule_joint_gather = {0, joint_gather_infer, joint_gather_grad};
 const kd_op_rule kd_op_rule_joint_gather_bwd_x = {0, joint_gather_bwd_x_infer, NULL};
 const kd_op_rule kd_op_rule_joint_gather_bwd_w = {0, joint_gather_bwd_w_infer, NULL};

@@ -15,8 +15,7 @@ static kd_status check_interp(const char *op, const kd_spec *u, const kd_spec *a
     return KD_OK;
 }
 
-static kd_status landmark_interp_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                       kd_err *err)
+static kd_status landmark_interp_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_interp("landmark_interp", &in[0], &in[1], err));
@@ -25,8 +24,7 @@ static kd_status landmark_interp_infer(const kd_spec *in, int n_in, const void *
     return KD_OK;
 }
 
-static kd_status landmark_interp_bwd_infer(const kd_spec *in, int n_in, const void *attr,
-                                           kd_spec *out, kd_err *err)
+static kd_status landmark_interp_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(check_interp("landmark_interp_bwd", &in[1], &in[2], err));
@@ -58,8 +56,7 @@ static kd_status check_attention(const char *op, const kd_spec *in, kd_shape *p,
     return KD_OK;
 }
 
-static kd_status landmark_attention_infer(const kd_spec *in, int n_in, const void *attr,
-                                          kd_spec *out, kd_err *err)
+static kd_status landmark_attention_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     kd_shape p = {0};
@@ -69,8 +66,7 @@ static kd_status landmark_attention_infer(const kd_spec *in, int n_in, const voi
     return KD_OK;
 }
 
-static kd_status landmark_attention_bwd_infer(const kd_spec *in, int n_in, const void *attr,
-                                              kd_spec *out, kd_err *err)
+static kd_status landmark_attention_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     static const char op[] = "landmark_attention_bwd";
@@ -86,14 +82,12 @@ static kd_status landmark_attention_bwd_infer(const kd_spec *in, int n_in, const
 
 static kd_status landmark_attention_grad(kd_grad_ctx *c)
 {
-    const kd_val in[5] = {kd_grad_dout(c, 0), kd_grad_in(c, 0), kd_grad_in(c, 1), kd_grad_in(c, 2),
-                          kd_grad_out(c, 1)};
+    const kd_val in[5] = {kd_grad_dout(c, 0), kd_grad_in(c, 0), kd_grad_in(c, 1), kd_grad_in(c, 2), kd_grad_out(c, 1)};
     kd_grad_emit(c, KD_OP_LANDMARK_ATTENTION_BWD, NULL, in, 5, (const int[]){0, 1, 2}, 3);
     return KD_OK;
 }
 
 const kd_op_rule kd_op_rule_landmark_interp = {0, landmark_interp_infer, landmark_interp_grad};
 const kd_op_rule kd_op_rule_landmark_interp_bwd = {0, landmark_interp_bwd_infer, NULL};
-const kd_op_rule kd_op_rule_landmark_attention = {0, landmark_attention_infer,
-                                                  landmark_attention_grad};
+const kd_op_rule kd_op_rule_landmark_attention = {0, landmark_attention_infer, landmark_attention_grad};
 const kd_op_rule kd_op_rule_landmark_attention_bwd = {0, landmark_attention_bwd_infer, NULL};

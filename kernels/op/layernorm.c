@@ -6,8 +6,7 @@ static kd_shape rows_of(const kd_spec *x)
     return kd_shape1(kd_shape_span(&x->shape, 0, x->shape.rank - 1));
 }
 
-static kd_status layernorm_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                 kd_err *err)
+static kd_status layernorm_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("layernorm", "x", &in[0], 1, err));
@@ -22,18 +21,15 @@ static kd_status layernorm_infer(const kd_spec *in, int n_in, const void *attr, 
 
 static kd_status layernorm_grad(kd_grad_ctx *c)
 {
-    const kd_val in[5] = {kd_grad_dout(c, 0), kd_grad_in(c, 0), kd_grad_in(c, 1), kd_grad_out(c, 1),
-                          kd_grad_out(c, 2)};
+    const kd_val in[5] = {kd_grad_dout(c, 0), kd_grad_in(c, 0), kd_grad_in(c, 1), kd_grad_out(c, 1), kd_grad_out(c, 2)};
     kd_grad_emit(c, KD_OP_LAYERNORM_BWD, kd_grad_attr(c), in, 5, (const int[]){0, 1, 2}, 3);
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_layernorm = {sizeof(kd_layernorm_attr), layernorm_infer,
-                                         layernorm_grad};
+const kd_op_rule kd_op_rule_layernorm = {sizeof(kd_layernorm_attr), layernorm_infer, layernorm_grad};
 
 /* dy, and from `in` on x, gamma, mean, rstd; gives the spec of dgamma and dbeta. */
-static kd_status backward_check(const char *op, const kd_spec *dy, const kd_spec *in,
-                                kd_spec *params, kd_err *err)
+static kd_status backward_check(const char *op, const kd_spec *dy, const kd_spec *in, kd_spec *params, kd_err *err)
 {
     KD_TRY(kd_rule_float(op, "x", &in[0], 1, err));
     KD_TRY(kd_rule_is(op, "dy", dy, in[0].dtype, in[0].shape, err));
@@ -44,8 +40,7 @@ static kd_status backward_check(const char *op, const kd_spec *dy, const kd_spec
     return kd_rule_is(op, "rstd", &in[3], stat, rows_of(&in[0]), err);
 }
 
-static kd_status layernorm_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                     kd_err *err)
+static kd_status layernorm_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(backward_check("layernorm_bwd", &in[0], &in[1], &out[1], err));
@@ -56,10 +51,9 @@ static kd_status layernorm_bwd_infer(const kd_spec *in, int n_in, const void *at
 
 const kd_op_rule kd_op_rule_layernorm_bwd = {sizeof(kd_layernorm_attr), layernorm_bwd_infer, NULL};
 
-/* ---- add_layernorm ------------------------------------------------------------------------- */
+/* ---- add_layernorm --------------------------------------------------------------------------- */
 
-static kd_status add_layernorm_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                     kd_err *err)
+static kd_status add_layernorm_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_add_layernorm_attr *at = attr;
@@ -92,26 +86,19 @@ static kd_status add_layernorm_grad(kd_grad_ctx *c)
         }
         return KD_OK;
     }
-    const kd_val in[6] = {dy,
-                          ds,
-                          kd_grad_out(c, 0),
-                          kd_grad_in(c, 2),
-                          kd_grad_out(c, 2),
-                          kd_grad_out(c, 3)};
+    const kd_val in[6] = {dy, ds, kd_grad_out(c, 0), kd_grad_in(c, 2), kd_grad_out(c, 2), kd_grad_out(c, 3)};
     const int first = kd_grad_wants(c, 0) ? 0 : drops ? -1 : 1;
-    const kd_val da = kd_grad_emit(c, KD_OP_ADD_LAYERNORM_BWD, at, in, 6,
-                                   (const int[]){first, drops ? 1 : -1, 2, 3}, 4);
+    const kd_val da =
+        kd_grad_emit(c, KD_OP_ADD_LAYERNORM_BWD, at, in, 6, (const int[]){first, drops ? 1 : -1, 2, 3}, 4);
     if (!drops && first == 0) {
         kd_grad_pass(c, 1, da);
     }
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_add_layernorm = {sizeof(kd_add_layernorm_attr), add_layernorm_infer,
-                                             add_layernorm_grad};
+const kd_op_rule kd_op_rule_add_layernorm = {sizeof(kd_add_layernorm_attr), add_layernorm_infer, add_layernorm_grad};
 
-static kd_status add_layernorm_bwd_infer(const kd_spec *in, int n_in, const void *attr,
-                                         kd_spec *out, kd_err *err)
+static kd_status add_layernorm_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const char *op = "add_layernorm_bwd";
@@ -125,5 +112,4 @@ static kd_status add_layernorm_bwd_infer(const kd_spec *in, int n_in, const void
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_add_layernorm_bwd = {sizeof(kd_add_layernorm_attr),
-                                                 add_layernorm_bwd_infer, NULL};
+const kd_op_rule kd_op_rule_add_layernorm_bwd = {sizeof(kd_add_layernorm_attr), add_layernorm_bwd_infer, NULL};

@@ -1,10 +1,9 @@
 /* Rules of the ops that move elements: slice, concat, permute, qkv_bias. */
 #include "kernels/op/rule.h"
 
-/* ---- slice ------------------------------------------------------------------------------------------------------ */
+/* ---- slice ----------------------------------------------------------------------------------- */
 
-static kd_status slice_check(const char *op, const kd_slice_attr *a, const kd_spec *x, int64_t dim,
-                             kd_err *err)
+static kd_status slice_check(const char *op, const kd_slice_attr *a, const kd_spec *x, int64_t dim, kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
     KD_TRY(kd_rule_float(op, "operand", x, 1, err));
@@ -13,14 +12,13 @@ static kd_status slice_check(const char *op, const kd_slice_attr *a, const kd_sp
                        kd_shape_text(&x->shape, t, sizeof t));
     }
     if (a->start < 0 || a->len < 1 || a->start > dim || a->len > dim - a->start) {
-        return KD_FAIL(err, KD_E_ARG, "%s: [%lld, +%lld) is not inside a dim of %lld", op,
-                       (long long)a->start, (long long)a->len, (long long)dim);
+        return KD_FAIL(err, KD_E_ARG, "%s: [%lld, +%lld) is not inside a dim of %lld", op, (long long)a->start,
+                       (long long)a->len, (long long)dim);
     }
     return KD_OK;
 }
 
-static kd_status slice_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                             kd_err *err)
+static kd_status slice_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_slice_attr *a = attr;
@@ -42,8 +40,7 @@ static kd_status slice_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_slice = {sizeof(kd_slice_attr), slice_infer, slice_grad};
 
-static kd_status slice_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                 kd_err *err)
+static kd_status slice_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_slice_attr *a = attr;
@@ -58,10 +55,9 @@ static kd_status slice_bwd_infer(const kd_spec *in, int n_in, const void *attr, 
 
 const kd_op_rule kd_op_rule_slice_bwd = {sizeof(kd_slice_attr), slice_bwd_infer, NULL};
 
-/* ---- concat ----------------------------------------------------------------------------------------------------- */
+/* ---- concat ---------------------------------------------------------------------------------- */
 
-static kd_status concat_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                              kd_err *err)
+static kd_status concat_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     const int32_t axis = ((const kd_concat_attr *)attr)->axis;
     char t[KD_SHAPE_TEXT_MAX];
@@ -101,8 +97,7 @@ static kd_status concat_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_concat = {sizeof(kd_concat_attr), concat_infer, concat_grad};
 
-static kd_status concat_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                  kd_err *err)
+static kd_status concat_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_concat_attr *a = attr;
@@ -114,18 +109,17 @@ static kd_status concat_bwd_infer(const kd_spec *in, int n_in, const void *attr,
         sum += a->part[i];
     }
     if (sum != in[0].shape.dim[a->axis]) {
-        return KD_FAIL(err, KD_E_SHAPE, "concat_bwd: parts of %lld in all along dim %d of %lld",
-                       (long long)sum, (int)a->axis, (long long)in[0].shape.dim[a->axis]);
+        return KD_FAIL(err, KD_E_SHAPE, "concat_bwd: parts of %lld in all along dim %d of %lld", (long long)sum,
+                       (int)a->axis, (long long)in[0].shape.dim[a->axis]);
     }
     return KD_OK;
 }
 
 const kd_op_rule kd_op_rule_concat_bwd = {sizeof(kd_concat_attr), concat_bwd_infer, NULL};
 
-/* ---- permute ---------------------------------------------------------------------------------------------------- */
+/* ---- permute --------------------------------------------------------------------------------- */
 
-static kd_status permute_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                               kd_err *err)
+static kd_status permute_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_permute_attr *a = attr;
@@ -136,8 +130,8 @@ static kd_status permute_infer(const kd_spec *in, int n_in, const void *attr, kd
         const int32_t p = a->perm[i];
         if (p < 0 || p >= in[0].shape.rank || ((seen >> p) & 1u) != 0) {
             char t[KD_SHAPE_TEXT_MAX];
-            return KD_FAIL(err, KD_E_ARG, "permute: entry %d is %d, expected each dim of %s once",
-                           i, (int)p, kd_shape_text(&in[0].shape, t, sizeof t));
+            return KD_FAIL(err, KD_E_ARG, "permute: entry %d is %d, expected each dim of %s once", i, (int)p,
+                           kd_shape_text(&in[0].shape, t, sizeof t));
         }
         seen |= 1u << p;
         out[0].shape.dim[i] = in[0].shape.dim[p];
@@ -160,10 +154,9 @@ static kd_status permute_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_permute = {sizeof(kd_permute_attr), permute_infer, permute_grad};
 
-/* ---- qkv_bias --------------------------------------------------------------------------------------------------- */
+/* ---- qkv_bias -------------------------------------------------------------------------------- */
 
-static kd_status qkv_bias_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                kd_err *err)
+static kd_status qkv_bias_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("qkv_bias", "q_bias", &in[0], 1, err));
@@ -183,13 +176,12 @@ static kd_status qkv_bias_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_qkv_bias = {0, qkv_bias_infer, qkv_bias_grad};
 
-static kd_status qkv_bias_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status qkv_bias_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("qkv_bias_bwd", "d", &in[0], 1, err));
-    KD_TRY(kd_rule_is("qkv_bias_bwd", "d", &in[0], kd_stat_dtype(in[0].dtype),
-                      kd_shape1(in[0].shape.dim[0] / 3 * 3), err));
+    KD_TRY(kd_rule_is("qkv_bias_bwd", "d", &in[0], kd_stat_dtype(in[0].dtype), kd_shape1(in[0].shape.dim[0] / 3 * 3),
+                      err));
     out[0] = out[1] = kd_rule_spec(in[0].dtype, kd_shape1(in[0].shape.dim[0] / 3));
     return KD_OK;
 }

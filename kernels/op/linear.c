@@ -8,8 +8,7 @@ static kd_status weight_check(const char *op, const kd_spec *x, const kd_spec *w
     return kd_rule_is(op, "W", w, x->dtype, kd_shape2(w->shape.dim[0], kd_rule_last(x)), err);
 }
 
-static kd_status linear_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                              kd_err *err)
+static kd_status linear_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_linear_attr *a = attr;
@@ -58,14 +57,13 @@ static kd_status linear_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_linear = {sizeof(kd_linear_attr), linear_infer, linear_grad};
 
-static kd_status linear_bwd_x_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status linear_bwd_x_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     KD_TRY(kd_rule_float("linear_bwd_x", "dy", &in[0], 1, err));
     KD_TRY(kd_rule_rank("linear_bwd_x", "W", &in[1], 2, err));
-    KD_TRY(kd_rule_is("linear_bwd_x", "W", &in[1], in[0].dtype,
-                      kd_shape2(kd_rule_last(&in[0]), in[1].shape.dim[1]), err));
+    KD_TRY(
+        kd_rule_is("linear_bwd_x", "W", &in[1], in[0].dtype, kd_shape2(kd_rule_last(&in[0]), in[1].shape.dim[1]), err));
     out[0] = in[0];
     out[0].shape.dim[in[0].shape.rank - 1] = in[1].shape.dim[1];
     if (((const kd_linear_attr *)attr)->act != KD_ACT_NONE) {
@@ -76,8 +74,7 @@ static kd_status linear_bwd_x_infer(const kd_spec *in, int n_in, const void *att
 
 const kd_op_rule kd_op_rule_linear_bwd_x = {sizeof(kd_linear_attr), linear_bwd_x_infer, NULL};
 
-static kd_status linear_bwd_w_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status linear_bwd_w_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     KD_TRY(kd_rule_float("linear_bwd_w", "dy", &in[0], 1, err));

@@ -3,14 +3,12 @@
 
 #define MAX_HEAD_DIM 64 /* the D x D state of a head lives on the stack */
 
-static kd_status check_qkv(const char *op, const kd_linear_attention_attr *a, const kd_spec *qkv,
-                           kd_err *err)
+static kd_status check_qkv(const char *op, const kd_linear_attention_attr *a, const kd_spec *qkv, kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
     KD_TRY(kd_rule_float(op, "qkv", qkv, 0, err));
     const int64_t c3 = qkv->shape.rank == 3 ? qkv->shape.dim[2] : -1;
-    if (c3 < 3 || a->heads < 1 || c3 % (3 * (int64_t)a->heads) != 0 ||
-        c3 / 3 / a->heads > MAX_HEAD_DIM) {
+    if (c3 < 3 || a->heads < 1 || c3 % (3 * (int64_t)a->heads) != 0 || c3 / 3 / a->heads > MAX_HEAD_DIM) {
         return KD_FAIL(err, KD_E_SHAPE,
                        "%s: qkv is %s, expected (S,T,3C) with C a multiple of %d heads and at most "
                        "%d channels a head",
@@ -19,8 +17,7 @@ static kd_status check_qkv(const char *op, const kd_linear_attention_attr *a, co
     return KD_OK;
 }
 
-static kd_status linear_attention_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                        kd_err *err)
+static kd_status linear_attention_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     KD_TRY(check_qkv("linear_attention", attr, &in[0], err));
@@ -29,8 +26,7 @@ static kd_status linear_attention_infer(const kd_spec *in, int n_in, const void 
     return KD_OK;
 }
 
-static kd_status linear_attention_bwd_infer(const kd_spec *in, int n_in, const void *attr,
-                                            kd_spec *out, kd_err *err)
+static kd_status linear_attention_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     KD_TRY(check_qkv("linear_attention_bwd", attr, &in[1], err));
@@ -48,7 +44,6 @@ static kd_status linear_attention_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_linear_attention = {sizeof(kd_linear_attention_attr),
-                                                linear_attention_infer, linear_attention_grad};
-const kd_op_rule kd_op_rule_linear_attention_bwd = {sizeof(kd_linear_attention_attr),
-                                                    linear_attention_bwd_infer, NULL};
+const kd_op_rule kd_op_rule_linear_attention = {sizeof(kd_linear_attention_attr), linear_attention_infer,
+                                                linear_attention_grad};
+const kd_op_rule kd_op_rule_linear_attention_bwd = {sizeof(kd_linear_attention_attr), linear_attention_bwd_infer, NULL};

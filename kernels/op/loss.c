@@ -1,7 +1,7 @@
 /* Rules of the losses: class_loss, feature_loss, weighted_sum. */
 #include "kernels/op/rule.h"
 
-/* ---- class_loss --------------------------------------------------------------------------------------------------- */
+/* ---- class_loss ------------------------------------------------------------------------------ */
 
 /* in: z, target?, valid?, teacher?, teacher_valid?. */
 static kd_status class_loss_check(const char *op, const kd_class_loss_attr *at, const kd_spec *in, kd_err *err)
@@ -64,11 +64,10 @@ static kd_status class_loss_grad(kd_grad_ctx *c)
 const kd_op_rule kd_op_rule_class_loss = {sizeof(kd_class_loss_attr), class_loss_infer, class_loss_grad};
 const kd_op_rule kd_op_rule_class_loss_bwd = {sizeof(kd_class_loss_attr), class_loss_bwd_infer, NULL};
 
-/* ---- feature_loss --------------------------------------------------------------------------------------------------- */
+/* ---- feature_loss ---------------------------------------------------------------------------- */
 
 /* a, b (B,K) and valid? (B), all of the stat dtype. */
-static kd_status pair_check(const char *op, const kd_spec *a, const kd_spec *b,
-                            const kd_spec *valid, kd_err *err)
+static kd_status pair_check(const char *op, const kd_spec *a, const kd_spec *b, const kd_spec *valid, kd_err *err)
 {
     KD_TRY(kd_rule_float(op, "first operand", a, 1, err));
     KD_TRY(kd_rule_rank(op, "first operand", a, 2, err));
@@ -87,8 +86,7 @@ static kd_status feature_kind_check(const char *op, const void *attr, kd_err *er
     return KD_OK;
 }
 
-static kd_status feature_loss_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status feature_loss_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     KD_TRY(feature_kind_check("feature_loss", attr, err));
@@ -97,8 +95,7 @@ static kd_status feature_loss_infer(const kd_spec *in, int n_in, const void *att
     return KD_OK;
 }
 
-static kd_status feature_loss_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                        kd_err *err)
+static kd_status feature_loss_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     KD_TRY(feature_kind_check("feature_loss_bwd", attr, err));
@@ -115,15 +112,12 @@ static kd_status feature_loss_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_feature_loss = {sizeof(kd_feature_loss_attr), feature_loss_infer,
-                                            feature_loss_grad};
-const kd_op_rule kd_op_rule_feature_loss_bwd = {sizeof(kd_feature_loss_attr),
-                                                feature_loss_bwd_infer, NULL};
+const kd_op_rule kd_op_rule_feature_loss = {sizeof(kd_feature_loss_attr), feature_loss_infer, feature_loss_grad};
+const kd_op_rule kd_op_rule_feature_loss_bwd = {sizeof(kd_feature_loss_attr), feature_loss_bwd_infer, NULL};
 
-/* ---- weighted_sum --------------------------------------------------------------------------------------------------- */
+/* ---- weighted_sum ---------------------------------------------------------------------------- */
 
-static kd_status weighted_sum_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status weighted_sum_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)attr;
     KD_TRY(kd_rule_float("weighted_sum", "loss 0", &in[0], 0, err));
@@ -131,8 +125,7 @@ static kd_status weighted_sum_infer(const kd_spec *in, int n_in, const void *att
         KD_TRY(kd_rule_maybe("weighted_sum", "a loss", &in[i], in[0].dtype, kd_shape0(), err));
     }
     out[0] = in[0];
-    return kd_rule_is("weighted_sum", "loss 0", &in[0], kd_stat_dtype(in[0].dtype), kd_shape0(),
-                      err);
+    return kd_rule_is("weighted_sum", "loss 0", &in[0], kd_stat_dtype(in[0].dtype), kd_shape0(), err);
 }
 
 static kd_status weighted_sum_grad(kd_grad_ctx *c)
@@ -146,5 +139,4 @@ static kd_status weighted_sum_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_weighted_sum = {sizeof(kd_weighted_sum_attr), weighted_sum_infer,
-                                            weighted_sum_grad};
+const kd_op_rule kd_op_rule_weighted_sum = {sizeof(kd_weighted_sum_attr), weighted_sum_infer, weighted_sum_grad};

@@ -1,21 +1,16 @@
 /* Rules of patchify: clips or pictures to rows of patches. */
 #include "kernels/op/rule.h"
 
-static kd_status patch_shape(const char *op, const kd_patchify_attr *a, const kd_shape *x,
-                             kd_shape *rows, kd_err *err)
+static kd_status patch_shape(const char *op, const kd_patchify_attr *a, const kd_shape *x, kd_shape *rows, kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
     if (a->tubelet < 1 || a->patch < 1 || a->patch > 512) {
-        return KD_FAIL(err, KD_E_ARG,
-                       "%s: tubelet %d, patch %d, expected at least 1 and a patch of at most 512",
-                       op, (int)a->tubelet, (int)a->patch);
+        return KD_FAIL(err, KD_E_ARG, "%s: tubelet %d, patch %d, expected at least 1 and a patch of at most 512", op,
+                       (int)a->tubelet, (int)a->patch);
     }
-    if (x->rank != 5 || x->dim[2] % a->tubelet != 0 || x->dim[3] % a->patch != 0 ||
-        x->dim[4] % a->patch != 0) {
-        return KD_FAIL(
-            err, KD_E_SHAPE,
-            "%s: clip is %s, expected (B,C,T,H,W) with T a multiple of %d and H, W of %d", op,
-            kd_shape_text(x, t, sizeof t), (int)a->tubelet, (int)a->patch);
+    if (x->rank != 5 || x->dim[2] % a->tubelet != 0 || x->dim[3] % a->patch != 0 || x->dim[4] % a->patch != 0) {
+        return KD_FAIL(err, KD_E_SHAPE, "%s: clip is %s, expected (B,C,T,H,W) with T a multiple of %d and H, W of %d",
+                       op, kd_shape_text(x, t, sizeof t), (int)a->tubelet, (int)a->patch);
     }
     const int64_t n = x->dim[2] / a->tubelet * (x->dim[3] / a->patch) * (x->dim[4] / a->patch);
     *rows = kd_shape3(x->dim[0], n, x->dim[1] * a->tubelet * a->patch * a->patch);
@@ -43,7 +38,8 @@ enum { X, TABLE, PLACE, PERM, LAM, CUT, OPERANDS };
 
 static kd_status mixing(const kd_spec *in, int64_t batch, kd_dtype stat, kd_err *err)
 {
-    if (kd_rule_absent(&in[PERM]) != kd_rule_absent(&in[LAM]) || (kd_rule_absent(&in[PERM]) && !kd_rule_absent(&in[CUT]))) {
+    if (kd_rule_absent(&in[PERM]) != kd_rule_absent(&in[LAM]) ||
+        (kd_rule_absent(&in[PERM]) && !kd_rule_absent(&in[CUT]))) {
         return KD_FAIL(err, KD_E_ARG, "patchify: perm and lam come together, cut only with them");
     }
     KD_TRY(kd_rule_maybe("patchify", "perm", &in[PERM], KD_I32, kd_shape1(batch), err));
@@ -51,12 +47,12 @@ static kd_status mixing(const kd_spec *in, int64_t batch, kd_dtype stat, kd_err 
     return kd_rule_maybe("patchify", "cut", &in[CUT], KD_I32, kd_shape1(4), err);
 }
 
-static kd_status patchify_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                kd_err *err)
+static kd_status patchify_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_patchify_attr *a = attr;
-    const kd_dtype act = out[0].dtype, stat = kd_stat_dtype(act); /* out[0] comes in with the program's activation dtype */
+    /* out[0] comes in with the program's activation dtype */
+    const kd_dtype act = out[0].dtype, stat = kd_stat_dtype(act);
     kd_shape clip;
     KD_TRY(clip_shape(&in[X], &clip, err));
     KD_TRY(patch_shape("patchify", a, &clip, &out[0].shape, err));
@@ -89,8 +85,7 @@ static kd_status patchify_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_patchify = {sizeof(kd_patchify_attr), patchify_infer, patchify_grad};
 
-static kd_status patchify_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status patchify_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_patchify_attr *a = attr;

@@ -19,13 +19,15 @@ static kd_status pool_layernorm_infer(const kd_spec *in, int n_in, const void *a
 static kd_status pool_layernorm_grad(kd_grad_ctx *c)
 {
     kd_pool_layernorm_attr a = *(const kd_pool_layernorm_attr *)kd_grad_attr(c);
-    const kd_val in[5] = {kd_grad_dout(c, 0), kd_grad_out(c, 1), kd_grad_in(c, 1), kd_grad_out(c, 2), kd_grad_out(c, 3)};
+    const kd_val in[5] = {kd_grad_dout(c, 0), kd_grad_out(c, 1), kd_grad_in(c, 1), kd_grad_out(c, 2),
+                          kd_grad_out(c, 3)};
     a.tokens = kd_spec_of(kd_grad_graph(c), kd_grad_in(c, 0)).shape.dim[1];
     kd_grad_emit(c, KD_OP_POOL_LAYERNORM_BWD, &a, in, 5, (const int[]){0, 1, 2}, 3);
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_pool_layernorm = {sizeof(kd_pool_layernorm_attr), pool_layernorm_infer, pool_layernorm_grad};
+const kd_op_rule kd_op_rule_pool_layernorm = {sizeof(kd_pool_layernorm_attr), pool_layernorm_infer,
+                                              pool_layernorm_grad};
 
 static kd_status pool_layernorm_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {

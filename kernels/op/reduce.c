@@ -1,8 +1,7 @@
 /* Rules of sum_lead, reduce, softmax. */
 #include "kernels/op/rule.h"
 
-static kd_status sum_lead_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                kd_err *err)
+static kd_status sum_lead_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_sum_lead_attr *a = attr;
@@ -22,10 +21,9 @@ static kd_status sum_lead_infer(const kd_spec *in, int n_in, const void *attr, k
 
 const kd_op_rule kd_op_rule_sum_lead = {sizeof(kd_sum_lead_attr), sum_lead_infer, NULL};
 
-/* ---- reduce --------------------------------------------------------------------------------------------------- */
+/* ---- reduce ---------------------------------------------------------------------------------- */
 
-static kd_status reduced_shape(const char *op, const kd_reduce_attr *a, const kd_shape *x,
-                               kd_shape *y, kd_err *err)
+static kd_status reduced_shape(const char *op, const kd_reduce_attr *a, const kd_shape *x, kd_shape *y, kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
     if (a->kind < KD_REDUCE_MEAN || a->kind > KD_REDUCE_MAX) {
@@ -40,15 +38,13 @@ static kd_status reduced_shape(const char *op, const kd_reduce_attr *a, const kd
         if (((a->axes >> i) & 1u) == 0) {
             y->dim[y->rank++] = x->dim[i];
         } else if (x->dim[i] == 0) {
-            return KD_FAIL(err, KD_E_SHAPE, "%s: dim %d of %s is empty", op, i,
-                           kd_shape_text(x, t, sizeof t));
+            return KD_FAIL(err, KD_E_SHAPE, "%s: dim %d of %s is empty", op, i, kd_shape_text(x, t, sizeof t));
         }
     }
     return KD_OK;
 }
 
-static kd_status reduce_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                              kd_err *err)
+static kd_status reduce_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     KD_TRY(kd_rule_float("reduce", "x", &in[0], 1, err));
@@ -62,16 +58,14 @@ static kd_status reduce_grad(kd_grad_ctx *c)
     kd_reduce_attr a = *f;
     a.x_shape = kd_spec_of(kd_grad_graph(c), kd_grad_in(c, 0)).shape;
     const bool max = a.kind == KD_REDUCE_MAX;
-    const kd_val in[3] = {kd_grad_dout(c, 0), max ? kd_grad_in(c, 0) : KD_NONE,
-                          max ? kd_grad_out(c, 0) : KD_NONE};
+    const kd_val in[3] = {kd_grad_dout(c, 0), max ? kd_grad_in(c, 0) : KD_NONE, max ? kd_grad_out(c, 0) : KD_NONE};
     kd_grad_emit(c, KD_OP_REDUCE_BWD, &a, in, 3, (const int[]){0}, 1);
     return KD_OK;
 }
 
 const kd_op_rule kd_op_rule_reduce = {sizeof(kd_reduce_attr), reduce_infer, reduce_grad};
 
-static kd_status reduce_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                  kd_err *err)
+static kd_status reduce_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     const kd_reduce_attr *a = attr;
@@ -90,10 +84,9 @@ static kd_status reduce_bwd_infer(const kd_spec *in, int n_in, const void *attr,
 
 const kd_op_rule kd_op_rule_reduce_bwd = {sizeof(kd_reduce_attr), reduce_bwd_infer, NULL};
 
-/* ---- softmax -------------------------------------------------------------------------------------------------- */
+/* ---- softmax --------------------------------------------------------------------------------- */
 
-static kd_status softmax_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                               kd_err *err)
+static kd_status softmax_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     KD_TRY(kd_rule_float("softmax", "x", &in[0], 1, err));
@@ -110,8 +103,7 @@ static kd_status softmax_grad(kd_grad_ctx *c)
 
 const kd_op_rule kd_op_rule_softmax = {sizeof(kd_softmax_attr), softmax_infer, softmax_grad};
 
-static kd_status softmax_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                   kd_err *err)
+static kd_status softmax_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in;
     if (((const kd_softmax_attr *)attr)->out_scale == 0.0f) {

@@ -34,7 +34,8 @@ static kd_status check_attr(const kd_skeleton_streams_attr *a, int64_t joints, k
     }
     for (int64_t v = 0; v < joints; v++) {
         if (a->parent[v] >= joints || a->mirror[v] >= joints) {
-            return KD_FAIL(err, KD_E_ARG, "skeleton_streams: joint %d has parent %d and mirror image %d among %d joints", (int)v,
+            return KD_FAIL(err, KD_E_ARG,
+                           "skeleton_streams: joint %d has parent %d and mirror image %d among %d joints", (int)v,
                            a->parent[v], a->mirror[v], (int)joints);
         }
     }

@@ -1,4 +1,5 @@
-/* Checks shared by the shape rules.  Each returns KD_OK or a failure whose message names op, operand, expected, found. */
+/* Checks shared by the shape rules.  Each returns KD_OK or a failure whose message names op, operand, expected,
+ * found. */
 #ifndef KD_OP_RULE_H
 #define KD_OP_RULE_H
 
@@ -16,8 +17,7 @@ static inline bool kd_rule_is_float(kd_dtype t)
 }
 
 /* A present operand of a floating dtype and at least min_rank dims. */
-static inline kd_status kd_rule_float(const char *op, const char *what, const kd_spec *s,
-                                      int min_rank, kd_err *err)
+static inline kd_status kd_rule_float(const char *op, const char *what, const kd_spec *s, int min_rank, kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
     if (s->shape.rank < min_rank) {
@@ -25,14 +25,12 @@ static inline kd_status kd_rule_float(const char *op, const char *what, const kd
                        kd_shape_text(&s->shape, t, sizeof t), min_rank);
     }
     if (!kd_rule_is_float(s->dtype)) {
-        return KD_FAIL(err, KD_E_DTYPE, "%s: %s is %s, expected a floating dtype", op, what,
-                       kd_dtype_name(s->dtype));
+        return KD_FAIL(err, KD_E_DTYPE, "%s: %s is %s, expected a floating dtype", op, what, kd_dtype_name(s->dtype));
     }
     return KD_OK;
 }
 
-static inline kd_status kd_rule_rank(const char *op, const char *what, const kd_spec *s, int rank,
-                                     kd_err *err)
+static inline kd_status kd_rule_rank(const char *op, const char *what, const kd_spec *s, int rank, kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
     if (s->shape.rank != rank) {
@@ -42,31 +40,30 @@ static inline kd_status kd_rule_rank(const char *op, const char *what, const kd_
     return KD_OK;
 }
 
-static inline kd_status kd_rule_dtype(const char *op, const char *what, const kd_spec *s,
-                                      kd_dtype want, kd_err *err)
+static inline kd_status kd_rule_dtype(const char *op, const char *what, const kd_spec *s, kd_dtype want, kd_err *err)
 {
     if (s->dtype != want) {
-        return KD_FAIL(err, KD_E_DTYPE, "%s: %s is %s, expected %s", op, what,
-                       kd_dtype_name(s->dtype), kd_dtype_name(want));
+        return KD_FAIL(err, KD_E_DTYPE, "%s: %s is %s, expected %s", op, what, kd_dtype_name(s->dtype),
+                       kd_dtype_name(want));
     }
     return KD_OK;
 }
 
 /* Exactly this shape and dtype. */
-static inline kd_status kd_rule_is(const char *op, const char *what, const kd_spec *s,
-                                   kd_dtype dtype, kd_shape shape, kd_err *err)
+static inline kd_status kd_rule_is(const char *op, const char *what, const kd_spec *s, kd_dtype dtype, kd_shape shape,
+                                   kd_err *err)
 {
     char a[KD_SHAPE_TEXT_MAX], b[KD_SHAPE_TEXT_MAX];
     if (!kd_shape_equal(&s->shape, &shape)) {
-        return KD_FAIL(err, KD_E_SHAPE, "%s: %s is %s, expected %s", op, what,
-                       kd_shape_text(&s->shape, a, sizeof a), kd_shape_text(&shape, b, sizeof b));
+        return KD_FAIL(err, KD_E_SHAPE, "%s: %s is %s, expected %s", op, what, kd_shape_text(&s->shape, a, sizeof a),
+                       kd_shape_text(&shape, b, sizeof b));
     }
     return kd_rule_dtype(op, what, s, dtype, err);
 }
 
 /* Absent, or exactly this. */
-static inline kd_status kd_rule_maybe(const char *op, const char *what, const kd_spec *s,
-                                      kd_dtype dtype, kd_shape shape, kd_err *err)
+static inline kd_status kd_rule_maybe(const char *op, const char *what, const kd_spec *s, kd_dtype dtype,
+                                      kd_shape shape, kd_err *err)
 {
     return kd_rule_absent(s) ? KD_OK : kd_rule_is(op, what, s, dtype, shape, err);
 }

@@ -8,8 +8,7 @@
 #define KD_MAX_JOINTS 256
 
 /* x floating (N,C,T,V), V within KD_MAX_JOINTS. */
-static inline kd_status kd_rule_nctv(const char *op, const char *what, const kd_spec *x,
-                                     kd_err *err)
+static inline kd_status kd_rule_nctv(const char *op, const char *what, const kd_spec *x, kd_err *err)
 {
     KD_TRY(kd_rule_float(op, what, x, 0, err));
     KD_TRY(kd_rule_rank(op, what, x, 4, err));

@@ -19,16 +19,14 @@ static kd_status pooled(const char *op, const kd_spec *x, kd_spec *out, kd_err *
     return KD_OK;
 }
 
-static kd_status stc_pool_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                kd_err *err)
+static kd_status stc_pool_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     return pooled("stc_pool", &in[0], out, err);
 }
 
 /* The maximum passes a gradient to where it was found: what says where goes with dtime. */
-static kd_status stc_pool_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out,
-                                    kd_err *err)
+static kd_status stc_pool_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
     (void)n_in, (void)attr;
     const char *op = "stc_pool_bwd";
@@ -49,8 +47,8 @@ static kd_status stc_pool_grad(kd_grad_ctx *c)
 {
     const kd_val dtime = kd_grad_dout(c, 0);
     const bool timed = dtime.id != 0;
-    const kd_val in[5] = {dtime, kd_grad_dout(c, 1), kd_grad_in(c, 0),
-                          timed ? kd_grad_out(c, 0) : KD_NONE, timed ? kd_grad_out(c, 2) : KD_NONE};
+    const kd_val in[5] = {dtime, kd_grad_dout(c, 1), kd_grad_in(c, 0), timed ? kd_grad_out(c, 0) : KD_NONE,
+                          timed ? kd_grad_out(c, 2) : KD_NONE};
     kd_grad_emit(c, KD_OP_STC_POOL_BWD, NULL, in, 5, (const int[]){0}, 1);
     return KD_OK;
 }

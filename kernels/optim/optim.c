@@ -1,7 +1,6 @@
 /* Optimisers over the parameter slabs: see kd_optim.h. */
 #include "kernels/kd_optim.h"
 
-
 struct kd_optim {
     kd_params *params;
     kd_backend *be;
@@ -48,10 +47,10 @@ static kd_status segments(kd_optim *o, kd_err *err)
         o->segments++;
     }
     const size_t ns = (size_t)o->segments * 2 * sizeof *seg, nf = (size_t)o->segments * 2 * sizeof *seg_f;
-    if (st == KD_OK &&
-        (o->be->ops->alloc(o->be, ns, (void **)&o->seg) != KD_OK ||
-         o->be->ops->alloc(o->be, nf, (void **)&o->seg_f) != KD_OK ||
-         o->be->ops->upload(o->be, o->seg, seg, ns) != KD_OK || o->be->ops->upload(o->be, o->seg_f, seg_f, nf) != KD_OK)) {
+    if (st == KD_OK && (o->be->ops->alloc(o->be, ns, (void **)&o->seg) != KD_OK ||
+                        o->be->ops->alloc(o->be, nf, (void **)&o->seg_f) != KD_OK ||
+                        o->be->ops->upload(o->be, o->seg, seg, ns) != KD_OK ||
+                        o->be->ops->upload(o->be, o->seg_f, seg_f, nf) != KD_OK)) {
         st = KD_FAIL(err, KD_E_OOM, "optimiser: out of memory");
     }
     kd_free(seg);
@@ -193,7 +192,7 @@ void kd_optim_free(kd_optim *o)
     kd_free(o);
 }
 
-/* ---- one step --------------------------------------------------------------------------------------------------------- */
+/* ---- one step -------------------------------------------------------------------------------- */
 
 /* What a captured graph repeats: no host number in it. */
 static kd_status apply(void *user)

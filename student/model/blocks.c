@@ -33,8 +33,7 @@ kd_val kd_block_conv1d(kd_graph *g, kd_val x, const char *name, int64_t co, cons
     return kd_conv2d(g, x, name, co, &c);
 }
 
-kd_val kd_block_conv_bn(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_block_conv *o,
-                        kd_act_kind act)
+kd_val kd_block_conv_bn(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_block_conv *o, kd_act_kind act)
 {
     kd_scope_push(g, "%s", name);
     kd_val y = kd_batchnorm(g, kd_block_conv1d(g, x, "0", co, o), "1");
@@ -77,8 +76,7 @@ kd_val kd_block_bodies(kd_graph *g, kd_val x, kd_body_mode mode)
     return kd_node1(g, KD_OP_BODY_SELECT, &a, x);
 }
 
-kd_val kd_block_fusion(kd_graph *g, const kd_val *streams, int n, int64_t co, kd_block_init init,
-                       kd_act_kind act)
+kd_val kd_block_fusion(kd_graph *g, const kd_val *streams, int n, int64_t co, kd_block_init init, kd_act_kind act)
 {
     enum { MOST = 8 };
     kd_val parts[MOST] = {{0}};
@@ -88,8 +86,7 @@ kd_val kd_block_fusion(kd_graph *g, const kd_val *streams, int n, int64_t co, kd
         (void)snprintf(name, sizeof name, "stream_bn.%d", i);
         parts[i] = kd_batchnorm(g, streams[i], name);
     }
-    const kd_val y = kd_block_conv_bn(g, kd_concat(g, parts, n, 1), "proj", co,
-                                      &(kd_block_conv){.init = init}, act);
+    const kd_val y = kd_block_conv_bn(g, kd_concat(g, parts, n, 1), "proj", co, &(kd_block_conv){.init = init}, act);
     kd_scope_pop(g);
     return y;
 }
@@ -99,8 +96,7 @@ kd_val kd_block_residual(kd_graph *g, kd_val x, int64_t co, int stride, kd_block
     if (kd_block_dim(g, x, 1) == co && stride == 1) {
         return x;
     }
-    return kd_block_conv_bn(g, x, "residual", co, &(kd_block_conv){.stride = stride, .init = init},
-                            KD_ACT_NONE);
+    return kd_block_conv_bn(g, x, "residual", co, &(kd_block_conv){.stride = stride, .init = init}, KD_ACT_NONE);
 }
 
 void kd_block_tap(kd_graph *g, bool asked, kd_val x, const char *path, ...)

@@ -18,8 +18,7 @@ typedef struct kd_block_conv {
 kd_val kd_block_conv1d(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_block_conv *o);
 
 /* "<name>.0" convolution, "<name>.1" BatchNorm, then the activation. */
-kd_val kd_block_conv_bn(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_block_conv *o,
-                        kd_act_kind act);
+kd_val kd_block_conv_bn(kd_graph *g, kd_val x, const char *name, int64_t co, const kd_block_conv *o, kd_act_kind act);
 
 /* Linear map without bias. */
 kd_val kd_block_linear(kd_graph *g, kd_val x, const char *name, int64_t co, kd_init init);
@@ -35,8 +34,7 @@ kd_val kd_block_bodies(kd_graph *g, kd_val x, kd_body_mode mode);
 
 /* StreamFusionConcat in scope "fusion": BatchNorm a stream, concatenation, 1x1 convolution,
  * BatchNorm, activation. */
-kd_val kd_block_fusion(kd_graph *g, const kd_val *streams, int n, int64_t co, kd_block_init init,
-                       kd_act_kind act);
+kd_val kd_block_fusion(kd_graph *g, const kd_val *streams, int n, int64_t co, kd_block_init init, kd_act_kind act);
 
 /* Identity when shape stays, else "residual.0" 1x1 convolution with stride and "residual.1"
  * BatchNorm. */

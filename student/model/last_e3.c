@@ -45,16 +45,14 @@ static kd_val graph_convolution(kd_graph *g, kd_val x, const e3_variant *v, int6
     const int k = partitions(v);
     adjacency(v, a);
     kd_scope_push(g, "gcn");
-    const kd_val edge =
-        kd_param(g, "edge", kd_shape3(k, KD_JOINTS, KD_JOINTS), kd_init_const(1.0f), 0);
+    const kd_val edge = kd_param(g, "edge", kd_shape3(k, KD_JOINTS, KD_JOINTS), kd_init_const(1.0f), 0);
     const kd_val adj = kd_mul(g, kd_block_adjacency(g, "A", a, k), edge);
     const kd_val y = kd_block_conv1d(g, x, "gcn", k * co, &(kd_block_conv){.init = INIT});
     const kd_val z = kd_block_mix(g, y, adj, KD_MIX_GROUPED, false);
     kd_val weight = KD_NONE;
     if (v->subset_attention) {
         const kd_val mean = kd_reduce(g, z, KD_REDUCE_MEAN, 1u << 2 | 1u << 3);
-        weight = kd_softmax(
-            g, kd_block_linear(g, mean, "subset_att.2", k, kd_init_normal(LINEAR_STD)), 1.0f);
+        weight = kd_softmax(g, kd_block_linear(g, mean, "subset_att.2", k, kd_init_normal(LINEAR_STD)), 1.0f);
     }
     const kd_group_sum_attr sum = {.parts = k, .scale = 1.0f};
     const kd_val out = kd_batchnorm(g, kd_node2(g, KD_OP_GROUP_SUM, &sum, z, weight), "bn");
@@ -66,8 +64,7 @@ static kd_val temporal(kd_graph *g, kd_val x, int stride)
 {
     const int64_t c = kd_block_dim(g, x, 1);
     const kd_block_conv plain = {.init = INIT};
-    const kd_block_conv deep = {
-        .kernel = TEMPORAL_KERNEL, .stride = stride, .depthwise = true, .init = INIT};
+    const kd_block_conv deep = {.kernel = TEMPORAL_KERNEL, .stride = stride, .depthwise = true, .init = INIT};
     kd_scope_push(g, "tcns.0");
     kd_val y = kd_block_conv_bn(g, x, "expand_conv", EXPAND * c, &plain, KD_ACT_HARDSWISH);
     y = kd_block_conv_bn(g, y, "depth_conv", EXPAND * c, &deep, KD_ACT_HARDSWISH);
@@ -79,8 +76,7 @@ static kd_val temporal(kd_graph *g, kd_val x, int stride)
 
 static kd_val channel_param(kd_graph *g, const char *name, int64_t c)
 {
-    return kd_reshape(g, kd_param(g, name, kd_shape4(1, c, 1, 1), kd_init_const(0.0f), 0),
-                      kd_shape1(c));
+    return kd_reshape(g, kd_param(g, name, kd_shape4(1, c, 1, 1), kd_init_const(0.0f), 0), kd_shape1(c));
 }
 
 static kd_val motion_gate(kd_graph *g, kd_val x)
@@ -99,8 +95,7 @@ static kd_val motion_gate(kd_graph *g, kd_val x)
 /* Attention over frames or joints from the mean over the other axis: (N,C,len). */
 static kd_val axis_attention(kd_graph *g, kd_val x, const char *name, int mean_axis)
 {
-    const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1),
-                  r = KD_MAX((int64_t)4, c / 4);
+    const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1), r = KD_MAX((int64_t)4, c / 4);
     const int64_t len = kd_block_dim(g, x, mean_axis == 3 ? 2 : 3);
     const kd_block_conv conv = {.init = INIT};
     kd_scope_push(g, "%s", name);
@@ -115,8 +110,7 @@ static kd_val axis_attention(kd_graph *g, kd_val x, const char *name, int mean_a
 static kd_val joint_attention(kd_graph *g, kd_val x)
 {
     kd_scope_push(g, "st_att");
-    const kd_val in[4] = {x, axis_attention(g, x, "temporal_att", 3),
-                          axis_attention(g, x, "spatial_att", 2),
+    const kd_val in[4] = {x, axis_attention(g, x, "temporal_att", 3), axis_attention(g, x, "spatial_att", 2),
                           channel_param(g, "alpha", kd_block_dim(g, x, 1))};
     const kd_val y = kd_node(g, KD_OP_ST_GATE, NULL, in, 4, NULL);
     kd_scope_pop(g);
@@ -162,10 +156,9 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
         }
     }
     kd_student_out out = {.feature = head(g, x)};
-    out.logits = kd_linear(g, kd_dropout(g, out.feature, cfg->dropout), "fc", cfg->classes,
-                           &(kd_linear_opts){.weight = kd_init_normal(LINEAR_STD),
-                                             .bias = kd_init_const(0.0f),
-                                             .f32_out = true});
+    out.logits = kd_linear(
+        g, kd_dropout(g, out.feature, cfg->dropout), "fc", cfg->classes,
+        &(kd_linear_opts){.weight = kd_init_normal(LINEAR_STD), .bias = kd_init_const(0.0f), .f32_out = true});
     return out;
 }
 
@@ -186,9 +179,8 @@ static kd_status constants(const kd_student_info *s, kd_student_visit visit, voi
     return KD_OK;
 }
 
-static const char *const no_decay[] = {"bias",      "bn",        "norm",           "alpha",
-                                       "A_learned", "node_proj", "refine_gate",    "pool_gate",
-                                       "freq_gate", "edge",      "stream_weights", NULL};
+static const char *const no_decay[] = {"bias",        "bn",        "norm",      "alpha", "A_learned",      "node_proj",
+                                       "refine_gate", "pool_gate", "freq_gate", "edge",  "stream_weights", NULL};
 
 const kd_student_family kd_family_last_e3 = {
     .build = build, .constants = constants, .no_decay = no_decay, .norms_decay = true};

@@ -45,12 +45,9 @@ static kd_val learned_adjacency(kd_graph *g, const kd_student_cfg *cfg, int bloc
 /* Adjacency from the data: one per sample. */
 static kd_val dynamic_adjacency(kd_graph *g, kd_val x, int64_t co)
 {
-    const int64_t n = kd_block_dim(g, x, 0), ci = kd_block_dim(g, x, 1),
-                  e = KD_MAX((int64_t)4, co / 4);
-    const kd_val mean =
-        kd_reshape(g, kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2), kd_shape4(n, ci, 1, KD_JOINTS));
-    const kd_val emb =
-        kd_block_conv1d(g, mean, "node_embedding", e, &(kd_block_conv){.bias = true});
+    const int64_t n = kd_block_dim(g, x, 0), ci = kd_block_dim(g, x, 1), e = KD_MAX((int64_t)4, co / 4);
+    const kd_val mean = kd_reshape(g, kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2), kd_shape4(n, ci, 1, KD_JOINTS));
+    const kd_val emb = kd_block_conv1d(g, mean, "node_embedding", e, &(kd_block_conv){.bias = true});
     return kd_node1(g, KD_OP_DYN_ADJ, NULL, kd_reshape(g, emb, kd_shape3(n, e, KD_JOINTS)));
 }
 
@@ -61,23 +58,18 @@ static kd_val separable_sum(kd_graph *g, const kd_val *y, int64_t ci, int64_t co
     kd_val scale[3], mix[3];
     const kd_conv2d_attr depthwise = {
         .stride = {1, 1}, .dilation = {1, 1}, .groups = (int32_t)(3 * ci), .kernel = {1, 1}};
-    const kd_conv2d_attr pointwise = {
-        .stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .kernel = {1, 1}};
+    const kd_conv2d_attr pointwise = {.stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .kernel = {1, 1}};
     for (int k = 0; k < 3; k++) {
         kd_scope_push(g, "conv.%d", k);
-        scale[k] = kd_param(g, "depthwise.weight", kd_shape4(ci, 1, 1, 1), kd_init_torch(1),
-                            KD_PARAM_MATRIX);
-        mix[k] = kd_param(g, "pointwise.weight", kd_shape4(co, ci, 1, 1), kd_init_torch(ci),
-                          KD_PARAM_MATRIX);
+        scale[k] = kd_param(g, "depthwise.weight", kd_shape4(ci, 1, 1, 1), kd_init_torch(1), KD_PARAM_MATRIX);
+        mix[k] = kd_param(g, "pointwise.weight", kd_shape4(co, ci, 1, 1), kd_init_torch(ci), KD_PARAM_MATRIX);
         kd_scope_pop(g);
     }
-    const kd_val z =
-        kd_node2(g, KD_OP_CONV2D, &depthwise, kd_concat(g, y, 3, 1), kd_concat(g, scale, 3, 0));
+    const kd_val z = kd_node2(g, KD_OP_CONV2D, &depthwise, kd_concat(g, y, 3, 1), kd_concat(g, scale, 3, 0));
     return kd_node2(g, KD_OP_CONV2D, &pointwise, z, kd_concat(g, mix, 3, 1));
 }
 
-static kd_val graph_convolution(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int block,
-                                int64_t co)
+static kd_val graph_convolution(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int block, int64_t co)
 {
     float physical[KD_ADJ];
     const int64_t ci = kd_block_dim(g, x, 1);
@@ -109,8 +101,7 @@ static kd_val temporal_attention(kd_graph *g, kd_val x, int heads, float dropout
     const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1), t = kd_block_dim(g, x, 2);
     const kd_init init = kd_init_torch(c);
     const kd_linear_attention_attr attr = {heads};
-    const kd_val tokens =
-        kd_reshape(g, kd_permute(g, x, 0, 3, 2, 1), kd_shape3(n * KD_JOINTS, t, c));
+    const kd_val tokens = kd_reshape(g, kd_permute(g, x, 0, 3, 2, 1), kd_shape3(n * KD_JOINTS, t, c));
     kd_scope_push(g, "attention");
     kd_val y = kd_block_linear(g, tokens, "qkv", 3 * c, init);
     y = kd_node1(g, KD_OP_LINEAR_ATTENTION, &attr, y);

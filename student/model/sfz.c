@@ -10,14 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum {
-    STAGES = 3,
-    PARTS = 3,
-    MOST_CHANNELS = 256,
-    MOST_LANDMARKS = 16,
-    MOST_BODIES = 8,
-    KERNEL = 9
-};
+enum { STAGES = 3, PARTS = 3, MOST_CHANNELS = 256, MOST_LANDMARKS = 16, MOST_BODIES = 8, KERNEL = 9 };
 
 typedef struct sfz_variant {
     int64_t stem, channels[STAGES];
@@ -42,11 +35,10 @@ static kd_val shared_adjacency(kd_graph *g)
     for (int k = 0; k < PARTS; k++) {
         char name[32];
         (void)snprintf(name, sizeof name, "shared_a_learned.%d", k);
-        const kd_val learned =
-            kd_param(g, name, kd_shape2(KD_JOINTS, KD_JOINTS), kd_init_const(0.0f), 0);
+        const kd_val learned = kd_param(g, name, kd_shape2(KD_JOINTS, KD_JOINTS), kd_init_const(0.0f), 0);
         (void)snprintf(name, sizeof name, "_A_fixed_%d", k);
-        const kd_val a = kd_node2(g, KD_OP_ADJ_NORM, &norm, learned,
-                                  kd_block_adjacency(g, name, fixed + k * KD_ADJ, 0));
+        const kd_val a =
+            kd_node2(g, KD_OP_ADJ_NORM, &norm, learned, kd_block_adjacency(g, name, fixed + k * KD_ADJ, 0));
         parts[k] = kd_reshape(g, a, kd_shape3(1, KD_JOINTS, KD_JOINTS));
     }
     return kd_scale(g, kd_concat(g, parts, PARTS, 0), 1.0f / (float)PARTS);
@@ -59,14 +51,12 @@ static kd_val shift_and_embed(kd_graph *g, kd_val x)
     int32_t idx[MOST_CHANNELS * KD_JOINTS];
     const int64_t c = kd_block_dim(g, x, 1);
     if (c < 1 || c > MOST_CHANNELS) {
-        kd_graph_fail(g, KD_E_SHAPE, "joint shift: %lld channels, expected 1 to %d", (long long)c,
-                      MOST_CHANNELS);
+        kd_graph_fail(g, KD_E_SHAPE, "joint shift: %lld channels, expected 1 to %d", (long long)c, MOST_CHANNELS);
         return KD_NONE;
     }
     kd_skel_brasp_sgp((int)c, idx);
     const kd_val table = kd_const(g, "shift_indices", KD_I32, kd_shape2(c, KD_JOINTS), idx);
-    const kd_val w =
-        kd_param(g, "je.embed.weight", kd_shape2(KD_JOINTS, c), kd_init_const(0.0f), 0);
+    const kd_val w = kd_param(g, "je.embed.weight", kd_shape2(KD_JOINTS, c), kd_init_const(0.0f), 0);
     return kd_node3(g, KD_OP_JOINT_GATHER, NULL, x, table, w);
 }
 
@@ -76,11 +66,10 @@ static kd_val stc_attention(kd_graph *g, kd_val x)
     kd_val pooled[3], gates[2];
     kd_scope_push(g, "stc_attn");
     (void)kd_node(g, KD_OP_STC_POOL, NULL, &x, 1, pooled);
-    const kd_val from[4] = {pooled[0], pooled[1],
-                            kd_param(g, "temporal_conv.weight", kd_shape3(1, 2, KERNEL),
-                                     kd_init_torch(2 * KERNEL), KD_PARAM_MATRIX),
-                            kd_param(g, "spatial_fc.weight", kd_shape2(KD_JOINTS, KD_JOINTS),
-                                     kd_init_torch(KD_JOINTS), KD_PARAM_MATRIX)};
+    const kd_val from[4] = {
+        pooled[0], pooled[1],
+        kd_param(g, "temporal_conv.weight", kd_shape3(1, 2, KERNEL), kd_init_torch(2 * KERNEL), KD_PARAM_MATRIX),
+        kd_param(g, "spatial_fc.weight", kd_shape2(KD_JOINTS, KD_JOINTS), kd_init_torch(KD_JOINTS), KD_PARAM_MATRIX)};
     (void)kd_node(g, KD_OP_STC_GATES, NULL, from, 4, gates);
     const kd_val in[5] = {x, gates[0], gates[1], KD_NONE,
                           kd_param(g, "gate", kd_shape1(1), kd_init_const(GATE_START), 0)};
@@ -94,16 +83,15 @@ static kd_val stc_attention(kd_graph *g, kd_val x)
 static kd_val graph_convolution(kd_graph *g, kd_val x, kd_val adj, int64_t co)
 {
     const int64_t ci = kd_block_dim(g, x, 1);
-    const kd_conv2d_attr conv = {
-        .stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .kernel = {1, 1}};
+    const kd_conv2d_attr conv = {.stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .kernel = {1, 1}};
     kd_val w[PARTS];
     for (int k = 0; k < PARTS; k++) {
         char name[32];
         (void)snprintf(name, sizeof name, "gcn_convs.%d.weight", k);
         w[k] = kd_param(g, name, kd_shape4(co, ci, 1, 1), kd_init_torch(ci), KD_PARAM_MATRIX);
     }
-    const kd_val y = kd_node2(g, KD_OP_CONV2D, &conv, kd_block_mix(g, x, adj, KD_MIX_EXPAND, false),
-                              kd_concat(g, w, PARTS, 1));
+    const kd_val y =
+        kd_node2(g, KD_OP_CONV2D, &conv, kd_block_mix(g, x, adj, KD_MIX_EXPAND, false), kd_concat(g, w, PARTS, 1));
     return kd_act(g, kd_batchnorm(g, y, "gcn_bn"), KD_ACT_HARDSWISH);
 }
 
@@ -117,10 +105,8 @@ static kd_val separable_tcn(kd_graph *g, kd_val x, int stride, float dropout)
         char deep[16], point[16];
         (void)snprintf(deep, sizeof deep, "dw%d", i + 1);
         (void)snprintf(point, sizeof point, "pw%d", i + 1);
-        const kd_block_conv o = {
-            .kernel = KERNEL, .stride = stride, .dilation = i + 1, .depthwise = true};
-        half[i] = kd_block_conv1d(g, kd_block_conv1d(g, x, deep, c, &o), point, c / 2,
-                                  &(kd_block_conv){0});
+        const kd_block_conv o = {.kernel = KERNEL, .stride = stride, .dilation = i + 1, .depthwise = true};
+        half[i] = kd_block_conv1d(g, kd_block_conv1d(g, x, deep, c, &o), point, c / 2, &(kd_block_conv){0});
     }
     const kd_val y = kd_act(g, kd_batchnorm(g, kd_concat(g, half, 2, 1), "bn"), KD_ACT_HARDSWISH);
     kd_scope_pop(g);
@@ -139,22 +125,20 @@ static kd_val landmark_attention(kd_graph *g, kd_val x, int landmarks)
     const kd_init anchors = {.kind = KD_INIT_DATA, .data = start}, wide = kd_init_torch(c);
     kd_scope_push(g, "tla");
     const kd_val u = kd_permute(g, kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 3), 0, 2, 1, -1);
-    const kd_val l = kd_node2(g, KD_OP_LANDMARK_INTERP, NULL, u,
-                              kd_param(g, "anchor_logits", kd_shape1(landmarks), anchors, 0));
-    const kd_val in[3] = {kd_block_linear(g, u, "q_proj", dk, wide),
-                          kd_block_linear(g, l, "k_proj", dk, wide),
+    const kd_val l =
+        kd_node2(g, KD_OP_LANDMARK_INTERP, NULL, u, kd_param(g, "anchor_logits", kd_shape1(landmarks), anchors, 0));
+    const kd_val in[3] = {kd_block_linear(g, u, "q_proj", dk, wide), kd_block_linear(g, l, "k_proj", dk, wide),
                           kd_block_linear(g, l, "v_proj", dk, wide)};
     kd_val outs[2];
     kd_val o = kd_node(g, KD_OP_LANDMARK_ATTENTION, NULL, in, 3, outs);
     o = kd_permute(g, kd_block_linear(g, o, "out_proj", c, kd_init_torch(dk)), 0, 2, 1, -1);
-    const kd_val y = kd_node3(g, KD_OP_GATED_ADD, NULL, x, o,
-                              kd_param(g, "gate", kd_shape1(1), kd_init_const(GATE_START), 0));
+    const kd_val y =
+        kd_node3(g, KD_OP_GATED_ADD, NULL, x, o, kd_param(g, "gate", kd_shape1(1), kd_init_const(GATE_START), 0));
     kd_scope_pop(g);
     return y;
 }
 
-static kd_val block(kd_graph *g, kd_val x, kd_val adj, int64_t co, int stride, float dropout,
-                    float rate)
+static kd_val block(kd_graph *g, kd_val x, kd_val adj, int64_t co, int stride, float dropout, float rate)
 {
     const kd_val res = kd_block_residual(g, x, co, stride, KD_BLOCK_INIT_TORCH);
     kd_val y = stc_attention(g, shift_and_embed(g, x));
@@ -179,30 +163,25 @@ static kd_val mean_of_bodies(kd_graph *g, kd_val x, int64_t bodies)
 static kd_student_out head(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int64_t bodies)
 {
     const kd_val over_time = kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2);
-    const kd_val pooled =
-        kd_node3(g, KD_OP_GATE_MIX, NULL, kd_reduce(g, over_time, KD_REDUCE_MEAN, 1u << 2),
-                 kd_reduce(g, over_time, KD_REDUCE_MAX, 1u << 2),
-                 kd_param(g, "pool_gate", kd_shape1(1), kd_init_const(-GATE_START), 0));
+    const kd_val pooled = kd_node3(g, KD_OP_GATE_MIX, NULL, kd_reduce(g, over_time, KD_REDUCE_MEAN, 1u << 2),
+                                   kd_reduce(g, over_time, KD_REDUCE_MAX, 1u << 2),
+                                   kd_param(g, "pool_gate", kd_shape1(1), kd_init_const(-GATE_START), 0));
     const kd_init init = kd_init_torch(cfg->model->feature_dim);
-    const kd_val logits =
-        kd_linear(g, kd_dropout(g, pooled, cfg->dropout), "classifier.1", cfg->classes,
-                  &(kd_linear_opts){.weight = init, .bias = init, .f32_out = true});
-    return (kd_student_out){.logits = mean_of_bodies(g, logits, bodies),
-                            .feature = mean_of_bodies(g, pooled, bodies)};
+    const kd_val logits = kd_linear(g, kd_dropout(g, pooled, cfg->dropout), "classifier.1", cfg->classes,
+                                    &(kd_linear_opts){.weight = init, .bias = init, .f32_out = true});
+    return (kd_student_out){.logits = mean_of_bodies(g, logits, bodies), .feature = mean_of_bodies(g, pooled, bodies)};
 }
 
 static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams)
 {
     const kd_student_info *s = cfg->model;
     const sfz_variant *v = &variants[s->variant];
-    const int64_t bodies =
-        cfg->single_body ? 1 : KD_MAX(kd_block_dim(g, streams[0], 4), (int64_t)1);
+    const int64_t bodies = cfg->single_body ? 1 : KD_MAX(kd_block_dim(g, streams[0], 4), (int64_t)1);
     kd_val body[KD_STUDENT_MAX_STREAMS];
     for (int i = 0; i < s->n_streams; i++) {
         body[i] = kd_block_bodies(g, streams[i], cfg->single_body ? KD_BODY_FIRST : KD_BODY_STACK);
     }
-    kd_val x =
-        kd_block_fusion(g, body, s->n_streams, v->stem, KD_BLOCK_INIT_TORCH, KD_ACT_HARDSWISH);
+    kd_val x = kd_block_fusion(g, body, s->n_streams, v->stem, KD_BLOCK_INIT_TORCH, KD_ACT_HARDSWISH);
     kd_block_tap(g, cfg->taps, x, "fusion");
     const kd_val adj = shared_adjacency(g);
     for (int st = 0; st < STAGES; st++) {
@@ -225,8 +204,7 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
 typedef void (*table_fn)(int channels, int32_t *idx);
 
 /* Index tables are 64-bit in checkpoints. */
-static kd_status visit_table(const char *name, int channels, table_fn table, kd_student_visit visit,
-                             void *user)
+static kd_status visit_table(const char *name, int channels, table_fn table, kd_student_visit visit, void *user)
 {
     int32_t idx[MOST_CHANNELS * KD_JOINTS];
     int64_t wide[MOST_CHANNELS * KD_JOINTS];
@@ -237,8 +215,7 @@ static kd_status visit_table(const char *name, int channels, table_fn table, kd_
     return visit(user, name, KD_I64, kd_shape2(channels, KD_JOINTS), wide);
 }
 
-static kd_status block_constants(int stage, int channels, const float *raw, kd_student_visit visit,
-                                 void *user)
+static kd_status block_constants(int stage, int channels, const float *raw, kd_student_visit visit, void *user)
 {
     char name[64];
     (void)snprintf(name, sizeof name, "stages.%d.0.brasp.shift_indices", stage);
@@ -277,17 +254,16 @@ static kd_status constants(const kd_student_info *s, kd_student_visit visit, voi
 static const char *canonical(const char *name, char *buf, size_t size)
 {
     int stage = 0, k = 0, used = 0;
-    if (sscanf(name, "stages.%1d.0.A_learned.%1d%n", &stage, &k, &used) != 2 ||
-        name[used] != '\0' || stage >= STAGES || k >= PARTS) {
+    if (sscanf(name, "stages.%1d.0.A_learned.%1d%n", &stage, &k, &used) != 2 || name[used] != '\0' || stage >= STAGES ||
+        k >= PARTS) {
         return name;
     }
     (void)snprintf(buf, size, "shared_a_learned.%d", k);
     return buf;
 }
 
-static const char *const no_decay[] = {"bias",           "bn",     "norm",          "alpha",
-                                       "A_learned",      "A_edge", "pool_gate",     "je.embed",
-                                       "stream_weights", ".gate",  "anchor_logits", NULL};
+static const char *const no_decay[] = {"bias",      "bn",       "norm",           "alpha", "A_learned",     "A_edge",
+                                       "pool_gate", "je.embed", "stream_weights", ".gate", "anchor_logits", NULL};
 
 const kd_student_family kd_family_sfz = {
     .build = build, .constants = constants, .canonical = canonical, .no_decay = no_decay};

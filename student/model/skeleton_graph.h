@@ -43,10 +43,8 @@ void kd_skel_v1_physical(float a[KD_ADJ]);
 
 /* Normalisations of a stack of k matrices, in place. */
 void kd_skel_norm_columns_of_sum(float *a, int k); /* entry / column sum over all matrices */
-void kd_skel_norm_sym_full(float *a,
-                           int k); /* D^-1/2 A_k D^-1/2, D the row sums over all matrices */
-void kd_skel_norm_columns(float *a,
-                          int k); /* each matrix by its own column sums, empty columns stay 0 */
+void kd_skel_norm_sym_full(float *a, int k);       /* D^-1/2 A_k D^-1/2, D the row sums over all matrices */
+void kd_skel_norm_columns(float *a, int k);        /* each matrix by its own column sums, empty columns stay 0 */
 
 /* Gather tables (C,25): y[c][v] = x[c][idx[c][v]].  BRASP: rings within the body regions and
  * neighbours; SGPShift: nearest neighbours inside and between parts. */

@@ -50,24 +50,21 @@ static bool rate_ok(float p)
 static bool check(kd_graph *g, const kd_student_cfg *c, const kd_val *streams)
 {
     char a[KD_SHAPE_TEXT_MAX], b[KD_SHAPE_TEXT_MAX];
-    if (c->classes < 1 || c->frames < 4 || c->joints != KD_JOINTS || c->bodies < 1 ||
-        !rate_ok(c->dropout) || !rate_ok(c->drop_path)) {
-        kd_graph_fail(
-            g, KD_E_CONFIG,
-            "student %s: %d classes, %d frames, %d joints, %d bodies, dropout %g, drop path %g; "
-            "expected at least 1 class, 4 frames and 1 body, %d joints, rates in [0,1)",
-            c->model->name, c->classes, c->frames, c->joints, c->bodies, (double)c->dropout,
-            (double)c->drop_path, KD_JOINTS);
+    if (c->classes < 1 || c->frames < 4 || c->joints != KD_JOINTS || c->bodies < 1 || !rate_ok(c->dropout) ||
+        !rate_ok(c->drop_path)) {
+        kd_graph_fail(g, KD_E_CONFIG,
+                      "student %s: %d classes, %d frames, %d joints, %d bodies, dropout %g, drop path %g; "
+                      "expected at least 1 class, 4 frames and 1 body, %d joints, rates in [0,1)",
+                      c->model->name, c->classes, c->frames, c->joints, c->bodies, (double)c->dropout,
+                      (double)c->drop_path, KD_JOINTS);
         return false;
     }
     const kd_shape first = kd_spec_of(g, streams[0]).shape;
-    const kd_shape want =
-        kd_shape5(first.rank > 0 ? first.dim[0] : 0, 3, c->frames, c->joints, c->bodies);
+    const kd_shape want = kd_shape5(first.rank > 0 ? first.dim[0] : 0, 3, c->frames, c->joints, c->bodies);
     for (int i = 0; i < c->model->n_streams; i++) {
         const kd_shape in = kd_spec_of(g, streams[i]).shape;
         if (!kd_shape_equal(&in, &want)) {
-            kd_graph_fail(g, KD_E_SHAPE,
-                          "student %s: stream %s is %s, expected %s (N,3,frames,joints,bodies)",
+            kd_graph_fail(g, KD_E_SHAPE, "student %s: stream %s is %s, expected %s (N,3,frames,joints,bodies)",
                           c->model->name, c->model->streams[i], kd_shape_text(&in, a, sizeof a),
                           kd_shape_text(&want, b, sizeof b));
             return false;
@@ -92,23 +89,21 @@ kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_v
 }
 
 kd_status kd_student_constants(const kd_student_cfg *c,
-                               kd_status (*visit)(void *user, const char *name, kd_dtype dtype,
-                                                  kd_shape shape, const void *data),
+                               kd_status (*visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape,
+                                                  const void *data),
                                void *user)
 {
     return c->model->family->constants(c->model, visit, user);
 }
 
-const char *kd_student_canonical(const kd_student_info *model, const char *name, char *buf,
-                                 size_t size)
+const char *kd_student_canonical(const kd_student_info *model, const char *name, char *buf, size_t size)
 {
     return model->family->canonical == NULL ? name : model->family->canonical(name, buf, size);
 }
 
 /* Fragments any family's rules contain, and the one they all forgot. */
-static const char *const spared[] = {"bias",      "bn",        "norm",          "alpha",
-                                     "A_learned", "a_learned", "pool_gate",     "je.embed",
-                                     "edge",      ".gate",     "anchor_logits", NULL};
+static const char *const spared[] = {"bias",      "bn",       "norm", "alpha", "A_learned",     "a_learned",
+                                     "pool_gate", "je.embed", "edge", ".gate", "anchor_logits", NULL};
 
 static bool contains_any(const char *name, const char *const *fragments)
 {
@@ -128,8 +123,7 @@ void kd_student_param_groups(kd_params *p, const kd_student_info *model, bool pa
         const bool weight = (info->flags & KD_PARAM_MATRIX) != 0;
         bool spare = norm || (!weight && contains_any(info->name, spared));
         if (parity) {
-            spare = contains_any(info->name, model->family->no_decay) ||
-                    (norm && !model->family->norms_decay);
+            spare = contains_any(info->name, model->family->no_decay) || (norm && !model->family->norms_decay);
         }
         info->decay = !spare && !info->buffer;
     }

@@ -21,10 +21,10 @@ typedef struct kd_student_info {
     /* Inputs in the order kd_student_build takes them: "joint", "velocity", "bone". */
     const char *streams[KD_STUDENT_MAX_STREAMS];
     int n_streams;
-    int feature_dim;          /* of the pooled vector the classifier reads */
-    const char *about;        /* one line for `kd model info` */
-    int64_t params;           /* trainable scalars with 60 classes */
-    float dropout, drop_path; /* the reference's rates */
+    int feature_dim;                        /* of the pooled vector the classifier reads */
+    const char *about;                      /* one line for `kd model info` */
+    int64_t params;                         /* trainable scalars with 60 classes */
+    float dropout, drop_path;               /* the reference's rates */
     const struct kd_student_family *family; /* internal: who builds it, */
     int variant;                            /* and which of its variants this is */
 } kd_student_info;
@@ -54,7 +54,7 @@ typedef struct kd_student_out {
  * result then holds absent values. */
 kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_val *streams);
 
-/* Weight-decay groups of the reference recipe (names containing bias, bn, norm, alpha, ...). 
+/* Weight-decay groups of the reference recipe (names containing bias, bn, norm, alpha, ...).
  * parity: keep the reference's misses (shared_a_learned is decayed, normalisation weights inside
  * sequences of LAST v1 and LAST-E too); otherwise normalisations, adjacencies, gates and embeddings
  * are never decayed. */
@@ -65,13 +65,12 @@ void kd_student_param_groups(kd_params *p, const kd_student_info *model, bool pa
  * brings.  visit may be called many times; dtype is KD_F32 or KD_I64; name and data last for the
  * call.  Stops at visit's first failure and returns it. */
 kd_status kd_student_constants(const kd_student_cfg *c,
-                               kd_status (*visit)(void *user, const char *name, kd_dtype dtype,
-                                                  kd_shape shape, const void *data),
+                               kd_status (*visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape,
+                                                  const void *data),
                                void *user);
 
 /* Reference state_dicts list shared parameters under several names.  Returns the name under which
  * this library declares the tensor: `name` itself, or buf. */
-const char *kd_student_canonical(const kd_student_info *model, const char *name, char *buf,
-                                 size_t size);
+const char *kd_student_canonical(const kd_student_info *model, const char *name, char *buf, size_t size);
 
 #endif

@@ -49,7 +49,9 @@ static int bodies_used(const float *x, size_t positions, int bodies)
 {
     for (int m = bodies - 1; m > 0; m--) {
         for (size_t i = 0; i < positions; i++) {
-            if (x[i * (size_t)bodies + (size_t)m] != 0.0f) return m + 1;
+            if (x[i * (size_t)bodies + (size_t)m] != 0.0f) {
+                return m + 1;
+            }
         }
     }
     return 1;
@@ -61,7 +63,9 @@ static void keep(kd_sequence_source *s, uint32_t sample, const float *x)
     const size_t positions = s->floats / (size_t)bodies;
     const int used = bodies_used(x, positions, bodies);
     const size_t bytes = sizeof(kept) + positions * (size_t)used * sizeof(float);
-    if (!kd_cache_reserve(s->cache, bytes)) return;
+    if (!kd_cache_reserve(s->cache, bytes)) {
+        return;
+    }
     kept *k = kd_alloc(bytes);
     if (k == NULL) { /* keeping is optional */
         kd_cache_give_back(s->cache, bytes);
@@ -78,7 +82,9 @@ static kd_status read_sequence(const kd_config *cfg, const char *path, float *x,
     kd_status st;
     KD_GO(kd_skeleton_read(path, NULL, &skel, err));
     st = kd_sequence_make(&cfg->skeleton, &skel, x, err);
-    if (st != KD_OK) st = kd_err_prefix(err, st, "%s", path);
+    if (st != KD_OK) {
+        st = kd_err_prefix(err, st, "%s", path);
+    }
 done:
     kd_skeleton_free(&skel);
     return st;
@@ -94,33 +100,36 @@ static kd_status load(kd_sequence_source *s, uint32_t sample, float *x, kd_err *
     }
     const kd_data_sample *d = &s->half->sample[sample];
     const kd_status st = read_sequence(s->cfg, d->skeleton, x, err);
-    if (st != KD_OK) return kd_err_prefix(err, st, "%s", d->id);
-    if (s->cache != NULL) keep(s, sample, x);
+    if (st != KD_OK) {
+        return kd_err_prefix(err, st, "%s", d->id);
+    }
+    if (s->cache != NULL) {
+        keep(s, sample, x);
+    }
     return KD_OK;
 }
 
 static kd_sequence_draw draw_of(const kd_sequence_source *s, const kd_item *item)
 {
-    return kd_sequence_draw_make(
-        &s->cfg->skeleton_aug, s->cfg->skeleton.frames,
-        kd_rng_make((uint64_t)s->cfg->train.seed, KD_RNG_SAMPLE, item->sample, item->epoch));
+    return kd_sequence_draw_make(&s->cfg->skeleton_aug, s->cfg->skeleton.frames,
+                                 kd_rng_make((uint64_t)s->cfg->train.seed, KD_RNG_SAMPLE, item->sample, item->epoch));
 }
 
-static void write_streams(const kd_sequence_source *s, const kd_sequence_draw *draw,
-                          const float *x, void *const *dst)
+static void write_streams(const kd_sequence_source *s, const kd_sequence_draw *draw, const float *x, void *const *dst)
 {
     float *sorted[3];
     int n = 0;
     for (int stream = 0; stream < 3; stream++) {
         for (int i = 0; i < s->n_streams; i++) {
-            if (s->stream[i] == stream) sorted[n++] = dst[i];
+            if (s->stream[i] == stream) {
+                sorted[n++] = dst[i];
+            }
         }
     }
     kd_sequence_streams(&s->cfg->skeleton, &s->cfg->skeleton_aug, draw, x, s->bits, sorted);
 }
 
-static kd_status sequence_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst,
-                               kd_err *err)
+static kd_status sequence_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst, kd_err *err)
 {
     kd_sequence_source *s = ctx;
     float *x = scratch;
@@ -161,15 +170,16 @@ uint64_t kd_sequence_default_cache(void)
 
 static kd_status set_streams(kd_sequence_source *s, const char *const *streams, int n, kd_err *err)
 {
-    if (n < 1 || n > 3) return KD_FAIL(err, KD_E_ARG, "%d streams: expected 1 to 3", n);
+    if (n < 1 || n > 3) {
+        return KD_FAIL(err, KD_E_ARG, "%d streams: expected 1 to 3", n);
+    }
     for (int i = 0; i < n; i++) {
         int k = 0;
         while (k < 3 && strcmp(streams[i], STREAM[k]) != 0) {
             k++;
         }
         if (k == 3 || (s->bits >> k & 1) != 0) {
-            return KD_FAIL(err, KD_E_ARG,
-                           "stream '%s': expected joint, velocity and bone, each at most once",
+            return KD_FAIL(err, KD_E_ARG, "stream '%s': expected joint, velocity and bone, each at most once",
                            streams[i]);
         }
         s->stream[i] = k;
@@ -196,14 +206,15 @@ static kd_status check(const kd_config *cfg, const kd_half *half, kd_err *err)
     return KD_OK;
 }
 
-kd_status kd_sequence_source_open(const kd_config *cfg, const kd_half *half, bool train,
-                                  const char *const *streams, int n_streams, uint64_t cache_bytes,
-                                  kd_sequence_source **out, kd_err *err)
+kd_status kd_sequence_source_open(const kd_config *cfg, const kd_half *half, bool train, const char *const *streams,
+                                  int n_streams, uint64_t cache_bytes, kd_sequence_source **out, kd_err *err)
 {
     *out = NULL;
     KD_TRY(check(cfg, half, err));
     kd_sequence_source *s = kd_calloc(1, sizeof *s);
-    if (s == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for %zu skeletons", half->n);
+    if (s == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for %zu skeletons", half->n);
+    }
     s->cfg = cfg;
     s->half = half;
     s->train = train;
@@ -225,7 +236,9 @@ kd_status kd_sequence_source_open(const kd_config *cfg, const kd_half *half, boo
 
 void kd_sequence_source_close(kd_sequence_source *s)
 {
-    if (s == NULL) return;
+    if (s == NULL) {
+        return;
+    }
     kd_cache_free(s->cache);
     for (size_t i = 0; s->unread != NULL && i < s->half->n; i++) {
         kd_free(s->unread[i].message);
@@ -247,8 +260,7 @@ kd_producer kd_sequence_producer(kd_sequence_source *s)
                      .label = sequence_label,
                      .id = sequence_id};
     for (int i = 0; i < s->n_streams; i++) {
-        const int64_t dim[4] = {3, s->cfg->skeleton.frames, KD_SKEL_JOINTS,
-                                s->cfg->skeleton.max_bodies};
+        const int64_t dim[4] = {3, s->cfg->skeleton.frames, KD_SKEL_JOINTS, s->cfg->skeleton.max_bodies};
         p.tensor[i] = kd_row_spec_of(STREAM[s->stream[i]], KD_F32, 4, dim);
     }
     return p;
@@ -256,29 +268,33 @@ kd_producer kd_sequence_producer(kd_sequence_source *s)
 
 /* ---- sequences and draws apart --------------------------------------------------------------- */
 
-static kd_status rows_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst,
-                           kd_err *err)
+static kd_status rows_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst, kd_err *err)
 {
     (void)scratch;
     kd_sequence_source *s = ctx;
     fault *f = &s->unread[item->sample];
     kd_err why = {0};
     const kd_status st = load(s, item->sample, dst[0], &why);
-    if (st == KD_OK) return KD_OK;
-    if (!kd_sample_unreadable(st)) return KD_FAIL(err, st, "%s", why.msg);
+    if (st == KD_OK) {
+        return KD_OK;
+    }
+    if (!kd_sample_unreadable(st)) {
+        return KD_FAIL(err, st, "%s", why.msg);
+    }
     memset(dst[0], 0, s->floats * sizeof(float));
     f->message = kd_strdup(why.msg);
     f->code = st;
     return f->message != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "no memory for a message");
 }
 
-static kd_status draws_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst,
-                            kd_err *err)
+static kd_status draws_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst, kd_err *err)
 {
     (void)scratch;
     const kd_sequence_source *s = ctx;
     const fault *f = s->unread != NULL ? &s->unread[item->sample] : NULL;
-    if (f != NULL && f->code != KD_OK) return KD_FAIL(err, f->code, "%s", f->message);
+    if (f != NULL && f->code != KD_OK) {
+        return KD_FAIL(err, f->code, "%s", f->message);
+    }
     const kd_sequence_draw draw = draw_of(s, item);
     kd_sequence_draw_pack(&draw, dst[0], dst[1]);
     return KD_OK;
@@ -312,8 +328,8 @@ kd_producer kd_sequence_draws(kd_sequence_source *s)
     return p;
 }
 
-kd_status kd_sequence_read(const kd_config *cfg, const char *path, const char *const *streams,
-                           int n_streams, void *const *dst, kd_err *err)
+kd_status kd_sequence_read(const kd_config *cfg, const char *path, const char *const *streams, int n_streams,
+                           void *const *dst, kd_err *err)
 {
     kd_data_sample sample = {.id = path, .skeleton = path};
     const kd_half half = {.sample = &sample, .n = 1};

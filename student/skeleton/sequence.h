@@ -32,8 +32,7 @@
 
 /* Skeleton to x (3, frames, 25, max_bodies), resampled and normalised.  KD_E_DATA: no frame has
  * a body. */
-KD_NODISCARD kd_status kd_sequence_make(const kd_cfg_skeleton *cfg, const kd_skeleton *skel,
-                                        float *x, kd_err *err);
+KD_NODISCARD kd_status kd_sequence_make(const kd_cfg_skeleton *cfg, const kd_skeleton *skel, float *x, kd_err *err);
 
 /* The parts of it, for parity: frames a long or short recording is resampled from (pad), and
  * normalisation in place. */
@@ -57,15 +56,13 @@ kd_sequence_draw kd_sequence_draw_make(const kd_cfg_skeleton_aug *aug, int frame
 
 /* Streams of x.  dst[i] belongs to the i-th set bit of `streams` in the order joint, velocity,
  * bone, and is not x.  draw NULL: no augmentation.  aug gives the noise levels. */
-void kd_sequence_streams(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug,
-                         const kd_sequence_draw *draw, const float *x, unsigned streams,
-                         float *const *dst);
+void kd_sequence_streams(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug, const kd_sequence_draw *draw,
+                         const float *x, unsigned streams, float *const *dst);
 
 /* The same on a device, by the op skeleton_streams (kernels/kd_ops.h): its attributes, and the
  * draws of a sample as a row of its inputs, real[KD_SKEL_DRAW] and whole[KD_SKEL_IDRAW].  The
  * draws were made of a kd_rng of KD_RNG_SAMPLE. */
-kd_skeleton_streams_attr kd_sequence_attr(const kd_cfg_skeleton *cfg,
-                                          const kd_cfg_skeleton_aug *aug);
+kd_skeleton_streams_attr kd_sequence_attr(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug);
 void kd_sequence_draw_pack(const kd_sequence_draw *draw, float *real, int32_t *whole);
 
 /* ---- the source ------------------------------------------------------------------------------ */
@@ -75,13 +72,11 @@ typedef struct kd_sequence_source kd_sequence_source;
 /* `cfg` a resolved student recipe, `half` with skeletons; both must outlive the source.
  * streams: names the student reads, in its order (each of "joint", "velocity", "bone"); KD_E_ARG
  * for another.  cache_bytes 0: files are read each time.  KD_BAD_* is the loader's business. */
-KD_NODISCARD kd_status kd_sequence_source_open(const kd_config *cfg, const kd_half *half,
-                                               bool train, const char *const *streams,
-                                               int n_streams, uint64_t cache_bytes,
+KD_NODISCARD kd_status kd_sequence_source_open(const kd_config *cfg, const kd_half *half, bool train,
+                                               const char *const *streams, int n_streams, uint64_t cache_bytes,
                                                kd_sequence_source **out, kd_err *err);
-void kd_sequence_source_close(kd_sequence_source *s); /* NULL is legal; after its loaders */
-kd_producer
-kd_sequence_producer(kd_sequence_source *s); /* tensors in the order of `streams`, (3, T, 25, M) */
+void kd_sequence_source_close(kd_sequence_source *s);    /* NULL is legal; after its loaders */
+kd_producer kd_sequence_producer(kd_sequence_source *s); /* tensors in the order of `streams`, (3, T, 25, M) */
 
 /* The two halves of the same work when sequences stay on a device.  Rows: normalised sequences, one
  * tensor "sequence" (3, T, 25, M), for a loader in listing order; a sample that cannot be read is a
@@ -95,8 +90,7 @@ kd_producer kd_sequence_draws(kd_sequence_source *s);
 uint64_t kd_sequence_default_cache(void);
 
 /* One file outside a data set (`distill predict`) into dst[i] f32 (3, T, 25, M), no augmentation. */
-KD_NODISCARD kd_status kd_sequence_read(const kd_config *cfg, const char *path,
-                                        const char *const *streams, int n_streams,
-                                        void *const *dst, kd_err *err);
+KD_NODISCARD kd_status kd_sequence_read(const kd_config *cfg, const char *path, const char *const *streams,
+                                        int n_streams, void *const *dst, kd_err *err);
 
 #endif

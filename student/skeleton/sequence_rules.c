@@ -1,8 +1,7 @@
 /* Skeletons to arrays: bodies, length, normalisation, draws, streams.  Arrays are x[c][t][v][m],
  * m fastest. */
-#include "student/skeleton/sequence.h"
-
 #include "kernels/kd_skeleton.h"
+#include "student/skeleton/sequence.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,8 +10,7 @@ enum { V = KD_SKEL_JOINTS, SPINE_BASE = 0, NECK = 2, LEFT_SHOULDER = 4, RIGHT_SH
 
 static size_t at(const kd_cfg_skeleton *k, int c, int t, int v, int m)
 {
-    return (((size_t)c * (size_t)k->frames + (size_t)t) * V + (size_t)v) * (size_t)k->max_bodies +
-           (size_t)m;
+    return (((size_t)c * (size_t)k->frames + (size_t)t) * V + (size_t)v) * (size_t)k->max_bodies + (size_t)m;
 }
 
 static size_t floats_of(const kd_cfg_skeleton *k)
@@ -24,7 +22,9 @@ static bool present(const kd_cfg_skeleton *k, const float *x, int t, int m)
 {
     for (int c = 0; c < 3; c++) {
         for (int v = 0; v < V; v++) {
-            if (x[at(k, c, t, v, m)] != 0.0f) return true;
+            if (x[at(k, c, t, v, m)] != 0.0f) {
+                return true;
+            }
         }
     }
     return false;
@@ -47,7 +47,9 @@ typedef struct seen {
 static int by_id(const void *a_, const void *b_)
 {
     const seen *a = a_, *b = b_;
-    if (a->id != b->id) return a->id < b->id ? -1 : 1;
+    if (a->id != b->id) {
+        return a->id < b->id ? -1 : 1;
+    }
     return a->first < b->first ? -1 : a->first > b->first;
 }
 
@@ -60,7 +62,9 @@ static bool ranks_before(const seen *a, const seen *b)
 static kd_status choose_people(const kd_skeleton *s, int most, cast *out, kd_err *err)
 {
     seen *list = kd_calloc(s->n_bodies, sizeof *list);
-    if (list == NULL) return KD_FAIL(err, KD_E_OOM, "no memory for %zu bodies", s->n_bodies);
+    if (list == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for %zu bodies", s->n_bodies);
+    }
     for (size_t i = 0; i < s->n_bodies; i++) {
         list[i] = (seen){.id = s->body[i].id, .first = i, .count = 1};
     }
@@ -90,9 +94,13 @@ static kd_status choose_people(const kd_skeleton *s, int most, cast *out, kd_err
 static const kd_skel_body *body_at(const kd_skeleton *s, const cast *c, size_t t, int m)
 {
     const uint32_t first = s->first[t], end = s->first[t + 1];
-    if (!c->tracked) return (uint32_t)m < end - first ? &s->body[first + (uint32_t)m] : NULL;
+    if (!c->tracked) {
+        return (uint32_t)m < end - first ? &s->body[first + (uint32_t)m] : NULL;
+    }
     for (uint32_t i = first; m < c->n && i < end; i++) {
-        if (s->body[i].id == c->id[m]) return &s->body[i];
+        if (s->body[i].id == c->id[m]) {
+            return &s->body[i];
+        }
     }
     return NULL;
 }
@@ -111,8 +119,8 @@ void kd_sequence_index(size_t n, int frames, size_t *idx)
     }
 }
 
-static void put_body(const kd_cfg_skeleton *k, float *x, int t, int m, const kd_skel_body *a,
-                     const kd_skel_body *b, float w)
+static void put_body(const kd_cfg_skeleton *k, float *x, int t, int m, const kd_skel_body *a, const kd_skel_body *b,
+                     float w)
 {
     for (int v = 0; v < V; v++) {
         for (int c = 0; c < 3; c++) {
@@ -149,7 +157,9 @@ static void resample_pad(const kd_cfg_skeleton *k, const kd_skeleton *s, const c
     for (int t = 0; t < k->frames; t++) {
         for (int m = 0; m < k->max_bodies; m++) {
             const kd_skel_body *b = body_at(s, c, idx[t], m);
-            if (b != NULL) put_body(k, x, t, m, b, NULL, 0.0f);
+            if (b != NULL) {
+                put_body(k, x, t, m, b, NULL, 0.0f);
+            }
         }
     }
 }
@@ -163,10 +173,11 @@ static void centre(const kd_cfg_skeleton *k, float *x, int m, int first)
         origin[c] = x[at(k, c, first, SPINE_BASE, m)];
     }
     for (int t = first; t < k->frames; t++) {
-        if (!present(k, x, t, m)) continue;
+        if (!present(k, x, t, m)) {
+            continue;
+        }
         for (int c = 0; c < 3; c++) {
-            const float o =
-                k->normalize == KD_NORM_CENTER_SPINE ? x[at(k, c, t, SPINE_BASE, m)] : origin[c];
+            const float o = k->normalize == KD_NORM_CENTER_SPINE ? x[at(k, c, t, SPINE_BASE, m)] : origin[c];
             for (int v = 0; v < V; v++) {
                 x[at(k, c, t, v, m)] -= o;
             }
@@ -188,10 +199,8 @@ static void rotate_y(const kd_cfg_skeleton *k, float *x, int m, float cs, float 
 
 static void face_camera(const kd_cfg_skeleton *k, float *x, int m, int first)
 {
-    const double dx = (double)x[at(k, 0, first, RIGHT_SHOULDER, m)] -
-                      (double)x[at(k, 0, first, LEFT_SHOULDER, m)];
-    const double dz = (double)x[at(k, 2, first, RIGHT_SHOULDER, m)] -
-                      (double)x[at(k, 2, first, LEFT_SHOULDER, m)];
+    const double dx = (double)x[at(k, 0, first, RIGHT_SHOULDER, m)] - (double)x[at(k, 0, first, LEFT_SHOULDER, m)];
+    const double dz = (double)x[at(k, 2, first, RIGHT_SHOULDER, m)] - (double)x[at(k, 2, first, LEFT_SHOULDER, m)];
     /* x' = x cos + z sin, z' = z cos - x sin nulls dz for +angle; the reference turns by -angle */
     const double angle = k->yaw == KD_YAW_CORRECTED ? atan2(dz, dx) : -atan2(dz, dx);
     rotate_y(k, x, m, (float)cos(angle), (float)sin(angle));
@@ -204,11 +213,12 @@ static void unit_torso(const kd_cfg_skeleton *k, float *x, int m)
     double sum = 0.0;
     int n = 0;
     for (int t = 0; t < k->frames; t++) {
-        if (k->bodies == KD_BODIES_TRACKED && !present(k, x, t, m)) continue;
+        if (k->bodies == KD_BODIES_TRACKED && !present(k, x, t, m)) {
+            continue;
+        }
         double d2 = 0.0;
         for (int c = 0; c < 3; c++) {
-            const double d =
-                (double)x[at(k, c, t, NECK, m)] - (double)x[at(k, c, t, SPINE_BASE, m)];
+            const double d = (double)x[at(k, c, t, NECK, m)] - (double)x[at(k, c, t, SPINE_BASE, m)];
             d2 += d * d;
         }
         sum += sqrt(d2);
@@ -231,21 +241,30 @@ void kd_sequence_normalize(const kd_cfg_skeleton *cfg, float *x)
         while (first < cfg->frames && !present(cfg, x, first, m)) {
             first++;
         }
-        if (first == cfg->frames) continue;
-        if (cfg->normalize != KD_NORM_NONE) centre(cfg, x, m, first);
-        if (cfg->yaw != KD_YAW_NONE) face_camera(cfg, x, m, first);
-        if (cfg->bone_scale) unit_torso(cfg, x, m);
+        if (first == cfg->frames) {
+            continue;
+        }
+        if (cfg->normalize != KD_NORM_NONE) {
+            centre(cfg, x, m, first);
+        }
+        if (cfg->yaw != KD_YAW_NONE) {
+            face_camera(cfg, x, m, first);
+        }
+        if (cfg->bone_scale) {
+            unit_torso(cfg, x, m);
+        }
     }
 }
 
-kd_status kd_sequence_make(const kd_cfg_skeleton *cfg, const kd_skeleton *skel, float *x,
-                           kd_err *err)
+kd_status kd_sequence_make(const kd_cfg_skeleton *cfg, const kd_skeleton *skel, float *x, kd_err *err)
 {
     if (skel->frames == 0 || skel->n_bodies == 0) {
         return KD_FAIL(err, KD_E_DATA, "no frame of %zu has a body", skel->frames);
     }
     cast c = {.tracked = cfg->bodies == KD_BODIES_TRACKED};
-    if (c.tracked) KD_TRY(choose_people(skel, cfg->max_bodies, &c, err));
+    if (c.tracked) {
+        KD_TRY(choose_people(skel, cfg->max_bodies, &c, err));
+    }
     memset(x, 0, floats_of(cfg) * sizeof *x);
     if (cfg->resample == KD_RESAMPLE_LINEAR) {
         resample_linear(cfg, skel, &c, x);
@@ -288,8 +307,7 @@ kd_sequence_draw kd_sequence_draw_make(const kd_cfg_skeleton_aug *aug, int frame
     kd_sequence_draw d = {.angle_deg = range_at(rng, DRAW_ANGLE, -aug->rotate_deg, aug->rotate_deg),
                           .scale = range_at(rng, DRAW_SCALE, aug->scale[0], aug->scale[1]),
                           .shear = range_at(rng, DRAW_SHEAR, -aug->shear, aug->shear),
-                          .time_flip =
-                              range_at(rng, DRAW_TIME_FLIP, 0.0, 1.0) < aug->time_flip_prob,
+                          .time_flip = range_at(rng, DRAW_TIME_FLIP, 0.0, 1.0) < aug->time_flip_prob,
                           .flip = range_at(rng, DRAW_FLIP, 0.0, 1.0) < aug->flip_prob,
                           .noise = rng};
     kd_rng r = moved(rng, DRAW_SPEED);
@@ -322,8 +340,7 @@ kd_skeleton_streams_attr kd_sequence_attr(const kd_cfg_skeleton *cfg, const kd_c
         .sigma = {aug->noise_joint, aug->noise_velocity, aug->noise_bone},
         .clamp = cfg->clamp,
         .parent = {0, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 6, 11, 10},
-        .mirror = {0,  1,  2,  3,  8,  9,  10, 11, 4,  5,  6,  7, 16,
-                   17, 18, 19, 12, 13, 14, 15, 20, 23, 24, 21, 22}};
+        .mirror = {0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 20, 23, 24, 21, 22}};
 }
 
 static kd_skel_draw skel_draw(const kd_sequence_draw *d)
@@ -362,9 +379,8 @@ void kd_sequence_draw_pack(const kd_sequence_draw *draw, float *real, int32_t *w
     whole[KD_SKEL_EPOCH] = (int32_t)d.noise.epoch;
 }
 
-void kd_sequence_streams(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug,
-                         const kd_sequence_draw *draw, const float *x, unsigned streams,
-                         float *const *dst)
+void kd_sequence_streams(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug, const kd_sequence_draw *draw,
+                         const float *x, unsigned streams, float *const *dst)
 {
     const kd_skel_form form = {cfg->frames, V, cfg->max_bodies};
     const kd_skeleton_streams_attr attr = kd_sequence_attr(cfg, aug);
@@ -372,7 +388,9 @@ void kd_sequence_streams(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *
     float *y[3] = {NULL, NULL, NULL};
     int i = 0;
     for (int stream = 0; stream < 3; stream++) {
-        if ((streams >> stream & 1) != 0) y[stream] = dst[i++];
+        if ((streams >> stream & 1) != 0) {
+            y[stream] = dst[i++];
+        }
     }
     kd_skel_streams(&form, &attr, &d, x, y);
 }

@@ -1,8 +1,7 @@
 /* Videos of a half as rows of clips: which frames and box of a reel (clip_decode.c), cut or resized. */
-#include "teacher/clip/clip_internal.h"
-
 #include "formats/video/video.h"
 #include "kernels/kd_ops.h"
+#include "teacher/clip/clip_internal.h"
 #include "teacher/model/vit.h"
 
 /* Positions in a sample's random sequence: each purpose has its own, whatever the others draw. */
@@ -32,7 +31,9 @@ static kd_crop_box row_box(const kd_clip_source *s, const kd_item *item, int wid
 {
     const kd_cfg_video *v = &s->cfg->video;
     const int side = s->cfg->teacher.img_size;
-    if (s->mode == KD_CLIP_VAL) return kd_crop_center(width, height, side);
+    if (s->mode == KD_CLIP_VAL) {
+        return kd_crop_center(width, height, side);
+    }
     if (s->mode == KD_CLIP_TEST) {
         const int crops = s->cfg->eval.crops;
         return kd_crop_test(width, height, side, (int)item->view % crops, crops);
@@ -50,7 +51,9 @@ static void row_place(const kd_clip_source *s, const kd_item *item, int32_t *pla
     kd_rng rng = draws(s, item, DRAW_FLIP);
     place[KD_PLACE_FLIP] = kd_rng_uniform(&rng) < v->flip_prob;
     rng = draws(s, item, DRAW_ERASE);
-    if (kd_rng_uniform(&rng) < v->erase_prob) box = kd_erase_random(side, side, &rng);
+    if (kd_rng_uniform(&rng) < v->erase_prob) {
+        box = kd_erase_random(side, side, &rng);
+    }
     place[KD_PLACE_TOP] = box.y;
     place[KD_PLACE_LEFT] = box.x;
     place[KD_PLACE_HEIGHT] = box.height;
@@ -78,13 +81,14 @@ static size_t reel_find(const kd_reel *r, size_t f)
 
 /* ---- the producer ---------------------------------------------------------------------------- */
 
-static kd_status clip_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst,
-                           kd_err *err)
+static kd_status clip_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst, kd_err *err)
 {
     kd_clip_source *s = ctx;
     kd_clip_worker *w = scratch;
     const kd_reel *r = s->cache != NULL ? kd_cache_get(s->cache, item->sample) : NULL;
-    if (r == NULL && w->sample == item->sample) r = w->block;
+    if (r == NULL && w->sample == item->sample) {
+        r = w->block;
+    }
     if (r != NULL) {
         kdi_clip_frames(s, item, r->frames, w->idx);
     } else {
@@ -95,12 +99,14 @@ static kd_status clip_fill(void *ctx, const kd_item *item, void *scratch, void *
     }
     const kd_crop_box box = row_box(s, item, r->width, r->height);
     if (s->resized) {
-        kd_clip_resize(s->table, r->rgb, r->width, r->height, w->slot, s->rule.frames, &box,
-                       s->cfg->teacher.img_size, dst[0]);
+        kd_clip_resize(s->table, r->rgb, r->width, r->height, w->slot, s->rule.frames, &box, s->cfg->teacher.img_size,
+                       dst[0]);
     } else {
         kd_clip_cut(r->rgb, r->width, r->height, w->slot, s->rule.frames, &box, dst[0]);
     }
-    if (s->mode == KD_CLIP_TRAIN) row_place(s, item, dst[1]);
+    if (s->mode == KD_CLIP_TRAIN) {
+        row_place(s, item, dst[1]);
+    }
     return KD_OK;
 }
 
@@ -108,7 +114,9 @@ static void worker_free(void *ctx, void *scratch)
 {
     (void)ctx;
     kd_clip_worker *w = scratch;
-    if (w == NULL) return;
+    if (w == NULL) {
+        return;
+    }
     kd_image_resizer_free(w->resizer);
     kd_free(w->block);
     kd_free(w->idx);
@@ -120,7 +128,9 @@ static kd_status worker_new(void *ctx, void **scratch, kd_err *err)
     const kd_clip_source *s = ctx;
     const size_t t = (size_t)s->rule.frames;
     kd_clip_worker *w = kd_calloc(1, sizeof *w);
-    if (w != NULL) w->idx = kd_calloc(3 * t, sizeof *w->idx);
+    if (w != NULL) {
+        w->idx = kd_calloc(3 * t, sizeof *w->idx);
+    }
     if (w == NULL || w->idx == NULL) {
         kd_free(w);
         return KD_FAIL(err, KD_E_OOM, "no memory for a clip worker");
@@ -155,8 +165,8 @@ uint32_t kd_clip_views(const kd_config *cfg, kd_clip_mode mode)
 static kd_status check(const kd_config *cfg, const kd_half *half, kd_err *err)
 {
     const kd_cfg_teacher *t = &cfg->teacher;
-    if (cfg->kind != KD_KIND_TEACHER || t->frames < 1 || t->frames > KD_CLIP_MAX_FRAMES ||
-        t->img_size < 1 || t->img_size > KD_CLIP_MAX_SIDE) {
+    if (cfg->kind != KD_KIND_TEACHER || t->frames < 1 || t->frames > KD_CLIP_MAX_FRAMES || t->img_size < 1 ||
+        t->img_size > KD_CLIP_MAX_SIDE) {
         return KD_FAIL(err, KD_E_CONFIG,
                        "clips: expected a resolved teacher recipe, at most %d frames of %d pixels; "
                        "found %d of %d",
@@ -183,18 +193,22 @@ bool kd_clip_resized(const kd_config *cfg)
 
 static int stored_side(const kd_config *cfg, kd_clip_mode mode)
 {
-    if (mode != KD_CLIP_TRAIN) return cfg->teacher.img_size;
+    if (mode != KD_CLIP_TRAIN) {
+        return cfg->teacher.img_size;
+    }
     return kd_clip_resized(cfg) ? 0 : cfg->video.train_short_side;
 }
 
-kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *half, kd_clip_mode mode,
-                              uint64_t cache_bytes, kd_clip_source **out, kd_err *err)
+kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *half, kd_clip_mode mode, uint64_t cache_bytes,
+                              kd_clip_source **out, kd_err *err)
 {
     KD_TRY(check(cfg, half, err));
     kd_clip_source *s = kd_calloc(1, sizeof *s);
     if (s != NULL) {
         s->known = kd_calloc(KD_MAX(half->n, 1), sizeof *s->known);
-        if (cache_bytes > 0) s->cache = kd_cache_new(half->n, cache_bytes);
+        if (cache_bytes > 0) {
+            s->cache = kd_cache_new(half->n, cache_bytes);
+        }
     }
     if (s == NULL || s->known == NULL || (cache_bytes > 0 && s->cache == NULL)) {
         kd_clip_source_close(s);
@@ -224,7 +238,9 @@ kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *half, kd_clip
 
 void kd_clip_source_close(kd_clip_source *s)
 {
-    if (s == NULL) return;
+    if (s == NULL) {
+        return;
+    }
     kd_cache_free(s->cache);
     kd_free(s->known);
     kd_free(s);
@@ -249,8 +265,8 @@ kd_producer kd_clip_producer(kd_clip_source *s)
     return p;
 }
 
-kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, kd_store_view *out,
-                       int32_t *frames, kd_err *err)
+kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, kd_store_view *out, int32_t *frames,
+                       kd_err *err)
 {
     if (sample >= s->half->n || view >= s->views || s->mode == KD_CLIP_TRAIN) {
         return KD_FAIL(err, KD_E_ARG, "view %u of sample %u is not one of a test", view, sample);
@@ -258,8 +274,7 @@ kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, 
     const uint64_t known = atomic_load(&((kd_clip_source *)s)->known[sample]);
     size_t idx[KD_CLIP_MAX_FRAMES];
     if (known == 0) {
-        return KD_FAIL(err, KD_E_STATE, "%s: no row of it was read yet",
-                       s->half->sample[sample].id);
+        return KD_FAIL(err, KD_E_STATE, "%s: no row of it was read yet", s->half->sample[sample].id);
     }
     const kd_item item = {.sample = sample, .view = view};
     kdi_clip_frames(s, &item, (size_t)(known >> 32), idx);
@@ -279,8 +294,7 @@ kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, 
     return KD_OK;
 }
 
-kd_status kd_clip_read(const kd_config *cfg, const char *path, kd_clip_mode mode, uint8_t *dst,
-                       kd_err *err)
+kd_status kd_clip_read(const kd_config *cfg, const char *path, kd_clip_mode mode, uint8_t *dst, kd_err *err)
 {
     kd_data_sample sample = {.id = path, .video = path};
     const kd_half half = {.sample = &sample, .n = 1};

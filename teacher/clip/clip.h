@@ -64,8 +64,7 @@ kd_crop_box kd_crop_test(int width, int height, int side, int crop, int crops);
  * does not fit. */
 bool kd_crop_area_size(int width, int height, double share, double log_ratio, int *w, int *h);
 /* Random area and shape: up to 10 tries, then the largest central box of a legal shape. */
-kd_crop_box kd_crop_random_area(int width, int height, const double scale[2], const double ratio[2],
-                                kd_rng *rng);
+kd_crop_box kd_crop_random_area(int width, int height, const double scale[2], const double ratio[2], kd_rng *rng);
 kd_crop_box kd_crop_random(int width, int height, int side, kd_rng *rng); /* square at random */
 
 /* Random erasing: 2 to 33 % of the picture, height over width 0.3 to 3.3, never as high or as wide as
@@ -73,14 +72,14 @@ kd_crop_box kd_crop_random(int width, int height, int side, kd_rng *rng); /* squ
 kd_crop_box kd_erase_random(int width, int height, kd_rng *rng);
 
 /* Frames idx[0..T-1] of rgb[n][height][width][3], the box alone: dst (T, box height, box width, 3). */
-void kd_clip_cut(const uint8_t *rgb, int width, int height, const size_t *idx, int frames,
-                 const kd_crop_box *box, uint8_t *dst);
+void kd_clip_cut(const uint8_t *rgb, int width, int height, const size_t *idx, int frames, const kd_crop_box *box,
+                 uint8_t *dst);
 
 /* The same box to dst (3, T, side, side): normalised (table: kd_vit_pixel_table), then resized
  * bilinearly (half-pixel centres, no antialiasing, torch's interpolate).  A box of side x side keeps
  * its values. */
-void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int height,
-                    const size_t *idx, int frames, const kd_crop_box *box, int side, float *dst);
+void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int height, const size_t *idx, int frames,
+                    const kd_crop_box *box, int side, float *dst);
 
 /* ---- the source ------------------------------------------------------------------------------ */
 
@@ -95,9 +94,8 @@ uint64_t kd_clip_default_cache(void);
 
 /* `cfg` a resolved teacher recipe, `half` with videos; both must outlive the source.
  * cache_bytes 0: no cache. */
-KD_NODISCARD kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *half,
-                                           kd_clip_mode mode, uint64_t cache_bytes,
-                                           kd_clip_source **out, kd_err *err);
+KD_NODISCARD kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *half, kd_clip_mode mode,
+                                           uint64_t cache_bytes, kd_clip_source **out, kd_err *err);
 void kd_clip_source_close(kd_clip_source *s);    /* NULL is legal; after its loaders */
 kd_producer kd_clip_producer(kd_clip_source *s); /* "clip"; in training "place" too */
 
@@ -106,15 +104,15 @@ bool kd_clip_resized(const kd_config *cfg);
 
 /* How a view was cut, for the logit store: known once one of the sample's rows has been filled
  * (KD_E_STATE before). frames: [T]. */
-KD_NODISCARD kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view,
-                                    kd_store_view *out, int32_t *frames, kd_err *err);
+KD_NODISCARD kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, kd_store_view *out,
+                                    int32_t *frames, kd_err *err);
 
 /* Rows a sample has in a mode: 1, or eval.clips x eval.crops in a test. */
 uint32_t kd_clip_views(const kd_config *cfg, kd_clip_mode mode);
 
 /* A file outside a data set (`teacher predict`): all views of VAL or TEST into dst (views, T, H, W,
  * 3). */
-KD_NODISCARD kd_status kd_clip_read(const kd_config *cfg, const char *path, kd_clip_mode mode,
-                                    uint8_t *dst, kd_err *err);
+KD_NODISCARD kd_status kd_clip_read(const kd_config *cfg, const char *path, kd_clip_mode mode, uint8_t *dst,
+                                    kd_err *err);
 
 #endif

@@ -1,19 +1,18 @@
 /* From a video file to a reel of frames: decode what is wanted, resize, keep.
  *
- * A reel is a sorted list of frame numbers and their pictures.  One in the cache holds all that any later row can want of its
- * video; the reel of a worker holds what its last row wanted and, outside training, what the other views of the same video
- * want. */
-#include "teacher/clip/clip_internal.h"
+ * A reel is a sorted list of frame numbers and their pictures.  One in the cache holds all that any later row can want
+ * of its video; the reel of a worker holds what its last row wanted and, outside training, what the other views of the
+ * same video want. */
 #include "formats/video/video.h"
+#include "teacher/clip/clip_internal.h"
 
 /* ---- reels ----------------------------------------------------------------------------------- */
 
 static bool reel_bytes(size_t n, int width, int height, size_t *bytes)
 {
     size_t picture, pictures, numbers;
-    return kd_size_mul((size_t)width * 3, (size_t)height, &picture) &&
-           kd_size_mul(n, picture, &pictures) && kd_size_mul(n, sizeof(uint32_t), &numbers) &&
-           kd_size_add(numbers, sizeof(kd_reel) + 64, &numbers) &&
+    return kd_size_mul((size_t)width * 3, (size_t)height, &picture) && kd_size_mul(n, picture, &pictures) &&
+           kd_size_mul(n, sizeof(uint32_t), &numbers) && kd_size_add(numbers, sizeof(kd_reel) + 64, &numbers) &&
            kd_size_add(numbers, pictures, bytes);
 }
 
@@ -47,13 +46,19 @@ static void stored_size(const kd_clip_source *s, int width, int height, int *w, 
 {
     *w = width;
     *h = height;
-    if (s->short_side > 0) kd_image_short_side(width, height, s->short_side, w, h);
+    if (s->short_side > 0) {
+        kd_image_short_side(width, height, s->short_side, w, h);
+    }
 }
 
 static void forget(decode *d)
 {
-    if (d->reserved > 0) kd_cache_give_back(d->s->cache, d->reserved);
-    if (d->block != d->w->block) kd_free(d->block);
+    if (d->reserved > 0) {
+        kd_cache_give_back(d->s->cache, d->reserved);
+    }
+    if (d->block != d->w->block) {
+        kd_free(d->block);
+    }
     d->reserved = 0;
     d->block = NULL;
     d->r = NULL;
@@ -91,7 +96,9 @@ static kd_status on_pick(void *ctx, size_t frames, uint8_t *want, kd_err *err)
     d->all = d->s->fixed;
     if (!d->all && d->s->cache != NULL && reel_bytes(frames, w, h, &bytes)) {
         d->all = kd_cache_reserve(d->s->cache, bytes);
-        if (d->all) d->reserved = bytes;
+        if (d->all) {
+            d->reserved = bytes;
+        }
     }
     if (d->all) {
         want_all(d, frames, want);
@@ -110,7 +117,9 @@ static kd_status on_pick(void *ctx, size_t frames, uint8_t *want, kd_err *err)
 static bool in_row(const size_t *idx, int n, size_t f)
 {
     for (int j = 0; j < n; j++) {
-        if (idx[j] == f) return true;
+        if (idx[j] == f) {
+            return true;
+        }
     }
     return false;
 }
@@ -135,12 +144,16 @@ static kd_status make_room(decode *d, int width, int height, kd_err *err)
         return KD_FAIL(err, KD_E_DATA, "%s: %zu frames of %dx%d", d->path, d->n, ow, oh);
     }
     if (d->s->cache != NULL && d->all && d->reserved != bytes) {
-        if (d->reserved > 0) kd_cache_give_back(d->s->cache, d->reserved);
+        if (d->reserved > 0) {
+            kd_cache_give_back(d->s->cache, d->reserved);
+        }
         d->reserved = kd_cache_reserve(d->s->cache, bytes) ? bytes : 0;
         if (d->reserved == 0 && !d->s->fixed) { /* larger than the header said: the row's alone */
             d->all = false;
             d->n = count_unique(w->idx, d->s->rule.frames);
-            if (!reel_bytes(d->n, ow, oh, &bytes)) return KD_FAIL(err, KD_E_DATA, "%s", d->path);
+            if (!reel_bytes(d->n, ow, oh, &bytes)) {
+                return KD_FAIL(err, KD_E_DATA, "%s", d->path);
+            }
         }
     }
     if (d->reserved > 0) {
@@ -150,18 +163,18 @@ static kd_status make_room(decode *d, int width, int height, kd_err *err)
             kd_free(w->block);
             w->capacity = 0;
             w->block = kd_alloc(bytes);
-            if (w->block != NULL) w->capacity = bytes;
+            if (w->block != NULL) {
+                w->capacity = bytes;
+            }
         }
         w->sample = UINT32_MAX;
         d->block = w->block;
     }
     if (d->block == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu frames of %dx%d", d->path, d->n, ow,
-                       oh);
+        return KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu frames of %dx%d", d->path, d->n, ow, oh);
     }
     d->r = reel_place(d->block, d->frames, d->n, ow, oh);
-    if ((ow != width || oh != height) &&
-        (w->resizer == NULL || w->in_w != width || w->in_h != height)) {
+    if ((ow != width || oh != height) && (w->resizer == NULL || w->in_w != width || w->in_h != height)) {
         kd_image_resizer_free(w->resizer);
         w->resizer = NULL;
         KD_TRY(kd_image_resizer_create(width, height, ow, oh, &w->resizer, err));
@@ -171,13 +184,17 @@ static kd_status make_room(decode *d, int width, int height, kd_err *err)
     return KD_OK;
 }
 
-static kd_status on_frame(void *ctx, size_t index, const uint8_t *rgb, int width, int height,
-                          size_t stride, kd_err *err)
+static kd_status on_frame(void *ctx, size_t index, const uint8_t *rgb, int width, int height, size_t stride,
+                          kd_err *err)
 {
     decode *d = ctx;
-    if (d->r == NULL) KD_TRY(make_room(d, width, height, err));
+    if (d->r == NULL) {
+        KD_TRY(make_room(d, width, height, err));
+    }
     kd_reel *r = d->r;
-    if (!d->all && !in_row(d->w->idx, d->s->rule.frames, index)) return KD_OK;
+    if (!d->all && !in_row(d->w->idx, d->s->rule.frames, index)) {
+        return KD_OK;
+    }
     if (d->done >= r->n) {
         return KD_FAIL(err, KD_E_STATE, "%s: frame %zu was not asked for", d->path, index);
     }
@@ -194,8 +211,7 @@ static kd_status on_frame(void *ctx, size_t index, const uint8_t *rgb, int width
     return KD_OK;
 }
 
-kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *item, const kd_reel **out,
-                             kd_err *err)
+kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *item, const kd_reel **out, kd_err *err)
 {
     const kd_data_sample *sample = &s->half->sample[item->sample];
     const uint64_t known = atomic_load(&s->known[item->sample]);
@@ -203,8 +219,7 @@ kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *i
     decode d = {.s = s, .w = w, .item = item, .path = sample->video};
     kd_status st = kd_video_scan(d.path, &opts, on_pick, on_frame, &d, &d.info, err);
     if (st == KD_OK && (d.r == NULL || d.done != d.n)) {
-        st = KD_FAIL(err, KD_E_DATA, "%s: expected %zu frames, the decoder gave %zu", d.path, d.n,
-                     d.done);
+        st = KD_FAIL(err, KD_E_DATA, "%s: expected %zu frames, the decoder gave %zu", d.path, d.n, d.done);
     }
     if (st != KD_OK) {
         forget(&d);

@@ -3,8 +3,8 @@
 #define KD_DISTILL_CLIP_INTERNAL_H
 
 #include "formats/data/cache.h"
-#include "teacher/clip/clip.h"
 #include "formats/video/image.h"
+#include "teacher/clip/clip.h"
 
 #include <stdatomic.h>
 
@@ -29,8 +29,7 @@ struct kd_clip_source {
     kd_frame_rule rule;
     float table[3 * 256]; /* of resized clips */
     kd_cache *cache;
-    _Atomic uint64_t
-        *known; /* per sample: frames << 32 | width << 16 | height of stored frames; 0: not yet */
+    _Atomic uint64_t *known; /* per sample: frames << 32 | width << 16 | height of stored frames; 0: not yet */
 };
 
 typedef struct kd_clip_worker {
@@ -47,8 +46,8 @@ typedef struct kd_clip_worker {
 /* clip.c: frames of one row of a video of n frames. */
 void kdi_clip_frames(const kd_clip_source *s, const kd_item *item, size_t n, size_t *idx);
 
-/* clip_decode.c: decodes until the reel of a sample holds at least the frames of the row, and gives it to the cache where it
- * fits; w->idx holds the row's frames. */
+/* clip_decode.c: decodes until the reel of a sample holds at least the frames of the row, and gives it to the cache
+ * where it fits; w->idx holds the row's frames. */
 KD_NODISCARD kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *item, const kd_reel **out,
                                        kd_err *err);
 

@@ -8,7 +8,9 @@
 /* NumPy's linspace(lo, hi, num)[j], the end point forced. */
 static double linspace(double lo, double hi, int num, int j)
 {
-    if (num > 1 && j == num - 1) return hi;
+    if (num > 1 && j == num - 1) {
+        return hi;
+    }
     return num > 1 ? (double)j * ((hi - lo) / (double)(num - 1)) + lo : lo;
 }
 
@@ -115,7 +117,9 @@ void kd_frames_test(const kd_frame_rule *rule, size_t n, int clip, int clips, si
     const size_t listed = (n - 1) / (size_t)rule->rate + 1;
     const double spare = (double)listed - (double)rule->frames;
     double step = 0.0;
-    if (clips > 1 && spare > 0.0) step = spare / (double)(clips - 1);
+    if (clips > 1 && spare > 0.0) {
+        step = spare / (double)(clips - 1);
+    }
     strided(rule, n, (size_t)((double)clip * step), idx);
 }
 
@@ -131,12 +135,13 @@ kd_crop_box kd_crop_center(int width, int height, int side)
 
 kd_crop_box kd_crop_test(int width, int height, int side, int crop, int crops)
 {
-    if (crops == 1) return kd_crop_center(width, height, side);
+    if (crops == 1) {
+        return kd_crop_center(width, height, side);
+    }
     const bool tall = height >= width;
     const double step = (double)(KD_MAX(width, height) - side) / (double)(crops - 1);
     const int offset = (int)((double)crop * step);
-    return (kd_crop_box){
-        .x = tall ? 0 : offset, .y = tall ? offset : 0, .width = side, .height = side};
+    return (kd_crop_box){.x = tall ? 0 : offset, .y = tall ? offset : 0, .width = side, .height = side};
 }
 
 bool kd_crop_area_size(int width, int height, double share, double log_ratio, int *w, int *h)
@@ -148,8 +153,7 @@ bool kd_crop_area_size(int width, int height, double share, double log_ratio, in
     return *w > 0 && *w <= width && *h > 0 && *h <= height;
 }
 
-kd_crop_box kd_crop_random_area(int width, int height, const double scale[2], const double ratio[2],
-                                kd_rng *rng)
+kd_crop_box kd_crop_random_area(int width, int height, const double scale[2], const double ratio[2], kd_rng *rng)
 {
     kd_crop_box b = {.width = width, .height = height};
     for (int attempt = 0; attempt < 10; attempt++) {
@@ -207,14 +211,13 @@ static bool inside(const kd_crop_box *b, int width, int height)
            b->height <= height - b->y;
 }
 
-void kd_clip_cut(const uint8_t *rgb, int width, int height, const size_t *idx, int frames,
-                 const kd_crop_box *box, uint8_t *dst)
+void kd_clip_cut(const uint8_t *rgb, int width, int height, const size_t *idx, int frames, const kd_crop_box *box,
+                 uint8_t *dst)
 {
     KD_ASSERT(inside(box, width, height));
     const size_t stride = (size_t)width * 3, row = (size_t)box->width * 3;
     for (int j = 0; j < frames; j++) {
-        const uint8_t *src =
-            rgb + (idx[j] * (size_t)height + (size_t)box->y) * stride + 3 * (size_t)box->x;
+        const uint8_t *src = rgb + (idx[j] * (size_t)height + (size_t)box->y) * stride + 3 * (size_t)box->x;
         for (int y = 0; y < box->height; y++, src += stride, dst += row) {
             memcpy(dst, src, row);
         }
@@ -232,14 +235,16 @@ static void make_taps(int in, int out, tap *t)
     const float scale = (float)in / (float)out;
     for (int i = 0; i < out; i++) {
         float x = scale * ((float)i + 0.5f) - 0.5f;
-        if (x < 0.0f) x = 0.0f;
+        if (x < 0.0f) {
+            x = 0.0f;
+        }
         const int lo = KD_MIN((int)x, in - 1);
         t[i] = (tap){.lo = lo, .hi = KD_MIN(lo + 1, in - 1), .w = KD_MIN(x - (float)lo, 1.0f)};
     }
 }
 
-static void resize_plane(const float *table, const uint8_t *rgb, size_t stride, int channel,
-                         const tap *tx, const tap *ty, int side, float *dst)
+static void resize_plane(const float *table, const uint8_t *rgb, size_t stride, int channel, const tap *tx,
+                         const tap *ty, int side, float *dst)
 {
     for (int y = 0; y < side; y++) {
         const uint8_t *r0 = rgb + (size_t)ty[y].lo * stride + channel;
@@ -256,8 +261,8 @@ static void resize_plane(const float *table, const uint8_t *rgb, size_t stride, 
     }
 }
 
-void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int height,
-                    const size_t *idx, int frames, const kd_crop_box *box, int side, float *dst)
+void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int height, const size_t *idx, int frames,
+                    const kd_crop_box *box, int side, float *dst)
 {
     KD_ASSERT(side > 0 && side <= KD_CLIP_MAX_SIDE && inside(box, width, height));
     tap tx[KD_CLIP_MAX_SIDE], ty[KD_CLIP_MAX_SIDE];
@@ -266,8 +271,7 @@ void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int heigh
     const size_t stride = (size_t)width * 3;
     const size_t plane = (size_t)side * (size_t)side;
     for (int j = 0; j < frames; j++) {
-        const uint8_t *frame =
-            rgb + idx[j] * stride * (size_t)height + (size_t)box->y * stride + 3 * (size_t)box->x;
+        const uint8_t *frame = rgb + idx[j] * stride * (size_t)height + (size_t)box->y * stride + 3 * (size_t)box->x;
         for (int c = 0; c < 3; c++) {
             resize_plane(table + (size_t)c * 256, frame, stride, c, tx, ty, side,
                          dst + ((size_t)c * (size_t)frames + (size_t)j) * plane);

@@ -13,9 +13,9 @@ bool kd_vit_preset(const char *size, kd_vit_cfg *out)
         const char *name;
         int img, frames, patch, dim, depth, heads, hidden;
     } table[] = {
-        {"s", 224, 16, 16, 384, 12, 6, 1536},     {"b", 224, 16, 16, 768, 12, 12, 3072},
-        {"l", 224, 16, 16, 1024, 24, 16, 4096},   {"h", 224, 16, 16, 1280, 32, 16, 5120},
-        {"g", 224, 16, 14, 1408, 40, 16, 6144},   {"tiny", 64, 8, 8, 96, 4, 3, 384},
+        {"s", 224, 16, 16, 384, 12, 6, 1536},   {"b", 224, 16, 16, 768, 12, 12, 3072},
+        {"l", 224, 16, 16, 1024, 24, 16, 4096}, {"h", 224, 16, 16, 1280, 32, 16, 5120},
+        {"g", 224, 16, 14, 1408, 40, 16, 6144}, {"tiny", 64, 8, 8, 96, 4, 3, 384},
     };
     for (size_t i = 0; i < KD_COUNTOF(table); i++) {
         if (strcmp(size, table[i].name) == 0) {
@@ -82,7 +82,7 @@ void kd_vit_sinusoid(int64_t tokens, int64_t dim, float *out)
     }
 }
 
-/* ---- parts ----------------------------------------------------------------------------------------------------------- */
+/* ---- parts ----------------------------------------------------------------------------------- */
 
 static void tap(kd_graph *g, const kd_vit_cfg *c, kd_val v, const char *fmt, int i)
 {
@@ -157,8 +157,8 @@ static kd_val position(kd_graph *g, const kd_vit_cfg *c)
 {
     const int64_t n = kd_vit_tokens(c);
     if (c->learnable_pos) {
-        const kd_val p = kd_param(g, "pos_embed", kd_shape3(1, n, c->dim), kd_init_trunc_normal(0.02f),
-                                  KD_PARAM_NO_DECAY);
+        const kd_val p =
+            kd_param(g, "pos_embed", kd_shape3(1, n, c->dim), kd_init_trunc_normal(0.02f), KD_PARAM_NO_DECAY);
         return kd_cast(g, kd_reshape(g, kd_detach(g, p), kd_shape2(n, c->dim)), kd_graph_dtype(g));
     }
     float *table = kd_alloc((size_t)(n * c->dim) * sizeof(float));
@@ -272,7 +272,7 @@ kd_vit_out kd_vit_build(kd_graph *g, const kd_vit_cfg *c, const kd_vit_input *in
     return out;
 }
 
-/* ---- parameter groups -------------------------------------------------------------------------------------------- */
+/* ---- parameter groups ------------------------------------------------------------------------ */
 
 int kd_vit_layer_id(const char *name, int depth)
 {

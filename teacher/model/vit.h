@@ -18,19 +18,20 @@
 #include "kernels/kd_params.h"
 
 typedef struct kd_vit_cfg {
-    int img_size, frames;     /* pixels of the square input, frames of a clip */
+    int img_size, frames; /* pixels of the square input, frames of a clip */
     int patch, tubelet;
     int dim, depth, heads, mlp_hidden;
     int classes;
-    float init_values;        /* layer scale gamma_1/2 start value; 0: no gammas */
+    float init_values; /* layer scale gamma_1/2 start value; 0: no gammas */
     bool qkv_bias, cos_attn, learnable_pos, cls_pooling;
     float drop, drop_path, head_drop; /* rates; block i of n gets drop_path * i / (n-1) */
-    float mean[3], std[3];    /* of RGB in [0, 1]: what pictures of bytes are normalised with */
-    float eps, fc_norm_eps;   /* LayerNorm epsilons: 1e-6 in the official code */
-    float init_scale;         /* head weight and bias are multiplied by this at init */
-    bool xavier;              /* linear layers drawn Xavier-uniform (the pre-training code) instead of N(0, 0.02^2) */
-    bool recompute;           /* blocks are recompute segments */
-    bool taps;                /* keep activations as outputs act.patch_embed, act.blockN, act.blockN.attn, act.blockN.mlp */
+    float mean[3], std[3];            /* of RGB in [0, 1]: what pictures of bytes are normalised with */
+    float eps, fc_norm_eps;           /* LayerNorm epsilons: 1e-6 in the official code */
+    float init_scale;                 /* head weight and bias are multiplied by this at init */
+    bool xavier;    /* linear layers drawn Xavier-uniform (the pre-training code) instead of N(0, 0.02^2) */
+    bool recompute; /* blocks are recompute segments */
+    /* keep activations as outputs act.patch_embed, act.blockN, act.blockN.attn, act.blockN.mlp */
+    bool taps;
 } kd_vit_cfg;
 
 /* Official defaults with a named size: "s", "b", "l", "h", "g" or "tiny" (for the sample data set: 8 frames of 64x64).
@@ -50,8 +51,9 @@ typedef struct kd_vit_out {
 
 /* What the model reads; all but the clip may be KD_NONE, their meaning is that of patchify (kernels/kd_ops.h). */
 typedef struct kd_vit_input {
-    kd_val clip;  /* (B,3,T,H,W), normalised RGB, stat or activation dtype; or u8 (B,T,H,W,3), normalised by the model */
-    kd_val place; /* i32 (B,KD_PLACE): mirrored, erased */
+    /* (B,3,T,H,W), normalised RGB, stat or activation dtype; or u8 (B,T,H,W,3), normalised by the model */
+    kd_val clip;
+    kd_val place;          /* i32 (B,KD_PLACE): mirrored, erased */
     kd_val perm, lam, cut; /* i32 (B), stat (B), i32 (4): mixed with another sample of the batch */
 } kd_vit_input;
 
@@ -64,7 +66,8 @@ void kd_vit_pixel_table(const float mean[3], const float std[3], float *table);
 /* The position table (tokens, dim), row-major f32: angle n / 10000^(2 floor(j/2)/dim), even j sine, odd cosine. */
 void kd_vit_sinusoid(int64_t tokens, int64_t dim, float *out);
 
-/* Layer id of a parameter for layer-wise learning rate decay: 0 patch embedding and position, i+1 block i, depth+1 rest. */
+/* Layer id of a parameter for layer-wise learning rate decay: 0 patch embedding and position, i+1 block i, depth+1
+ * rest. */
 int kd_vit_layer_id(const char *name, int depth);
 
 /* Set lr_scale = layer_decay^(depth + 1 - id) and the official no-decay rule (1-D tensors, biases, pos_embed). */

@@ -74,10 +74,10 @@ static void parse(run *r, const char *const *words)
     }
 }
 
-#define PARSE(r, ...)                                                                              \
-    do {                                                                                           \
-        static const char *const words_[] = {__VA_ARGS__, NULL};                                   \
-        parse((r), words_);                                                                        \
+#define PARSE(r, ...)                                            \
+    do {                                                         \
+        static const char *const words_[] = {__VA_ARGS__, NULL}; \
+        parse((r), words_);                                      \
     } while (0)
 
 static void refused(const run *r, const char *part)
@@ -93,8 +93,8 @@ static void test_values(void **state)
 {
     (void)state;
     run r;
-    PARSE(&r, "a", "--weights=w", "--top_k", "7", "--rate", "2.5e-1", "--force", "--batch_size=32",
-          "b", "--add", "x", "--add=y=z", "--set", "a.b=1", "-v");
+    PARSE(&r, "a", "--weights=w", "--top_k", "7", "--rate", "2.5e-1", "--force", "--batch_size=32", "b", "--add", "x",
+          "--add=y=z", "--set", "a.b=1", "-v");
     assert_int_equal(r.rc, KD_ARGS_RUN);
     assert_string_equal(r.o.weights, "w");
     assert_int_equal(r.o.top, 7);
@@ -198,9 +198,8 @@ static void test_long_input(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),     cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_flags),      cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_long_input),
+        cmocka_unit_test(test_values),   cmocka_unit_test(test_defaults),   cmocka_unit_test(test_flags),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_long_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -82,14 +82,12 @@ static void test_values(void **state)
 static void test_refusals(void **state)
 {
     (void)state;
-    refuse("optim:\n  base_lrr: 1\n",
-           "t.yaml:2:3: optim.base_lrr: unknown key; did you mean 'optim.base_lr'");
+    refuse("optim:\n  base_lrr: 1\n", "t.yaml:2:3: optim.base_lrr: unknown key; did you mean 'optim.base_lr'");
     refuse("optim: {lr: 1}", "did you mean 'optim.base_lr'");
     refuse("training:\n  x: 1", "t.yaml:1:1: training: unknown key");
     refuse("depth: 3", "did you mean 'teacher.depth'");
     refuse("kind: student\nkd: {wieght: 1}", "did you mean 'kd.weight'");
-    refuse("optim:\n  base_lr: fast\n",
-           "t.yaml:2:12: optim.base_lr: expected a number in [0, 100], found 'fast'");
+    refuse("optim:\n  base_lr: fast\n", "t.yaml:2:12: optim.base_lr: expected a number in [0, 100], found 'fast'");
     refuse("optim: {base_lr: nan}", "expected a number");
     refuse("optim: {base_lr: .inf}", "expected a number");
     refuse("optim: {base_lr: 0x10}", "expected a number");
@@ -167,8 +165,7 @@ static void test_limits(void **state)
     char *big = kd_alloc(KD_YAML_MAX_BYTES + 1);
     assert_non_null(big);
     memset(big, '#', KD_YAML_MAX_BYTES + 1);
-    assert_int_equal(kd_config_parse(big, KD_YAML_MAX_BYTES + 1, "t", NULL, 0, &cfg, &err),
-                     KD_E_CONFIG);
+    assert_int_equal(kd_config_parse(big, KD_YAML_MAX_BYTES + 1, "t", NULL, 0, &cfg, &err), KD_E_CONFIG);
     kd_free(big);
 }
 
@@ -176,12 +173,9 @@ static void test_set(void **state)
 {
     (void)state;
     kd_err err = {0};
-    const char *sets[] = {"optim.base_lr=2e-3",
-                          "data.split=ntu60-xview",
-                          "optim.betas=[0.8, 0.9]",
-                          "optim.base_lr=3e-3",
-                          "name=",
-                          "data.split.by=ntu120-xsub"};
+    const char *sets[] = {
+        "optim.base_lr=2e-3",       "data.split=ntu60-xview", "optim.betas=[0.8, 0.9]", "optim.base_lr=3e-3", "name=",
+        "data.split.by=ntu120-xsub"};
     assert_int_equal(kd_config_load(NULL, sets, KD_COUNTOF(sets), &cfg, &err), KD_OK);
     assert_true(cfg.optim.base_lr == 3e-3 && cfg.optim.betas[0] == 0.8);
     assert_int_equal(cfg.data.split.by, KD_SPLIT_NTU120_XSUB);
@@ -189,17 +183,17 @@ static void test_set(void **state)
         {"optim.base_lr", "expected key.name=value"},
         {"=3", "expected key.name=value"},
         {"optim.=3", "expected key.name=value"},
-        {"optim.momentun=0.5",
-         "--set optim.momentun=0.5: optim.momentun: unknown key; did you mean 'optim.momentum'"},
-        {"train.epochs=0",
-         "--set train.epochs=0: train.epochs: expected an integer in [1, 100000], found '0'"},
+        {"optim.momentun=0.5", "--set optim.momentun=0.5: optim.momentun: unknown key; did you mean 'optim.momentum'"},
+        {"train.epochs=0", "--set train.epochs=0: train.epochs: expected an integer in [1, 100000], found '0'"},
         {"train.epochs={", "not YAML"},
         {"train={epochs: 1, epochs: 2}", "duplicate key"},
     };
     for (size_t i = 0; i < KD_COUNTOF(BAD); i++) {
         err = (kd_err){0};
         assert_int_equal(kd_config_load(NULL, &BAD[i][0], 1, &cfg, &err), KD_E_CONFIG);
-        if (strstr(err.msg, BAD[i][1]) == NULL) fail_msg("'%s' lacks '%s'", err.msg, BAD[i][1]);
+        if (strstr(err.msg, BAD[i][1]) == NULL) {
+            fail_msg("'%s' lacks '%s'", err.msg, BAD[i][1]);
+        }
     }
 }
 
@@ -240,8 +234,7 @@ static void test_base(void **state)
     write_text(file[0], "train: {epochs: x}\n");
     err = (kd_err){0};
     assert_int_equal(kd_config_load(file[2], NULL, 0, &cfg, &err), KD_E_CONFIG);
-    assert_non_null(
-        strstr(err.msg, "0.yaml:1:17: train.epochs")); /* the file at fault, not the child */
+    assert_non_null(strstr(err.msg, "0.yaml:1:17: train.epochs")); /* the file at fault, not the child */
     write_text(file[0], "base: gone.yaml\n");
     err = (kd_err){0};
     assert_int_equal(kd_config_load(file[0], NULL, 0, &cfg, &err), KD_E_IO);
@@ -256,10 +249,9 @@ static void test_print_and_hash(void **state)
     (void)state;
     kd_err err;
     char h1[KD_CFG_HASH], h2[KD_CFG_HASH], diff[300];
-    const char *text =
-        "kind: student\nname: \"odd: 'name' # \\\\ \\\"x\\\" true\"\ndata: {root: /a b/c, "
-        "split: {by: camera, train: [2, 3]}, classes: ['true', '1', a]}\n"
-        "optim: {base_lr: 0.1, eps: 1.2345678901234567e-9, name: sgd}\n";
+    const char *text = "kind: student\nname: \"odd: 'name' # \\\\ \\\"x\\\" true\"\ndata: {root: /a b/c, "
+                       "split: {by: camera, train: [2, 3]}, classes: ['true', '1', a]}\n"
+                       "optim: {base_lr: 0.1, eps: 1.2345678901234567e-9, name: sgd}\n";
     assert_int_equal(parse(text, &err), KD_OK);
     for (int docs = 0; docs < 2; docs++) {
         char *yaml = kd_config_yaml(&cfg, docs != 0, false);
@@ -316,7 +308,9 @@ static void each_yaml(const char *dir, void (*use)(const char *path), int *count
     kd_err err = {0};
     assert_int_equal(kd_io_list_dir(dir, &names, &n, &err), KD_OK);
     for (size_t i = 0; i < n; i++) {
-        if (!kd_path_has_suffix(names[i], ".yaml")) continue;
+        if (!kd_path_has_suffix(names[i], ".yaml")) {
+            continue;
+        }
         char *path = kd_path_join(dir, names[i]);
         use(path);
         kd_free(path);
@@ -328,7 +322,9 @@ static void each_yaml(const char *dir, void (*use)(const char *path), int *count
 static void preset_loads(const char *path)
 {
     kd_err err = {0};
-    if (kd_config_load(path, NULL, 0, &cfg, &err) != KD_OK) fail_msg("%s", err.msg);
+    if (kd_config_load(path, NULL, 0, &cfg, &err) != KD_OK) {
+        fail_msg("%s", err.msg);
+    }
     assert_true(cfg.name[0] != '\0');
 }
 
@@ -352,7 +348,9 @@ static void is_refused(const char *path)
 {
     kd_err err = {0};
     assert_int_equal(kd_config_load(path, NULL, 0, &cfg, &err), KD_E_CONFIG);
-    if (strstr(err.msg, ".yaml") == NULL) fail_msg("%s: no place in '%s'", path, err.msg);
+    if (strstr(err.msg, ".yaml") == NULL) {
+        fail_msg("%s: no place in '%s'", path, err.msg);
+    }
 }
 
 static void test_refuse_corpus(void **state)
@@ -372,10 +370,11 @@ static void test_no_memory(void **state)
         kd_alloc_fail_at(n);
         err = (kd_err){0};
         const char *sets[] = {"optim.base_lr=0.5"};
-        const kd_status st = kd_config_load(KD_SOURCE_DIR "/configs/teacher/ntu60_finetune.yaml",
-                                            sets, 1, &cfg, &err);
+        const kd_status st = kd_config_load(KD_SOURCE_DIR "/configs/teacher/ntu60_finetune.yaml", sets, 1, &cfg, &err);
         kd_alloc_fail_at(0);
-        if (st == KD_OK) return;
+        if (st == KD_OK) {
+            return;
+        }
         assert_int_equal(st, KD_E_OOM);
     }
     fail_msg("never succeeded");
@@ -384,12 +383,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),     cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_values),    cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_limits),    cmocka_unit_test(test_set),
-        cmocka_unit_test(test_base),      cmocka_unit_test(test_print_and_hash),
-        cmocka_unit_test(test_presets),   cmocka_unit_test(test_refuse_corpus),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_table),         cmocka_unit_test(test_defaults),       cmocka_unit_test(test_values),
+        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_limits),         cmocka_unit_test(test_set),
+        cmocka_unit_test(test_base),          cmocka_unit_test(test_print_and_hash), cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_refuse_corpus), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

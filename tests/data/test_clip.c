@@ -1,10 +1,10 @@
 /* The source of clips, with real videos: cache, workers, views, what is drawn, damage. */
 #include "distill/batch/loader.h"
-#include "teacher/clip/clip.h"
-#include "formats/video/image.h"
 #include "formats/base/io.h"
+#include "formats/video/image.h"
 #include "formats/video/video.h"
 #include "kernels/kd_ops.h"
+#include "teacher/clip/clip.h"
 #include "tools/parity/parity_gen.h"
 
 #include <math.h>
@@ -21,7 +21,9 @@
 
 static void ok(kd_status st, const kd_err *err)
 {
-    if (st != KD_OK) fail_msg("%s: %s", kd_status_text(st), err->msg);
+    if (st != KD_OK) {
+        fail_msg("%s: %s", kd_status_text(st), err->msg);
+    }
 }
 
 enum { VIDEOS = 4 };
@@ -61,7 +63,9 @@ static int make_world(void **state)
 {
     world *w = kd_calloc(1, sizeof *w);
     (void)snprintf(w->dir, sizeof w->dir, "clip_test_XXXXXX");
-    if (mkdtemp(w->dir) == NULL) return -1;
+    if (mkdtemp(w->dir) == NULL) {
+        return -1;
+    }
     for (int i = 0; i < VIDEOS; i++) {
         kd_err err = {0};
         kd_video_writer *out = NULL;
@@ -75,8 +79,7 @@ static int make_world(void **state)
         }
         ok(kd_video_writer_close(out, &err), &err);
         kd_free(rgb);
-        w->sample[i] = (kd_data_sample){
-            .id = w->path[i] + strlen(w->dir) + 1, .video = w->path[i], .label = i};
+        w->sample[i] = (kd_data_sample){.id = w->path[i] + strlen(w->dir) + 1, .video = w->path[i], .label = i};
     }
     w->half = (kd_half){.sample = w->sample, .n = VIDEOS};
     w->cfg = recipe();
@@ -101,8 +104,7 @@ static uint32_t epoch_crc(world *w, kd_clip_mode mode, uint64_t cache, int worke
     kd_loader *l = NULL;
     ok(kd_clip_source_open(w->cfg, &w->half, mode, cache, &s, &err), &err);
     const kd_producer p = kd_clip_producer(s);
-    const kd_loader_opts o = {
-        .batch_size = 2, .workers = workers, .train = mode == KD_CLIP_TRAIN, .seed = 5};
+    const kd_loader_opts o = {.batch_size = 2, .workers = workers, .train = mode == KD_CLIP_TRAIN, .seed = 5};
     ok(kd_loader_open(&o, &p, &l, &err), &err);
     uint32_t crc = 0;
     for (uint32_t e = 0; e < epochs; e++) {
@@ -181,9 +183,7 @@ static void test_rows_are_what_the_view_says(void **state)
     ok(kd_video_read(w->path[1], NULL, idx, 8, &clip, NULL, &err), &err);
     uint8_t small[8 * 42 * 32 * 3];
     for (size_t j = 0; j < 8; j++) {
-        ok(kd_image_resize_once(clip.rgb + j * 64 * 48 * 3, 64, 48, 0, small + j * 42 * 32 * 3, 42,
-                                32, 0, &err),
-           &err);
+        ok(kd_image_resize_once(clip.rgb + j * 64 * 48 * 3, 64, 48, 0, small + j * 42 * 32 * 3, 42, 32, 0, &err), &err);
     }
     const kd_crop_box box = {.x = view.crop_x, .y = view.crop_y, .width = 32, .height = 32};
     kd_clip_cut(small, 42, 32, order, 8, &box, want);
@@ -198,8 +198,8 @@ static void test_rows_are_what_the_view_says(void **state)
     kd_free(all);
 }
 
-/* The second tensor of training rows: flips and boxes as often as asked, with the keys of their sample and epoch; no draw
- * moves another. */
+/* The second tensor of training rows: flips and boxes as often as asked, with the keys of their sample and epoch; no
+ * draw moves another. */
 static void places_are_drawn(void **state)
 {
     world *w = *state;
@@ -224,7 +224,8 @@ static void places_are_drawn(void **state)
             ok(p.fill(p.ctx, &item, scratch, (void *[]){clip, place}, &err), &err);
             const bool box = place[KD_PLACE_HEIGHT] > 0 && place[KD_PLACE_WIDTH] > 0;
             assert_true(place[KD_PLACE_FLIP] == 0 || place[KD_PLACE_FLIP] == 1);
-            assert_true(place[KD_PLACE_TOP] + place[KD_PLACE_HEIGHT] <= 32 && place[KD_PLACE_LEFT] + place[KD_PLACE_WIDTH] <= 32);
+            assert_true(place[KD_PLACE_TOP] + place[KD_PLACE_HEIGHT] <= 32 &&
+                        place[KD_PLACE_LEFT] + place[KD_PLACE_WIDTH] <= 32);
             assert_true(place[KD_PLACE_SEED_LOW] == 11 && place[KD_PLACE_SEED_HIGH] == 0);
             assert_true(place[KD_PLACE_ITEM] == (int32_t)(e % VIDEOS) && place[KD_PLACE_EPOCH] == (int32_t)e);
             flips += place[KD_PLACE_FLIP];
@@ -240,7 +241,7 @@ static void places_are_drawn(void **state)
         p.scratch_free(p.ctx, scratch);
         kd_clip_source_close(s);
     }
-    assert_true(flips > 40 && flips < 80);  /* of 120 at 0.5; both spatial rules draw the same */
+    assert_true(flips > 40 && flips < 80); /* of 120 at 0.5; both spatial rules draw the same */
     assert_true(boxes > 28 && boxes < 68); /* at 0.4 */
     assert_true(boxes_alone > boxes / 4 && boxes_alone < boxes * 3 / 4); /* one says nothing of the other */
 }
@@ -270,7 +271,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(cache_and_workers_change_nothing),
                                        cmocka_unit_test(test_rows_are_what_the_view_says),
-                                       cmocka_unit_test(places_are_drawn),
-                                       cmocka_unit_test(damage_is_named)};
+                                       cmocka_unit_test(places_are_drawn), cmocka_unit_test(damage_is_named)};
     return cmocka_run_group_tests(tests, make_world, end_world);
 }

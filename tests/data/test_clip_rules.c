@@ -1,8 +1,8 @@
 /* The rules of clips: frames, boxes and pixels against the reference's numbers; erase boxes. */
-#include "teacher/clip/clip.h"
 #include "formats/video/image.h"
 #include "formats/weights/safetensors.h"
 #include "kernels/kd_ops.h"
+#include "teacher/clip/clip.h"
 #include "teacher/model/vit.h"
 #include "tools/parity/parity_gen.h"
 
@@ -21,13 +21,17 @@
 
 static void ok(kd_status st, const kd_err *err)
 {
-    if (st != KD_OK) fail_msg("%s: %s", kd_status_text(st), err->msg);
+    if (st != KD_OK) {
+        fail_msg("%s: %s", kd_status_text(st), err->msg);
+    }
 }
 
 static const kd_st_entry *need(const kd_st_file *f, const char *name)
 {
     const kd_st_entry *e = kd_st_find(f, name);
-    if (e == NULL) fail_msg("golden tensor %s is missing", name);
+    if (e == NULL) {
+        fail_msg("golden tensor %s is missing", name);
+    }
     return e;
 }
 
@@ -37,8 +41,7 @@ static void expect_row(const char *what, int n, const size_t *got, const int32_t
 {
     for (int j = 0; j < count; j++) {
         if (got[j] != (size_t)want[j]) {
-            fail_msg("%s, %d frames, index %d: %zu, the reference has %d", what, n, j, got[j],
-                     want[j]);
+            fail_msg("%s, %d frames, index %d: %zu, the reference has %d", what, n, j, got[j], want[j]);
         }
     }
 }
@@ -55,8 +58,7 @@ static void sampling_is_the_references(void **state)
     const int32_t *val2 = (const int32_t *)(const void *)need(f, "val_r2")->data;
     const int32_t *lo = (const int32_t *)(const void *)need(f, "train_r4_end_min")->data;
     const int32_t *hi = (const int32_t *)(const void *)need(f, "train_r4_end_max")->data;
-    const int32_t *range =
-        (const int32_t *)(const void *)need(f, "train_r4_end_randint_range")->data;
+    const int32_t *range = (const int32_t *)(const void *)need(f, "train_r4_end_randint_range")->data;
     const int32_t *test = (const int32_t *)(const void *)need(f, "test_r4_seg10")->data;
     const kd_frame_rule r4 = {.frames = 16, .rate = 4}, r2 = {.frames = 16, .rate = 2};
     size_t idx[16];
@@ -90,10 +92,8 @@ static void draws_stay_inside(void **state)
     size_t idx[16];
     for (int sampler = 0; sampler < 3; sampler++) {
         for (int shorts = 0; shorts < 2; shorts++) {
-            const kd_frame_rule r = {.sampler = (kd_cfg_sampler)sampler,
-                                     .short_video = (kd_cfg_short)shorts,
-                                     .frames = 16,
-                                     .rate = 4};
+            const kd_frame_rule r = {
+                .sampler = (kd_cfg_sampler)sampler, .short_video = (kd_cfg_short)shorts, .frames = 16, .rate = 4};
             for (size_t n = 1; n < 90; n++) {
                 for (uint32_t draw = 0; draw < 20; draw++) {
                     kd_rng rng = kd_rng_make(7, KD_RNG_TEST, (uint32_t)n, draw);
@@ -136,12 +136,11 @@ static void boxes_are_the_references(void **state)
     (void)state;
     static const struct {
         int h, w, rh, rw, offset[3], cy, cx;
-    } CASE[] = {
-        /* spatial.json */
-        {1080, 1920, 224, 398, {0, 87, 174}, 0, 87}, {240, 320, 224, 298, {0, 37, 74}, 0, 37},
-        {256, 340, 224, 297, {0, 36, 73}, 0, 36},    {340, 256, 297, 224, {0, 36, 73}, 36, 0},
-        {224, 224, 224, 224, {0, 0, 0}, 0, 0},       {320, 568, 224, 397, {0, 86, 173}, 0, 86},
-        {1920, 1080, 398, 224, {0, 87, 174}, 87, 0}};
+    } CASE[] = {/* spatial.json */
+                {1080, 1920, 224, 398, {0, 87, 174}, 0, 87}, {240, 320, 224, 298, {0, 37, 74}, 0, 37},
+                {256, 340, 224, 297, {0, 36, 73}, 0, 36},    {340, 256, 297, 224, {0, 36, 73}, 36, 0},
+                {224, 224, 224, 224, {0, 0, 0}, 0, 0},       {320, 568, 224, 397, {0, 86, 173}, 0, 86},
+                {1920, 1080, 398, 224, {0, 87, 174}, 87, 0}};
     for (size_t i = 0; i < KD_COUNTOF(CASE); i++) {
         int w, h;
         kd_image_short_side(CASE[i].w, CASE[i].h, 224, &w, &h);
@@ -199,7 +198,8 @@ static uint8_t *make_video(const char *name, int frames, int w, int h)
     for (int t = 0; t < frames; t++) {
         char full[64];
         (void)snprintf(full, sizeof full, "%s.%d", name, t);
-        parity_gen_picture((uint32_t)crc32(0, (const Bytef *)full, (uInt)strlen(full)), h, w, rgb + (size_t)t * picture);
+        parity_gen_picture((uint32_t)crc32(0, (const Bytef *)full, (uInt)strlen(full)), h, w,
+                           rgb + (size_t)t * picture);
     }
     return rgb;
 }
@@ -240,20 +240,19 @@ static void views_are_the_references(void **state)
         const char *name;
         int frames, w, h;
         uint32_t val, crc[9];
-    } V[] = {{"vidA",
-              23,
-              100,
-              60,
-              0xfa8e0b89,
-              {0x84b6b67a, 0x2c0d7a34, 0x50b5c1f6, 0x53c00033, 0xe8f32eee, 0xf1515c4b, 0xebf35da3,
-               0xb16230fe, 0x0a3cdd54}},
-             {"vidB",
-              6,
-              50,
-              90,
-              0x31d54176,
-              {0x556f4d04, 0x82e1a7d6, 0x51e7eaec, 0x556f4d04, 0x82e1a7d6, 0x51e7eaec, 0x556f4d04,
-               0x82e1a7d6, 0x51e7eaec}}};
+    } V[] = {
+        {"vidA",
+         23,
+         100,
+         60,
+         0xfa8e0b89,
+         {0x84b6b67a, 0x2c0d7a34, 0x50b5c1f6, 0x53c00033, 0xe8f32eee, 0xf1515c4b, 0xebf35da3, 0xb16230fe, 0x0a3cdd54}},
+        {"vidB",
+         6,
+         50,
+         90,
+         0x31d54176,
+         {0x556f4d04, 0x82e1a7d6, 0x51e7eaec, 0x556f4d04, 0x82e1a7d6, 0x51e7eaec, 0x556f4d04, 0x82e1a7d6, 0x51e7eaec}}};
     for (size_t i = 0; i < KD_COUNTOF(V); i++) {
         int w, h;
         kd_err err = {0};
@@ -262,16 +261,14 @@ static void views_are_the_references(void **state)
         const size_t in = (size_t)V[i].w * (size_t)V[i].h * 3, out = (size_t)w * (size_t)h * 3;
         uint8_t *small = kd_alloc((size_t)V[i].frames * out);
         for (int t = 0; t < V[i].frames; t++) {
-            ok(kd_image_resize_once(rgb + (size_t)t * in, V[i].w, V[i].h, 0,
-                                    small + (size_t)t * out, w, h, 0, &err),
+            ok(kd_image_resize_once(rgb + (size_t)t * in, V[i].w, V[i].h, 0, small + (size_t)t * out, w, h, 0, &err),
                &err);
         }
         const kd_frame_rule rule = {.frames = 4, .rate = 2};
         size_t idx[4];
         for (int view = 0; view < 9; view++) {
             kd_frames_test(&rule, (size_t)V[i].frames, view / 3, 3, idx);
-            assert_int_equal(view_crc(small, w, h, idx, kd_crop_test(w, h, 32, view % 3, 3)),
-                             V[i].crc[view]);
+            assert_int_equal(view_crc(small, w, h, idx, kd_crop_test(w, h, 32, view % 3, 3)), V[i].crc[view]);
         }
         kd_frames_val(&rule, (size_t)V[i].frames, idx);
         assert_int_equal(view_crc(small, w, h, idx, kd_crop_center(w, h, 32)), V[i].val);
@@ -303,10 +300,10 @@ static void training_crops_are_the_references(void **state)
         assert_int_equal(e->count, KD_COUNTOF(clip));
         kd_clip_resize(table, rgb, 100, 60, idx, 4, &CASE[i].box, 32, clip);
         for (size_t k = 0; k < e->count; k++) {
-            const float got = clip[CASE[i].flip ? k - k % 32 + 31 - k % 32 : k]; /* mirrored later, by the model's first op */
+            /* mirrored later, by the model's first op */
+            const float got = clip[CASE[i].flip ? k - k % 32 + 31 - k % 32 : k];
             if (!(fabsf(got - want[k]) <= 2e-6f)) {
-                fail_msg("%s[%zu]: %.9g, the reference has %.9g", CASE[i].tensor, k,
-                         (double)got, (double)want[k]);
+                fail_msg("%s[%zu]: %.9g, the reference has %.9g", CASE[i].tensor, k, (double)got, (double)want[k]);
             }
         }
         kd_st_close(f);
@@ -314,7 +311,8 @@ static void training_crops_are_the_references(void **state)
     kd_free(rgb);
 }
 
-/* The rule of the erase box: area, shape, strictly smaller than the picture, whole, and what the draws give on average. */
+/* The rule of the erase box: area, shape, strictly smaller than the picture, whole, and what the draws give on
+ * average. */
 static void erase_boxes_follow_the_rule(void **state)
 {
     (void)state;
@@ -346,12 +344,10 @@ static void erase_boxes_follow_the_rule(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sampling_is_the_references),
-                                       cmocka_unit_test(draws_stay_inside),
-                                       cmocka_unit_test(boxes_are_the_references),
-                                       cmocka_unit_test(random_boxes_fit),
-                                       cmocka_unit_test(views_are_the_references),
-                                       cmocka_unit_test(training_crops_are_the_references),
-                                       cmocka_unit_test(erase_boxes_follow_the_rule)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sampling_is_the_references), cmocka_unit_test(draws_stay_inside),
+        cmocka_unit_test(boxes_are_the_references),   cmocka_unit_test(random_boxes_fit),
+        cmocka_unit_test(views_are_the_references),   cmocka_unit_test(training_crops_are_the_references),
+        cmocka_unit_test(erase_boxes_follow_the_rule)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

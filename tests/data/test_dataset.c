@@ -1,7 +1,7 @@
 /* The data set: halves, joins, refusals; and what the teacher left joined to it. */
 #include "distill/kd/teacher_table.h"
-#include "formats/data/dataset.h"
 #include "formats/base/io.h"
+#include "formats/data/dataset.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,7 +17,9 @@
 
 static void ok(kd_status st, const kd_err *err)
 {
-    if (st != KD_OK) fail_msg("%s: %s", kd_status_text(st), err->msg);
+    if (st != KD_OK) {
+        fail_msg("%s: %s", kd_status_text(st), err->msg);
+    }
 }
 
 typedef struct world {
@@ -36,18 +38,17 @@ static void put(const world *w, const char *name, const char *text)
     ok(kd_io_write_file(path, text, strlen(text), &err), &err);
 }
 
-static void put_ntu(const world *w, int setup, int camera, int person, int action, bool video,
-                    bool skeleton)
+static void put_ntu(const world *w, int setup, int camera, int person, int action, bool video, bool skeleton)
 {
     char name[128];
     if (video) {
-        (void)snprintf(name, sizeof name, "nturgb+d_rgb/S%03dC%03dP%03dR001A%03d_rgb.avi", setup,
-                       camera, person, action);
+        (void)snprintf(name, sizeof name, "nturgb+d_rgb/S%03dC%03dP%03dR001A%03d_rgb.avi", setup, camera, person,
+                       action);
         put(w, name, "x");
     }
     if (skeleton) {
-        (void)snprintf(name, sizeof name, "nturgb+d_skeletons/S%03dC%03dP%03dR001A%03d.skeleton",
-                       setup, camera, person, action);
+        (void)snprintf(name, sizeof name, "nturgb+d_skeletons/S%03dC%03dP%03dR001A%03d.skeleton", setup, camera, person,
+                       action);
         put(w, name, "x");
     }
 }
@@ -57,7 +58,9 @@ static int begin(void **state)
     world *w = kd_calloc(1, sizeof *w);
     w->cfg = kd_calloc(1, sizeof *w->cfg);
     (void)snprintf(w->dir, sizeof w->dir, "dataset_test_XXXXXX");
-    if (mkdtemp(w->dir) == NULL) return -1;
+    if (mkdtemp(w->dir) == NULL) {
+        return -1;
+    }
     (void)snprintf(w->cfg->root, sizeof w->cfg->root, "%s", w->dir);
     *state = w;
     return 0;
@@ -77,7 +80,9 @@ static void refuse(const world *w, unsigned need, kd_status code, const char *wo
     kd_err err = {0};
     kd_dataset ds;
     assert_int_equal(kd_dataset_open(w->cfg, need, BOTH, &ds, &err), code);
-    if (strstr(err.msg, word) == NULL) fail_msg("'%s' is not in: %s", word, err.msg);
+    if (strstr(err.msg, word) == NULL) {
+        fail_msg("'%s' is not in: %s", word, err.msg);
+    }
     assert_null(ds.half[0].sample);
 }
 
@@ -264,8 +269,8 @@ static void own_folders(void **state)
 
 /* ---- the teacher's table --------------------------------------------------------------------- */
 
-static void write_store(const char *path, const kd_dataset *ds, const char *split, int views,
-                        int label_shift, size_t records)
+static void write_store(const char *path, const kd_dataset *ds, const char *split, int views, int label_shift,
+                        size_t records)
 {
     kd_err err = {0};
     kd_store_writer *out = NULL;
@@ -286,13 +291,14 @@ static void write_store(const char *path, const kd_dataset *ds, const char *spli
     for (size_t i = 0; i < records; i++) {
         const int32_t frames[1] = {0};
         float logits[8] = {0};
-        const kd_store_view view[2] = {{.n_frames = 1, .frames = frames},
-                                       {.clip = 1, .n_frames = 1, .frames = frames}};
+        const kd_store_view view[2] = {{.n_frames = 1, .frames = frames}, {.clip = 1, .n_frames = 1, .frames = frames}};
         const int label = t->sample[i].label + label_shift;
         const float feature[2] = {(float)i, -1.0f};
         logits[label] = 3.0f;
         logits[4 + label] = 1.0f;
-        if (i == 0) logits[(label + 1) % 4] = 9.0f; /* wrong once */
+        if (i == 0) {
+            logits[(label + 1) % 4] = 9.0f; /* wrong once */
+        }
         const kd_store_record r = {.id = t->sample[i].id,
                                    .order = i,
                                    .label = label,
@@ -311,9 +317,10 @@ static void join_refused(const kd_dataset *ds, const char *path, const char *wor
     kd_store *s = NULL;
     kd_teacher_table t;
     ok(kd_store_open(path, &s, &err), &err);
-    assert_int_equal(kd_teacher_table_load(ds, KD_HALF_TRAIN, s, false, false, &t, &err),
-                     KD_E_DATA);
-    if (strstr(err.msg, word) == NULL) fail_msg("'%s' is not in: %s", word, err.msg);
+    assert_int_equal(kd_teacher_table_load(ds, KD_HALF_TRAIN, s, false, false, &t, &err), KD_E_DATA);
+    if (strstr(err.msg, word) == NULL) {
+        fail_msg("'%s' is not in: %s", word, err.msg);
+    }
     assert_null(t.logits);
     kd_store_close(s);
 }

@@ -15,7 +15,9 @@
 
 static void ok(kd_status st, const kd_err *err)
 {
-    if (st != KD_OK) fail_msg("%s: %s", kd_status_text(st), err->msg);
+    if (st != KD_OK) {
+        fail_msg("%s: %s", kd_status_text(st), err->msg);
+    }
 }
 
 /* ---- a producer that answers slowly and unevenly, and fails where told ----------------------- */
@@ -41,8 +43,7 @@ static uint8_t byte_value(uint32_t sample, uint32_t view, uint32_t epoch, size_t
     return (uint8_t)(1 + sample * 7 + view * 3 + epoch * 11 + (uint32_t)i);
 }
 
-static kd_status fake_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst,
-                           kd_err *err)
+static kd_status fake_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst, kd_err *err)
 {
     fake *f = ctx;
     int *uses = scratch;
@@ -77,7 +78,9 @@ static kd_status fake_scratch(void *ctx, void **scratch, kd_err *err)
 {
     fake *f = ctx;
     *scratch = kd_calloc(1, sizeof(int));
-    if (*scratch == NULL) return KD_FAIL(err, KD_E_OOM, "no memory");
+    if (*scratch == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory");
+    }
     atomic_fetch_add(&f->scratches, 1);
     return KD_OK;
 }
@@ -85,7 +88,9 @@ static kd_status fake_scratch(void *ctx, void **scratch, kd_err *err)
 static void fake_scratch_free(void *ctx, void *scratch)
 {
     fake *f = ctx;
-    if (scratch != NULL) atomic_fetch_sub(&f->scratches, 1);
+    if (scratch != NULL) {
+        atomic_fetch_sub(&f->scratches, 1);
+    }
     kd_free(scratch);
 }
 
@@ -172,8 +177,7 @@ static void training_order(void **state)
     for (int run = 0; run < 4; run++) {
         f.slow = run > 0;
         const kd_producer p = producer(&f, 1, GRAIN[run]);
-        const kd_loader_opts o = {
-            .batch_size = B, .workers = WORKERS[run], .train = true, .seed = 9};
+        const kd_loader_opts o = {.batch_size = B, .workers = WORKERS[run], .train = true, .seed = 9};
         kd_loader *l = open_loader(&o, &p);
         assert_int_equal(kd_loader_batches(l), BATCHES);
         assert_int_equal(kd_loader_items(l), BATCHES * B);
@@ -190,7 +194,9 @@ static void training_order(void **state)
                     check_row(b, r);
                     assert_false(seen[b->sample[r]]);
                     seen[b->sample[r]] = true;
-                    if (run == 0) want[e][i][r] = b->sample[r];
+                    if (run == 0) {
+                        want[e][i][r] = b->sample[r];
+                    }
                     assert_int_equal(b->sample[r], want[e][i][r]);
                 }
             }
@@ -242,15 +248,12 @@ static void ranks_share_a_batch(void **state)
     (void)state;
     fake f = make_fake(40);
     const kd_producer p = producer(&f, 1, 1);
-    kd_loader *whole =
-        open_loader(&(kd_loader_opts){.batch_size = 6, .train = true, .seed = 4}, &p);
+    kd_loader *whole = open_loader(&(kd_loader_opts){.batch_size = 6, .train = true, .seed = 4}, &p);
     kd_loader *part[3];
     seek(whole, 0, 0);
     for (int r = 0; r < 3; r++) {
         part[r] = open_loader(
-            &(kd_loader_opts){
-                .batch_size = 2, .train = true, .seed = 4, .rank = r, .ranks = 3, .workers = 1},
-            &p);
+            &(kd_loader_opts){.batch_size = 2, .train = true, .seed = 4, .rank = r, .ranks = 3, .workers = 1}, &p);
         assert_int_equal(kd_loader_batches(part[r]), kd_loader_batches(whole));
         seek(part[r], 0, 0);
     }
@@ -303,12 +306,9 @@ static void skip_policy_leaves_out(void **state)
         f.bad[1] = 18;
         f.slow = true;
         const kd_producer p = producer(&f, 1, 2);
-        kd_loader *l = open_loader(&(kd_loader_opts){.batch_size = 8,
-                                                     .workers = workers,
-                                                     .train = true,
-                                                     .seed = 2,
-                                                     .on_bad = KD_BAD_SKIP},
-                                   &p);
+        kd_loader *l = open_loader(
+            &(kd_loader_opts){.batch_size = 8, .workers = workers, .train = true, .seed = 2, .on_bad = KD_BAD_SKIP},
+            &p);
         seek(l, 0, 0);
         int lost = 0;
         for (int i = 0; i < 10; i++) {
@@ -330,8 +330,7 @@ static void skip_policy_leaves_out(void **state)
         kd_loader_close(l);
         /* memory is not bad input */
         f.code = KD_E_OOM;
-        l = open_loader(
-            &(kd_loader_opts){.batch_size = 40, .workers = workers, .on_bad = KD_BAD_SKIP}, &p);
+        l = open_loader(&(kd_loader_opts){.batch_size = 40, .workers = workers, .on_bad = KD_BAD_SKIP}, &p);
         seek(l, 0, 0);
         const kd_batch *b;
         assert_int_equal(kd_loader_next(l, &b, NULL), KD_E_OOM);
@@ -353,8 +352,7 @@ static void cancel_and_close(void **state)
     fake f = make_fake(1000);
     f.slow = true;
     const kd_producer p = producer(&f, 1, 1);
-    kd_loader *l =
-        open_loader(&(kd_loader_opts){.batch_size = 500, .workers = 2, .train = true}, &p);
+    kd_loader *l = open_loader(&(kd_loader_opts){.batch_size = 500, .workers = 2, .train = true}, &p);
     const kd_batch *b;
     assert_int_equal(kd_loader_next(l, &b, NULL), KD_E_STATE);
     seek(l, 0, 0);
@@ -381,8 +379,7 @@ static void refusals(void **state)
     const kd_producer p = producer(&f, 1, 1);
     kd_loader *l = NULL;
     kd_err err = {0};
-    assert_int_equal(
-        kd_loader_open(&(kd_loader_opts){.batch_size = 4, .train = true}, &p, &l, &err), KD_E_DATA);
+    assert_int_equal(kd_loader_open(&(kd_loader_opts){.batch_size = 4, .train = true}, &p, &l, &err), KD_E_DATA);
     assert_non_null(strstr(err.msg, "batch"));
     assert_null(l);
     assert_int_equal(kd_loader_open(&(kd_loader_opts){.batch_size = 0}, &p, &l, NULL), KD_E_ARG);
@@ -393,8 +390,7 @@ static void refusals(void **state)
     kd_loader_close(l);
     f = make_fake(0);
     const kd_producer none = producer(&f, 1, 1);
-    assert_int_equal(kd_loader_open(&(kd_loader_opts){.batch_size = 1}, &none, &l, NULL),
-                     KD_E_DATA);
+    assert_int_equal(kd_loader_open(&(kd_loader_opts){.batch_size = 1}, &none, &l, NULL), KD_E_DATA);
 }
 
 /* No allocation once it runs; every allocation that fails while opening is reported and leaks

@@ -8,13 +8,13 @@
 #include <cmocka.h>
 /* clang-format on */
 
-#include "tools/sample/render.h"
-#include "tools/sample/sample.h"
-#include "tools/sample/vec3.h"
 #include "formats/base/hash.h"
 #include "formats/base/io.h"
 #include "formats/skeleton/skeleton_file.h"
 #include "formats/video/video.h"
+#include "tools/sample/render.h"
+#include "tools/sample/sample.h"
+#include "tools/sample/vec3.h"
 
 #define OUT KD_BUILD_DIR "/tests/sample-out"
 
@@ -49,8 +49,7 @@ static void test_sine(void **state)
 static void test_same_bits(void **state)
 {
     (void)state;
-    static const uint64_t GOLDEN[3] = {0xf12f4bd63f7ec556u, 0x4c6a46882e22c01cu,
-                                       0xdeb41f53dd1096abu};
+    static const uint64_t GOLDEN[3] = {0xf12f4bd63f7ec556u, 0x4c6a46882e22c01cu, 0xdeb41f53dd1096abu};
     static const int ID[3][4] = {{1, 1, 1, 1}, {7, 2, 8, 3}, {10, 2, 12, 2}};
     for (int i = 0; i < 3; i++) {
         kd_synth_clip *c = clip_of(0, ID[i][0], ID[i][1], ID[i][2], ID[i][3]);
@@ -86,10 +85,8 @@ static void test_bodies(void **state)
         const vec3 up = v3(c->up[0], c->up[1], c->up[2]);
         for (int t = 0; t < c->frames; t++) {
             for (size_t b = 0; b < KD_COUNTOF(BONE); b++) {
-                const double now =
-                    v3_len(v3_sub(joint_of(c, t, BONE[b][0]), joint_of(c, t, BONE[b][1])));
-                const double first =
-                    v3_len(v3_sub(joint_of(c, 0, BONE[b][0]), joint_of(c, 0, BONE[b][1])));
+                const double now = v3_len(v3_sub(joint_of(c, t, BONE[b][0]), joint_of(c, t, BONE[b][1])));
+                const double first = v3_len(v3_sub(joint_of(c, 0, BONE[b][0]), joint_of(c, 0, BONE[b][1])));
                 assert_true(fabs(now - first) < 1e-6);
             }
             for (int j = 0; j < KD_SYNTH_JOINTS; j++) {
@@ -97,8 +94,7 @@ static void test_bodies(void **state)
                 assert_true(p.z > 1.0 && p.z < 6.0);
                 assert_true(v3_dot(p, up) + c->camera_above > -0.02);
                 seen++;
-                outside +=
-                    fabs(p.y / p.z) > 0.5 / 1.08 || fabs(p.x / p.z) > 0.5 / 1.08 * 160.0 / 120.0;
+                outside += fabs(p.y / p.z) > 0.5 / 1.08 || fabs(p.x / p.z) > 0.5 / 1.08 * 160.0 / 120.0;
             }
         }
         kd_free(c);
@@ -118,8 +114,7 @@ static void test_props_and_tracking(void **state)
             bad += c->badly_tracked;
             n++;
             for (int t = 0; t < c->frames; t++) {
-                error +=
-                    fabs((double)c->tracked[t].joint[0][0] - c->frame[t].joint[0][0]) / c->frames;
+                error += fabs((double)c->tracked[t].joint[0][0] - c->frame[t].joint[0][0]) / c->frames;
             }
             assert_true(error < (c->badly_tracked ? 0.06 : 0.015));
             assert_true((c->prop != KD_PROP_NONE) == c->frame[0].prop_seen);
@@ -161,7 +156,7 @@ static void test_cameras(void **state)
     kd_free(b);
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static kd_sample_opts small(size_t clips, int threads)
 {
@@ -190,8 +185,7 @@ static void test_files(void **state)
         char path[2][512];
         char hex[2][KD_SHA256_HEX];
         for (int k = 0; k < 2; k++) {
-            (void)snprintf(path[k], sizeof path[k], "%s/%c/nturgb+d_skeletons/%s", OUT, 'a' + k,
-                           names[i]);
+            (void)snprintf(path[k], sizeof path[k], "%s/%c/nturgb+d_skeletons/%s", OUT, 'a' + k, names[i]);
             ok(kd_sha256_file(path[k], hex[k], &err), &err);
         }
         assert_string_equal(hex[0], hex[1]);
@@ -278,7 +272,7 @@ static void test_interrupt(void **state)
     assert_int_equal(r.written, r.clips - 1);
 }
 
-/* ---- drawing ----------------------------------------------------------------------------------------------------------- */
+/* ---- drawing --------------------------------------------------------------------------------- */
 
 static size_t changed(const uint8_t *a, const uint8_t *b, size_t pixels)
 {
@@ -296,8 +290,7 @@ static void test_renderer(void **state)
     static uint8_t empty[W * H * 3];
     static uint8_t person[W * H * 3];
     kd_synth_clip *c = clip_of(0, 1, 1, 1, 2);
-    const kd_render_view view = {
-        W, H, 130.0, 80.0, 60.0, {c->up[0], c->up[1], c->up[2]}, c->camera_above};
+    const kd_render_view view = {W, H, 130.0, 80.0, 60.0, {c->up[0], c->up[1], c->up[2]}, c->camera_above};
     kd_render_room room;
     kd_render_clothes clothes;
     kd_renderer *r = NULL;
@@ -347,8 +340,7 @@ static void test_render_files(void **state)
     kd_sample_opts s = small(1, 1);
     s.skeletons_only = true;
     ok(kd_sample_write(OUT "/r", &s, NULL, &result, &err), &err);
-    ok(kd_sample_render(OUT "/r/nturgb+d_skeletons/S003C001P001R001A001.skeleton", OUT "/r.avi", &o,
-                        &frames, &err),
+    ok(kd_sample_render(OUT "/r/nturgb+d_skeletons/S003C001P001R001A001.skeleton", OUT "/r.avi", &o, &frames, &err),
        &err);
     kd_video_info info;
     ok(kd_video_count(OUT "/r.avi", NULL, &info, &err), &err);
@@ -361,19 +353,18 @@ static void test_render_files(void **state)
     }
     ok(kd_skeleton_write(OUT "/lost.skeleton", &lost, &err), &err);
     kd_skeleton_free(&lost);
-    assert_int_equal(kd_sample_render(OUT "/lost.skeleton", OUT "/lost.avi", &o, &frames, &err),
-                     KD_E_DATA);
+    assert_int_equal(kd_sample_render(OUT "/lost.skeleton", OUT "/lost.avi", &o, &frames, &err), KD_E_DATA);
     assert_false(kd_path_exists(OUT "/lost.avi"));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sine),         cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_bodies),       cmocka_unit_test(test_props_and_tracking),
-        cmocka_unit_test(test_cameras),      cmocka_unit_test(test_files), cmocka_unit_test(test_rooms),
-        cmocka_unit_test(test_interrupt),    cmocka_unit_test(test_renderer),
-        cmocka_unit_test(test_render_files),
+        cmocka_unit_test(test_sine),     cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_bodies),   cmocka_unit_test(test_props_and_tracking),
+        cmocka_unit_test(test_cameras),  cmocka_unit_test(test_files),
+        cmocka_unit_test(test_rooms),    cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_renderer), cmocka_unit_test(test_render_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,10 +1,10 @@
 /* Sequences: preprocessing and augmentation against the reference's arrays, our own rules, the
  * source. */
 #include "distill/batch/loader.h"
-#include "student/skeleton/sequence.h"
 #include "formats/base/io.h"
 #include "formats/weights/safetensors.h"
 #include "kernels/kd_backend.h"
+#include "student/skeleton/sequence.h"
 #include "tools/parity/parity_gen.h"
 
 #include <math.h>
@@ -22,7 +22,9 @@ enum { T = 64, V = 25, M = 2, N = 3 * T * V * M };
 
 static void ok(kd_status st, const kd_err *err)
 {
-    if (st != KD_OK) fail_msg("%s: %s", kd_status_text(st), err->msg);
+    if (st != KD_OK) {
+        fail_msg("%s: %s", kd_status_text(st), err->msg);
+    }
 }
 
 static size_t at(int c, int t, int v, int m)
@@ -57,8 +59,7 @@ static kd_skeleton recording(const char *name, size_t frames, size_t bodies)
 
 static kd_cfg_skeleton rule_a(void)
 {
-    return (kd_cfg_skeleton){
-        .frames = T, .max_bodies = M, .normalize = KD_NORM_CENTER_SPINE, .bone_scale = true};
+    return (kd_cfg_skeleton){.frames = T, .max_bodies = M, .normalize = KD_NORM_CENTER_SPINE, .bone_scale = true};
 }
 
 static kd_cfg_skeleton rule_b(void)
@@ -73,14 +74,15 @@ static kd_cfg_skeleton rule_b(void)
 static void expect(const kd_st_file *f, const char *name, const float *got)
 {
     const kd_st_entry *e = kd_st_find(f, name);
-    if (e == NULL) fail_msg("golden tensor %s is missing", name);
+    if (e == NULL) {
+        fail_msg("golden tensor %s is missing", name);
+    }
     const float *want = (const float *)(const void *)e->data;
     assert_int_equal(e->count, (N + 10) / 11);
     for (size_t i = 0; i < e->count; i++) {
         const float tol = 4e-6f * fmaxf(1.0f, fabsf(want[i]));
         if (!(fabsf(got[i * 11] - want[i]) <= tol)) {
-            fail_msg("%s[%zu]: %.9g, the reference has %.9g", name, i * 11, (double)got[i * 11],
-                     (double)want[i]);
+            fail_msg("%s[%zu]: %.9g, the reference has %.9g", name, i * 11, (double)got[i * 11], (double)want[i]);
         }
     }
 }
@@ -203,8 +205,7 @@ static void tracked_bodies_keep_their_place(void **state)
     }
     k.bodies = KD_BODIES_FILE_ORDER;
     ok(kd_sequence_make(&k, &s, x, &err), &err);
-    assert_true(x[at(0, 0, 3, 0)] == 5.0f && x[at(0, 1, 3, 0)] == 9.0f &&
-                x[at(0, 2, 3, 0)] == 7.0f);
+    assert_true(x[at(0, 0, 3, 0)] == 5.0f && x[at(0, 1, 3, 0)] == 9.0f && x[at(0, 2, 3, 0)] == 7.0f);
     kd_skeleton_free(&s);
 }
 
@@ -255,13 +256,9 @@ static void absent_bodies_stay_zero(void **state)
     kd_cfg_skeleton k = rule_b();
     k.clamp = 30.0;
     ok(kd_sequence_make(&k, &s, x, &err), &err);
-    const kd_cfg_skeleton_aug aug = {.scale = {1, 1},
-                                     .speed = {1, 1},
-                                     .noise_joint = 0.1,
-                                     .noise_velocity = 0.1,
-                                     .noise_bone = 0.1};
-    const kd_sequence_draw d = {
-        .angle_deg = 20.0, .scale = 1.1, .noise = kd_rng_make(1, KD_RNG_TEST, 2, 3)};
+    const kd_cfg_skeleton_aug aug = {
+        .scale = {1, 1}, .speed = {1, 1}, .noise_joint = 0.1, .noise_velocity = 0.1, .noise_bone = 0.1};
+    const kd_sequence_draw d = {.angle_deg = 20.0, .scale = 1.1, .noise = kd_rng_make(1, KD_RNG_TEST, 2, 3)};
     float *dst[3] = {out[0], out[1], out[2]};
     kd_sequence_streams(&k, &aug, &d, x, 7, dst);
     double sum = 0.0;
@@ -337,9 +334,13 @@ static void the_op_is_the_same(void **state)
     for (int b = 0; b < B; b++) {
         float *dst[3] = {out[0], out[1], out[2]};
         memset(out, 0, sizeof out);
-        if (idx[b] >= 0) kd_sequence_streams(&k, &aug, &draw[b], table + (size_t)idx[b] * N, 7, dst);
+        if (idx[b] >= 0) {
+            kd_sequence_streams(&k, &aug, &draw[b], table + (size_t)idx[b] * N, 7, dst);
+        }
         for (int i = 0; i < 3; i++) {
-            if (memcmp(out[i], y[i] + (size_t)b * N, sizeof out[i]) != 0) fail_msg("row %d, stream %d differs", b, i);
+            if (memcmp(out[i], y[i] + (size_t)b * N, sizeof out[i]) != 0) {
+                fail_msg("row %d, stream %d differs", b, i);
+            }
         }
     }
     kd_backend_close(be);
@@ -361,8 +362,7 @@ static void draws_keep_their_bounds(void **state)
                                      .joint_mask = 0.1};
     int flips = 0, slow = 0;
     for (uint32_t i = 0; i < 400; i++) {
-        const kd_sequence_draw d =
-            kd_sequence_draw_make(&aug, T, kd_rng_make(3, KD_RNG_SAMPLE, i, 0));
+        const kd_sequence_draw d = kd_sequence_draw_make(&aug, T, kd_rng_make(3, KD_RNG_SAMPLE, i, 0));
         assert_true(fabs(d.angle_deg) <= 15.0 && d.scale >= 0.85 && d.scale <= 1.15);
         assert_true(fabs(d.shear) <= 0.1 && !d.time_flip);
         assert_true(d.speed_frames >= 51 && d.speed_frames <= T && d.speed_start >= 0 &&
@@ -441,13 +441,14 @@ static void cache_and_workers_change_nothing(void **state)
             const kd_batch *batch;
             ok(kd_loader_next(l, &batch, &err), &err);
             for (int t = 0; t < 2; t++) {
-                crc = (uint32_t)crc32(crc, (const Bytef *)batch->tensor[t],
-                                      (uInt)(3 * N * sizeof(float)));
+                crc = (uint32_t)crc32(crc, (const Bytef *)batch->tensor[t], (uInt)(3 * N * sizeof(float)));
             }
             /* bone[0] is always 0 */
             assert_true(((const float *)batch->tensor[0])[at(0, 5, 0, 0)] == 0.0f);
         }
-        if (run == 0) want = crc;
+        if (run == 0) {
+            want = crc;
+        }
         assert_int_equal(crc, want);
         kd_loader_close(l);
         kd_sequence_source_close(src);

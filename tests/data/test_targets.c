@@ -32,8 +32,7 @@ static void targets_are_timms(void **state)
         kd_targets(labels, NULL, 4, 5, 0.1, perm, lam, got);
         for (int k = 0; k < 20; k++) {
             if (!(fabsf(got[k] - want[k]) <= 1e-6f)) {
-                fail_msg("%s[%d]: %.9g, timm has %.9g", CASE[i].name, k, (double)got[k],
-                         (double)want[k]);
+                fail_msg("%s[%d]: %.9g, timm has %.9g", CASE[i].name, k, (double)got[k], (double)want[k]);
             }
         }
         if (i == 1) {
@@ -64,7 +63,9 @@ static void pairs(void **state)
         for (int i = 0; i < B; i++) {
             assert_true(lam[i] == l && perm[i] >= 0 && perm[i] < B && !seen[perm[i]]);
             seen[perm[i]] = true;
-            if (cfg.partner == KD_PARTNER_FLIP) assert_int_equal(perm[i], B - 1 - i);
+            if (cfg.partner == KD_PARTNER_FLIP) {
+                assert_int_equal(perm[i], B - 1 - i);
+            }
         }
         assert_true(kd_mix_draw(&cfg, 3, 1, batch, B, NULL, 0, &m2) == l);
         assert_memory_equal(perm, again, sizeof perm);
@@ -103,10 +104,10 @@ static void invalid_rows_stay_out(void **state)
     assert_true(fabsf(mixed[5] - (6.0f * l + 4.0f * (1.0f - l))) <= 1e-5f);
 }
 
-/* ---- CutMix ---------------------------------------------------------------------------------------- */
+/* ---- CutMix ---------------------------------------------------------------------------------- */
 
-/* timm's rand_bbox, by hand: sides int(H sqrt(1 - lam)), half of each (rounded down) both ways from the centre, cut off at the
- * edges; lambda is what is left. */
+/* timm's rand_bbox, by hand: sides int(H sqrt(1 - lam)), half of each (rounded down) both ways from the centre, cut off
+ * at the edges; lambda is what is left. */
 static void cut_boxes_are_timms(void **state)
 {
     (void)state;
@@ -115,13 +116,13 @@ static void cut_boxes_are_timms(void **state)
         double lam;
         int32_t box[4];
     } CASE[] = {
-        {32, 32, 16, 16, 0.75, {8, 8, 16, 16}},   /* sides of 16 */
-        {32, 32, 0, 31, 0.75, {0, 23, 8, 9}},     /* off the top and the right edge */
-        {30, 30, 15, 15, 0.75, {8, 8, 14, 14}},   /* sides of 15 lose a pixel */
-        {20, 40, 3, 39, 0.36, {0, 23, 11, 17}},   /* 0.8: sides of 16 and 32 */
+        {32, 32, 16, 16, 0.75, {8, 8, 16, 16}},    /* sides of 16 */
+        {32, 32, 0, 31, 0.75, {0, 23, 8, 9}},      /* off the top and the right edge */
+        {30, 30, 15, 15, 0.75, {8, 8, 14, 14}},    /* sides of 15 lose a pixel */
+        {20, 40, 3, 39, 0.36, {0, 23, 11, 17}},    /* 0.8: sides of 16 and 32 */
         {224, 224, 100, 7, 0.0, {0, 0, 212, 119}}, /* all of it, round the centre */
-        {32, 32, 5, 5, 1.0, {5, 5, 0, 0}},        /* nothing */
-        {32, 32, 5, 5, 0.999, {5, 5, 0, 0}},      /* a side of 1 loses its pixel */
+        {32, 32, 5, 5, 1.0, {5, 5, 0, 0}},         /* nothing */
+        {32, 32, 5, 5, 0.999, {5, 5, 0, 0}},       /* a side of 1 loses its pixel */
     };
     for (size_t i = 0; i < KD_COUNTOF(CASE); i++) {
         int32_t box[4];
@@ -144,7 +145,8 @@ static void cutmix_is_drawn(void **state)
     int32_t perm[B];
     float lam[B];
     kd_mix m = {.perm = perm, .lam = lam};
-    kd_cfg_mixup cfg = {.alpha = 0.8, .cutmix_alpha = 1.0, .switch_prob = 0.25, .prob = 1.0, .partner = KD_PARTNER_FLIP};
+    kd_cfg_mixup cfg = {
+        .alpha = 0.8, .cutmix_alpha = 1.0, .switch_prob = 0.25, .prob = 1.0, .partner = KD_PARTNER_FLIP};
     kd_cfg_mixup plain = cfg;
     plain.cutmix_alpha = 0.0;
     int cuts = 0, edges[4] = {0};
@@ -159,7 +161,8 @@ static void cutmix_is_drawn(void **state)
             continue;
         }
         cuts++;
-        assert_true(box[0] >= 0 && box[1] >= 0 && box[2] > 0 && box[3] > 0 && box[0] + box[2] <= SIDE && box[1] + box[3] <= SIDE);
+        assert_true(box[0] >= 0 && box[1] >= 0 && box[2] > 0 && box[3] > 0 && box[0] + box[2] <= SIDE &&
+                    box[1] + box[3] <= SIDE);
         assert_true(l == (float)(1.0 - (double)(box[2] * box[3]) / (double)(SIDE * SIDE)));
         edges[0] += box[0] == 0;
         edges[1] += box[1] == 0;

@@ -14,21 +14,28 @@ const char *in_root(const char *name)
     char path[160];
     (void)snprintf(path, sizeof path, "%s/%s", root, name);
     for (size_t i = 0; i < KD_COUNTOF(buf); i++) {
-        if (buf[i][0] == '\0') memcpy(buf[i], path, sizeof path);
-        if (strcmp(buf[i], path) == 0) return buf[i];
+        if (buf[i][0] == '\0') {
+            memcpy(buf[i], path, sizeof path);
+        }
+        if (strcmp(buf[i], path) == 0) {
+            return buf[i];
+        }
     }
     fail_msg("too many names");
     return NULL;
 }
 
-/* In memory where the system has a place for that: the faults are ours, flushing a disk thousands of times shows nothing. */
+/* In memory where the system has a place for that: the faults are ours, flushing a disk thousands of times shows
+ * nothing. */
 int make_root(void **state)
 {
     static const char *const dirs[] = {"/dev/shm", "/tmp"};
     (void)state;
     for (size_t i = 0; i < KD_COUNTOF(dirs); i++) {
         (void)snprintf(root, sizeof root, "%s/kd_store_XXXXXX", dirs[i]);
-        if (mkdtemp(root) != NULL) return 0;
+        if (mkdtemp(root) != NULL) {
+            return 0;
+        }
     }
     return -1;
 }
@@ -93,11 +100,12 @@ void make_sample(int i, sample *s)
 
 void ok(kd_status st, const kd_err *err)
 {
-    if (st != KD_OK) fail_msg("%s: %s", kd_status_text(st), err->msg);
+    if (st != KD_OK) {
+        fail_msg("%s: %s", kd_status_text(st), err->msg);
+    }
 }
 
-void write_some(const char *path, const kd_store_manifest *m, int from, int to, int step,
-                bool resume, bool finish)
+void write_some(const char *path, const kd_store_manifest *m, int from, int to, int step, bool resume, bool finish)
 {
     kd_err err = {0};
     kd_store_writer *w = NULL;
@@ -105,7 +113,9 @@ void write_some(const char *path, const kd_store_manifest *m, int from, int to, 
     for (int i = from; i < to; i += step) {
         sample s;
         make_sample(i, &s);
-        if (!kd_store_has(w, s.id)) ok(kd_store_append(w, &s.rec, &err), &err);
+        if (!kd_store_has(w, s.id)) {
+            ok(kd_store_append(w, &s.rec, &err), &err);
+        }
         assert_true(kd_store_has(w, s.id));
     }
     if (finish) {
@@ -150,8 +160,7 @@ void check_record(const kd_store_record *r, int i)
     assert_int_equal(r->label, i % CLASSES);
     assert_true(r->order == (uint64_t)i);
     assert_int_equal(r->n_views, 1 + i % VIEWS);
-    assert_memory_equal(r->logits, s.logits,
-                        (size_t)r->n_views * CLASSES * 4); /* exact in f16 too */
+    assert_memory_equal(r->logits, s.logits, (size_t)r->n_views * CLASSES * 4); /* exact in f16 too */
     assert_memory_equal(r->feature, s.feature, sizeof s.feature);
     for (int v = 0; v < r->n_views; v++) {
         const kd_store_view *a = &r->views[v];

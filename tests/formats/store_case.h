@@ -35,10 +35,9 @@ kd_store_manifest manifest(kd_dtype t);
 void make_sample(int i, sample *s);
 void ok(kd_status st, const kd_err *err);
 /* Records from, from + step, ... below `to`; those present are left out. */
-void write_some(const char *path, const kd_store_manifest *m, int from, int to, int step,
-                bool resume, bool finish);
+void write_some(const char *path, const kd_store_manifest *m, int from, int to, int step, bool resume, bool finish);
 void spill(const char *path, const uint8_t *p, size_t n); /* a file of these bytes, not flushed */
-uint8_t *slurp(const char *path, size_t *n); /* kd_free */
+uint8_t *slurp(const char *path, size_t *n);              /* kd_free */
 void assert_same_file(const char *a, const char *b);
 void check_record(const kd_store_record *r, int i);
 

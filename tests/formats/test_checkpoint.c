@@ -1,6 +1,6 @@
 /* formats/checkpoint: what is saved comes back; every flipped byte is found; a kill anywhere leaves old or new. */
-#include "formats/weights/checkpoint.h"
 #include "formats/base/io.h"
+#include "formats/weights/checkpoint.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -23,7 +23,9 @@ static int setup(void **state)
 {
     (void)state;
     (void)snprintf(root, sizeof root, "/tmp/kd_ckpt_XXXXXX");
-    if (mkdtemp(root) == NULL) return -1;
+    if (mkdtemp(root) == NULL) {
+        return -1;
+    }
     (void)snprintf(dir, sizeof dir, "%s/checkpoints/last", root);
     return 0;
 }
@@ -43,10 +45,8 @@ static kd_status save(int64_t step, kd_err *err)
     }
     const int64_t dw[2] = {2, 3};
     const int64_t dm[1] = {6};
-    const kd_st_tensor model[2] = {{"head.weight", KD_ST_F32, 2, dw, w},
-                                   {"head.bias", KD_ST_F32, 1, &dw[0], w}};
-    const kd_st_tensor optim[2] = {{"m.head.weight", KD_ST_F32, 1, dm, w},
-                                   {"step", KD_ST_I64, 0, NULL, &step}};
+    const kd_st_tensor model[2] = {{"head.weight", KD_ST_F32, 2, dw, w}, {"head.bias", KD_ST_F32, 1, &dw[0], w}};
+    const kd_st_tensor optim[2] = {{"m.head.weight", KD_ST_F32, 1, dm, w}, {"step", KD_ST_I64, 0, NULL, &step}};
     const kd_ckpt_group groups[2] = {{"model", model, 2}, {"optim", optim, 2}};
     kd_json *s = kd_json_object();
     kd_json_set_i64(s, "step", step);

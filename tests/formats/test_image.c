@@ -71,17 +71,20 @@ static void test_resize_strides(void **state)
     kd_image_resizer *r = NULL;
     assert_int_equal(kd_image_resizer_create(W, H, OW, OH, &r, NULL), KD_OK);
     for (int round = 0; round < 3; round++) {
-        for (size_t i = 0; i < sizeof src; i++)
+        for (size_t i = 0; i < sizeof src; i++) {
             src[i] = (uint8_t)parity_gen_u24((uint32_t)round, (uint32_t)i);
-        for (int y = 0; y < H; y++)
+        }
+        for (int y = 0; y < H; y++) {
             memcpy(tight + y * W * 3, src + y * IN, W * 3);
+        }
         memset(dst, 0xa5, sizeof dst);
         kd_image_resize(r, src, IN, dst, OUT);
         assert_int_equal(kd_image_resize_once(tight, W, H, 0, want, OW, OH, 0, NULL), KD_OK);
         for (int y = 0; y < OH; y++) {
             assert_memory_equal(dst + y * OUT, want + y * OW * 3, OW * 3);
-            for (int i = OW * 3; i < OUT; i++)
+            for (int i = OW * 3; i < OUT; i++) {
                 assert_int_equal(dst[y * OUT + i], 0xa5);
+            }
         }
     }
     kd_image_resizer_free(r);
@@ -94,8 +97,9 @@ static void test_resize_limits(void **state)
     uint8_t out[5 * 4 * 3];
     kd_err err = {0};
     assert_int_equal(kd_image_resize_once(one, 1, 1, 0, out, 5, 4, 0, NULL), KD_OK);
-    for (size_t i = 0; i < sizeof out; i++)
+    for (size_t i = 0; i < sizeof out; i++) {
         assert_int_equal(out[i], one[i % 3]);
+    }
     kd_image_resizer *r;
     assert_int_equal(kd_image_resizer_create(0, 4, 4, 4, &r, &err), KD_E_ARG);
     assert_non_null(strstr(err.msg, "0x4"));
@@ -110,9 +114,8 @@ static void test_resize_limits(void **state)
 static void test_short_side(void **state)
 {
     (void)state;
-    static const int cases[][5] = {{1920, 1080, 224, 398, 224}, {1080, 1920, 224, 224, 398},
-                                   {224, 300, 224, 224, 300},   {340, 256, 224, 297, 224},
-                                   {64, 64, 224, 224, 224},     {320, 240, 256, 341, 256}};
+    static const int cases[][5] = {{1920, 1080, 224, 398, 224}, {1080, 1920, 224, 224, 398}, {224, 300, 224, 224, 300},
+                                   {340, 256, 224, 297, 224},   {64, 64, 224, 224, 224},     {320, 240, 256, 341, 256}};
     for (size_t i = 0; i < KD_COUNTOF(cases); i++) {
         int w, h;
         kd_image_short_side(cases[i][0], cases[i][1], cases[i][2], &w, &h);
@@ -127,8 +130,9 @@ static void test_crop(void **state)
     enum { W = 7, H = 5 };
     uint8_t src[W * H * 3], out[3 * 2 * 3];
     kd_err err = {0};
-    for (size_t i = 0; i < sizeof src; i++)
+    for (size_t i = 0; i < sizeof src; i++) {
         src[i] = (uint8_t)i;
+    }
     for (int flip = 0; flip < 2; flip++) {
         assert_int_equal(kd_image_crop(src, W, H, 0, 4, 3, 3, 2, flip != 0, out, 0, NULL), KD_OK);
         for (int y = 0; y < 2; y++) {
@@ -160,8 +164,9 @@ static void test_png(void **state)
         uint8_t pix[13 * 9 * 4], raw[(13 * 4 + 1) * 9];
         uint8_t *png = NULL;
         size_t len = 0;
-        for (size_t i = 0; i < row * 9; i++)
+        for (size_t i = 0; i < row * 9; i++) {
             pix[i] = (uint8_t)parity_gen_u24(3, (uint32_t)i);
+        }
         assert_int_equal(kd_png_encode(pix, w, h, c, &png, &len, NULL), KD_OK);
         assert_memory_equal(png, "\x89PNG\r\n\x1a\n", 8);
         assert_int_equal(be32(png + 8), 13);

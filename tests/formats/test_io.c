@@ -184,7 +184,9 @@ static bool survives(int64_t n, void (*fn)(void))
 
 static void write_new(void)
 {
-    if (kd_io_write_file(in_root("k"), "new content", 11, NULL) != KD_OK) _exit(3);
+    if (kd_io_write_file(in_root("k"), "new content", 11, NULL) != KD_OK) {
+        _exit(3);
+    }
 }
 
 static void test_killed_file(void **state)
@@ -228,8 +230,7 @@ static bool dir_is(const char *dir, const char *text)
         uint8_t *data = NULL;
         size_t n = 0;
         (void)snprintf(p, sizeof p, "%s/%s", dir, names[i]);
-        same = same && kd_io_read_file(p, 100, &data, &n, NULL) == KD_OK &&
-               strcmp((char *)data, text) == 0;
+        same = same && kd_io_read_file(p, 100, &data, &n, NULL) == KD_OK && strcmp((char *)data, text) == 0;
         kd_free(data);
     }
     return same;
@@ -237,8 +238,9 @@ static bool dir_is(const char *dir, const char *text)
 
 static void replace_keep(void)
 {
-    if (kd_io_replace_dir(in_root("d.tmp"), in_root("d"), in_root("d.prev"), NULL) != KD_OK)
+    if (kd_io_replace_dir(in_root("d.tmp"), in_root("d"), in_root("d.prev"), NULL) != KD_OK) {
         _exit(3);
+    }
 }
 
 static void test_killed_dir(void **state)

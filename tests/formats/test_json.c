@@ -37,15 +37,13 @@ static void expect_dump(const kd_json *node, kd_json_style style, const char *ex
 static void test_round_trip(void **state)
 {
     (void)state;
-    const char *text =
-        "{\"b\":[1,2.5,-0.0,1e+300,true,null,\"x\\n\\u0001\\\"\\\\\"],\"a\":{\"c\":{},"
-        "\"d\":[],\"e\":[[],{}]},\"z\":9223372036854775807}";
+    const char *text = "{\"b\":[1,2.5,-0.0,1e+300,true,null,\"x\\n\\u0001\\\"\\\\\"],\"a\":{\"c\":{},"
+                       "\"d\":[],\"e\":[[],{}]},\"z\":9223372036854775807}";
     kd_json *doc = parse(text);
     expect_dump(doc, KD_JSON_COMPACT, text);
     const kd_json *a = kd_json_get(doc, "a");
     expect_dump(a, KD_JSON_COMPACT, "{\"c\":{},\"d\":[],\"e\":[[],{}]}");
-    expect_dump(kd_json_get(doc, "b"), KD_JSON_PRETTY,
-                "[1, 2.5, -0.0, 1e+300, true, null, \"x\\n\\u0001\\\"\\\\\"]\n");
+    expect_dump(kd_json_get(doc, "b"), KD_JSON_PRETTY, "[1, 2.5, -0.0, 1e+300, true, null, \"x\\n\\u0001\\\"\\\\\"]\n");
     expect_dump(a, KD_JSON_PRETTY, "{\n  \"c\": {},\n  \"d\": [],\n  \"e\": [[], {}]\n}\n");
     kd_json *copy = kd_json_array();
     kd_json_push_copy(copy, doc);
@@ -158,8 +156,7 @@ static void test_typed(void **state)
     assert_int_equal(kd_json_get_array(files, "model", &model, NULL), KD_OK);
     kd_err err = {0};
     assert_int_equal(kd_json_get_i64(kd_json_at(model, 0), "bytes", &i, &err), KD_E_FORMAT);
-    assert_string_equal(err.msg,
-                        "t.json: files.model[0].bytes: expected an integer, found a string");
+    assert_string_equal(err.msg, "t.json: files.model[0].bytes: expected an integer, found a string");
     err = (kd_err){0};
     assert_int_equal(kd_json_get_i64(files, "absent", &i, &err), KD_E_FORMAT);
     assert_string_equal(err.msg, "t.json: files.absent: the key is missing");
@@ -215,8 +212,7 @@ static void test_strings(void **state)
     kd_json_push_str(doc, NULL);
     char *text = NULL;
     assert_int_equal(kd_json_dump(doc, KD_JSON_COMPACT, &text, NULL, NULL), KD_OK);
-    assert_string_equal(text,
-                        "[\"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\",\"bad ?? ???.\",null]");
+    assert_string_equal(text, "[\"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\",\"bad ?? ???.\",null]");
     kd_json *back = parse(text); /* always valid JSON */
     kd_json_free(back);
     kd_free(text);
@@ -239,7 +235,9 @@ static void test_oom(void **state)
         char *text = NULL;
         kd_json *back = NULL;
         kd_status st = kd_json_dump(doc, KD_JSON_PRETTY, &text, NULL, NULL);
-        if (st == KD_OK) st = kd_json_parse(text, strlen(text), "x", &back, NULL);
+        if (st == KD_OK) {
+            st = kd_json_parse(text, strlen(text), "x", &back, NULL);
+        }
         kd_alloc_fail_at(0);
         assert_true(st == KD_OK || st == KD_E_OOM);
         worked = st == KD_OK;
@@ -271,9 +269,8 @@ static void test_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_reals),
-        cmocka_unit_test(test_refuse),     cmocka_unit_test(test_typed),
-        cmocka_unit_test(test_many_keys),  cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_reals),     cmocka_unit_test(test_refuse),
+        cmocka_unit_test(test_typed),      cmocka_unit_test(test_many_keys), cmocka_unit_test(test_strings),
         cmocka_unit_test(test_oom),        cmocka_unit_test(test_file),
     };
     return cmocka_run_group_tests_name("json", tests, NULL, NULL);

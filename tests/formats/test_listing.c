@@ -36,8 +36,9 @@ static void test_names(void **state)
                                       "S001C002P003R002A01x",
                                       "S0 1C002P003R002A013",
                                       ""};
-    for (size_t i = 0; i < KD_COUNTOF(bad); i++)
+    for (size_t i = 0; i < KD_COUNTOF(bad); i++) {
         assert_false(kd_sample_id_parse(bad[i], strlen(bad[i]), &id));
+    }
 
     static const struct {
         const char *path, *key;
@@ -93,7 +94,9 @@ static void test_lists_accepted(void **state)
     for (size_t i = 0; i < KD_COUNTOF(cases); i++) {
         kd_listing list;
         kd_err err = {0};
-        if (parse(cases[i].text, &list, &err) != KD_OK) fail_msg("case %zu: %s", i, err.msg);
+        if (parse(cases[i].text, &list, &err) != KD_OK) {
+            fail_msg("case %zu: %s", i, err.msg);
+        }
         assert_int_equal(list.n, cases[i].n);
         assert_string_equal(list.item[0].path, cases[i].path0);
         assert_int_equal(list.item[0].label, cases[i].label0);
@@ -147,9 +150,7 @@ static void test_list_check(void **state)
     (void)state;
     kd_listing list;
     kd_err err = {0};
-    assert_int_equal(
-        parse("S001C001P001R001A001_rgb.avi 0\nS001C001P001R001A060_rgb.avi 59\n", &list, NULL),
-        KD_OK);
+    assert_int_equal(parse("S001C001P001R001A001_rgb.avi 0\nS001C001P001R001A060_rgb.avi 59\n", &list, NULL), KD_OK);
     assert_int_equal(kd_listing_check(&list, "l", 60, true, NULL), KD_OK);
     assert_int_equal(kd_listing_check(&list, "l", 59, true, &err), KD_E_DATA);
     assert_non_null(strstr(err.msg, "1 of 2 labels are wrong: expected 0 to 58"));
@@ -179,8 +180,7 @@ static void test_list_write(void **state)
     kd_listing_free(&list);
     assert_int_equal(kd_listing_write("test_listing.csv", &bad, 1, &err), KD_E_DATA);
     assert_non_null(strstr(err.msg, "my clip.avi"));
-    assert_int_equal(kd_listing_read("test_listing.csv", &list, NULL),
-                     KD_OK); /* the old one stands */
+    assert_int_equal(kd_listing_read("test_listing.csv", &list, NULL), KD_OK); /* the old one stands */
     kd_listing_free(&list);
     assert_int_equal(unlink("test_listing.csv"), 0);
 }
@@ -219,8 +219,7 @@ static void test_ntu_counts(void **state)
     };
     for (size_t i = 0; i < KD_COUNTOF(want); i++) {
         size_t n[3] = {0}, kept[3] = {0}, walked = 0;
-        for (kd_sample_id id = {0}; kd_ntu_next(&id, kd_ntu_split_classes(want[i].split) == 60);
-             walked++) {
+        for (kd_sample_id id = {0}; kd_ntu_next(&id, kd_ntu_split_classes(want[i].split) == 60); walked++) {
             const kd_split_side side = kd_ntu_side(want[i].split, &id);
             n[side]++;
             kept[side] += !kd_ntu_missing_skeleton(&id);
@@ -285,8 +284,7 @@ static void test_rules(void **state)
     rule.val = three;
     assert_int_equal(kd_split_rule_check(&rule, &err), KD_E_DATA);
     assert_non_null(strstr(err.msg, "3 is on both sides"));
-    rule = (kd_split_rule){
-        .by = KD_BY_LIST, .train_keys = train, .n_train = 2, .val_keys = val, .n_val = 1};
+    rule = (kd_split_rule){.by = KD_BY_LIST, .train_keys = train, .n_train = 2, .val_keys = val, .n_val = 1};
     assert_int_equal(kd_split_rule_check(&rule, NULL), KD_OK);
     assert_int_equal(kd_split_rule_side(&rule, "c", NULL), KD_SIDE_TRAIN);
     assert_int_equal(kd_split_rule_side(&rule, "b", NULL), KD_SIDE_VAL);
@@ -327,10 +325,11 @@ static void test_scan_ntu(void **state)
     assert_int_equal(kd_scan_folder(root, &scan, NULL), KD_OK);
     assert_true(scan.ntu_layout);
     assert_int_equal(scan.n, 4);
-    static const char *const keys[] = {"S001C001P001R001A001", "S001C001P001R001A002",
-                                       "S001C001P002R001A001", "S001C002P005R002A008"};
-    for (size_t i = 0; i < 4; i++)
+    static const char *const keys[] = {"S001C001P001R001A001", "S001C001P001R001A002", "S001C001P002R001A001",
+                                       "S001C002P005R002A008"};
+    for (size_t i = 0; i < 4; i++) {
         assert_string_equal(scan.item[i].key, keys[i]);
+    }
     assert_string_equal(scan.item[0].video, "nturgb+d_rgb/S001C001P001R001A001_rgb.avi");
     assert_string_equal(scan.item[0].skeleton, "nturgb+d_skeletons/S001C001P001R001A001.skeleton");
     assert_null(scan.item[1].video);
@@ -374,7 +373,9 @@ static void test_scan_flat(void **state)
         const kd_status st = kd_scan_folder(root, &scan, NULL);
         kd_alloc_fail_at(0);
         kd_scan_free(&scan);
-        if (st == KD_OK) break;
+        if (st == KD_OK) {
+            break;
+        }
         assert_int_equal(st, KD_E_OOM);
     }
     touch(root, "other/a.mp4");
@@ -389,12 +390,10 @@ static void test_scan_flat(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),         cmocka_unit_test(test_lists_accepted),
-        cmocka_unit_test(test_lists_refused), cmocka_unit_test(test_list_check),
-        cmocka_unit_test(test_list_write),    cmocka_unit_test(test_list_memory),
-        cmocka_unit_test(test_ntu_counts),    cmocka_unit_test(test_ntu_facts),
-        cmocka_unit_test(test_rules),         cmocka_unit_test(test_scan_ntu),
-        cmocka_unit_test(test_scan_flat),
+        cmocka_unit_test(test_names),      cmocka_unit_test(test_lists_accepted), cmocka_unit_test(test_lists_refused),
+        cmocka_unit_test(test_list_check), cmocka_unit_test(test_list_write),     cmocka_unit_test(test_list_memory),
+        cmocka_unit_test(test_ntu_counts), cmocka_unit_test(test_ntu_facts),      cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_scan_ntu),   cmocka_unit_test(test_scan_flat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

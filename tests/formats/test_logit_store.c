@@ -147,8 +147,7 @@ static void test_merge(void **state)
     const char *out = in_root("merged.logits.zst");
     ok(kd_store_merge(list, 3, out, &err), &err);
     assert_same_file(out, in_root("one.logits.zst"));
-    assert_int_equal(kd_store_merge(list, 3, out, &err),
-                     KD_E_STATE); /* never over an existing store */
+    assert_int_equal(kd_store_merge(list, 3, out, &err), KD_E_STATE); /* never over an existing store */
     list[0] = list[1];
     err = (kd_err){0};
     assert_int_equal(kd_store_merge(list, 2, in_root("twice.logits.zst"), &err), KD_E_DATA);
@@ -190,8 +189,7 @@ static void test_export(void **state)
     ok(kd_zip_parse(map.data, map.bytes, "x.npz", &z, &err), &err);
     sample s;
     make_sample(4, &s);
-    const uint8_t *p =
-        npy(z, "ids.npy", "{'descr': '|S64', 'fortran_order': False, 'shape': (5,), }");
+    const uint8_t *p = npy(z, "ids.npy", "{'descr': '|S64', 'fortran_order': False, 'shape': (5,), }");
     assert_string_equal((const char *)p + 4 * 64, s.id);
     p = npy(z, "logits.npy", "{'descr': '<f4', 'fortran_order': False, 'shape': (9, 5), }");
     assert_memory_equal(p + 7 * CLASSES * 4, s.logits, 2 * CLASSES * 4);
@@ -209,9 +207,8 @@ static void test_export(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_extend_finished), cmocka_unit_test(test_merge),
-        cmocka_unit_test(test_export),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_refusals), cmocka_unit_test(test_extend_finished),
+        cmocka_unit_test(test_merge),      cmocka_unit_test(test_export),
     };
     return cmocka_run_group_tests(tests, make_root, drop_root);
 }

@@ -23,7 +23,9 @@ static uint8_t *make(const char *header, const void *data, size_t bytes, size_t 
     p[8] = (uint8_t)n;
     p[9] = (uint8_t)(n >> 8);
     memcpy(p + 10, header, n);
-    if (bytes > 0) memcpy(p + 10 + n, data, bytes);
+    if (bytes > 0) {
+        memcpy(p + 10 + n, data, bytes);
+    }
     *total = 10 + n + bytes;
     return p;
 }
@@ -39,8 +41,7 @@ static kd_status try_parse(const char *header, size_t bytes, kd_err *err)
     return st;
 }
 
-#define HEADER(descr, fortran, shape)                                                              \
-    "{'descr': '" descr "', 'fortran_order': " fortran ", 'shape': " shape ", }\n"
+#define HEADER(descr, fortran, shape) "{'descr': '" descr "', 'fortran_order': " fortran ", 'shape': " shape ", }\n"
 
 static void test_accept(void **state)
 {
@@ -62,7 +63,9 @@ static void test_accept(void **state)
     };
     for (size_t i = 0; i < KD_COUNTOF(ok); i++) {
         kd_err err = {0};
-        if (try_parse(ok[i].header, ok[i].bytes, &err) != KD_OK) fail_msg("%zu: %s", i, err.msg);
+        if (try_parse(ok[i].header, ok[i].bytes, &err) != KD_OK) {
+            fail_msg("%zu: %s", i, err.msg);
+        }
     }
 }
 
@@ -92,12 +95,9 @@ static void test_refuse(void **state)
         {HEADER("<f4", "False", "(2,)"), 4, KD_E_FORMAT, "need 8 bytes"},
         {HEADER("<f4", "False", "(2,)"), 12, KD_E_FORMAT, "need 8 bytes"},
         {"{'descr': '<f4', 'fortran_order': False}", 4, KD_E_FORMAT, "header is not"},
-        {"{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': ()}", 4, KD_E_FORMAT,
-         "header is not"},
-        {"{'descr': '<f4', 'fortran_order': False, 'shape': (), 'x': 1}", 4, KD_E_FORMAT,
-         "header is not"},
-        {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': ()}", 4, KD_E_FORMAT,
-         "header is not"},
+        {"{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': ()}", 4, KD_E_FORMAT, "header is not"},
+        {"{'descr': '<f4', 'fortran_order': False, 'shape': (), 'x': 1}", 4, KD_E_FORMAT, "header is not"},
+        {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': ()}", 4, KD_E_FORMAT, "header is not"},
         {"__import__('os').system('id')", 4, KD_E_FORMAT, "header is not"},
         {HEADER("<f4", "False", "()") "garbage", 4, KD_E_FORMAT, "header is not"},
         {"", 0, KD_E_FORMAT, "header is not"},
@@ -110,8 +110,7 @@ static void test_refuse(void **state)
         }
     }
     kd_npy a;
-    assert_int_equal(kd_npy_parse("\x93NUMPY\x02\x00\xff\xff\xff\xff", 12, "x", &a, NULL),
-                     KD_E_FORMAT);
+    assert_int_equal(kd_npy_parse("\x93NUMPY\x02\x00\xff\xff\xff\xff", 12, "x", &a, NULL), KD_E_FORMAT);
     assert_int_equal(kd_npy_parse("\x93NUMPY\x04\x00\0\0\0\0", 12, "x", &a, NULL), KD_E_FORMAT);
     size_t n = 0;
     uint8_t *p = make(HEADER("<f4", "False", "(1,)"), "abcd", 4, &n);
@@ -214,8 +213,7 @@ static void test_npz_flips(void **state)
     (void)close(fd);
     uint8_t *data = NULL;
     size_t n = 0;
-    assert_int_equal(kd_io_read_file(KD_GOLDEN_DIR "/npy/deflated.npz", 1 << 20, &data, &n, NULL),
-                     KD_OK);
+    assert_int_equal(kd_io_read_file(KD_GOLDEN_DIR "/npy/deflated.npz", 1 << 20, &data, &n, NULL), KD_OK);
     for (size_t i = 0; i < n; i++) {
         data[i] ^= (uint8_t)(1u << (i % 8));
         FILE *f = fopen(path, "wb");
@@ -224,8 +222,7 @@ static void test_npz_flips(void **state)
         assert_int_equal(fclose(f), 0);
         kd_npz *z = NULL;
         kd_npy a;
-        if (kd_npz_open(path, 1 << 16, &z, NULL) == KD_OK &&
-            kd_npz_get(z, "y", &a, NULL) == KD_OK) {
+        if (kd_npz_open(path, 1 << 16, &z, NULL) == KD_OK && kd_npz_get(z, "y", &a, NULL) == KD_OK) {
             int64_t y[300];
             assert_int_equal(a.count, 300);
             assert_int_equal(kd_npy_to_i64(&a, y, NULL), KD_OK);
@@ -250,9 +247,8 @@ static void test_write(void **state)
     const float v[6] = {0, 1, 2, 3, 4, 5};
     const int64_t label[2] = {7, -1};
     const int64_t d[2] = {2, 3};
-    const kd_st_tensor t[3] = {{"logits", KD_ST_F32, 2, d, v},
-                               {"label", KD_ST_I64, 1, d, label},
-                               {"n", KD_ST_F32, 0, NULL, v + 4}};
+    const kd_st_tensor t[3] = {
+        {"logits", KD_ST_F32, 2, d, v}, {"label", KD_ST_I64, 1, d, label}, {"n", KD_ST_F32, 0, NULL, v + 4}};
     assert_int_equal(kd_npy_write(path, &t[0], NULL), KD_OK);
     kd_npy_file *f = NULL;
     assert_int_equal(kd_npy_open(path, &f, NULL), KD_OK);
@@ -264,8 +260,7 @@ static void test_write(void **state)
     uint8_t *raw = NULL;
     size_t n = 0;
     assert_int_equal(kd_io_read_file(path, 4096, &raw, &n, NULL), KD_OK);
-    assert_memory_equal(raw + 10, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }",
-                        58);
+    assert_memory_equal(raw + 10, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 58);
     kd_free(raw);
     assert_int_equal(kd_npz_write(path, t, 3, NULL), KD_OK);
     kd_npz *z = NULL;
@@ -285,9 +280,8 @@ static void test_write(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accept),    cmocka_unit_test(test_refuse),
-        cmocka_unit_test(test_orders),    cmocka_unit_test(test_npz),
-        cmocka_unit_test(test_npz_flips), cmocka_unit_test(test_write),
+        cmocka_unit_test(test_accept), cmocka_unit_test(test_refuse),    cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_npz),    cmocka_unit_test(test_npz_flips), cmocka_unit_test(test_write),
     };
     return cmocka_run_group_tests_name("npy", tests, NULL, NULL);
 }

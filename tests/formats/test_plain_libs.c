@@ -1,11 +1,12 @@
-/* What replaces libraries that are configured out (formats/base/hash_plain.c, formats/base/deflate_none.c) against those libraries. */
+/* What replaces libraries that are configured out (formats/base/hash_plain.c, formats/base/deflate_none.c) against
+ * those libraries. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <zlib.h>
 
 #include <cmocka.h>
-#include <zlib.h>
 
 #define kd_xxh64             plain_xxh64
 #define kd_sha256            plain_sha256
@@ -91,7 +92,8 @@ static void test_stream(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_hashes), cmocka_unit_test(test_crc), cmocka_unit_test(test_stream)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_hashes), cmocka_unit_test(test_crc),
+                                       cmocka_unit_test(test_stream)};
     fill();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,9 @@
 /* formats/pickle, formats/zip, formats/pth: the reference's files bit for bit, hostile pickles, our own writer. */
 #include "formats/base/io.h"
 #include "formats/base/json.h"
+#include "formats/base/zip.h"
 #include "formats/weights/pickle.h"
 #include "formats/weights/pth.h"
-#include "formats/base/zip.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,7 +86,9 @@ static void check_file(const char *file, const char *key, kd_st_dtype dtype, con
         uint8_t *d = read_tensor(p, t);
         (void)snprintf(found, sizeof found, "%08x", crc32_of(d, t->bytes));
         kd_free(d);
-        if (crcs == NULL) continue;
+        if (crcs == NULL) {
+            continue;
+        }
         assert_int_equal(kd_json_get_str(kd_json_get(man, crcs), name, &crc, NULL), KD_OK);
         assert_string_equal(found, crc);
     }
@@ -189,7 +191,9 @@ static void cut_everywhere(const char *path, size_t step)
         kd_pth *p = NULL;
         kd_err err = {0};
         const kd_status st = kd_pth_parse(cut, k, "cut", &p, &err);
-        if (st != KD_E_FORMAT) fail_msg("%s cut at %zu: %d %s", path, k, st, err.msg);
+        if (st != KD_E_FORMAT) {
+            fail_msg("%s cut at %zu: %d %s", path, k, st, err.msg);
+        }
         free(cut);
     }
     kd_free(data);
@@ -282,7 +286,9 @@ static void test_values(void **state)
                             "e.";
     kd_pk *p = NULL;
     kd_err err = {0};
-    if (kd_pk_parse(v, sizeof v - 1, "p", &p, NULL, &err) != KD_OK) fail_msg("%s", err.msg);
+    if (kd_pk_parse(v, sizeof v - 1, "p", &p, NULL, &err) != KD_OK) {
+        fail_msg("%s", err.msg);
+    }
     const kd_pk_node *r = kd_pk_root(p);
     assert_int_equal(kd_pk_count(r), 11);
     assert_int_equal(kd_pk_at(r, 0)->type, KD_PK_NONE);
@@ -353,8 +359,7 @@ static void test_bombs(void **state)
     b[n - 1] = '.';
     assert_int_equal(parse_pickle(b, n, NULL, NULL), KD_E_FORMAT);
     free(b);
-    const size_t big =
-        (size_t)32 << 20; /* 32 MiB of opcodes would be 2 GiB of nodes: refused early */
+    const size_t big = (size_t)32 << 20; /* 32 MiB of opcodes would be 2 GiB of nodes: refused early */
     b = malloc(big + 1);
     memset(b, ']', big);
     kd_err err = {0};
@@ -382,8 +387,7 @@ static void test_bombs(void **state)
 
 static const char path_tmp[] = "/tmp/kd_test_pth.tmp.pth";
 
-static kd_status zip_pickle(const char *pickle, size_t n, const char *member, size_t data,
-                            kd_err *err)
+static kd_status zip_pickle(const char *pickle, size_t n, const char *member, size_t data, kd_err *err)
 {
     static const uint8_t zeros[256];
     kd_zip_writer *w = NULL;
@@ -398,12 +402,11 @@ static kd_status zip_pickle(const char *pickle, size_t n, const char *member, si
 }
 
 /* {'w': _rebuild_tensor_v2(storage '0' of 4 floats, offset, (d0,), (s0,), False, OrderedDict())} */
-static size_t tensor_pickle(char *out, size_t cap, int32_t offset, int32_t d0, int32_t s0,
-                            const char *storage, const char *func)
+static size_t tensor_pickle(char *out, size_t cap, int32_t offset, int32_t d0, int32_t s0, const char *storage,
+                            const char *func)
 {
-    size_t n = (size_t)snprintf(
-        out, cap, "}X%c%c%c%cwc%s\n((X%c%c%c%cstoragectorch\n%s\nX%c%c%c%c0X%c%c%c%ccpuK%ctQ", 1, 1,
-        1, 1, func, 7, 1, 1, 1, storage, 1, 1, 1, 1, 3, 1, 1, 1, 4);
+    size_t n = (size_t)snprintf(out, cap, "}X%c%c%c%cwc%s\n((X%c%c%c%cstoragectorch\n%s\nX%c%c%c%c0X%c%c%c%ccpuK%ctQ",
+                                1, 1, 1, 1, func, 7, 1, 1, 1, storage, 1, 1, 1, 1, 3, 1, 1, 1, 4);
     for (size_t i = 0; i + 1 < n; i++) { /* lengths were written with 1 for every zero byte */
         if (out[i] == 'X') {
             out[i + 2] = out[i + 3] = out[i + 4] = 0;
@@ -412,11 +415,15 @@ static size_t tensor_pickle(char *out, size_t cap, int32_t offset, int32_t d0, i
     }
     const int32_t v[3] = {offset, d0, s0};
     for (int k = 0; k < 3; k++) {
-        if (k > 0) out[n++] = '(';
+        if (k > 0) {
+            out[n++] = '(';
+        }
         out[n++] = 'J';
         memcpy(out + n, &v[k], 4);
         n += 4;
-        if (k > 0) out[n++] = 't';
+        if (k > 0) {
+            out[n++] = 't';
+        }
     }
     static const char end[] = "\x89"
                               "ccollections\nOrderedDict\n)RtRs.";
@@ -424,8 +431,8 @@ static size_t tensor_pickle(char *out, size_t cap, int32_t offset, int32_t d0, i
     return n + sizeof end - 1;
 }
 
-static kd_status try_tensor(int32_t offset, int32_t d0, int32_t s0, const char *storage,
-                            const char *func, size_t data, kd_err *err)
+static kd_status try_tensor(int32_t offset, int32_t d0, int32_t s0, const char *storage, const char *func, size_t data,
+                            kd_err *err)
 {
     char b[512];
     const size_t n = tensor_pickle(b, sizeof b, offset, d0, s0, storage, func);
@@ -437,7 +444,9 @@ static void test_bounds(void **state)
     (void)state;
     const char *v2 = "torch._utils\n_rebuild_tensor_v2";
     kd_err err = {0};
-    if (try_tensor(0, 4, 1, "FloatStorage", v2, 16, &err) != KD_OK) fail_msg("%s", err.msg);
+    if (try_tensor(0, 4, 1, "FloatStorage", v2, 16, &err) != KD_OK) {
+        fail_msg("%s", err.msg);
+    }
     assert_int_equal(try_tensor(3, 1, 1, "FloatStorage", v2, 16, NULL), KD_OK);
     assert_int_equal(try_tensor(9, 0, 1, "FloatStorage", v2, 16, NULL), KD_E_FORMAT);
     assert_int_equal(try_tensor(1, 4, 1, "FloatStorage", v2, 16, NULL), KD_E_FORMAT);
@@ -451,9 +460,7 @@ static void test_bounds(void **state)
     assert_int_equal(try_tensor(0, 2147483647, 0, "FloatStorage", v2, 16, NULL), KD_E_FORMAT);
     assert_int_equal(try_tensor(0, 4, 1, "QInt8Storage", v2, 16, NULL), KD_E_FORMAT);
     err = (kd_err){0};
-    assert_int_equal(
-        try_tensor(0, 4, 1, "FloatStorage", "torch._utils\n_rebuild_qtensor", 16, &err),
-        KD_E_FORMAT);
+    assert_int_equal(try_tensor(0, 4, 1, "FloatStorage", "torch._utils\n_rebuild_qtensor", 16, &err), KD_E_FORMAT);
     assert_int_equal(try_tensor(0, 4, 1, "FloatStorage", "os\nsystem", 16, &err), KD_E_FORMAT);
     assert_int_equal(unlink(path_tmp), 0);
 }
@@ -502,9 +509,8 @@ static void test_write(void **state)
     const uint16_t h[1] = {0x3f80};
     const int64_t da[2] = {2, 3};
     const int64_t db[1] = {3};
-    const kd_st_tensor t[3] = {{"blocks.0.w", KD_ST_F32, 2, da, a},
-                               {"num", KD_ST_I64, 1, db, big},
-                               {"scalar", KD_ST_BF16, 0, NULL, h}};
+    const kd_st_tensor t[3] = {
+        {"blocks.0.w", KD_ST_F32, 2, da, a}, {"num", KD_ST_I64, 1, db, big}, {"scalar", KD_ST_BF16, 0, NULL, h}};
     for (int bare = 0; bare < 2; bare++) {
         assert_int_equal(kd_pth_write(path_tmp, bare ? NULL : "model", t, 3, NULL), KD_OK);
         kd_pth *p = open_ok(path_tmp);
@@ -533,12 +539,10 @@ static void test_write(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),    cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_pretrain),  cmocka_unit_test(test_strided),
-        cmocka_unit_test(test_truncated), cmocka_unit_test(test_flipped),
-        cmocka_unit_test(test_inert),     cmocka_unit_test(test_values),
-        cmocka_unit_test(test_hostile),   cmocka_unit_test(test_bombs),
-        cmocka_unit_test(test_bounds),    cmocka_unit_test(test_zip_refuse),
+        cmocka_unit_test(test_golden),  cmocka_unit_test(test_bf16),      cmocka_unit_test(test_pretrain),
+        cmocka_unit_test(test_strided), cmocka_unit_test(test_truncated), cmocka_unit_test(test_flipped),
+        cmocka_unit_test(test_inert),   cmocka_unit_test(test_values),    cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_bombs),   cmocka_unit_test(test_bounds),    cmocka_unit_test(test_zip_refuse),
         cmocka_unit_test(test_write),
     };
     return cmocka_run_group_tests_name("pth", tests, NULL, NULL);

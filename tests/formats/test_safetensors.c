@@ -108,8 +108,7 @@ static void test_refuse(void **state)
         {"{\"t\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,4611686018427387904],"
          "\"data_offsets\":[0,0]}}",
          0, "overflows"},
-        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904],\"data_offsets\":[0,0]}}", 0,
-         "overflows"},
+        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904],\"data_offsets\":[0,0]}}", 0, "overflows"},
         {"{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},"
          "\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}",
          6, "no overlap"},
@@ -122,8 +121,7 @@ static void test_refuse(void **state)
         if (try_parse(bad[i].header, bad[i].data, &err) != KD_E_FORMAT) {
             fail_msg("case %zu accepted: %s", i, bad[i].header);
         }
-        if (strncmp(err.msg, "m.safetensors: ", 15) != 0 ||
-            strstr(err.msg, bad[i].message) == NULL) {
+        if (strncmp(err.msg, "m.safetensors: ", 15) != 0 || strstr(err.msg, bad[i].message) == NULL) {
             fail_msg("case %zu: %s", i, err.msg);
         }
     }
@@ -152,8 +150,7 @@ static void test_truncated(void **state)
 {
     (void)state;
     size_t n = 0;
-    uint8_t *p =
-        make("{\"t\":{\"dtype\":\"I32\",\"shape\":[2,2],\"data_offsets\":[0,16]}}", 16, &n);
+    uint8_t *p = make("{\"t\":{\"dtype\":\"I32\",\"shape\":[2,2],\"data_offsets\":[0,16]}}", 16, &n);
     for (size_t k = 0; k < n; k++) {
         uint8_t *cut = malloc(k + 1);
         memcpy(cut, p, k);
@@ -267,9 +264,8 @@ static void test_dtypes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accept),       cmocka_unit_test(test_refuse),
-        cmocka_unit_test(test_length_field), cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_write),        cmocka_unit_test(test_dtypes),
+        cmocka_unit_test(test_accept),    cmocka_unit_test(test_refuse), cmocka_unit_test(test_length_field),
+        cmocka_unit_test(test_truncated), cmocka_unit_test(test_write),  cmocka_unit_test(test_dtypes),
     };
     return cmocka_run_group_tests_name("safetensors", tests, NULL, NULL);
 }

@@ -41,12 +41,12 @@ static text begin(size_t room)
     return t;
 }
 
-static void add_body(text *t, const char *head, const char *joint0, const char *joint,
-                     const char *eol)
+static void add_body(text *t, const char *head, const char *joint0, const char *joint, const char *eol)
 {
     add(t, "%s%s25%s%s%s", head, eol, eol, joint0, eol);
-    for (int j = 1; j < KD_SKEL_JOINTS; j++)
+    for (int j = 1; j < KD_SKEL_JOINTS; j++) {
         add(t, "%s%s", joint, eol);
+    }
 }
 
 /* ---- refused --------------------------------------------------------------------------------- */
@@ -56,11 +56,9 @@ static void test_refuse_corpus(void **state)
     (void)state;
     uint8_t *list;
     size_t len, files = 0;
-    assert_int_equal(
-        kd_io_read_file(KD_TEST_DIR "/refuse/skeleton/EXPECT", 1 << 20, &list, &len, NULL), KD_OK);
+    assert_int_equal(kd_io_read_file(KD_TEST_DIR "/refuse/skeleton/EXPECT", 1 << 20, &list, &len, NULL), KD_OK);
     char *save = NULL;
-    for (char *line = strtok_r((char *)list, "\n", &save); line != NULL;
-         line = strtok_r(NULL, "\n", &save)) {
+    for (char *line = strtok_r((char *)list, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
         char *says = strchr(line, '\t');
         assert_non_null(says);
         *says++ = '\0';
@@ -127,24 +125,23 @@ static void test_accepted(void **state)
         text t = begin(1 << 16);
         add(&t, "4%s0%s2%s", eol[e], eol[e], eol[e]);
         /* columns that are not kept may hold what the Kinect writes for "unknown" */
-        add_body(&t, HEAD, "-1.25 +0.5 3e0 -1.#IND 1.#QNAN -inf nan Infinity 0 0 0 1", JOINT,
-                 eol[e]);
+        add_body(&t, HEAD, "-1.25 +0.5 3e0 -1.#IND 1.#QNAN -inf nan Infinity 0 0 0 1", JOINT, eol[e]);
         add_body(&t, "18446744073709551615 0 0 0 0 0 0 0 0 0", JOINT, JOINT, eol[e]);
         add(&t, "0%s1%s", eol[e], eol[e]);
         add_body(&t, HEAD, JOINT, JOINT, eol[e]);
         add(&t, "\n  \r\n\n");
         kd_skeleton s;
         kd_err err = {0};
-        if (kd_skeleton_parse(t.p, t.n, "mem", NULL, &s, &err) != KD_OK)
+        if (kd_skeleton_parse(t.p, t.n, "mem", NULL, &s, &err) != KD_OK) {
             fail_msg("%zu: %s", e, err.msg);
+        }
         assert_int_equal(s.frames, 4);
         assert_int_equal(s.n_bodies, 3);
         assert_int_equal(s.empty_frames, 2);
         static const uint32_t first[] = {0, 0, 2, 2, 3};
         assert_memory_equal(s.first, first, sizeof first);
         assert_true(s.body[0].id == 72057594037932358u && s.body[1].id == UINT64_MAX);
-        assert_true(s.body[0].xyz[0][0] == -1.25f && s.body[0].xyz[0][1] == 0.5f &&
-                    s.body[0].xyz[0][2] == 3.0f);
+        assert_true(s.body[0].xyz[0][0] == -1.25f && s.body[0].xyz[0][1] == 0.5f && s.body[0].xyz[0][2] == 3.0f);
         assert_true(s.body[2].xyz[24][2] == 2.5f);
         assert_int_equal(s.body[0].tracking[0], 1);
         assert_int_equal(s.body[0].tracking[24], 2);
@@ -166,8 +163,7 @@ static void test_policies(void **state)
     kd_skeleton s;
     kd_err err = {0};
     assert_int_equal(kd_skeleton_parse(t.p, t.n, "mem", NULL, &s, &err), KD_E_FORMAT);
-    assert_string_equal(err.msg,
-                        "mem:5: joint 0: expected a finite x of at most 100 m, found 'nan'");
+    assert_string_equal(err.msg, "mem:5: joint 0: expected a finite x of at most 100 m, found 'nan'");
     assert_int_equal(kd_skeleton_parse(t.p, t.n, "mem", &opts, &s, NULL), KD_OK);
     assert_int_equal(s.n_bodies, 1);
     assert_int_equal(s.dropped, 2);
@@ -216,12 +212,12 @@ static void test_numbers(void **state)
         add_body(&t, HEAD, joint, JOINT, "\n");
         kd_skeleton s;
         kd_err err = {0};
-        if (kd_skeleton_parse(t.p, t.n, "mem", NULL, &s, &err) != KD_OK)
+        if (kd_skeleton_parse(t.p, t.n, "mem", NULL, &s, &err) != KD_OK) {
             fail_msg("%s: %s", given[i], err.msg);
+        }
         const float want = (float)strtod(given[i], NULL);
         if (kd_f32_bits(s.body[0].xyz[0][0]) != kd_f32_bits(want)) {
-            fail_msg("%s: read as %.9g, expected %.9g", given[i], (double)s.body[0].xyz[0][0],
-                     (double)want);
+            fail_msg("%s: read as %.9g, expected %.9g", given[i], (double)s.body[0].xyz[0][0], (double)want);
         }
         kd_skeleton_free(&s);
         kd_free(t.p);
@@ -235,10 +231,11 @@ static kd_skeleton make(size_t frames)
     kd_skeleton s;
     uint32_t x = 1;
     assert_int_equal(kd_skeleton_alloc(frames, frames / 2 * 3, &s, NULL), KD_OK);
-    for (size_t t = 0; t < frames;
-         t++) { /* 2, 1, 2, 1, ... bodies, a frame without one where the sum ends */
+    for (size_t t = 0; t < frames; t++) { /* 2, 1, 2, 1, ... bodies, a frame without one where the sum ends */
         s.first[t + 1] = s.first[t] + (t % 2 == 0 ? 2 : 1);
-        if (s.first[t + 1] > s.n_bodies) s.first[t + 1] = s.first[t];
+        if (s.first[t + 1] > s.n_bodies) {
+            s.first[t + 1] = s.first[t];
+        }
     }
     s.n_bodies = s.first[frames];
     for (size_t b = 0; b < s.n_bodies; b++) {
@@ -263,7 +260,9 @@ static void test_round_trip(void **state)
     kd_err err = {0};
     assert_int_equal(kd_skeleton_format(&s, &a, &na, &err), KD_OK);
     assert_int_equal(strlen(a), na);
-    if (setlocale(LC_NUMERIC, "de_DE.UTF-8") != NULL) print_message("with a decimal comma\n");
+    if (setlocale(LC_NUMERIC, "de_DE.UTF-8") != NULL) {
+        print_message("with a decimal comma\n");
+    }
     assert_int_equal(kd_skeleton_format(&s, &b, &nb, &err), KD_OK);
     assert_int_equal(na, nb);
     assert_memory_equal(a, b, na);
@@ -304,7 +303,9 @@ static void test_memory(void **state)
         const kd_status st = kd_skeleton_parse(text_of, n, "mem", NULL, &s, NULL);
         kd_alloc_fail_at(0);
         kd_skeleton_free(&s);
-        if (st == KD_OK) break;
+        if (st == KD_OK) {
+            break;
+        }
         assert_int_equal(st, KD_E_OOM);
     }
     assert_true(k > 2);
@@ -328,11 +329,9 @@ static void test_project(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refuse_corpus), cmocka_unit_test(test_every_cut),
-        cmocka_unit_test(test_not_a_file),    cmocka_unit_test(test_accepted),
-        cmocka_unit_test(test_policies),      cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_project),
+        cmocka_unit_test(test_refuse_corpus), cmocka_unit_test(test_every_cut), cmocka_unit_test(test_not_a_file),
+        cmocka_unit_test(test_accepted),      cmocka_unit_test(test_policies),  cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_memory),    cmocka_unit_test(test_project),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,7 +31,9 @@ static void test_resume_at_every_byte(void **state)
             spill(in_root("cut.logits.zst.part.tail"), tail, both ? cut : n_tail);
             ok(kd_store_writer_open(path, &m, true, &w, &info, &err), &err);
             assert_int_equal(info.records, kd_store_writer_count(w));
-            if (both) assert_true(info.records >= 8 && (cut < n_tail || info.records == 11));
+            if (both) {
+                assert_true(info.records >= 8 && (cut < n_tail || info.records == 11));
+            }
             kd_store_writer_abandon(w);
             /* the cut file has lost the order of records when tail records follow lost blocks:
              * start those over */
@@ -75,7 +77,9 @@ static void test_kill_anywhere(void **state)
                 break;
             }
             assert_true(WIFSIGNALED(code) && WTERMSIG(code) == SIGKILL);
-            if (n < 4 && tries > 20) break; /* dies before it gets anywhere: a later n goes on */
+            if (n < 4 && tries > 20) {
+                break; /* dies before it gets anywhere: a later n goes on */
+            }
         }
         if (kd_path_exists(path)) {
             assert_same_file(path, whole);
@@ -132,7 +136,9 @@ static int readable(const char *path)
     kd_store *s = NULL;
     kd_store_cursor *c = NULL;
     int good = 0;
-    if (kd_store_open(path, &s, NULL) != KD_OK) return -1;
+    if (kd_store_open(path, &s, NULL) != KD_OK) {
+        return -1;
+    }
     assert_int_equal(kd_store_cursor_new(s, &c, NULL), KD_OK);
     for (int64_t i = 0; i < kd_store_count(s); i++) {
         kd_store_record r;
@@ -171,7 +177,9 @@ static void test_flip_every_bit(void **state)
             kd_err err = {0};
             assert_int_equal(pwrite(fd, &bad, 1, (off_t)i), 1);
             const kd_status st = kd_store_verify(path, note, &faults, &rep, &err);
-            if (st == KD_OK) fail_msg("byte %zu bit %d went unnoticed", i, bit);
+            if (st == KD_OK) {
+                fail_msg("byte %zu bit %d went unnoticed", i, bit);
+            }
             assert_true(st == KD_E_INTEGRITY || (i < 4 && st == KD_E_FORMAT));
             assert_true(faults > 0 && err.msg[0] != '\0');
             const int good = readable(path);
@@ -221,7 +229,9 @@ static void test_no_memory(void **state)
             kd_store_writer_abandon(w);
         }
         kd_store_verify_report rep;
-        if (st == KD_OK) st = kd_store_verify(path, NULL, NULL, &rep, NULL);
+        if (st == KD_OK) {
+            st = kd_store_verify(path, NULL, NULL, &rep, NULL);
+        }
         kd_alloc_fail_at(0);
         through = st == KD_OK;
         assert_true(st == KD_OK || st == KD_E_OOM);

@@ -16,20 +16,19 @@
 #include <cmocka.h>
 /* clang-format on */
 
-static const char CHECK[] =
-    "import sys\n"
-    "rows = list(read_store(sys.argv[1]))\n"
-    "want = [l.split() for l in open(sys.argv[2])]\n"
-    "assert len(rows) == len(want) > 0\n"
-    "for (name, label, prob, logits, feat), w in zip(rows, want):\n"
-    "    assert name == w[0] and label == int(w[1]) and len(logits) == int(w[2])\n"
-    "    got = list(prob) + [x for v in logits for x in v] + list(feat)\n"
-    "    assert len(got) == len(w) - 3\n"
-    "    for a, b in zip(got, map(float, w[3:])):\n"
-    "        assert abs(a - b) <= 1e-6 * (1 + abs(b)), (name, a, b)\n"
-    "brief = [(name, label, prob) for name, label, prob, _, _ in rows]\n"
-    "assert list(read_probs(sys.argv[1])) == brief\n"
-    "print(len(rows), 'records')\n";
+static const char CHECK[] = "import sys\n"
+                            "rows = list(read_store(sys.argv[1]))\n"
+                            "want = [l.split() for l in open(sys.argv[2])]\n"
+                            "assert len(rows) == len(want) > 0\n"
+                            "for (name, label, prob, logits, feat), w in zip(rows, want):\n"
+                            "    assert name == w[0] and label == int(w[1]) and len(logits) == int(w[2])\n"
+                            "    got = list(prob) + [x for v in logits for x in v] + list(feat)\n"
+                            "    assert len(got) == len(w) - 3\n"
+                            "    for a, b in zip(got, map(float, w[3:])):\n"
+                            "        assert abs(a - b) <= 1e-6 * (1 + abs(b)), (name, a, b)\n"
+                            "brief = [(name, label, prob) for name, label, prob, _, _ in rows]\n"
+                            "assert list(read_probs(sys.argv[1])) == brief\n"
+                            "print(len(rows), 'records')\n";
 
 static char dir[64];
 
@@ -108,9 +107,7 @@ static void write_script(const char *path)
     uint8_t *text = NULL;
     size_t n = 0;
     int blocks = 0;
-    assert_int_equal(
-        kd_io_read_file(KD_SOURCE_DIR "/formats/README.md", (size_t)1 << 20, &text, &n, NULL),
-        KD_OK);
+    assert_int_equal(kd_io_read_file(KD_SOURCE_DIR "/formats/README.md", (size_t)1 << 20, &text, &n, NULL), KD_OK);
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     char *at = (char *)text;
@@ -156,7 +153,9 @@ int main(void)
         return 77;
     }
     (void)snprintf(dir, sizeof dir, "/tmp/kd_py_XXXXXX");
-    if (mkdtemp(dir) == NULL) return 1;
+    if (mkdtemp(dir) == NULL) {
+        return 1;
+    }
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     return kd_io_remove_tree(dir, NULL) == KD_OK ? failed : 1;
 }

@@ -55,7 +55,9 @@ static void load(file *f, const char *path)
 /* Next record, its two checksums verified; false at the end. */
 static bool next(file *f)
 {
-    if (f->at == f->n) return false;
+    if (f->at == f->n) {
+        return false;
+    }
     assert_true(f->n - f->at >= 16);
     const uint8_t *p = f->bytes + f->at;
     f->len = get32(p);
@@ -74,7 +76,9 @@ static uint64_t varint(const uint8_t **p)
     for (int shift = 0; shift < 64; shift += 7) {
         const uint8_t b = *(*p)++;
         v |= (uint64_t)(b & 0x7f) << shift;
-        if (b < 0x80) break;
+        if (b < 0x80) {
+            break;
+        }
     }
     return v;
 }
@@ -110,7 +114,9 @@ static const uint8_t *find(const uint8_t *p, size_t n, const unsigned *path, siz
             fail_msg("wire type");
         }
         assert_true(p <= end);
-        if (key >> 3 != path[0]) continue;
+        if (key >> 3 != path[0]) {
+            continue;
+        }
         *len = (size_t)size;
         return path[1] == 0 ? at : find(at, (size_t)size, path + 1, len);
     }
@@ -255,8 +261,9 @@ static void test_faults(void **state)
     for (uint64_t n = 1; n < 40; n++) {
         kd_alloc_fail_at(n);
         kd_status st = kd_tfevents_open(dir, 1, &t, NULL);
-        if (st == KD_OK)
+        if (st == KD_OK) {
             st = kd_tfevents_hparams(t, "x", &(kd_tf_hparam){"k", "v", 0}, 1, NULL, 0, NULL);
+        }
         kd_alloc_fail_at(0);
         kd_tfevents_close(t);
         assert_true(st == KD_OK || st == KD_E_OOM || st == KD_E_WRITE);

@@ -20,8 +20,7 @@ static void test_order(void **state)
     assert_true(info.fps > 29.9 && info.fps < 30.1);
     assert_int_equal(kd_video_probe(in_root("good.avi"), NULL, &info, &err), KD_OK);
     assert_int_equal(info.packets, N);
-    if (kd_video_read(in_root("good.avi"), NULL, idx, KD_COUNTOF(idx), &clip, &info, &err) !=
-        KD_OK) {
+    if (kd_video_read(in_root("good.avi"), NULL, idx, KD_COUNTOF(idx), &clip, &info, &err) != KD_OK) {
         fail_msg("%s", err.msg);
     }
     assert_int_equal(info.passes, 1);
@@ -29,16 +28,14 @@ static void test_order(void **state)
     for (size_t i = 0; i < clip.n; i++) {
         const uint8_t *p = clip.rgb + i * W * H * 3;
         assert_int_equal(which(p), idx[i]);
-        const int x =
-            16 * (int)(idx[i] % 5) + 8; /* the square is where it was painted, and green */
+        const int x = 16 * (int)(idx[i] % 5) + 8; /* the square is where it was painted, and green */
         assert_true(p[3 * (24 * W + x) + 1] > 180);
         assert_true(p[3 * (24 * W + (x + 32) % 80) + 1] < 100);
     }
     kd_video_clip_free(&clip);
 
     const size_t beyond = N;
-    assert_int_equal(kd_video_read(in_root("good.avi"), NULL, &beyond, 1, &clip, NULL, &err),
-                     KD_E_DATA);
+    assert_int_equal(kd_video_read(in_root("good.avi"), NULL, &beyond, 1, &clip, NULL, &err), KD_E_DATA);
     assert_non_null(strstr(err.msg, "frame 40 wanted, the clip has frames 0 to 39"));
 }
 
@@ -57,33 +54,24 @@ static void test_sample(void **state)
     kd_video_info info;
     kd_err err = {0};
     size_t calls = 0;
-    const kd_video_opts known = {.known_frames = N}, early = {.known_frames = 10},
-                        late = {.known_frames = N + 5};
-    assert_int_equal(
-        kd_video_sample(in_root("good.avi"), NULL, choose_ends, &calls, 2, &clip, &info, NULL),
-        KD_OK);
+    const kd_video_opts known = {.known_frames = N}, early = {.known_frames = 10}, late = {.known_frames = N + 5};
+    assert_int_equal(kd_video_sample(in_root("good.avi"), NULL, choose_ends, &calls, 2, &clip, &info, NULL), KD_OK);
     assert_int_equal(calls, 1);
     assert_int_equal(which(clip.rgb + W * H * 3), N - 1);
     kd_video_clip_free(&clip);
-    assert_int_equal(
-        kd_video_sample(in_root("good.avi"), &known, choose_ends, &calls, 2, &clip, &info, NULL),
-        KD_OK);
+    assert_int_equal(kd_video_sample(in_root("good.avi"), &known, choose_ends, &calls, 2, &clip, &info, NULL), KD_OK);
     assert_int_equal(which(clip.rgb + W * H * 3), N - 1);
     kd_video_clip_free(&clip);
-    assert_int_equal(
-        kd_video_sample(in_root("good.avi"), &early, choose_ends, &calls, 2, &clip, &info, NULL),
-        KD_OK);
+    assert_int_equal(kd_video_sample(in_root("good.avi"), &early, choose_ends, &calls, 2, &clip, &info, NULL), KD_OK);
     assert_int_equal(which(clip.rgb + W * H * 3), 9);
     assert_int_equal(info.frames, 10);
     kd_video_clip_free(&clip);
-    assert_int_equal(
-        kd_video_sample(in_root("good.avi"), &late, choose_ends, &calls, 2, &clip, &info, &err),
-        KD_E_DATA);
+    assert_int_equal(kd_video_sample(in_root("good.avi"), &late, choose_ends, &calls, 2, &clip, &info, &err),
+                     KD_E_DATA);
     assert_non_null(strstr(err.msg, "the file has changed"));
     err = (kd_err){0};
-    assert_int_equal(
-        kd_video_sample(in_root("good.avi"), NULL, choose_fails, NULL, 2, &clip, &info, &err),
-        KD_E_NUMERIC);
+    assert_int_equal(kd_video_sample(in_root("good.avi"), NULL, choose_fails, NULL, 2, &clip, &info, &err),
+                     KD_E_NUMERIC);
     assert_string_equal(err.msg, "no frame of 40 suits");
 }
 
@@ -96,8 +84,9 @@ static void test_one_frame(void **state)
     make(in_root("one.avi"), W, H, 1, NULL);
     assert_int_equal(kd_video_read(in_root("one.avi"), NULL, idx, 3, &clip, &info, NULL), KD_OK);
     assert_int_equal(info.frames, 1);
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < 3; i++) {
         assert_int_equal(which(clip.rgb + i * W * H * 3), 0);
+    }
     kd_video_clip_free(&clip);
 }
 
@@ -120,8 +109,7 @@ static void test_writer(void **state)
         kd_video_clip clip;
         const size_t last = N - 1;
         make(in_root("other.avi"), W, H, N, &opts);
-        assert_int_equal(kd_video_read(in_root("other.avi"), NULL, &last, 1, &clip, &info, NULL),
-                         KD_OK);
+        assert_int_equal(kd_video_read(in_root("other.avi"), NULL, &last, 1, &clip, &info, NULL), KD_OK);
         assert_int_equal(info.frames, N);
         assert_int_equal(which(clip.rgb), N - 1);
         kd_video_clip_free(&clip);
@@ -134,16 +122,12 @@ static void test_writer_refuses(void **state)
     kd_video_writer *v;
     kd_err err = {0};
     const kd_video_writer_opts odd = {.container = "no-such-container"};
-    assert_int_equal(kd_video_writer_open(in_root("x.avi"), 33, 64, 30, 1, NULL, &v, &err),
-                     KD_E_ARG);
+    assert_int_equal(kd_video_writer_open(in_root("x.avi"), 33, 64, 30, 1, NULL, &v, &err), KD_E_ARG);
     assert_non_null(strstr(err.msg, "33x64"));
     assert_null(v);
-    assert_int_equal(kd_video_writer_open(in_root("x.avi"), 32, 64, 0, 1, NULL, &v, NULL),
-                     KD_E_ARG);
-    assert_int_equal(kd_video_writer_open(in_root("x.avi"), 32, 64, 30, 1, &odd, &v, NULL),
-                     KD_E_UNSUPPORTED);
-    assert_int_equal(kd_video_writer_open(in_root("none/x.avi"), 32, 64, 30, 1, NULL, &v, NULL),
-                     KD_E_WRITE);
+    assert_int_equal(kd_video_writer_open(in_root("x.avi"), 32, 64, 0, 1, NULL, &v, NULL), KD_E_ARG);
+    assert_int_equal(kd_video_writer_open(in_root("x.avi"), 32, 64, 30, 1, &odd, &v, NULL), KD_E_UNSUPPORTED);
+    assert_int_equal(kd_video_writer_open(in_root("none/x.avi"), 32, 64, 30, 1, NULL, &v, NULL), KD_E_WRITE);
     assert_int_equal(kd_video_writer_open(in_root("x.avi"), 32, 64, 30, 1, NULL, &v, NULL), KD_OK);
     kd_video_writer_abort(v);
     assert_int_equal(kd_video_writer_open(in_root("x.avi"), 32, 64, 30, 1, NULL, &v, NULL), KD_OK);
@@ -151,8 +135,9 @@ static void test_writer_refuses(void **state)
     char **names;
     size_t n;
     assert_int_equal(kd_io_list_dir(root, &names, &n, NULL), KD_OK);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         assert_null(strstr(names[i], "x.avi")); /* nor its temporary name */
+    }
     kd_free(names);
 }
 
@@ -245,8 +230,8 @@ static void test_version(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),  cmocka_unit_test(test_sample),         cmocka_unit_test(test_one_frame),
-        cmocka_unit_test(test_writer), cmocka_unit_test(test_writer_refuses), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_order),   cmocka_unit_test(test_sample),         cmocka_unit_test(test_one_frame),
+        cmocka_unit_test(test_writer),  cmocka_unit_test(test_writer_refuses), cmocka_unit_test(test_memory),
         cmocka_unit_test(test_threads), cmocka_unit_test(test_version),
     };
     return cmocka_run_group_tests(tests, make_root, drop_root);

@@ -80,7 +80,9 @@ static void test_flips(void **state)
 static uint8_t *find(uint8_t *p, size_t n, const char tag[4])
 {
     for (size_t i = 0; i + 4 <= n; i++) {
-        if (memcmp(p + i, tag, 4) == 0) return p + i;
+        if (memcmp(p + i, tag, 4) == 0) {
+            return p + i;
+        }
     }
     fail_msg("no %.4s", tag);
     return NULL;
@@ -152,8 +154,9 @@ static void test_size_change(void **state)
     refused(in_root("both.mjpeg"), KD_E_DATA, "frame 6 is 192x128, the frames before are 96x64");
     const kd_video_opts lenient = {.lenient = true};
     const size_t idx[] = {5, 11};
-    if (kd_video_read(in_root("both.mjpeg"), &lenient, idx, 2, &clip, &info, &err) != KD_OK)
+    if (kd_video_read(in_root("both.mjpeg"), &lenient, idx, 2, &clip, &info, &err) != KD_OK) {
         fail_msg("%s", err.msg);
+    }
     assert_int_equal(info.size_changes, 6);
     assert_int_equal(clip.width, W);
     assert_int_equal(clip.height, H);
@@ -175,15 +178,14 @@ static void test_lost_frame(void **state)
     make(in_root("jpeg.avi"), W, H, N, &jpeg);
     uint8_t *p = load(in_root("jpeg.avi"), &n);
     uint8_t *c = find(p, n, "movi");
-    for (int k = 0; k < 11; k++)
+    for (int k = 0; k < 11; k++) {
         c = find(c + 4, n - (size_t)(c + 4 - p), "00dc");
+    }
     memset(c + 8, 0, c[4] | (size_t)c[5] << 8); /* the payload of picture 10 */
     save(in_root("lost.avi"), p, n);
     kd_free(p);
     refused(in_root("lost.avi"), KD_E_FORMAT, "picture 10 does not decode");
-    assert_int_equal(
-        kd_video_sample(in_root("lost.avi"), &lenient, choose_ends, &calls, 2, &clip, &info, NULL),
-        KD_OK);
+    assert_int_equal(kd_video_sample(in_root("lost.avi"), &lenient, choose_ends, &calls, 2, &clip, &info, NULL), KD_OK);
     assert_int_equal(info.frames, N - 1);
     assert_int_equal(info.passes, 2);
     assert_int_equal(calls, 2);
@@ -194,8 +196,9 @@ static void test_lost_frame(void **state)
 
 static void put32(uint8_t *p, uint32_t v)
 {
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 4; i++) {
         p[i] = (uint8_t)(v >> (8 * i));
+    }
 }
 
 static void test_not_videos(void **state)
@@ -205,16 +208,17 @@ static void test_not_videos(void **state)
     save(in_root("empty.avi"), bytes, 0);
     refused(in_root("empty.avi"), KD_E_FORMAT, "empty file");
     uint32_t x = 3;
-    for (size_t i = 0; i < sizeof bytes; i++)
+    for (size_t i = 0; i < sizeof bytes; i++) {
         bytes[i] = (uint8_t)((x = x * 1664525u + 1013904223u) >> 24);
+    }
     save(in_root("noise.avi"), bytes, sizeof bytes);
     refused(in_root("noise.avi"), KD_E_FORMAT, "cannot");
-    for (size_t i = 0; i < sizeof bytes; i++)
+    for (size_t i = 0; i < sizeof bytes; i++) {
         bytes[i] = (uint8_t) "lorem ipsum dolor sit\n"[i % 22];
+    }
     save(in_root("text.avi"), bytes, sizeof bytes);
     refused(in_root("text.avi"), KD_E_FORMAT, "text.avi");
-    static const char playlist[] =
-        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\ngood.avi\n#EXT-X-ENDLIST\n";
+    static const char playlist[] = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\ngood.avi\n#EXT-X-ENDLIST\n";
     save(in_root("list.m3u8"), (const uint8_t *)playlist, sizeof playlist - 1);
     refused(in_root("list.m3u8"), KD_E_FORMAT, "list.m3u8");
 
@@ -255,9 +259,9 @@ static void test_no_frames(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cut),         cmocka_unit_test(test_flips),      cmocka_unit_test(test_header_lies),
-        cmocka_unit_test(test_limits),      cmocka_unit_test(test_size_change), cmocka_unit_test(test_not_videos),
-        cmocka_unit_test(test_no_frames),   cmocka_unit_test(test_lost_frame),
+        cmocka_unit_test(test_cut),       cmocka_unit_test(test_flips),       cmocka_unit_test(test_header_lies),
+        cmocka_unit_test(test_limits),    cmocka_unit_test(test_size_change), cmocka_unit_test(test_not_videos),
+        cmocka_unit_test(test_no_frames), cmocka_unit_test(test_lost_frame),
     };
     return cmocka_run_group_tests(tests, make_root, drop_root);
 }

@@ -1,6 +1,6 @@
 /* formats/weights: every container and naming gives the same tensors under the official names. */
-#include "formats/weights/checkpoint.h"
 #include "formats/base/io.h"
+#include "formats/weights/checkpoint.h"
 #include "formats/weights/weights.h"
 
 #include <stdio.h>
@@ -41,7 +41,9 @@ static kd_weights *open_ok(const char *path)
 {
     kd_weights *w = NULL;
     kd_err err = {0};
-    if (kd_weights_open(path, &w, &err) != KD_OK) fail_msg("%s", err.msg);
+    if (kd_weights_open(path, &w, &err) != KD_OK) {
+        fail_msg("%s", err.msg);
+    }
     return w;
 }
 
@@ -50,7 +52,9 @@ static void expect_refusal(const char *path, kd_status st, const char *text)
     kd_weights *w = NULL;
     kd_err err = {0};
     const kd_status found = kd_weights_open(path, &w, &err);
-    if (found != st || strstr(err.msg, text) == NULL) fail_msg("%d %s", (int)found, err.msg);
+    if (found != st || strstr(err.msg, text) == NULL) {
+        fail_msg("%d %s", (int)found, err.msg);
+    }
     assert_null(w);
 }
 
@@ -61,7 +65,9 @@ static void expect_same(kd_weights *a, kd_weights *b, int round)
     for (size_t i = 0; i < kd_weights_count(a); i++) {
         const kd_weight *x = kd_weights_at(a, i);
         const kd_weight *y = kd_weights_find(b, x->name);
-        if (y == NULL) fail_msg("%s is missing", x->name);
+        if (y == NULL) {
+            fail_msg("%s is missing", x->name);
+        }
         assert_int_equal(x->rank, y->rank);
         assert_memory_equal(x->dim, y->dim, x->rank * sizeof x->dim[0]);
         float *p = kd_alloc(x->count * 4 + 4);
@@ -72,7 +78,9 @@ static void expect_same(kd_weights *a, kd_weights *b, int round)
             const float e = round == 2   ? kd_bf16_to_f32(kd_f32_to_bf16(p[k]))
                             : round == 1 ? kd_f16_to_f32(kd_f32_to_f16(p[k]))
                                          : p[k];
-            if (!(e == q[k])) fail_msg("%s[%zu]: %g, %g", x->name, k, (double)e, (double)q[k]);
+            if (!(e == q[k])) {
+                fail_msg("%s[%zu]: %g, %g", x->name, k, (double)e, (double)q[k]);
+            }
         }
         kd_free(p);
         kd_free(q);
@@ -124,11 +132,10 @@ static void test_convert(void **state)
         const char *format;
         const char *key;
     } c[] = {
-        {"hf.safetensors", KD_NAMING_HF,
-         "videomae.encoder.layer.1.attention.attention.value.weight", "safetensors", ""},
+        {"hf.safetensors", KD_NAMING_HF, "videomae.encoder.layer.1.attention.attention.value.weight", "safetensors",
+         ""},
         {"hf.bin", KD_NAMING_HF, "videomae.encoder.layer.0.intermediate.dense.bias", "pth", ""},
-        {"mm.pth", KD_NAMING_MMACTION, "backbone.blocks.1.mlp.layers.0.0.weight", "pth",
-         "state_dict"},
+        {"mm.pth", KD_NAMING_MMACTION, "backbone.blocks.1.mlp.layers.0.0.weight", "pth", "state_dict"},
         {"mm.safetensors", KD_NAMING_MMACTION, "cls_head.fc_cls.weight", "safetensors", ""},
         {"of.pt", KD_NAMING_OFFICIAL, "blocks.0.mlp.fc2.weight", "pth", "model"},
         {"of.safetensors", KD_NAMING_OFFICIAL, "head.bias", "safetensors", ""},

@@ -35,12 +35,18 @@ void make(const char *path, int w, int h, int frames, const kd_video_writer_opts
     kd_err err = {0};
     uint8_t *rgb = kd_alloc((size_t)w * (size_t)h * 3);
     assert_non_null(rgb);
-    if (kd_video_writer_open(path, w, h, 30, 1, opts, &v, &err) != KD_OK) fail_msg("%s", err.msg);
+    if (kd_video_writer_open(path, w, h, 30, 1, opts, &v, &err) != KD_OK) {
+        fail_msg("%s", err.msg);
+    }
     for (int t = 0; t < frames; t++) {
         paint(rgb, w, h, t);
-        if (kd_video_writer_frame(v, rgb, 0, &err) != KD_OK) fail_msg("%s", err.msg);
+        if (kd_video_writer_frame(v, rgb, 0, &err) != KD_OK) {
+            fail_msg("%s", err.msg);
+        }
     }
-    if (kd_video_writer_close(v, &err) != KD_OK) fail_msg("%s", err.msg);
+    if (kd_video_writer_close(v, &err) != KD_OK) {
+        fail_msg("%s", err.msg);
+    }
     kd_free(rgb);
 }
 
@@ -75,7 +81,9 @@ int make_root(void **state)
 {
     (void)state;
     (void)snprintf(root, sizeof root, "test_video.%ld", (long)getpid());
-    if (kd_io_mkdirs(root, NULL) != KD_OK) return -1;
+    if (kd_io_mkdirs(root, NULL) != KD_OK) {
+        return -1;
+    }
     make(in_root("good.avi"), W, H, N, NULL);
     return 0;
 }

@@ -6,7 +6,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     kd_npy a;
-    if (kd_npy_parse(data, bytes, "fuzz", &a, NULL) != KD_OK) return 0;
+    if (kd_npy_parse(data, bytes, "fuzz", &a, NULL) != KD_OK) {
+        return 0;
+    }
     KD_ASSERT(a.bytes <= bytes);
     uint8_t *copy = kd_alloc(a.bytes + 1);
     float *f = kd_alloc(KD_MIN(a.count, bytes) * sizeof *f + 1);

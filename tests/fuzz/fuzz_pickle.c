@@ -15,7 +15,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         kd_pk_free(pk);
     }
     kd_pth *p = NULL;
-    if (kd_pth_parse(data, bytes, "fuzz", &p, NULL) != KD_OK) return 0;
+    if (kd_pth_parse(data, bytes, "fuzz", &p, NULL) != KD_OK) {
+        return 0;
+    }
     for (size_t i = 0; i < kd_pth_count(p); i++) {
         const kd_pth_tensor *t = kd_pth_at(p, i);
         uint8_t *dst = t->bytes < (1u << 20) ? kd_alloc(t->bytes + 1) : NULL;

@@ -14,8 +14,7 @@ static void same(const kd_skeleton *a, const kd_skeleton *b)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     for (int drop = 0; drop < 2; drop++) {
-        const kd_skel_opts opts = {.nan = drop != 0 ? KD_SKEL_NAN_DROP : KD_SKEL_NAN_FAIL,
-                                   .allow_no_body = drop != 0};
+        const kd_skel_opts opts = {.nan = drop != 0 ? KD_SKEL_NAN_DROP : KD_SKEL_NAN_FAIL, .allow_no_body = drop != 0};
         kd_skeleton s, back;
         kd_err err = {0};
         char *text;

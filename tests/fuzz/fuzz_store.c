@@ -34,8 +34,7 @@ static void append_all(kd_store_writer *w)
         char id[8];
         const float x[4] = {1, 2, 3, (float)i};
         const int32_t frames[2] = {i, i + 1};
-        const kd_store_view v[2] = {{.n_frames = 2, .frames = frames},
-                                    {.n_frames = 0, .frames = frames}};
+        const kd_store_view v[2] = {{.n_frames = 2, .frames = frames}, {.n_frames = 0, .frames = frames}};
         (void)snprintf(id, sizeof id, "s%d", i);
         const kd_store_record r = {.id = id,
                                    .order = (uint64_t)i,
@@ -44,7 +43,9 @@ static void append_all(kd_store_writer *w)
                                    .logits = x,
                                    .feature = x,
                                    .views = v};
-        if (!kd_store_has(w, id)) KD_ASSERT(kd_store_append(w, &r, NULL) == KD_OK);
+        if (!kd_store_has(w, id)) {
+            KD_ASSERT(kd_store_append(w, &r, NULL) == KD_OK);
+        }
     }
 }
 
@@ -78,7 +79,9 @@ static void read_all(void)
     kd_store_cursor *c = NULL;
     kd_store_record r;
     (void)!kd_store_verify(path, NULL, NULL, NULL, NULL);
-    if (kd_store_open(path, &s, NULL) != KD_OK) return;
+    if (kd_store_open(path, &s, NULL) != KD_OK) {
+        return;
+    }
     KD_ASSERT(kd_store_cursor_new(s, &c, NULL) == KD_OK);
     for (int64_t i = 0; i < kd_store_count(s); i++) {
         (void)!kd_store_read(c, i, &r, NULL);
@@ -91,7 +94,9 @@ static void resume(void)
 {
     const kd_store_manifest m = manifest();
     kd_store_writer *w = NULL;
-    if (kd_store_writer_open(path, &m, true, &w, NULL, NULL) != KD_OK) return;
+    if (kd_store_writer_open(path, &m, true, &w, NULL, NULL) != KD_OK) {
+        return;
+    }
     append_all(w);
     KD_ASSERT(kd_store_writer_close(w, NULL) == KD_OK);
     KD_ASSERT(kd_store_verify(path, NULL, NULL, NULL, NULL) == KD_OK);
@@ -99,7 +104,9 @@ static void resume(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-    if (bytes < 3) return 0;
+    if (bytes < 3) {
+        return 0;
+    }
     const size_t at = (size_t)(data[0] | (data[1] & 0x0f) << 8);
     const int mode = data[1] >> 4;
     data += 2;
@@ -112,8 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     const bool laid = (mode & 1) != 0;
     const bool finished = (mode & 2) != 0;
     const char *name = finished ? path : part;
-    KD_ASSERT(kd_io_write_file(name, laid ? copy : data, laid ? whole_bytes : bytes, NULL) ==
-              KD_OK);
+    KD_ASSERT(kd_io_write_file(name, laid ? copy : data, laid ? whole_bytes : bytes, NULL) == KD_OK);
     if (!finished && (mode & 4) != 0) {
         KD_ASSERT(kd_io_write_file(tail, data, bytes, NULL) == KD_OK);
     }

@@ -1,5 +1,5 @@
-/* The f64 backend: the reference kernels compiled for double.  Tests only: the oracle of the f32 kernels, and the ground
- * gradient checks stand on. */
+/* The f64 backend: the reference kernels compiled for double.  Tests only: the oracle of the f32 kernels, and the
+ * ground gradient checks stand on. */
 #ifndef TESTS_F64_BACKEND_H
 #define TESTS_F64_BACKEND_H
 

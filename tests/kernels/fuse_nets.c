@@ -30,9 +30,11 @@ static kd_val branches(kd_graph *g, kd_val x, bool keep)
 {
     kd_val half[2];
     for (int i = 0; i < 2; i++) {
-        const kd_conv_opts deep = {.kernel = {9, 1}, .pad = {i == 0 ? 4 : 8, 0}, .dilation = {1 + i, 1}, .groups = 3, .bias = i == 0};
+        const kd_conv_opts deep = {
+            .kernel = {9, 1}, .pad = {i == 0 ? 4 : 8, 0}, .dilation = {1 + i, 1}, .groups = 3, .bias = i == 0};
         const kd_val h = kd_conv2d(g, x, i == 0 ? "deep1" : "deep2", 3, &deep);
-        half[i] = kd_conv2d(g, h, i == 0 ? "point1" : "point2", 3 + 2 * i, &(kd_conv_opts){.kernel = {1, 1}, .bias = i == 1});
+        half[i] =
+            kd_conv2d(g, h, i == 0 ? "point1" : "point2", 3 + 2 * i, &(kd_conv_opts){.kernel = {1, 1}, .bias = i == 1});
     }
     const kd_val y = kd_act(g, kd_concat(g, half, 2, 1), KD_ACT_GELU);
     const kd_val mean = kd_reduce(g, y, KD_REDUCE_MEAN, 1u << 2 | 1u << 3);
@@ -67,9 +69,8 @@ kd_val pooled_twice(kd_graph *g, kd_val x)
     const kd_val h = kd_conv2d(g, x, "point", 3, &(kd_conv_opts){.kernel = {1, 1}});
     kd_val pooled[3];
     (void)kd_node(g, KD_OP_STC_POOL, NULL, &h, 1, pooled);
-    const kd_val all[3] = {
-        kd_reshape(g, pooled[0], kd_shape2(BATCH, 2 * FRAMES)), pooled[1],
-        kd_reduce(g, kd_act(g, h, KD_ACT_GELU), KD_REDUCE_MEAN, 1u << 2 | 1u << 3)};
+    const kd_val all[3] = {kd_reshape(g, pooled[0], kd_shape2(BATCH, 2 * FRAMES)), pooled[1],
+                           kd_reduce(g, kd_act(g, h, KD_ACT_GELU), KD_REDUCE_MEAN, 1u << 2 | 1u << 3)};
     return head(g, kd_concat(g, all, 3, 1), true);
 }
 
@@ -78,9 +79,9 @@ static kd_val convolution(kd_graph *g, kd_val x, const char *name)
     return kd_conv2d(g, x, name, 3, &(kd_conv_opts){.kernel = {1, 1}});
 }
 
-/* Batch norms as the students do not have them.  By themselves: one whose y is an output, one that two read, a sum with another
- * shape, what is behind the end of a recomputed segment.  Fused: a sum with the norm as its second operand, a sum of two norms,
- * which the longer one takes. */
+/* Batch norms as the students do not have them.  By themselves: one whose y is an output, one that two read, a sum with
+ * another shape, what is behind the end of a recomputed segment.  Fused: a sum with the norm as its second operand, a
+ * sum of two norms, which the longer one takes. */
 kd_val norms(kd_graph *g, kd_val x)
 {
     const kd_val kept = kd_batchnorm(g, convolution(g, x, "c0"), "bn0");

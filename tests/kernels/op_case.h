@@ -1,6 +1,6 @@
 /* One row of a case table: an op, its operands, its attributes.  tests/cases/<op>.inc holds `static const op_case
- * cases_<op>[] = {...};` for each forward op; the driver (op_driver.h) builds a graph of it and checks every kernel that
- * runs, backward ones included.
+ * cases_<op>[] = {...};` for each forward op; the driver (op_driver.h) builds a graph of it and checks every kernel
+ * that runs, backward ones included.
  */
 #ifndef TESTS_OP_CASE_H
 #define TESTS_OP_CASE_H
@@ -40,9 +40,9 @@ typedef struct operand {
 typedef struct op_case {
     operand in[KD_MAX_IN];
     const void *attr;
-    double k; /* tolerance in units of rounding of the largest output; 0: 64 */
+    double k;      /* tolerance in units of rounding of the largest output; 0: 64 */
     uint32_t also; /* bit o: output o joins the loss, as output 0 always does */
-    bool no_diff; /* forward only: a point where the derivative jumps, or a gradient no one defines */
+    bool no_diff;  /* forward only: a point where the derivative jumps, or a gradient no one defines */
 } op_case;
 
 /* clang-format off */

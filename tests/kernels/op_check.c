@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* ---- numbers --------------------------------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 void op_fill_normal(kd_rng *r, double *v, int64_t n)
 {
@@ -56,12 +56,12 @@ static bool is_float(kd_dtype t)
     return t == KD_F32 || t == KD_BF16 || t == KD_F16 || t == KD_F64;
 }
 
-/* ---- operands of one execution, each between two fences ------------------------------------------------------------------ */
+/* ---- operands of one execution, each between two fences -------------------------------------- */
 
 enum { FENCE = 256, FENCE_BYTE = 0xA5 };
 
 typedef struct fenced {
-    void *block; /* as allocated */
+    void *block;         /* as allocated */
     unsigned char *base; /* 256-byte aligned: fence, bytes, fence */
     size_t bytes;
 } fenced;
@@ -129,8 +129,7 @@ static void prepare(exec *e, kd_op op, const kd_call *c, bool f64, const variati
     e->oracle = f64;
     for (int i = 0; i < c->n_in; i++) {
         e->in[i] = c->in[i];
-        const bool factors =
-            (op == KD_OP_ADAMW || op == KD_OP_SGD) && i == c->n_in - 2; /* f32 in every program */
+        const bool factors = (op == KD_OP_ADAMW || op == KD_OP_SGD) && i == c->n_in - 2; /* f32 in every program */
         e->in[i].dtype = as(c->in[i].dtype, f64 && !factors);
         if (c->in[i].data == NULL) {
             continue;
@@ -161,8 +160,7 @@ static void prepare(exec *e, kd_op op, const kd_call *c, bool f64, const variati
         e->out[o].data = fenced_alloc(&e->mem[KD_MAX_IN + o], bytes_of(&e->out[o]), 0xFF);
         for (int64_t j = 0; ((c->accum >> o) & 1u) != 0 && j < n; j++) {
             const double x = before(j);
-            op_from_f64(e->out[o].dtype,
-                        (char *)e->out[o].data + (size_t)j * kd_dtype_size(e->out[o].dtype), &x, 1);
+            op_from_f64(e->out[o].dtype, (char *)e->out[o].data + (size_t)j * kd_dtype_size(e->out[o].dtype), &x, 1);
         }
     }
     e->c.in = e->in;
@@ -264,7 +262,7 @@ static kd_status execute(const kd_kernel_def *def, exec *e)
     return st;
 }
 
-/* ---- the checks ------------------------------------------------------------------------------------------------------------ */
+/* ---- the checks ------------------------------------------------------------------------------ */
 
 typedef struct job {
     kd_op op;
@@ -288,8 +286,7 @@ static double magnitude(const job *j, const kd_tensor *want)
     if (j->op == KD_OP_REDUCE || j->op == KD_OP_SUM_LEAD) {
         const kd_tensor *x = &j->c->in[0];
         const int64_t m = kd_shape_numel(&x->shape);
-        const bool mean =
-            j->op == KD_OP_REDUCE && ((const kd_reduce_attr *)j->c->attr)->kind == KD_REDUCE_MEAN;
+        const bool mean = j->op == KD_OP_REDUCE && ((const kd_reduce_attr *)j->c->attr)->kind == KD_REDUCE_MEAN;
         double *v = kd_alloc((size_t)(m + 1) * sizeof *v), top = 0.0;
         op_to_f64(x->dtype, v, x->data, m);
         for (int64_t i = 0; i < m; i++) {
@@ -309,7 +306,7 @@ static void compare(const job *j, int o, const kd_tensor *got, const kd_tensor *
     op_to_f64(want->dtype, b, want->data, n);
     const double big = magnitude(j, want);
     const double u = got->dtype == KD_BF16 ? 0x1p-8 : got->dtype == KD_F16 ? 0x1p-10 : 0x1p-22;
-    const double least = got->dtype == KD_F16 ? 0x1p-24 : 1e-30; /* fp16 has denormals worth seeing */
+    const double least = got->dtype == KD_F16 ? 0x1p-24 : 1e-30;   /* fp16 has denormals worth seeing */
     const bool rounds = j->rounds || j->op == KD_OP_ADD_LAYERNORM; /* of a sum as it is stored */
     const double wide = !rounds || j->act == KD_F32 ? j->k * 0x1p-24 : 4.0 * (j->act == KD_BF16 ? 0x1p-8 : 0x1p-11);
     for (int64_t i = 0; i < n; i++) {
@@ -317,8 +314,7 @@ static void compare(const job *j, int o, const kd_tensor *got, const kd_tensor *
         const bool alike = a[i] == b[i] || (isnan(a[i]) && isnan(b[i])); /* the check of NaN is elsewhere */
         if (!alike && !(fabs(a[i] - b[i]) <= tol)) {
             char text[160];
-            (void)snprintf(text, sizeof text,
-                           "out %d[%lld] is %.9g, expected %.9g, off by %.3g of %.3g allowed", o,
+            (void)snprintf(text, sizeof text, "out %d[%lld] is %.9g, expected %.9g, off by %.3g of %.3g allowed", o,
                            (long long)i, a[i], b[i], fabs(a[i] - b[i]), tol);
             op_complain(text, j->where);
             break;
@@ -381,7 +377,8 @@ static void check_same(const job *j, const exec *first, const variation *v, cons
             }
         }
         for (int i = 0; i < e.c.n_in; i++) {
-            if (is_state(j, i) && e.in[i].data != NULL && memcmp(e.in[i].data, first->in[i].data, bytes_of(&e.in[i])) != 0) {
+            if (is_state(j, i) && e.in[i].data != NULL &&
+                memcmp(e.in[i].data, first->in[i].data, bytes_of(&e.in[i])) != 0) {
                 char text[128];
                 (void)snprintf(text, sizeof text, "state %d differs: %s", i, what);
                 op_complain(text, j->where);
@@ -402,12 +399,10 @@ static void check_nan(const job *j, const variation *v)
             const int64_t n = e.out[o].data == NULL ? 0 : kd_shape_numel(&e.out[o].shape);
             for (int64_t i = 0; i < n; i++) {
                 double got, want = ((double *)oracle.out[o].data)[i];
-                op_to_f64(e.out[o].dtype, &got,
-                          (char *)e.out[o].data + (size_t)i * kd_dtype_size(e.out[o].dtype), 1);
+                op_to_f64(e.out[o].dtype, &got, (char *)e.out[o].data + (size_t)i * kd_dtype_size(e.out[o].dtype), 1);
                 if (isnan(want) && !isnan(got)) {
                     char text[96];
-                    (void)snprintf(text, sizeof text, "NaN in input %d is lost in out %d",
-                                   v->nan_in, o);
+                    (void)snprintf(text, sizeof text, "NaN in input %d is lost in out %d", v->nan_in, o);
                     op_complain(text, j->where);
                     o = e.c.n_out;
                     break;
@@ -444,8 +439,7 @@ static void check_candidate(const job *j)
     }
     (void)op_schedule(0);
     if (!effect(j)) {
-        for (int o = 0; j->c->n_out > 1 && o < j->c->n_out;
-             o++) { /* a recomputed forward op may lose any of them */
+        for (int o = 0; j->c->n_out > 1 && o < j->c->n_out; o++) { /* a recomputed forward op may lose any of them */
             variation v = plain;
             v.absent_out = o;
             check_same(j, &e, &v, "with an absent output");
@@ -453,8 +447,7 @@ static void check_candidate(const job *j)
         variation v = plain;
         v.in_place = kd_op_in_place(def);
         if (v.in_place >= 0 && v.in_place < j->c->n_in && (j->c->accum & 1u) == 0 &&
-            j->c->in[v.in_place].data != NULL &&
-            j->c->out[0].dtype == j->c->in[v.in_place].dtype) {
+            j->c->in[v.in_place].data != NULL && j->c->out[0].dtype == j->c->in[v.in_place].dtype) {
             check_same(j, &e, &v, "in place");
         }
         for (int i = 0; i < j->c->n_in; i++) {

@@ -1,4 +1,5 @@
-/* What test_ops checks: the plain C table for each instruction set, and each faster kernel that this machine could run. */
+/* What test_ops checks: the plain C table for each instruction set, and each faster kernel that this machine could
+ * run. */
 #include "kernels/fast/fast.h"
 #include "kernels/kd_backend.h"
 #include "kernels/kd_cpu.h"
@@ -35,9 +36,7 @@ void op_candidates(kd_op op, kd_dtype act, op_visit visit, void *user)
         uint32_t mask;
         int slot;
         const char *name;
-    } levels[] = {{KD_CPU_V3, SLOT_V3, "v3"},
-                  {KD_CPU_V3 | KD_CPU_V4, SLOT_V4, "v4"},
-                  {~0u, SLOT_V4, "all features"}};
+    } levels[] = {{KD_CPU_V3, SLOT_V3, "v3"}, {KD_CPU_V3 | KD_CPU_V4, SLOT_V4, "v4"}, {~0u, SLOT_V4, "all features"}};
     const kd_kernel_def *seen[16];
     int n_seen = 0;
     visit(user, op_plain(op, act), SLOT_REF, false, "reference");

@@ -22,8 +22,7 @@ void op_complain(const char *what, const char *where)
 {
     state.failures++;
     if (state.shown++ < 8) { /* per op */
-        printf("FAIL %s case %d, %s: %s: %s\n", state.op_name, state.index,
-               kd_dtype_name(state.act), where, what);
+        printf("FAIL %s case %d, %s: %s: %s\n", state.op_name, state.index, kd_dtype_name(state.act), where, what);
     }
 }
 
@@ -42,12 +41,12 @@ long op_hits(kd_op op, kd_dtype act, int slot)
     return state.hits[op][act][slot];
 }
 
-/* ---- the recording backend ----------------------------------------------------------------------------------------- */
+/* ---- the recording backend ------------------------------------------------------------------- */
 
-#define KD_OP(ID, name, ins, outs, op_flags)                                                       \
-    static kd_status record_##name(const kd_call *c)                                               \
-    {                                                                                              \
-        return op_check_call(KD_OP_##ID, state.act, c, state.k);                                   \
+#define KD_OP(ID, name, ins, outs, op_flags)                     \
+    static kd_status record_##name(const kd_call *c)             \
+    {                                                            \
+        return op_check_call(KD_OP_##ID, state.act, c, state.k); \
     }
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
@@ -76,7 +75,7 @@ static kd_backend *recorder_open(void)
     return be;
 }
 
-/* ---- operands -------------------------------------------------------------------------------------------------------- */
+/* ---- operands -------------------------------------------------------------------------------- */
 
 static void generate(const operand *o, kd_rng *r, double *v, int64_t n)
 {
@@ -226,8 +225,7 @@ static bool build(built *b, kd_op op, const op_case *c, kd_backend *be, kd_dtype
     }
     const bool diff = !c->no_diff && (def->flags & KD_OP_NODIFF) == 0 && def->grad != NULL;
     *b = (built){.params = kd_params_create(kd_stat_dtype(act))};
-    kd_graph *g =
-        kd_graph_create(&(kd_graph_opts){.params = b->params, .dtype = act, .training = true});
+    kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = b->params, .dtype = act, .training = true});
     kd_rng r = kd_rng_make(3, KD_RNG_TEST, (uint32_t)op, (uint32_t)state.index);
     kd_val wanted[KD_MAX_IN];
     int n_wanted = 0;
@@ -246,8 +244,7 @@ static bool build(built *b, kd_op op, const op_case *c, kd_backend *be, kd_dtype
     }
     kd_val outs[KD_MAX_OUT];
     (void)kd_node(g, op, c->attr, b->in, n_in, outs);
-    kd_compile_opts opts = {
-        .grad_inputs = wanted, .n_grad_inputs = n_wanted, .no_fuse = true, .poison = act != KD_F64};
+    kd_compile_opts opts = {.grad_inputs = wanted, .n_grad_inputs = n_wanted, .no_fuse = true, .poison = act != KD_F64};
     if (diff && any && kd_graph_error(g) == NULL) {
         opts.loss = losses_of(g, outs, (int)def->n_out, c->also);
         kd_output(g, "loss", opts.loss);
@@ -268,15 +265,15 @@ static bool build(built *b, kd_op op, const op_case *c, kd_backend *be, kd_dtype
     return ok;
 }
 
-/* ---- gradient check ---------------------------------------------------------------------------------------------------- */
+/* ---- gradient check -------------------------------------------------------------------------- */
 
 static const kd_step the_step = {.seed = 11, .step = 3, .grad_scale = 1.0f};
 
 static double loss_at(built *b)
 {
     double v = NAN;
-    const bool ok = kd_program_run(b->prog, &the_step) == KD_OK &&
-                    kd_program_read(b->prog, "loss", &v, sizeof v) == KD_OK;
+    const bool ok =
+        kd_program_run(b->prog, &the_step) == KD_OK && kd_program_read(b->prog, "loss", &v, sizeof v) == KD_OK;
     return ok ? v : NAN;
 }
 
@@ -294,8 +291,7 @@ static const double *gradient(built *b, const op_case *c, int i)
 }
 
 /* (L(x + h d) - L(x - h d)) / 2h against g.d for one operand. */
-static void check_direction(built *b, const op_case *c, int i, const double *g, const double *d,
-                            int64_t n)
+static void check_direction(built *b, const op_case *c, int i, const double *g, const double *d, int64_t n)
 {
     const double h = 1e-5;
     double *x = b->value[i];
@@ -321,8 +317,7 @@ static void check_direction(built *b, const op_case *c, int i, const double *g, 
     const double tol = 1e-6 * scale + 1e-8 * (fabs(up) + 1.0);
     if (!ok || !(fabs(got - want) <= tol)) {
         char text[160];
-        (void)snprintf(text, sizeof text,
-                       "input %d: gradient says %.10g, differences say %.10g (tol %.2g)", i, want,
+        (void)snprintf(text, sizeof text, "input %d: gradient says %.10g, differences say %.10g (tol %.2g)", i, want,
                        got, tol);
         op_complain(text, "gradient");
     }

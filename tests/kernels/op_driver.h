@@ -2,10 +2,11 @@
  *
  * A case becomes a graph: operands, the op, a weighted sum of its first output as loss.  The graph is compiled
  *   in f64: gradients against central differences;
- *   in every dtype of the tested kernels (op_cpu.c, op_simt.c), on a backend whose kernels are recorders: each call, forward
- *   or backward, is repeated with every candidate and compared with the f64 reference on the same operands.  Per candidate:
- *   value, guard bytes and unwritten elements, inputs untouched, same bits twice and for other schedules (threads; orders of
- *   a GPU's threads), in place where the op allows it, absent outputs, NaN propagation, accumulation where the program does.
+ *   in every dtype of the tested kernels (op_cpu.c, op_simt.c), on a backend whose kernels are recorders: each call,
+ *   forward or backward, is repeated with every candidate and compared with the f64 reference on the same operands.
+ *   Per candidate: value, guard bytes and unwritten elements, inputs untouched, same bits twice and for other schedules
+ *   (threads; orders of a GPU's threads), in place where the op allows it, absent outputs, NaN propagation,
+ *   accumulation where the program does.
  */
 #ifndef TESTS_OP_DRIVER_H
 #define TESTS_OP_DRIVER_H
@@ -21,7 +22,8 @@ void op_run_case(kd_op op, const op_case *c, int index);
 int op_failures(void);
 /* Calls checked so far of this op. */
 long op_hits(kd_op op, kd_dtype act, int slot);
-/* Lines "op dtype slot calls" (coverage.sh makes a table of them); how often the first slot has an op without a call. */
+/* Lines "op dtype slot calls" (coverage.sh makes a table of them); how often the first slot has an op without a
+ * call. */
 int op_coverage(FILE *f);
 
 #endif

@@ -1,4 +1,5 @@
-/* What test_simt checks: our CUDA kernels on the SIMT shim, in every dtype, under three orders of threads and blocks. */
+/* What test_simt checks: our CUDA kernels on the SIMT shim, in every dtype, under three orders of threads and
+ * blocks. */
 #include "kernels/cuda/kd_cuda.h"
 #include "tests/kernels/op_check.h"
 #include "tests/kernels/op_driver.h"

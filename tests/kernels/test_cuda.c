@@ -1,7 +1,7 @@
 /* The CUDA backend with whole models: against the CPU, with graphs and without, and what a step must not do.
  *
- * Two programs are made of this file: on the SIMT shim (test_cuda_simt), where every rule is checked on any machine, and with
- * nvcc (test_cuda, label gpu), where the card itself answers. */
+ * Two programs are made of this file: on the SIMT shim (test_cuda_simt), where every rule is checked on any machine,
+ * and with nvcc (test_cuda, label gpu), where the card itself answers. */
 #include "kernels/kd_layers.h"
 #include "kernels/kd_optim.h"
 #include "kernels/kd_program.h"
@@ -13,7 +13,7 @@
 #include <math.h>
 
 #if defined(KD_TEST_SIMT)
-#include <cuda_runtime.h> /* tests/simt/ */
+#    include <cuda_runtime.h> /* tests/simt/ */
 #endif
 
 #if defined(KD_TEST_SIMT) /* a thread is a fiber there: small, so that it ends */
@@ -192,10 +192,8 @@ static void step(net *n, int s)
         CHECK(kd_program_write(n->train, n->input_name[i], n->x, (size_t)n->input_numel * sizeof(float)) == KD_OK);
     }
     CHECK(kd_program_write(n->train, "target", n->target, sizeof n->target) == KD_OK);
-    const kd_step st = {.seed = 5,
-                        .step = (uint64_t)s,
-                        .grad_scale = 1.0f,
-                        .loss_scale = kd_optim_loss_scale(n->optim)};
+    const kd_step st = {
+        .seed = 5, .step = (uint64_t)s, .grad_scale = 1.0f, .loss_scale = kd_optim_loss_scale(n->optim)};
     if (kd_program_run(n->train, &st) != KD_OK) {
         CHECK_FAIL("run failed in %s", kd_program_where(n->train));
     }
@@ -279,13 +277,14 @@ typedef struct precision {
 
 /* Losses of training steps agree with the CPU's; in fp16 and bf16 as far as their rounding lets them.
  *
- * Training carries a rounding on, and how far differs by family: 200 steps on the CPU by its AVX2 kernels instead of AVX-512
- * move a loss by 5e-7 (ViT), 2e-5 (sfz-nano), 1e-4 (last-v1) and 3e-2 (last-e3: batch statistics over two samples).  So a
- * longer run is told by the CPU what roundings do: allowed after the first steps are DRIFT times the largest difference that
- * weights have made so far that started off by `nudge`.  In f32 that is 2^-20, sixteen roundings, what those of 200 steps come to
- * as a random walk; in half precision weights are rounded once for every product.  Where the allowance is beyond `noise`, single
- * losses say nothing and are passed over; their mean over the run still must agree (measured on the CPU, f32 beside bf16: 4.5e-3
- * for last-e3, 1e-4 and less for the others; f32 by two sets of kernels: 2.5e-4 and 1e-6). */
+ * Training carries a rounding on, and how far differs by family: 200 steps on the CPU by its AVX2 kernels instead of
+ * AVX-512 move a loss by 5e-7 (ViT), 2e-5 (sfz-nano), 1e-4 (last-v1) and 3e-2 (last-e3: batch statistics over two
+ * samples).  So a longer run is told by the CPU what roundings do: allowed after the first steps are DRIFT times the
+ * largest difference that weights have made so far that started off by `nudge`.  In f32 that is 2^-20, sixteen
+ * roundings, what those of 200 steps come to as a random walk; in half precision weights are rounded once for every
+ * product.  Where the allowance is beyond `noise`, single losses say nothing and are passed over; their mean over the
+ * run still must agree (measured on the CPU, f32 beside bf16: 4.5e-3 for last-e3, 1e-4 and less for the others; f32 by
+ * two sets of kernels: 2.5e-4 and 1e-6). */
 static void family_is_the_cpus(const family *f, const precision *h, const double *want, int steps)
 {
     enum { DRIFT = 10 };
@@ -315,8 +314,8 @@ static void family_is_the_cpus(const family *f, const precision *h, const double
         compared++;
         worst = fmax(worst, fabs(got - want[s]));
         if (!(fabs(got - want[s]) <= allowed)) {
-            CHECK_FAIL("%s, %s, step %d: loss %.8g, CPU %.8g, allowed %.2g", f->name, kd_dtype_name(h->dtype), s, got, want[s],
-                       allowed);
+            CHECK_FAIL("%s, %s, step %d: loss %.8g, CPU %.8g, allowed %.2g", f->name, kd_dtype_name(h->dtype), s, got,
+                       want[s], allowed);
         }
     }
     printf("  %-36s %-4s largest difference of %d losses %.2g", f->name, kd_dtype_name(h->dtype), compared, worst);
@@ -324,8 +323,8 @@ static void family_is_the_cpus(const family *f, const precision *h, const double
         const double off = fabs(sum - sum_want) / s;
         printf(", of their mean over %d %.2g, drift of the CPU %.2g", s, off, drift);
         if (!(off <= h->mean)) {
-            CHECK_FAIL("%s, %s: mean loss of %d steps is off by %.3g, allowed %.2g", f->name, kd_dtype_name(h->dtype), s, off,
-                       h->mean);
+            CHECK_FAIL("%s, %s: mean loss of %d steps is off by %.3g, allowed %.2g", f->name, kd_dtype_name(h->dtype),
+                       s, off, h->mean);
         }
     }
     printf("\n");
@@ -405,7 +404,8 @@ static void the_loss_scale_is_found(void)
 
 #if defined(KD_TEST_SIMT)
 
-/* After the first steps a step allocates nothing, waits for nothing, and is two graphs.  Returns the kernels in them. */
+/* After the first steps a step allocates nothing, waits for nothing, and is two graphs.  Returns the kernels in
+ * them. */
 static long kernels_of_a_step(const family *f, bool fuse)
 {
     enum { COUNTED = 2 };
@@ -459,7 +459,8 @@ static void print_size(const char *name, bool fuse)
     const kd_val loss = kd_ce(g, kd_student_build(g, &c, in).logits, target, KD_NONE);
     must(kd_program_compile(g, be, &(kd_compile_opts){.loss = loss, .plan_only = true}, &p, &err), &err);
     printf("  %-20s %3d nodes, %.3f GB of operands, arena %.3f GB at batch 64%s\n", name, kd_program_nodes(p),
-           1e-9 * (double)kd_program_operand_bytes(p), 1e-9 * (double)kd_program_arena_bytes(p), fuse ? "" : ", without fusion");
+           1e-9 * (double)kd_program_operand_bytes(p), 1e-9 * (double)kd_program_arena_bytes(p),
+           fuse ? "" : ", without fusion");
     kd_program_free(p);
     kd_params_free(params);
     kd_backend_close(be);

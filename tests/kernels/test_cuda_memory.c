@@ -1,4 +1,5 @@
-/* What is said when the card is too small, before training starts; on the SIMT shim, whose memory is what a test says. */
+/* What is said when the card is too small, before training starts; on the SIMT shim, whose memory is what a test
+ * says. */
 #include "distill/model/model.h"
 #include "kernels/kd_ops.h"
 

@@ -1,7 +1,7 @@
 /* Fused programs against unfused ones: the same losses, outputs and gradients, whatever a backend asks to have fused.
  *
- * Two programs are made of this file: test_fuse in f64 on the CPU, where a rule that is wrong shows far above rounding, and
- * test_fuse_simt in f32 on the CUDA kernels (tests/simt/). */
+ * Two programs are made of this file: test_fuse in f64 on the CPU, where a rule that is wrong shows far above rounding,
+ * and test_fuse_simt in f32 on the CUDA kernels (tests/simt/). */
 #include "kernels/kd_backend.h"
 #include "kernels/kd_layers.h"
 #include "kernels/kd_program.h"
@@ -30,16 +30,16 @@ typedef struct rule {
     const char *op;    /* what must be there with it and not without */
     const char *fewer; /* what there must be less of with it */
     kd_vit_cfg vit;
-    bool kept; /* the value between is an output: the rule must not apply */
-    const char *student; /* instead of the ViT */
-    fuse_net net;        /* or this */
+    bool kept;             /* the value between is an output: the rule must not apply */
+    const char *student;   /* instead of the ViT */
+    fuse_net net;          /* or this */
     bool not_in_training;  /* batch norms are in between there */
     bool only_in_training; /* nothing to compare in a forward-only program */
-    bool in_f64; /* not on the shim, where a student takes 20 s: its kernels run there with another row */
+    bool in_f64;           /* not on the shim, where a student takes 20 s: its kernels run there with another row */
     struct {
         const char *op;
         int with, without;
-    } left[4]; /* in training: how many there are with it, and without */
+    } left[4];          /* in training: how many there are with it, and without */
     const char *listed; /* in training: what the listing has with it and not without */
 } rule;
 
@@ -56,25 +56,62 @@ static const rule rules[] = {
     {.fuses = KD_FUSE_POOL, .op = "pool_layernorm", .vit = {SMALL_VIT}, .kept = true},
     {.fuses = KD_FUSE_POOL, .op = "pool_layernorm", .vit = {SMALL_VIT, .cls_pooling = true}, .kept = true},
     {.fuses = KD_FUSE_SEPARABLE, .op = "conv_separable", .fewer = "concat", .student = "sfz-nano"},
-    {.fuses = KD_FUSE_SEPARABLE, .op = "conv_separable", .fewer = "concat", .student = "sfz-nano", .vit = {.recompute = true}, .in_f64 = true},
+    {.fuses = KD_FUSE_SEPARABLE,
+     .op = "conv_separable",
+     .fewer = "concat",
+     .student = "sfz-nano",
+     .vit = {.recompute = true},
+     .in_f64 = true},
     {.fuses = KD_FUSE_SEPARABLE, .op = "conv_separable", .student = "last-v1-small"},
-    {.fuses = KD_FUSE_SEPARABLE, .op = "conv_separable", .student = "last-e3-nano", .not_in_training = true, .in_f64 = true},
+    {.fuses = KD_FUSE_SEPARABLE,
+     .op = "conv_separable",
+     .student = "last-e3-nano",
+     .not_in_training = true,
+     .in_f64 = true},
     {.fuses = KD_FUSE_SEPARABLE, .op = "conv_separable", .net = two_convolutions, .kept = true},
     {.fuses = KD_FUSE_SEPARABLE, .fewer = "concat", .net = two_branches},
     {.fuses = KD_FUSE_SEPARABLE, .fewer = "concat", .net = kept_branch, .kept = true},
-    {.fuses = KD_FUSE_SUM | KD_FUSE_SEPARABLE, .fewer = "add", .student = "sfz-nano", .vit = {.recompute = true},
+    {.fuses = KD_FUSE_SUM | KD_FUSE_SEPARABLE,
+     .fewer = "add",
+     .student = "sfz-nano",
+     .vit = {.recompute = true},
      .only_in_training = true},
     {.fuses = KD_FUSE_SUM, .fewer = "add", .student = "last-v1-small", .only_in_training = true, .in_f64 = true},
     {.fuses = KD_FUSE_SUM, .fewer = "add", .student = "last-e3-nano", .only_in_training = true, .in_f64 = true},
     {.fuses = KD_FUSE_SUM, .fewer = "add", .net = shared_gradient, .kept = true, .only_in_training = true},
     {.fuses = KD_FUSE_SUM, .fewer = "add", .net = pooled_twice, .only_in_training = true},
     /* what is left: the classifier's dropout, sums of gradients and of whole gates */
-    {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .student = "sfz-nano", .left = {{"act", 0, 10}, {"dropout", 2, 12}, {"bn_update", 0, 13}, {"act_bwd", 0, 10}}},
-    {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .student = "sfz-nano", .vit = {.recompute = true}, .in_f64 = true, .left = {{"act", 0, 17}, {"bn_update", 0, 13}}},
-    {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .student = "last-e3-nano", .vit = {.recompute = true}, .in_f64 = true, .left = {{"act", 24, 55}, {"bn_update", 0, 28}}},
-    {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .student = "last-v1-small", .in_f64 = true, .left = {{"act", 0, 5}, {"bn_update", 0, 5}}},
-    {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .net = norms, .left = {{"act", 2, 4}, {"add", 4, 6}, {"dropout", 0, 4}, {"bn_update", 0, 6}}, .listed = "bn3.bias(3) %"},
-    {.fuses = KD_FUSE_BATCHNORM, .only_in_training = true, .net = norms, .vit = {.recompute = true}, .left = {{"dropout", 2, 4}, {"bn_update", 0, 6}}},
+    {.fuses = KD_FUSE_BATCHNORM,
+     .only_in_training = true,
+     .student = "sfz-nano",
+     .left = {{"act", 0, 10}, {"dropout", 2, 12}, {"bn_update", 0, 13}, {"act_bwd", 0, 10}}},
+    {.fuses = KD_FUSE_BATCHNORM,
+     .only_in_training = true,
+     .student = "sfz-nano",
+     .vit = {.recompute = true},
+     .in_f64 = true,
+     .left = {{"act", 0, 17}, {"bn_update", 0, 13}}},
+    {.fuses = KD_FUSE_BATCHNORM,
+     .only_in_training = true,
+     .student = "last-e3-nano",
+     .vit = {.recompute = true},
+     .in_f64 = true,
+     .left = {{"act", 24, 55}, {"bn_update", 0, 28}}},
+    {.fuses = KD_FUSE_BATCHNORM,
+     .only_in_training = true,
+     .student = "last-v1-small",
+     .in_f64 = true,
+     .left = {{"act", 0, 5}, {"bn_update", 0, 5}}},
+    {.fuses = KD_FUSE_BATCHNORM,
+     .only_in_training = true,
+     .net = norms,
+     .left = {{"act", 2, 4}, {"add", 4, 6}, {"dropout", 0, 4}, {"bn_update", 0, 6}},
+     .listed = "bn3.bias(3) %"},
+    {.fuses = KD_FUSE_BATCHNORM,
+     .only_in_training = true,
+     .net = norms,
+     .vit = {.recompute = true},
+     .left = {{"dropout", 2, 4}, {"bn_update", 0, 6}}},
 };
 
 typedef struct net {
@@ -290,8 +327,8 @@ static void same_tensor(kd_backend *be, const net *a, const net *b, const char *
     same(be, t.data, kd_program_tensor(b->prog, name).data, kd_shape_numel(&t.shape), 0.0, name);
 }
 
-/* Gradients and running statistics.  Some gradients are 0 but for rounding (that of a shift before a batch norm), so no tensor
- * is measured against less than a hundredth of the largest gradient. */
+/* Gradients and running statistics.  Some gradients are 0 but for rounding (that of a shift before a batch norm), so no
+ * tensor is measured against less than a hundredth of the largest gradient. */
 static void same_params(kd_backend *be, const net *a, const net *b)
 {
     double top = 0.0;

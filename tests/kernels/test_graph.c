@@ -20,7 +20,7 @@
 
 enum { ROWS = 3, COLS = 6, CLASSES = 4, MAX_VALUES = 64 };
 
-/* ---- random model --------------------------------------------------------------------------------------------- */
+/* ---- random model ---------------------------------------------------------------------------- */
 
 static kd_val random_op(kd_graph *g, kd_rng *r, kd_val *pool, int n, int k)
 {
@@ -153,7 +153,7 @@ static double loss_of(net *n)
     return wide;
 }
 
-/* ---- tests -------------------------------------------------------------------------------------------------------- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void gradients_match_differences(void **state)
 {
@@ -217,8 +217,8 @@ static void fusion_changes_nothing(void **state)
         const double *apart = kd_params_grad_slab(n[0].params), *fused = kd_params_grad_slab(n[1].params);
         for (int64_t i = 0; i < kd_params_slab_numel(n[0].params); i++) {
             if (!(fabs(apart[i] - fused[i]) <= 1e-11 * (1.0 + fabs(apart[i])))) {
-                fail_msg("seed %llu: gradient %lld is %.15g apart, %.15g fused", (unsigned long long)seed, (long long)i, apart[i],
-                         fused[i]);
+                fail_msg("seed %llu: gradient %lld is %.15g apart, %.15g fused", (unsigned long long)seed, (long long)i,
+                         apart[i], fused[i]);
             }
         }
         fewer += kd_program_nodes(n[1].prog) < kd_program_nodes(n[0].prog);
@@ -337,8 +337,10 @@ static void conv3d_of_one_frame_is_conv2d(void **state)
 {
     (void)state;
     enum { N = 2, CI = 4, H = 5, W = 7, CO = 6 };
-    const kd_conv_opts flat = {.kernel = {3, 2}, .stride = {2, 1}, .pad = {1, 0}, .dilation = {1, 2}, .groups = 2, .bias = true};
-    const kd_conv_opts deep = {.kernel = {1, 3, 2}, .stride = {1, 2, 1}, .pad = {0, 1, 0}, .dilation = {1, 1, 2}, .groups = 2, .bias = true};
+    const kd_conv_opts flat = {
+        .kernel = {3, 2}, .stride = {2, 1}, .pad = {1, 0}, .dilation = {1, 2}, .groups = 2, .bias = true};
+    const kd_conv_opts deep = {
+        .kernel = {1, 3, 2}, .stride = {1, 2, 1}, .pad = {0, 1, 0}, .dilation = {1, 1, 2}, .groups = 2, .bias = true};
     kd_backend *be = NULL;
     assert_int_equal(kd_backend_cpu_open(1, &be, NULL), KD_OK);
     kd_params *p = kd_params_create(KD_F32);
@@ -362,7 +364,8 @@ static void conv3d_of_one_frame_is_conv2d(void **state)
         }
         const kd_shape w2 = kd_shape4(CO, CI / 2, 3, 2), w3 = kd_shape5(CO, CI / 2, 1, 3, 2);
         const int i2 = kd_params_find(p, "conv2.weight"), i3 = kd_params_find(p, "conv3.weight");
-        assert_true(kd_shape_equal(&kd_params_at(p, i2)->shape, &w2) && kd_shape_equal(&kd_params_at(p, i3)->shape, &w3));
+        assert_true(kd_shape_equal(&kd_params_at(p, i2)->shape, &w2) &&
+                    kd_shape_equal(&kd_params_at(p, i3)->shape, &w3));
         assert_int_equal(kd_params_write(p, i2, w, KD_COUNTOF(w)), KD_OK);
         assert_int_equal(kd_params_write(p, i3, w, KD_COUNTOF(w)), KD_OK);
         assert_int_equal(kd_params_write(p, kd_params_find(p, "conv2.bias"), w, CO), KD_OK);
@@ -389,12 +392,9 @@ static void conv3d_of_one_frame_is_conv2d(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gradients_match_differences),
-        cmocka_unit_test(fusion_changes_nothing),
-        cmocka_unit_test(gradients_do_not_depend_on_memory),
-        cmocka_unit_test(errors_are_sticky_and_named),
-        cmocka_unit_test(detach_stops_and_dead_nodes_go),
-        cmocka_unit_test(conv3d_of_one_frame_is_conv2d),
+        cmocka_unit_test(gradients_match_differences),       cmocka_unit_test(fusion_changes_nothing),
+        cmocka_unit_test(gradients_do_not_depend_on_memory), cmocka_unit_test(errors_are_sticky_and_named),
+        cmocka_unit_test(detach_stops_and_dead_nodes_go),    cmocka_unit_test(conv3d_of_one_frame_is_conv2d),
     };
     return cmocka_run_group_tests_name("graph", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* The losses against golden values and gradients (golden/losses): f64 to rounding, f32 as close as the manifest's own f32
- * run.  Everything goes through graphs: op, gradient rule, kernels. */
+/* The losses against golden values and gradients (golden/losses): f64 to rounding, f32 as close as the manifest's own
+ * f32 run.  Everything goes through graphs: op, gradient rule, kernels. */
 #include "formats/base/json.h"
 #include "formats/weights/safetensors.h"
 #include "kernels/kd_ops.h"
@@ -83,8 +83,7 @@ static kd_val build_loss(kd_graph *g, const loss_case *c, kd_val *wanted)
         *wanted = kd_input(g, "s", t, kd_shape2(B, S));
         const kd_val w = kd_param(g, "projector", kd_shape2(P, S), zero, KD_PARAM_MATRIX);
         const kd_val f = kd_input(g, "f", t, kd_shape2(B, P));
-        return kd_node3(g, KD_OP_FEATURE_LOSS, &kind, kd_node2(g, KD_OP_LINEAR, &plain, *wanted, w),
-                        f, KD_NONE);
+        return kd_node3(g, KD_OP_FEATURE_LOSS, &kind, kd_node2(g, KD_OP_LINEAR, &plain, *wanted, w), f, KD_NONE);
     }
     *wanted = kd_input(g, "z", t, kd_shape2(B, K));
     const kd_class_loss_attr a = {c->temperature, 0};
@@ -116,8 +115,7 @@ static double at(const void *p, kd_dtype t, int i)
     return t == KD_F64 ? ((const double *)p)[i] : (double)((const float *)p)[i];
 }
 
-static void compare(const char *name, const char *suffix, const void *got, kd_dtype t, int n,
-                    double tol)
+static void compare(const char *name, const char *suffix, const void *got, kd_dtype t, int n, double tol)
 {
     char full[64];
     const kd_st_entry *e = NULL;
@@ -128,8 +126,8 @@ static void compare(const char *name, const char *suffix, const void *got, kd_dt
         double want;
         memcpy(&want, e->data + (size_t)i * sizeof want, sizeof want);
         if (!(fabs(at(got, t, i) - want) <= tol)) {
-            print_error("%s[%d] is %.17g, golden %.17g, allowed %.2g (%s)\n", full, i,
-                        at(got, t, i), want, tol, kd_dtype_name(t));
+            print_error("%s[%d] is %.17g, golden %.17g, allowed %.2g (%s)\n", full, i, at(got, t, i), want, tol,
+                        kd_dtype_name(t));
             fail();
         }
     }
@@ -170,16 +168,13 @@ static void run_case(const loss_case *c, kd_backend *be, kd_dtype t)
     assert_int_equal(kd_json_get_f64(m, "value_f32", &value_f32, &err), KD_OK);
     assert_int_equal(kd_json_get_f64(m, "grad_f32_maxabsdiff", &grad_f32, &err), KD_OK);
     const double got = at(kd_program_tensor(p, "loss").data, t, 0);
-    const double tol = t == KD_F64 ? 1e-13 * fabs(value)
-                                   : 4.0 * fabs(value_f32 - value) + 4.0 * 0x1p-24 * fabs(value);
+    const double tol = t == KD_F64 ? 1e-13 * fabs(value) : 4.0 * fabs(value_f32 - value) + 4.0 * 0x1p-24 * fabs(value);
     if (!(fabs(got - value) <= tol)) {
-        fail_msg("%s is %.17g, golden %.17g, allowed %.2g (%s)", c->name, got, value, tol,
-                 kd_dtype_name(t));
+        fail_msg("%s is %.17g, golden %.17g, allowed %.2g (%s)", c->name, got, value, tol, kd_dtype_name(t));
     }
     const double grad_tol = t == KD_F64 ? 1e-14 : 4.0 * grad_f32;
     const char *name = c->feature ? "grad:s" : "grad:z";
-    compare(c->name, "grad", kd_program_tensor(p, name).data, t, c->feature ? B * S : B * K,
-            grad_tol);
+    compare(c->name, "grad", kd_program_tensor(p, name).data, t, c->feature ? B * S : B * K, grad_tol);
     if (c->feature) {
         compare(c->name, "grad_projector", kd_params_grad(params, 0), t, P * S, grad_tol);
     }

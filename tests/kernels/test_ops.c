@@ -1,4 +1,5 @@
-/* Every op of the table: see op_driver.h.  The last test writes down what was covered and fails on an op nothing exercised. */
+/* Every op of the table: see op_driver.h.  The last test writes down what was covered and fails on an op nothing
+ * exercised. */
 #include "kernels/kd_rng.h"
 #include "tests/check.h"
 #include "tests/kernels/op_check.h"
@@ -7,17 +8,17 @@
 #include <math.h>
 
 /* A row in kd_op_list.inc without a row here does not compile: op ID -> its table, or the op whose gradient it is. */
-#define CASES(name)                                                                                \
-    {                                                                                              \
-        cases_##name, KD_COUNTOF(cases_##name)                                                     \
+#define CASES(name)                            \
+    {                                          \
+        cases_##name, KD_COUNTOF(cases_##name) \
     }
-#define GRADIENT_OF(name)                                                                          \
-    {                                                                                              \
-        NULL, 0 * sizeof(cases_##name)                                                             \
+#define GRADIENT_OF(name)              \
+    {                                  \
+        NULL, 0 * sizeof(cases_##name) \
     } /* runs in the cases of that op */
-#define BY_HAND                                                                                    \
-    {                                                                                              \
-        NULL, 0                                                                                    \
+#define BY_HAND \
+    {           \
+        NULL, 0 \
     } /* test_slabs */
 
 /* trailing members left out on purpose: a row says what differs */
@@ -35,19 +36,19 @@ static const op_cases tables[KD_OP_COUNT] = {
 };
 #undef KD_OP
 
-#define KD_OP(ID, op_name, ins, outs, op_flags)                                                    \
-    static void test_##op_name(void)                                                      \
-    {                                                                                              \
-        const int before = op_failures();                                                          \
-        for (size_t i = 0; i < tables[KD_OP_##ID].n; i++) {                                        \
-            op_run_case(KD_OP_##ID, &tables[KD_OP_##ID].rows[i], (int)i);                          \
-        }                                                                                          \
-        CHECK(op_failures() == before);                                                   \
+#define KD_OP(ID, op_name, ins, outs, op_flags)                           \
+    static void test_##op_name(void)                                      \
+    {                                                                     \
+        const int before = op_failures();                                 \
+        for (size_t i = 0; i < tables[KD_OP_##ID].n; i++) {               \
+            op_run_case(KD_OP_##ID, &tables[KD_OP_##ID].rows[i], (int)i); \
+        }                                                                 \
+        CHECK(op_failures() == before);                                   \
     }
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
 
-/* ---- optimiser: hand-made calls over a slab with padding between its segments ----------------------------------------------- */
+/* ---- optimiser: hand-made calls over a slab with padding between its segments ---------------- */
 
 enum { SLAB = 10007 };
 
@@ -110,11 +111,14 @@ static void test_slabs(void)
     float *const slab[] = {p, m, v, ema, g};
     int64_t at[] = {0, 5, 16, 4080, 4112, 1, 4128, 5000, 9136, SLAB - 9136};
     float f[] = {1.0f, 0.05f, 0.5f, 0.0f, 1.0f, 0.1f, 0.75f, 0.05f, 1.0f, 0.0f};
-    double ctl[KD_CTL_COUNT] = {[KD_CTL_LR] = 1e-3, [KD_CTL_T] = 2.0, [KD_CTL_APPLY] = 1.0, [KD_CTL_MULT] = 0.3,
-                                [KD_CTL_BIAS1] = 1.0 - 0.9 * 0.9, [KD_CTL_BIAS2] = 1.0 - 0.999 * 0.999};
-    const kd_tensor tail[] = {{at, KD_I64, kd_shape2(5, 2)},
-                              {f, KD_F32, kd_shape2(5, 2)},
-                              {ctl, KD_F64, kd_shape1(KD_CTL_COUNT)}};
+    double ctl[KD_CTL_COUNT] = {[KD_CTL_LR] = 1e-3,
+                                [KD_CTL_T] = 2.0,
+                                [KD_CTL_APPLY] = 1.0,
+                                [KD_CTL_MULT] = 0.3,
+                                [KD_CTL_BIAS1] = 1.0 - 0.9 * 0.9,
+                                [KD_CTL_BIAS2] = 1.0 - 0.999 * 0.999};
+    const kd_tensor tail[] = {
+        {at, KD_I64, kd_shape2(5, 2)}, {f, KD_F32, kd_shape2(5, 2)}, {ctl, KD_F64, kd_shape1(KD_CTL_COUNT)}};
     kd_rng r = kd_rng_make(1, KD_RNG_TEST, 8, 0);
     for (int i = 0; i < SLAB; i++) {
         p[i] = (float)kd_rng_normal(&r);
@@ -144,7 +148,7 @@ static void test_slabs(void)
     ctl[KD_CTL_APPLY] = 1.0;
     const kd_ema_attr decay = {0.999};
     slab_call(KD_OP_EMA, &decay, (const int[]){3, 0}, 2, -1, slab, tail + 2, 1);
-    CHECK(p[10] == pad);    /* between segments */
+    CHECK(p[10] == pad);                       /* between segments */
     for (int k = 0; k < op_dtype_count; k++) { /* called once a dtype; it knows no segments */
         pad_ema = 0.999f * pad_ema + (float)(1.0 - 0.999) * p[4100];
     }

@@ -17,11 +17,22 @@ static const float MEAN[3] = {0.485f, 0.456f, 0.406f}, STD[3] = {0.229f, 0.224f,
 
 static void ok(kd_status st, const kd_err *err)
 {
-    if (st != KD_OK) fail_msg("%s: %s", kd_status_text(st), err->msg);
+    if (st != KD_OK) {
+        fail_msg("%s: %s", kd_status_text(st), err->msg);
+    }
 }
 
 /* A row is longer than what the CPU kernel works on at once. */
-enum { CLIPS = 4, T = 4, HEIGHT = 16, WIDTH = 528, AREA = T * HEIGHT * WIDTH, ROWS = CLIPS * 3 * AREA, TUBELET = 2, PATCH = 8 };
+enum {
+    CLIPS = 4,
+    T = 4,
+    HEIGHT = 16,
+    WIDTH = 528,
+    AREA = T * HEIGHT * WIDTH,
+    ROWS = CLIPS * 3 * AREA,
+    TUBELET = 2,
+    PATCH = 8
+};
 
 /* Bytes (T, HEIGHT, WIDTH, 3) as the normalised floats (3, T, HEIGHT, WIDTH). */
 static void normalise(const uint8_t *rgb, float *clip)
@@ -80,7 +91,9 @@ static void rows_of(const uint8_t *bytes, const float *floats, const int32_t *pl
     ok(kd_program_compile(g, be, &(kd_compile_opts){0}, &p, &err), &err);
     const void *clip = bytes != NULL ? (const void *)bytes : (const void *)floats;
     assert_int_equal(kd_program_write(p, "clip", clip, bytes != NULL ? CLIPS * AREA * 3 : ROWS * sizeof(float)), KD_OK);
-    if (place != NULL) assert_int_equal(kd_program_write(p, "place", place, CLIPS * KD_PLACE * sizeof *place), KD_OK);
+    if (place != NULL) {
+        assert_int_equal(kd_program_write(p, "place", place, CLIPS * KD_PLACE * sizeof *place), KD_OK);
+    }
     if (mix != NULL) {
         assert_int_equal(kd_program_write(p, "perm", mix->perm, CLIPS * sizeof *mix->perm), KD_OK);
         assert_int_equal(kd_program_write(p, "lam", mix->lam, CLIPS * sizeof *mix->lam), KD_OK);
@@ -123,11 +136,10 @@ static void the_device_does_what_loops_do(void **state)
 {
     (void)state;
     static float clip[ROWS], mixed[ROWS], want[ROWS], got[ROWS];
-    static const int32_t place[CLIPS][KD_PLACE] = {
-        {1, 0, 0, 0, 0, 5, 0, 1, 2},
-        {0, 3, 5, 11, 507, 5, 0, 9, 2},
-        {1, 14, 500, 2, 28, -5, 7, 11, 0},
-        {0, 0, 0, 0, 0, 0, 0, 0, 0}};
+    static const int32_t place[CLIPS][KD_PLACE] = {{1, 0, 0, 0, 0, 5, 0, 1, 2},
+                                                   {0, 3, 5, 11, 507, 5, 0, 9, 2},
+                                                   {1, 14, 500, 2, 28, -5, 7, 11, 0},
+                                                   {0, 0, 0, 0, 0, 0, 0, 0, 0}};
     int32_t perm[CLIPS] = {3, 2, 1, 3};
     float lam[CLIPS] = {0.25f, 0.75f, 0.25f, 1.0f};
     static uint8_t bytes[CLIPS * AREA * 3];
@@ -144,7 +156,9 @@ static void the_device_does_what_loops_do(void **state)
     assert_memory_equal(got, want, sizeof got);
     for (int form = 0; form < 3; form++) { /* placed; and mixed; and a box */
         kd_mix mix = {.perm = perm, .lam = lam};
-        if (form == 2) memcpy(mix.cut, (const int32_t[]){4, 9, 10, 510}, sizeof mix.cut);
+        if (form == 2) {
+            memcpy(mix.cut, (const int32_t[]){4, 9, 10, 510}, sizeof mix.cut);
+        }
         const kd_mix *m = form > 0 ? &mix : NULL;
         static float placed[ROWS];
         memcpy(placed, clip, sizeof placed);
@@ -205,7 +219,9 @@ static void operands_are_checked(void **state)
                         kd_input(g, "perm", KD_I32, kd_shape1(CLIPS)),
                         kd_input(g, "lam", KD_F32, kd_shape1(CLIPS)),
                         kd_input(g, "cut", KD_I32, kd_shape1(4 + (CASE[k].wrong == 5 ? more : 0)))};
-        if (CASE[k].missing >= 0) in[CASE[k].missing] = KD_NONE;
+        if (CASE[k].missing >= 0) {
+            in[CASE[k].missing] = KD_NONE;
+        }
         (void)kd_node(g, KD_OP_PATCHIFY, &pa, in, 6, NULL);
         const kd_err *bad = kd_graph_error(g);
         if (bad == NULL || strstr(bad->msg, CASE[k].part) == NULL) {
@@ -218,7 +234,7 @@ static void operands_are_checked(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_device_does_what_loops_do), cmocka_unit_test(a_normal_is_one_block),
-                                       cmocka_unit_test(operands_are_checked)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_device_does_what_loops_do),
+                                       cmocka_unit_test(a_normal_is_one_block), cmocka_unit_test(operands_are_checked)};
     return cmocka_run_group_tests_name("patch_rows", tests, NULL, NULL);
 }

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- layers: y and what backward needs; backward adds to dw and db, sets dx ----------------------------------------- */
+/* ---- layers: y and what backward needs; backward adds to dw and db, sets dx ------------------ */
 
 /* y[r,o] = sum_i x[r,i] w[o,i] + b[o] */
 static void linear(const double *x, const double *w, const double *b, double *y, int rows, int in, int out)
@@ -21,8 +21,8 @@ static void linear(const double *x, const double *w, const double *b, double *y,
     }
 }
 
-static void linear_back(const double *x, const double *w, const double *dy, double *dx, double *dw, double *db, int rows, int in,
-                        int out)
+static void linear_back(const double *x, const double *w, const double *dy, double *dx, double *dw, double *db,
+                        int rows, int in, int out)
 {
     for (int i = 0; dx != NULL && i < rows * in; i++) {
         dx[i] = 0.0;
@@ -68,8 +68,8 @@ static void layernorm(const double *x, const double *g, const double *b, double 
 }
 
 /* dx is added to: every norm sits at the start of a residual branch. */
-static void layernorm_back(const double *x, const double *g, double eps, const double *dy, double *dx, double *dg, double *db,
-                           int rows, int c)
+static void layernorm_back(const double *x, const double *g, double eps, const double *dy, double *dx, double *dg,
+                           double *db, int rows, int c)
 {
     for (int r = 0; r < rows; r++) {
         double mean, scale, a = 0.0, ax = 0.0;
@@ -123,7 +123,8 @@ static void attention(const double *qkv, double *prob, double *o, int n, int c, 
     }
 }
 
-static void attention_back(const double *qkv, const double *prob, const double *go, double *dqkv, int n, int c, int h0, int d)
+static void attention_back(const double *qkv, const double *prob, const double *go, double *dqkv, int n, int c, int h0,
+                           int d)
 {
     for (int i = 0; i < n; i++) {
         double dot = 0.0;
@@ -149,7 +150,7 @@ static void attention_back(const double *qkv, const double *prob, const double *
     }
 }
 
-/* ---- the model --------------------------------------------------------------------------------------------------------- */
+/* ---- the model ------------------------------------------------------------------------------- */
 
 enum { MAX_DEPTH = 4 };
 
@@ -210,7 +211,8 @@ static void block_forward(const model *m, int k, block_mem *b, double *out)
     linear(b->n1, value(m, k, "attn.qkv.weight"), bias, b->qkv, r, c, 3 * c);
     for (int s = 0; s < m->batch; s++) {
         for (int h = 0; h < m->c->heads; h++) {
-            attention(b->qkv + s * n * 3 * c, b->prob + (s * m->c->heads + h) * n * n, b->o + s * n * c, n, c, h * d, d);
+            attention(b->qkv + s * n * 3 * c, b->prob + (s * m->c->heads + h) * n * n, b->o + s * n * c, n, c, h * d,
+                      d);
         }
     }
     linear(b->o, value(m, k, "attn.proj.weight"), value(m, k, "attn.proj.bias"), b->y, r, c, c);
@@ -236,14 +238,17 @@ static void block_backward(const model *m, int k, const block_mem *b, double *dx
     const double eps = (double)m->c->eps;
     double *da = zeros((size_t)(r * f)), *dn = zeros((size_t)(r * c)), *go = zeros((size_t)(r * c));
     double *dqkv = zeros((size_t)(3 * r * c)), *dbias = zeros((size_t)(3 * c));
-    linear_back(b->a, value(m, k, "mlp.fc2.weight"), dx, da, slope(m, k, "mlp.fc2.weight"), slope(m, k, "mlp.fc2.bias"), r, f, c);
+    linear_back(b->a, value(m, k, "mlp.fc2.weight"), dx, da, slope(m, k, "mlp.fc2.weight"), slope(m, k, "mlp.fc2.bias"),
+                r, f, c);
     for (int i = 0; i < r * f; i++) {
         da[i] *= gelu_slope(b->h[i]);
     }
-    linear_back(b->n2, value(m, k, "mlp.fc1.weight"), da, dn, slope(m, k, "mlp.fc1.weight"), slope(m, k, "mlp.fc1.bias"), r, c, f);
-    layernorm_back(b->y, value(m, k, "norm2.weight"), eps, dn, dx, slope(m, k, "norm2.weight"), slope(m, k, "norm2.bias"), r, c);
-    linear_back(b->o, value(m, k, "attn.proj.weight"), dx, go, slope(m, k, "attn.proj.weight"), slope(m, k, "attn.proj.bias"), r,
-                c, c);
+    linear_back(b->n2, value(m, k, "mlp.fc1.weight"), da, dn, slope(m, k, "mlp.fc1.weight"),
+                slope(m, k, "mlp.fc1.bias"), r, c, f);
+    layernorm_back(b->y, value(m, k, "norm2.weight"), eps, dn, dx, slope(m, k, "norm2.weight"),
+                   slope(m, k, "norm2.bias"), r, c);
+    linear_back(b->o, value(m, k, "attn.proj.weight"), dx, go, slope(m, k, "attn.proj.weight"),
+                slope(m, k, "attn.proj.bias"), r, c, c);
     for (int s = 0; s < m->batch; s++) {
         for (int h = 0; h < m->c->heads; h++) {
             attention_back(b->qkv + s * n * 3 * c, b->prob + (s * m->c->heads + h) * n * n, go + s * n * c,
@@ -255,7 +260,8 @@ static void block_backward(const model *m, int k, const block_mem *b, double *dx
         slope(m, k, "attn.q_bias")[i] += dbias[i];
         slope(m, k, "attn.v_bias")[i] += dbias[2 * c + i];
     }
-    layernorm_back(b->x, value(m, k, "norm1.weight"), eps, dn, dx, slope(m, k, "norm1.weight"), slope(m, k, "norm1.bias"), r, c);
+    layernorm_back(b->x, value(m, k, "norm1.weight"), eps, dn, dx, slope(m, k, "norm1.weight"),
+                   slope(m, k, "norm1.bias"), r, c);
     free(da);
     free(dn);
     free(go);
@@ -309,9 +315,10 @@ static double head(const model *m, const double *x, const double *target, double
             dz[s * k + j] = (mass * exp(z[s * k + j]) / sum - target[s * k + j]) / b;
         }
     }
-    linear_back(norm, value(m, -1, "head.weight"), dz, dn, slope(m, -1, "head.weight"), slope(m, -1, "head.bias"), b, c, k);
-    layernorm_back(pool, value(m, -1, "fc_norm.weight"), eps, dn, dp, slope(m, -1, "fc_norm.weight"), slope(m, -1, "fc_norm.bias"),
-                   b, c);
+    linear_back(norm, value(m, -1, "head.weight"), dz, dn, slope(m, -1, "head.weight"), slope(m, -1, "head.bias"), b, c,
+                k);
+    layernorm_back(pool, value(m, -1, "fc_norm.weight"), eps, dn, dp, slope(m, -1, "fc_norm.weight"),
+                   slope(m, -1, "fc_norm.bias"), b, c);
     for (int i = 0; i < b * n * c; i++) {
         dx[i] = dp[i / (n * c) * c + i % c] / n;
     }
@@ -339,7 +346,8 @@ static void block_memory(const model *m, block_mem *b, bool make)
     }
 }
 
-double oracle_vit_step(const kd_vit_cfg *c, kd_params *p, int batch, const double *clip, const double *target, double *grad)
+double oracle_vit_step(const kd_vit_cfg *c, kd_params *p, int batch, const double *clip, const double *target,
+                       double *grad)
 {
     const int tokens = (int)kd_vit_tokens(c), width = 3 * c->tubelet * c->patch * c->patch;
     const model m = {c, p, grad, batch, tokens, batch * tokens};
@@ -353,7 +361,8 @@ double oracle_vit_step(const kd_vit_cfg *c, kd_params *p, int batch, const doubl
     double *rows = zeros((size_t)(m.rows * width)), *out = zeros((size_t)(m.rows * c->dim));
     double *dx = zeros((size_t)(m.rows * c->dim));
     patches(&m, clip, rows);
-    linear(rows, value(&m, -1, "patch_embed.proj.weight"), value(&m, -1, "patch_embed.proj.bias"), b[0].x, m.rows, width, c->dim);
+    linear(rows, value(&m, -1, "patch_embed.proj.weight"), value(&m, -1, "patch_embed.proj.bias"), b[0].x, m.rows,
+           width, c->dim);
     for (int i = 0; i < m.rows * c->dim; i++) {
         const int at = i / c->dim % tokens, j = i % c->dim;
         const double angle = at / pow(10000.0, 2.0 * (double)(j / 2) / c->dim);
@@ -366,8 +375,8 @@ double oracle_vit_step(const kd_vit_cfg *c, kd_params *p, int batch, const doubl
     for (int k = c->depth - 1; k >= 0; k--) {
         block_backward(&m, k, &b[k], dx);
     }
-    linear_back(rows, NULL, dx, NULL, slope(&m, -1, "patch_embed.proj.weight"), slope(&m, -1, "patch_embed.proj.bias"), m.rows,
-                width, c->dim);
+    linear_back(rows, NULL, dx, NULL, slope(&m, -1, "patch_embed.proj.weight"), slope(&m, -1, "patch_embed.proj.bias"),
+                m.rows, width, c->dim);
     for (int k = 0; k < c->depth; k++) {
         block_memory(&m, &b[k], false);
     }
@@ -377,8 +386,8 @@ double oracle_vit_step(const kd_vit_cfg *c, kd_params *p, int batch, const doubl
     return loss;
 }
 
-void oracle_adamw(double *w, const double *g, double *m, double *v, int64_t n, double lr, double b1, double b2, double eps,
-                  double decay, int t)
+void oracle_adamw(double *w, const double *g, double *m, double *v, int64_t n, double lr, double b1, double b2,
+                  double eps, double decay, int t)
 {
     for (int64_t i = 0; i < n; i++) {
         w[i] -= lr * decay * w[i];

@@ -1,8 +1,8 @@
 /* Both model families as wholes, small: every option of the ViT that changes its graph, and every student.
  *
  *   gradients against differences in f64: each parameter tensor along one random direction, so every element counts
- *   gradients in f32 bit-identical over {memory reuse} x {recompute}, arena poisoned with NaN, second step over a used arena
- *   the plan against the independent checker
+ *   gradients in f32 bit-identical over {memory reuse} x {recompute}, arena poisoned with NaN, second step over a used
+ *   arena the plan against the independent checker
  */
 #include "kernels/kd_layers.h"
 #include "kernels/kd_program.h"
@@ -37,11 +37,8 @@ static const family families[] = {
     {"vit", NULL, {SMALL_VIT, .qkv_bias = true}},
     {"vit, gammas, drop",
      NULL,
-     {SMALL_VIT, .qkv_bias = true, .init_values = 0.5f, .drop = 0.2f, .drop_path = 0.5f,
-      .head_drop = 0.3f}},
-    {"vit, cosine, cls",
-     NULL,
-     {SMALL_VIT, .cos_attn = true, .cls_pooling = true, .learnable_pos = true}},
+     {SMALL_VIT, .qkv_bias = true, .init_values = 0.5f, .drop = 0.2f, .drop_path = 0.5f, .head_drop = 0.3f}},
+    {"vit, cosine, cls", NULL, {SMALL_VIT, .cos_attn = true, .cls_pooling = true, .learnable_pos = true}},
     {"last-v1-base", "last-v1-base", {0}},
     {"last-e3-nano", "last-e3-nano", {0}},
     {"sfz-nano", "sfz-nano", {0}},
@@ -123,8 +120,7 @@ static void write_as(kd_program *p, const char *name, const double *v, int64_t n
         narrow[i] = (float)v[i];
     }
     const size_t bytes = (size_t)n * (wide ? sizeof(double) : sizeof(float));
-    assert_int_equal(
-        kd_program_write(p, name, wide ? (const void *)v : (const void *)narrow, bytes), KD_OK);
+    assert_int_equal(kd_program_write(p, name, wide ? (const void *)v : (const void *)narrow, bytes), KD_OK);
     kd_free(narrow);
 }
 
@@ -147,8 +143,7 @@ static void feed(const net *n, kd_program *p, bool wide)
     kd_free(x);
 }
 
-static net make(const family *f, kd_backend *be, kd_dtype dtype, bool reuse, bool recompute,
-                bool forward)
+static net make(const family *f, kd_backend *be, kd_dtype dtype, bool reuse, bool recompute, bool forward)
 {
     net n = {.params = kd_params_create(kd_stat_dtype(dtype))};
     const kd_graph_opts go = {.params = n.params, .dtype = dtype, .training = true};
@@ -166,10 +161,8 @@ static net make(const family *f, kd_backend *be, kd_dtype dtype, bool reuse, boo
     for (int pass = 0; pass < (forward ? 2 : 1); pass++) {
         g = kd_graph_create(&go);
         const kd_val loss = build(f, g, &n);
-        const kd_compile_opts co = {.loss = pass == 0 ? loss : KD_NONE,
-                                    .no_reuse = !reuse,
-                                    .recompute = recompute,
-                                    .poison = true};
+        const kd_compile_opts co = {
+            .loss = pass == 0 ? loss : KD_NONE, .no_reuse = !reuse, .recompute = recompute, .poison = true};
         kd_program **out = pass == 0 ? &n.train : &n.forward;
         must(kd_program_compile(g, be, &co, out, &err), f->name, &err);
         must(kd_program_check_plan(*out, &err), f->name, &err);
@@ -228,14 +221,12 @@ static double check_direction(const family *f, net *n, int p, const double *grad
         by_grad += dir[i] * grad[i];
     }
     const double h = 1e-6; /* small: few elements cross the kink of a rectifier */
-    const double by_diff =
-        (loss_along(n, p, origin, dir, h) - loss_along(n, p, origin, dir, -h)) / (2.0 * h);
+    const double by_diff = (loss_along(n, p, origin, dir, h) - loss_along(n, p, origin, dir, -h)) / (2.0 * h);
     (void)loss_along(n, p, origin, dir, 0.0);
     const double allowed = 1e-6 * fabs(by_diff) + 1e-7 * scale;
     const double bad = fabs(by_grad - by_diff) / allowed;
     if (!(bad <= 1.0)) {
-        fail_msg("%s: %s: slope %.10g by the gradient, %.10g by differences", f->name, e->name,
-                 by_grad, by_diff);
+        fail_msg("%s: %s: slope %.10g by the gradient, %.10g by differences", f->name, e->name, by_grad, by_diff);
     }
     kd_free(origin);
     kd_free(dir);
@@ -261,10 +252,8 @@ static void gradients_match_differences(void **state)
         assert_true(square > 0.0);
         const double scale = sqrt(square / (double)kd_params_count(n.params));
         for (int p = 0; p < kd_params_count(n.params); p++) {
-            if (!kd_params_at(n.params, p)->buffer &&
-                strcmp(kd_params_at(n.params, p)->name, "pos_embed") != 0) {
-                worst = fmax(worst, check_direction(
-                                        f, &n, p, slab + kd_params_at(n.params, p)->offset, scale));
+            if (!kd_params_at(n.params, p)->buffer && strcmp(kd_params_at(n.params, p)->name, "pos_embed") != 0) {
+                worst = fmax(worst, check_direction(f, &n, p, slab + kd_params_at(n.params, p)->offset, scale));
             }
         }
         print_message("  %-20s %3d tensors, worst fraction of the allowed error %.3f\n", f->name,
@@ -295,7 +284,8 @@ static void fusion_changes_nothing(void **state)
                 worst = off <= worst ? worst : off; /* NaN stays */
             }
             const int nodes[2] = {kd_program_nodes(n[0].train), kd_program_nodes(n[1].train)};
-            print_message("  %-20s %d nodes, fused %d; largest difference %.1e\n", families[m].name, nodes[0], nodes[1], worst);
+            print_message("  %-20s %d nodes, fused %d; largest difference %.1e\n", families[m].name, nodes[0], nodes[1],
+                          worst);
             assert_true(fabs(loss[0] - loss[1]) <= 1e-12);
             assert_true(worst <= 1e-11);
             assert_true(nodes[1] < nodes[0]);
@@ -329,17 +319,14 @@ static void gradients_do_not_depend_on_memory(void **state)
                 assert_non_null(first);
                 memcpy(first, slab, bytes);
                 first_loss = loss;
-            } else if (memcmp(first, slab, bytes) != 0 ||
-                       memcmp(&first_loss, &loss, sizeof loss) != 0) {
-                fail_msg("%s: gradients change with reuse %d, recompute %d", families[m].name,
-                         mode & 1, mode >> 1);
+            } else if (memcmp(first, slab, bytes) != 0 || memcmp(&first_loss, &loss, sizeof loss) != 0) {
+                fail_msg("%s: gradients change with reuse %d, recompute %d", families[m].name, mode & 1, mode >> 1);
             }
             arena[mode] = kd_program_arena_bytes(n.train);
             drop(&n);
         }
-        print_message("  %-20s arena %zu KiB; reuse %zu, recompute %zu, both %zu\n",
-                      families[m].name, arena[0] / 1024, arena[1] / 1024, arena[2] / 1024,
-                      arena[3] / 1024);
+        print_message("  %-20s arena %zu KiB; reuse %zu, recompute %zu, both %zu\n", families[m].name, arena[0] / 1024,
+                      arena[1] / 1024, arena[2] / 1024, arena[3] / 1024);
         assert_true(arena[1] < arena[0]);
         assert_true(arena[3] <= arena[1]);
         kd_free(first);

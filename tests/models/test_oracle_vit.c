@@ -1,5 +1,6 @@
 /* Three training steps of a 2-block ViT, through the graph and by hand (oracle_vit.h): loss, every gradient and every
- * parameter after each step, in f64, with fusion, reuse and recompute on and off; then the f32 program against the same. */
+ * parameter after each step, in f64, with fusion, reuse and recompute on and off; then the f32 program against the
+ * same. */
 #include "kernels/kd_layers.h"
 #include "kernels/kd_optim.h"
 #include "kernels/kd_program.h"
@@ -33,7 +34,8 @@ static const kd_vit_cfg vit = {.img_size = SIDE,
                                .fc_norm_eps = 1e-6f,
                                .init_scale = 1.0f,
                                .recompute = true};
-static const kd_optim_cfg adamw = {.kind = KD_OPTIM_ADAMW, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1};
+static const kd_optim_cfg adamw = {
+    .kind = KD_OPTIM_ADAMW, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1};
 
 typedef struct net {
     kd_params *params;
@@ -107,7 +109,8 @@ static void draw(double *clip, double *target, int step)
 static void graph_is_the_formulas(void **state)
 {
     (void)state;
-    static const kd_compile_opts how[] = {{.no_fuse = true, .no_reuse = true}, {.poison = true}, {.recompute = true, .poison = true}};
+    static const kd_compile_opts how[] = {
+        {.no_fuse = true, .no_reuse = true}, {.poison = true}, {.recompute = true, .poison = true}};
     static double clip[PIXELS], target[BATCH * CLASSES];
     kd_backend *be = test_f64_backend_open();
     for (size_t k = 0; k < KD_COUNTOF(how); k++) {

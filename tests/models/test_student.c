@@ -25,13 +25,7 @@
 #include <cmocka.h>
 /* clang-format on */
 
-enum {
-    CLASSES = 60,
-    FRAMES = 64,
-    BODIES = 2,
-    SAMPLES = 4,
-    STREAM = 3 * FRAMES * KD_JOINTS * BODIES
-};
+enum { CLASSES = 60, FRAMES = 64, BODIES = 2, SAMPLES = 4, STREAM = 3 * FRAMES * KD_JOINTS * BODIES };
 
 /* ---- the fixture's generator ----------------------------------------------------------------- */
 
@@ -95,19 +89,16 @@ static kd_student_cfg config_of(const char *name)
 static kd_graph *make_graph(const golden *f, bool training, int batch, kd_val *loss)
 {
     const kd_student_cfg cfg = config_of(f->student);
-    kd_graph *g = kd_graph_create(
-        &(kd_graph_opts){.params = f->params, .dtype = f->dtype, .training = training});
+    kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = f->params, .dtype = f->dtype, .training = training});
     assert_non_null(g);
     const kd_dtype stat = kd_stat_dtype(f->dtype);
     kd_val in[KD_STUDENT_MAX_STREAMS] = {{0}};
     for (int i = 0; i < cfg.model->n_streams; i++) {
-        in[i] = kd_input(g, cfg.model->streams[i], stat,
-                         kd_shape5(batch, 3, FRAMES, KD_JOINTS, BODIES));
+        in[i] = kd_input(g, cfg.model->streams[i], stat, kd_shape5(batch, 3, FRAMES, KD_JOINTS, BODIES));
     }
     const kd_student_out out = kd_student_build(g, &cfg, in);
     if (training) {
-        *loss =
-            kd_ce(g, out.logits, kd_input(g, "target", stat, kd_shape2(batch, CLASSES)), KD_NONE);
+        *loss = kd_ce(g, out.logits, kd_input(g, "target", stat, kd_shape2(batch, CLASSES)), KD_NONE);
         kd_output(g, "loss", *loss);
     }
     return g;
@@ -175,8 +166,7 @@ static void fill_params(golden *f)
         float *v = kd_alloc((size_t)info->numel * sizeof *v);
         assert_int_equal(name_crc(name), (uint32_t)number(e, "crc32"));
         generate(v, info->numel, name_crc(name), number(e, "ko"), number(e, "ks"));
-        assert_int_equal(kd_crc32(v, (size_t)info->numel * sizeof *v),
-                         (uint32_t)number(e, "data_crc32"));
+        assert_int_equal(kd_crc32(v, (size_t)info->numel * sizeof *v), (uint32_t)number(e, "data_crc32"));
         assert_int_equal(kd_params_write(f->params, p, v, info->numel), KD_OK);
         kd_free(v);
     }
@@ -218,8 +208,7 @@ static void feed(const golden *f, kd_program *p, int batch, bool training)
     for (int i = 0; i < s->n_streams; i++) {
         char name[64];
         (void)snprintf(name, sizeof name, "%s%s", text(in, "name_prefix"), s->streams[i]);
-        generate(x, SAMPLES * STREAM, name_crc(name), 0,
-                 number(kd_json_get(in, "ks"), s->streams[i]));
+        generate(x, SAMPLES * STREAM, name_crc(name), 0, number(kd_json_get(in, "ks"), s->streams[i]));
         edit(x);
         assert_int_equal(kd_crc32(x, SAMPLES * STREAM * sizeof *x),
                          (uint32_t)number(kd_json_get(in, "data_crc32"), s->streams[i]));
@@ -259,23 +248,21 @@ static const float *tensor(const golden *f, const char *name, size_t *n)
     return (const float *)(const void *)e->data;
 }
 
-static void compare(const golden *f, const char *what, const float *got, const float *want,
-                    size_t n, double tol)
+static void compare(const golden *f, const char *what, const float *got, const float *want, size_t n, double tol)
 {
     double worst = 0.0;
     for (size_t i = 0; i < n; i++) {
         const double err = fabs((double)got[i] - (double)want[i]);
         if (!(err <= tol)) {
-            fail_msg("%s %s[%zu]: %.8g, expected %.8g (tolerance %.2g)", f->student, what, i,
-                     (double)got[i], (double)want[i], tol);
+            fail_msg("%s %s[%zu]: %.8g, expected %.8g (tolerance %.2g)", f->student, what, i, (double)got[i],
+                     (double)want[i], tol);
         }
         worst = fmax(worst, err);
     }
     print_message("  %-14s %-12s largest error %.2e of %.0e\n", f->student, what, worst, tol);
 }
 
-static void check_output(const golden *f, kd_program *p, const char *output, const char *key,
-                         double tol)
+static void check_output(const golden *f, kd_program *p, const char *output, const char *key, double tol)
 {
     size_t n = 0;
     const float *want = tensor(f, key, &n);
@@ -298,8 +285,7 @@ static bool listed(const kd_json *names, const char *name)
 
 /* One parameter's gradient: length, sum and samples, relative to its length (or to the whole
  * gradient's when its exact value is zero). */
-static double gradient_error(const golden *f, const kd_json *order, size_t i, double rel,
-                             double global)
+static double gradient_error(const golden *f, const kd_json *order, size_t i, double rel, double global)
 {
     const char *name = NULL;
     size_t n = 0;
@@ -318,8 +304,7 @@ static double gradient_error(const golden *f, const kd_json *order, size_t i, do
     const bool zero = listed(kd_json_get(f->manifest, "analytically_zero_grad_params"), name);
     const double tol = zero ? 1e-5 * global : rel * length;
     double worst = fabs(sqrt(square) - length);
-    worst =
-        fmax(worst, fabs(sum - (double)tensor(f, "grad_sum.ref64", &n)[i]) / sqrt((double)numel));
+    worst = fmax(worst, fabs(sum - (double)tensor(f, "grad_sum.ref64", &n)[i]) / sqrt((double)numel));
     for (int64_t j = 0; j < 16; j++) {
         char key[256];
         (void)snprintf(key, sizeof key, "idx:%s", name);
@@ -329,8 +314,7 @@ static double gradient_error(const golden *f, const kd_json *order, size_t i, do
     }
     kd_free(g);
     if (!(worst <= tol)) {
-        fail_msg("%s gradient of %s: off by %.3g, allowed %.3g (length %.6g)", f->student, name,
-                 worst, tol, length);
+        fail_msg("%s gradient of %s: off by %.3g, allowed %.3g (length %.6g)", f->student, name, worst, tol, length);
     }
     return zero ? 0.0 : worst / length;
 }
@@ -343,8 +327,8 @@ static void check_gradients(const golden *f, double rel)
     for (size_t i = 0; i < kd_json_count(order); i++) {
         worst = fmax(worst, gradient_error(f, order, i, rel, global));
     }
-    print_message("  %-14s %-12s largest error %.2e of %.0e, %zu tensors\n", f->student,
-                  "gradients", worst, rel, kd_json_count(order));
+    print_message("  %-14s %-12s largest error %.2e of %.0e, %zu tensors\n", f->student, "gradients", worst, rel,
+                  kd_json_count(order));
 }
 
 static void check_running_statistics(const golden *f, double rel)
@@ -364,8 +348,7 @@ static void check_running_statistics(const golden *f, double rel)
         for (size_t i = 0; i < n; i++) {
             const double tol = rel * (1e-2 + fabs((double)want[i]));
             if (!(fabs((double)got[i] - (double)want[i]) <= tol)) {
-                fail_msg("%s %s[%zu]: %.8g, expected %.8g", f->student, info->name, i,
-                         (double)got[i], (double)want[i]);
+                fail_msg("%s %s[%zu]: %.8g, expected %.8g", f->student, info->name, i, (double)got[i], (double)want[i]);
             }
         }
         kd_free(got);
@@ -440,9 +423,8 @@ static void nano_models_f64(void **state)
 static void bf16_programs(void **state)
 {
     (void)state;
-    static const char *const names[][2] = {{"last-v1-small", "last_v1_small"},
-                                           {"last-e3-nano", "last_e_v3_nano"},
-                                           {"sfz-nano", "shiftfuse_zero_nano"}};
+    static const char *const names[][2] = {
+        {"last-v1-small", "last_v1_small"}, {"last-e3-nano", "last_e_v3_nano"}, {"sfz-nano", "shiftfuse_zero_nano"}};
     for (size_t k = 0; k < KD_COUNTOF(names); k++) {
         golden f = {.student = names[k][0], .folder = names[k][1]};
         kd_err err = {0};
@@ -467,8 +449,7 @@ static void bf16_programs(void **state)
         for (int64_t i = 0; i < kd_params_slab_numel(f.params); i++) {
             square += (double)grad[i] * (double)grad[i];
         }
-        print_message("  %-14s gradient length %.4g, reference %.4g\n", f.student, sqrt(square),
-                      global);
+        print_message("  %-14s gradient length %.4g, reference %.4g\n", f.student, sqrt(square), global);
         assert_true(fabs(sqrt(square) / global - 1.0) <= 0.2);
         kd_program_free(train);
         close_golden(&f);
@@ -478,9 +459,8 @@ static void bf16_programs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(last_v1_base),    cmocka_unit_test(last_e3_nano),
-        cmocka_unit_test(sfz_nano),        cmocka_unit_test(last_e3_small),
-        cmocka_unit_test(nano_models_f64), cmocka_unit_test(last_v1_small_f64),
+        cmocka_unit_test(last_v1_base),  cmocka_unit_test(last_e3_nano),    cmocka_unit_test(sfz_nano),
+        cmocka_unit_test(last_e3_small), cmocka_unit_test(nano_models_f64), cmocka_unit_test(last_v1_small_f64),
         cmocka_unit_test(bf16_programs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,8 +32,7 @@ static kd_student_cfg config_of(const char *name)
 
 /* ---- graphs and tables ----------------------------------------------------------------------- */
 
-static void check_table(const kd_st_file *f, const char *name, const void *mine, size_t bytes,
-                        double tol)
+static void check_table(const kd_st_file *f, const char *name, const void *mine, size_t bytes, double tol)
 {
     const kd_st_entry *e = kd_st_find(f, name);
     assert_non_null(e);
@@ -95,11 +94,10 @@ static void shift_tables(void **state)
     static const struct {
         int channels;
         uint32_t brasp, sgp; /* CRC-32 of the reference's tables */
-    } known[] = {{24, 0x12e7f950, 0xbc5ce8e7},  {32, 0x81af020c, 0x96588446},
-                 {40, 0xfe579af0, 0xb0607e14},  {64, 0x0680ac52, 0x04ed480d},
-                 {80, 0x2d9a13ff, 0xe96c1b79},  {96, 0x0c319945, 0xff54d5dc},
-                 {128, 0x931c52ab, 0x0b1f28c2}, {144, 0x8a7a3335, 0xe791200d},
-                 {160, 0x5d34a523, 0x5c83e3f0}, {192, 0x8afd0322, 0xb0d5e9c8}};
+    } known[] = {{24, 0x12e7f950, 0xbc5ce8e7},  {32, 0x81af020c, 0x96588446},  {40, 0xfe579af0, 0xb0607e14},
+                 {64, 0x0680ac52, 0x04ed480d},  {80, 0x2d9a13ff, 0xe96c1b79},  {96, 0x0c319945, 0xff54d5dc},
+                 {128, 0x931c52ab, 0x0b1f28c2}, {144, 0x8a7a3335, 0xe791200d}, {160, 0x5d34a523, 0x5c83e3f0},
+                 {192, 0x8afd0322, 0xb0d5e9c8}};
     for (size_t k = 0; k < KD_COUNTOF(known); k++) {
         const int c = known[k].channels;
         const size_t bytes = (size_t)(c * KD_JOINTS) * sizeof *brasp;
@@ -123,8 +121,7 @@ static kd_params *declare(const kd_student_cfg *cfg, kd_status expect, const cha
     kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = p, .dtype = KD_F32, .training = true});
     kd_val in[KD_STUDENT_MAX_STREAMS] = {{0}};
     for (int i = 0; i < cfg->model->n_streams; i++) {
-        in[i] =
-            kd_input(g, cfg->model->streams[i], KD_F32, kd_shape5(2, 3, FRAMES, KD_JOINTS, BODIES));
+        in[i] = kd_input(g, cfg->model->streams[i], KD_F32, kd_shape5(2, 3, FRAMES, KD_JOINTS, BODIES));
     }
     const kd_student_out out = kd_student_build(g, cfg, in);
     const kd_err *e = kd_graph_error(g);
@@ -192,8 +189,7 @@ static void decay_groups(void **state)
     cfg = config_of("last-v1-small");
     p = declare(&cfg, KD_OK, "");
     kd_student_param_groups(p, cfg.model, true);
-    assert_true(decays(
-        p, "stem.1.weight")); /* the reference goes by name, and this one has no "bn" in it */
+    assert_true(decays(p, "stem.1.weight")); /* the reference goes by name, and this one has no "bn" in it */
     assert_false(decays(p, "blocks.blocks.0.agcn.A_learned"));
     kd_student_param_groups(p, cfg.model, false);
     assert_false(decays(p, "stem.1.weight"));
@@ -206,8 +202,7 @@ typedef struct seen {
     int64_t indices;
 } seen;
 
-static kd_status count_constant(void *user, const char *name, kd_dtype dtype, kd_shape shape,
-                                const void *data)
+static kd_status count_constant(void *user, const char *name, kd_dtype dtype, kd_shape shape, const void *data)
 {
     seen *s = user;
     s->n++;
@@ -244,8 +239,7 @@ static void checkpoint_constants(void **state)
                         "shared_a_learned.2");
     assert_string_equal(kd_student_canonical(cfg.model, "stages.1.0.A_learned.9", buf, sizeof buf),
                         "stages.1.0.A_learned.9");
-    assert_string_equal(kd_student_canonical(cfg.model, "classifier.1.weight", buf, sizeof buf),
-                        "classifier.1.weight");
+    assert_string_equal(kd_student_canonical(cfg.model, "classifier.1.weight", buf, sizeof buf), "classifier.1.weight");
 }
 
 /* Initial values: gates, identity + noise, fan-out rule, and the same noise for the same seed. */
@@ -278,15 +272,12 @@ static void initial_values(void **state)
     assert_int_equal(kd_params_alloc(p, be, KD_F32, false, &err), KD_OK);
     assert_int_equal(kd_params_init(p, 1, &err), KD_OK);
     static float w[64 * 2 * 5];
-    assert_int_equal(
-        kd_params_read(p, kd_params_find(p, "stages.2.0.tcns.0.depth_conv.0.weight"), w, 128 * 5),
-        KD_OK);
+    assert_int_equal(kd_params_read(p, kd_params_find(p, "stages.2.0.tcns.0.depth_conv.0.weight"), w, 128 * 5), KD_OK);
     double square = 0.0;
     for (int i = 0; i < 128 * 5; i++) {
         square += (double)w[i] * (double)w[i] / (128 * 5);
     }
-    assert_true(fabs(square / (2.0 / (128 * 5)) - 1.0) <
-                0.2); /* fan_out = 128 channels x 5, not divided by groups */
+    assert_true(fabs(square / (2.0 / (128 * 5)) - 1.0) < 0.2); /* fan_out = 128 channels x 5, not divided by groups */
     kd_params_free(p);
     kd_backend_close(be);
 }
@@ -294,12 +285,8 @@ static void initial_values(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(graph_matrices),
-        cmocka_unit_test(shift_tables),
-        cmocka_unit_test(registry),
-        cmocka_unit_test(decay_groups),
-        cmocka_unit_test(checkpoint_constants),
-        cmocka_unit_test(initial_values),
+        cmocka_unit_test(graph_matrices), cmocka_unit_test(shift_tables),         cmocka_unit_test(registry),
+        cmocka_unit_test(decay_groups),   cmocka_unit_test(checkpoint_constants), cmocka_unit_test(initial_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

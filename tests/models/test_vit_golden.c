@@ -1,5 +1,5 @@
-/* The teacher's forward pass in f64 against the reference's f64 run: what f32 roundings hide from `kd parity` shows here.
- * Last, the epsilons of Hugging Face's layer norms, which move a logit by less than f32 parity may tell. */
+/* The teacher's forward pass in f64 against the reference's f64 run: what f32 roundings hide from `kd parity` shows
+ * here. Last, the epsilons of Hugging Face's layer norms, which move a logit by less than f32 parity may tell. */
 #include "formats/base/json.h"
 #include "tests/kernels/f64_backend.h"
 #include "tools/parity/parity_net.h"

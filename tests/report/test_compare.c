@@ -1,4 +1,5 @@
-/* Reports and comparisons: round trips, refusals, hand-counted tables, hostile names, and a full page for the browser. */
+/* Reports and comparisons: round trips, refusals, hand-counted tables, hostile names, and a full page for the
+ * browser. */
 /* clang-format off */
 #include <math.h>
 #include <setjmp.h>
@@ -36,13 +37,13 @@ static void says(const kd_err *err, const char *part)
     }
 }
 
-/* ---- small reports: 8 samples, 3 classes ---------------------------------------------------------------------------- */
+/* ---- small reports: 8 samples, 3 classes ----------------------------------------------------- */
 
 enum { N = 8, K = 3 };
 
-static const char *const IDS[N] = {
-    "S003C001P003R001A001", "S003C001P003R001A002", "S003C001P003R001A003", "S003C002P003R001A001",
-    "S003C002P003R001A002", "S003C002P003R001A003", "S003C003P003R001A001", "S003C003P003R001A002"};
+static const char *const IDS[N] = {"S003C001P003R001A001", "S003C001P003R001A002", "S003C001P003R001A003",
+                                   "S003C002P003R001A001", "S003C002P003R001A002", "S003C002P003R001A003",
+                                   "S003C003P003R001A001", "S003C003P003R001A002"};
 static const int32_t LABELS[N] = {0, 1, 2, 0, 1, 2, 0, 1};
 static const char *const NAMES[K] = {"drink", "eat", "wave"};
 
@@ -54,8 +55,7 @@ typedef struct maker {
 } maker;
 
 /* A report whose prediction for sample i is guess[i]; samples are written in the order (i * step + shift) mod N. */
-static void make(maker *m, const char *kind, const char *label, int64_t seed, const int guess[N],
-                 int step)
+static void make(maker *m, const char *kind, const char *label, int64_t seed, const int guess[N], int step)
 {
     memset(m, 0, sizeof *m);
     for (int i = 0; i < N; i++) {
@@ -84,9 +84,8 @@ static void make(maker *m, const char *kind, const char *label, int64_t seed, co
     r->n = N;
 }
 
-static const int TEACHER[N] = {0, 1, 2, 0, 1, 2, 1, 1}; /* one wrong: sample 6 */
-static const int STUDENT_A[N] = {1, 1, 2, 1,
-                                 1, 2, 0, 1}; /* wrong: 0, 3; right where the teacher is not: 6 */
+static const int TEACHER[N] = {0, 1, 2, 0, 1, 2, 1, 1};   /* one wrong: sample 6 */
+static const int STUDENT_A[N] = {1, 1, 2, 1, 1, 2, 0, 1}; /* wrong: 0, 3; right where the teacher is not: 6 */
 static const int STUDENT_B[N] = {1, 1, 2, 0, 1, 2, 1, 1}; /* wrong: 0, 6 */
 static const int STUDENT_C[N] = {0, 1, 2, 0, 1, 2, 0, 1}; /* all right */
 
@@ -197,10 +196,8 @@ static void test_refused_reports(void **state)
     refused("\"version\": 1", "\"version\": 2", KD_E_UNSUPPORTED, "version 2");
     refused("lastkd report", "lastkd repork", KD_E_FORMAT, "not a report");
     refused("\"top1\": 0.875", "\"top1\": 0.975", KD_E_INTEGRITY, "predictions give");
-    refused("\"ids\": [\"S003C001P003R001A001\"", "\"ids\": [\"S003C001P003R001A009\"",
-            KD_E_INTEGRITY, "hashes.ids");
-    refused("\"ids\": [\"S003C001P003R001A001\"", "\"ids\": [\"S003C001P003R001A002\"", KD_E_DATA,
-            "twice");
+    refused("\"ids\": [\"S003C001P003R001A001\"", "\"ids\": [\"S003C001P003R001A009\"", KD_E_INTEGRITY, "hashes.ids");
+    refused("\"ids\": [\"S003C001P003R001A001\"", "\"ids\": [\"S003C001P003R001A002\"", KD_E_DATA, "twice");
     refused("\"labels\": [0", "\"labels\": [7", KD_E_DATA, "label 7");
     maker m;
     kd_err err = {0};
@@ -217,7 +214,7 @@ static void test_refused_reports(void **state)
     assert_int_equal(kd_report_read(OUT "/none.json", &r, NULL), KD_E_IO);
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 static void test_tables(void **state)
 {
@@ -317,7 +314,7 @@ static void test_unlike(void **state)
     unlike(other_label, "label 2");
 }
 
-/* ---- a page with everything -------------------------------------------------------------------------------------------- */
+/* ---- a page with everything ------------------------------------------------------------------ */
 
 enum { BIG_N = 288, BIG_K = 12 };
 
@@ -332,14 +329,15 @@ typedef struct big {
     const char *ids[BIG_N];
 } big;
 
-/* Scores of a model that is `sure` of the right class and mixes the pairs (drink, eat), (hammer, bell), (wave, flag). */
+/* Scores of a model that is `sure` of the right class and mixes the pairs (drink, eat), (hammer, bell), (wave,
+ * flag). */
 static void fill_big(big *b, uint32_t item, double sure, double mix)
 {
     kd_rng g = kd_rng_make(5, KD_RNG_TEST, item, 0);
     for (int i = 0; i < BIG_N; i++) {
         const int label = i % BIG_K;
-        (void)snprintf(b->text[i], sizeof b->text[i], "S003C%03dP%03dR%03dA%03d", 1 + i / 12 % 3,
-                       3 + i / 36 % 4, 1 + i / 144, 1 + label);
+        (void)snprintf(b->text[i], sizeof b->text[i], "S003C%03dP%03dR%03dA%03d", 1 + i / 12 % 3, 3 + i / 36 % 4,
+                       1 + i / 144, 1 + label);
         b->ids[i] = b->text[i];
         b->labels[i] = label;
         for (int k = 0; k < BIG_K; k++) {
@@ -356,8 +354,7 @@ static void fill_big(big *b, uint32_t item, double sure, double mix)
     }
 }
 
-static void big_report(const big *b, kd_report *r, const char *kind, const char *label,
-                       int64_t seed)
+static void big_report(const big *b, kd_report *r, const char *kind, const char *label, int64_t seed)
 {
     memset(r, 0, sizeof *r);
     r->kind = kind;
@@ -463,8 +460,7 @@ static void test_page(void **state)
 static void test_hostile_names(void **state)
 {
     (void)state;
-    static const char *const EVIL[K] = {"<script>alert(1)</script>", "a\"b'c&d",
-                                        "=HYPERLINK(1)|*x*"};
+    static const char *const EVIL[K] = {"<script>alert(1)</script>", "a\"b'c&d", "=HYPERLINK(1)|*x*"};
     maker m[2];
     kd_report r[2];
     const kd_report *list[2] = {&r[0], &r[1]};

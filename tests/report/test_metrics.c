@@ -49,8 +49,7 @@ static void scores_of_fixture(float *score)
 static void test_hand(void **state)
 {
     (void)state;
-    static const double P[4][3] = {
-        {0.7, 0.2, 0.1}, {0.6, 0.3, 0.1}, {0.1, 0.1, 0.8}, {0.2, 0.5, 0.3}};
+    static const double P[4][3] = {{0.7, 0.2, 0.1}, {0.6, 0.3, 0.1}, {0.1, 0.1, 0.8}, {0.2, 0.5, 0.3}};
     static const int32_t LABEL[4] = {0, 1, 2, 1};
     float score[12];
     for (int i = 0; i < 12; i++) {
@@ -181,14 +180,12 @@ static void test_bootstrap(void **state)
     near(0.5 * (a.low + a.high), 0.75, 0.006);
     assert_int_equal(kd_bootstrap(value, 1, N, 4000, 0.95, 7, &b, NULL), KD_OK);
     assert_memory_equal(&a, &b, sizeof a);
-    assert_int_equal(kd_bootstrap_difference(value, 1, value + N, 1, N, 500, 0.95, 7, &b, NULL),
-                     KD_OK);
+    assert_int_equal(kd_bootstrap_difference(value, 1, value + N, 1, N, 500, 0.95, 7, &b, NULL), KD_OK);
     near(b.mean, 0.0, 0.0); /* paired: the same samples on both sides */
     near(b.low, 0.0, 0.0);
     near(b.high, 0.0, 0.0);
     for (int i = 0; i < N; i++) {
-        value[N + i] =
-            0.5f; /* a second seed that always scores half: the spread of seeds widens the interval */
+        value[N + i] = 0.5f; /* a second seed that always scores half: the spread of seeds widens the interval */
     }
     assert_int_equal(kd_bootstrap(value, 2, N, 2000, 0.95, 7, &b, NULL), KD_OK);
     assert_true(b.high - b.low > 0.2);

@@ -1,9 +1,9 @@
 /* The CUDA runtime calls that kernels/cuda/backend.c makes, on the CPU (simt_runtime.cpp).  C and C++.
  *
- * Streams run at once and in call order, so nothing overlaps; what is modelled is what a program can get wrong: use of freed
- * memory (device memory is heap memory under AddressSanitizer), calls that are not allowed while a stream is captured, graphs
- * that replay with the arguments of their capture, memory that runs out (simt_memory_limit), and how often the host allocates
- * or waits (simt_counts). */
+ * Streams run at once and in call order, so nothing overlaps; what is modelled is what a program can get wrong: use of
+ * freed memory (device memory is heap memory under AddressSanitizer), calls that are not allowed while a stream is
+ * captured, graphs that replay with the arguments of their capture, memory that runs out (simt_memory_limit), and how
+ * often the host allocates or waits (simt_counts). */
 #ifndef TESTS_SIMT_CUDA_RUNTIME_H
 #define TESTS_SIMT_CUDA_RUNTIME_H
 
@@ -72,14 +72,14 @@ cudaError_t cudaGraphDestroy(cudaGraph_t g);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s);
 
-/* ---- for tests ---- */
+/* ---- for tests ------------------------------------------------------------------------------- */
 typedef struct simt_counts {
     long allocations, waits; /* waits for a stream or the device */
     long event_waits, copies, graph_launches;
     long kernels; /* that have run, in graphs too */
 } simt_counts;
-void simt_counts_get(simt_counts *out);      /* since the start */
-void simt_memory_limit(size_t bytes);        /* device memory from now on; 0: 16 GiB */
+void simt_counts_get(simt_counts *out); /* since the start */
+void simt_memory_limit(size_t bytes);   /* device memory from now on; 0: 16 GiB */
 
 #ifdef __cplusplus
 }
@@ -91,6 +91,6 @@ struct dim3 {
     }
 };
 
-#include "tests/simt/simt.h" /* what nvcc brings along: the language itself */
+#    include "tests/simt/simt.h" /* what nvcc brings along: the language itself */
 #endif
 #endif

@@ -13,8 +13,7 @@
 #    include <sanitizer/common_interface_defs.h>
 #endif
 
-namespace
-{
+namespace {
 
 struct stack_range {
     const void *bottom;
@@ -114,7 +113,8 @@ extern "C" void simt_fiber_main(void)
 fiber *fiber_new(void (*run)())
 {
     fiber *f = new fiber();
-    void *mem = mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *mem =
+        mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mem == MAP_FAILED || mprotect(mem, GUARD, PROT_NONE) != 0) {
         perror("simt: stack of a fiber");
         abort();

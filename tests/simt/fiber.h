@@ -5,7 +5,7 @@
 struct fiber;
 /* Calls run() each time it is entered anew; when run() returns, control is back behind fiber_enter. */
 fiber *fiber_new(void (*run)()); /* lives as long as the program */
-void fiber_enter(fiber *f); /* until it leaves or run() returns */
-void fiber_leave(fiber *f); /* called on it */
+void fiber_enter(fiber *f);      /* until it leaves or run() returns */
+void fiber_leave(fiber *f);      /* called on it */
 
 #endif

@@ -13,15 +13,14 @@
 simt_uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
-namespace
-{
+namespace {
 
 enum state { READY, AT_BARRIER, AT_WARP, DONE };
 
 struct thread {
     state at = READY;
-    fiber *on = nullptr;   /* null: not started */
-    unsigned mask = 0;     /* AT_WARP: who must come */
+    fiber *on = nullptr; /* null: not started */
+    unsigned mask = 0;   /* AT_WARP: who must come */
     unsigned exchanges = 0;
     uint64_t slot[2] = {}; /* what this lane gave, by parity: a lane can be one exchange ahead of a reader, never two */
 };
@@ -50,8 +49,8 @@ const size_t MAX_SHARED = 48 * 1024, MAX_THREADS = 1024;
 
 [[noreturn]] void refuse(const char *what)
 {
-    fprintf(stderr, "simt: kernel %s, block (%u,%u,%u), thread %d: %s\n", now ? now->kernel : "?", blockIdx.x, blockIdx.y,
-            blockIdx.z, now ? now->current : -1, what);
+    fprintf(stderr, "simt: kernel %s, block (%u,%u,%u), thread %d: %s\n", now ? now->kernel : "?", blockIdx.x,
+            blockIdx.y, blockIdx.z, now ? now->current : -1, what);
     abort();
 }
 

@@ -1,9 +1,9 @@
 /* A GPU on the CPU: the part of CUDA C that kernels/cuda/ uses, for tests (README.md).
  *
- * One block runs at a time, each of its threads a fiber.  A thread runs until it waits (__syncthreads, __syncwarp, a warp
- * shuffle) or ends; then the next one in the current order runs.  Orders are adversarial: ascending, descending, shuffled
- * anew at every turn; blocks follow the same rule.  A barrier left out makes a thread read what another has not written yet
- * (or has overwritten) in at least one of them, and shared memory starts as NaN, so the results differ.
+ * One block runs at a time, each of its threads a fiber.  A thread runs until it waits (__syncthreads, __syncwarp, a
+ * warp shuffle) or ends; then the next one in the current order runs.  Orders are adversarial: ascending, descending,
+ * shuffled anew at every turn; blocks follow the same rule.  A barrier left out makes a thread read what another has
+ * not written yet (or has overwritten) in at least one of them, and shared memory starts as NaN, so the results differ.
  * Refused with a message and abort: a barrier that some threads never reach, a shuffle whose mask names a lane that has
  * ended or asks otherwise, blocks or shared memory larger than any card has.
  */
@@ -13,9 +13,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <functional>
-
 #include <cuda_runtime.h> /* tests/simt/cuda_runtime.h */
+#include <functional>
 
 #define __global__
 #define __device__
@@ -39,7 +38,8 @@ extern "C" long simt_kernels(void); /* that have run, those of captured graphs e
 void simt_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream, std::function<void()> body);
 /* Arguments by value, as on a card. */
 template <typename... P, typename... A>
-static inline void simt_start(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, cudaStream_t stream, A... args)
+static inline void simt_start(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, cudaStream_t stream,
+                              A... args)
 {
     simt_launch(name, grid, block, stream, [=] { kernel(static_cast<P>(args)...); });
 }

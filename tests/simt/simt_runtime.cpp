@@ -18,8 +18,7 @@ struct simt_event {
     bool recorded = false;
 };
 
-namespace
-{
+namespace {
 
 std::map<void *, size_t> device_memory; /* live blocks */
 size_t used, limit = (size_t)16 << 30;

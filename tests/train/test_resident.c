@@ -1,9 +1,9 @@
-/* Student training whose data stay on the device, on the CPU: the same bytes as with batches that are fed, over every draw and
- * mixup, with a sample that is lost, stopped and continued in either way; and a device without room says so before anything is
- * trained.  With KD_TEST_SIMT: an epoch on the SIMT shim's card beside one on the processor. */
-#include "tools/sample/sample.h"
+/* Student training whose data stay on the device, on the CPU: the same bytes as with batches that are fed, over every
+ * draw and mixup, with a sample that is lost, stopped and continued in either way; and a device without room says so
+ * before anything is trained.  With KD_TEST_SIMT: an epoch on the SIMT shim's card beside one on the processor. */
 #include "distill/train/train.h"
 #include "formats/base/io.h"
+#include "tools/sample/sample.h"
 
 #include <math.h>
 
@@ -17,9 +17,9 @@
 /* clang-format on */
 
 #ifdef KD_TEST_SIMT
-#define OUT KD_BUILD_DIR "/tests/resident-simt-out"
+#    define OUT KD_BUILD_DIR "/tests/resident-simt-out"
 #else
-#define OUT KD_BUILD_DIR "/tests/resident-out"
+#    define OUT KD_BUILD_DIR "/tests/resident-out"
 #endif
 
 static const char *const recipe[] = {"kind=student",
@@ -109,8 +109,14 @@ static kd_status train(kd_backend *be, kd_cfg_resident resident, const char *dir
 /* Performer 1 trains with twelve clips, three batches of four; the first of them is damaged. */
 static void make_data(void)
 {
-    const kd_sample_opts so = {.seed = 7, .performers = 2, .cameras = 1, .replications = 1, .width = 64, .height = 48,
-                               .threads = 1, .skeletons_only = true};
+    const kd_sample_opts so = {.seed = 7,
+                               .performers = 2,
+                               .cameras = 1,
+                               .replications = 1,
+                               .width = 64,
+                               .height = 48,
+                               .threads = 1,
+                               .skeletons_only = true};
     kd_sample_result made;
     kd_err err = {0};
     ok(kd_io_remove_tree(OUT, &err), &err);

@@ -1,5 +1,5 @@
-/* A training step allocates nothing: inputs, program, loss, optimiser (clipping, EMA) of a teacher and of every student,
- * after the first steps, by the count of allocating calls. */
+/* A training step allocates nothing: inputs, program, loss, optimiser (clipping, EMA) of a teacher and of every
+ * student, after the first steps, by the count of allocating calls. */
 #include "distill/model/model.h"
 #include "kernels/kd_optim.h"
 
@@ -28,13 +28,10 @@ typedef struct step_case {
 } step_case;
 
 static const step_case cases[] = {
-    {"teacher f32",
-     {"kind=teacher", "teacher.variant=tiny", "teacher.depth=2", "teacher.drop_path=0.1"}},
-    {"teacher bf16",
-     {"kind=teacher", "teacher.variant=tiny", "teacher.depth=2", "train.dtype=bf16"}},
+    {"teacher f32", {"kind=teacher", "teacher.variant=tiny", "teacher.depth=2", "teacher.drop_path=0.1"}},
+    {"teacher bf16", {"kind=teacher", "teacher.variant=tiny", "teacher.depth=2", "train.dtype=bf16"}},
     {"teacher of bytes", {"kind=teacher", "teacher.variant=tiny", "teacher.depth=2", "video.spatial=short_side_crop"}},
-    {"teacher recompute",
-     {"kind=teacher", "teacher.variant=tiny", "teacher.depth=2", "teacher.recompute=true"}},
+    {"teacher recompute", {"kind=teacher", "teacher.variant=tiny", "teacher.depth=2", "teacher.recompute=true"}},
     {"last-v1-base", {"kind=student", "student.name=last-v1-base", "skeleton.frames=16"}},
     {"last-e3-nano", {"kind=student", "student.name=last-e3-nano", "skeleton.frames=16"}},
     {"sfz-nano", {"kind=student", "student.name=sfz-nano", "skeleton.frames=16", "optim.name=sgd"}},
@@ -43,7 +40,8 @@ static const step_case cases[] = {
 static void write_all(kd_program *p, const kd_model *m, const float *x, const float *target)
 {
     static const float ones[BATCH] = {1.0f, 1.0f};
-    static const int32_t place[BATCH][KD_PLACE] = {{[KD_PLACE_FLIP] = 1}, {[KD_PLACE_HEIGHT] = 20, [KD_PLACE_WIDTH] = 9}};
+    static const int32_t place[BATCH][KD_PLACE] = {{[KD_PLACE_FLIP] = 1},
+                                                   {[KD_PLACE_HEIGHT] = 20, [KD_PLACE_WIDTH] = 9}};
     for (int i = 0; i < m->n_inputs; i++) {
         const size_t bytes = kd_spec_bytes(&m->train_item[i]) * BATCH;
         assert_int_equal(kd_program_write(p, m->inputs[i], x, bytes), KD_OK);

@@ -1,5 +1,5 @@
-/* The weights that come with the project (configs/teacher/tiny_pretrained.safetensors): they are what the recipes that start
- * from them describe, tensor by tensor, and a damaged copy is refused. */
+/* The weights that come with the project (configs/teacher/tiny_pretrained.safetensors): they are what the recipes that
+ * start from them describe, tensor by tensor, and a damaged copy is refused. */
 #include "distill/model/model.h"
 #include "formats/base/hash.h"
 #include "formats/base/io.h"
@@ -15,8 +15,8 @@
 /* clang-format on */
 
 #define PRESETS KD_SOURCE_DIR "/configs/teacher/"
-#define START PRESETS "tiny_pretrained.safetensors"
-#define COPY KD_BUILD_DIR "/tests/tiny-start.safetensors"
+#define START   PRESETS "tiny_pretrained.safetensors"
+#define COPY    KD_BUILD_DIR "/tests/tiny-start.safetensors"
 
 enum { SAMPLE_ACTIONS = 12, MSR_ACTIONS = 20, MOST_BYTES = 1200000 };
 

@@ -1,8 +1,8 @@
-/* Training stopped by the user, at every moment it asks: between training batches and between validation batches.  Each time
- * it ends at once with its state saved, and the resumed run ends with the bytes of one that nobody stopped. */
-#include "tools/sample/sample.h"
+/* Training stopped by the user, at every moment it asks: between training batches and between validation batches.  Each
+ * time it ends at once with its state saved, and the resumed run ends with the bytes of one that nobody stopped. */
 #include "distill/train/train.h"
 #include "formats/base/io.h"
+#include "tools/sample/sample.h"
 
 /* clang-format off */
 #include <setjmp.h>
@@ -17,23 +17,13 @@
 
 enum { EPOCHS = 2, TRAIN_BATCHES = 3, VAL_BATCHES = 3, POLLS = EPOCHS * (TRAIN_BATCHES + VAL_BATCHES) };
 
-/* One performer of twelve clips in each half, four to a batch; averaged weights are measured, so a stop meets them swapped in. */
-static const char *const recipe[] = {"kind=student",
-                                     "student.name=sfz-nano",
-                                     "skeleton.frames=16",
-                                     "data.root=" OUT "/data",
-                                     "data.split.by=subject",
-                                     "data.split.train=[1]",
-                                     "kd.weight=0",
-                                     "optim.name=sgd",
-                                     "optim.warmup_epochs=1",
-                                     "optim.ema_decay=0.9",
-                                     "train.eval_ema=true",
-                                     "train.epochs=2",
-                                     "train.batch_size=4",
-                                     "train.log_interval=1",
-                                     "train.workers=1",
-                                     "eval.batch_size=4"};
+/* One performer of twelve clips in each half, four to a batch; averaged weights are measured, so a stop meets them
+ * swapped in. */
+static const char *const recipe[] = {
+    "kind=student",          "student.name=sfz-nano", "skeleton.frames=16",  "data.root=" OUT "/data",
+    "data.split.by=subject", "data.split.train=[1]",  "kd.weight=0",         "optim.name=sgd",
+    "optim.warmup_epochs=1", "optim.ema_decay=0.9",   "train.eval_ema=true", "train.epochs=2",
+    "train.batch_size=4",    "train.log_interval=1",  "train.workers=1",     "eval.batch_size=4"};
 
 static void ok(kd_status st, const kd_err *err)
 {
@@ -81,9 +71,16 @@ static void stopped_anywhere(void **state)
 {
     (void)state;
     static const char *const files[] = {"checkpoints/last/model.safetensors", "checkpoints/last/optim.safetensors",
-                                        "checkpoints/last/state.json", "checkpoints/best/model.safetensors", "log.jsonl"};
-    const kd_sample_opts so = {.seed = 7, .performers = 2, .cameras = 1, .replications = 1, .width = 64, .height = 48,
-                               .threads = 1, .skeletons_only = true};
+                                        "checkpoints/last/state.json", "checkpoints/best/model.safetensors",
+                                        "log.jsonl"};
+    const kd_sample_opts so = {.seed = 7,
+                               .performers = 2,
+                               .cameras = 1,
+                               .replications = 1,
+                               .width = 64,
+                               .height = 48,
+                               .threads = 1,
+                               .skeletons_only = true};
     kd_sample_result made;
     kd_err err = {0};
     kd_backend *be = NULL;

@@ -35,8 +35,7 @@ static kd_status add_row(kd_bench *b, const kd_bench_row *row, kd_err *err)
 {
     if (b->count == b->cap) {
         const int cap = b->cap == 0 ? 32 : 2 * b->cap;
-        kd_bench_row *rows =
-            kd_realloc(b->rows, (size_t)b->cap * sizeof *rows, (size_t)cap * sizeof *rows);
+        kd_bench_row *rows = kd_realloc(b->rows, (size_t)b->cap * sizeof *rows, (size_t)cap * sizeof *rows);
         if (rows == NULL) {
             return KD_FAIL(err, KD_E_OOM, "out of memory");
         }
@@ -71,13 +70,12 @@ static kd_status warm_up(const kd_bench *b, kd_status (*run)(void *ctx), void *c
     return KD_OK;
 }
 
-kd_status kd_bench_time(kd_bench *b, const char *name, double work, const char *unit,
-                        kd_status (*run)(void *ctx), void *ctx, kd_err *err)
+kd_status kd_bench_time(kd_bench *b, const char *name, double work, const char *unit, kd_status (*run)(void *ctx),
+                        void *ctx, kd_err *err)
 {
     kd_bench_row row = {.work = work, .unit = unit};
     kd_status st = KD_OK;
-    double *wall = kd_calloc(2 * MAX_RUNS, sizeof *wall),
-           *cpu = wall != NULL ? wall + MAX_RUNS : NULL;
+    double *wall = kd_calloc(2 * MAX_RUNS, sizeof *wall), *cpu = wall != NULL ? wall + MAX_RUNS : NULL;
     (void)snprintf(row.name, sizeof row.name, "%s", name);
     if (wall == NULL) {
         return KD_FAIL(err, KD_E_OOM, "out of memory");
@@ -99,9 +97,8 @@ kd_status kd_bench_time(kd_bench *b, const char *name, double work, const char *
     st = add_row(b, &row, err);
 done:
     kd_free(wall);
-    return st != KD_OK && (err == NULL || err->code == KD_OK)
-               ? KD_FAIL(err, st, "%s: %s", name, kd_status_text(st))
-               : st;
+    return st != KD_OK && (err == NULL || err->code == KD_OK) ? KD_FAIL(err, st, "%s: %s", name, kd_status_text(st))
+                                                              : st;
 }
 
 static double load_average(void)
@@ -166,20 +163,18 @@ kd_status kd_bench_print(const kd_bench *b, bool json, kd_err *err)
         return print_json(b, err);
     }
     char features[64];
-    printf("%d cores (%s), load %.1f\n", kd_cores(), kd_cpu_text(features, sizeof features),
-           load_average());
+    printf("%d cores (%s), load %.1f\n", kd_cores(), kd_cpu_text(features, sizeof features), load_average());
     printf("%-58s %11s %11s %11s %6s  %s\n", "", "median ms", "best ms", "cpu ms", "runs", "rate");
     for (int i = 0; i < b->count; i++) {
         const kd_bench_row *r = &b->rows[i];
-        printf("%-58s %11.3f %11.3f %11.3f %6d", r->name, r->median * 1e3, r->best * 1e3,
-               r->cpu * 1e3, r->runs);
+        printf("%-58s %11.3f %11.3f %11.3f %6d", r->name, r->median * 1e3, r->best * 1e3, r->cpu * 1e3, r->runs);
         if (r->work > 0.0) {
             printf("  %.5g %s/s", r->work / r->median, r->unit);
         }
         printf("\n");
         if (r->macs > 0.0) {
-            printf("  %.3f GMAC, %lld parameters, arena %.1f MiB", r->macs * 1e-9,
-                   (long long)r->params, (double)r->arena_bytes / 1048576.0);
+            printf("  %.3f GMAC, %lld parameters, arena %.1f MiB", r->macs * 1e-9, (long long)r->params,
+                   (double)r->arena_bytes / 1048576.0);
         }
         if (r->device_bytes > 0) {
             printf(", %.1f MiB of the card", (double)r->device_bytes / 1048576.0);

@@ -46,10 +46,9 @@ typedef struct kd_bench_opts {
     double seconds;
 } kd_bench_opts;
 
-KD_NODISCARD kd_status kd_bench_kernels(kd_bench *b, kd_backend *be, kd_dtype t, int64_t batch,
-                                        kd_err *err);
-KD_NODISCARD kd_status kd_bench_model(kd_bench *b, kd_backend *be, const char *name, kd_dtype t,
-                                      const kd_bench_opts *o, kd_err *err);
+KD_NODISCARD kd_status kd_bench_kernels(kd_bench *b, kd_backend *be, kd_dtype t, int64_t batch, kd_err *err);
+KD_NODISCARD kd_status kd_bench_model(kd_bench *b, kd_backend *be, const char *name, kd_dtype t, const kd_bench_opts *o,
+                                      kd_err *err);
 KD_NODISCARD kd_status kd_bench_decode(kd_bench *b, char *const *paths, int count, kd_err *err);
 KD_NODISCARD kd_status kd_bench_store(kd_bench *b, const char *dir, kd_err *err);
 

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-/* ---- decode ------------------------------------------------------------------------------- */
+/* ---- decode ---------------------------------------------------------------------------------- */
 
 enum { CLIP_FRAMES = 16 };
 
@@ -44,8 +44,7 @@ kd_status kd_bench_decode(kd_bench *b, char *const *paths, int count, kd_err *er
         const char *name = strrchr(paths[i], '/') != NULL ? strrchr(paths[i], '/') + 1 : paths[i];
         kd_video_info info;
         KD_TRY(kd_video_count(paths[i], NULL, &info, err));
-        (void)snprintf(label, sizeof label, "%.40s %dx%d %s: every frame", name, info.width,
-                       info.height, info.codec);
+        (void)snprintf(label, sizeof label, "%.40s %dx%d %s: every frame", name, info.width, info.height, info.codec);
         KD_TRY(kd_bench_time(b, label, (double)info.frames, "frames", decode_all, paths[i], err));
         (void)snprintf(label, sizeof label, "%.40s: %d frames as RGB", name, CLIP_FRAMES);
         KD_TRY(kd_bench_time(b, label, 1.0, "clips", decode_clip, paths[i], err));
@@ -53,7 +52,7 @@ kd_status kd_bench_decode(kd_bench *b, char *const *paths, int count, kd_err *er
     return KD_OK;
 }
 
-/* ---- store -------------------------------------------------------------------------------- */
+/* ---- store ----------------------------------------------------------------------------------- */
 
 enum { RECORDS = 2000, STORE_CLASSES = 60, FEATURES = 1024, READS = 256 };
 
@@ -94,12 +93,8 @@ static kd_status write_store(void *ctx)
             s->feature[k] = 2.0f * kd_rng_unit(kd_rng_u32(&r)) - 1.0f;
         }
         (void)snprintf(id, sizeof id, "sample%06d", i);
-        const kd_store_record rec = {.id = id,
-                                     .order = (uint64_t)i,
-                                     .n_views = 1,
-                                     .logits = s->logits,
-                                     .feature = s->feature,
-                                     .views = &view};
+        const kd_store_record rec = {
+            .id = id, .order = (uint64_t)i, .n_views = 1, .logits = s->logits, .feature = s->feature, .views = &view};
         const kd_status st = kd_store_append(w, &rec, NULL);
         if (st != KD_OK) {
             kd_store_writer_discard(w);
@@ -143,17 +138,14 @@ kd_status kd_bench_store(kd_bench *b, const char *dir, kd_err *err)
         (void)snprintf(s->names[k], sizeof s->names[k], "c%d", k);
         s->classes[k] = s->names[k];
     }
-    KD_GO(kd_bench_time(b, "store: write 2000 records, 60 logits and 1024 features in fp16",
-                        RECORDS, "records", write_store, s, err));
+    KD_GO(kd_bench_time(b, "store: write 2000 records, 60 logits and 1024 features in fp16", RECORDS, "records",
+                        write_store, s, err));
     KD_GO(kd_store_open(s->path, &s->store, err));
     KD_GO(kd_store_cursor_new(s->store, &s->cursor, err));
-    KD_GO(kd_bench_time(b, "store: read 2000 records in order", RECORDS, "records", read_in_order,
-                        s, err));
-    KD_GO(kd_bench_time(b, "store: read 256 records at random", READS, "records", read_at_random, s,
-                        err));
+    KD_GO(kd_bench_time(b, "store: read 2000 records in order", RECORDS, "records", read_in_order, s, err));
+    KD_GO(kd_bench_time(b, "store: read 256 records at random", READS, "records", read_at_random, s, err));
     kd_log(KD_LOG_INFO, "store: %.1f bytes a record on disk, %.1f unpacked",
-           (double)kd_store_file_bytes(s->store) / RECORDS,
-           (double)kd_store_raw_bytes(s->store) / RECORDS);
+           (double)kd_store_file_bytes(s->store) / RECORDS, (double)kd_store_raw_bytes(s->store) / RECORDS);
 done:
     kd_store_cursor_free(s->cursor);
     kd_store_close(s->store);

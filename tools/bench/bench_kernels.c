@@ -26,8 +26,7 @@ typedef struct kernel_case {
 #define S(...)       KD_SHAPE(__VA_ARGS__)
 #define GEMM(co, ci) (2e-9 * TOKENS * (double)(co) * (double)(ci))
 
-static const kd_linear_attr bare = {0}, plain = {.has_bias = 1},
-                            gelu = {.has_bias = 1, .act = KD_ACT_GELU};
+static const kd_linear_attr bare = {0}, plain = {.has_bias = 1}, gelu = {.has_bias = 1, .act = KD_ACT_GELU};
 static const kd_attention_attr heads = {.heads = 16};
 static const kd_layernorm_attr norm = {.eps = 1e-6f};
 static const kd_act_attr act = {.kind = KD_ACT_GELU};
@@ -137,18 +136,13 @@ static kd_status fill(kd_backend *be, kd_tensor *t, uint32_t item, kd_err *err)
     st = be->ops->alloc(be, bytes, &t->data);
     st = st == KD_OK ? be->ops->upload(be, t->data, host, bytes) : st;
     kd_free(host);
-    return st == KD_OK ? KD_OK
-                       : KD_FAIL(err, st, "%zu bytes on the device: %s", bytes, kd_status_text(st));
+    return st == KD_OK ? KD_OK : KD_FAIL(err, st, "%zu bytes on the device: %s", bytes, kd_status_text(st));
 }
 
 static kd_status bind(bound *b, const kernel_case *k, kd_dtype t, kd_err *err)
 {
-    b->call = (kd_call){.in = b->in,
-                        .out = b->out,
-                        .n_in = k->n_in,
-                        .n_out = k->n_out,
-                        .attr = k->attr,
-                        .stream = b->be->stream};
+    b->call = (kd_call){
+        .in = b->in, .out = b->out, .n_in = k->n_in, .n_out = k->n_out, .attr = k->attr, .stream = b->be->stream};
     for (int i = 0; i < KD_MAX_IN; i++) {
         b->in[i] = (kd_tensor){NULL, t, kd_shape_absent()};
     }
@@ -190,8 +184,7 @@ static kd_status choose(bound *b, const kernel_case *k, kd_dtype t, kd_err *err)
         b->def = b->be->ops->find(b->be, k->op, t, rank);
         if (b->def == NULL || b->def->run == NULL) {
             b->def = NULL;
-            return KD_FAIL(err, KD_E_UNSUPPORTED, "%s: no kernel for %s", k->name,
-                           kd_dtype_name(t));
+            return KD_FAIL(err, KD_E_UNSUPPORTED, "%s: no kernel for %s", k->name, kd_dtype_name(t));
         }
         const kd_status st = b->def->prepare != NULL ? b->def->prepare(&b->call, err) : KD_OK;
         if (st == KD_E_UNSUPPORTED) {

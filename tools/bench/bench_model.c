@@ -58,8 +58,8 @@ static kd_status random_input(kd_program *p, const char *name, kd_err *err)
 }
 
 /* Teacher or student by name; the logits. */
-static kd_status build(bench_model *m, kd_graph *g, const char *name, const kd_bench_opts *o,
-                       kd_val *logits, kd_err *err)
+static kd_status build(bench_model *m, kd_graph *g, const char *name, const kd_bench_opts *o, kd_val *logits,
+                       kd_err *err)
 {
     const kd_student_info *s = kd_student_find(name);
     kd_vit_cfg vit;
@@ -83,35 +83,27 @@ static kd_status build(bench_model *m, kd_graph *g, const char *name, const kd_b
         return KD_FAIL(err, KD_E_ARG, "no model '%s'; `kd model info` lists the names", name);
     }
     vit.classes = CLASSES;
-    const kd_val clip =
-        kd_input(g, "clip", KD_U8, kd_shape5(o->batch, vit.frames, vit.img_size, vit.img_size, 3));
+    const kd_val clip = kd_input(g, "clip", KD_U8, kd_shape5(o->batch, vit.frames, vit.img_size, vit.img_size, 3));
     m->inputs[m->n_inputs++] = "clip";
     *logits = kd_vit_build(g, &vit, &(kd_vit_input){.clip = clip}).logits;
     return KD_OK;
 }
 
-static kd_status prepare(bench_model *m, const char *name, kd_dtype t, const kd_bench_opts *o,
-                         kd_err *err)
+static kd_status prepare(bench_model *m, const char *name, kd_dtype t, const kd_bench_opts *o, kd_err *err)
 {
     const bool train = strcmp(o->phase, "train") == 0;
-    const kd_optim_cfg optim = {.kind = KD_OPTIM_ADAMW,
-                                .beta1 = 0.9,
-                                .beta2 = 0.999,
-                                .eps = 1e-8,
-                                .weight_decay = 0.05,
-                                .clip_grad = 1.0};
+    const kd_optim_cfg optim = {
+        .kind = KD_OPTIM_ADAMW, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.05, .clip_grad = 1.0};
     kd_val logits = KD_NONE, loss = KD_NONE;
     m->params = kd_params_create(KD_F32);
-    kd_graph *g =
-        kd_graph_create(&(kd_graph_opts){.params = m->params, .dtype = t, .training = train});
+    kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = m->params, .dtype = t, .training = train});
     if (m->params == NULL || g == NULL) {
         kd_graph_free(g);
         return KD_FAIL(err, KD_E_OOM, "out of memory");
     }
     kd_status st = build(m, g, name, o, &logits, err);
     if (st == KD_OK && train) {
-        loss =
-            kd_ce(g, logits, kd_input(g, "target", KD_F32, kd_shape2(o->batch, CLASSES)), KD_NONE);
+        loss = kd_ce(g, logits, kd_input(g, "target", KD_F32, kd_shape2(o->batch, CLASSES)), KD_NONE);
     } else if (st == KD_OK) {
         kd_output(g, "bench.logits", logits);
     }
@@ -132,8 +124,7 @@ static kd_status prepare(bench_model *m, const char *name, kd_dtype t, const kd_
     return KD_OK;
 }
 
-kd_status kd_bench_model(kd_bench *b, kd_backend *be, const char *name, kd_dtype t,
-                         const kd_bench_opts *o, kd_err *err)
+kd_status kd_bench_model(kd_bench *b, kd_backend *be, const char *name, kd_dtype t, const kd_bench_opts *o, kd_err *err)
 {
     bench_model m = {.be = be};
     char label[128];
@@ -141,8 +132,8 @@ kd_status kd_bench_model(kd_bench *b, kd_backend *be, const char *name, kd_dtype
     const size_t before = memory_left(be);
     b->be = be;
     KD_GO(prepare(&m, name, t, o, err));
-    (void)snprintf(label, sizeof label, "%s %s %s, batch %lld, %s", name, o->phase,
-                   kd_dtype_name(t), (long long)o->batch, be->ops->name);
+    (void)snprintf(label, sizeof label, "%s %s %s, batch %lld, %s", name, o->phase, kd_dtype_name(t),
+                   (long long)o->batch, be->ops->name);
     KD_GO(kd_bench_time(b, label, (double)o->batch, "clips", step, &m, err));
     const size_t after = memory_left(be);
     kd_bench_row *row = &b->rows[b->count - 1];

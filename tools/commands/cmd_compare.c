@@ -12,10 +12,8 @@ typedef struct compare_args {
 } compare_args;
 
 static const kd_arg ARGS[] = {
-    KD_OPT_INT(compare_args, draws, "bootstrap", "N", "2000", 100, 1000000,
-               "draws behind every interval"),
-    KD_OPT_REAL(compare_args, confidence, "confidence", "P", "0.95", 0.5, 0.999,
-                "of the intervals"),
+    KD_OPT_INT(compare_args, draws, "bootstrap", "N", "2000", 100, 1000000, "draws behind every interval"),
+    KD_OPT_REAL(compare_args, confidence, "confidence", "P", "0.95", 0.5, 0.999, "of the intervals"),
 };
 
 static const kd_cmd CMD = {
@@ -49,8 +47,8 @@ static kd_status read_one(const char *path, kd_report *r, kd_err *err)
         return kd_report_read(path, r, err);
     }
     char *inner = kd_path_join(path, "report.json");
-    const kd_status st = inner != NULL ? kd_report_read(inner, r, err)
-                                       : KD_FAIL(err, KD_E_OOM, "compare: out of memory");
+    const kd_status st =
+        inner != NULL ? kd_report_read(inner, r, err) : KD_FAIL(err, KD_E_OOM, "compare: out of memory");
     kd_free(inner);
     return st;
 }
@@ -67,8 +65,8 @@ static kd_status write_files(const kd_comparison *c, const char *dir, kd_err *er
     KD_TRY(kd_io_mkdirs(dir, err));
     for (size_t i = 0; i < KD_COUNTOF(FILES); i++) {
         char *path = kd_path_join(dir, FILES[i].name);
-        const kd_status st = path != NULL ? FILES[i].write(c, path, err)
-                                          : KD_FAIL(err, KD_E_OOM, "compare: out of memory");
+        const kd_status st =
+            path != NULL ? FILES[i].write(c, path, err) : KD_FAIL(err, KD_E_OOM, "compare: out of memory");
         kd_free(path);
         KD_TRY(st);
     }
@@ -77,18 +75,17 @@ static kd_status write_files(const kd_comparison *c, const char *dir, kd_err *er
 
 static void print_table(const kd_comparison *c, const char *dir)
 {
-    (void)printf("%-34s %4s  %-18s %-16s %s\n", "", "runs", "top-1, %", "interval",
-                 "to the first student");
+    (void)printf("%-34s %4s  %-18s %-16s %s\n", "", "runs", "top-1, %", "interval", "to the first student");
     for (size_t i = 0; i < c->n_groups; i++) {
         const kd_group *g = &c->group[i];
         char figure[48];
         (void)snprintf(figure, sizeof figure, "%.1f +- %.1f", 100.0 * g->figure[KD_FIG_TOP1].mean,
                        100.0 * g->figure[KD_FIG_TOP1].sd);
-        (void)printf("%-34.34s %4zu  %-18s %5.1f to %-7.1f", g->label, g->n_runs, figure,
-                     100.0 * g->top1.low, 100.0 * g->top1.high);
+        (void)printf("%-34.34s %4zu  %-18s %5.1f to %-7.1f", g->label, g->n_runs, figure, 100.0 * g->top1.low,
+                     100.0 * g->top1.high);
         if (i > 1) {
-            (void)printf(" %+.1f (%+.1f to %+.1f)", 100.0 * g->to_baseline.mean,
-                         100.0 * g->to_baseline.low, 100.0 * g->to_baseline.high);
+            (void)printf(" %+.1f (%+.1f to %+.1f)", 100.0 * g->to_baseline.mean, 100.0 * g->to_baseline.low,
+                         100.0 * g->to_baseline.high);
         }
         (void)putchar('\n');
     }
@@ -104,9 +101,8 @@ static char *command_line(int argc, char *const *argv)
     memset(&t, 0, sizeof t);
     kd_text_add(&t, "distill");
     for (int i = 0; i < argc; i++) {
-        const bool plain = argv[i][0] != '\0' &&
-                           strspn(argv[i], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                           "0123456789-_./=,:+@%") == strlen(argv[i]);
+        const bool plain = argv[i][0] != '\0' && strspn(argv[i], "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                                                 "0123456789-_./=,:+@%") == strlen(argv[i]);
         kd_text_add(&t, plain ? " " : " '");
         for (const char *p = argv[i]; *p != '\0'; p++) {
             const char one[2] = {*p, '\0'};
@@ -120,8 +116,8 @@ static char *command_line(int argc, char *const *argv)
     return t.data;
 }
 
-static kd_status compare(const kd_common *common, const compare_args *a, const kd_operands *in,
-                         const char *command, kd_err *err)
+static kd_status compare(const kd_common *common, const compare_args *a, const kd_operands *in, const char *command,
+                         kd_err *err)
 {
     const size_t n = (size_t)in->count;
     kd_report *report = kd_calloc(n, sizeof *report);

@@ -51,10 +51,8 @@ typedef struct show_args {
 
 static const kd_arg SHOW_ARGS[] = {
     KD_OPT_FLAG(show_args, docs, "docs", "each key with its meaning, bounds and default"),
-    KD_OPT_FLAG(show_args, portable, "portable",
-                "leave out keys that name this machine: the text that is hashed"),
-    KD_OPT_CHOICE(show_args, kind, "kind", NULL, "teacher|student",
-                  "which recipe, when no FILE is given"),
+    KD_OPT_FLAG(show_args, portable, "portable", "leave out keys that name this machine: the text that is hashed"),
+    KD_OPT_CHOICE(show_args, kind, "kind", NULL, "teacher|student", "which recipe, when no FILE is given"),
 };
 
 static const kd_cmd SHOW = {

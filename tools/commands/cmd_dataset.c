@@ -11,6 +11,5 @@ int cmd_dataset(int argc, char **argv)
         {"render", cmd_dataset_render, "draw .skeleton files as videos"},
         {NULL, NULL, NULL},
     };
-    return kd_dispatch("kd dataset", "Make, list, check, split and draw data sets.", VERBS, argc,
-                       argv);
+    return kd_dispatch("kd dataset", "Make, list, check, split and draw data sets.", VERBS, argc, argv);
 }

@@ -23,8 +23,7 @@ static const kd_arg ARGS[] = {
 
 static const kd_cmd CMD = {
     .name = "kd dataset annotate",
-    .about =
-        "Writes train.csv and val.csv of a data folder with NTU names, one `path label` a line.",
+    .about = "Writes train.csv and val.csv of a data folder with NTU names, one `path label` a line.",
     .args = ARGS,
     .arg_count = KD_COUNTOF(ARGS),
     .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_JSON,
@@ -66,8 +65,7 @@ static kd_status rule_of_config(const char *path, splitter *s, kd_err *err)
         goto done;
     default: {
         char text[KD_CFG_NAME];
-        s->named = kd_ntu_split_parse(
-            kd_config_enum_name("data.split.by", (int)cfg->data.split.by, text), &s->name);
+        s->named = kd_ntu_split_parse(kd_config_enum_name("data.split.by", (int)cfg->data.split.by, text), &s->name);
         goto done;
     }
     }
@@ -96,8 +94,8 @@ typedef struct annotation {
     int top_label[2];
 } annotation;
 
-static kd_status sort_items(const kd_scan *scan, const char *root, const splitter *s,
-                            bool with_missing, annotation *a, kd_err *err)
+static kd_status sort_items(const kd_scan *scan, const char *root, const splitter *s, bool with_missing, annotation *a,
+                            kd_err *err)
 {
     for (size_t i = 0; i < scan->n; i++) {
         const kd_scan_item *it = &scan->item[i];
@@ -113,8 +111,8 @@ static kd_status sort_items(const kd_scan *scan, const char *root, const splitte
             a->listed_missing++;
             continue;
         }
-        const kd_split_side side = s->named ? kd_ntu_side(s->name, &it->id)
-                                            : kd_split_rule_side(&s->rule, it->key, &it->id);
+        const kd_split_side side =
+            s->named ? kd_ntu_side(s->name, &it->id) : kd_split_rule_side(&s->rule, it->key, &it->id);
         if (side == KD_SIDE_NONE) {
             a->outside++;
             continue;
@@ -152,8 +150,7 @@ static kd_status write_halves(const char *dir, const annotation *a, kd_err *err)
     return KD_OK;
 }
 
-static kd_status annotate(const kd_common *c, const annotate_args *args, splitter *split,
-                          kd_err *err)
+static kd_status annotate(const kd_common *c, const annotate_args *args, splitter *split, kd_err *err)
 {
     kd_scan scan;
     annotation a;
@@ -170,15 +167,13 @@ static kd_status annotate(const kd_common *c, const annotate_args *args, splitte
     }
     KD_GO(sort_items(&scan, c->data, split, args->with_missing, &a, err));
     KD_GO(write_halves(c->out, &a, err));
-    (void)printf(
-        c->json ? "{\"listed\": %zu, \"train\": %zu, \"val\": %zu, \"no_skeleton\": %zu, "
-                  "\"known_missing\": %zu, \"outside_split\": %zu, \"no_name\": %zu}\n"
-                : "%zu samples: train %zu, val %zu; left out: %zu without a skeleton, %zu on NTU's "
-                  "missing list, %zu outside the split, %zu without an NTU name\n",
-        scan.n, a.n[0], a.n[1], a.no_skeleton, a.listed_missing, a.outside, a.no_name);
+    (void)printf(c->json ? "{\"listed\": %zu, \"train\": %zu, \"val\": %zu, \"no_skeleton\": %zu, "
+                           "\"known_missing\": %zu, \"outside_split\": %zu, \"no_name\": %zu}\n"
+                         : "%zu samples: train %zu, val %zu; left out: %zu without a skeleton, %zu on NTU's "
+                           "missing list, %zu outside the split, %zu without an NTU name\n",
+                 scan.n, a.n[0], a.n[1], a.no_skeleton, a.listed_missing, a.outside, a.no_name);
     if (a.top_label[0] != a.top_label[1]) {
-        kd_log(KD_LOG_WARN,
-               "train has labels up to %d, val up to %d: some classes are on one side only",
+        kd_log(KD_LOG_WARN, "train has labels up to %d, val up to %d: some classes are on one side only",
                a.top_label[0], a.top_label[1]);
     }
 done:
@@ -210,11 +205,10 @@ int cmd_dataset_annotate(int argc, char **argv)
         s->named = kd_ntu_split_parse(a.split, &s->name);
         if (!s->named && !kd_path_is_file(a.split)) {
             kd_free(s);
-            return kd_usage(
-                &CMD,
-                "--split: expected ntu60-xsub, ntu60-xview, ntu120-xsub, ntu120-xset or a "
-                "config file, found '%s'",
-                a.split);
+            return kd_usage(&CMD,
+                            "--split: expected ntu60-xsub, ntu60-xview, ntu120-xsub, ntu120-xset or a "
+                            "config file, found '%s'",
+                            a.split);
         }
         st = s->named ? KD_OK : rule_of_config(a.split, s, &err);
     }

@@ -1,9 +1,9 @@
 /* kd dataset sample, kd dataset render: data sets that are computed. */
-#include "tools/sample/sample.h"
 #include "formats/base/io.h"
 #include "tools/commands/commands.h"
-#include "tools/sample/pool.h"
 #include "tools/progress.h"
+#include "tools/sample/pool.h"
+#include "tools/sample/sample.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@ static bool parse_size(const char *text, int *width, int *height)
     return sscanf(text, "%4dx%4d%c", width, height, &rest) == 2;
 }
 
-/* ---- sample ------------------------------------------------------------------------------------------------------- */
+/* ---- sample ---------------------------------------------------------------------------------- */
 
 typedef struct sample_args {
     int64_t clips, performers, cameras, replications, rooms;
@@ -27,23 +27,19 @@ static const kd_arg SAMPLE_ARGS[] = {
                "only the first N clips (each 120 hold every person and action once); 0: all"),
     KD_OPT_INT(sample_args, performers, "performers", "N", "10", 1, 200, "people"),
     KD_OPT_INT(sample_args, cameras, "cameras", "N", "3", 1, 3, "views of every performance"),
-    KD_OPT_INT(sample_args, replications, "replications", "N", "2", 1, 15,
-               "times that everybody does everything"),
-    KD_OPT_INT(sample_args, rooms, "rooms", "N", "1", 1, 200,
-               "rooms a camera; the people are spread over them"),
+    KD_OPT_INT(sample_args, replications, "replications", "N", "2", 1, 15, "times that everybody does everything"),
+    KD_OPT_INT(sample_args, rooms, "rooms", "N", "1", 1, 200, "rooms a camera; the people are spread over them"),
     KD_OPT_STR(sample_args, size, "size", "WxH", "160x120", "of the videos"),
     KD_OPT_FLAG(sample_args, skeletons_only, "skeletons-only", "no videos"),
 };
 
 static const kd_cmd SAMPLE = {
     .name = "kd dataset sample",
-    .about =
-        "Makes the sample data set: 12 actions by 10 people before 3 cameras, as H.264 videos and\n"
-        "Kinect-like .skeleton files with NTU RGB+D's names.  Seeded; nothing is downloaded.",
+    .about = "Makes the sample data set: 12 actions by 10 people before 3 cameras, as H.264 videos and\n"
+             "Kinect-like .skeleton files with NTU RGB+D's names.  Seeded; nothing is downloaded.",
     .args = SAMPLE_ARGS,
     .arg_count = KD_COUNTOF(SAMPLE_ARGS),
-    .common =
-        KD_COMMON_OUT | KD_COMMON_SEED | KD_COMMON_THREADS | KD_COMMON_RESUME | KD_COMMON_JSON,
+    .common = KD_COMMON_OUT | KD_COMMON_SEED | KD_COMMON_THREADS | KD_COMMON_RESUME | KD_COMMON_JSON,
     .max_operands = 0,
     .notes = "Three pairs of actions share their motion and differ in the object in the hand "
              "(drink/eat,\n"
@@ -57,14 +53,12 @@ static const kd_cmd SAMPLE = {
 static void print_sample(const kd_common *c, const kd_sample_result *r)
 {
     if (c->json) {
-        (void)printf(
-            "{\"clips\": %zu, \"written\": %zu, \"badly_tracked\": %zu, \"frames\": %" PRIu64
-            ", \"video_bytes\": %" PRIu64 ", \"skeleton_bytes\": %" PRIu64 "}\n",
-            r->clips, r->written, r->badly_tracked, r->frames, r->video_bytes, r->skeleton_bytes);
+        (void)printf("{\"clips\": %zu, \"written\": %zu, \"badly_tracked\": %zu, \"frames\": %" PRIu64
+                     ", \"video_bytes\": %" PRIu64 ", \"skeleton_bytes\": %" PRIu64 "}\n",
+                     r->clips, r->written, r->badly_tracked, r->frames, r->video_bytes, r->skeleton_bytes);
         return;
     }
-    (void)printf("%zu clips at %s (%zu written now: %" PRIu64
-                 " frames, %.1f MB of video, %.1f MB of "
+    (void)printf("%zu clips at %s (%zu written now: %" PRIu64 " frames, %.1f MB of video, %.1f MB of "
                  "skeletons, %zu badly tracked)\n",
                  r->clips, c->out, r->written, r->frames, (double)r->video_bytes * 1e-6,
                  (double)r->skeleton_bytes * 1e-6, r->badly_tracked);
@@ -78,17 +72,9 @@ int cmd_dataset_sample(int argc, char **argv)
     if (rc != KD_ARGS_RUN) {
         return rc;
     }
-    kd_sample_opts o = {(uint64_t)c.seed,
-                        (int)a.performers,
-                        (int)a.cameras,
-                        (int)a.replications,
-                        (size_t)a.clips,
-                        0,
-                        0,
-                        kd_pool_threads(c.threads),
-                        a.skeletons_only,
-                        c.resume,
-                        (int)a.rooms};
+    kd_sample_opts o = {
+        (uint64_t)c.seed,           (int)a.performers, (int)a.cameras, (int)a.replications, (size_t)a.clips, 0, 0,
+        kd_pool_threads(c.threads), a.skeletons_only,  c.resume,       (int)a.rooms};
     if (c.out == NULL) {
         return kd_usage(&SAMPLE, "--out: expected the directory to make");
     }
@@ -106,7 +92,7 @@ int cmd_dataset_sample(int argc, char **argv)
     return kd_cmd_end(&SAMPLE, st, &err);
 }
 
-/* ---- render ------------------------------------------------------------------------------------------------------- */
+/* ---- render ---------------------------------------------------------------------------------- */
 
 typedef struct render_args {
     const char *size;
@@ -117,20 +103,18 @@ typedef struct render_args {
 static const kd_arg RENDER_ARGS[] = {
     KD_OPT_STR(render_args, size, "size", "WxH", "160x120", "of the videos"),
     KD_OPT_INT(render_args, fps, "fps", "N", "30", 1, 240, "frames a second, for players"),
-    KD_OPT_FLAG(render_args, videos_only, "videos-only",
-                "do not copy the skeletons beside the videos"),
+    KD_OPT_FLAG(render_args, videos_only, "videos-only", "do not copy the skeletons beside the videos"),
 };
 
 static const kd_cmd RENDER = {
     .name = "kd dataset render",
     .operands = "[FILE.skeleton...]",
-    .about =
-        "Draws .skeleton files as videos of people in rooms, a frame for a frame, so that motion\n"
-        "capture without video can be shown to a video model.",
+    .about = "Draws .skeleton files as videos of people in rooms, a frame for a frame, so that motion\n"
+             "capture without video can be shown to a video model.",
     .args = RENDER_ARGS,
     .arg_count = KD_COUNTOF(RENDER_ARGS),
-    .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_SEED | KD_COMMON_LIMIT | KD_COMMON_RESUME |
-              KD_COMMON_JSON | KD_COMMON_THREADS,
+    .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_SEED | KD_COMMON_LIMIT | KD_COMMON_RESUME | KD_COMMON_JSON |
+              KD_COMMON_THREADS,
     .max_operands = -1,
     .notes = "--data DIR takes every .skeleton file of DIR (or of DIR/nturgb+d_skeletons).  --out "
              "DIR becomes\n"
@@ -180,8 +164,7 @@ static kd_status render_one(render_job *j, const char *path, kd_err *err)
         st = KD_FAIL(err, KD_E_OOM, "render: out of memory");
         goto done;
     }
-    if (j->common->resume && kd_path_is_file(video) &&
-        (j->args->videos_only || kd_path_is_file(copy))) {
+    if (j->common->resume && kd_path_is_file(video) && (j->args->videos_only || kd_path_is_file(copy))) {
         goto done;
     }
     j->opts.person = name_number(base, 'P');
@@ -212,9 +195,8 @@ static kd_status render_next(render_job *j, const char *path, kd_err *err)
         return st;
     }
     kd_progress_step(&j->progress, ++j->done, NAN);
-    return kd_progress_stop(&j->progress)
-               ? KD_FAIL(err, KD_E_CANCELLED, "interrupted; --resume goes on from here")
-               : KD_OK;
+    return kd_progress_stop(&j->progress) ? KD_FAIL(err, KD_E_CANCELLED, "interrupted; --resume goes on from here")
+                                          : KD_OK;
 }
 
 static kd_status render_dir(render_job *j, const char *data, kd_err *err)
@@ -270,8 +252,7 @@ static kd_status render_all(render_job *j, const kd_operands *in, kd_err *err)
         kd_progress_end(&j->progress, NULL);
     }
     if (j->failed > 0) {
-        return KD_FAIL(err, KD_E_DATA, "%zu of %zu files could not be drawn (named above)",
-                       j->failed, j->done);
+        return KD_FAIL(err, KD_E_DATA, "%zu of %zu files could not be drawn (named above)", j->failed, j->done);
     }
     return KD_OK;
 }
@@ -305,9 +286,8 @@ int cmd_dataset_render(int argc, char **argv)
     j.progress = kd_ticker_start(&ticker, &c);
     j.rgb_dir = kd_strf("%s/nturgb+d_rgb", c.out);
     j.skeleton_dir = kd_strf("%s/nturgb+d_skeletons", c.out);
-    const kd_status st = j.rgb_dir != NULL && j.skeleton_dir != NULL
-                             ? render_all(&j, &in, &err)
-                             : KD_FAIL(&err, KD_E_OOM, "out of memory");
+    const kd_status st = j.rgb_dir != NULL && j.skeleton_dir != NULL ? render_all(&j, &in, &err)
+                                                                     : KD_FAIL(&err, KD_E_OOM, "out of memory");
     if (st == KD_OK || st == KD_E_DATA) {
         (void)printf(c.json ? "{\"files\": %zu, \"drawn\": %zu, \"frames\": %zu, \"failed\": %zu}\n"
                             : "%zu files: %zu drawn now (%zu frames), %zu failed\n",

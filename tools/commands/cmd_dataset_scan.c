@@ -7,14 +7,14 @@
 #include "formats/skeleton/skeleton_file.h"
 #include "formats/video/video.h"
 #include "tools/commands/commands.h"
-#include "tools/sample/pool.h"
 #include "tools/progress.h"
+#include "tools/sample/pool.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
-/* ---- scan ------------------------------------------------------------------------------------------------------------ */
+/* ---- scan ------------------------------------------------------------------------------------ */
 
 static const kd_cmd SCAN = {
     .name = "kd dataset scan",
@@ -77,8 +77,7 @@ static void print_lonely(const kd_scan *s, bool video)
     size_t shown = 0;
     for (size_t i = 0; i < s->n && shown < 5; i++) {
         const kd_scan_item *it = &s->item[i];
-        if (video ? it->video != NULL && it->skeleton == NULL
-                  : it->video == NULL && it->skeleton != NULL) {
+        if (video ? it->video != NULL && it->skeleton == NULL : it->video == NULL && it->skeleton != NULL) {
             (void)printf("    %s\n", it->key);
             shown++;
         }
@@ -93,18 +92,16 @@ static void print_scan(const kd_scan *s, const tally *t)
 {
     const kd_scan_counts *c = &s->counts;
     (void)printf("%zu samples (%s): %zu videos, %zu skeletons, %zu pairs\n", s->n,
-                 s->ntu_layout ? "NTU layout" : "folder searched", c->videos, c->skeletons,
-                 c->pairs);
+                 s->ntu_layout ? "NTU layout" : "folder searched", c->videos, c->skeletons, c->pairs);
     if (c->ntu_names < s->n) {
-        (void)printf("  %zu samples have no NTU name: their label must come from a list\n",
-                     s->n - c->ntu_names);
+        (void)printf("  %zu samples have no NTU name: their label must come from a list\n", s->n - c->ntu_names);
     }
     for (size_t k = 0; k < 4; k++) {
         print_tally(TALLY_NAME[k], t->of[k]);
     }
     if (c->video_only > 0 && c->skeletons > 0) {
-        (void)printf("  %zu videos without a skeleton (%zu on NTU's list of missing skeletons)\n",
-                     c->video_only, c->known_missing);
+        (void)printf("  %zu videos without a skeleton (%zu on NTU's list of missing skeletons)\n", c->video_only,
+                     c->known_missing);
         print_lonely(s, true);
     }
     if (c->skeleton_only > 0 && c->videos > 0) {
@@ -119,8 +116,8 @@ static void print_scan(const kd_scan *s, const tally *t)
             }
         }
         if (side[KD_SIDE_TRAIN] > 0 && side[KD_SIDE_VAL] > 0) {
-            (void)printf("  as %-12s train %zu, val %zu\n", kd_ntu_split_name((kd_ntu_split)split),
-                         side[KD_SIDE_TRAIN], side[KD_SIDE_VAL]);
+            (void)printf("  as %-12s train %zu, val %zu\n", kd_ntu_split_name((kd_ntu_split)split), side[KD_SIDE_TRAIN],
+                         side[KD_SIDE_VAL]);
         }
     }
 }
@@ -163,10 +160,8 @@ static kd_status scan_data(const char *dir, kd_scan *s, kd_err *err)
     KD_TRY(kd_scan_folder(dir, s, err));
     if (s->n == 0) {
         kd_scan_free(s);
-        return KD_FAIL(
-            err, KD_E_DATA,
-            "%s: holds no video and no .skeleton file; expected an NTU tree or a folder of them",
-            dir);
+        return KD_FAIL(err, KD_E_DATA,
+                       "%s: holds no video and no .skeleton file; expected an NTU tree or a folder of them", dir);
     }
     return KD_OK;
 }
@@ -185,8 +180,7 @@ int cmd_dataset_scan(int argc, char **argv)
     kd_scan s;
     memset(&s, 0, sizeof s);
     tally *t = kd_alloc(sizeof *t);
-    kd_status st =
-        t != NULL ? scan_data(c.data, &s, &err) : KD_FAIL(&err, KD_E_OOM, "scan: out of memory");
+    kd_status st = t != NULL ? scan_data(c.data, &s, &err) : KD_FAIL(&err, KD_E_OOM, "scan: out of memory");
     if (st == KD_OK) {
         count_items(&s, t);
         if (c.json) {
@@ -200,7 +194,7 @@ int cmd_dataset_scan(int argc, char **argv)
     return kd_cmd_end(&SCAN, st, &err);
 }
 
-/* ---- check ------------------------------------------------------------------------------------------------------------ */
+/* ---- check ----------------------------------------------------------------------------------- */
 
 static const kd_cmd CHECK = {
     .name = "kd dataset check",
@@ -250,8 +244,8 @@ static kd_status check_one(void *ctx, size_t i, kd_err *err)
         kd_err own = {0};
         kd_video_info info;
         memset(&info, 0, sizeof info);
-        const kd_status st = path != NULL ? kd_video_count(path, NULL, &info, &own)
-                                          : KD_FAIL(&own, KD_E_OOM, "check: out of memory");
+        const kd_status st =
+            path != NULL ? kd_video_count(path, NULL, &info, &own) : KD_FAIL(&own, KD_E_OOM, "check: out of memory");
         kd_free(path);
         f->video_frames = info.frames;
         atomic_fetch_add(&j->frames, info.frames);
@@ -262,8 +256,8 @@ static kd_status check_one(void *ctx, size_t i, kd_err *err)
         kd_err own = {0};
         kd_skeleton s;
         memset(&s, 0, sizeof s);
-        const kd_status st = path != NULL ? kd_skeleton_read(path, NULL, &s, &own)
-                                          : KD_FAIL(&own, KD_E_OOM, "check: out of memory");
+        const kd_status st =
+            path != NULL ? kd_skeleton_read(path, NULL, &s, &own) : KD_FAIL(&own, KD_E_OOM, "check: out of memory");
         kd_free(path);
         f->skeleton_frames = s.frames;
         kd_skeleton_free(&s);
@@ -276,18 +270,17 @@ typedef struct check_counts {
     size_t videos, skeletons, bad_videos, bad_skeletons, unequal;
 } check_counts;
 
-static kd_status put_line(kd_writer *w, const char *key, const char *kind, const char *path,
-                          const char *problem, kd_err *err)
+static kd_status put_line(kd_writer *w, const char *key, const char *kind, const char *path, const char *problem,
+                          kd_err *err)
 {
     char *line = kd_strf("%s\t%s\t%s\t%s\n", key, kind, path, problem);
-    const kd_status st = line != NULL ? kd_writer_put(w, line, strlen(line), err)
-                                      : KD_FAIL(err, KD_E_OOM, "check: out of memory");
+    const kd_status st =
+        line != NULL ? kd_writer_put(w, line, strlen(line), err) : KD_FAIL(err, KD_E_OOM, "check: out of memory");
     kd_free(line);
     return st;
 }
 
-static kd_status write_findings(const check_job *j, size_t n, kd_writer *w, check_counts *c,
-                                kd_err *err)
+static kd_status write_findings(const check_job *j, size_t n, kd_writer *w, check_counts *c, kd_err *err)
 {
     KD_TRY(put_line(w, "key", "kind", "path", "problem", err));
     for (size_t i = 0; i < n; i++) {
@@ -306,8 +299,8 @@ static kd_status write_findings(const check_job *j, size_t n, kd_writer *w, chec
         if (f->video == NULL && f->skeleton == NULL && it->video != NULL && it->skeleton != NULL &&
             f->video_frames != f->skeleton_frames) {
             char text[96];
-            (void)snprintf(text, sizeof text, "%zu video frames, %zu skeleton frames",
-                           f->video_frames, f->skeleton_frames);
+            (void)snprintf(text, sizeof text, "%zu video frames, %zu skeleton frames", f->video_frames,
+                           f->skeleton_frames);
             c->unequal++;
             KD_TRY(put_line(w, it->key, "unequal", it->video, text, err));
         }
@@ -342,17 +335,15 @@ static kd_status check_all(const kd_common *c, const kd_progress *progress, kd_e
     if (st != KD_OK) {
         goto done;
     }
-    (void)printf(
-        c->json ? "{\"videos\": %zu, \"frames\": %" PRIu64 ", \"skeletons\": %zu, "
-                  "\"damaged_videos\": %zu, \"damaged_skeletons\": %zu, \"unequal\": %zu, "
-                  "\"skipped\": %zu}\n"
-                : "%zu videos decoded (%" PRIu64 " frames), %zu skeletons parsed: %zu videos and "
-                  "%zu skeletons damaged, %zu pairs of unequal length, %zu samples not looked at\n",
-        counts.videos, atomic_load(&j.frames), counts.skeletons, counts.bad_videos,
-        counts.bad_skeletons, counts.unequal, s.n - n);
+    (void)printf(c->json ? "{\"videos\": %zu, \"frames\": %" PRIu64 ", \"skeletons\": %zu, "
+                           "\"damaged_videos\": %zu, \"damaged_skeletons\": %zu, \"unequal\": %zu, "
+                           "\"skipped\": %zu}\n"
+                         : "%zu videos decoded (%" PRIu64 " frames), %zu skeletons parsed: %zu videos and "
+                           "%zu skeletons damaged, %zu pairs of unequal length, %zu samples not looked at\n",
+                 counts.videos, atomic_load(&j.frames), counts.skeletons, counts.bad_videos, counts.bad_skeletons,
+                 counts.unequal, s.n - n);
     if (counts.bad_videos + counts.bad_skeletons > 0) {
-        st = KD_FAIL(err, KD_E_DATA, "%zu damaged files, named in %s",
-                     counts.bad_videos + counts.bad_skeletons, out);
+        st = KD_FAIL(err, KD_E_DATA, "%zu damaged files, named in %s", counts.bad_videos + counts.bad_skeletons, out);
     }
 done:
     kd_writer_abort(w);

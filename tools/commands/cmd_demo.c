@@ -1,5 +1,5 @@
-/* `kd demo`: the whole path on the sample data set.  Every step is the command a user would type, printed first and then
- * run through the same function as from the shell; the recipes are written out, to be read and changed. */
+/* `kd demo`: the whole path on the sample data set.  Every step is the command a user would type, printed first and
+ * then run through the same function as from the shell; the recipes are written out, to be read and changed. */
 #include "formats/base/io.h"
 #include "tools/commands/commands.h"
 #include "tools/progress.h"
@@ -15,7 +15,8 @@ typedef struct opts {
 #define START KD_PRESETS "/teacher/tiny_pretrained.safetensors"
 
 /* The teacher sees 8 frames of 96x96; cross-subject split of the sample data (people 1 2 4 5 8 9 train). */
-static const char TEACHER[] = "# kd demo: a tiny VideoMAE that has seen the twelve actions done by other people in other rooms (configs/teacher/tiny_pretrained.md)\n"
+static const char TEACHER[] = "# kd demo: a tiny VideoMAE that has seen the twelve actions done by other people in "
+                              "other rooms (configs/teacher/tiny_pretrained.md)\n"
                               "name: tiny VideoMAE teacher\n"
                               "kind: teacher\n"
                               "data:\n"
@@ -176,8 +177,8 @@ static int make_data(demo *d)
     add(&l, d->data);
     add(&l, "--resume");
     add_common(d, &l);
-    return run_line(&l, ++d->step, d->steps, "make the sample data set: 12 actions, 10 people, 3 cameras", cmd_dataset_sample,
-                    d->c->quiet);
+    return run_line(&l, ++d->step, d->steps, "make the sample data set: 12 actions, 10 people, 3 cameras",
+                    cmd_dataset_sample, d->c->quiet);
 }
 
 static int make_teacher(demo *d)
@@ -196,7 +197,8 @@ static int make_teacher(demo *d)
     add(&l, d->teacher_epochs);
     add(&l, "--resume");
     add_common(d, &l);
-    int rc = run_line(&l, ++d->step, d->steps, "fine-tune the video teacher from weights that saw other people", cmd_finetune, d->c->quiet);
+    int rc = run_line(&l, ++d->step, d->steps, "fine-tune the video teacher from weights that saw other people",
+                      cmd_finetune, d->c->quiet);
     if (rc != 0) {
         return rc;
     }
@@ -274,7 +276,8 @@ static int run_demo(demo *d)
     }
     rc = rc == 0 ? compare(d, 2 * seeds) : rc;
     if (rc == 0 && !d->c->json) {
-        printf("\ndemo finished in %.0f s; synthetic data: these numbers mean nothing outside it\nreport: %s/report.html\n",
+        printf("\ndemo finished in %.0f s; synthetic data: these numbers mean nothing outside it\nreport: "
+               "%s/report.html\n",
                kd_now() - t0, d->report);
     }
     return rc;
@@ -288,13 +291,14 @@ int cmd_demo(int argc, char **argv)
         KD_OPT_INT(opts, student_epochs, "student-epochs", "N", "10", 2, 1000, "epochs of each student"),
         KD_OPT_STR(opts, start, "teacher-weights", "PATH", START, "weights the teacher starts from"),
     };
-    static const kd_cmd cmd = {.name = "kd demo",
-                               .about = "The whole path on the sample data set: videos and skeletons, a video teacher, its logits,\n"
-                                        "skeleton students with and without distillation, the comparison as an HTML page.",
-                               .args = args,
-                               .arg_count = KD_COUNTOF(args),
-                               .common = KD_COMMON_OUT | KD_COMMON_THREADS | KD_COMMON_JSON,
-                               .notes = "Interrupted, the same command goes on where it was.  example: kd demo --out demo-out\n"};
+    static const kd_cmd cmd = {
+        .name = "kd demo",
+        .about = "The whole path on the sample data set: videos and skeletons, a video teacher, its logits,\n"
+                 "skeleton students with and without distillation, the comparison as an HTML page.",
+        .args = args,
+        .arg_count = KD_COUNTOF(args),
+        .common = KD_COMMON_OUT | KD_COMMON_THREADS | KD_COMMON_JSON,
+        .notes = "Interrupted, the same command goes on where it was.  example: kd demo --out demo-out\n"};
     opts o = {0};
     kd_common c;
     kd_err err = {0};

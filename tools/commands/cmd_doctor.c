@@ -24,7 +24,7 @@ typedef struct machine {
 
 static const double GIB = 1024.0 * 1024.0 * 1024.0;
 
-/* ---- what is there ------------------------------------------------------------------------------------------- */
+/* ---- what is there --------------------------------------------------------------------------- */
 
 static bool has_word(const char *line, const char *word)
 {
@@ -57,9 +57,8 @@ static void read_cpu(machine *m)
             (void)snprintf(m->cpu, sizeof m->cpu, "%.*s", (int)strcspn(value + 2, "\n"), value + 2);
         }
         if (value != NULL && m->features[0] == '\0' && strncmp(line, "flags", 5) == 0) {
-            static const char *const FLAGS[] = {"sse4_2",      "avx2",        "fma",
-                                                "avx512f",     "avx512_vnni", "avx512_bf16",
-                                                "avx512_fp16", "amx_bf16"};
+            static const char *const FLAGS[] = {"sse4_2",      "avx2",        "fma",         "avx512f",
+                                                "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16"};
             for (size_t i = 0; i < KD_COUNTOF(FLAGS); i++) {
                 add_feature(m, line, FLAGS[i], FLAGS[i]);
             }
@@ -135,7 +134,7 @@ static void read_machine(machine *m, const char *dir)
     m->disk_free = statvfs(dir, &fs) == 0 ? (double)fs.f_bavail * (double)fs.f_frsize / GIB : -1.0;
 }
 
-/* ---- how fast ------------------------------------------------------------------------------------------------ */
+/* ---- how fast -------------------------------------------------------------------------------- */
 
 /* Bytes read and written per second by one core's memcpy, best of three, GB/s. */
 static double copy_rate(void)
@@ -190,7 +189,7 @@ static double disk_rate(const char *dir)
     return rate;
 }
 
-/* ---- report -------------------------------------------------------------------------------------------------- */
+/* ---- report ---------------------------------------------------------------------------------- */
 
 typedef struct sheet {
     bool json;
@@ -215,25 +214,24 @@ static void row(sheet *s, const char *key, const char *state, const char *fmt, .
     for (char *c = text; *c != '\0'; c++) {
         *c = *c == '"' || *c == '\\' || (unsigned char)*c < 0x20 ? ' ' : *c;
     }
-    (void)printf("%s  {\"item\": \"%s\", \"state\": \"%s\", \"value\": \"%s\"}",
-                 s->rows++ > 0 ? ",\n" : "", key, state, text);
+    (void)printf("%s  {\"item\": \"%s\", \"state\": \"%s\", \"value\": \"%s\"}", s->rows++ > 0 ? ",\n" : "", key, state,
+                 text);
 }
 
 static void report(sheet *s, const machine *m, const char *dir)
 {
-    row(s, "processor", "ok", "%s, %d of %d cores usable", m->cpu[0] != '\0' ? m->cpu : "unknown",
-        m->cores_usable, m->cores);
+    row(s, "processor", "ok", "%s, %d of %d cores usable", m->cpu[0] != '\0' ? m->cpu : "unknown", m->cores_usable,
+        m->cores);
     row(s, "vector units", m->avx2 ? "ok" : "missing", "%s",
         m->avx2 ? m->features : "no AVX2 with FMA: the portable kernels are used, slowly");
     row(s, "bf16 arithmetic", m->avx512_bf16 ? "ok" : "missing", "%s",
-        m->avx512_bf16 ? "native (avx512_bf16 or AMX)"
-                       : "--dtype bf16 is refused on this CPU, use f32");
+        m->avx512_bf16 ? "native (avx512_bf16 or AMX)" : "--dtype bf16 is refused on this CPU, use f32");
     if (m->mem_limit > 0.0 && m->mem_limit < m->mem_total) {
-        row(s, "memory", "ok", "%.1f GiB, %.1f free, this process is limited to %.1f", m->mem_total,
-            m->mem_free, m->mem_limit);
+        row(s, "memory", "ok", "%.1f GiB, %.1f free, this process is limited to %.1f", m->mem_total, m->mem_free,
+            m->mem_limit);
     } else {
-        row(s, "memory", m->mem_free < 2.0 ? "missing" : "ok", "%.1f GiB, %.1f free%s",
-            m->mem_total, m->mem_free, m->mem_free < 2.0 ? "; the demo wants 4" : "");
+        row(s, "memory", m->mem_free < 2.0 ? "missing" : "ok", "%.1f GiB, %.1f free%s", m->mem_total, m->mem_free,
+            m->mem_free < 2.0 ? "; the demo wants 4" : "");
     }
     row(s, "disk", m->disk_free < 1.0 ? "missing" : "ok", "%.1f GiB free at %s", m->disk_free, dir);
     if (m->gpu[0] == '\0' && !m->gpu_device) {
@@ -316,8 +314,7 @@ int cmd_doctor(int argc, char **argv)
         (void)putchar('\n');
         report(&s, &m, dir);
         report_paths(&s, &m, dir);
-        (void)printf("\n%s\n",
-                     s.missing == 0 ? "Nothing is missing." : "See the lines marked missing.");
+        (void)printf("\n%s\n", s.missing == 0 ? "Nothing is missing." : "See the lines marked missing.");
     }
     return 0;
 }

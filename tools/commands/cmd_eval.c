@@ -13,8 +13,8 @@ typedef struct opts {
 } opts;
 
 enum {
-    COMMON = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_COMPUTE |
-             KD_COMMON_WORKERS | KD_COMMON_BATCH_SIZE | KD_COMMON_LIMIT | KD_COMMON_JSON
+    COMMON = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_COMPUTE | KD_COMMON_WORKERS |
+             KD_COMMON_BATCH_SIZE | KD_COMMON_LIMIT | KD_COMMON_JSON
 };
 
 /* "CxR" into eval.clips and eval.crops. */
@@ -37,16 +37,17 @@ static kd_status set_views(kd_sets *sets, const char *views, char clips[32], cha
 static void print_eval(const kd_assess_result *r, const kd_common *c)
 {
     if (c->json) {
-        printf("{\"type\":\"result\",\"top1\":%.6f,\"top5\":%.6f,\"mean_class_accuracy\":%.6f,\"nll\":%.6f,\"ece\":%.6f,"
-               "\"listed\":%zu,\"done\":%zu,\"failed\":%zu,\"views\":\"%s\",\"latency_ms\":%.3f}\n",
-               r->top1, r->top5, r->mean_class_accuracy, r->nll, r->ece, r->listed, r->done, r->failed, r->views,
-               r->latency_ms);
+        printf(
+            "{\"type\":\"result\",\"top1\":%.6f,\"top5\":%.6f,\"mean_class_accuracy\":%.6f,\"nll\":%.6f,\"ece\":%.6f,"
+            "\"listed\":%zu,\"done\":%zu,\"failed\":%zu,\"views\":\"%s\",\"latency_ms\":%.3f}\n",
+            r->top1, r->top5, r->mean_class_accuracy, r->nll, r->ece, r->listed, r->done, r->failed, r->views,
+            r->latency_ms);
         return;
     }
     printf("top-1 %.2f %%  top-5 %.2f %%  mean class %.2f %%  NLL %.4f  ECE %.4f\n", 100.0 * r->top1, 100.0 * r->top5,
            100.0 * r->mean_class_accuracy, r->nll, r->ece);
-    printf("%zu samples listed, %zu evaluated, %zu failed; views %s; one sample in %.2f ms\n", r->listed, r->done, r->failed,
-           r->views, r->latency_ms);
+    printf("%zu samples listed, %zu evaluated, %zu failed; views %s; one sample in %.2f ms\n", r->listed, r->done,
+           r->failed, r->views, r->latency_ms);
     if (c->out != NULL) {
         printf("report %s\n", c->out);
     }
@@ -90,8 +91,8 @@ done:
     return st;
 }
 
-#define OPT_WEIGHTS                                                                                                    \
-    KD_OPT_STR(opts, weights, "weights", "PATH", NULL,                                                                 \
+#define OPT_WEIGHTS                                    \
+    KD_OPT_STR(opts, weights, "weights", "PATH", NULL, \
                "run directory (its best checkpoint), checkpoint, safetensors or .pth; needed")
 
 static int run_eval(const kd_cmd *cmd, bool student, int argc, char **argv)
@@ -116,7 +117,8 @@ int cmd_teacher_eval(int argc, char **argv)
 {
     static const kd_arg args[] = {
         OPT_WEIGHTS,
-        KD_OPT_STR(opts, views, "views", "CxR", NULL, "clips x crops of each video (default: the recipe's eval.clips x eval.crops)"),
+        KD_OPT_STR(opts, views, "views", "CxR", NULL,
+                   "clips x crops of each video (default: the recipe's eval.clips x eval.crops)"),
         KD_OPT_CHOICE(opts, split, "split", "val", "train|val", "half to evaluate"),
         KD_OPT_STR(opts, label, "label", "TEXT", NULL, "name in comparisons (default: the recipe's)"),
     };
@@ -143,7 +145,7 @@ int cmd_distill_eval(int argc, char **argv)
     return run_eval(&cmd, true, argc, argv);
 }
 
-/* ---- dump-logits -------------------------------------------------------------------------------------------------------------- */
+/* ---- dump-logits ----------------------------------------------------------------------------- */
 
 /* ,"NAME":VALUE, or null for a half that was not dumped */
 static void json_share(const char *name, double v)
@@ -158,7 +160,8 @@ static void json_share(const char *name, double v)
 static void print_dump(const kd_dump_result *r, const kd_common *c)
 {
     if (c->json) {
-        printf("{\"type\":\"result\",\"listed\":%zu,\"done\":%zu,\"failed\":%zu,\"resumed\":%zu,\"bytes\":%llu,\"seconds\":%.1f",
+        printf("{\"type\":\"result\",\"listed\":%zu,\"done\":%zu,\"failed\":%zu,\"resumed\":%zu,\"bytes\":%llu,"
+               "\"seconds\":%.1f",
                r->listed, r->done, r->failed, r->resumed, (unsigned long long)r->bytes, r->seconds);
         json_share("top1_train", r->top1_train);
         json_share("top1_val", r->top1_val);
@@ -209,16 +212,18 @@ int cmd_dump_logits(int argc, char **argv)
     static const kd_arg args[] = {
         OPT_WEIGHTS,
         KD_OPT_CHOICE(opts, split, "split", "train,val", "train|val|train,val", "halves to dump"),
-        KD_OPT_STR(opts, views, "views", "CxR", NULL, "clips x crops of each video (default: the recipe's eval.clips x eval.crops)"),
+        KD_OPT_STR(opts, views, "views", "CxR", NULL,
+                   "clips x crops of each video (default: the recipe's eval.clips x eval.crops)"),
         KD_OPT_CHOICE(opts, features, "features", NULL, "fc_norm", "store the pooled feature too"),
         KD_OPT_CHOICE(opts, logits, "logits", "f16", "f16|f32", "how logits are stored"),
     };
-    static const kd_cmd cmd = {.name = "teacher dump-logits",
-                               .about = "Run the teacher over a data set and write the logit store.",
-                               .args = args,
-                               .arg_count = KD_COUNTOF(args),
-                               .common = COMMON | KD_COMMON_RESUME | KD_COMMON_DRY_RUN,
-                               .notes = "A kill loses at most the record being written; --resume continues to the same bytes.\n"};
+    static const kd_cmd cmd = {
+        .name = "teacher dump-logits",
+        .about = "Run the teacher over a data set and write the logit store.",
+        .args = args,
+        .arg_count = KD_COUNTOF(args),
+        .common = COMMON | KD_COMMON_RESUME | KD_COMMON_DRY_RUN,
+        .notes = "A kill loses at most the record being written; --resume continues to the same bytes.\n"};
     opts o = {0};
     kd_common c;
     kd_err err = {0};

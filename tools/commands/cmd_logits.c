@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* ---- info ---------------------------------------------------------------------------------- */
+/* ---- info ------------------------------------------------------------------------------------ */
 
 static const kd_cmd INFO = {
     .name = "kd logits info",
@@ -107,24 +107,21 @@ static void info_text(const kd_store *s, const tally *t)
     const double mib = 1024.0 * 1024.0;
     const double n = t->records > 0 ? (double)t->records : 1.0;
     printf("store      %s\n", kd_store_path(s));
-    printf("teacher    %s, weights %.16s, config %.16s\n", or_dash(m->teacher),
-           or_dash(m->teacher_sha256), or_dash(m->config_hash));
-    printf("data       %s, split %s, %s, %d classes\n", or_dash(m->data_set), or_dash(m->split),
-           or_dash(m->parts), m->n_classes);
-    printf("views      %s, merged by %s, decoded by %s\n", or_dash(m->views), m->merge,
-           or_dash(m->decoder));
+    printf("teacher    %s, weights %.16s, config %.16s\n", or_dash(m->teacher), or_dash(m->teacher_sha256),
+           or_dash(m->config_hash));
+    printf("data       %s, split %s, %s, %d classes\n", or_dash(m->data_set), or_dash(m->split), or_dash(m->parts),
+           m->n_classes);
+    printf("views      %s, merged by %s, decoded by %s\n", or_dash(m->views), m->merge, or_dash(m->decoder));
     printf("stored     logits %s", kd_dtype_name(m->logit_dtype));
     if (m->feature_dim > 0) {
         printf(", %s[%d] %s", m->feature, m->feature_dim, kd_dtype_name(m->feature_dtype));
     }
-    printf("\nrecords    %" PRId64 " with %" PRId64 " views in %" PRId64 " blocks\n", t->records,
-           t->views, kd_store_block_count(s));
-    printf("classes    %" PRId64 " to %" PRId64 " records each, %d without any\n", t->least,
-           t->most, t->absent);
+    printf("\nrecords    %" PRId64 " with %" PRId64 " views in %" PRId64 " blocks\n", t->records, t->views,
+           kd_store_block_count(s));
+    printf("classes    %" PRId64 " to %" PRId64 " records each, %d without any\n", t->least, t->most, t->absent);
     printf("size       %.2f MiB, unpacked %.2f MiB\n", (double)kd_store_file_bytes(s) / mib,
            (double)kd_store_raw_bytes(s) / mib);
-    printf("accuracy   top-1 %.2f %%, top-5 %.2f %%\n", 100.0 * (double)t->top1 / n,
-           100.0 * (double)t->top5 / n);
+    printf("accuracy   top-1 %.2f %%, top-5 %.2f %%\n", 100.0 * (double)t->top1 / n, 100.0 * (double)t->top5 / n);
 }
 
 int cmd_logits_info(int argc, char **argv)
@@ -151,7 +148,7 @@ done:
     return kd_cmd_end(&INFO, st, &err);
 }
 
-/* ---- verify -------------------------------------------------------------------------------- */
+/* ---- verify ---------------------------------------------------------------------------------- */
 
 static const kd_cmd VERIFY = {
     .name = "kd logits verify",
@@ -189,18 +186,16 @@ int cmd_logits_verify(int argc, char **argv)
         if (st != KD_OK && worst == KD_OK) {
             worst = KD_FAIL(&first, st, "%.300s: %d faults", in.item[i], faults);
         }
-        printf(c.json ? "{\"path\": \"%s\", \"status\": \"%s\", \"records\": %" PRId64
-                        ", \"blocks\": %" PRId64 ", \"bad_records\": %" PRId64
-                        ", \"bad_blocks\": %" PRId64 ", \"faults\": %d}\n"
-                      : "%s: %s, %" PRId64 " records in %" PRId64 " blocks good, %" PRId64
-                        " records in %" PRId64 " blocks bad, %d faults\n",
-               in.item[i], st == KD_OK ? "ok" : "DAMAGED", r.records, r.blocks, r.bad_records,
-               r.bad_blocks, faults);
+        printf(c.json ? "{\"path\": \"%s\", \"status\": \"%s\", \"records\": %" PRId64 ", \"blocks\": %" PRId64
+                        ", \"bad_records\": %" PRId64 ", \"bad_blocks\": %" PRId64 ", \"faults\": %d}\n"
+                      : "%s: %s, %" PRId64 " records in %" PRId64 " blocks good, %" PRId64 " records in %" PRId64
+                        " blocks bad, %d faults\n",
+               in.item[i], st == KD_OK ? "ok" : "DAMAGED", r.records, r.blocks, r.bad_records, r.bad_blocks, faults);
     }
     return kd_cmd_end(&VERIFY, worst, &first);
 }
 
-/* ---- merge and export ---------------------------------------------------------------------- */
+/* ---- merge and export ------------------------------------------------------------------------ */
 
 typedef struct merge_args {
     const char *out;
@@ -233,8 +228,7 @@ int cmd_logits_merge(int argc, char **argv)
         return kd_usage(&MERGE, "--out: expected the store to write");
     }
     kd_err err = {0};
-    const kd_status st =
-        kd_store_merge((const char *const *)in.item, (size_t)in.count, a.out, &err);
+    const kd_status st = kd_store_merge((const char *const *)in.item, (size_t)in.count, a.out, &err);
     if (st == KD_OK) {
         printf("%s: merged from %d stores\n", a.out, in.count);
     }
@@ -282,6 +276,5 @@ int cmd_logits(int argc, char **argv)
         {"export", cmd_logits_export, "write a store as .npz"},
         {NULL, NULL, NULL},
     };
-    return kd_dispatch("kd logits", "Describe, check, merge and export logit stores.", VERBS, argc,
-                       argv);
+    return kd_dispatch("kd logits", "Describe, check, merge and export logit stores.", VERBS, argc, argv);
 }

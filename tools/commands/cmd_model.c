@@ -10,12 +10,12 @@ typedef struct opts {
     bool recompute;
 } opts;
 
-#define MODEL_ARGS                                                                                                     \
-    KD_OPT_INT(opts, batch, "batch", "N", "1", 1, 4096, "batch size of the program"),                                  \
-        KD_OPT_INT(opts, classes, "classes", "K", "60", 1, 100000, "classes of the head"),                             \
-        KD_OPT_CHOICE(opts, phase, "phase", "eval", "eval|train", "forward alone, or forward and backward"),           \
-        KD_OPT_CHOICE(opts, dtype, "dtype", "f32", "f32|bf16", "activation dtype"),                                    \
-        KD_OPT_INT(opts, depth, "depth", "N", "0", 0, 1000, "teachers: use this many blocks (0: the model's own)"),    \
+#define MODEL_ARGS                                                                                                  \
+    KD_OPT_INT(opts, batch, "batch", "N", "1", 1, 4096, "batch size of the program"),                               \
+        KD_OPT_INT(opts, classes, "classes", "K", "60", 1, 100000, "classes of the head"),                          \
+        KD_OPT_CHOICE(opts, phase, "phase", "eval", "eval|train", "forward alone, or forward and backward"),        \
+        KD_OPT_CHOICE(opts, dtype, "dtype", "f32", "f32|bf16", "activation dtype"),                                 \
+        KD_OPT_INT(opts, depth, "depth", "N", "0", 0, 1000, "teachers: use this many blocks (0: the model's own)"), \
         KD_OPT_FLAG(opts, recompute, "recompute", "train: recompute blocks instead of keeping activations")
 
 /* A model by name without a recipe: "videomae2-l" (or "l"), or a student's name. */
@@ -44,8 +44,13 @@ static kd_status open_named(const char *name, const opts *o, kd_backend *be, kd_
     }
     if (s != NULL) {
         m->is_student = true;
-        m->student = (kd_student_cfg){.model = s, .classes = (int)o->classes, .frames = 64, .joints = 25, .bodies = 2,
-                                      .dropout = -1.0f, .drop_path = -1.0f};
+        m->student = (kd_student_cfg){.model = s,
+                                      .classes = (int)o->classes,
+                                      .frames = 64,
+                                      .joints = 25,
+                                      .bodies = 2,
+                                      .dropout = -1.0f,
+                                      .drop_path = -1.0f};
         (void)snprintf(m->name, sizeof m->name, "%s", s->name);
         m->feature_dim = s->feature_dim;
         m->n_inputs = s->n_streams;
@@ -83,8 +88,8 @@ static void print_info(kd_model *m, const opts *o, const kd_program *p, bool jso
     if (json) {
         printf("{\"model\":\"%s\",\"parameters\":%lld,\"tensors\":%d,\"macs\":%lld,\"nodes\":%d,\"arena_bytes\":%zu,"
                "\"arena_bytes_without_reuse\":%zu,\"feature_dim\":%d}\n",
-               m->name, (long long)kd_params_numel(m->params), tensors, (long long)kd_program_macs(p), kd_program_nodes(p),
-               kd_program_arena_bytes(p), kd_program_sum_bytes(p), m->feature_dim);
+               m->name, (long long)kd_params_numel(m->params), tensors, (long long)kd_program_macs(p),
+               kd_program_nodes(p), kd_program_arena_bytes(p), kd_program_sum_bytes(p), m->feature_dim);
         return;
     }
     printf("model         %s, %d classes\n", m->name, m->classes);
@@ -95,7 +100,8 @@ static void print_info(kd_model *m, const opts *o, const kd_program *p, bool jso
     }
     printf("parameters    %lld in %d tensors (%.2f MiB in f32)\n", (long long)kd_params_numel(m->params), tensors,
            (double)kd_params_numel(m->params) * 4.0 / mib);
-    printf("multiply-adds %.3f G for a batch of %lld (%s)\n", (double)kd_program_macs(p) * 1e-9, (long long)o->batch, o->phase);
+    printf("multiply-adds %.3f G for a batch of %lld (%s)\n", (double)kd_program_macs(p) * 1e-9, (long long)o->batch,
+           o->phase);
     printf("program       %d nodes, %s, %s\n", kd_program_nodes(p), o->phase, o->dtype);
     printf("memory        %.2f MiB arena (%.2f MiB without reuse)\n", (double)kd_program_arena_bytes(p) / mib,
            (double)kd_program_sum_bytes(p) / mib);

@@ -21,10 +21,7 @@ static const kind KINDS[] = {
     {"teacher model", parity_vit_tiny, {"config", "losses", "grads", "params"}, NULL},
     {"teacher forward pass", parity_vit_full, {"act_norms_f64", "params", "input", NULL}, NULL},
     {"teacher training", parity_vit_traj, {"config", "history", "final", "layer_decay"}, NULL},
-    {"layer-wise learning rates",
-     parity_layer_decay,
-     {"layer_decay", "depth", "params", NULL},
-     NULL},
+    {"layer-wise learning rates", parity_layer_decay, {"layer_decay", "depth", "params", NULL}, NULL},
     {"learning rate schedules", parity_cosine, {NULL}, "args"},
     {"position tables", parity_sinusoid, {NULL}, "crc32_bytes"},
     {"frame sampling", parity_sampling, {"test_seg5_starts_in_strided_list", NULL}, NULL},
@@ -32,10 +29,7 @@ static const kind KINDS[] = {
     {"resized pictures", parity_resize, {NULL}, "in_hw"},
     {"merging of views", parity_merge, {"logits", "prob", "score", NULL}, NULL},
     {"PyTorch files", parity_pth, {"keys", "shapes", "crc32", "pretrain_keys"}, NULL},
-    {"distillation losses",
-     parity_losses,
-     {"losses", "inputs", "student_dim", "teacher_dim"},
-     NULL},
+    {"distillation losses", parity_losses, {"losses", "inputs", "student_dim", "teacher_dim"}, NULL},
     {"LAST losses", parity_student_losses, {"student", "teacher", "values_f64", "perm"}, NULL},
     {"student model", parity_student, {"family", "variant", "param_order", "tensors"}, NULL},
 };
@@ -80,24 +74,18 @@ typedef struct walk {
 static void headline(const walk *w, const char *dir, const char *what, const char *why)
 {
     if (!w->json) {
-        printf("%s%s: %s%s%s\n", w->fixtures > 0 ? "\n" : "", dir, what, why[0] != '\0' ? ": " : "",
-               why);
+        printf("%s%s: %s%s%s\n", w->fixtures > 0 ? "\n" : "", dir, what, why[0] != '\0' ? ": " : "", why);
     }
 }
 
-static void run_fixture(walk *w, const char *dir, const char *file, const char *name,
-                        parity_checker run, const kd_json *doc)
+static void run_fixture(walk *w, const char *dir, const char *file, const char *name, parity_checker run,
+                        const kd_json *doc)
 {
     kd_err err = {0};
     char label[1024];
     const bool plain = strcmp(file, "manifest.json") == 0;
     (void)snprintf(label, sizeof label, "%s%s%s", dir, plain ? "" : "/", plain ? "" : file);
-    parity p = {.dir = dir,
-                .label = label,
-                .manifest = doc,
-                .be = w->be,
-                .dtype = w->dtype,
-                .json = w->json};
+    parity p = {.dir = dir, .label = label, .manifest = doc, .be = w->be, .dtype = w->dtype, .json = w->json};
     const double start = kd_now();
     headline(w, label, name, "");
     const kd_status st = run(&p, &err);
@@ -214,10 +202,8 @@ static kd_status visit_tree(walk *w, const char *root, kd_err *err)
     }
     kd_free(pending);
     if (st == KD_OK && w->covered_here == 0 && w->unusable == 0) {
-        st = KD_FAIL(
-            err, KD_E_DATA,
-            "%s: no fixture that this build covers (expected a directory with manifest.json)",
-            root);
+        st = KD_FAIL(err, KD_E_DATA, "%s: no fixture that this build covers (expected a directory with manifest.json)",
+                     root);
     }
     return st;
 }
@@ -227,14 +213,13 @@ static kd_status visit_tree(walk *w, const char *root, kd_err *err)
 static void summary(const walk *w)
 {
     if (w->json) {
-        printf("{\"fixtures\":%d,\"items\":%d,\"failed\":%d,\"not_covered\":%d,\"unusable\":%d}\n",
-               w->fixtures, w->items, w->failed, w->not_covered, w->unusable);
+        printf("{\"fixtures\":%d,\"items\":%d,\"failed\":%d,\"not_covered\":%d,\"unusable\":%d}\n", w->fixtures,
+               w->items, w->failed, w->not_covered, w->unusable);
         return;
     }
     printf("\n%d fixtures on %s in %s: %d items compared, %d failed; %d not covered by this build, "
            "%d unusable\n",
-           w->fixtures, w->be->ops->name, kd_dtype_name(w->dtype), w->items, w->failed,
-           w->not_covered, w->unusable);
+           w->fixtures, w->be->ops->name, kd_dtype_name(w->dtype), w->items, w->failed, w->not_covered, w->unusable);
 }
 
 int cmd_parity(int argc, char **argv)

@@ -1,8 +1,8 @@
 /* `teacher predict` and `distill predict`: top-k classes of single files. */
 #include "distill/eval/assess.h"
-#include "teacher/clip/clip.h"
-#include "student/skeleton/sequence.h"
 #include "formats/weights/weights.h"
+#include "student/skeleton/sequence.h"
+#include "teacher/clip/clip.h"
 #include "tools/commands/commands.h"
 #include "tools/session.h"
 
@@ -200,9 +200,9 @@ static int run(const kd_cmd *cmd, bool student, int argc, char **argv)
     return kd_cmd_end(cmd, st, &err);
 }
 
-#define PREDICT_ARGS                                                                                                   \
-    KD_OPT_STR(opts, weights, "weights", "PATH", NULL,                                                                 \
-               "run directory (its best checkpoint), checkpoint, safetensors or .pth; needed"),                        \
+#define PREDICT_ARGS                                                                            \
+    KD_OPT_STR(opts, weights, "weights", "PATH", NULL,                                          \
+               "run directory (its best checkpoint), checkpoint, safetensors or .pth; needed"), \
         KD_OPT_INT(opts, top, "top", "K", "5", 1, 1000, "classes to print")
 
 int cmd_teacher_predict(int argc, char **argv)

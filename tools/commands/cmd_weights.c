@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdio.h>
 
-/* ---- info --------------------------------------------------------------------------------------- */
+/* ---- info ------------------------------------------------------------------------------------ */
 
 typedef struct info_opts {
     bool tensors;
@@ -19,8 +19,7 @@ static const kd_arg INFO_ARGS[] = {
 static const kd_cmd INFO = {
     .name = "kd weights info",
     .operands = "PATH...",
-    .about =
-        "Describe weights: container, naming, SHA-256, parameters, the VideoMAE they belong to.",
+    .about = "Describe weights: container, naming, SHA-256, parameters, the VideoMAE they belong to.",
     .args = INFO_ARGS,
     .arg_count = KD_COUNTOF(INFO_ARGS),
     .common = KD_COMMON_JSON,
@@ -46,12 +45,16 @@ static void describe_videomae(const kd_weights *w, kd_json *out)
     const kd_weight *patch = kd_weights_find(w, "patch_embed.proj.weight");
     const kd_weight *head = kd_weights_find(w, "head.weight");
     const kd_weight *fc1 = kd_weights_find(w, "blocks.0.mlp.fc1.weight");
-    if (!kd_weights_is_videomae(w) || patch == NULL || patch->rank != 5) return;
+    if (!kd_weights_is_videomae(w) || patch == NULL || patch->rank != 5) {
+        return;
+    }
     int64_t depth = 0;
     for (;; depth++) {
         char name[64];
         (void)snprintf(name, sizeof name, "blocks.%lld.norm1.weight", (long long)depth);
-        if (kd_weights_find(w, name) == NULL) break;
+        if (kd_weights_find(w, name) == NULL) {
+            break;
+        }
     }
     kd_json *v = kd_json_set_object(out, "videomae");
     kd_json_set_i64(v, "dim", patch->dim[0]);
@@ -91,7 +94,9 @@ static kd_status describe(const char *path, bool tensors, kd_json *out, kd_err *
         kd_json_set_i64(out, "bytes", bytes);
         kd_json *d = kd_json_set_object(out, "dtypes");
         for (int k = 0; k < KD_ST_DTYPE_COUNT; k++) {
-            if (by_dtype[k] > 0) kd_json_set_i64(d, kd_st_dtype_name((kd_st_dtype)k), by_dtype[k]);
+            if (by_dtype[k] > 0) {
+                kd_json_set_i64(d, kd_st_dtype_name((kd_st_dtype)k), by_dtype[k]);
+            }
         }
         describe_videomae(w, out);
         kd_json *list = tensors ? kd_json_set_array(out, "list") : NULL;
@@ -111,7 +116,9 @@ static kd_status describe(const char *path, bool tensors, kd_json *out, kd_err *
 static void print_tensors(const char *path)
 {
     kd_weights *w = NULL;
-    if (kd_weights_open(path, &w, NULL) != KD_OK) return; /* described a moment ago */
+    if (kd_weights_open(path, &w, NULL) != KD_OK) {
+        return; /* described a moment ago */
+    }
     for (size_t i = 0; i < kd_weights_count(w); i++) {
         const kd_weight *t = kd_weights_at(w, i);
         char shape[192];
@@ -139,8 +146,8 @@ static void print_info(const kd_json *o)
 {
     const char *key = member_str(o, "key");
     printf("%s\n", member_str(o, "path"));
-    printf("  file      %s (%s%s%s)\n", member_str(o, "file"), member_str(o, "format"),
-           key[0] != '\0' ? ", key " : "", key);
+    printf("  file      %s (%s%s%s)\n", member_str(o, "file"), member_str(o, "format"), key[0] != '\0' ? ", key " : "",
+           key);
     printf("  sha256    %s\n", member_str(o, "sha256"));
     printf("  tensors   %lld, %lld elements, %.1f MB", (long long)member_i64(o, "tensors"),
            (long long)member_i64(o, "elements"), (double)member_i64(o, "bytes") / 1e6);
@@ -150,16 +157,17 @@ static void print_info(const kd_json *o)
     }
     printf("\n");
     const kd_json *v = kd_json_get(o, "videomae");
-    if (v == NULL) return;
+    if (v == NULL) {
+        return;
+    }
     printf("  naming    %s", member_str(o, "naming"));
     if (member_i64(o, "dropped") > 0) {
         printf(" (%lld tensors without meaning left out)", (long long)member_i64(o, "dropped"));
     }
     printf("\n");
     printf("  videomae  dim %lld, depth %lld, mlp %lld, patch %lldx%lldx%lld, classes %lld%s\n",
-           (long long)member_i64(v, "dim"), (long long)member_i64(v, "depth"),
-           (long long)member_i64(v, "mlp"), (long long)member_i64(v, "tubelet"),
-           (long long)member_i64(v, "patch"), (long long)member_i64(v, "patch"),
+           (long long)member_i64(v, "dim"), (long long)member_i64(v, "depth"), (long long)member_i64(v, "mlp"),
+           (long long)member_i64(v, "tubelet"), (long long)member_i64(v, "patch"), (long long)member_i64(v, "patch"),
            (long long)member_i64(v, "classes"),
            member_i64(v, "classes") == 0 ? " (no head: a pre-trained encoder)" : "");
 }
@@ -172,9 +180,13 @@ static kd_status info(const info_opts *o, const kd_common *c, const kd_operands 
     for (int i = 0; i < in->count; i++) {
         kd_json *one = kd_json_push_object(all);
         KD_GO(describe(in->item[i], o->tensors, one, err));
-        if (c->json) continue;
+        if (c->json) {
+            continue;
+        }
         print_info(one);
-        if (o->tensors) print_tensors(in->item[i]);
+        if (o->tensors) {
+            print_tensors(in->item[i]);
+        }
     }
     if (c->json) {
         KD_GO(kd_json_dump(all, KD_JSON_PRETTY, &text, NULL, err));
@@ -192,12 +204,14 @@ static int cmd_info(int argc, char **argv)
     kd_common c;
     kd_operands in;
     const int rc = kd_args_parse(&INFO, argc, argv, &o, &c, &in);
-    if (rc != KD_ARGS_RUN) return rc;
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
     kd_err err = {0};
     return kd_cmd_end(&INFO, info(&o, &c, &in, &err), &err);
 }
 
-/* ---- convert -------------------------------------------------------------------------------------- */
+/* ---- convert --------------------------------------------------------------------------------- */
 
 typedef struct convert_opts {
     const char *to;
@@ -208,8 +222,7 @@ typedef struct convert_opts {
 static const kd_arg CONVERT_ARGS[] = {
     KD_OPT_CHOICE(convert_opts, to, "to", "official", "official|hf|mmaction2",
                   "names to write: VideoMAE's own, Hugging Face's or MMAction2's"),
-    KD_OPT_CHOICE(convert_opts, dtype, "dtype", "keep", "keep|f32|bf16|fp16",
-                  "type of floating-point tensors"),
+    KD_OPT_CHOICE(convert_opts, dtype, "dtype", "keep", "keep|f32|bf16|fp16", "type of floating-point tensors"),
     KD_OPT_FLAG(convert_opts, force, "force", "replace OUT if it exists"),
 };
 
@@ -240,8 +253,7 @@ static kd_status convert(const convert_opts *o, const kd_operands *in, kd_err *e
     KD_TRY(kd_weights_open(in->item[0], &w, err));
     kd_status st = KD_OK;
     if (naming != KD_NAMING_OFFICIAL && !kd_weights_is_videomae(w)) {
-        st = KD_FAIL(err, KD_E_ARG, "%s holds no VideoMAE: --to %s has no meaning for it",
-                     in->item[0], o->to);
+        st = KD_FAIL(err, KD_E_ARG, "%s holds no VideoMAE: --to %s has no meaning for it", in->item[0], o->to);
     } else {
         st = kd_weights_save(w, out, naming, keep ? NULL : &dtype, err);
     }
@@ -258,12 +270,14 @@ static int cmd_convert(int argc, char **argv)
     convert_opts o;
     kd_operands in;
     const int rc = kd_args_parse(&CONVERT, argc, argv, &o, NULL, &in);
-    if (rc != KD_ARGS_RUN) return rc;
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
     kd_err err = {0};
     return kd_cmd_end(&CONVERT, convert(&o, &in, &err), &err);
 }
 
-/* ---- diff ----------------------------------------------------------------------------------------- */
+/* ---- diff ------------------------------------------------------------------------------------ */
 
 typedef struct diff_opts {
     double tolerance;
@@ -292,8 +306,8 @@ static bool same_shape(const kd_weight *a, const kd_weight *b)
 }
 
 /* Largest |a - b| and where; NaN against NaN counts as equal, NaN against a number as infinite. */
-static kd_status largest_difference(kd_weights *wa, const kd_weight *a, kd_weights *wb,
-                                    const kd_weight *b, double *worst, size_t *at, kd_err *err)
+static kd_status largest_difference(kd_weights *wa, const kd_weight *a, kd_weights *wb, const kd_weight *b,
+                                    double *worst, size_t *at, kd_err *err)
 {
     kd_status st = KD_OK;
     float *x = kd_alloc(a->count * sizeof *x + 1);
@@ -307,9 +321,13 @@ static kd_status largest_difference(kd_weights *wa, const kd_weight *a, kd_weigh
     KD_GO(kd_weights_read_f32(wa, a, x, err));
     KD_GO(kd_weights_read_f32(wb, b, y, err));
     for (size_t i = 0; i < a->count; i++) {
-        if (x[i] == y[i] || (isnan(x[i]) && isnan(y[i]))) continue;
+        if (x[i] == y[i] || (isnan(x[i]) && isnan(y[i]))) {
+            continue;
+        }
         double d = fabs((double)x[i] - (double)y[i]);
-        if (isnan(d)) d = (double)INFINITY;
+        if (isnan(d)) {
+            d = (double)INFINITY;
+        }
         if (d > *worst) {
             *worst = d;
             *at = i;
@@ -326,7 +344,9 @@ static size_t report_absent(const kd_weights *in, const kd_weights *from, const 
     size_t n = 0;
     for (size_t i = 0; i < kd_weights_count(in); i++) {
         const char *name = kd_weights_at(in, i)->name;
-        if (kd_weights_find(from, name) != NULL) continue;
+        if (kd_weights_find(from, name) != NULL) {
+            continue;
+        }
         printf("only in %s  %s\n", where, name);
         n++;
     }
@@ -345,7 +365,9 @@ static kd_status diff(const diff_opts *o, const kd_operands *in, bool *differ, k
     for (size_t i = 0; i < kd_weights_count(a); i++) {
         const kd_weight *x = kd_weights_at(a, i);
         const kd_weight *y = kd_weights_find(b, x->name);
-        if (y == NULL) continue;
+        if (y == NULL) {
+            continue;
+        }
         if (!same_shape(x, y)) {
             char sx[192];
             char sy[192];
@@ -367,8 +389,7 @@ static kd_status diff(const diff_opts *o, const kd_operands *in, bool *differ, k
     }
     other += report_absent(a, b, "A");
     other += report_absent(b, a, "B");
-    printf("%zu tensors equal%s, %zu differ\n", equal, o->tolerance > 0 ? " within tolerance" : "",
-           other);
+    printf("%zu tensors equal%s, %zu differ\n", equal, o->tolerance > 0 ? " within tolerance" : "", other);
     *differ = other > 0;
 done:
     kd_weights_close(a);
@@ -381,7 +402,9 @@ static int cmd_diff(int argc, char **argv)
     diff_opts o;
     kd_operands in;
     const int rc = kd_args_parse(&DIFF, argc, argv, &o, NULL, &in);
-    if (rc != KD_ARGS_RUN) return rc;
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
     kd_err err = {0};
     bool differ = false;
     const kd_status st = diff(&o, &in, &differ, &err);

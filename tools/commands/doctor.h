@@ -1,5 +1,5 @@
-/* Inside kd doctor: measured speed of the paths that a run takes. Each returns a negative number where the path does not
- * work here, with the reason in *err. */
+/* Inside kd doctor: measured speed of the paths that a run takes. Each returns a negative number where the path does
+ * not work here, with the reason in *err. */
 #ifndef TOOLS_DOCTOR_H
 #define TOOLS_DOCTOR_H
 

@@ -1,12 +1,12 @@
 /* Short measurements for kd doctor: see doctor.h. */
-#include <stdio.h>
-#include <unistd.h>
-
 #include "distill/model/model.h"
 #include "formats/video/video.h"
 #include "tools/commands/doctor.h"
 
-/* ---- video ---------------------------------------------------------------------------------------------------------- */
+#include <stdio.h>
+#include <unistd.h>
+
+/* ---- video ----------------------------------------------------------------------------------- */
 
 static kd_status encode(const char *path, char codec[32], kd_err *err)
 {
@@ -54,11 +54,11 @@ double doctor_decode(const char *dir, char codec[32], kd_err *err)
     return rate;
 }
 
-/* ---- models --------------------------------------------------------------------------------------------------------- */
+/* ---- models ---------------------------------------------------------------------------------- */
 
 /* Seconds of the fastest of some forward passes of the model that the texts describe. */
-static kd_status forward(const char *const *sets, size_t n_sets, int threads, int runs, double *seconds,
-                         int *used, kd_err *err)
+static kd_status forward(const char *const *sets, size_t n_sets, int threads, int runs, double *seconds, int *used,
+                         kd_err *err)
 {
     kd_config *cfg = kd_calloc(1, sizeof *cfg);
     kd_backend *be = NULL;
@@ -104,9 +104,9 @@ double doctor_teacher(kd_dtype dtype, int *threads, kd_err *err)
     enum { BLOCKS = 24 };
     char type[32];
     (void)snprintf(type, sizeof type, "train.dtype=%s", kd_dtype_name(dtype));
-    const char *const sets[] = {"kind=teacher",         "teacher.variant=custom", "teacher.img_size=224",
-                                "teacher.dim=1024",     "teacher.depth=1",        "teacher.heads=16",
-                                "teacher.mlp_hidden=4096", type};
+    const char *const sets[] = {
+        "kind=teacher",    "teacher.variant=custom", "teacher.img_size=224",    "teacher.dim=1024",
+        "teacher.depth=1", "teacher.heads=16",       "teacher.mlp_hidden=4096", type};
     double seconds = 0.0;
     return forward(sets, KD_COUNTOF(sets), 0, 1, &seconds, threads, err) == KD_OK ? BLOCKS * seconds : -1.0;
 }

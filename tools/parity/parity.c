@@ -34,8 +34,7 @@ void parity_item(parity *p, const char *name, double error, double allowed)
 void parity_check(parity *p, const char *name, bool ok, const char *detail)
 {
     char text[200];
-    (void)snprintf(text, sizeof text, "%s%s%s", name, detail != NULL ? " " : "",
-                   detail != NULL ? detail : "");
+    (void)snprintf(text, sizeof text, "%s%s%s", name, detail != NULL ? " " : "", detail != NULL ? detail : "");
     parity_item(p, text, ok ? 0.0 : 1.0, 0.0);
 }
 
@@ -56,8 +55,7 @@ double parity_allowed(const parity *p, double diff, double largest)
     return fmax(unit / 0x1p-24 * diff, PARITY_HALF * unit * largest);
 }
 
-void parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n,
-                double diff)
+void parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n, double diff)
 {
     double worst = 0.0, largest = 0.0;
     for (size_t i = 0; i < n; i++) {
@@ -99,11 +97,9 @@ kd_status parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t *
 {
     const kd_st_entry *e = kd_st_find(f, name);
     *out = NULL;
-    if (e == NULL || (n != 0 && e->count != n) ||
-        (e->dtype != KD_ST_I64 && e->dtype != KD_ST_I32)) {
-        return KD_FAIL(err, KD_E_DATA, "fixture tensor %s: expected %zu integers, found %zu of %s",
-                       name, n, e != NULL ? e->count : 0,
-                       e != NULL ? kd_st_dtype_name(e->dtype) : "nothing");
+    if (e == NULL || (n != 0 && e->count != n) || (e->dtype != KD_ST_I64 && e->dtype != KD_ST_I32)) {
+        return KD_FAIL(err, KD_E_DATA, "fixture tensor %s: expected %zu integers, found %zu of %s", name, n,
+                       e != NULL ? e->count : 0, e != NULL ? kd_st_dtype_name(e->dtype) : "nothing");
     }
     int64_t *v = kd_calloc(e->count + 1, sizeof *v);
     if (v == NULL) {
@@ -140,8 +136,8 @@ kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double 
             v[i] = (double)narrow[i];
         }
     } else if (st == KD_OK) {
-        st = KD_FAIL(err, KD_E_DATA, "fixture tensor %s: dtype %s cannot be compared", name,
-                     kd_st_dtype_name(e->dtype));
+        st =
+            KD_FAIL(err, KD_E_DATA, "fixture tensor %s: dtype %s cannot be compared", name, kd_st_dtype_name(e->dtype));
     }
     kd_free(narrow);
     if (st != KD_OK) {
@@ -152,13 +148,12 @@ kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double 
     return KD_OK;
 }
 
-void parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n,
-                    const kd_json *s, double diff, double *worst)
+void parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s,
+                    double diff, double *worst)
 {
     double l2 = 0.0, want_l2 = 0.0, idx[64], val[64], error = 0.0, largest = 0.0;
     const size_t k = KD_MIN(kd_json_count(kd_json_get(s, "idx")), KD_COUNTOF(idx));
-    if (kd_json_get_f64(s, "l2", &want_l2, NULL) != KD_OK ||
-        kd_json_get_f64s(s, "idx", idx, k, NULL) != KD_OK ||
+    if (kd_json_get_f64(s, "l2", &want_l2, NULL) != KD_OK || kd_json_get_f64s(s, "idx", idx, k, NULL) != KD_OK ||
         kd_json_get_f64s(s, "val", val, k, NULL) != KD_OK) {
         parity_check(p, name, false, "(summary unreadable)");
         return;
@@ -168,15 +163,13 @@ void parity_summary(parity *p, const char *what, const char *name, const float *
     }
     l2 = sqrt(l2);
     for (size_t j = 0; j < k; j++) {
-        const double e =
-            idx[j] >= 0.0 && idx[j] < (double)n ? fabs((double)v[(int64_t)idx[j]] - val[j]) : NAN;
+        const double e = idx[j] >= 0.0 && idx[j] < (double)n ? fabs((double)v[(int64_t)idx[j]] - val[j]) : NAN;
         error = e <= error ? error : e;
         largest = fmax(largest, fabs(val[j]));
     }
     const double rms = want_l2 / sqrt((double)n);
     const double allowed = parity_allowed(p, diff, fmax(largest, 4.0 * rms));
-    const double l2_error = fabs(l2 - want_l2),
-                 l2_allowed = parity_allowed(p, diff, want_l2) + 1e-6 * want_l2;
+    const double l2_error = fabs(l2 - want_l2), l2_allowed = parity_allowed(p, diff, want_l2) + 1e-6 * want_l2;
     *worst = fmax(*worst, fmax(error / allowed, l2_error / l2_allowed));
     if (!(error <= allowed) || !(l2_error <= l2_allowed)) {
         char text[256];

@@ -27,7 +27,7 @@
 
 typedef struct parity {
     const char *dir;
-    const char *label; /* what reports call it: dir, and the file when it is not manifest.json */
+    const char *label;       /* what reports call it: dir, and the file when it is not manifest.json */
     const kd_json *manifest; /* NULL for tables without one */
     kd_backend *be;
     kd_dtype dtype;
@@ -45,30 +45,25 @@ void parity_check(parity *p, const char *name, bool ok, const char *detail);
 void parity_skip(parity *p, const char *name, const char *why);
 
 /* max |got - want| against tolerance(reference f32-f64 difference `diff`, largest |want|). */
-void parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n,
-                double diff);
+void parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n, double diff);
 double parity_allowed(const parity *p, double diff, double largest);
 
 /* {l2, idx, val} of a tensor in the manifest against v: error in units of the allowance is kept
  * in *worst; a tensor that fails gets a line of its own, and *worst NaN. */
-void parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n,
-                    const kd_json *s, double diff, double *worst);
+void parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s,
+                    double diff, double *worst);
 
 /* Open the safetensors file of the fixture's directory that holds `tensor`, whatever the file is
  * called. */
-KD_NODISCARD kd_status parity_open(const parity *p, const char *tensor, kd_st_file **out,
-                                   kd_err *err);
+KD_NODISCARD kd_status parity_open(const parity *p, const char *tensor, kd_st_file **out, kd_err *err);
 /* Integers of any width, n values; kd_free. */
-KD_NODISCARD kd_status parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t **out,
-                                   kd_err *err);
+KD_NODISCARD kd_status parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t **out, kd_err *err);
 /* Tensor as f64, n values; kd_free.  KD_E_DATA when absent or of another size. */
-KD_NODISCARD kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double **out,
-                                     kd_err *err);
+KD_NODISCARD kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double **out, kd_err *err);
 
 /* ---- generators (formulas: the fixtures' READMEs) -------------------------------------------- */
-uint32_t parity_u24(const char *name, uint32_t i); /* videomae, losses */
-void parity_fill(const char *name, float scale, float offset, float *out,
-                 size_t n); /* videomae, losses */
+uint32_t parity_u24(const char *name, uint32_t i);                                     /* videomae, losses */
+void parity_fill(const char *name, float scale, float offset, float *out, size_t n);   /* videomae, losses */
 void parity_fill_last(const char *name, int64_t ko, int64_t ks, float *out, size_t n); /* last */
 
 /* ---- checkers: run all items of one fixture; a status other than KD_OK means not run */

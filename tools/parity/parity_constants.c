@@ -65,8 +65,7 @@ static bool table(const char *name, int32_t *idx, int max, int *count)
 
 enum { CHANNELS_MAX = 4096 };
 
-static kd_status one_constant(parity *p, const kd_st_file *f, const kd_st_entry *e, float *a,
-                              int32_t *idx, kd_err *err)
+static kd_status one_constant(parity *p, const kd_st_file *f, const kd_st_entry *e, float *a, int32_t *idx, kd_err *err)
 {
     int count = 0;
     if (matrix(e->name, a, &count)) {
@@ -96,8 +95,7 @@ kd_status parity_constants(parity *p, kd_err *err)
     kd_st_file *f = NULL;
     float *a = kd_calloc(5 * KD_ADJ, sizeof *a);
     int32_t *idx = kd_calloc((size_t)CHANNELS_MAX * KD_JOINTS, sizeof *idx);
-    kd_status st =
-        a != NULL && idx != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
+    kd_status st = a != NULL && idx != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
     if (st != KD_OK) {
         goto done;
     }

@@ -1,5 +1,5 @@
-/* The generators that fixtures and golden files were made with (formulas: tests/golden/README.md): element i of a tensor,
- * from the CRC-32 of its name, the same bits everywhere. */
+/* The generators that fixtures and golden files were made with (formulas: tests/golden/README.md): element i of a
+ * tensor, from the CRC-32 of its name, the same bits everywhere. */
 #ifndef TOOLS_PARITY_GEN_H
 #define TOOLS_PARITY_GEN_H
 

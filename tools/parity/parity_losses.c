@@ -35,11 +35,10 @@ static void data_free(loss_data *d)
 
 static kd_status data_alloc(loss_data *d, kd_err *err)
 {
-    if (d->rows < 1 || d->rows > ROWS_MAX || d->classes < 1 || d->classes > WIDTH_MAX ||
-        d->student_dim < 0 || d->student_dim > WIDTH_MAX || d->teacher_dim < 0 ||
-        d->teacher_dim > WIDTH_MAX) {
-        return KD_FAIL(err, KD_E_DATA, "losses: %d rows of %d classes, features %d and %d", d->rows,
-                       d->classes, d->student_dim, d->teacher_dim);
+    if (d->rows < 1 || d->rows > ROWS_MAX || d->classes < 1 || d->classes > WIDTH_MAX || d->student_dim < 0 ||
+        d->student_dim > WIDTH_MAX || d->teacher_dim < 0 || d->teacher_dim > WIDTH_MAX) {
+        return KD_FAIL(err, KD_E_DATA, "losses: %d rows of %d classes, features %d and %d", d->rows, d->classes,
+                       d->student_dim, d->teacher_dim);
     }
     const size_t b = (size_t)d->rows, k = (size_t)d->classes;
     const size_t sd = (size_t)KD_MAX(d->student_dim, 1), td = (size_t)KD_MAX(d->teacher_dim, 1);
@@ -53,8 +52,7 @@ static kd_status data_alloc(loss_data *d, kd_err *err)
     d->lam = kd_calloc(b, sizeof *d->lam);
     d->target = kd_calloc(b * k, sizeof *d->target);
     d->grad = kd_calloc(KD_MAX(b * k, KD_MAX(b * sd, td * sd)), sizeof *d->grad);
-    const bool ok = d->z && d->t && d->s && d->f && d->w && d->label && d->perm && d->lam &&
-                    d->target && d->grad;
+    const bool ok = d->z && d->t && d->s && d->f && d->w && d->label && d->perm && d->lam && d->target && d->grad;
     return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
 }
 
@@ -81,8 +79,8 @@ static kd_val logit_loss(kd_graph *g, const loss_case *c, const loss_data *d, kd
     return n == 1 && w[0] == 1.0f ? part[0] : kd_weighted_sum(g, part, w, n);
 }
 
-static kd_status build(parity *p, const loss_case *c, const loss_data *d, kd_params *params,
-                       bool declare, kd_program **out, kd_err *err)
+static kd_status build(parity *p, const loss_case *c, const loss_data *d, kd_params *params, bool declare,
+                       kd_program **out, kd_err *err)
 {
     const kd_graph_opts go = {.params = params, .dtype = p->dtype, .training = true};
     kd_graph *g = kd_graph_create(&go);
@@ -129,9 +127,8 @@ static kd_status feed(const loss_case *c, const loss_data *d, kd_program *prog)
 }
 
 /* d->grad against tensor `key`, where the fixture has it. */
-static kd_status compare_grad(parity *p, const loss_case *c, const loss_data *d,
-                              const kd_st_file *f, const char *key, const char *what, size_t n,
-                              double diff, kd_err *err)
+static kd_status compare_grad(parity *p, const loss_case *c, const loss_data *d, const kd_st_file *f, const char *key,
+                              const char *what, size_t n, double diff, kd_err *err)
 {
     double *want = NULL;
     char text[160];
@@ -152,8 +149,7 @@ typedef struct loss_gold {
     double value, value_diff, grad_diff;
 } loss_gold;
 
-static kd_status run_case(parity *p, const loss_case *c, loss_data *d, const loss_gold *gold,
-                          kd_err *err)
+static kd_status run_case(parity *p, const loss_case *c, loss_data *d, const loss_gold *gold, kd_err *err)
 {
     kd_params *params = kd_params_create(KD_F32);
     kd_program *prog = NULL;
@@ -180,15 +176,13 @@ static kd_status run_case(parity *p, const loss_case *c, loss_data *d, const los
     KD_GO(kd_program_read_f32(prog, "grad:x", d->grad, (int64_t)n));
     (void)snprintf(key, sizeof key, "%s value", c->name);
     parity_f32(p, key, &loss, &gold->value, 1, gold->value_diff);
-    (void)snprintf(key, sizeof key, "%s%s%s", prefix ? "grad." : "", c->name,
-                   prefix ? "" : ".grad");
+    (void)snprintf(key, sizeof key, "%s%s%s", prefix ? "grad." : "", c->name, prefix ? "" : ".grad");
     KD_GO(compare_grad(p, c, d, gold->file, key, "gradient", n, gold->grad_diff, err));
     if (c->feature >= 0) {
         const size_t m = (size_t)d->teacher_dim * (size_t)d->student_dim;
         KD_GO(kd_params_read_grad(params, 0, d->grad, (int64_t)m));
         (void)snprintf(key, sizeof key, "%s.grad_projector", c->name);
-        KD_GO(
-            compare_grad(p, c, d, gold->file, key, "projector gradient", m, gold->grad_diff, err));
+        KD_GO(compare_grad(p, c, d, gold->file, key, "projector gradient", m, gold->grad_diff, err));
     }
 done:
     kd_program_free(prog);
@@ -321,8 +315,7 @@ static bool parse_last(const char *name, loss_case *c)
     }
     c->kd = strncmp(name, "total_a", 7) == 0 ? after(name, "_a") : 1.0;
     c->ce = 1.0 - c->kd;
-    return c->temperature > 0.0 &&
-           (strncmp(name, "kd_T", 4) == 0 || strncmp(name, "total_a", 7) == 0);
+    return c->temperature > 0.0 && (strncmp(name, "kd_T", 4) == 0 || strncmp(name, "total_a", 7) == 0);
 }
 
 static kd_status generate_last(parity *p, const char *key, float *out, size_t n, kd_err *err)
@@ -354,8 +347,7 @@ static kd_status read_last(parity *p, loss_data *d, kd_err *err)
         d->label[i] = (int32_t)row[i];
         d->lam[i] = (float)lam;
         if (row[i] < 0 || row[i] >= d->classes) {
-            return KD_FAIL(err, KD_E_DATA, "labels: class %lld of %d", (long long)row[i],
-                           d->classes);
+            return KD_FAIL(err, KD_E_DATA, "labels: class %lld of %d", (long long)row[i], d->classes);
         }
     }
     KD_TRY(kd_json_get_i64s(p->manifest, "perm", row, (size_t)d->rows, err));
@@ -371,8 +363,7 @@ static kd_status read_last(parity *p, loss_data *d, kd_err *err)
 }
 
 /* What the generator made against the copy in the fixture. */
-static kd_status same_logits(parity *p, const kd_st_file *f, const char *name, const float *have,
-                             size_t n, kd_err *err)
+static kd_status same_logits(parity *p, const kd_st_file *f, const char *name, const float *have, size_t n, kd_err *err)
 {
     double *want = NULL;
     KD_TRY(parity_tensor(f, name, n, &want, err));

@@ -70,8 +70,7 @@ void parity_net_rule(const char *name, int64_t fan_in, float *scale, float *offs
     } else if (strcmp(leaf, "gamma_1") == 0 || strcmp(leaf, "gamma_2") == 0) {
         *scale = 0.05f;
         *offset = 0.1f;
-    } else if (strcmp(leaf, "q_bias") == 0 || strcmp(leaf, "v_bias") == 0 ||
-               strcmp(leaf, "bias") == 0) {
+    } else if (strcmp(leaf, "q_bias") == 0 || strcmp(leaf, "v_bias") == 0 || strcmp(leaf, "bias") == 0) {
         *scale = 0.1f;
     } else if (strcmp(name, "pos_embed") == 0) {
         *scale = 0.5f;
@@ -100,8 +99,7 @@ static kd_status fill_params(parity *p, parity_net *n, kd_err *err)
         if (v == NULL) {
             return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         }
-        parity_net_rule(e->name, e->shape.rank > 0 ? e->numel / e->shape.dim[0] : 1, &scale,
-                        &offset);
+        parity_net_rule(e->name, e->shape.rank > 0 ? e->numel / e->shape.dim[0] : 1, &scale, &offset);
         parity_fill(e->name, scale, offset, v, (size_t)e->numel);
         const kd_json *entry = kd_json_get(list, e->name);
         const char *crc = NULL;
@@ -109,8 +107,7 @@ static kd_status fill_params(parity *p, parity_net *n, kd_err *err)
             unknown++;
         } else if (listed) {
             char have[12];
-            (void)snprintf(have, sizeof have, "%08x",
-                           (unsigned)kd_crc32(v, (size_t)e->numel * sizeof *v));
+            (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(v, (size_t)e->numel * sizeof *v));
             bad += strcmp(have, crc) != 0;
         }
         const kd_status st = kd_params_write(n->params, i, v, e->numel);
@@ -122,8 +119,7 @@ static kd_status fill_params(parity *p, parity_net *n, kd_err *err)
         (void)snprintf(text, sizeof text, "(%d parameters)", kd_params_count(n->params));
         parity_check(p, "weights: CRC of every tensor", bad == 0, text);
         parity_check(p, "weights: names are the reference's",
-                     unknown == 0 && (size_t)kd_params_count(n->params) == kd_json_count(list),
-                     NULL);
+                     unknown == 0 && (size_t)kd_params_count(n->params) == kd_json_count(list), NULL);
     }
     return kd_params_changed(n->params);
 }
@@ -138,13 +134,11 @@ kd_status parity_net_build(parity *p, parity_net *n, parity_net_mode mode, kd_er
         return KD_E_OOM;
     }
     const kd_vit_cfg *c = &n->cfg;
-    const kd_val x =
-        kd_input(g, "input", KD_F32, kd_shape5(n->batch, 3, c->frames, c->img_size, c->img_size));
+    const kd_val x = kd_input(g, "input", KD_F32, kd_shape5(n->batch, 3, c->frames, c->img_size, c->img_size));
     const kd_vit_out o = kd_vit_build(g, c, &(kd_vit_input){.clip = x});
     kd_compile_opts co = {0};
     if (mode == NET_TRAIN || mode == NET_TRAIN_INPUT) {
-        co.loss = kd_ce(g, o.logits, kd_input(g, "target", KD_F32, kd_shape2(n->batch, c->classes)),
-                        KD_NONE);
+        co.loss = kd_ce(g, o.logits, kd_input(g, "target", KD_F32, kd_shape2(n->batch, c->classes)), KD_NONE);
         kd_output(g, "loss", co.loss);
         co.grad_inputs = &x;
         co.n_grad_inputs = mode == NET_TRAIN_INPUT;
@@ -160,8 +154,7 @@ kd_status parity_net_build(parity *p, parity_net *n, parity_net_mode mode, kd_er
     return kd_program_compile(g, p->be, &co, &n->prog, err);
 }
 
-kd_status parity_net_open(parity *p, const kd_vit_cfg *cfg, int batch, bool grads, parity_net *n,
-                          kd_err *err)
+kd_status parity_net_open(parity *p, const kd_vit_cfg *cfg, int batch, bool grads, parity_net *n, kd_err *err)
 {
     memset(n, 0, sizeof *n);
     n->cfg = *cfg;
@@ -177,29 +170,25 @@ kd_status parity_net_open(parity *p, const kd_vit_cfg *cfg, int batch, bool grad
 
 size_t parity_net_floats(const parity_net *n)
 {
-    return (size_t)n->batch * 3 * (size_t)n->cfg.frames * (size_t)n->cfg.img_size *
-           (size_t)n->cfg.img_size;
+    return (size_t)n->batch * 3 * (size_t)n->cfg.frames * (size_t)n->cfg.img_size * (size_t)n->cfg.img_size;
 }
 
 kd_status parity_net_feed(parity_net *n, const char *name, float *clip, kd_err *err)
 {
     parity_fill(name, 2.0f, 0.0f, clip, parity_net_floats(n));
-    const kd_status st =
-        kd_program_write(n->prog, "input", clip, parity_net_floats(n) * sizeof *clip);
+    const kd_status st = kd_program_write(n->prog, "input", clip, parity_net_floats(n) * sizeof *clip);
     return st == KD_OK ? st : KD_FAIL(err, st, "parity: input %s does not fit", name);
 }
 
 kd_status parity_net_run(parity_net *n, kd_err *err)
 {
     const kd_status st = kd_program_run(n->prog, NULL);
-    return st == KD_OK
-               ? st
-               : KD_FAIL(err, st, "parity: %s: %s", kd_program_where(n->prog), kd_status_text(st));
+    return st == KD_OK ? st : KD_FAIL(err, st, "parity: %s: %s", kd_program_where(n->prog), kd_status_text(st));
 }
 
 /* Compare output `name` with tensor `golden` of the fixture. */
-kd_status parity_net_compare(parity *p, parity_net *n, const kd_st_file *f, const char *name,
-                             const char *golden, double diff, kd_err *err)
+kd_status parity_net_compare(parity *p, parity_net *n, const kd_st_file *f, const char *name, const char *golden,
+                             double diff, kd_err *err)
 {
     const kd_tensor t = kd_program_tensor(n->prog, name);
     const size_t count = (size_t)kd_shape_numel(&t.shape);
@@ -252,14 +241,12 @@ kd_status parity_net_grads(parity *p, parity_net *n, const char *which, kd_err *
     }
     (void)snprintf(text, sizeof text, "grads.%s: worst of %d tensors / allowed", which, compared);
     parity_item(p, text, worst, 1.0);
-    parity_check(p, "grads: every listed tensor compared", (size_t)compared == kd_json_count(list),
-                 NULL);
+    parity_check(p, "grads: every listed tensor compared", (size_t)compared == kd_json_count(list), NULL);
     (void)absent;
     return KD_OK;
 }
 
-void parity_targets(const double *label, int batch, int classes, double s, double lam, bool mix,
-                    float *t)
+void parity_targets(const double *label, int batch, int classes, double s, double lam, bool mix, float *t)
 {
     const double off = s / (double)classes, on = 1.0 - s + off;
     for (int i = 0; i < batch; i++) {

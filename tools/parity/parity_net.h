@@ -23,29 +23,26 @@ KD_NODISCARD kd_status parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *e
 void parity_net_rule(const char *name, int64_t fan_in, float *scale, float *offset);
 
 /* Declare, allocate and fill the parameters; checks their CRCs when the manifest lists `params`. */
-KD_NODISCARD kd_status parity_net_open(parity *p, const kd_vit_cfg *cfg, int batch, bool grads,
-                                       parity_net *n, kd_err *err);
+KD_NODISCARD kd_status parity_net_open(parity *p, const kd_vit_cfg *cfg, int batch, bool grads, parity_net *n,
+                                       kd_err *err);
 void parity_net_close(parity_net *n); /* zeroed is legal */
 
 /* Replace n->prog.  Inputs "input", and "target" (B,K) when training; outputs "loss", "logits",
  * "features", act.*. */
-KD_NODISCARD kd_status parity_net_build(parity *p, parity_net *n, parity_net_mode mode,
-                                        kd_err *err);
+KD_NODISCARD kd_status parity_net_build(parity *p, parity_net *n, parity_net_mode mode, kd_err *err);
 size_t parity_net_floats(const parity_net *n); /* of "input" */
 /* Generate the named input (scale 2) into clip and the program. */
 KD_NODISCARD kd_status parity_net_feed(parity_net *n, const char *name, float *clip, kd_err *err);
 KD_NODISCARD kd_status parity_net_run(parity_net *n, kd_err *err);
 
 /* Output `name` against tensor `golden` of f. */
-KD_NODISCARD kd_status parity_net_compare(parity *p, parity_net *n, const kd_st_file *f,
-                                          const char *name, const char *golden, double diff,
-                                          kd_err *err);
+KD_NODISCARD kd_status parity_net_compare(parity *p, parity_net *n, const kd_st_file *f, const char *name,
+                                          const char *golden, double diff, kd_err *err);
 /* All gradients against manifest.grads.<which>: one line, the worst tensor in units of its
  * allowance. */
 KD_NODISCARD kd_status parity_net_grads(parity *p, parity_net *n, const char *which, kd_err *err);
 
 /* Label smoothing s and, with mix, plain mixup with the flipped batch: t (batch, classes). */
-void parity_targets(const double *label, int batch, int classes, double s, double lam, bool mix,
-                    float *t);
+void parity_targets(const double *label, int batch, int classes, double s, double lam, bool mix, float *t);
 
 #endif

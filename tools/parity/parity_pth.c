@@ -15,8 +15,7 @@ static bool holds(const kd_pth *f, const kd_json *names)
     bool all = kd_json_count(names) > 0 && kd_pth_count(f) == kd_json_count(names);
     for (size_t i = 0; all && i < kd_json_count(names); i++) {
         const char *name = NULL;
-        all = kd_json_as_str(kd_json_at(names, i), &name, NULL) == KD_OK &&
-              kd_pth_find(f, name) != NULL;
+        all = kd_json_as_str(kd_json_at(names, i), &name, NULL) == KD_OK && kd_pth_find(f, name) != NULL;
     }
     return all;
 }
@@ -37,8 +36,7 @@ static bool same_bf16(const kd_pth_tensor *t, const char *name, const uint16_t *
     float scale, offset;
     bool same = true;
     float *v = kd_alloc((t->count + 1) * sizeof *v);
-    parity_net_rule(name, t->rank > 0 && t->dim[0] > 0 ? (int64_t)t->count / t->dim[0] : 1, &scale,
-                    &offset);
+    parity_net_rule(name, t->rank > 0 && t->dim[0] > 0 ? (int64_t)t->count / t->dim[0] : 1, &scale, &offset);
     if (v == NULL) {
         return false;
     }
@@ -51,8 +49,7 @@ static bool same_bf16(const kd_pth_tensor *t, const char *name, const uint16_t *
 }
 
 /* One tensor; `name` is the one in the manifest's lists. */
-static kd_status tensor_ok(parity *p, kd_pth *f, const kd_pth_tensor *t, const char *name, bool *ok,
-                           kd_err *err)
+static kd_status tensor_ok(parity *p, kd_pth *f, const kd_pth_tensor *t, const char *name, bool *ok, kd_err *err)
 {
     char have[12];
     const char *want = NULL;
@@ -64,8 +61,7 @@ static kd_status tensor_ok(parity *p, kd_pth *f, const kd_pth_tensor *t, const c
     if (st == KD_OK && t->dtype == KD_ST_BF16) {
         *ok = same_bf16(t, name, (const uint16_t *)(const void *)data);
     } else if (st == KD_OK) {
-        const kd_json *list =
-            kd_json_get(p->manifest, t->dtype == KD_ST_F16 ? "crc32_f16" : "crc32");
+        const kd_json *list = kd_json_get(p->manifest, t->dtype == KD_ST_F16 ? "crc32_f16" : "crc32");
         (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(data, t->bytes));
         *ok = kd_json_get_str(list, name, &want, NULL) == KD_OK && strcmp(have, want) == 0;
     }
@@ -88,9 +84,8 @@ static kd_status one_file(parity *p, const char *file, const char *path, kd_err 
     }
     for (size_t i = 0; i < kd_pth_count(f); i++) {
         const kd_pth_tensor *t = kd_pth_at(f, i);
-        const char *name = !whole && strncmp(t->name, ENCODER, sizeof ENCODER - 1) == 0
-                               ? t->name + sizeof ENCODER - 1
-                               : t->name;
+        const char *name =
+            !whole && strncmp(t->name, ENCODER, sizeof ENCODER - 1) == 0 ? t->name + sizeof ENCODER - 1 : t->name;
         bool ok = false;
         if (kd_json_get(kd_json_get(p->manifest, "shapes"), name) == NULL) {
             continue; /* a pre-training file's decoder */
@@ -161,8 +156,7 @@ static kd_status loaded_logits(parity *p, kd_err *err)
     KD_GO(parity_net_feed(&n, "input", clip, err));
     KD_GO(parity_net_run(&n, err));
     KD_GO(kd_program_read_f32(n.prog, "logits", clip, (int64_t)all));
-    parity_f32(p, "logits of these weights", clip, want, all,
-               2.5e-7); /* f32 gold: four roundings of a logit near 1 */
+    parity_f32(p, "logits of these weights", clip, want, all, 2.5e-7); /* f32 gold: four roundings of a logit near 1 */
 done:
     kd_free(clip);
     kd_free(want);
@@ -178,8 +172,7 @@ kd_status parity_pth(parity *p, kd_err *err)
     for (size_t i = 0; st == KD_OK && i < n; i++) {
         if (kd_path_has_suffix(names[i], ".pth") || kd_path_has_suffix(names[i], ".pt")) {
             char *path = kd_path_join(p->dir, names[i]);
-            st = path != NULL ? one_file(p, names[i], path, err)
-                              : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
+            st = path != NULL ? one_file(p, names[i], path, err) : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
             kd_free(path);
         }
     }

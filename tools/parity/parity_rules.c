@@ -1,12 +1,12 @@
 /* Parity of what surrounds the models: parameter groups, schedules, position tables, frame and
  * crop rules, resizing, merging. */
 #include "configs/schema/kd_config.h"
-#include "teacher/clip/clip.h"
 #include "distill/eval/evaluate.h"
 #include "formats/video/image.h"
 #include "kernels/kd_schedule.h"
-#include "tools/parity/parity_net.h"
+#include "teacher/clip/clip.h"
 #include "tools/parity/parity_gen.h"
+#include "tools/parity/parity_net.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -29,8 +29,7 @@ static kd_status declare_depth(const kd_json *list, int depth, kd_params *params
                             .eps = 1e-6f,
                             .fc_norm_eps = 1e-6f,
                             .init_scale = 1.0f,
-                            .init_values =
-                                kd_json_get(list, "blocks.0.gamma_1") != NULL ? 0.1f : 0.0f,
+                            .init_values = kd_json_get(list, "blocks.0.gamma_1") != NULL ? 0.1f : 0.0f,
                             .qkv_bias = kd_json_get(list, "blocks.0.attn.q_bias") != NULL,
                             .cos_attn = kd_json_get(list, "blocks.0.attn.scale") != NULL,
                             .learnable_pos = kd_json_get(list, "pos_embed") != NULL,
@@ -81,8 +80,7 @@ kd_status parity_layer_decay(parity *p, kd_err *err)
         ids += kd_vit_layer_id(info->name, (int)depth) != (int)layer;
         groups += info->decay != (wd != 0.0);
     }
-    parity_check(p, "parameter names",
-                 unknown == 0 && (size_t)kd_params_count(params) == kd_json_count(list), NULL);
+    parity_check(p, "parameter names", unknown == 0 && (size_t)kd_params_count(params) == kd_json_count(list), NULL);
     parity_check(p, "layer of every parameter", ids == 0, NULL);
     parity_check(p, "weight decay of every parameter", groups == 0, NULL);
     parity_item(p, "learning rate factors, relative", worst, 0x1p-24 * (double)(depth + 2));
@@ -113,8 +111,7 @@ static kd_status one_schedule(parity *p, const kd_json *c, kd_err *err)
     KD_GO(kd_json_opt_f64(args, "start_warmup_value", 0.0, &s.warmup_lr, err));
     s.steps_per_epoch = steps;
     s.epochs = epochs;
-    s.warmup_steps =
-        warmup_steps > 0 ? warmup_steps : warmup_epochs * steps; /* the reference's own rule */
+    s.warmup_steps = warmup_steps > 0 ? warmup_steps : warmup_epochs * steps; /* the reference's own rule */
     (void)snprintf(key, sizeof key, "%s_idx", name);
     (void)snprintf(val, sizeof val, "%s_val", name);
     const bool sampled = parity_open(p, key, &f, NULL) == KD_OK;
@@ -170,8 +167,7 @@ static kd_status one_table(parity *p, const kd_json *c, kd_err *err)
     KD_GO(kd_json_get_f64(c, "l2", &want_l2, err));
     KD_GO(kd_json_get_f64(c, "sum", &want_sum, err));
     if (shape[0] < 1 || shape[1] < 1 || shape[0] > 1 << 20 || shape[1] > 1 << 14) {
-        st = KD_FAIL(err, KD_E_DATA, "%s: table of %lld x %lld", name, (long long)shape[0],
-                     (long long)shape[1]);
+        st = KD_FAIL(err, KD_E_DATA, "%s: table of %lld x %lld", name, (long long)shape[0], (long long)shape[1]);
         goto done;
     }
     const size_t n = (size_t)shape[0] * (size_t)shape[1];
@@ -247,11 +243,9 @@ static frame_table read_name(const char *name)
     const size_t len = strlen(name);
     if (sscanf(name, "val_r%*d%n", &used) == 0 && (size_t)used == len) {
         t.what = 'v';
-    } else if (strncmp(name, "train_r", 7) == 0 && len > 8 &&
-               strcmp(name + len - 8, "_end_min") == 0) {
+    } else if (strncmp(name, "train_r", 7) == 0 && len > 8 && strcmp(name + len - 8, "_end_min") == 0) {
         t.what = 'm';
-    } else if (strncmp(name, "train_r", 7) == 0 && len > 8 &&
-               strcmp(name + len - 8, "_end_max") == 0) {
+    } else if (strncmp(name, "train_r", 7) == 0 && len > 8 && strcmp(name + len - 8, "_end_max") == 0) {
         t.what = 'M';
     } else if (strncmp(name, "test_r", 6) == 0 && strstr(name, "_seg") != NULL) {
         t.what = 't';
@@ -260,8 +254,7 @@ static frame_table read_name(const char *name)
     return t;
 }
 
-static void frames_of(const frame_table *t, const kd_frame_rule *rule, size_t n, int clip,
-                      size_t *idx)
+static void frames_of(const frame_table *t, const kd_frame_rule *rule, size_t n, int clip, size_t *idx)
 {
     const size_t window = (size_t)rule->frames * (size_t)rule->rate;
     switch (t->what) {
@@ -280,8 +273,8 @@ static void frames_of(const frame_table *t, const kd_frame_rule *rule, size_t n,
     }
 }
 
-static kd_status one_sampling(parity *p, const kd_st_file *f, const kd_st_entry *e,
-                              const int64_t *length, size_t n, kd_err *err)
+static kd_status one_sampling(parity *p, const kd_st_file *f, const kd_st_entry *e, const int64_t *length, size_t n,
+                              kd_err *err)
 {
     const frame_table t = read_name(e->name);
     const size_t frames = e->rank > 0 ? (size_t)e->dim[e->rank - 1] : 0;
@@ -292,10 +285,8 @@ static kd_status one_sampling(parity *p, const kd_st_file *f, const kd_st_entry 
         parity_skip(p, e->name, "another data set's rule");
         return KD_OK;
     }
-    const kd_frame_rule rule = {.sampler = KD_SAMPLER_OFFICIAL_DENSE,
-                                .short_video = KD_SHORT_OFFICIAL,
-                                .frames = (int)frames,
-                                .rate = t.rate};
+    const kd_frame_rule rule = {
+        .sampler = KD_SAMPLER_OFFICIAL_DENSE, .short_video = KD_SHORT_OFFICIAL, .frames = (int)frames, .rate = t.rate};
     KD_TRY(parity_ints(f, e->name, e->count, &want, err));
     for (size_t i = 0; i < n; i++) {
         for (int clip = 0; clip < t.clips; clip++) {
@@ -360,8 +351,7 @@ static kd_status one_picture(parity *p, const kd_json *c, kd_err *err)
     bool ok = w == (int)rw && h == (int)rh;
     for (size_t i = 0; i < crops; i++) {
         const kd_crop_box b = kd_crop_test((int)rw, (int)rh, side, (int)i, (int)crops);
-        ok = ok && b.x == (axis[0] == 'x' ? (int)offset[i] : 0) &&
-             b.y == (axis[0] == 'y' ? (int)offset[i] : 0);
+        ok = ok && b.x == (axis[0] == 'x' ? (int)offset[i] : 0) && b.y == (axis[0] == 'y' ? (int)offset[i] : 0);
     }
     const kd_crop_box b = kd_crop_center((int)rw, (int)rh, side);
     ok = ok && b.x == (int)cx && b.y == (int)cy && b.width == side && b.height == side;
@@ -404,13 +394,12 @@ static kd_status one_resize(parity *p, const kd_json *c, kd_err *err)
     char have[12];
     (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(src, n));
     if (strcmp(have, in_crc) != 0) {
-        st =
-            KD_FAIL(err, KD_E_DATA, "%s: the picture of that name has CRC %s, the manifest says %s",
-                    name, have, in_crc);
+        st = KD_FAIL(err, KD_E_DATA, "%s: the picture of that name has CRC %s, the manifest says %s", name, have,
+                     in_crc);
         goto done;
     }
-    KD_GO(kd_image_resize_once(src, (int)in[1], (int)in[0], 3 * (size_t)in[1], dst, (int)out[1],
-                               (int)out[0], 3 * (size_t)out[1], err));
+    KD_GO(kd_image_resize_once(src, (int)in[1], (int)in[0], 3 * (size_t)in[1], dst, (int)out[1], (int)out[0],
+                               3 * (size_t)out[1], err));
     (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(dst, m));
     parity_check(p, kd_json_key(c), strcmp(have, crc) == 0, "bytes of the resized picture");
 done:
@@ -429,18 +418,15 @@ kd_status parity_resize(parity *p, kd_err *err)
 
 /* ---- merging of views ------------------------------------------------------------------------ */
 
-static kd_status one_merge(parity *p, const kd_st_file *f, const kd_st_entry *logits,
-                           kd_cfg_merge rule, kd_err *err)
+static kd_status one_merge(parity *p, const kd_st_file *f, const kd_st_entry *logits, kd_cfg_merge rule, kd_err *err)
 {
-    const size_t videos = (size_t)logits->dim[0], views = (size_t)logits->dim[1],
-                 k = (size_t)logits->dim[2];
+    const size_t videos = (size_t)logits->dim[0], views = (size_t)logits->dim[1], k = (size_t)logits->dim[2];
     const bool prob = rule == KD_MERGE_PROB;
     const kd_json *pred = kd_json_get(kd_json_get(p->manifest, prob ? "prob" : "score"), "pred");
     double *want = NULL, *rows = NULL;
     float *in = kd_calloc(views * k, sizeof *in), *got = kd_calloc(videos * k, sizeof *got);
     size_t wrong = 0;
-    kd_status st =
-        in != NULL && got != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
+    kd_status st = in != NULL && got != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
     if (st != KD_OK) {
         goto done;
     }
@@ -458,8 +444,8 @@ static kd_status one_merge(parity *p, const kd_st_file *f, const kd_st_entry *lo
             best = row[i] > row[best] ? i : best;
         }
         int64_t expected = -1;
-        wrong += pred != NULL && (kd_json_as_i64(kd_json_at(pred, v), &expected, NULL) != KD_OK ||
-                                  (int64_t)best != expected);
+        wrong += pred != NULL &&
+                 (kd_json_as_i64(kd_json_at(pred, v), &expected, NULL) != KD_OK || (int64_t)best != expected);
     }
     parity_f32(p, prob ? "mean of probabilities" : "mean of scores", got, want, videos * k, 0.0);
     parity_item(p, prob ? "classes by probability" : "classes by score", (double)wrong, 0.0);

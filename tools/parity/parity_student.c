@@ -7,11 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum {
-    GENERATED = 4,
-    CUT_FRAME = 40,
-    SAMPLES = 16
-}; /* clips drawn; edit of sample 1; gradient samples a tensor */
+enum { GENERATED = 4, CUT_FRAME = 40, SAMPLES = 16 }; /* clips drawn; edit of sample 1; gradient samples a tensor */
 
 typedef struct pupil {
     kd_student_cfg cfg;
@@ -38,8 +34,7 @@ static kd_status read_pupil(const kd_json *m, pupil *s, kd_err *err)
     KD_TRY(kd_json_get_range(m, "eval_batch", 1, GENERATED, &eval_batch, err));
     KD_TRY(kd_json_get_range(m, "train_batch", 1, GENERATED, &train_batch, err));
     const bool zero = strcmp(family, "zero") == 0;
-    (void)snprintf(name, sizeof name, "%s%s-%s", zero ? "sfz" : "last-", zero ? "" : family,
-                   variant);
+    (void)snprintf(name, sizeof name, "%s%s-%s", zero ? "sfz" : "last-", zero ? "" : family, variant);
     const kd_student_info *info = kd_student_find(name);
     if (info == NULL) {
         return KD_FAIL(err, KD_E_UNSUPPORTED, "student %s", name);
@@ -78,8 +73,7 @@ static kd_status build(parity *p, pupil *s, pupil_mode mode, kd_err *err)
     }
     const kd_student_out o = kd_student_build(g, &s->cfg, in);
     if (mode != EVAL) {
-        co.loss = kd_ce(g, o.logits,
-                        kd_input(g, "target", KD_F32, kd_shape2(batch, s->cfg.classes)), KD_NONE);
+        co.loss = kd_ce(g, o.logits, kd_input(g, "target", KD_F32, kd_shape2(batch, s->cfg.classes)), KD_NONE);
         kd_output(g, "loss", co.loss);
     }
     if (mode == DECLARE) {
@@ -214,8 +208,7 @@ static double recorded(const parity *p, const char *key)
 static kd_status run_logits(parity *p, pupil *s, pupil_mode mode, kd_err *err)
 {
     const char *key = mode == EVAL ? "logits_eval.ref64" : "logits_train.ref64";
-    const size_t n =
-        (size_t)(mode == EVAL ? s->eval_batch : s->train_batch) * (size_t)s->cfg.classes;
+    const size_t n = (size_t)(mode == EVAL ? s->eval_batch : s->train_batch) * (size_t)s->cfg.classes;
     double *want = NULL;
     float *got = kd_calloc(n, sizeof *got);
     kd_status st = got != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
@@ -252,14 +245,13 @@ static bool listed(const kd_json *names, const char *name)
 }
 
 typedef struct grad_gold {
-    double *l2, *sum, *sample,
-        *diff; /* in param_order; diff: l2 distance of the reference's own f32 gradient */
-    double global, relative; /* global: of all gradients; relative: largest diff / l2 of a tensor */
+    double *l2, *sum, *sample, *diff; /* in param_order; diff: l2 distance of the reference's own f32 gradient */
+    double global, relative;          /* global: of all gradients; relative: largest diff / l2 of a tensor */
 } grad_gold;
 
 /* Error of one tensor's gradient in units of its allowance: length, sum, samples. */
-static double grad_ratio(const parity *p, const grad_gold *gold, const char *name, size_t i,
-                         const float *g, int64_t n, double *error, double *allowed)
+static double grad_ratio(const parity *p, const grad_gold *gold, const char *name, size_t i, const float *g, int64_t n,
+                         double *error, double *allowed)
 {
     char key[300];
     double square = 0.0, sum = 0.0;
@@ -282,12 +274,10 @@ static double grad_ratio(const parity *p, const grad_gold *gold, const char *nam
      * tensor may be off by the relative difference of the worst tensor.  In half precision every
      * tensor meets such switches: its own difference, one draw of a random quantity,
      * times eight. */
-    const double diff = p->dtype == KD_F32 ? fmax(gold->diff[i], gold->relative * gold->l2[i])
-                                           : 8.0 * gold->diff[i];
-    *allowed = zero ? (p->dtype == KD_F32 ? 1e-5 : 0x1p-6) * gold->global
-                    : parity_allowed(p, diff,
-                                     p->dtype == KD_F32 ? 4.0 * gold->l2[i]
-                                                        : gold->l2[i] + 0.01 * gold->global);
+    const double diff = p->dtype == KD_F32 ? fmax(gold->diff[i], gold->relative * gold->l2[i]) : 8.0 * gold->diff[i];
+    *allowed =
+        zero ? (p->dtype == KD_F32 ? 1e-5 : 0x1p-6) * gold->global
+             : parity_allowed(p, diff, p->dtype == KD_F32 ? 4.0 * gold->l2[i] : gold->l2[i] + 0.01 * gold->global);
     return *error / *allowed;
 }
 
@@ -352,8 +342,8 @@ static kd_status compare_statistics(parity *p, pupil *s, kd_err *err)
         const kd_status st = got != NULL ? kd_params_read(s->params, i, got, e->numel) : KD_E_OOM;
         for (int64_t k = 0; st == KD_OK && k < e->numel; k++) {
             const double scale = (p->dtype == KD_F32 ? 0.01 : 0.1) + fabs(want[k]);
-            const double r = fabs((double)got[k] - want[k]) /
-                             parity_allowed(p, recorded(p, "bn_maxrel") * scale, scale);
+            const double r =
+                fabs((double)got[k] - want[k]) / parity_allowed(p, recorded(p, "bn_maxrel") * scale, scale);
             ratio = r <= ratio ? ratio : r;
         }
         kd_free(want);
@@ -365,8 +355,7 @@ static kd_status compare_statistics(parity *p, pupil *s, kd_err *err)
         worst = ratio <= worst ? worst : ratio;
         compared++;
     }
-    (void)snprintf(text, sizeof text, "running statistics: worst of %d tensors / allowed",
-                   compared);
+    (void)snprintf(text, sizeof text, "running statistics: worst of %d tensors / allowed", compared);
     parity_item(p, text, worst, 1.0);
     return KD_OK;
 }

@@ -37,8 +37,7 @@ static kd_status read_traj(const kd_json *m, traj *t, kd_err *err)
     t->ema = isnan(t->ema) ? 0.0 : t->ema;
     t->steps = (int64_t)kd_json_count(history);
     if (t->steps < 1 || t->steps > STEPS_MAX) {
-        return KD_FAIL(err, KD_E_DATA, "history: expected 1 to %d steps, found %lld", STEPS_MAX,
-                       (long long)t->steps);
+        return KD_FAIL(err, KD_E_DATA, "history: expected 1 to %d steps, found %lld", STEPS_MAX, (long long)t->steps);
     }
     for (int64_t s = 0; s < t->steps; s++) {
         double lr = 0.0;
@@ -93,8 +92,7 @@ static kd_status feed_micro(traj *t, int64_t s, int64_t k, double lam, kd_err *e
     }
     KD_TRY(kd_program_write(n->prog, "input", t->x, all * sizeof *t->x));
     const kd_status st =
-        kd_program_write(n->prog, "target", t->target,
-                         (size_t)n->batch * (size_t)n->cfg.classes * sizeof *t->target);
+        kd_program_write(n->prog, "target", t->target, (size_t)n->batch * (size_t)n->cfg.classes * sizeof *t->target);
     return st == KD_OK ? st : KD_FAIL(err, st, "parity: targets do not fit");
 }
 
@@ -110,15 +108,13 @@ static kd_status one_step(parity *p, traj *t, int64_t s, kd_err *err)
     KD_TRY(kd_json_get_f64s(h, "losses", want, (size_t)t->accum, err));
     double diff = 0.0;
     for (int64_t k = 0; k < t->accum; k++) {
-        const kd_step step = {.step = (uint64_t)(s * t->accum + k),
-                              .grad_scale = 1.0f / (float)t->accum};
+        const kd_step step = {.step = (uint64_t)(s * t->accum + k), .grad_scale = 1.0f / (float)t->accum};
         float loss = 0.0f;
         double ref = want[k];
         KD_TRY(feed_micro(t, s, k, lam, err));
         const kd_status st = kd_program_run(t->net.prog, &step);
         if (st != KD_OK) {
-            return KD_FAIL(err, st, "parity: %s: %s", kd_program_where(t->net.prog),
-                           kd_status_text(st));
+            return KD_FAIL(err, st, "parity: %s: %s", kd_program_where(t->net.prog), kd_status_text(st));
         }
         KD_TRY(kd_program_read_f32(t->net.prog, "loss", &loss, 1));
         if (ref32 != NULL && kd_json_as_f64(kd_json_at(ref32, (size_t)k), &ref, NULL) != KD_OK) {
@@ -164,8 +160,7 @@ static kd_status compare_weights(parity *p, traj *t, const char *which, kd_err *
         }
         kd_free(v);
     }
-    (void)snprintf(text, sizeof text, "%s weights: worst of %zu tensors / allowed", which,
-                   compared);
+    (void)snprintf(text, sizeof text, "%s weights: worst of %zu tensors / allowed", which, compared);
     parity_item(p, text, worst, 1.0);
     (void)snprintf(text, sizeof text, "%s weights: every listed tensor compared", which);
     parity_check(p, text, compared == kd_json_count(list), NULL);

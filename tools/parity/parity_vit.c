@@ -19,8 +19,7 @@ static void check_input(parity *p, const float *clip, size_t n)
 
 /* ---- tiny models ----------------------------------------------------------------------------- */
 
-static kd_status one_loss(parity *p, parity_net *n, const char *which, const float *target,
-                          kd_err *err)
+static kd_status one_loss(parity *p, parity_net *n, const char *which, const float *target, kd_err *err)
 {
     const kd_json *losses = NULL, *f32 = NULL;
     const size_t bytes = (size_t)n->batch * (size_t)n->cfg.classes * sizeof *target;
@@ -142,16 +141,14 @@ done:
 
 /* ---- released sizes: the forward pass of one clip -------------------------------------------- */
 
-static kd_status dims_of(const kd_json *params, const char *name, double *dim, size_t rank,
-                         kd_err *err)
+static kd_status dims_of(const kd_json *params, const char *name, double *dim, size_t rank, kd_err *err)
 {
     const kd_json *e = NULL;
     KD_TRY(kd_json_get_object(params, name, &e, err));
     KD_TRY(kd_json_get_f64s(e, "shape", dim, rank, err));
     for (size_t i = 0; i < rank; i++) {
         if (!(dim[i] >= 1.0 && dim[i] <= 1e6)) {
-            return KD_FAIL(err, KD_E_DATA, "%s: dimension %zu of %s is %g", "params", i, name,
-                           dim[i]);
+            return KD_FAIL(err, KD_E_DATA, "%s: dimension %zu of %s is %g", "params", i, name, dim[i]);
         }
     }
     return KD_OK;
@@ -182,11 +179,8 @@ static kd_status shapes_cfg(const kd_json *m, kd_vit_cfg *c, int *batch, kd_err 
     KD_TRY(dims_of(params, "blocks.0.mlp.fc1.weight", fc1, KD_COUNTOF(fc1), err));
     KD_TRY(dims_of(params, "head.weight", head, KD_COUNTOF(head), err));
     KD_TRY(kd_json_opt_f64(m, "ln_eps", 1e-6, &eps, err));
-    if (!(in[0] >= 1.0 && in[0] <= 64.0 && in[2] >= 1.0 && in[2] <= 4096.0 && in[4] >= 1.0 &&
-          in[4] <= 4096.0)) {
-        return KD_FAIL(
-            err, KD_E_DATA,
-            "manifest input.shape: expected (B,3,T,H,W), B up to 64, T, H, W up to 4096");
+    if (!(in[0] >= 1.0 && in[0] <= 64.0 && in[2] >= 1.0 && in[2] <= 4096.0 && in[4] >= 1.0 && in[4] <= 4096.0)) {
+        return KD_FAIL(err, KD_E_DATA, "manifest input.shape: expected (B,3,T,H,W), B up to 64, T, H, W up to 4096");
     }
     *c = (kd_vit_cfg){.img_size = (int)in[4],
                       .frames = (int)in[2],
@@ -225,15 +219,12 @@ typedef struct full_places {
 /* Reference activations: norm, sum and samples of every tensor.  Samples have no recorded f32
  * difference: the logits', in proportion.  The sum of many values of either sign is bounded from
  * the norm. */
-static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const full_places *at,
-                          kd_err *err)
+static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const full_places *at, kd_err *err)
 {
     const char *tap = kd_json_key(golden);
-    const kd_json *f64 = kd_json_get(p->manifest, "act_norms_f64"),
-                  *f32 = kd_json_get(p->manifest, "act_norms_f32");
+    const kd_json *f64 = kd_json_get(p->manifest, "act_norms_f64"), *f32 = kd_json_get(p->manifest, "act_norms_f32");
     char name[96], text[128];
-    double want_l2 = 0.0, ref_l2 = 0.0, want_sum = 0.0, ref_sum = 0.0, l2 = 0.0, sum = 0.0,
-           worst = 0.0, largest = 0.0;
+    double want_l2 = 0.0, ref_l2 = 0.0, want_sum = 0.0, ref_sum = 0.0, l2 = 0.0, sum = 0.0, worst = 0.0, largest = 0.0;
     (void)snprintf(name, sizeof name, "act.%s", tap);
     (void)snprintf(text, sizeof text, "%s.sum", tap);
     KD_TRY(kd_json_get_f64(f64, tap, &want_l2, err));
@@ -259,20 +250,17 @@ static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const
     for (size_t j = 0; j < at->k; j++) {
         double want = NAN;
         (void)!kd_json_as_f64(kd_json_at(golden, j), &want, NULL);
-        const double e = at->idx[j] >= 0.0 && at->idx[j] < (double)count
-                             ? fabs((double)v[(size_t)at->idx[j]] - want)
-                             : NAN;
+        const double e =
+            at->idx[j] >= 0.0 && at->idx[j] < (double)count ? fabs((double)v[(size_t)at->idx[j]] - want) : NAN;
         worst = e <= worst ? worst : e;
         largest = fmax(largest, fabs(want));
     }
     kd_free(v);
     (void)snprintf(text, sizeof text, "%s l2", name);
-    parity_item(p, text, fabs(sqrt(l2) - want_l2),
-                parity_allowed(p, fabs(ref_l2 - want_l2), want_l2));
+    parity_item(p, text, fabs(sqrt(l2) - want_l2), parity_allowed(p, fabs(ref_l2 - want_l2), want_l2));
     (void)snprintf(text, sizeof text, "%s sum", name);
     parity_item(p, text, fabs(sum - want_sum),
-                parity_allowed(p, fmax(fabs(ref_sum - want_sum), 4.0 * at->relative * want_l2),
-                               walk * want_l2));
+                parity_allowed(p, fmax(fabs(ref_sum - want_sum), 4.0 * at->relative * want_l2), walk * want_l2));
     (void)snprintf(text, sizeof text, "%s samples", name);
     largest = fmax(largest, 4.0 * rms);
     parity_item(p, text, worst, parity_allowed(p, at->relative * largest, largest));

@@ -57,8 +57,7 @@ static void *work_thread(void *arg)
     return NULL;
 }
 
-kd_status kd_pool_run(kd_pool_fn fn, void *ctx, size_t n, int threads, const kd_progress *progress,
-                      kd_err *err)
+kd_status kd_pool_run(kd_pool_fn fn, void *ctx, size_t n, int threads, const kd_progress *progress, kd_err *err)
 {
     enum { MOST = 128 };
     pthread_t thread[MOST];

@@ -12,8 +12,7 @@ struct kd_renderer {
     float *depth;         /* [height][width] of the frame */
     uint8_t *rgb, *empty; /* the frame, and the room without anybody */
     float *empty_depth;
-    float *
-        ground; /* [height][width][2]: where on the floor a pixel looks; x > 1e8: not at the floor */
+    float *ground; /* [height][width][2]: where on the floor a pixel looks; x > 1e8: not at the floor */
 };
 
 static uint8_t to_byte(double linear) /* a plain gamma of 2 */
@@ -27,7 +26,7 @@ static vec3 ray_of(const kd_render_view *v, int px, int py)
     return v3((px + 0.5 - v->cx) / v->focal, (v->cy - py - 0.5) / v->focal, 1.0);
 }
 
-/* ---- drawing a shape ------------------------------------------------------------------------------------------- */
+/* ---- drawing a shape ------------------------------------------------------------------------- */
 
 typedef struct rect {
     int x0, y0, x1, y1; /* half open */
@@ -50,8 +49,7 @@ static rect bounds_of(const kd_renderer *r, const render_shape *s)
         hi_y = KD_MAX(hi_y, y + m);
     }
     rect b = {0, 0, 0, 0};
-    if (ends[0].z > 0.2 && ends[1].z > 0.2 && hi_x > 0 && hi_y > 0 && lo_x < v->width &&
-        lo_y < v->height) {
+    if (ends[0].z > 0.2 && ends[1].z > 0.2 && hi_x > 0 && hi_y > 0 && lo_x < v->width && lo_y < v->height) {
         b.x0 = (int)KD_MAX(0.0, lo_x);
         b.y0 = (int)KD_MAX(0.0, lo_y);
         b.x1 = (int)KD_MIN((double)v->width, hi_x + 1.0);
@@ -94,7 +92,7 @@ static void draw_capsule(kd_renderer *r, vec3 a, vec3 b, double radius, const fl
     draw(r, &s, color);
 }
 
-/* ---- the room ----------------------------------------------------------------------------------------------------- */
+/* ---- the room -------------------------------------------------------------------------------- */
 
 static void put(kd_renderer *r, size_t at, const float color[3], double k)
 {
@@ -153,14 +151,11 @@ static void paint_pixel(kd_renderer *r, int px, int py)
     }
 }
 
-kd_status kd_renderer_open(const kd_render_view *view, const kd_render_room *room,
-                           kd_renderer **out, kd_err *err)
+kd_status kd_renderer_open(const kd_render_view *view, const kd_render_room *room, kd_renderer **out, kd_err *err)
 {
     *out = NULL;
-    if (view->width < 16 || view->width > 4096 || view->height < 16 || view->height > 4096 ||
-        !(view->focal > 0.0)) {
-        return KD_FAIL(err, KD_E_ARG, "picture of %dx%d: expected 16..4096 pixels a side",
-                       view->width, view->height);
+    if (view->width < 16 || view->width > 4096 || view->height < 16 || view->height > 4096 || !(view->focal > 0.0)) {
+        return KD_FAIL(err, KD_E_ARG, "picture of %dx%d: expected 16..4096 pixels a side", view->width, view->height);
     }
     kd_renderer *r = kd_calloc(1, sizeof *r);
     if (r == NULL) {
@@ -177,8 +172,7 @@ kd_status kd_renderer_open(const kd_render_view *view, const kd_render_room *roo
     r->ground = kd_alloc(r->pixels * 2 * sizeof *r->ground);
     r->rgb = kd_alloc(r->pixels * 3);
     r->empty = kd_alloc(r->pixels * 3);
-    if (r->depth == NULL || r->empty_depth == NULL || r->ground == NULL || r->rgb == NULL ||
-        r->empty == NULL) {
+    if (r->depth == NULL || r->empty_depth == NULL || r->ground == NULL || r->rgb == NULL || r->empty == NULL) {
         kd_renderer_close(r);
         return KD_FAIL(err, KD_E_OOM, "renderer: out of memory");
     }
@@ -235,7 +229,7 @@ static void cast_shadow(kd_renderer *r, vec3 p, double size, double strength)
     }
 }
 
-/* ---- people --------------------------------------------------------------------------------------------------------- */
+/* ---- people ---------------------------------------------------------------------------------- */
 
 typedef enum cloth { SKIN, SHIRT, TROUSERS, SHOES } cloth;
 
@@ -246,12 +240,11 @@ typedef struct limb {
 } limb;
 
 static const limb LIMBS[] = {
-    {20, 1, 0.125f, SHIRT},     {1, 0, 0.115f, SHIRT},      {4, 8, 0.070f, SHIRT},
-    {12, 16, 0.095f, TROUSERS}, {2, 20, 0.055f, SKIN},      {4, 5, 0.052f, SHIRT},
-    {5, 6, 0.042f, SKIN},       {8, 9, 0.052f, SHIRT},      {9, 10, 0.042f, SKIN},
-    {6, 21, 0.042f, SKIN},      {10, 23, 0.042f, SKIN},     {12, 13, 0.078f, TROUSERS},
-    {13, 14, 0.058f, TROUSERS}, {16, 17, 0.078f, TROUSERS}, {17, 18, 0.058f, TROUSERS},
-    {14, 15, 0.050f, SHOES},    {18, 19, 0.050f, SHOES},
+    {20, 1, 0.125f, SHIRT},     {1, 0, 0.115f, SHIRT},      {4, 8, 0.070f, SHIRT},      {12, 16, 0.095f, TROUSERS},
+    {2, 20, 0.055f, SKIN},      {4, 5, 0.052f, SHIRT},      {5, 6, 0.042f, SKIN},       {8, 9, 0.052f, SHIRT},
+    {9, 10, 0.042f, SKIN},      {6, 21, 0.042f, SKIN},      {10, 23, 0.042f, SKIN},     {12, 13, 0.078f, TROUSERS},
+    {13, 14, 0.058f, TROUSERS}, {16, 17, 0.078f, TROUSERS}, {17, 18, 0.058f, TROUSERS}, {14, 15, 0.050f, SHOES},
+    {18, 19, 0.050f, SHOES},
 };
 
 static const float *wear(const kd_render_clothes *c, cloth what)
@@ -300,8 +293,7 @@ void kd_renderer_prop(kd_renderer *r, kd_prop prop, const double at[3], const do
 {
     render_shape shape[RENDER_PROP_SHAPES];
     const float *color[RENDER_PROP_SHAPES];
-    const int n = render_prop_shapes(prop, v3(at[0], at[1], at[2]), v3(axis[0], axis[1], axis[2]),
-                                     shape, color);
+    const int n = render_prop_shapes(prop, v3(at[0], at[1], at[2]), v3(axis[0], axis[1], axis[2]), shape, color);
     for (int i = 0; i < n; i++) {
         draw(r, &shape[i], color[i]);
     }

@@ -1,8 +1,8 @@
 /* Where rays meet spheres, capsules and boxes; what cups and flags are made of.  See render_shapes.h. */
 #include "tools/sample/render_shapes.h"
 
-#include "tools/sample/render.h"
 #include "kernels/kd_rng.h"
+#include "tools/sample/render.h"
 
 render_shape render_capsule(vec3 a, vec3 b, double radius)
 {
@@ -15,8 +15,7 @@ render_shape render_capsule(vec3 a, vec3 b, double radius)
     return s;
 }
 
-render_shape render_box(vec3 centre, vec3 long_axis, vec3 toward, double length, double width,
-                        double thickness)
+render_shape render_box(vec3 centre, vec3 long_axis, vec3 toward, double length, double width, double thickness)
 {
     render_shape s;
     memset(&s, 0, sizeof s);
@@ -120,7 +119,7 @@ double render_shape_hit(const render_shape *s, vec3 ray, vec3 *normal)
     return s->kind == RENDER_CAPSULE ? hit_capsule(s, ray, normal) : hit_box(s, ray, normal);
 }
 
-/* ---- objects: a little larger than life, as the pictures are small ------------------------------------------------- */
+/* ---- objects: a little larger than life, as the pictures are small --------------------------- */
 
 static const float BLUE[3] = {0.05f, 0.20f, 0.85f};
 static const float WHITE[3] = {0.85f, 0.85f, 0.85f};
@@ -180,8 +179,7 @@ int render_prop_shapes(kd_prop prop, vec3 at, vec3 axis, render_shape shape[REND
     case KD_PROP_FLAG:
         shape[n] = render_capsule(v3_mad(at, axis, -0.26), v3_mad(at, axis, 0.28), 0.016);
         color[n++] = WOOD;
-        shape[n] =
-            render_box(v3_mad(v3_mad(at, axis, 0.15), across, 0.17), axis, view, 0.25, 0.34, 0.02);
+        shape[n] = render_box(v3_mad(v3_mad(at, axis, 0.15), across, 0.17), axis, view, 0.25, 0.34, 0.02);
         color[n++] = ORANGE;
         break;
     case KD_PROP_BALL:
@@ -196,7 +194,7 @@ int render_prop_shapes(kd_prop prop, vec3 at, vec3 axis, render_shape shape[REND
     return n;
 }
 
-/* ---- looks -------------------------------------------------------------------------------------------------------------- */
+/* ---- looks ----------------------------------------------------------------------------------- */
 
 enum { DRAW_CLOTHES = 16, DRAW_ROOM = 17 }; /* `epoch` of the draws; synth.c uses 0..3 */
 

@@ -16,8 +16,7 @@ typedef struct render_shape {
 } render_shape;
 
 render_shape render_capsule(vec3 a, vec3 b, double radius);
-render_shape render_box(vec3 centre, vec3 long_axis, vec3 toward, double length, double width,
-                        double thickness);
+render_shape render_box(vec3 centre, vec3 long_axis, vec3 toward, double length, double width, double thickness);
 
 /* Radius of a sphere around `a` (and one around `b`) that together hold the shape. */
 double render_shape_reach(const render_shape *s);

@@ -1,12 +1,12 @@
 /* Writing the sample data set: see sample.h. */
 #include "tools/sample/sample.h"
 
-#include "tools/sample/pool.h"
-#include "tools/sample/render.h"
 #include "formats/base/io.h"
 #include "formats/base/json.h"
 #include "formats/skeleton/skeleton_file.h"
 #include "formats/video/video.h"
+#include "tools/sample/pool.h"
+#include "tools/sample/render.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -21,8 +21,7 @@ bool kd_made_id(const kd_sample_opts *opts, size_t i, kd_synth_id *id)
     if (i >= total || (opts->clips > 0 && i >= opts->clips)) {
         return false;
     }
-    const size_t turn =
-        i / block; /* every block holds each person and action once, cameras mixed */
+    const size_t turn = i / block; /* every block holds each person and action once, cameras mixed */
     const size_t in = i % block;
     const size_t person = in / KD_SYNTH_ACTIONS;
     const size_t action = in % KD_SYNTH_ACTIONS;
@@ -33,7 +32,7 @@ bool kd_made_id(const kd_sample_opts *opts, size_t i, kd_synth_id *id)
     return true;
 }
 
-/* ---- one clip --------------------------------------------------------------------------------------------------- */
+/* ---- one clip -------------------------------------------------------------------------------- */
 
 typedef struct job {
     const char *rgb_dir, *skeleton_dir;
@@ -67,8 +66,7 @@ static kd_status write_skeleton(const kd_synth_clip *clip, const char *path, kd_
     return st;
 }
 
-static kd_status write_video(const kd_synth_clip *clip, const kd_sample_opts *o, const char *path,
-                             kd_err *err)
+static kd_status write_video(const kd_synth_clip *clip, const kd_sample_opts *o, const char *path, kd_err *err)
 {
     kd_render_view view = {o->width,          o->height,
                            1.90 * o->height,  0.5 * o->width, /* from the knees to above the head */
@@ -114,10 +112,10 @@ static kd_status write_clip(void *ctx, size_t i, kd_err *err)
     kd_synth_clip *clip = kd_alloc(sizeof *clip);
     kd_synth_id id;
     (void)kd_made_id(j->opts, i, &id);
-    char *skeleton = kd_strf("%s/S003C%03dP%03dR%03dA%03d.skeleton", j->skeleton_dir, id.camera,
-                             id.performer, id.replication, id.action);
-    char *video = kd_strf("%s/S003C%03dP%03dR%03dA%03d_rgb.avi", j->rgb_dir, id.camera,
-                          id.performer, id.replication, id.action);
+    char *skeleton = kd_strf("%s/S003C%03dP%03dR%03dA%03d.skeleton", j->skeleton_dir, id.camera, id.performer,
+                             id.replication, id.action);
+    char *video =
+        kd_strf("%s/S003C%03dP%03dR%03dA%03d_rgb.avi", j->rgb_dir, id.camera, id.performer, id.replication, id.action);
     kd_status st = KD_OK;
     if (clip == NULL || skeleton == NULL || video == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "sample data set: out of memory");
@@ -144,23 +142,22 @@ done:
     return st;
 }
 
-/* ---- the set ------------------------------------------------------------------------------------------------------ */
+/* ---- the set --------------------------------------------------------------------------------- */
 
 static kd_status check_opts(const kd_sample_opts *o, kd_err *err)
 {
-    if (o->performers < 1 || o->performers > MAX_PERFORMERS || o->cameras < 1 ||
-        o->cameras > KD_SYNTH_CAMERAS || o->replications < 1 ||
-        o->replications > MAX_REPLICATIONS || o->rooms < 0 || o->rooms > MAX_PERFORMERS) {
+    if (o->performers < 1 || o->performers > MAX_PERFORMERS || o->cameras < 1 || o->cameras > KD_SYNTH_CAMERAS ||
+        o->replications < 1 || o->replications > MAX_REPLICATIONS || o->rooms < 0 || o->rooms > MAX_PERFORMERS) {
         return KD_FAIL(err, KD_E_ARG,
                        "sample data set of %d performers, %d cameras, %d replications, %d rooms: "
                        "expected 1..%d, 1..%d, 1..%d, 1..%d",
-                       o->performers, o->cameras, o->replications, o->rooms, MAX_PERFORMERS,
-                       KD_SYNTH_CAMERAS, MAX_REPLICATIONS, MAX_PERFORMERS);
+                       o->performers, o->cameras, o->replications, o->rooms, MAX_PERFORMERS, KD_SYNTH_CAMERAS,
+                       MAX_REPLICATIONS, MAX_PERFORMERS);
     }
-    if (o->width < 32 || o->width > 1920 || o->height < 32 || o->height > 1080 ||
-        o->width % 2 != 0 || o->height % 2 != 0) {
-        return KD_FAIL(err, KD_E_ARG, "pictures of %dx%d: expected even sides, 32x32 to 1920x1080",
-                       o->width, o->height);
+    if (o->width < 32 || o->width > 1920 || o->height < 32 || o->height > 1080 || o->width % 2 != 0 ||
+        o->height % 2 != 0) {
+        return KD_FAIL(err, KD_E_ARG, "pictures of %dx%d: expected even sides, 32x32 to 1920x1080", o->width,
+                       o->height);
     }
     if (!o->skeletons_only && !kd_video_available()) {
         return KD_FAIL(err, KD_E_UNSUPPORTED,
@@ -220,8 +217,7 @@ static kd_status claim_dir(const char *dir, const kd_sample_opts *o, kd_err *err
     }
     KD_GO(kd_io_list_dir(dir, &names, &count, err));
     if (count > 0) {
-        st = KD_FAIL(err, KD_E_ARG,
-                     "%s: is not empty and holds no sample data set; choose another --out", dir);
+        st = KD_FAIL(err, KD_E_ARG, "%s: is not empty and holds no sample data set; choose another --out", dir);
         goto done;
     }
     KD_GO(kd_io_write_file(path, text, bytes, err));
@@ -242,8 +238,8 @@ static kd_status write_classes(const char *dir, kd_err *err)
         at += (size_t)snprintf(text + at, sizeof text - at, "%s\n", kd_synth_action_name(a));
     }
     char *path = kd_strf("%s/classes.txt", dir);
-    const kd_status st = path != NULL ? kd_io_write_file(path, text, at, err)
-                                      : KD_FAIL(err, KD_E_OOM, "sample data set: out of memory");
+    const kd_status st =
+        path != NULL ? kd_io_write_file(path, text, at, err) : KD_FAIL(err, KD_E_OOM, "sample data set: out of memory");
     kd_free(path);
     return st;
 }

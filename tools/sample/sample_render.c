@@ -1,9 +1,9 @@
 /* Recorded skeletons to videos: framing and drawing.  See sample.h. */
+#include "formats/skeleton/skeleton_file.h"
+#include "formats/video/video.h"
 #include "tools/sample/render.h"
 #include "tools/sample/sample.h"
 #include "tools/sample/vec3.h"
-#include "formats/skeleton/skeleton_file.h"
-#include "formats/video/video.h"
 
 #include <stdlib.h>
 
@@ -45,8 +45,7 @@ static void range_of(float *v, size_t n, double part, double *lo, double *hi)
 }
 
 /* One camera for the whole recording: everybody in the picture, the floor under the lowest feet. */
-static kd_status frame_clip(const kd_skeleton *s, const char *path, kd_render_view *view,
-                            kd_err *err)
+static kd_status frame_clip(const kd_skeleton *s, const char *path, kd_render_view *view, kd_err *err)
 {
     const size_t most = s->n_bodies * KD_COUNTOF(OUTER);
     float *v = kd_calloc(most, 3 * sizeof *v);
@@ -107,8 +106,8 @@ static void draw_frame(kd_renderer *r, const kd_skeleton *s, size_t t, const kd_
     }
 }
 
-kd_status kd_sample_render(const char *skeleton_path, const char *video_path,
-                           const kd_render_opts *opts, size_t *frames, kd_err *err)
+kd_status kd_sample_render(const char *skeleton_path, const char *video_path, const kd_render_opts *opts,
+                           size_t *frames, kd_err *err)
 {
     kd_skeleton s;
     memset(&s, 0, sizeof s);

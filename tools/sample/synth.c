@@ -1,8 +1,8 @@
 /* One clip of the sample data set: draws, motion, cameras, and the errors of a Kinect.  See synth.h. */
 #include "tools/sample/synth.h"
 
-#include "tools/sample/synth_actions.h"
 #include "kernels/kd_rng.h"
+#include "tools/sample/synth_actions.h"
 
 static const double TURN = 6.283185307179586;
 static const double FPS = 30.0;
@@ -78,8 +78,7 @@ static performance draw_performance(uint64_t seed, const kd_synth_id *id)
     s->b = kd_rng_uniform(&r);
     s->c = kd_rng_uniform(&r);
     const double length = kd_rng_range(&r, 56.0, 80.0) / p.body.tempo;
-    p.frames =
-        (int)KD_MIN((double)KD_SYNTH_MAX_FRAMES, KD_MAX((double)KD_SYNTH_MIN_FRAMES, length));
+    p.frames = (int)KD_MIN((double)KD_SYNTH_MAX_FRAMES, KD_MAX((double)KD_SYNTH_MIN_FRAMES, length));
     p.x = 0.10 * bell(&r);
     p.z = 0.10 * bell(&r);
     /* As in NTU, the two replications face different cameras. */
@@ -110,7 +109,7 @@ static synth_pose rest_pose(const performance *p, double seconds)
     return q;
 }
 
-/* ---- cameras -------------------------------------------------------------------------------------------------- */
+/* ---- cameras --------------------------------------------------------------------------------- */
 
 typedef struct view {
     vec3 eye, x, y, z; /* axes of the camera in the world */
@@ -121,8 +120,7 @@ static view camera_view(int camera)
     static const double YAW[KD_SYNTH_CAMERAS] = {-0.70, 0.0, 0.70};
     const double distance = 2.9;
     view v;
-    v.eye = v3(distance * kd_synth_sin(YAW[camera - 1]), 1.45,
-               distance * kd_synth_cos(YAW[camera - 1]));
+    v.eye = v3(distance * kd_synth_sin(YAW[camera - 1]), 1.45, distance * kd_synth_cos(YAW[camera - 1]));
     v.z = v3_unit(v3_sub(v3(0.0, 1.08, 0.0), v.eye), v3(0.0, 0.0, -1.0));
     v.x = v3_unit(v3_cross(v3(0.0, 1.0, 0.0), v.z), v3(-1.0, 0.0, 0.0));
     v.y = v3_cross(v.z, v.x);
@@ -158,14 +156,13 @@ static void film(const performance *p, const view *v, kd_synth_clip *clip)
         vec3 at = joint[0];
         vec3 axis = v3(0.0, 1.0, 0.0);
         const vec3 ahead = v3(kd_synth_sin(p->yaw), 0.0, kd_synth_cos(p->yaw));
-        f->prop_seen =
-            synth_prop_place(&p->script, u, seconds, joint, ahead, &released, &at, &axis);
+        f->prop_seen = synth_prop_place(&p->script, u, seconds, joint, ahead, &released, &at, &axis);
         store(f->prop_at, turn_into(v, v3_sub(at, v->eye)));
         store(f->prop_axis, turn_into(v, axis));
     }
 }
 
-/* ---- what the Kinect makes of it ---------------------------------------------------------------------------------- */
+/* ---- what the Kinect makes of it ------------------------------------------------------------- */
 
 enum { LIMBS = 4 };
 
@@ -236,9 +233,8 @@ static vec3 guessed(const kd_synth_frame *f, int joint, const vec3 *drift)
     const int limb = limb_of(joint);
     static const int ROOT[LIMBS] = {4, 8, 12, 16};
     static const double BELOW[KD_SYNTH_JOINTS] = {
-        [5] = 0.26,  [6] = 0.45,  [7] = 0.50,  [21] = 0.55, [22] = 0.50, [9] = 0.26,
-        [10] = 0.45, [11] = 0.50, [23] = 0.55, [24] = 0.50, [13] = 0.38, [14] = 0.76,
-        [15] = 0.80, [17] = 0.38, [18] = 0.76, [19] = 0.80};
+        [5] = 0.26,  [6] = 0.45,  [7] = 0.50,  [21] = 0.55, [22] = 0.50, [9] = 0.26,  [10] = 0.45, [11] = 0.50,
+        [23] = 0.55, [24] = 0.50, [13] = 0.38, [14] = 0.76, [15] = 0.80, [17] = 0.38, [18] = 0.76, [19] = 0.80};
     const double *root = f->joint[ROOT[limb]];
     const double *real = f->joint[joint];
     const vec3 hang = v3(root[0], root[1] - BELOW[joint], root[2]);
@@ -268,8 +264,7 @@ static void track(uint64_t seed, kd_synth_clip *clip)
             const bool end = j == 7 || j == 11 || j >= 21 || j == 15 || j == 19;
             vec3 push = bell3(&r);
             push.z *= 1.5; /* depth is the worst */
-            error[j] =
-                v3_add(v3_scale(error[j], 0.6), v3_scale(push, 0.8 * k.jitter * (end ? 1.6 : 1.0)));
+            error[j] = v3_add(v3_scale(error[j], 0.6), v3_scale(push, 0.8 * k.jitter * (end ? 1.6 : 1.0)));
             const bool drop = kd_rng_uniform(&r) < k.drop;
             const bool lost = limb >= 0 && t >= k.lost_from[limb] && t < k.lost_to[limb];
             const vec3 real = v3(f->joint[j][0], f->joint[j][1], f->joint[j][2]);
@@ -288,13 +283,12 @@ static void track(uint64_t seed, kd_synth_clip *clip)
 
 kd_status kd_synth_make(uint64_t seed, kd_synth_id id, kd_synth_clip *clip, kd_err *err)
 {
-    if (synth_action_row(id.action) == NULL || id.camera < 1 || id.camera > KD_SYNTH_CAMERAS ||
-        id.performer < 1 || id.performer > 999 || id.replication < 1 || id.replication > 15) {
+    if (synth_action_row(id.action) == NULL || id.camera < 1 || id.camera > KD_SYNTH_CAMERAS || id.performer < 1 ||
+        id.performer > 999 || id.replication < 1 || id.replication > 15) {
         return KD_FAIL(err, KD_E_ARG,
                        "sample clip C%03dP%03dR%03dA%03d: expected camera 1..%d, performer 1..999, "
                        "replication 1..15, action 1..%d",
-                       id.camera, id.performer, id.replication, id.action, KD_SYNTH_CAMERAS,
-                       KD_SYNTH_ACTIONS);
+                       id.camera, id.performer, id.replication, id.action, KD_SYNTH_CAMERAS, KD_SYNTH_ACTIONS);
     }
     memset(clip, 0, sizeof *clip);
     clip->id = id;

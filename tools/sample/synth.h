@@ -3,17 +3,17 @@
  * What it is for.  A data set that anyone can make in a minute, with which the whole path from videos and skeletons to
  * the teacher-versus-student report runs, and on which a video teacher knows things that a skeleton cannot show:
  *   - three pairs of actions share their motion and differ in what the hand holds (drink / eat, hammer / ring a bell,
- *     wave / wave a flag).  Within a pair, the skeleton carries only a weak hint (a tilt of the head, an amplitude), drawn
- *     from overlapping distributions: a skeleton model is right on about three of four such clips at best, the video shows
- *     the object.
+ *     wave / wave a flag).  Within a pair, the skeleton carries only a weak hint (a tilt of the head, an amplitude),
+ *     drawn from overlapping distributions: a skeleton model is right on about three of four such clips at best, the
+ *     video shows the object.
  *   - one clip in four has a badly tracked skeleton (an arm lost, strong jitter) while the video is clear.
  * Accuracies on it mean nothing outside it.
  *
  * Reproducibility.  A clip is a pure function of (seed, performer, replication, action, camera): Philox draws, and own
  * sine and square root of IEEE arithmetic without contraction, so the joints are the same bits on every machine.
  *
- * Coordinates are Kinect's: metres, x to the right of the picture, y up, z away from the camera.  As with Kinect, the picture is
- * a mirror: somebody facing the camera has the left hand at the left.
+ * Coordinates are Kinect's: metres, x to the right of the picture, y up, z away from the camera.  As with Kinect, the
+ * picture is a mirror: somebody facing the camera has the left hand at the left.
  */
 #ifndef DISTILL_SYNTH_H
 #define DISTILL_SYNTH_H
@@ -58,8 +58,7 @@ typedef struct kd_synth_frame {
 typedef struct kd_synth_tracked {
     bool body;                       /* false: this frame has no body */
     float joint[KD_SYNTH_JOINTS][3]; /* metres */
-    uint8_t state
-        [KD_SYNTH_JOINTS]; /* 2 tracked, 1 inferred, 0 lost (the last seen position is repeated) */
+    uint8_t state[KD_SYNTH_JOINTS];  /* 2 tracked, 1 inferred, 0 lost (the last seen position is repeated) */
 } kd_synth_tracked;
 
 typedef struct kd_synth_clip {
@@ -78,8 +77,7 @@ typedef struct kd_synth_clip {
 const char *kd_synth_action_name(int action);
 
 /* Fills *clip.  KD_E_ARG when the id is outside the tables. */
-KD_NODISCARD kd_status kd_synth_make(uint64_t seed, kd_synth_id id, kd_synth_clip *clip,
-                                     kd_err *err);
+KD_NODISCARD kd_status kd_synth_make(uint64_t seed, kd_synth_id id, kd_synth_clip *clip, kd_err *err);
 
 /* Own sine, in the same bits everywhere; |x| < 1e6, error below 1e-10. */
 double kd_synth_sin(double x);

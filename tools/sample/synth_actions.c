@@ -78,9 +78,7 @@ static void act_hammer(const synth_script *s, double u, synth_pose *p)
     const double whole = pulse(u, s->begin, s->end, 0.12);
     const double swing = kd_synth_sin(TURN * local(s, u) * s->cycles * 2.0);
     const double reach = 0.15 * s->amount * (1.0 + 0.22 * s->hint);
-    move_hand(p, SYNTH_RIGHT,
-              v3(0.02 + 0.04 * s->a, -0.10 + reach * swing, 0.36 - 0.06 * swing * s->amount),
-              whole);
+    move_hand(p, SYNTH_RIGHT, v3(0.02 + 0.04 * s->a, -0.10 + reach * swing, 0.36 - 0.06 * swing * s->amount), whole);
     p->lean += whole * (0.08 + 0.03 * swing);
 }
 
@@ -104,8 +102,7 @@ static void act_throw(const synth_script *s, double u, synth_pose *p)
     move_hand(p, SYNTH_LEFT, v3(0.05, -0.15, 0.30), back * 0.7);
     p->twist += -0.45 * back * (1.0 - out) + 0.40 * out;
     p->lean += -0.08 * back * (1.0 - out) + 0.20 * out;
-    p->foot[SYNTH_LEFT] =
-        v3_mad(p->foot[SYNTH_LEFT], v3(0.02, 0.0, 0.22), smooth(w * 4.0) * s->amount);
+    p->foot[SYNTH_LEFT] = v3_mad(p->foot[SYNTH_LEFT], v3(0.02, 0.0, 0.22), smooth(w * 4.0) * s->amount);
 }
 
 static void act_lift(const synth_script *s, double u, synth_pose *p)
@@ -194,10 +191,9 @@ void synth_act(const synth_script *script, double u, synth_pose *pose)
     }
 }
 
-/* ---- objects ------------------------------------------------------------------------------------------------- */
+/* ---- objects --------------------------------------------------------------------------------- */
 
-static bool place_ball(const synth_script *s, double u, double seconds, vec3 hand, vec3 ahead,
-                       vec3 *released, vec3 *at)
+static bool place_ball(const synth_script *s, double u, double seconds, vec3 hand, vec3 ahead, vec3 *released, vec3 *at)
 {
     const double w = local(s, u);
     const double let_go = 0.56;
@@ -212,9 +208,8 @@ static bool place_ball(const synth_script *s, double u, double seconds, vec3 han
     return at->y > 0.06 && t < 0.7;
 }
 
-bool synth_prop_place(const synth_script *script, double u, double seconds,
-                      const vec3 joint[KD_SYNTH_JOINTS], vec3 ground_ahead, vec3 *released,
-                      vec3 *at, vec3 *axis)
+bool synth_prop_place(const synth_script *script, double u, double seconds, const vec3 joint[KD_SYNTH_JOINTS],
+                      vec3 ground_ahead, vec3 *released, vec3 *at, vec3 *axis)
 {
     const vec3 palm = v3_lerp(joint[10], joint[23], 0.6);
     const vec3 thumb = synth_thumb(joint, SYNTH_RIGHT);

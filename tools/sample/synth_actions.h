@@ -10,9 +10,8 @@ typedef struct synth_script {
     double begin, end; /* part of the clip in which something happens, 0..1 */
     double cycles;     /* repetitions */
     double amount;     /* amplitude, about 1 */
-    double
-        hint; /* standard normal with a small offset: all that tells the actions of a pair apart */
-    double a, b, c; /* uniform in [0, 1): small variations */
+    double hint;       /* standard normal with a small offset: all that tells the actions of a pair apart */
+    double a, b, c;    /* uniform in [0, 1): small variations */
 } synth_script;
 
 typedef struct synth_action {
@@ -28,10 +27,9 @@ const synth_action *synth_action_row(int action);
 /* Adds the action at time u in [0, 1] to a pose at rest. */
 void synth_act(const synth_script *script, double u, synth_pose *pose);
 
-/* Where the object is at time u, given the joints now and, for a thrown ball, the clip's length in seconds and the place
- * where the hand let go. False: out of sight. */
-bool synth_prop_place(const synth_script *script, double u, double seconds,
-                      const vec3 joint[KD_SYNTH_JOINTS], vec3 ground_ahead, vec3 *released,
-                      vec3 *at, vec3 *axis);
+/* Where the object is at time u, given the joints now and, for a thrown ball, the clip's length in seconds and the
+ * place where the hand let go. False: out of sight. */
+bool synth_prop_place(const synth_script *script, double u, double seconds, const vec3 joint[KD_SYNTH_JOINTS],
+                      vec3 ground_ahead, vec3 *released, vec3 *at, vec3 *axis);
 
 #endif

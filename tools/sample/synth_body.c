@@ -72,8 +72,7 @@ static vec3 bend(vec3 root, vec3 *tip, double a, double b, vec3 pole)
     return v3_mad(v3_mad(root, dir, along), side, off);
 }
 
-static void solve_arm(const synth_body *body, const axes *chest, const vec3 want, int side,
-                      vec3 joint[KD_SYNTH_JOINTS])
+static void solve_arm(const synth_body *body, const axes *chest, const vec3 want, int side, vec3 joint[KD_SYNTH_JOINTS])
 {
     const double s = body->scale * body->arm;
     const vec3 out = side == SYNTH_LEFT ? chest->left : v3_scale(chest->left, -1.0);
@@ -82,8 +81,7 @@ static void solve_arm(const synth_body *body, const axes *chest, const vec3 want
     wrist = v3_mad(wrist, out, want.x * body->scale);
     wrist = v3_mad(wrist, chest->up, want.y * body->scale);
     wrist = v3_mad(wrist, chest->forward, want.z * body->scale);
-    const vec3 pole =
-        v3_add(v3_mad(v3_scale(out, 0.6), chest->up, -1.0), v3_scale(chest->forward, -0.5));
+    const vec3 pole = v3_add(v3_mad(v3_scale(out, 0.6), chest->up, -1.0), v3_scale(chest->forward, -0.5));
     arm[1] = bend(arm[0], &wrist, 0.29 * s, 0.26 * s, pole);
     arm[2] = wrist;
     const vec3 dir = v3_unit(v3_sub(arm[2], arm[1]), chest->forward);
@@ -111,8 +109,7 @@ static void solve_leg(const synth_body *body, const axes *stand, const synth_pos
     const double raised = KD_MIN(1.0, KD_MAX(0.0, want.y / 0.15));
     const vec3 down = v3(0.0, -1.0, 0.0);
     const vec3 shin = v3_unit(v3_lerp(down, v3_sub(leg[2], leg[1]), raised), down);
-    const vec3 toe =
-        v3_unit(v3_mad(stand->forward, shin, -v3_dot(stand->forward, shin)), stand->forward);
+    const vec3 toe = v3_unit(v3_mad(stand->forward, shin, -v3_dot(stand->forward, shin)), stand->forward);
     leg[3] = v3_mad(v3_mad(leg[2], toe, 0.14 * s), shin, 0.05 * s);
 }
 
@@ -130,10 +127,8 @@ void synth_solve(const synth_body *body, const synth_pose *pose, vec3 joint[KD_S
     joint[20] = v3_mad(joint[1], chest.up, 0.26 * s);
     joint[2] = v3_mad(joint[20], chest.up, 0.08 * s);
     joint[3] = v3_mad(joint[2], head.up, 0.15 * s);
-    joint[4] =
-        v3_mad(v3_mad(joint[20], chest.left, 0.17 * s * body->shoulder), chest.up, -0.03 * s);
-    joint[8] =
-        v3_mad(v3_mad(joint[20], chest.left, -0.17 * s * body->shoulder), chest.up, -0.03 * s);
+    joint[4] = v3_mad(v3_mad(joint[20], chest.left, 0.17 * s * body->shoulder), chest.up, -0.03 * s);
+    joint[8] = v3_mad(v3_mad(joint[20], chest.left, -0.17 * s * body->shoulder), chest.up, -0.03 * s);
     for (int side = SYNTH_LEFT; side <= SYNTH_RIGHT; side++) {
         solve_arm(body, &chest, pose->hand[side], side, joint);
         solve_leg(body, &stand, pose, side, joint);

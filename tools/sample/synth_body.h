@@ -15,8 +15,8 @@ typedef struct synth_body {
     double tempo, vigour;           /* this person's speed and amplitude */
 } synth_body;
 
-/* Where everything should be.  Hands: metres at scale 1 from the shoulder, (out, up, forward) in the frame of the chest;
- * feet: offsets from where they stand, (out, up, forward). */
+/* Where everything should be.  Hands: metres at scale 1 from the shoulder, (out, up, forward) in the frame of the
+ * chest; feet: offsets from where they stand, (out, up, forward). */
 typedef struct synth_pose {
     double x, z, yaw;        /* on the floor */
     double lean, twist, nod; /* radians: chest forward, chest to the left, head forward */

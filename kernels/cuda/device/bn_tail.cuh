@@ -6,7 +6,7 @@
 
 #include "kernels/cuda/device/dropout.cuh"
 
-/* ---- activations of a pack: the kind is looked at once --------------------------------------------------------------- */
+/* ---- activations of a pack: the kind is looked at once --------------------------------------- */
 
 template <int KIND, int N> static __device__ __forceinline__ void bn_act_as(float *v)
 {
@@ -59,7 +59,7 @@ template <int N> static __device__ __forceinline__ void bn_act_grad(int kind, co
     }
 }
 
-/* ---- the tail ----------------------------------------------------------------------------------------------------------- */
+/* ---- the tail -------------------------------------------------------------------------------- */
 
 template <typename T> struct bn_tail {
     const T *residual;
@@ -98,7 +98,8 @@ template <typename T> struct bn_tail {
     }
 
     /* g: dy, then dz, from z.  dres: where dresidual goes, null: nowhere. */
-    template <int N> __device__ __forceinline__ void backward(const float *z, float *g, int64_t row, int64_t at, T *dres) const
+    template <int N>
+    __device__ __forceinline__ void backward(const float *z, float *g, int64_t row, int64_t at, T *dres) const
     {
         const kd_mask m = mask<N>(row, at);
         if (act_out != KD_ACT_NONE) {
@@ -121,8 +122,9 @@ template <typename T> struct bn_tail {
         bn_act_grad<N>(act, z, g);
     }
 
-private:
-    /* Forward asks for it before the masks are made, which take as long as it does to come; backward after them, for registers. */
+  private:
+    /* Forward asks for it before the masks are made, which take as long as it does to come; backward after them, for
+     * registers. */
     template <int N> __device__ __forceinline__ void rest(float *r, int64_t at) const
     {
         if (residual != nullptr) {

@@ -1,6 +1,6 @@
-/* Sums over the rows of a (rows, C) matrix: gradients of biases and scales.  A block takes 32 packs of columns and one slice
- * of the rows, 8 rows at a time; with several slices their sums go through scratch and are added by a second launch.
- * The number of slices depends on the shape alone. */
+/* Sums over the rows of a (rows, C) matrix: gradients of biases and scales.  A block takes 32 packs of columns and one
+ * slice of the rows, 8 rows at a time; with several slices their sums go through scratch and are added by a second
+ * launch. The number of slices depends on the shape alone. */
 #ifndef KD_CUDA_COLUMN_SUM_CUH
 #define KD_CUDA_COLUMN_SUM_CUH
 
@@ -23,8 +23,8 @@ static inline size_t kd_column_scratch(int64_t rows, int64_t C)
     return slices == 1 ? 0 : (size_t)(slices * C) * sizeof(float);
 }
 
-/* y[(matrix * slices + slice) * C + j] (+)= sum over the rows of the slice; blockIdx: columns, slice, matrix of `rows` rows.  F: f.pack<N>(v, i, j) gives the terms at elements i.. of the
- * matrix, columns j.. . */
+/* y[(matrix * slices + slice) * C + j] (+)= sum over the rows of the slice; blockIdx: columns, slice, matrix of `rows`
+ * rows.  F: f.pack<N>(v, i, j) gives the terms at elements i.. of the matrix, columns j.. . */
 template <int N, typename U, typename F>
 static __global__ void kd_column_slice(F f, U *y, int64_t rows, int64_t per, int64_t C, bool add)
 {
@@ -86,8 +86,8 @@ static void kd_column_sum(const kd_call *c, F f, U *y, int64_t rows, int64_t C, 
     float *part = static_cast<float *>(c->scratch);
     KD_LAUNCH((kd_column_slice<N, float, F>), grid, block, c, f, part, rows, per, C, false);
     const kd_column_terms<float> parts = {part}; /* the slices are rows of one more such sum */
-    KD_LAUNCH((kd_column_slice<1, U, kd_column_terms<float>>), dim3((unsigned)kd_div_up(C, KD_WARP)), block, c, parts, y, slices,
-              slices, C, add);
+    KD_LAUNCH((kd_column_slice<1, U, kd_column_terms<float>>), dim3((unsigned)kd_div_up(C, KD_WARP)), block, c, parts,
+              y, slices, slices, C, add);
 }
 
 #endif

@@ -1,7 +1,8 @@
 /* Geometry of a conv2d call, and depthwise convolutions (one channel in, one out, a group): part of conv2d.cu.
  *
- * The students' are over time, kernel (KH,1): a thread owns a joint and eight rows that share their inputs, spaced by the
- * dilation, so that 8 + KH - 1 loads serve 8 KH products, all of them independent.  Any other shape takes a plain kernel. */
+ * The students' are over time, kernel (KH,1): a thread owns a joint and eight rows that share their inputs, spaced by
+ * the dilation, so that 8 + KH - 1 loads serve 8 KH products, all of them independent.  Any other shape takes a plain
+ * kernel. */
 #ifndef KD_CUDA_CONV_DEPTHWISE_CUH
 #define KD_CUDA_CONV_DEPTHWISE_CUH
 
@@ -52,7 +53,8 @@ struct conv_geom {
     }
 };
 
-static inline conv_geom conv_geometry(const kd_conv2d_attr *a, const kd_shape *x, const kd_shape *y, int64_t kh, int64_t kw)
+static inline conv_geom conv_geometry(const kd_conv2d_attr *a, const kd_shape *x, const kd_shape *y, int64_t kh,
+                                      int64_t kw)
 {
     conv_geom g = {};
     g.n = x->dim[0];
@@ -78,11 +80,11 @@ static inline conv_geom conv_geometry(const kd_conv2d_attr *a, const kd_shape *x
 
 constexpr int DEEP_BLOCK = 256;
 
-/* ---- any depthwise shape: a thread an element ---------------------------------------------------------------------------------- */
+/* ---- any depthwise shape: a thread an element ------------------------------------------------ */
 
 template <typename T, bool BACK>
-static __global__ __launch_bounds__(DEEP_BLOCK) void deep_any(const T *src, const T *w, const float *bias, const T *plus, T *out,
-                                                              conv_geom g, int act)
+static __global__ __launch_bounds__(DEEP_BLOCK) void deep_any(const T *src, const T *w, const float *bias,
+                                                              const T *plus, T *out, conv_geom g, int act)
 {
     const int64_t plane = g.template out_plane<BACK>(), in_plane = g.template in_plane<BACK>();
     const int width = BACK ? g.w : g.wo, taps = g.kh * g.kw;
@@ -99,9 +101,11 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_any(const T *src, cons
     }
 }
 
-/* part (splits, C taps + C): sums of dy x over the samples of a split, then of dy.  blockIdx: (channel, tap or bias; split). */
+/* part (splits, C taps + C): sums of dy x over the samples of a split, then of dy.  blockIdx: (channel, tap or bias;
+ * split). */
 template <typename T>
-static __global__ __launch_bounds__(DEEP_BLOCK) void deep_any_w(const T *dy, const T *x, float *part, conv_geom g, int64_t per)
+static __global__ __launch_bounds__(DEEP_BLOCK) void deep_any_w(const T *dy, const T *x, float *part, conv_geom g,
+                                                                int64_t per)
 {
     const int taps = g.kh * g.kw, ch = (int)blockIdx.x / (taps + 1), k = (int)blockIdx.x % (taps + 1);
     const int64_t plane = g.out_plane<false>(), in_plane = g.in_plane<false>(), nw = (int64_t)g.co * taps;
@@ -123,12 +127,13 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_any_w(const T *dy, con
     }
 }
 
-/* ---- over time: kernel (KH,1) -------------------------------------------------------------------------------------------------- */
+/* ---- over time: kernel (KH,1) ---------------------------------------------------------------- */
 
 constexpr int DEEP_ROWS = 8;
 
-/* Output rows o, o + step, .. read input rows (o stride - pad) + (i M + k) dilation, i the output, k the tap: M step stride =
- * ... = M dilation.  Forward, and backward without a stride, where it is the convolution with the taps reversed. */
+/* Output rows o, o + step, .. read input rows (o stride - pad) + (i M + k) dilation, i the output, k the tap: M step
+ * stride = ... = M dilation.  Forward, and backward without a stride, where it is the convolution with the taps
+ * reversed. */
 struct deep_job {
     int C, width, in_rows, out_rows, stride, pad, dilation, step;
     int threads; /* a plane: (groups of rows) x width */
@@ -141,7 +146,8 @@ static inline int deep_rows_form(const conv_geom &g, bool back, deep_job *j)
     if (g.kw != 1 || g.sw != 1 || g.pw != 0 || (back && g.sh != 1)) {
         return 0;
     }
-    *j = {g.co, g.w, back ? g.ho : g.h, back ? g.h : g.ho, g.sh, back ? (g.kh - 1) * g.dh - g.ph : g.ph, g.dh, 1, 0, back};
+    *j = {g.co, g.w, back ? g.ho : g.h, back ? g.h : g.ho, g.sh, back ? (g.kh - 1) * g.dh - g.ph : g.ph, g.dh, 1,
+          0,    back};
     const int form = g.dh % g.sh == 0 ? 1 : g.sh == 2 * g.dh ? 2 : 0;
     j->step = form == 1 ? g.dh / g.sh : 1;
     j->threads = (int)kd_div_up(j->out_rows, DEEP_ROWS * j->step) * j->step * j->width;
@@ -158,7 +164,8 @@ static __device__ __forceinline__ void deep_place(const deep_job &j, int e, int 
 
 /* v[i] = rows first + i step of a plane's column, zero outside. */
 template <int N, typename T>
-static __device__ __forceinline__ void deep_read(float *v, const T *plane, int first, int step, int rows, int width, int col)
+static __device__ __forceinline__ void deep_read(float *v, const T *plane, int first, int step, int rows, int width,
+                                                 int col)
 {
 #pragma unroll
     for (int i = 0; i < N; i++) {
@@ -168,8 +175,9 @@ static __device__ __forceinline__ void deep_read(float *v, const T *plane, int f
 }
 
 template <typename T, int KH, int M>
-static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows(const T *src, const T *w, const float *bias, const T *plus, T *out,
-                                                               deep_job j, int64_t planes, int act)
+static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows(const T *src, const T *w, const float *bias,
+                                                               const T *plus, T *out, deep_job j, int64_t planes,
+                                                               int act)
 {
     constexpr int WINDOW = (DEEP_ROWS - 1) * M + KH;
     for (KD_EACH(e, planes * j.threads)) {
@@ -177,7 +185,8 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows(const T *src, con
         int col, first;
         deep_place(j, (int)(e - s * j.threads), &col, &first);
         float x[WINDOW], tap[KH], sum[DEEP_ROWS];
-        deep_read<WINDOW>(x, src + s * j.in_rows * j.width, first * j.stride - j.pad, j.dilation, j.in_rows, j.width, col);
+        deep_read<WINDOW>(x, src + s * j.in_rows * j.width, first * j.stride - j.pad, j.dilation, j.in_rows, j.width,
+                          col);
 #pragma unroll
         for (int k = 0; k < KH; k++) {
             tap[k] = ld(w, ch * KH + (j.flip ? KH - 1 - k : k));
@@ -204,11 +213,11 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows(const T *src, con
     }
 }
 
-/* dx for stride 2: input row 2 t + odd - pad gets tap k from output row t - k D / 2 where k D % 2 is `odd`.  A thread owns four
- * t, that is eight rows.  A tap that a row skips counts as a product with 0: one that is NaN shows. */
+/* dx for stride 2: input row 2 t + odd - pad gets tap k from output row t - k D / 2 where k D % 2 is `odd`.  A thread
+ * owns four t, that is eight rows.  A tap that a row skips counts as a product with 0: one that is NaN shows. */
 template <typename T, int KH, int D>
-static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows_back2(const T *dy, const T *w, const T *plus, T *dx, conv_geom g,
-                                                                     int64_t planes)
+static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows_back2(const T *dy, const T *w, const T *plus, T *dx,
+                                                                     conv_geom g, int64_t planes)
 {
     constexpr int HALF = DEEP_ROWS / 2, REACH = (KH - 1) * D / 2;
     const int t_first = g.ph / 2, threads = ((g.h - 1 + g.ph) / 2 - t_first + HALF) / HALF * g.w;
@@ -241,8 +250,8 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows_back2(const T *dy
 
 /* part as in deep_any_w.  blockIdx: (channel, split). */
 template <typename T, int KH, int M>
-static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows_w(const T *dy, const T *x, float *part, deep_job j, int64_t n,
-                                                                 int64_t per)
+static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows_w(const T *dy, const T *x, float *part, deep_job j,
+                                                                 int64_t n, int64_t per)
 {
     constexpr int WINDOW = (DEEP_ROWS - 1) * M + KH;
     const int64_t ch = blockIdx.x, nw = (int64_t)j.C * KH;
@@ -253,7 +262,8 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows_w(const T *dy, co
         int col, first;
         deep_place(j, (int)(e - sample * j.threads), &col, &first);
         float v[WINDOW], d[DEEP_ROWS];
-        deep_read<WINDOW>(v, x + s * j.in_rows * j.width, first * j.stride - j.pad, j.dilation, j.in_rows, j.width, col);
+        deep_read<WINDOW>(v, x + s * j.in_rows * j.width, first * j.stride - j.pad, j.dilation, j.in_rows, j.width,
+                          col);
         deep_read<DEEP_ROWS>(d, dy + s * j.out_rows * j.width, first, j.step, j.out_rows, j.width, col);
 #pragma unroll
         for (int i = 0; i < DEEP_ROWS; i++) {
@@ -274,7 +284,7 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows_w(const T *dy, co
     }
 }
 
-/* ---- launches -------------------------------------------------------------------------------------------------------------------- */
+/* ---- launches -------------------------------------------------------------------------------- */
 
 template <typename T, int KH> static bool launch_deep_rows(const kd_call *c, const conv_geom &g, bool back, int act)
 {
@@ -286,11 +296,11 @@ template <typename T, int KH> static bool launch_deep_rows(const kd_call *c, con
     const T *plus = back ? kd_in<T>(c, 2) : nullptr;
     T *out = kd_out<T>(c, 0);
     if (form == 1) {
-        KD_LAUNCH((deep_rows<T, KH, 1>), dim3(kd_grid(planes * j.threads, DEEP_BLOCK)), dim3(DEEP_BLOCK), c, src, w, bias, plus, out,
-                  j, planes, act);
+        KD_LAUNCH((deep_rows<T, KH, 1>), dim3(kd_grid(planes * j.threads, DEEP_BLOCK)), dim3(DEEP_BLOCK), c, src, w,
+                  bias, plus, out, j, planes, act);
     } else if (form == 2) {
-        KD_LAUNCH((deep_rows<T, KH, 2>), dim3(kd_grid(planes * j.threads, DEEP_BLOCK)), dim3(DEEP_BLOCK), c, src, w, bias, plus, out,
-                  j, planes, act);
+        KD_LAUNCH((deep_rows<T, KH, 2>), dim3(kd_grid(planes * j.threads, DEEP_BLOCK)), dim3(DEEP_BLOCK), c, src, w,
+                  bias, plus, out, j, planes, act);
     }
     return form != 0;
 }
@@ -302,11 +312,11 @@ template <typename T, int KH> static bool launch_deep_back2(const kd_call *c, co
         return false;
     }
     if (g.dh == 1) {
-        KD_LAUNCH((deep_rows_back2<T, KH, 1>), grid, block, c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_in<T>(c, 2), kd_out<T>(c, 0), g,
-                  g.n * g.co);
+        KD_LAUNCH((deep_rows_back2<T, KH, 1>), grid, block, c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_in<T>(c, 2),
+                  kd_out<T>(c, 0), g, g.n * g.co);
     } else {
-        KD_LAUNCH((deep_rows_back2<T, KH, 2>), grid, block, c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_in<T>(c, 2), kd_out<T>(c, 0), g,
-                  g.n * g.co);
+        KD_LAUNCH((deep_rows_back2<T, KH, 2>), grid, block, c, kd_in<T>(c, 0), kd_in<T>(c, 1), kd_in<T>(c, 2),
+                  kd_out<T>(c, 0), g, g.n * g.co);
     }
     return true;
 }
@@ -319,8 +329,9 @@ template <typename T, int KH, bool BACK> static bool launch_deep(const kd_call *
 template <typename T, bool BACK> static void launch_depthwise(const kd_call *c, const conv_geom &g, int act)
 {
     const int64_t n = g.n * g.co * g.out_plane<BACK>();
-    if (n == 0 || (g.kh == 9 && launch_deep<T, 9, BACK>(c, g, act)) || (g.kh == 5 && launch_deep<T, 5, BACK>(c, g, act)) ||
-        (g.kh == 3 && launch_deep<T, 3, BACK>(c, g, act)) || (g.kh == 1 && launch_deep<T, 1, BACK>(c, g, act))) {
+    if (n == 0 || (g.kh == 9 && launch_deep<T, 9, BACK>(c, g, act)) ||
+        (g.kh == 5 && launch_deep<T, 5, BACK>(c, g, act)) || (g.kh == 3 && launch_deep<T, 3, BACK>(c, g, act)) ||
+        (g.kh == 1 && launch_deep<T, 1, BACK>(c, g, act))) {
         return;
     }
     KD_LAUNCH((deep_any<T, BACK>), dim3(kd_grid(n, DEEP_BLOCK)), dim3(DEEP_BLOCK), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
@@ -356,8 +367,8 @@ template <typename T> static void launch_depthwise_w(const kd_call *c, const con
         return;
     }
     const int64_t splits = deep_splits(g);
-    KD_LAUNCH((deep_any_w<T>), dim3((unsigned)(g.co * (g.kh * g.kw + 1)), (unsigned)splits), dim3(DEEP_BLOCK), c, kd_in<T>(c, 0),
-              kd_in<T>(c, 1), part, g, kd_div_up(g.n, splits));
+    KD_LAUNCH((deep_any_w<T>), dim3((unsigned)(g.co * (g.kh * g.kw + 1)), (unsigned)splits), dim3(DEEP_BLOCK), c,
+              kd_in<T>(c, 0), kd_in<T>(c, 1), part, g, kd_div_up(g.n, splits));
 }
 
 #endif

@@ -6,8 +6,8 @@
 
 typedef kd_pack<float, 4> vec4;
 
-/* sum += ws xs over DEPTHS steps.  A thread's rows and columns come in strips of 4, so that a warp reads shared memory side by
- * side. */
+/* sum += ws xs over DEPTHS steps.  A thread's rows and columns come in strips of 4, so that a warp reads shared memory
+ * side by side. */
 template <int DEPTHS, int BM, int PM, int BN, int PN, int RM, int RN>
 static __device__ __forceinline__ void multiply(const vec4 *ws, const vec4 *xs, float (&sum)[RM][RN])
 {

@@ -1,15 +1,17 @@
-/* The gradient that st_gate and stc_gate share: a gate made of a factor a frame, a factor a joint and a factor a channel.  One
- * kernel reads dy and x once and leaves the plane's sums where the op's struct says; gates.cu launches. */
+/* The gradient that st_gate and stc_gate share: a gate made of a factor a frame, a factor a joint and a factor a
+ * channel.  One kernel reads dy and x once and leaves the plane's sums where the op's struct says; gates.cu
+ * launches. */
 #ifndef KD_CUDA_GATE_BACK_CUH
 #define KD_CUDA_GATE_BACK_CUH
 
 #include "kernels/cuda/device/planes.cuh"
 
-/* ---- sums of partial sums ------------------------------------------------------------------------------------------------ */
+/* ---- sums of partial sums -------------------------------------------------------------------- */
 
 constexpr int SUM_THREADS = 512, SUM_COLUMNS = 32; /* a block: 32 columns x 16 rows at a time */
 
-/* Sum of one column of part (rows, cols): column x % 32 of the block; valid in the first 32 threads.  All threads must call. */
+/* Sum of one column of part (rows, cols): column x % 32 of the block; valid in the first 32 threads.  All threads must
+ * call. */
 static __device__ float column_sum(const float *part, int64_t rows, int64_t cols, int64_t col)
 {
     KD_SHARED(float, line_sums, SUM_THREADS);
@@ -40,12 +42,14 @@ static __device__ void gate_gradient(const float *part, int64_t n, const float *
     }
 }
 
-/* ---- the kernel ---------------------------------------------------------------------------------------------------------- */
+/* ---- the kernel ------------------------------------------------------------------------------ */
 
 /* y = x + a (x time[f] joint[v] channel - x).  G says where the factors are and where the plane's sums go:
  *   weight(plane) a; time(plane, f); joint(plane, v); channel(plane)
- *   put_time(plane, f, sum_v dy x joint); put_joint(plane, v, sum_f dy x time); put_plane(plane, sum dy x time joint, sum dy x) */
-template <typename T, int W, typename G> static __global__ void gate_back(const T *dy, const T *x, T *dx, G gate, kd_planes p)
+ *   put_time(plane, f, sum_v dy x joint); put_joint(plane, v, sum_f dy x time); put_plane(plane, sum dy x time joint,
+ *   sum dy x) */
+template <typename T, int W, typename G>
+static __global__ void gate_back(const T *dy, const T *x, T *dx, G gate, kd_planes p)
 {
     KD_SHARED(float, gx, KD_TILE);
     KD_SHARED(float, joint, KD_MAX_V);
@@ -123,7 +127,7 @@ template <typename T, typename G> static void launch_gate_back(const kd_call *c,
     }
 }
 
-/* ---- st_gate ------------------------------------------------------------------------------------------------------------- */
+/* ---- st_gate --------------------------------------------------------------------------------- */
 
 template <typename T> struct st_gate_sums {
     const T *at, *av;
@@ -165,7 +169,7 @@ template <typename T> struct st_gate_sums {
     }
 };
 
-/* ---- stc_gate ------------------------------------------------------------------------------------------------------------ */
+/* ---- stc_gate -------------------------------------------------------------------------------- */
 
 /* The factors of both directions; av and ac may be absent. */
 template <typename T> struct stc_factors {

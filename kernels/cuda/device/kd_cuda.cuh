@@ -1,12 +1,14 @@
-/* What every kernel in cuda/ is written with: the subset of CUDA C that both nvcc and the SIMT shim (tests/simt/) compile.
+/* What every kernel in cuda/ is written with: the subset of CUDA C that both nvcc and the SIMT shim (tests/simt/)
+ * compile.
  *
  * Allowed: thread and block indices, KD_SHARED memory, __syncthreads, __syncwarp, warp shuffles, __ballot_sync, integer
- * atomics, the maths of <cmath> in f32.  Not used: float atomics (their order is not fixed, so their sum is not), dynamic
- * parallelism, textures, inline PTX.  A kernel that needs more (wgmma, TMA) gets a plain twin in the same slot.
- * Every kernel is static; every thread of a block reaches every barrier; reductions run in an order fixed by the shapes.
+ * atomics, the maths of <cmath> in f32.  Not used: float atomics (their order is not fixed, so their sum is not),
+ * dynamic parallelism, textures, inline PTX.  A kernel that needs more (wgmma, TMA) gets a plain twin in the same slot.
+ * Every kernel is static; every thread of a block reaches every barrier; reductions run in an order fixed by the
+ * shapes.
  *
- * Kernels are templates over T, how activations are stored (float, kd_bf16, kd_half); they compute in f32.  KD_CUDA_OP at the
- * end of a file makes the three slots of an op.
+ * Kernels are templates over T, how activations are stored (float, kd_bf16, kd_half); they compute in f32.  KD_CUDA_OP
+ * at the end of a file makes the three slots of an op.
  */
 #ifndef KD_CUDA_CUH
 #define KD_CUDA_CUH
@@ -30,22 +32,22 @@ struct kd_half {
 };
 #endif
 
-/* ---- launching ------------------------------------------------------------------------------------------------------- */
+/* ---- launching ------------------------------------------------------------------------------- */
 
 /* KD_LAUNCH((kernel<T, 4>), grid, block, stream of the call, arguments...): the only way a kernel starts. */
 #if defined(__CUDACC__)
-#    define KD_LAUNCH(kernel, grid, block, c, ...)                                                                             \
-        do {                                                                                                                   \
-            const auto kd_kernel_ = kernel;                                                                                    \
-            kd_kernel_<<<(grid), (block), 0, (cudaStream_t)(c)->stream>>>(__VA_ARGS__);                                        \
+#    define KD_LAUNCH(kernel, grid, block, c, ...)                                      \
+        do {                                                                            \
+            const auto kd_kernel_ = kernel;                                             \
+            kd_kernel_<<<(grid), (block), 0, (cudaStream_t)(c)->stream>>>(__VA_ARGS__); \
         } while (0)
 #    define KD_SHARED(type, name, count) __shared__ type name[count]
 #else
-#    define KD_LAUNCH(kernel, grid, block, c, ...)                                                                             \
+#    define KD_LAUNCH(kernel, grid, block, c, ...) \
         simt_start(#kernel, kernel, (grid), (block), (cudaStream_t)(c)->stream, __VA_ARGS__)
 /* Shared memory of the block, `count` elements.  The same declaration is the same memory for all threads of a block. */
-#    define KD_SHARED(type, name, count)                                                                                       \
-        static const char kd_site_##name = 0;                                                                                  \
+#    define KD_SHARED(type, name, count)      \
+        static const char kd_site_##name = 0; \
         type *const name = static_cast<type *>(simt_shared_bytes(&kd_site_##name, (count) * sizeof(type)))
 #endif
 
@@ -78,12 +80,12 @@ static inline unsigned kd_grid(int64_t n, int block)
 }
 
 /* for (KD_EACH(i, n)) inside a kernel: this thread's items of [0, n) over the whole grid. */
-#define KD_EACH(i, n)                                                                                                          \
-    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;                                                                \
-    i < (n);                                                                                                                   \
+#define KD_EACH(i, n)                                           \
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; \
+    i < (n);                                                    \
     i += (int64_t)gridDim.x * blockDim.x
 
-/* ---- numbers --------------------------------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 static __device__ __forceinline__ float ld(const float *p, int64_t i)
 {
@@ -161,7 +163,8 @@ template <int N, typename T> static __device__ __forceinline__ void st_pack(T *p
 }
 
 /* The same at a ragged end: elements from n on are read as 0 and not written.  p is aligned, i a multiple of N. */
-template <int N, typename T> static __device__ __forceinline__ void ld_upto(float *dst, const T *p, int64_t i, int64_t n)
+template <int N, typename T>
+static __device__ __forceinline__ void ld_upto(float *dst, const T *p, int64_t i, int64_t n)
 {
     if (i + N <= n) {
         ld_pack<N>(dst, p, i);
@@ -196,7 +199,8 @@ static __device__ __forceinline__ void put_upto(T *p, int64_t i, int64_t n, cons
     }
 }
 
-/* a / b and a % b of numbers that are not negative: in 32 bits where they fit, which is several times faster on a card. */
+/* a / b and a % b of numbers that are not negative: in 32 bits where they fit, which is several times faster on a
+ * card. */
 static __device__ __forceinline__ int64_t kd_div(int64_t a, int64_t b)
 {
     return ((a | b) >> 32) == 0 ? (int64_t)((uint32_t)a / (uint32_t)b) : a / b;
@@ -206,7 +210,7 @@ static __device__ __forceinline__ int64_t kd_mod(int64_t a, int64_t b)
     return ((a | b) >> 32) == 0 ? (int64_t)((uint32_t)a % (uint32_t)b) : a % b;
 }
 
-/* ---- reductions: butterflies and fixed trees, so the order is always the same ------------------------------------------ */
+/* ---- reductions: butterflies and fixed trees, so the order is always the same ---------------- */
 
 static __device__ __forceinline__ float kd_warp_sum(float v)
 {
@@ -276,7 +280,7 @@ static __device__ inline float kd_block_max(float v)
     return top;
 }
 
-/* ---- activations (kd_act_kind) ---------------------------------------------------------------------------------------- */
+/* ---- activations (kd_act_kind) --------------------------------------------------------------- */
 
 static __device__ inline float kd_sigmoid(float x)
 {
@@ -335,7 +339,7 @@ static __device__ inline float kd_act_grad(int kind, float x, float dy)
     return dy * kd_act_slope(kind, x);
 }
 
-/* ---- host side: operands of a call -------------------------------------------------------------------------------------- */
+/* ---- host side: operands of a call ----------------------------------------------------------- */
 
 static inline int64_t numel(const kd_tensor *t)
 {
@@ -366,12 +370,12 @@ template <> struct kd_act_dtype<kd_half> {
     static constexpr kd_dtype value = KD_F16;
 };
 
-/* ---- sums over blocks ------------------------------------------------------------------------------------------------------ */
+/* ---- sums over blocks ------------------------------------------------------------------------ */
 
 /* out[i] (+)= sum over p of part[p][i], p ascending within each of LINES runs, the runs in order. */
 template <int LINES>
-static __global__ void kd_parts_kernel(const float *part, int64_t parts, int64_t n, float *a, int64_t na, float *b, bool add_a,
-                                       bool add_b)
+static __global__ void kd_parts_kernel(const float *part, int64_t parts, int64_t n, float *a, int64_t na, float *b,
+                                       bool add_a, bool add_b)
 {
     KD_SHARED(float, runs, LINES *KD_WARP);
     const int64_t i = (int64_t)blockIdx.x * KD_WARP + threadIdx.x, per = kd_div_up(parts, LINES);
@@ -395,25 +399,25 @@ static __global__ void kd_parts_kernel(const float *part, int64_t parts, int64_t
 }
 
 /* Sum of part (parts, na + nb): the first na go to a, the others to b; either may be null. */
-static inline void kd_sum_parts(const kd_call *c, const float *part, int64_t parts, float *a, int64_t na, bool add_a, float *b,
-                                int64_t nb, bool add_b)
+static inline void kd_sum_parts(const kd_call *c, const float *part, int64_t parts, float *a, int64_t na, bool add_a,
+                                float *b, int64_t nb, bool add_b)
 {
     const int64_t n = na + nb;
     if (n > 0) {
-        KD_LAUNCH((kd_parts_kernel<16>), dim3((unsigned)kd_div_up(n, KD_WARP)), dim3(KD_WARP, 16), c, part, parts, n, a, na, b, add_a,
-                  add_b);
+        KD_LAUNCH((kd_parts_kernel<16>), dim3((unsigned)kd_div_up(n, KD_WARP)), dim3(KD_WARP, 16), c, part, parts, n, a,
+                  na, b, add_a, add_b);
     }
 }
 
-/* ---- slots ---------------------------------------------------------------------------------------------------------------- */
+/* ---- slots ----------------------------------------------------------------------------------- */
 
 /* The order of the three: kd_cuda_own() in table.c. */
-#define KD_CUDA_OP_SCRATCH(name, scratch_fn)                                                                                   \
-    extern "C" {                                                                                                               \
-    extern const kd_kernel_def kd_cuda_##name[3];                                                                              \
-    const kd_kernel_def kd_cuda_##name[3] = {{name##_run<float>, scratch_fn, nullptr, nullptr, false},                         \
-                                             {name##_run<kd_bf16>, scratch_fn, nullptr, nullptr, false},                       \
-                                             {name##_run<kd_half>, scratch_fn, nullptr, nullptr, false}};                      \
+#define KD_CUDA_OP_SCRATCH(name, scratch_fn)                                                              \
+    extern "C" {                                                                                          \
+    extern const kd_kernel_def kd_cuda_##name[3];                                                         \
+    const kd_kernel_def kd_cuda_##name[3] = {{name##_run<float>, scratch_fn, nullptr, nullptr, false},    \
+                                             {name##_run<kd_bf16>, scratch_fn, nullptr, nullptr, false},  \
+                                             {name##_run<kd_half>, scratch_fn, nullptr, nullptr, false}}; \
     }
 /* KD_CUDA_OP(layernorm): kd_status layernorm_run<T>(const kd_call *) in f32, bf16 and fp16. */
 #define KD_CUDA_OP(name) KD_CUDA_OP_SCRATCH(name, nullptr)

@@ -1,5 +1,5 @@
-/* Tensors (N,C,T,V) as N*C planes of T*V elements, a block each: what joints.cu and gates.cu share.  A block knows its channel,
- * indices inside a plane are `int`, and the plane's sums stay in the block. */
+/* Tensors (N,C,T,V) as N*C planes of T*V elements, a block each: what joints.cu and gates.cu share.  A block knows its
+ * channel, indices inside a plane are `int`, and the plane's sums stay in the block. */
 #ifndef KD_CUDA_PLANES_CUH
 #define KD_CUDA_PLANES_CUH
 
@@ -44,7 +44,8 @@ static inline dim3 kd_plane_grid(const kd_planes &p)
     return dim3((unsigned)(p.n * p.C));
 }
 
-/* Frames of a plane that a block holds in KD_TILE floats: a multiple of 8, so that packs stay aligned, and at least 16. */
+/* Frames of a plane that a block holds in KD_TILE floats: a multiple of 8, so that packs stay aligned, and at least
+ * 16. */
 constexpr int KD_TILE = 4096;
 static __device__ __forceinline__ int kd_tile_frames(int V)
 {

@@ -1,9 +1,10 @@
-/* Matrix products through cuBLASLt: descriptors, the choice of an algorithm, and running it.  What is multiplied for which op
- * stands in cublaslt_linear.c.
+/* Matrix products through cuBLASLt: descriptors, the choice of an algorithm, and running it.  What is multiplied for
+ * which op stands in cublaslt_linear.c.
  *
- * Sums are always f32 (plain f32 too, TF32 only with KD_CUDA_TF32).  Of the ways to split k only "partial sums in f32 in the
- * workspace" is allowed: its order is fixed.  The algorithm of a shape is chosen once in a process, by timing the library's
- * best guesses (unless KD_CUDA_UNTIMED), and kept: equal layers and later preparations get the same one. */
+ * Sums are always f32 (plain f32 too, TF32 only with KD_CUDA_TF32).  Of the ways to split k only "partial sums in f32
+ * in the workspace" is allowed: its order is fixed.  The algorithm of a shape is chosen once in a process, by timing
+ * the library's best guesses (unless KD_CUDA_UNTIMED), and kept: equal layers and later preparations get the same
+ * one. */
 #include "kernels/cuda/library/cublaslt.h"
 
 #include <cuda_runtime_api.h>
@@ -43,7 +44,7 @@ static uint32_t alignment(const void *p)
     return low == 0 || low > 256 ? 256 : (uint32_t)low;
 }
 
-/* ---- descriptors --------------------------------------------------------------------------------------------------------- */
+/* ---- descriptors ----------------------------------------------------------------------------- */
 
 static void product_free(kd_lt_product *p)
 {
@@ -62,7 +63,8 @@ static void product_free(kd_lt_product *p)
     memset(p, 0, sizeof *p);
 }
 
-static cublasStatus_t layout(cublasLtMatrixLayout_t *out, int32_t type, int64_t rows, int64_t cols, bool transposed, int64_t ld)
+static cublasStatus_t layout(cublasLtMatrixLayout_t *out, int32_t type, int64_t rows, int64_t cols, bool transposed,
+                             int64_t ld)
 {
     return cublasLtMatrixLayoutCreate(out, (cudaDataType)type, (uint64_t)(transposed ? cols : rows),
                                       (uint64_t)(transposed ? rows : cols), ld);
@@ -73,12 +75,12 @@ static cublasStatus_t set_bias(const kd_lt_product *p, const void *bias)
     return cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
 }
 
-#define LT_TRY(expr)                                                                                                           \
-    do {                                                                                                                       \
-        const cublasStatus_t lt_st_ = (expr);                                                                                  \
-        if (lt_st_ != CUBLAS_STATUS_SUCCESS) {                                                                                 \
-            return lt_st_;                                                                                                     \
-        }                                                                                                                      \
+#define LT_TRY(expr)                           \
+    do {                                       \
+        const cublasStatus_t lt_st_ = (expr);  \
+        if (lt_st_ != CUBLAS_STATUS_SUCCESS) { \
+            return lt_st_;                     \
+        }                                      \
     } while (0)
 
 /* The caller frees *p, on failure too. */
@@ -98,15 +100,16 @@ static cublasStatus_t product_make(const kd_gemm *g, kd_lt_product *p)
     return layout(&p->d, g->out, g->m, g->n, false, g->m);
 }
 
-static cublasStatus_t product_run(cublasLtHandle_t lt, const kd_lt_product *p, bool add, const cublasLtMatmulAlgo_t *algo,
-                                  const void *a, const void *b, void *d, void *workspace, size_t bytes, cudaStream_t stream)
+static cublasStatus_t product_run(cublasLtHandle_t lt, const kd_lt_product *p, bool add,
+                                  const cublasLtMatmulAlgo_t *algo, const void *a, const void *b, void *d,
+                                  void *workspace, size_t bytes, cudaStream_t stream)
 {
     static const float one = 1.0f, zero = 0.0f;
-    return cublasLtMatmul(lt, p->desc, &one, a, p->a, b, p->b, add ? &one : &zero, d, p->d, d, p->d, algo, workspace, bytes,
-                          stream);
+    return cublasLtMatmul(lt, p->desc, &one, a, p->a, b, p->b, add ? &one : &zero, d, p->d, d, p->d, algo, workspace,
+                          bytes, stream);
 }
 
-/* ---- choosing an algorithm ----------------------------------------------------------------------------------------------- */
+/* ---- choosing an algorithm ------------------------------------------------------------------- */
 
 static cublasStatus_t set_limits(cublasLtMatmulPreference_t pref, const kd_gemm *g)
 {
@@ -125,8 +128,8 @@ static cublasStatus_t set_limits(cublasLtMatmulPreference_t pref, const kd_gemm 
                                                 sizeof g->align[2]);
 }
 
-static cublasStatus_t guess(cublasLtHandle_t lt, const kd_gemm *g, const kd_lt_product *p, cublasLtMatmulHeuristicResult_t *out,
-                            int *n)
+static cublasStatus_t guess(cublasLtHandle_t lt, const kd_gemm *g, const kd_lt_product *p,
+                            cublasLtMatmulHeuristicResult_t *out, int *n)
 {
     cublasLtMatmulPreference_t pref = NULL;
     LT_TRY(cublasLtMatmulPreferenceCreate(&pref));
@@ -210,18 +213,20 @@ typedef struct candidate {
 static bool run_candidate(const void *what, const arena *t)
 {
     const candidate *k = what;
-    return product_run(k->lt, k->p, k->add, &k->r->algo, k->a, k->b, t->d, t->workspace, k->r->workspaceSize, t->stream) ==
-           CUBLAS_STATUS_SUCCESS;
+    return product_run(k->lt, k->p, k->add, &k->r->algo, k->a, k->b, t->d, t->workspace, k->r->workspaceSize,
+                       t->stream) == CUBLAS_STATUS_SUCCESS;
 }
 
-/* Index of the fastest guess; the library's own first unless another is at least 3 % faster, so that noise decides little. */
-static int fastest(cublasLtHandle_t lt, const kd_gemm *g, kd_lt_product *p, const cublasLtMatmulHeuristicResult_t *r, int n,
-                   const void *a, const void *b, float *ms)
+/* Index of the fastest guess; the library's own first unless another is at least 3 % faster, so that noise decides
+ * little. */
+static int fastest(cublasLtHandle_t lt, const kd_gemm *g, kd_lt_product *p, const cublasLtMatmulHeuristicResult_t *r,
+                   int n, const void *a, const void *b, float *ms)
 {
     arena t;
     int best = -1;
     const size_t d = (size_t)g->m * (size_t)g->n * (g->out == CUDA_R_32F ? 4u : 2u);
-    if (arena_make(g->device, d, (size_t)KD_MAX(g->m, g->n) * 4u, &t) && (g->epilogue == CUBLASLT_EPILOGUE_DEFAULT || set_bias(p, t.bias) == CUBLAS_STATUS_SUCCESS)) {
+    if (arena_make(g->device, d, (size_t)KD_MAX(g->m, g->n) * 4u, &t) &&
+        (g->epilogue == CUBLASLT_EPILOGUE_DEFAULT || set_bias(p, t.bias) == CUBLAS_STATUS_SUCCESS)) {
         for (int i = 0; i < n; i++) {
             const candidate k = {lt, p, &r[i], a, b, g->add != 0};
             const float now = r[i].state == CUBLAS_STATUS_SUCCESS ? time_runs(run_candidate, &k, &t) : -1.0f;
@@ -280,7 +285,7 @@ static const choice *choose(cublasLtHandle_t lt, const kd_gemm *g, const void *a
     return best >= 0 ? c : NULL;
 }
 
-/* ---- preparing a call ---------------------------------------------------------------------------------------------------- */
+/* ---- preparing a call ------------------------------------------------------------------------ */
 
 /* Handle of the current device, NULL when there is none (said once). */
 static cublasLtHandle_t handle_of(int device)
@@ -291,17 +296,20 @@ static cublasLtHandle_t handle_of(int device)
         if (st != CUBLAS_STATUS_SUCCESS) {
             failed[device] = true;
             handles[device] = NULL;
-            kd_log(KD_LOG_WARN, "cuBLASLt does not start on device %d (%s): matrix products use our own, slower kernels", device,
+            kd_log(KD_LOG_WARN,
+                   "cuBLASLt does not start on device %d (%s): matrix products use our own, slower kernels", device,
                    cublasLtGetStatusName(st));
         }
     }
     return handles[device];
 }
 
-bool kd_lt_complete(kd_gemm *g, kd_dtype in, kd_dtype out, const void *a, const void *b, const void *d, const void *vector)
+bool kd_lt_complete(kd_gemm *g, kd_dtype in, kd_dtype out, const void *a, const void *b, const void *d,
+                    const void *vector)
 {
     int device = -1;
-    if (g->m < 1 || g->n < 1 || g->k < 1 || cudaGetDevice(&device) != cudaSuccess || device < 0 || device >= KD_CUDA_DEVICES) {
+    if (g->m < 1 || g->n < 1 || g->k < 1 || cudaGetDevice(&device) != cudaSuccess || device < 0 ||
+        device >= KD_CUDA_DEVICES) {
         return false;
     }
     const unsigned flags = kd_cuda_get_flags(device);
@@ -371,7 +379,7 @@ kd_status kd_lt_set_vector(const kd_lt_prep *p, const void *vector)
     return set_bias(&p->p, vector) == CUBLAS_STATUS_SUCCESS ? KD_OK : KD_E_DEVICE;
 }
 
-/* ---- the other way to a bias gradient -------------------------------------------------------------------------------------- */
+/* ---- the other way to a bias gradient -------------------------------------------------------- */
 
 typedef struct column_sum {
     const kd_tensor *dy;

@@ -1,4 +1,5 @@
-/* Inside of the cuBLASLt kernels: one matrix product, prepared and run (cublaslt.c), for the ops of cublaslt_linear.c. */
+/* Inside of the cuBLASLt kernels: one matrix product, prepared and run (cublaslt.c), for the ops of
+ * cublaslt_linear.c. */
 #ifndef KD_CUDA_CUBLASLT_H
 #define KD_CUDA_CUBLASLT_H
 
@@ -7,8 +8,8 @@
 
 #include <cublasLt.h>
 
-/* D (m,n) = op(A) op(B), or added to D: column-major, and everything the algorithm depends on.  Compared as bytes: start from
- * memset.  The caller sets the first line and the epilogue, kd_lt_complete the rest. */
+/* D (m,n) = op(A) op(B), or added to D: column-major, and everything the algorithm depends on.  Compared as bytes:
+ * start from memset.  The caller sets the first line and the epilogue, kd_lt_complete the rest. */
 typedef struct kd_gemm {
     int64_t m, n, k, lda, ldb;
     int32_t ta, tb;   /* cublasOperation_t */
@@ -35,7 +36,8 @@ typedef struct kd_lt_prep { /* kd_call.prep */
 } kd_lt_prep;
 
 /* Fill in types, alignments and the device; false: not for this library.  `vector` NULL: none, or one in scratch. */
-bool kd_lt_complete(kd_gemm *g, kd_dtype in, kd_dtype out, const void *a, const void *b, const void *d, const void *vector);
+bool kd_lt_complete(kd_gemm *g, kd_dtype in, kd_dtype out, const void *a, const void *b, const void *d,
+                    const void *vector);
 /* Make c->prep.  a and b are read while algorithms are timed, the outputs are not touched. */
 KD_NODISCARD kd_status kd_lt_prepare(kd_call *c, const kd_gemm *g, const void *a, const void *b);
 void kd_lt_release(kd_call *c);

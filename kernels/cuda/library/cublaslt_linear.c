@@ -1,18 +1,18 @@
 /* linear, linear_bwd_x and linear_bwd_w through cuBLASLt.
  *
- * cuBLASLt is column-major, we are row-major: a row-major (r,c) matrix is its column-major (c,r) transpose, so every product
- * is written for its transpose and nothing is moved.  With x (M,Ci), W (Co,Ci), y and dy (M,Co):
+ * cuBLASLt is column-major, we are row-major: a row-major (r,c) matrix is its column-major (c,r) transpose, so every
+ * product is written for its transpose and nothing is moved.  With x (M,Ci), W (Co,Ci), y and dy (M,Co):
  *
  *   linear        y^T  (Co,M)  = W x^T     A = W, stored (Ci,Co), T     B = x, stored (Ci,M), N     m Co, n M,  k Ci
  *   linear_bwd_x  dx^T (Ci,M)  = W^T dy^T  A = W, stored (Ci,Co), N     B = dy, stored (Co,M), N    m Ci, n M,  k Co
  *   linear_bwd_w  dW^T (Ci,Co) = x^T dy    A = x, stored (Ci,M), N      B = dy, stored (Co,M), T    m Ci, n Co, k M
  *
- * The bias has m elements, one a row of D: epilogue BIAS.  Its type must be that of D, ours is f32: beside a half-width D it
- * is cast into scratch first.  Activations run afterwards, in place, by our own kernel: the library's GELU is the tanh form
- * (ours is exact), its ReLU makes 0 of NaN.  The bias gradient is the sum of dy over k, B's side: epilogue BGRADB (which
- * writes, never adds), or our column sum where that is faster. */
+ * The bias has m elements, one a row of D: epilogue BIAS.  Its type must be that of D, ours is f32: beside a half-width
+ * D it is cast into scratch first.  Activations run afterwards, in place, by our own kernel: the library's GELU is the
+ * tanh form (ours is exact), its ReLU makes 0 of NaN.  The bias gradient is the sum of dy over k, B's side: epilogue
+ * BGRADB (which writes, never adds), or our column sum where that is faster. */
 #include "kernels/cuda/library/cublaslt.h"
-/* ---- linear --------------------------------------------------------------------------------------------------------------- */
+/* ---- linear ---------------------------------------------------------------------------------- */
 
 static bool has_bias(const kd_call *c)
 {
@@ -124,7 +124,7 @@ static kd_status bwd_x_run(const kd_call *c)
     return kd_cuda_run_own(KD_OP_ACT_BWD, c->out[0].dtype, &how, in, 2, &c->out[0], false, NULL, c);
 }
 
-/* ---- linear_bwd_w ----------------------------------------------------------------------------------------------------------- */
+/* ---- linear_bwd_w ---------------------------------------------------------------------------- */
 
 static int64_t outputs_of(const kd_call *c) /* Co */
 {
@@ -230,12 +230,12 @@ static kd_status bwd_w_run(const kd_call *c)
     return wants_db(c) && !p->bgrad ? kd_cuda_column_sum(&c->in[0], co, &c->out[1], adds_db(c), behind, c) : KD_OK;
 }
 
-/* ---- slots ------------------------------------------------------------------------------------------------------------------ */
+/* ---- slots ----------------------------------------------------------------------------------- */
 
 const kd_kernel_def *kd_cublaslt_kernel(kd_op op, kd_dtype act)
 {
-#define SLOT(name, run_fn, scratch_fn, prepare_fn)                                                                             \
-    static const kd_kernel_def name = {                                                                                        \
+#define SLOT(name, run_fn, scratch_fn, prepare_fn) \
+    static const kd_kernel_def name = {            \
         .run = run_fn, .scratch = scratch_fn, .prepare = prepare_fn, .release = kd_lt_release, .by_shape = true}
     SLOT(linear, linear_run, linear_scratch, linear_prepare);
     SLOT(bwd_x, bwd_x_run, workspace_of, bwd_x_prepare);

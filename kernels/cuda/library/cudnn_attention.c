@@ -1,12 +1,13 @@
-/* Attention through cuDNN, forward and backward, in bf16 and fp16: one fused kernel each, reading q, k and v where the packed
- * (B,N,3,H,D) rows hold them, and writing dq, dk and dv there.
+/* Attention through cuDNN, forward and backward, in bf16 and fp16: one fused kernel each, reading q, k and v where the
+ * packed (B,N,3,H,D) rows hold them, and writing dq, dk and dv there.
  *
- * cuDNN knows attention as a pattern: the graph spells out the formula and must be the one its engine was written for, with
- * every intermediate in f32 except the two that enter a matrix product.  Its `stats` are max + log(sum of exp) of the scaled
- * logits in natural logarithms: our lse, (B,H,N,1) f32.
+ * cuDNN knows attention as a pattern: the graph spells out the formula and must be the one its engine was written for,
+ * with every intermediate in f32 except the two that enter a matrix product.  Its `stats` are max + log(sum of exp) of
+ * the scaled logits in natural logarithms: our lse, (B,H,N,1) f32.
  *
- * Backward has two forms.  Without KD_CUDA_ATOMICS dq is a matrix product of the whole ds, which the engine keeps in its
- * workspace (2 bytes for each of B H N N): fixed order, same bits.  With it dq is summed in f32 in order of arrival. */
+ * Backward has two forms.  Without KD_CUDA_ATOMICS dq is a matrix product of the whole ds, which the engine keeps in
+ * its workspace (2 bytes for each of B H N N): fixed order, same bits.  With it dq is summed in f32 in order of
+ * arrival. */
 #include "kernels/cuda/library/cudnn_graph.h"
 
 #include <math.h>
@@ -21,7 +22,7 @@ typedef struct prep {
     bool atomics;
 } prep;
 
-/* ---- shapes ---------------------------------------------------------------------------------------------------------------- */
+/* ---- shapes ---------------------------------------------------------------------------------- */
 
 /* q, k or v in packed rows: (B,H,N,D). */
 static kd_dnn_shape third(const int64_t *v)
@@ -44,11 +45,12 @@ static kd_dnn_shape packed(const int64_t *v, int64_t a, int64_t b)
 
 static kd_dnn_shape transposed(kd_dnn_shape s)
 {
-    const kd_dnn_shape t = {{s.dim[0], s.dim[1], s.dim[3], s.dim[2]}, {s.stride[0], s.stride[1], s.stride[3], s.stride[2]}};
+    const kd_dnn_shape t = {{s.dim[0], s.dim[1], s.dim[3], s.dim[2]},
+                            {s.stride[0], s.stride[1], s.stride[3], s.stride[2]}};
     return t;
 }
 
-/* ---- forward ---------------------------------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 static void describe_forward(kd_dnn *g, const kd_dnn_key *key)
 {
@@ -165,19 +167,21 @@ static kd_status forward_run(const kd_call *c)
     prep *p = c->prep;
     static const int64_t uid[6] = {Q, K, V, O, SCALE, STATS};
     void *const ptr[6] = {part(&c->in[0], 0), part(&c->in[0], 1), part(&c->in[0], 2),
-                          c->out[0].data,        &p->scale,             c->out[1].data};
+                          c->out[0].data,     &p->scale,          c->out[1].data};
     return kd_dnn_run(&p->dnn, c->out[1].data != NULL ? 6 : 5, uid, ptr, c->scratch, c->stream);
 }
 
-/* ---- backward --------------------------------------------------------------------------------------------------------------- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
-/* delta = rowsum(do o);  p = exp(scale q k^T - lse);  dv = p^T do;  ds = scale p (do v^T - delta);  dk = ds^T q;  dq = ds k. */
+/* delta = rowsum(do o);  p = exp(scale q k^T - lse);  dv = p^T do;  ds = scale p (do v^T - delta);  dk = ds^T q;  dq =
+ * ds k. */
 static void describe_backward(kd_dnn *g, const kd_dnn_key *key)
 {
     const int64_t *v = key->v, align = v[V_ALIGN], N = v[V_N];
     const cudnnDataType_t io = (cudnnDataType_t)key->type, f32 = CUDNN_DATA_FLOAT;
     const kd_dnn_shape head = third(v), head_t = transposed(head), out = rows(v);
-    const kd_dnn_shape square = packed(v, N, N), square_t = transposed(square), row = packed(v, N, 1), wide = packed(v, N, v[V_D]);
+    const kd_dnn_shape square = packed(v, N, N), square_t = transposed(square), row = packed(v, N, 1),
+                       wide = packed(v, N, v[V_D]);
     const kd_dnn_desc q = kd_dnn_tensor(g, Q, io, &head, align), k_t = kd_dnn_tensor(g, K, io, &head_t, align);
     const kd_dnn_desc v_t = kd_dnn_tensor(g, V, io, &head_t, align), o = kd_dnn_tensor(g, O, io, &out, align);
     const kd_dnn_desc d_o = kd_dnn_tensor(g, D_O, io, &out, align), stats = kd_dnn_tensor(g, STATS, f32, &row, 4);
@@ -192,7 +196,8 @@ static void describe_backward(kd_dnn *g, const kd_dnn_key *key)
     kd_dnn_pointwise(g, CUDNN_POINTWISE_MUL, delta0, one, delta);
 
     const kd_dnn_desc dots = kd_dnn_temp(g, f32, &square), logits = kd_dnn_temp(g, f32, &square);
-    const kd_dnn_desc below = kd_dnn_temp(g, f32, &square), p = kd_dnn_temp(g, f32, &square), p_t = kd_dnn_temp(g, io, &square_t);
+    const kd_dnn_desc below = kd_dnn_temp(g, f32, &square), p = kd_dnn_temp(g, f32, &square),
+                      p_t = kd_dnn_temp(g, io, &square_t);
     kd_dnn_matmul(g, q, k_t, dots);
     kd_dnn_pointwise(g, CUDNN_POINTWISE_MUL, dots, scale, logits);
     kd_dnn_pointwise(g, CUDNN_POINTWISE_SUB, logits, stats, below);
@@ -201,7 +206,8 @@ static void describe_backward(kd_dnn *g, const kd_dnn_key *key)
     kd_dnn_matmul(g, p_t, d_o, dv);
 
     const kd_dnn_desc dp = kd_dnn_temp(g, f32, &square), centred = kd_dnn_temp(g, f32, &square);
-    const kd_dnn_desc ds0 = kd_dnn_temp(g, f32, &square), ds = kd_dnn_temp(g, f32, &square), ds_t = kd_dnn_temp(g, io, &square_t);
+    const kd_dnn_desc ds0 = kd_dnn_temp(g, f32, &square), ds = kd_dnn_temp(g, f32, &square),
+                      ds_t = kd_dnn_temp(g, io, &square_t);
     kd_dnn_matmul(g, d_o, v_t, dp);
     kd_dnn_pointwise(g, CUDNN_POINTWISE_SUB, dp, delta, centred);
     kd_dnn_pointwise(g, CUDNN_POINTWISE_MUL, centred, p, ds0);
@@ -226,8 +232,8 @@ static kd_status backward_prepare(kd_call *c, kd_err *err)
     kd_dnn_key key;
     prep *p = NULL;
     KD_TRY(start(c, KD_OP_ATTENTION_BWD, &c->in[1], &key, &p));
-    const void *const at[8] = {part(&c->in[1], 0),  part(&c->in[1], 1),  part(&c->in[1], 2),  c->in[0].data,
-                               c->in[2].data,          part(&c->out[0], 0), part(&c->out[0], 1), part(&c->out[0], 2)};
+    const void *const at[8] = {part(&c->in[1], 0), part(&c->in[1], 1),  part(&c->in[1], 2),  c->in[0].data,
+                               c->in[2].data,      part(&c->out[0], 0), part(&c->out[0], 1), part(&c->out[0], 2)};
     key.v[V_ALIGN] = smallest_align(at, 8);
     key.flags &= KD_CUDA_ATOMICS;
     return settle(c, p, kd_dnn_plan_for(&key, describe_backward, false));
@@ -272,5 +278,8 @@ static kd_status backward_run(const kd_call *c)
 
 const kd_kernel_def kd_cudnn_attention = {
     .run = forward_run, .scratch = forward_scratch, .prepare = forward_prepare, .release = release, .by_shape = true};
-const kd_kernel_def kd_cudnn_attention_bwd = {
-    .run = backward_run, .scratch = backward_scratch, .prepare = backward_prepare, .release = release, .by_shape = true};
+const kd_kernel_def kd_cudnn_attention_bwd = {.run = backward_run,
+                                              .scratch = backward_scratch,
+                                              .prepare = backward_prepare,
+                                              .release = release,
+                                              .by_shape = true};

@@ -1,12 +1,13 @@
 /* 2D and 3D convolution and their gradients through cuDNN, in f32, bf16 and fp16, on dense NCHW and NCDHW as they are.
  *
- * Only engines with a fixed order of sums and without shortcuts in precision (Winograd, FFT; TF32 unless allowed) are taken.
- * The bias is added in the same graph where an engine offers that for these layouts, or the call is refused; an activation
- * runs afterwards, in place, by our kernel.  The bias gradient comes from our bwd_w, asked for db alone.  Grouped
- * convolutions are refused: cuDNN's are slow for the few channels a group has in our models. */
+ * Only engines with a fixed order of sums and without shortcuts in precision (Winograd, FFT; TF32 unless allowed) are
+ * taken. The bias is added in the same graph where an engine offers that for these layouts, or the call is refused; an
+ * activation runs afterwards, in place, by our kernel.  The bias gradient comes from our bwd_w, asked for db alone.
+ * Grouped convolutions are refused: cuDNN's are slow for the few channels a group has in our models. */
 #include "kernels/cuda/library/cudnn_graph.h"
 
-enum { RANK = 5, V_X = 0, V_W = RANK, V_Y = 2 * RANK, V_WINDOW = 3 * RANK, V_MORE = V_WINDOW + 10, V_ALIGN }; /* MORE: bias or accumulate */
+/* MORE: bias or accumulate */
+enum { RANK = 5, V_X = 0, V_W = RANK, V_Y = 2 * RANK, V_WINDOW = 3 * RANK, V_MORE = V_WINDOW + 10, V_ALIGN };
 enum { X = 1, W, Y, BIAS };
 
 typedef struct prep {
@@ -53,7 +54,8 @@ static kd_op op_of(const kd_call *c, kd_op flat, kd_op deep)
 }
 
 /* Key of a call; y are the dims of the result of forward. */
-static bool key_of(kd_dnn_key *key, kd_op op, kd_dtype act, const void *attr, const kd_shape *x, const kd_shape *w, const kd_shape *y)
+static bool key_of(kd_dnn_key *key, kd_op op, kd_dtype act, const void *attr, const kd_shape *x, const kd_shape *w,
+                   const kd_shape *y)
 {
     kd_dnn_window window;
     if (!window_of(&window, op, attr) || !kd_dnn_key_start(key, op, act)) {
@@ -136,7 +138,7 @@ static size_t workspace_of(const kd_call *c)
     return kd_dnn_workspace(((const prep *)c->prep)->dnn.plan);
 }
 
-/* ---- forward ---------------------------------------------------------------------------------------------------------------- */
+/* ---- forward --------------------------------------------------------------------------------- */
 
 static bool has_bias(const kd_call *c)
 {
@@ -147,9 +149,8 @@ static kd_status forward_prepare(kd_call *c, kd_err *err)
 {
     (void)err;
     kd_dnn_key key;
-    if (c->out[0].data == NULL ||
-        !key_of(&key, op_of(c, KD_OP_CONV2D, KD_OP_CONV3D), c->in[0].dtype, c->attr, &c->in[0].shape, &c->in[1].shape,
-                &c->out[0].shape)) {
+    if (c->out[0].data == NULL || !key_of(&key, op_of(c, KD_OP_CONV2D, KD_OP_CONV3D), c->in[0].dtype, c->attr,
+                                          &c->in[0].shape, &c->in[1].shape, &c->out[0].shape)) {
         return KD_E_UNSUPPORTED;
     }
     key.v[V_MORE] = has_bias(c);
@@ -170,15 +171,15 @@ static kd_status forward_run(const kd_call *c)
                : kd_cuda_run_own(KD_OP_ACT, c->out[0].dtype, &act, &c->out[0], 1, &c->out[0], false, NULL, c);
 }
 
-/* ---- gradient of x ---------------------------------------------------------------------------------------------------------- */
+/* ---- gradient of x --------------------------------------------------------------------------- */
 
 static kd_status bwd_x_prepare(kd_call *c, kd_err *err)
 {
     (void)err;
     kd_dnn_key key;
     const bool plus = c->n_in > 2 && c->in[2].data != NULL; /* depthwise, of one channel perhaps */
-    if (plus || !key_of(&key, op_of(c, KD_OP_CONV2D_BWD_X, KD_OP_CONV3D_BWD_X), c->in[0].dtype, c->attr, &c->out[0].shape,
-                        &c->in[1].shape, &c->in[0].shape)) {
+    if (plus || !key_of(&key, op_of(c, KD_OP_CONV2D_BWD_X, KD_OP_CONV3D_BWD_X), c->in[0].dtype, c->attr,
+                        &c->out[0].shape, &c->in[1].shape, &c->in[0].shape)) {
         return KD_E_UNSUPPORTED;
     }
     key_align(&key, c->in[0].data, c->in[1].data, c->out[0].data);
@@ -193,7 +194,7 @@ static kd_status bwd_x_run(const kd_call *c)
     return kd_dnn_run(&p->dnn, 3, uid, ptr, c->scratch, c->stream);
 }
 
-/* ---- gradients of W and b ---------------------------------------------------------------------------------------------------- */
+/* ---- gradients of W and b -------------------------------------------------------------------- */
 
 static kd_op bwd_w_op(const kd_call *c)
 {

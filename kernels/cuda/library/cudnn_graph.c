@@ -1,7 +1,7 @@
 /* Operation graphs and plans of cuDNN's backend interface: see cudnn_graph.h. */
 #include "kernels/cuda/library/cudnn_graph.h"
 
-/* ---- describing: every call does nothing after the first failure ----------------------------------------------------------- */
+/* ---- describing: every call does nothing after the first failure ----------------------------- */
 
 static void failed(kd_dnn *g, cudnnStatus_t st, const char *where)
 {
@@ -76,8 +76,8 @@ static kd_dnn_desc tensor(kd_dnn *g, int64_t uid, cudnnDataType_t type, const kd
     set(g, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &uid, "tensor id");
     set(g, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &align, "tensor alignment");
     if (at != IN_MEMORY) {
-        set(g, d, at == NOWHERE ? CUDNN_ATTR_TENSOR_IS_VIRTUAL : CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN, 1, &yes,
-            "tensor place");
+        set(g, d, at == NOWHERE ? CUDNN_ATTR_TENSOR_IS_VIRTUAL : CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN, 1,
+            &yes, "tensor place");
     }
     finish(g, d, "tensor");
     return d;
@@ -187,7 +187,8 @@ static kd_dnn_desc conv_desc(kd_dnn *g, const kd_dnn_window *at)
     return d;
 }
 
-void kd_dnn_conv(kd_dnn *g, kd_dnn_conv_kind kind, const kd_dnn_window *at, kd_dnn_desc x, kd_dnn_desc w, kd_dnn_desc y, bool add)
+void kd_dnn_conv(kd_dnn *g, kd_dnn_conv_kind kind, const kd_dnn_window *at, kd_dnn_desc x, kd_dnn_desc w, kd_dnn_desc y,
+                 bool add)
 {
     static const struct {
         cudnnBackendDescriptorType_t type;

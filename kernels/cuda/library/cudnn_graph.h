@@ -1,8 +1,9 @@
-/* Inside of the cuDNN kernels: operation graphs of the backend interface, compiled to plans (cudnn_graph.c), for the ops of
- * cudnn_attention.c and cudnn_conv.c.
+/* Inside of the cuDNN kernels: operation graphs of the backend interface, compiled to plans (cudnn_graph.c), for the
+ * ops of cudnn_attention.c and cudnn_conv.c.
  *
- * A graph is described by calls that remember the first failure, so that a description reads as the formula it is.  A plan
- * belongs to a problem (kd_dnn_key), is built once in a process and kept: equal layers share it.  A call adds the addresses. */
+ * A graph is described by calls that remember the first failure, so that a description reads as the formula it is.  A
+ * plan belongs to a problem (kd_dnn_key), is built once in a process and kept: equal layers share it.  A call adds the
+ * addresses. */
 #ifndef KD_CUDA_CUDNN_GRAPH_H
 #define KD_CUDA_CUDNN_GRAPH_H
 
@@ -19,7 +20,7 @@ typedef struct kd_dnn_key {
     int64_t v[28]; /* sizes and options, as the op's file numbers them */
 } kd_dnn_key;
 
-/* ---- describing a graph -------------------------------------------------------------------------------------------------- */
+/* ---- describing a graph ---------------------------------------------------------------------- */
 
 typedef cudnnBackendDescriptor_t kd_dnn_desc;
 
@@ -57,7 +58,7 @@ typedef enum kd_dnn_conv_kind { KD_DNN_FORWARD, KD_DNN_DATA, KD_DNN_FILTER } kd_
 void kd_dnn_conv(kd_dnn *g, kd_dnn_conv_kind kind, const kd_dnn_window *at, kd_dnn_desc x, kd_dnn_desc w, kd_dnn_desc y,
                  bool add);
 
-/* ---- plans ---------------------------------------------------------------------------------------------------------------- */
+/* ---- plans ----------------------------------------------------------------------------------- */
 
 typedef struct kd_dnn_plan kd_dnn_plan;
 typedef void (*kd_dnn_describe)(kd_dnn *g, const kd_dnn_key *key);
@@ -72,24 +73,25 @@ typedef struct kd_dnn_prep { /* kd_call.prep starts with it */
 
 /* Set key->device and, for f32, whether TF32 is allowed; false: not for this library. */
 bool kd_dnn_key_start(kd_dnn_key *key, kd_op op, kd_dtype act);
-/* The plan for key; NULL: refused (said in the log), now or before.  strict: engines whose sums have no fixed order or whose
- * products are rounded below the type (TF32 unless allowed, Winograd, FFT) are passed over. */
+/* The plan for key; NULL: refused (said in the log), now or before.  strict: engines whose sums have no fixed order or
+ * whose products are rounded below the type (TF32 unless allowed, Winograd, FFT) are passed over. */
 const kd_dnn_plan *kd_dnn_plan_for(const kd_dnn_key *key, kd_dnn_describe describe, bool strict);
 size_t kd_dnn_workspace(const kd_dnn_plan *plan);
 cudnnDataType_t kd_dnn_type(kd_dtype t);
 int64_t kd_dnn_align(const void *p); /* what an address is a multiple of: 2 to 16 */
 
 /* Run on addresses ptr[i] of uid[i]; the addresses are remembered in p, which is rebuilt only when they change. */
-KD_NODISCARD kd_status kd_dnn_run(kd_dnn_prep *p, int n, const int64_t *uid, void *const *ptr, void *workspace, void *stream);
+KD_NODISCARD kd_status kd_dnn_run(kd_dnn_prep *p, int n, const int64_t *uid, void *const *ptr, void *workspace,
+                                  void *stream);
 void kd_dnn_prep_clear(kd_dnn_prep *p);
 
-/* Compile plans from now on for a card that is not here, by its properties as cuDNN writes them in JSON; such plans never run.
- * For tests, before the first plan: they show which of our graphs cuDNN takes. */
+/* Compile plans from now on for a card that is not here, by its properties as cuDNN writes them in JSON; such plans
+ * never run. For tests, before the first plan: they show which of our graphs cuDNN takes. */
 KD_NODISCARD kd_status kd_dnn_pretend(const char *json, kd_err *err);
 
 /* The slots. */
-extern const kd_kernel_def kd_cudnn_attention, kd_cudnn_attention_bwd;                     /* cudnn_attention.c */
-extern const kd_kernel_def kd_cudnn_linear, kd_cudnn_linear_bwd_x;                         /* cudnn_linear.c */
-extern const kd_kernel_def kd_cudnn_conv, kd_cudnn_conv_bwd_x, kd_cudnn_conv_bwd_w;        /* cudnn_conv.c */
+extern const kd_kernel_def kd_cudnn_attention, kd_cudnn_attention_bwd;              /* cudnn_attention.c */
+extern const kd_kernel_def kd_cudnn_linear, kd_cudnn_linear_bwd_x;                  /* cudnn_linear.c */
+extern const kd_kernel_def kd_cudnn_conv, kd_cudnn_conv_bwd_x, kd_cudnn_conv_bwd_w; /* cudnn_conv.c */
 
 #endif

@@ -1,5 +1,5 @@
-/* Linear layers with an exact GELU in the same kernel through cuDNN, in bf16 and fp16, which cuBLASLt's epilogues do not have
- * (kd_fuse.c asks for them):
+/* Linear layers with an exact GELU in the same kernel through cuDNN, in bf16 and fp16, which cuBLASLt's epilogues do
+ * not have (kd_fuse.c asks for them):
  *
  *   linear         pre = x W^T + b, y = gelu(pre); the f32 bias as it is; pre is written where training keeps it
  *   linear_bwd_x   dx = (dy W) gelu'(pre) */
@@ -29,7 +29,8 @@ static sides sides_of(const int64_t *v, bool transposed)
 static kd_dnn_desc product(kd_dnn *g, const kd_dnn_key *key, const sides *s)
 {
     const cudnnDataType_t io = (cudnnDataType_t)key->type;
-    const kd_dnn_desc a = kd_dnn_tensor(g, A, io, &s->a, key->v[V_ALIGN]), w = kd_dnn_tensor(g, W, io, &s->w, key->v[V_ALIGN]);
+    const kd_dnn_desc a = kd_dnn_tensor(g, A, io, &s->a, key->v[V_ALIGN]),
+                      w = kd_dnn_tensor(g, W, io, &s->w, key->v[V_ALIGN]);
     const kd_dnn_desc sum = kd_dnn_temp(g, CUDNN_DATA_FLOAT, &s->y);
     kd_dnn_matmul(g, a, w, sum);
     return sum;
@@ -44,7 +45,8 @@ static void describe_forward(kd_dnn *g, const kd_dnn_key *key)
     kd_dnn_desc sum = product(g, key, &s);
     if (v[V_BIAS] != 0) {
         const kd_dnn_desc b = kd_dnn_tensor(g, BIAS, f32, &row, 4);
-        const kd_dnn_desc shifted = v[V_KEEP] != 0 ? kd_dnn_tensor(g, PRE, io, &s.y, v[V_ALIGN]) : kd_dnn_temp(g, f32, &s.y);
+        const kd_dnn_desc shifted =
+            v[V_KEEP] != 0 ? kd_dnn_tensor(g, PRE, io, &s.y, v[V_ALIGN]) : kd_dnn_temp(g, f32, &s.y);
         kd_dnn_pointwise(g, CUDNN_POINTWISE_ADD, sum, b, shifted);
         sum = shifted;
     } else if (v[V_KEEP] != 0) {
@@ -86,7 +88,8 @@ static void release(kd_call *c)
 /* `other`: an address besides those of operands 0 and 1 and output 0, or NULL. */
 static kd_status prepare(kd_call *c, kd_dnn_key *key, const void *other, kd_dnn_describe describe)
 {
-    int64_t align = KD_MIN(kd_dnn_align(c->in[0].data), KD_MIN(kd_dnn_align(c->in[1].data), kd_dnn_align(c->out[0].data)));
+    int64_t align =
+        KD_MIN(kd_dnn_align(c->in[0].data), KD_MIN(kd_dnn_align(c->in[1].data), kd_dnn_align(c->out[0].data)));
     align = other != NULL ? KD_MIN(align, kd_dnn_align(other)) : align;
     key->v[V_ALIGN] = align;
     const kd_dnn_plan *plan = key->v[V_M] > 0 ? kd_dnn_plan_for(key, describe, true) : NULL;

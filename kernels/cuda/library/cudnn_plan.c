@@ -42,8 +42,8 @@ kd_status kd_dnn_pretend(const char *json, kd_err *err)
     drop(&pretended);
     cudnnStatus_t st = cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &pretended);
     if (st == CUDNN_STATUS_SUCCESS) {
-        st = cudnnBackendSetAttribute(pretended, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)strlen(json),
-                                      json);
+        st = cudnnBackendSetAttribute(pretended, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                                      (int64_t)strlen(json), json);
     }
     if (st == CUDNN_STATUS_SUCCESS) {
         st = cudnnBackendFinalize(pretended);
@@ -53,7 +53,9 @@ kd_status kd_dnn_pretend(const char *json, kd_err *err)
         drop(&pretended);
     }
     (void)pthread_mutex_unlock(&lock);
-    return st == CUDNN_STATUS_SUCCESS ? KD_OK : KD_FAIL(err, KD_E_UNSUPPORTED, "cuDNN refuses these device properties: %s", why);
+    return st == CUDNN_STATUS_SUCCESS
+               ? KD_OK
+               : KD_FAIL(err, KD_E_UNSUPPORTED, "cuDNN refuses these device properties: %s", why);
 }
 
 /* The handle of a device, NULL when cuDNN does not start (said once). */
@@ -65,8 +67,8 @@ static cudnnHandle_t handle_of(int device)
         if (st != CUDNN_STATUS_SUCCESS) {
             off[device] = true;
             handles[device] = NULL;
-            kd_log(KD_LOG_WARN, "cuDNN does not start on device %d (%s): attention and convolution use our own kernels", device,
-                   cudnnGetErrorString(st));
+            kd_log(KD_LOG_WARN, "cuDNN does not start on device %d (%s): attention and convolution use our own kernels",
+                   device, cudnnGetErrorString(st));
         }
     }
     return handles[device];
@@ -102,7 +104,7 @@ int64_t kd_dnn_align(const void *p)
     return n;
 }
 
-/* ---- choosing an engine -------------------------------------------------------------------------------------------------- */
+/* ---- choosing an engine ---------------------------------------------------------------------- */
 
 /* Bits of cudnnBackendNumericalNote_t that a strict plan must not have. */
 static unsigned refused_notes(const kd_dnn_key *key, bool strict)
@@ -110,8 +112,9 @@ static unsigned refused_notes(const kd_dnn_key *key, bool strict)
     unsigned bad = 0;
     if (strict) {
         bad = 1u << CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC | 1u << CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION |
-              1u << CUDNN_NUMERICAL_NOTE_FFT | 1u << CUDNN_NUMERICAL_NOTE_WINOGRAD | 1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4 |
-              1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 | 1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13;
+              1u << CUDNN_NUMERICAL_NOTE_FFT | 1u << CUDNN_NUMERICAL_NOTE_WINOGRAD |
+              1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4 | 1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 |
+              1u << CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13;
         if (key->type == CUDNN_DATA_FLOAT && (key->flags & KD_CUDA_TF32) == 0) { /* tensor cores know no plain f32 */
             bad |= 1u << CUDNN_NUMERICAL_NOTE_TENSOR_CORE | 1u << CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
         }
@@ -142,7 +145,8 @@ static unsigned notes_of(kd_dnn_desc config)
     return bits;
 }
 
-/* A pretended card has no driver to load kernels into: its plan ends with the engine's configuration, which is checked. */
+/* A pretended card has no driver to load kernels into: its plan ends with the engine's configuration, which is
+ * checked. */
 static cudnnStatus_t pretend_plan(kd_dnn_plan *p, kd_dnn_desc config)
 {
     int64_t n = 0, bytes = 0;
@@ -164,13 +168,15 @@ static cudnnStatus_t finalize_plan(kd_dnn_plan *p, kd_dnn_desc config)
         st = cudnnBackendSetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &p->handle);
     }
     if (st == CUDNN_STATUS_SUCCESS) {
-        st = cudnnBackendSetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config);
+        st = cudnnBackendSetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                      1, &config);
     }
     if (st == CUDNN_STATUS_SUCCESS) {
         st = cudnnBackendFinalize(p->plan);
     }
     if (st == CUDNN_STATUS_SUCCESS) {
-        st = cudnnBackendGetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n, &bytes);
+        st = cudnnBackendGetAttribute(p->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n,
+                                      &bytes);
     }
     if (st != CUDNN_STATUS_SUCCESS) {
         drop(&p->plan);
@@ -187,13 +193,15 @@ static cudnnStatus_t pick(kd_dnn_plan *p, kd_dnn_desc graph, cudnnBackendHeurMod
     int64_t n = 0;
     cudnnStatus_t st = cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heur);
     if (st == CUDNN_STATUS_SUCCESS) {
-        st = cudnnBackendSetAttribute(heur, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &graph);
+        st = cudnnBackendSetAttribute(heur, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                                      &graph);
     }
     if (st == CUDNN_STATUS_SUCCESS) {
         st = cudnnBackendSetAttribute(heur, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
     }
     if (st == CUDNN_STATUS_SUCCESS && p->handle == NULL) {
-        st = cudnnBackendSetAttribute(heur, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &pretended);
+        st = cudnnBackendSetAttribute(heur, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                                      &pretended);
     }
     if (st == CUDNN_STATUS_SUCCESS) {
         st = cudnnBackendFinalize(heur);
@@ -202,7 +210,8 @@ static cudnnStatus_t pick(kd_dnn_plan *p, kd_dnn_desc graph, cudnnBackendHeurMod
         st = cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &config[i]);
     }
     if (st == CUDNN_STATUS_SUCCESS) {
-        st = cudnnBackendGetAttribute(heur, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, CONFIGS, &n, config);
+        st = cudnnBackendGetAttribute(heur, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, CONFIGS, &n,
+                                      config);
     }
     if (st == CUDNN_STATUS_SUCCESS) {
         st = CUDNN_STATUS_NOT_SUPPORTED;
@@ -243,7 +252,8 @@ static void compile(kd_dnn_plan *p, bool strict)
             st = cudnnBackendSetAttribute(graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &p->handle);
         }
         if (st == CUDNN_STATUS_SUCCESS) {
-            st = cudnnBackendSetAttribute(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->n_op, g->op);
+            st = cudnnBackendSetAttribute(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->n_op,
+                                          g->op);
         }
         if (st == CUDNN_STATUS_SUCCESS) {
             st = cudnnBackendFinalize(graph);
@@ -262,9 +272,9 @@ static void compile(kd_dnn_plan *p, bool strict)
         for (char *nl = why; (nl = strchr(nl, '\n')) != NULL;) {
             *nl = ' ';
         }
-        kd_log(KD_LOG_VERBOSE, "cudnn: %s (%lld,%lld,%lld,%lld): %s: %s: %s; another kernel takes it", name_of((kd_op)p->key.op),
-               (long long)p->key.v[0], (long long)p->key.v[1], (long long)p->key.v[2], (long long)p->key.v[3], where,
-               cudnnGetErrorString(st), why);
+        kd_log(KD_LOG_VERBOSE, "cudnn: %s (%lld,%lld,%lld,%lld): %s: %s: %s; another kernel takes it",
+               name_of((kd_op)p->key.op), (long long)p->key.v[0], (long long)p->key.v[1], (long long)p->key.v[2],
+               (long long)p->key.v[3], where, cudnnGetErrorString(st), why);
     }
 }
 
@@ -284,7 +294,7 @@ const kd_dnn_plan *kd_dnn_plan_for(const kd_dnn_key *key, kd_dnn_describe descri
             describe(&p->g, key);
             compile(p, strict);
             (void)cudaGetLastError(); /* what an engine's attempt left must not be taken for a failed launch */
-            if (p->plan == NULL) { /* kept as a refusal */
+            if (p->plan == NULL) {    /* kept as a refusal */
                 for (int i = p->g.n_all; i-- > 0;) {
                     drop(&p->g.all[i]);
                 }
@@ -302,7 +312,7 @@ size_t kd_dnn_workspace(const kd_dnn_plan *plan)
     return plan->workspace;
 }
 
-/* ---- running --------------------------------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 void kd_dnn_prep_clear(kd_dnn_prep *p)
 {
@@ -329,7 +339,8 @@ static cudnnStatus_t bind(kd_dnn_prep *p, int n, const int64_t *uid, void *const
         st = cudnnBackendSetAttribute(p->pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, n, p->uid);
     }
     if (st == CUDNN_STATUS_SUCCESS) {
-        st = cudnnBackendSetAttribute(p->pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &p->workspace);
+        st =
+            cudnnBackendSetAttribute(p->pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &p->workspace);
     }
     if (st == CUDNN_STATUS_SUCCESS) {
         st = cudnnBackendFinalize(p->pack);

@@ -19,7 +19,7 @@ const kd_kernel_def *kd_cuda_library(kd_op op, kd_dtype act, int rank)
     return rank >= 0 && rank < n ? found[rank] : NULL;
 }
 
-/* ---- flags ------------------------------------------------------------------------------------------------------------ */
+/* ---- flags ----------------------------------------------------------------------------------- */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
@@ -88,7 +88,7 @@ unsigned kd_cuda_get_flags(int device)
     return flags;
 }
 
-/* ---- our own kernels, from inside a library kernel ---------------------------------------------------------------------- */
+/* ---- our own kernels, from inside a library kernel ------------------------------------------- */
 
 kd_status kd_cuda_run_own(kd_op op, kd_dtype act, const void *attr, const kd_tensor *in, int n_in, const kd_tensor *out,
                           bool accum, void *scratch, const kd_call *c)
@@ -123,7 +123,8 @@ static kd_tensor as_rows(const kd_tensor *t, int64_t n)
     return (kd_tensor){t->data, t->dtype, kd_shape2(kd_shape_numel(&t->shape) / n, n)};
 }
 
-kd_status kd_cuda_column_sum(const kd_tensor *dy, int64_t n, const kd_tensor *out, bool accum, void *scratch, const kd_call *c)
+kd_status kd_cuda_column_sum(const kd_tensor *dy, int64_t n, const kd_tensor *out, bool accum, void *scratch,
+                             const kd_call *c)
 {
     const kd_tensor rows = as_rows(dy, n);
     return kd_cuda_run_own(KD_OP_SUM_LEAD, dy->dtype, &columns, &rows, 1, out, accum, scratch, c);

@@ -1,7 +1,7 @@
 /* What the library kernels (cublaslt.c, cudnn*.c) share.  No CUDA header here.
  *
- * A library slot refuses in prepare() with KD_E_UNSUPPORTED and says why in the log (verbose): the call then goes to the next
- * rank and in the end to our own kernel.  A library that fails while it runs is KD_E_DEVICE. */
+ * A library slot refuses in prepare() with KD_E_UNSUPPORTED and says why in the log (verbose): the call then goes to
+ * the next rank and in the end to our own kernel.  A library that fails while it runs is KD_E_DEVICE. */
 #ifndef KD_CUDA_LIBRARY_H
 #define KD_CUDA_LIBRARY_H
 
@@ -24,8 +24,8 @@ KD_NODISCARD kd_status kd_cuda_run_own(kd_op op, kd_dtype act, const void *attr,
 size_t kd_cuda_own_scratch(kd_op op, kd_dtype act, const void *attr, const kd_tensor *in, const kd_tensor *out);
 
 /* Column sums of dy (rows, n): what a bias gradient is; `out` f32 (n), added to when accum. */
-KD_NODISCARD kd_status kd_cuda_column_sum(const kd_tensor *dy, int64_t n, const kd_tensor *out, bool accum, void *scratch,
-                                          const kd_call *c);
+KD_NODISCARD kd_status kd_cuda_column_sum(const kd_tensor *dy, int64_t n, const kd_tensor *out, bool accum,
+                                          void *scratch, const kd_call *c);
 size_t kd_cuda_column_sum_scratch(const kd_tensor *dy, int64_t n, const kd_tensor *out);
 
 static inline size_t kd_cuda_round(size_t bytes)
