@@ -1,7 +1,7 @@
 /* Joining and measuring: see compare.h. */
 #include "distill/report/compare.h"
 
-#include "distill/report/compare_priv.h"
+#include "distill/report/compare_internal.h"
 
 #include <math.h>
 #include <stdlib.h>

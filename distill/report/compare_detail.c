@@ -1,5 +1,5 @@
-/* Calibration across halves, warnings, pairs of classes, the verdict: see compare.h and compare_priv.h. */
-#include "distill/report/compare_priv.h"
+/* Calibration across halves, warnings, pairs of classes, the verdict: see compare.h and compare_internal.h. */
+#include "distill/report/compare_internal.h"
 #include "distill/report/text.h"
 
 #include <math.h>

@@ -2,7 +2,7 @@
 #ifndef DISTILL_COMPARE_HTML_H
 #define DISTILL_COMPARE_HTML_H
 
-#include "distill/report/compare_priv.h"
+#include "distill/report/compare_internal.h"
 #include "distill/report/text.h"
 
 enum { HTML_COLORS = 7 };

@@ -1,5 +1,5 @@
 /* The comparison as JSON, Markdown and CSV: see compare.h. */
-#include "distill/report/compare_priv.h"
+#include "distill/report/compare_internal.h"
 #include "distill/report/text.h"
 
 #include <math.h>

@@ -1,7 +1,7 @@
 /* Writing report.json: see report.h. */
 #include "distill/report/report.h"
 
-#include "distill/report/report_priv.h"
+#include "distill/report/report_internal.h"
 #include "formats/base/hash.h"
 
 #include <stdio.h>

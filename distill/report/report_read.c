@@ -1,5 +1,5 @@
 /* Reading report.json: see report.h. */
-#include "distill/report/report_priv.h"
+#include "distill/report/report_internal.h"
 
 #include <math.h>
 

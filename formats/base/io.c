@@ -1,5 +1,5 @@
 /* File access: see io.h. */
-#include "formats/base/io_priv.h"
+#include "formats/base/io_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>

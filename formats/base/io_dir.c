@@ -1,5 +1,5 @@
 /* Directories, renames, the run lock, paths: see io.h. */
-#include "formats/base/io_priv.h"
+#include "formats/base/io_internal.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* JSON tree: see json.h. */
-#include "formats/base/json_priv.h"
+#include "formats/base/json_internal.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* JSON setters: see json.h.  `put_*` serve objects (key) and arrays (key NULL) alike. */
-#include "formats/base/json_priv.h"
+#include "formats/base/json_internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* JSON text: strict parsing (jansson) into our tree, printing.  See json.h. */
 #include "formats/base/io.h"
-#include "formats/base/json_priv.h"
+#include "formats/base/json_internal.h"
 
 #include <jansson.h>
 #include <math.h>

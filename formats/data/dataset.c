@@ -3,7 +3,7 @@
 
 #include "formats/base/io.h"
 #include "formats/data/catalog.h"
-#include "formats/data/dataset_priv.h"
+#include "formats/data/dataset_internal.h"
 #include "formats/data/listing.h"
 #include "formats/data/ntu.h"
 

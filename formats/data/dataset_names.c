@@ -1,7 +1,7 @@
 /* Names of a data set: itself, its split, its classes; and the join in words. */
 #include "formats/base/hash.h"
 #include "formats/base/io.h"
-#include "formats/data/dataset_priv.h"
+#include "formats/data/dataset_internal.h"
 #include "formats/data/ntu.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Pickle opcodes: see pickle.h.  One loop, one function an opcode, nothing is ever called. */
-#include "formats/weights/pickle_priv.h"
+#include "formats/weights/pickle_internal.h"
 
 /* ---- values ---------------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /* PyTorch file reader: see pth.h. */
-#include "formats/weights/pth_priv.h"
+#include "formats/weights/pth_internal.h"
 
 #define MAX_PICKLE ((size_t)1 << 30)
 

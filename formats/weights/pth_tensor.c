@@ -1,5 +1,5 @@
 /* Storages and tensors as the pickle of a torch file describes them: see pth.h. */
-#include "formats/weights/pth_priv.h"
+#include "formats/weights/pth_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
