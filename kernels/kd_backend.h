@@ -4,8 +4,8 @@
  * by rank: rank 0 is the fastest candidate for (op, dtype), the last one is the plain reference; compile takes the
  * first whose prepare() does not answer KD_E_UNSUPPORTED.
  */
-#ifndef KD_BACKEND_H
-#define KD_BACKEND_H
+#ifndef KD_KERNELS_KD_BACKEND_H
+#define KD_KERNELS_KD_BACKEND_H
 
 #include "kernels/kd_op.h"
 

@@ -7,8 +7,8 @@
  * one line: what went wrong, where (file, offset or line:column, sample id, key), expected, found, what to do.
  * Hot paths (kernels, program run) return the code alone.  Nothing below tools/ calls exit().
  */
-#ifndef KD_BASE_H
-#define KD_BASE_H
+#ifndef KD_KERNELS_KD_BASE_H
+#define KD_KERNELS_KD_BASE_H
 
 #include <stdarg.h>
 #include <stdbool.h>

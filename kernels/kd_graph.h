@@ -11,8 +11,8 @@
  * Rules: a value is written by exactly one node (gradient slots of parameters excepted: those are added to, and
  * zeroed outside the program).  Reshape is free.  Shapes are static.  A graph is used by one thread.
  */
-#ifndef KD_GRAPH_H
-#define KD_GRAPH_H
+#ifndef KD_KERNELS_KD_GRAPH_H
+#define KD_KERNELS_KD_GRAPH_H
 
 #include "kernels/kd_op.h"
 

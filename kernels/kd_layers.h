@@ -1,8 +1,8 @@
 /* Layers: thin builders over the ops that declare their parameters under the names PyTorch gives them
  * ("<scope>.<name>.weight", ".bias", ".running_mean", ...).  Model code is written with these and kd_graph.h alone.
  * Contracts of the ops (shapes, dtypes, formulas): kd_ops.h. */
-#ifndef KD_LAYERS_H
-#define KD_LAYERS_H
+#ifndef KD_KERNELS_KD_LAYERS_H
+#define KD_KERNELS_KD_LAYERS_H
 
 #include "kernels/kd_graph.h"
 #include "kernels/kd_ops.h"

@@ -17,8 +17,8 @@
  *   - reductions run in an order fixed by the shapes, never by the number of threads: same inputs, same bits;
  *   - NaN in gives NaN out wherever the maths says so.
  */
-#ifndef KD_OP_H
-#define KD_OP_H
+#ifndef KD_KERNELS_KD_OP_H
+#define KD_KERNELS_KD_OP_H
 
 #include "kernels/kd_tensor.h"
 

@@ -13,8 +13,8 @@
  *
  * Utility ops marked [any] accept operands that are all act or all stat: they serve weights and adjacencies as well.
  */
-#ifndef KD_OPS_H
-#define KD_OPS_H
+#ifndef KD_KERNELS_KD_OPS_H
+#define KD_KERNELS_KD_OPS_H
 
 #include "kernels/kd_op.h"
 

@@ -6,8 +6,8 @@
  * All of it happens on the device: the host need not wait, nothing is allocated after create, and the whole step is
  * captured as one graph.
  */
-#ifndef KD_OPTIM_H
-#define KD_OPTIM_H
+#ifndef KD_KERNELS_KD_OPTIM_H
+#define KD_KERNELS_KD_OPTIM_H
 
 #include "kernels/kd_ops.h"
 #include "kernels/kd_params.h"

@@ -8,8 +8,8 @@
  * Every tensor starts at a multiple of 16 elements; the padding stays zero.  Backward fills gradient slots from the end
  * of the slab to its start, so ranks can reduce buckets from the end while backward still runs.
  */
-#ifndef KD_PARAMS_H
-#define KD_PARAMS_H
+#ifndef KD_KERNELS_KD_PARAMS_H
+#define KD_KERNELS_KD_PARAMS_H
 
 #include "kernels/kd_backend.h"
 #include "kernels/kd_graph.h"

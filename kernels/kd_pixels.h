@@ -3,8 +3,8 @@
  * One text for the CPU kernel and the CUDA kernel.  A number of the noise is a function of the sample's keys and the
  * element, so pixels may be made in any order, by any number of threads, and more than once (a mixed batch reads a clip
  * twice). */
-#ifndef KD_PIXELS_H
-#define KD_PIXELS_H
+#ifndef KD_KERNELS_KD_PIXELS_H
+#define KD_KERNELS_KD_PIXELS_H
 
 #include "kernels/kd_ops.h"
 #include "kernels/kd_rng.h"

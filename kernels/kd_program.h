@@ -6,8 +6,8 @@
  * whatever depends on parameters only (folded weights, normalised adjacencies) is computed once per change of the
  * parameters.
  */
-#ifndef KD_PROGRAM_H
-#define KD_PROGRAM_H
+#ifndef KD_KERNELS_KD_PROGRAM_H
+#define KD_KERNELS_KD_PROGRAM_H
 
 #include "kernels/kd_params.h"
 

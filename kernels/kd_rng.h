@@ -6,8 +6,8 @@
  * run was interrupted.  `stream` says what the number is for (kd_rng_stream), `item` is a sample index, a node id or
  * the CRC-32 of a parameter name, `epoch` an epoch or an optimiser step.  Header only: CUDA kernels use the same code.
  */
-#ifndef KD_RNG_H
-#define KD_RNG_H
+#ifndef KD_KERNELS_KD_RNG_H
+#define KD_KERNELS_KD_RNG_H
 
 #include <math.h>
 #include <stdint.h>

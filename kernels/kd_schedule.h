@@ -1,6 +1,6 @@
 /* Learning-rate schedules: pure functions of a step or epoch counter; nothing to save, nothing to resume. */
-#ifndef KD_SCHEDULE_H
-#define KD_SCHEDULE_H
+#ifndef KD_KERNELS_KD_SCHEDULE_H
+#define KD_KERNELS_KD_SCHEDULE_H
 
 #include "kernels/kd_base.h"
 

@@ -10,8 +10,8 @@
  *   bone        joint - its parent; 0 where a joint is its own parent
  * then speed (part of the recording, its last frame repeated), noise per stream on bodies that are there, mask, clamp.
  */
-#ifndef KD_SKELETON_H
-#define KD_SKELETON_H
+#ifndef KD_KERNELS_KD_SKELETON_H
+#define KD_KERNELS_KD_SKELETON_H
 
 #include "kernels/kd_ops.h"
 #include "kernels/kd_rng.h"

@@ -1,6 +1,6 @@
 /* Shapes, specs and tensor views.  Tensors are dense and row-major; kernels never see strides.  A view never owns. */
-#ifndef KD_TENSOR_H
-#define KD_TENSOR_H
+#ifndef KD_KERNELS_KD_TENSOR_H
+#define KD_KERNELS_KD_TENSOR_H
 
 #include "kernels/kd_base.h"
 

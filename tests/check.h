@@ -5,8 +5,8 @@
  *
  * A failed CHECK ends its test, not the program.  check_filter(argv[1]): run only tests whose name matches the shell
  * pattern. */
-#ifndef TESTS_CHECK_H
-#define TESTS_CHECK_H
+#ifndef KD_TESTS_CHECK_H
+#define KD_TESTS_CHECK_H
 
 #include <fnmatch.h>
 #include <setjmp.h>

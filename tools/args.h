@@ -30,8 +30,8 @@
  * to stdout with exit code 0.  A mistake prints at most three lines on stderr and gives exit code 2.  Nothing is
  * allocated: strings point into argv, and argv's order is changed (operands are moved to the front).
  */
-#ifndef TOOLS_ARGS_H
-#define TOOLS_ARGS_H
+#ifndef KD_TOOLS_ARGS_H
+#define KD_TOOLS_ARGS_H
 
 #include "kernels/kd_base.h"
 

@@ -1,6 +1,6 @@
 /* The device a command line or a config asks for. */
-#ifndef TOOLS_DEVICE_H
-#define TOOLS_DEVICE_H
+#ifndef KD_TOOLS_DEVICE_H
+#define KD_TOOLS_DEVICE_H
 
 #include "kernels/kd_backend.h"
 #include "tools/args.h"

@@ -1,8 +1,8 @@
 /* The listener behind distill/run/progress.h: a live bar on a terminal, a line every ten seconds elsewhere, one JSON
  * object a line with --json, nothing but the end with -q.  Bars and lines go to stderr, JSON to stdout.  NO_COLOR and
  * TERM=dumb are honoured. */
-#ifndef TOOLS_PROGRESS_H
-#define TOOLS_PROGRESS_H
+#ifndef KD_TOOLS_PROGRESS_H
+#define KD_TOOLS_PROGRESS_H
 
 #include "distill/run/progress.h"
 #include "tools/args.h"

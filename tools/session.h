@@ -1,6 +1,6 @@
 /* What every training and evaluation command opens: the resolved config, the device, progress. */
-#ifndef TOOLS_SESSION_H
-#define TOOLS_SESSION_H
+#ifndef KD_TOOLS_SESSION_H
+#define KD_TOOLS_SESSION_H
 
 #include "configs/schema/kd_config.h"
 #include "kernels/kd_backend.h"

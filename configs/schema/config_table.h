@@ -1,6 +1,6 @@
 /* The schema table behind kd_config: private to configs/. */
-#ifndef KD_CONFIG_TABLE_H
-#define KD_CONFIG_TABLE_H
+#ifndef KD_CONFIGS_SCHEMA_CONFIG_TABLE_H
+#define KD_CONFIGS_SCHEMA_CONFIG_TABLE_H
 
 #include "configs/schema/kd_config.h"
 

@@ -13,8 +13,8 @@
  * eval.batch_size = train.batch_size, data.num_classes of a named split), so that users of the
  * struct never see them and the printed config is complete.
  */
-#ifndef KD_CONFIG_H
-#define KD_CONFIG_H
+#ifndef KD_CONFIGS_SCHEMA_KD_CONFIG_H
+#define KD_CONFIGS_SCHEMA_KD_CONFIG_H
 
 #include "kernels/kd_base.h"
 

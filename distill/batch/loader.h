@@ -20,8 +20,8 @@
  * Slots, rows and worker scratch are made when the loader is opened: in the steady state nothing
  * is allocated here.
  */
-#ifndef KD_LOADER_H
-#define KD_LOADER_H
+#ifndef KD_DISTILL_BATCH_LOADER_H
+#define KD_DISTILL_BATCH_LOADER_H
 
 #include "configs/schema/kd_config.h"
 #include "formats/data/rows.h"

@@ -11,8 +11,8 @@
  * Draws come from KD_RNG_BATCH, keyed by (seed, epoch, batch).  A row that is invalid gets a
  * zero target; a row whose partner is invalid is not mixed (its lam is 1).
  */
-#ifndef KD_TARGETS_H
-#define KD_TARGETS_H
+#ifndef KD_DISTILL_BATCH_TARGETS_H
+#define KD_DISTILL_BATCH_TARGETS_H
 
 #include "configs/schema/kd_config.h"
 #include "kernels/kd_rng.h"

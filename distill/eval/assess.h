@@ -1,6 +1,6 @@
 /* From a trained model to a report: evaluate a half under a stated protocol, measure latency, write report.json. */
-#ifndef KD_DISTILL_ASSESS_H
-#define KD_DISTILL_ASSESS_H
+#ifndef KD_DISTILL_EVAL_ASSESS_H
+#define KD_DISTILL_EVAL_ASSESS_H
 
 #include "distill/eval/evaluate.h"
 #include "distill/model/model.h"

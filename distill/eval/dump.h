@@ -1,6 +1,6 @@
 /* `teacher dump-logits`: run the teacher over halves of a data set, one store record a sample, resumable. */
-#ifndef KD_DISTILL_DUMP_H
-#define KD_DISTILL_DUMP_H
+#ifndef KD_DISTILL_EVAL_DUMP_H
+#define KD_DISTILL_EVAL_DUMP_H
 
 #include "configs/schema/kd_config.h"
 #include "distill/run/progress.h"

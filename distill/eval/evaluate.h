@@ -3,8 +3,8 @@
  * Used by validation during training, by `eval` (table of merged logits, then metrics and report) and by `dump-logits`
  * (each finished sample goes to the store).
  */
-#ifndef KD_DISTILL_EVALUATE_H
-#define KD_DISTILL_EVALUATE_H
+#ifndef KD_DISTILL_EVAL_EVALUATE_H
+#define KD_DISTILL_EVAL_EVALUATE_H
 
 #include "distill/batch/loader.h"
 #include "distill/model/model.h"

@@ -1,6 +1,6 @@
 /* What the teacher left in a store, joined to the samples of a half. */
-#ifndef KD_DISTILL_TEACHER_TABLE_H
-#define KD_DISTILL_TEACHER_TABLE_H
+#ifndef KD_DISTILL_KD_TEACHER_TABLE_H
+#define KD_DISTILL_KD_TEACHER_TABLE_H
 
 #include "formats/data/dataset.h"
 #include "formats/store/logit_store.h"

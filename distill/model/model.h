@@ -11,8 +11,8 @@
  * "teacher_has" (S) 1 or 0, "teacher_table" (S,K) and "feature_table" (S,P) in place of "teacher_valid", "teacher" and
  * "teacher_feature"; "teacher" is fed all the same where it holds mixed probabilities.
  */
-#ifndef KD_DISTILL_MODEL_H
-#define KD_DISTILL_MODEL_H
+#ifndef KD_DISTILL_MODEL_MODEL_H
+#define KD_DISTILL_MODEL_MODEL_H
 
 #include "configs/schema/kd_config.h"
 #include "kernels/kd_ops.h"

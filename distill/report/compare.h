@@ -10,8 +10,8 @@
  * has to stand for a group (agreement, McNemar, calibration, confusion), it is the run with the median top-1.
  * Calibration "after": one temperature per run, fitted on one half of the samples and measured on the other, both ways.
  */
-#ifndef DISTILL_COMPARE_H
-#define DISTILL_COMPARE_H
+#ifndef KD_DISTILL_REPORT_COMPARE_H
+#define KD_DISTILL_REPORT_COMPARE_H
 
 #include "distill/report/report.h"
 

@@ -1,6 +1,6 @@
 /* Inside the comparison's page: its sections, each appended to the text. */
-#ifndef DISTILL_COMPARE_HTML_H
-#define DISTILL_COMPARE_HTML_H
+#ifndef KD_DISTILL_REPORT_COMPARE_HTML_H
+#define KD_DISTILL_REPORT_COMPARE_HTML_H
 
 #include "distill/report/compare_internal.h"
 #include "distill/report/text.h"

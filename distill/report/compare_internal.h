@@ -1,6 +1,6 @@
 /* Shared by compare*.c. */
-#ifndef DISTILL_COMPARE_PRIV_H
-#define DISTILL_COMPARE_PRIV_H
+#ifndef KD_DISTILL_REPORT_COMPARE_INTERNAL_H
+#define KD_DISTILL_REPORT_COMPARE_INTERNAL_H
 
 #include "distill/report/compare.h"
 

@@ -1,6 +1,6 @@
 /* Inside the comparison's page: its style sheet, light and dark. */
-#ifndef DISTILL_COMPARE_STYLE_H
-#define DISTILL_COMPARE_STYLE_H
+#ifndef KD_DISTILL_REPORT_COMPARE_STYLE_H
+#define KD_DISTILL_REPORT_COMPARE_STYLE_H
 
 /* Several strings, as C promises room for 4095 characters in one. */
 extern const char *const COMPARE_STYLE[];

@@ -12,8 +12,8 @@
  *   ECE                  equal-width bins of the predicted class's probability, bin i = (i/B, (i+1)/B]
  *   Brier                mean over samples of sum over classes of (p - [label])^2: 0 to 2
  */
-#ifndef DISTILL_METRICS_H
-#define DISTILL_METRICS_H
+#ifndef KD_DISTILL_REPORT_METRICS_H
+#define KD_DISTILL_REPORT_METRICS_H
 
 #include "kernels/kd_base.h"
 

@@ -21,8 +21,8 @@
  * Reading: kd_report_read; strings and arrays then belong to the report until kd_report_free.  The metrics are computed
  * again from the logits; a file whose stored figures do not follow from its predictions is refused (KD_E_INTEGRITY).
  */
-#ifndef DISTILL_REPORT_H
-#define DISTILL_REPORT_H
+#ifndef KD_DISTILL_REPORT_REPORT_H
+#define KD_DISTILL_REPORT_REPORT_H
 
 #include "distill/report/metrics.h"
 #include "formats/base/json.h"

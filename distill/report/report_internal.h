@@ -1,6 +1,6 @@
 /* Shared by report.c (writing) and report_read.c. */
-#ifndef DISTILL_REPORT_PRIV_H
-#define DISTILL_REPORT_PRIV_H
+#ifndef KD_DISTILL_REPORT_REPORT_INTERNAL_H
+#define KD_DISTILL_REPORT_REPORT_INTERNAL_H
 
 #include "distill/report/report.h"
 

@@ -1,7 +1,7 @@
 /* Charts as inline SVG.  Colours are classes that the page's style sheet defines for light and dark (c0 the teacher, c1
  * .. c6 the students); every chart has a title and a description for readers that do not see it. */
-#ifndef DISTILL_SVG_H
-#define DISTILL_SVG_H
+#ifndef KD_DISTILL_REPORT_SVG_H
+#define KD_DISTILL_REPORT_SVG_H
 
 #include "distill/report/metrics.h"
 #include "distill/report/text.h"

@@ -1,7 +1,7 @@
 /* Text that grows: pages, tables.  A failed allocation marks the text; kd_text_write then gives KD_E_OOM, so nothing
  * has to be checked in between. */
-#ifndef DISTILL_TEXT_H
-#define DISTILL_TEXT_H
+#ifndef KD_DISTILL_REPORT_TEXT_H
+#define KD_DISTILL_REPORT_TEXT_H
 
 #include "kernels/kd_base.h"
 

@@ -11,8 +11,8 @@
  *     }
  *     kd_progress_end(p, "top-1 81.2 %");
  */
-#ifndef DISTILL_PROGRESS_H
-#define DISTILL_PROGRESS_H
+#ifndef KD_DISTILL_RUN_PROGRESS_H
+#define KD_DISTILL_RUN_PROGRESS_H
 
 #include "kernels/kd_base.h"
 

@@ -3,8 +3,8 @@
  * One process writes into it (flock; KD_E_LOCKED names the holder).  log.jsonl is append-only, one write(2) a line; a
  * resumed run first cuts it back to the length its checkpoint recorded, so that log and weights tell the same story.
  */
-#ifndef KD_DISTILL_RUN_H
-#define KD_DISTILL_RUN_H
+#ifndef KD_DISTILL_RUN_RUN_H
+#define KD_DISTILL_RUN_RUN_H
 
 #include "configs/schema/kd_config.h"
 #include "formats/base/json.h"

@@ -1,6 +1,6 @@
 /* Inside of a run directory, shared by run.c and run_events.c. */
-#ifndef KD_DISTILL_RUN_INTERNAL_H
-#define KD_DISTILL_RUN_INTERNAL_H
+#ifndef KD_DISTILL_RUN_RUN_INTERNAL_H
+#define KD_DISTILL_RUN_RUN_INTERNAL_H
 
 #include "distill/run/run.h"
 #include "formats/base/io.h"

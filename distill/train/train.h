@@ -8,8 +8,8 @@
  * parameters, the optimiser's slabs and the running sums of the epoch.  A run killed at any point and resumed ends with
  * the same bytes.
  */
-#ifndef KD_DISTILL_TRAIN_H
-#define KD_DISTILL_TRAIN_H
+#ifndef KD_DISTILL_TRAIN_TRAIN_H
+#define KD_DISTILL_TRAIN_TRAIN_H
 
 #include "configs/schema/kd_config.h"
 #include "distill/run/progress.h"

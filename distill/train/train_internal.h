@@ -1,6 +1,6 @@
 /* Inside of training, shared by train.c and train_*.c. */
-#ifndef KD_DISTILL_TRAIN_INTERNAL_H
-#define KD_DISTILL_TRAIN_INTERNAL_H
+#ifndef KD_DISTILL_TRAIN_TRAIN_INTERNAL_H
+#define KD_DISTILL_TRAIN_TRAIN_INTERNAL_H
 
 #include "distill/batch/loader.h"
 #include "distill/batch/targets.h"

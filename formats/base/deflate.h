@@ -1,7 +1,7 @@
 /* CRC-32 and deflate.  deflate.c does it with zlib; deflate_none.c (KD_ZLIB=OFF) computes the CRC itself, writes
  * streams without compression, and reads none. */
-#ifndef KD_DEFLATE_H
-#define KD_DEFLATE_H
+#ifndef KD_FORMATS_BASE_DEFLATE_H
+#define KD_FORMATS_BASE_DEFLATE_H
 
 #include "kernels/kd_base.h"
 

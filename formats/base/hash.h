@@ -1,7 +1,7 @@
 /* Checksums and digests.  XXH64 guards against accidents (records, blocks); SHA-256 names things
  * (weights, configs). */
-#ifndef KD_HASH_H
-#define KD_HASH_H
+#ifndef KD_FORMATS_BASE_HASH_H
+#define KD_FORMATS_BASE_HASH_H
 
 #include "kernels/kd_base.h"
 

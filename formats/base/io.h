@@ -7,8 +7,8 @@
  * temporary one.  Errors name the path and the system's reason: KD_E_IO for reading, KD_E_WRITE for
  * writing.
  */
-#ifndef KD_FORMATS_IO_H
-#define KD_FORMATS_IO_H
+#ifndef KD_FORMATS_BASE_IO_H
+#define KD_FORMATS_BASE_IO_H
 
 #include "kernels/kd_base.h"
 

@@ -1,6 +1,6 @@
 /* Shared by io.c and io_dir.c. */
-#ifndef KD_FORMATS_IO_PRIV_H
-#define KD_FORMATS_IO_PRIV_H
+#ifndef KD_FORMATS_BASE_IO_INTERNAL_H
+#define KD_FORMATS_BASE_IO_INTERNAL_H
 
 #include "formats/base/io.h"
 

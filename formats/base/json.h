@@ -31,8 +31,8 @@
  * The parser is strict: RFC 8259, UTF-8, no duplicate keys, no trailing text, nesting at most 2048;
  * an integer outside int64 or a real outside double is an error.
  */
-#ifndef KD_FORMATS_JSON_H
-#define KD_FORMATS_JSON_H
+#ifndef KD_FORMATS_BASE_JSON_H
+#define KD_FORMATS_BASE_JSON_H
 
 #include "kernels/kd_base.h"
 

@@ -1,7 +1,7 @@
 /* Inside of a JSON document, shared by json.c (tree, getters, setters) and json_text.c (parser,
  * printer). */
-#ifndef KD_FORMATS_JSON_PRIV_H
-#define KD_FORMATS_JSON_PRIV_H
+#ifndef KD_FORMATS_BASE_JSON_INTERNAL_H
+#define KD_FORMATS_BASE_JSON_INTERNAL_H
 
 #include "formats/base/json.h"
 

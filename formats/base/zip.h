@@ -6,8 +6,8 @@
  * Zip64 is read and written.  Refused: encryption, several disks, an ambiguous end record; methods
  * other than stored and deflate when the member is read.
  */
-#ifndef KD_FORMATS_ZIP_H
-#define KD_FORMATS_ZIP_H
+#ifndef KD_FORMATS_BASE_ZIP_H
+#define KD_FORMATS_BASE_ZIP_H
 
 #include "kernels/kd_base.h"
 

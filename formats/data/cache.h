@@ -4,8 +4,8 @@
  * of eviction would do as well.  Several threads may get and put; a block that was put stays
  * until the cache is freed.
  */
-#ifndef KD_CACHE_H
-#define KD_CACHE_H
+#ifndef KD_FORMATS_DATA_CACHE_H
+#define KD_FORMATS_DATA_CACHE_H
 
 #include "kernels/kd_base.h"
 

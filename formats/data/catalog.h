@@ -1,7 +1,7 @@
 /* The files of a data set by sample key: what the scans of its folders found, as one list sorted
  * by key. */
-#ifndef KD_CATALOG_H
-#define KD_CATALOG_H
+#ifndef KD_FORMATS_DATA_CATALOG_H
+#define KD_FORMATS_DATA_CATALOG_H
 
 #include "configs/schema/kd_config.h"
 #include "formats/data/scan.h"

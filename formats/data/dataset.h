@@ -18,8 +18,8 @@
  * Errors: KD_E_CONFIG (keys that cannot be used together), KD_E_DATA (anything about the
  * samples), KD_E_IO, KD_E_FORMAT (lists), KD_E_OOM.
  */
-#ifndef KD_DATASET_H
-#define KD_DATASET_H
+#ifndef KD_FORMATS_DATA_DATASET_H
+#define KD_FORMATS_DATA_DATASET_H
 
 #include "configs/schema/kd_config.h"
 

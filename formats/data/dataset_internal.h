@@ -1,6 +1,6 @@
 /* Inside the data set: what it is called, and its classes. */
-#ifndef KD_DATASET_PRIV_H
-#define KD_DATASET_PRIV_H
+#ifndef KD_FORMATS_DATA_DATASET_INTERNAL_H
+#define KD_FORMATS_DATA_DATASET_INTERNAL_H
 
 #include "formats/data/dataset.h"
 #include "formats/data/listing.h"

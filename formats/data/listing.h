@@ -13,8 +13,8 @@
  * Errors are KD_E_FORMAT with name:line; a path or sample key that occurs twice is KD_E_DATA with
  * both lines, because rows are joined by key; KD_E_IO, KD_E_OOM; KD_E_WRITE when writing.
  */
-#ifndef KD_LISTING_H
-#define KD_LISTING_H
+#ifndef KD_FORMATS_DATA_LISTING_H
+#define KD_FORMATS_DATA_LISTING_H
 
 #include "formats/data/sample_id.h"
 

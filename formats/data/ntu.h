@@ -4,8 +4,8 @@
  * setups 18..32 with actions 61..120: 114 480 samples, 535 without.  Sources: Shahroudy et al.
  * 2016, Liu et al. 2019, the authors' lists of samples with missing skeletons.
  */
-#ifndef KD_NTU_H
-#define KD_NTU_H
+#ifndef KD_FORMATS_DATA_NTU_H
+#define KD_FORMATS_DATA_NTU_H
 
 #include "formats/data/sample_id.h"
 

@@ -3,8 +3,8 @@
  * A source (teacher/clip, student/skeleton) describes its rows and fills them; the loader (distill/batch) gathers them
  * into batches.  Neither knows the other.
  */
-#ifndef KD_DATA_ROWS_H
-#define KD_DATA_ROWS_H
+#ifndef KD_FORMATS_DATA_ROWS_H
+#define KD_FORMATS_DATA_ROWS_H
 
 #include "kernels/kd_base.h"
 

@@ -9,8 +9,8 @@
  * Two files of one kind with the same key are KD_E_DATA with both paths: rows are joined by key.
  * KD_E_IO, KD_E_OOM.
  */
-#ifndef KD_SCAN_H
-#define KD_SCAN_H
+#ifndef KD_FORMATS_DATA_SCAN_H
+#define KD_FORMATS_DATA_SCAN_H
 
 #include "formats/data/sample_id.h"
 

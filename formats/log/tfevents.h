@@ -4,8 +4,8 @@
  * files of a folder. Each record goes out in one write(2): readers drop a file for good when they
  * meet half a record.  Values that are not finite are written as they are.  Format: TFRecord
  * framing (masked CRC-32C) around protobuf Event messages. */
-#ifndef KD_TFEVENTS_H
-#define KD_TFEVENTS_H
+#ifndef KD_FORMATS_LOG_TFEVENTS_H
+#define KD_FORMATS_LOG_TFEVENTS_H
 
 #include "kernels/kd_base.h"
 

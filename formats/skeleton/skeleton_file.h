@@ -22,8 +22,8 @@
  * Errors: KD_E_IO (cannot open, not a regular file), KD_E_FORMAT (anything in the text), KD_E_DATA
  * (file too large), KD_E_OOM, KD_E_WRITE.
  */
-#ifndef KD_SKELETON_FILE_H
-#define KD_SKELETON_FILE_H
+#ifndef KD_FORMATS_SKELETON_SKELETON_FILE_H
+#define KD_FORMATS_SKELETON_SKELETON_FILE_H
 
 #include "kernels/kd_base.h"
 

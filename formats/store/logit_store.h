@@ -18,8 +18,8 @@
  * through its own cursor.  Every read checks the frame's and the record's checksums; a damaged
  * block or record fails with its block number, file offset and id, the others stay readable.
  */
-#ifndef KD_LOGIT_STORE_H
-#define KD_LOGIT_STORE_H
+#ifndef KD_FORMATS_STORE_LOGIT_STORE_H
+#define KD_FORMATS_STORE_LOGIT_STORE_H
 
 #include "kernels/kd_base.h"
 

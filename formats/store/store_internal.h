@@ -1,6 +1,6 @@
 /* The parts the logit store is made of; private to formats/store_*.c.  Byte layout: README.md. */
-#ifndef KD_STORE_INTERNAL_H
-#define KD_STORE_INTERNAL_H
+#ifndef KD_FORMATS_STORE_STORE_INTERNAL_H
+#define KD_FORMATS_STORE_STORE_INTERNAL_H
 
 #include "formats/base/hash.h"
 #include "formats/base/json.h"

@@ -1,6 +1,6 @@
 /* The reader's state, shared by store_read.c, store_verify.c and store_merge.c only. */
-#ifndef KD_STORE_READER_H
-#define KD_STORE_READER_H
+#ifndef KD_FORMATS_STORE_STORE_READER_H
+#define KD_FORMATS_STORE_STORE_READER_H
 
 #include "formats/store/store_internal.h"
 

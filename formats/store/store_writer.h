@@ -1,6 +1,6 @@
 /* The writer's state, shared by store_write.c and store_resume.c only. */
-#ifndef KD_STORE_WRITER_H
-#define KD_STORE_WRITER_H
+#ifndef KD_FORMATS_STORE_STORE_WRITER_H
+#define KD_FORMATS_STORE_STORE_WRITER_H
 
 #include "formats/store/store_internal.h"
 

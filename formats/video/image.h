@@ -4,8 +4,8 @@
  * Layout: [height][width][3], rows `stride` bytes apart (0: width * 3).  Nothing here clips or
  * clamps silently: a box outside its picture is KD_E_ARG.
  */
-#ifndef KD_IMAGE_H
-#define KD_IMAGE_H
+#ifndef KD_FORMATS_VIDEO_IMAGE_H
+#define KD_FORMATS_VIDEO_IMAGE_H
 
 #include "kernels/kd_base.h"
 

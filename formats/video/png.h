@@ -1,6 +1,6 @@
 /* PNG files from 8-bit grey, RGB or RGBA pictures: TensorBoard images, figures in reports. */
-#ifndef KD_PNG_H
-#define KD_PNG_H
+#ifndef KD_FORMATS_VIDEO_PNG_H
+#define KD_FORMATS_VIDEO_PNG_H
 
 #include "kernels/kd_base.h"
 

@@ -28,8 +28,8 @@
  * (truncated, limits, size change, index out of range), KD_E_OOM, KD_E_WRITE, KD_E_UNSUPPORTED
  * (built with KD_FFMPEG=OFF).
  */
-#ifndef KD_VIDEO_H
-#define KD_VIDEO_H
+#ifndef KD_FORMATS_VIDEO_VIDEO_H
+#define KD_FORMATS_VIDEO_VIDEO_H
 
 #include "kernels/kd_base.h"
 

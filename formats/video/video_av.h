@@ -1,7 +1,7 @@
 /* What the video files share: FFmpeg's log, caught, the names of its errors, and an opened file
  * with its compressed pictures.  No FFmpeg header is needed to include this. */
-#ifndef KD_VIDEO_AV_H
-#define KD_VIDEO_AV_H
+#ifndef KD_FORMATS_VIDEO_VIDEO_AV_H
+#define KD_FORMATS_VIDEO_VIDEO_AV_H
 
 #include "formats/video/video.h"
 

@@ -13,8 +13,8 @@
  * flipped bit anywhere is KD_E_INTEGRITY, naming the file. state.json covers itself: its "xxh64" is
  * the hash of the file's text with those 16 digits set to 0.
  */
-#ifndef KD_FORMATS_CHECKPOINT_H
-#define KD_FORMATS_CHECKPOINT_H
+#ifndef KD_FORMATS_WEIGHTS_CHECKPOINT_H
+#define KD_FORMATS_WEIGHTS_CHECKPOINT_H
 
 #include "formats/base/json.h"
 #include "formats/weights/safetensors.h"

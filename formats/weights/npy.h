@@ -8,8 +8,8 @@
  * big-endian ones are read; data are always handed out row-major and little-endian. Source: the
  * format's specification in NumPy's documentation.
  */
-#ifndef KD_FORMATS_NPY_H
-#define KD_FORMATS_NPY_H
+#ifndef KD_FORMATS_WEIGHTS_NPY_H
+#define KD_FORMATS_WEIGHTS_NPY_H
 
 #include "formats/weights/safetensors.h"
 

@@ -1,6 +1,6 @@
 /* Memory, stacks and input of the pickle machine, shared by pickle.c (opcodes) and pickle_machine.c. */
-#ifndef KD_FORMATS_PICKLE_PRIV_H
-#define KD_FORMATS_PICKLE_PRIV_H
+#ifndef KD_FORMATS_WEIGHTS_PICKLE_INTERNAL_H
+#define KD_FORMATS_WEIGHTS_PICKLE_INTERNAL_H
 
 #include "formats/weights/pickle.h"
 

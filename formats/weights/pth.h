@@ -15,8 +15,8 @@
  *
  * Zip members must be stored (not compressed); their CRC is checked when a tensor is read.
  */
-#ifndef KD_FORMATS_PTH_H
-#define KD_FORMATS_PTH_H
+#ifndef KD_FORMATS_WEIGHTS_PTH_H
+#define KD_FORMATS_WEIGHTS_PTH_H
 
 #include "formats/weights/safetensors.h"
 

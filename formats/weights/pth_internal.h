@@ -1,6 +1,6 @@
 /* Inside of a torch file, shared by pth.c (files) and pth_tensor.c (what the pickle describes). */
-#ifndef KD_FORMATS_PTH_PRIV_H
-#define KD_FORMATS_PTH_PRIV_H
+#ifndef KD_FORMATS_WEIGHTS_PTH_INTERNAL_H
+#define KD_FORMATS_WEIGHTS_PTH_INTERNAL_H
 
 #include "formats/base/io.h"
 #include "formats/base/zip.h"

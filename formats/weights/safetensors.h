@@ -13,8 +13,8 @@
  * The writer puts tensors in the order of the Rust crate (dtype by falling width, then name), so
  * equal content gives equal bytes; it writes to a temporary name and renames (formats/base/io.h).
  */
-#ifndef KD_FORMATS_SAFETENSORS_H
-#define KD_FORMATS_SAFETENSORS_H
+#ifndef KD_FORMATS_WEIGHTS_SAFETENSORS_H
+#define KD_FORMATS_WEIGHTS_SAFETENSORS_H
 
 #include "formats/base/json.h"
 

@@ -1,7 +1,7 @@
 /* Translation of VideoMAE tensor names between the official, Hugging Face and MMAction2 dialects.  Inside of
  * weights.h. */
-#ifndef KD_FORMATS_WEIGHT_NAMES_H
-#define KD_FORMATS_WEIGHT_NAMES_H
+#ifndef KD_FORMATS_WEIGHTS_WEIGHT_NAMES_H
+#define KD_FORMATS_WEIGHTS_WEIGHT_NAMES_H
 
 #include "formats/weights/weights.h"
 

@@ -13,8 +13,8 @@
  * or _orig_mod. that every name carries.  Two tensors with one name after that are an error.
  * Source: the loaders of VideoMAE v1 and v2, transformers' conversion script, MMAction2's vit_mae.
  */
-#ifndef KD_FORMATS_WEIGHTS_H
-#define KD_FORMATS_WEIGHTS_H
+#ifndef KD_FORMATS_WEIGHTS_WEIGHTS_H
+#define KD_FORMATS_WEIGHTS_WEIGHTS_H
 
 #include "formats/base/hash.h"
 #include "formats/weights/safetensors.h"

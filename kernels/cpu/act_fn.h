@@ -1,6 +1,6 @@
 /* The activation functions and their derivatives, element by element. */
-#ifndef KD_CPU_ACT_FN_H
-#define KD_CPU_ACT_FN_H
+#ifndef KD_KERNELS_CPU_ACT_FN_H
+#define KD_KERNELS_CPU_ACT_FN_H
 
 #include "kernels/cpu/kd_real.h"
 

@@ -1,8 +1,8 @@
 /* Elementwise kernels work on pieces of KD_CHUNK elements: load as real whatever the dtype, compute in a loop the
  * compiler vectorises, store or accumulate whatever the dtype.  A piece is read whole before it is written: in place is
  * safe. Sums along a contiguous row use KD_LANES partial sums, so that they vectorise without reordering licences. */
-#ifndef KD_CPU_CHUNK_H
-#define KD_CPU_CHUNK_H
+#ifndef KD_KERNELS_CPU_CHUNK_H
+#define KD_KERNELS_CPU_CHUNK_H
 
 #include "kernels/cpu/kd_real.h"
 

@@ -1,7 +1,7 @@
 /* Geometry of one conv2d or conv3d call and the reading of its operands, shared by forward and backward
  * kernels.  A volume is a stack of planes, T of them; conv2d's has one. */
-#ifndef KD_CPU_CONV_GEOM_H
-#define KD_CPU_CONV_GEOM_H
+#ifndef KD_KERNELS_CPU_CONV_GEOM_H
+#define KD_KERNELS_CPU_CONV_GEOM_H
 
 #include "kernels/cpu/kd_real.h"
 

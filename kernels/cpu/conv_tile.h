@@ -2,8 +2,8 @@
  * cache.  Whoever calls it packs a piece of the left operand (scalars) and of the right one (rows
  * of up to KD_TILE_N positions); the inner loop is 4 x 4 rows over contiguous positions, so it
  * vectorises whatever the tile's width. */
-#ifndef KD_CPU_CONV_TILE_H
-#define KD_CPU_CONV_TILE_H
+#ifndef KD_KERNELS_CPU_CONV_TILE_H
+#define KD_KERNELS_CPU_CONV_TILE_H
 
 #include "kernels/cpu/chunk.h"
 #include "kernels/cpu/kd_real.h"

@@ -1,6 +1,6 @@
 /* Dropout of a piece of a tensor: the numbers of the `dropout` op, a Philox block for four neighbours. */
-#ifndef KD_CPU_DROP_H
-#define KD_CPU_DROP_H
+#ifndef KD_KERNELS_CPU_DROP_H
+#define KD_KERNELS_CPU_DROP_H
 
 #include "kernels/cpu/kd_real.h"
 #include "kernels/kd_rng.h"

@@ -11,8 +11,8 @@
  * KD_FOR marks a loop whose iterations write disjoint outputs: parallel in v3/v4, plain in ref.  Reductions
  * across iterations are never parallel: results must not depend on the number of threads.
  */
-#ifndef KD_REAL_H
-#define KD_REAL_H
+#ifndef KD_KERNELS_CPU_KD_REAL_H
+#define KD_KERNELS_CPU_KD_REAL_H
 
 #include "kernels/kd_ops.h"
 

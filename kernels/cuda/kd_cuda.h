@@ -1,6 +1,6 @@
 /* Inside of the CUDA backend: tables of kernels by op and activation dtype.  No CUDA header here. */
-#ifndef KD_CUDA_H
-#define KD_CUDA_H
+#ifndef KD_KERNELS_CUDA_KD_CUDA_H
+#define KD_KERNELS_CUDA_KD_CUDA_H
 
 #include "kernels/kd_op.h"
 

@@ -8,8 +8,8 @@
  *   - "down": B = X; per 32 rows of X, d/16 tiles.
  * d is padded with zeros to a multiple of 32 (dp), rows to a multiple of 64 (np).
  */
-#ifndef KD_FAST_ATTENTION_AMX_H
-#define KD_FAST_ATTENTION_AMX_H
+#ifndef KD_KERNELS_FAST_ATTENTION_AMX_H
+#define KD_KERNELS_FAST_ATTENTION_AMX_H
 
 #include "kernels/fast/fast.h"
 #include "kernels/fast/vmath512.h"

@@ -1,7 +1,7 @@
 /* What the two convolution files for AVX-512 share.  Include only in files compiled for x86-64-v4.
  */
-#ifndef KD_FAST_CONV512_H
-#define KD_FAST_CONV512_H
+#ifndef KD_KERNELS_FAST_CONV512_H
+#define KD_KERNELS_FAST_CONV512_H
 
 #include "kernels/fast/vmath512.h"
 #include "kernels/kd_ops.h"

@@ -1,8 +1,8 @@
 /* Kernels for particular processors and libraries.  They override slots of the plain C tables
  * (cpu/): a slot is asked for by rank, the best first; a prepare() that answers KD_E_UNSUPPORTED
  * passes the call on to the next rank, and in the end to the plain tables. */
-#ifndef KD_FAST_H
-#define KD_FAST_H
+#ifndef KD_KERNELS_FAST_FAST_H
+#define KD_KERNELS_FAST_FAST_H
 
 #include "kernels/kd_op.h"
 

@@ -1,6 +1,6 @@
 /* A matrix product of oneDNN behind a kernel: what is multiplied is described, the rest is kept in kd_call.prep. */
-#ifndef KD_FAST_ONEDNN_H
-#define KD_FAST_ONEDNN_H
+#ifndef KD_KERNELS_FAST_ONEDNN_H
+#define KD_KERNELS_FAST_ONEDNN_H
 
 #include "kernels/fast/fast.h"
 

@@ -1,7 +1,7 @@
 /* Pieces that several fast kernels share.  Each chooses its instructions at run time or names the
  * level it needs. */
-#ifndef KD_FAST_ROWS_H
-#define KD_FAST_ROWS_H
+#ifndef KD_KERNELS_FAST_ROWS_H
+#define KD_KERNELS_FAST_ROWS_H
 
 #include "kernels/kd_base.h"
 

@@ -6,8 +6,8 @@
  * contiguous.  A tile of R rows by NV vectors keeps R * NV <= 24 accumulators in registers. Include
  * only in files compiled for x86-64-v4.
  */
-#ifndef KD_FAST_TILE512_H
-#define KD_FAST_TILE512_H
+#ifndef KD_KERNELS_FAST_TILE512_H
+#define KD_KERNELS_FAST_TILE512_H
 
 #include <immintrin.h>
 #include <stdbool.h>

@@ -4,8 +4,8 @@
  * Polynomials: fitted at Chebyshev nodes in 40 digits and rounded to float; errors measured against
  * the same arithmetic. NaN in gives NaN out everywhere.
  */
-#ifndef KD_FAST_VMATH512_H
-#define KD_FAST_VMATH512_H
+#ifndef KD_KERNELS_FAST_VMATH512_H
+#define KD_KERNELS_FAST_VMATH512_H
 
 #include "kernels/kd_base.h"
 

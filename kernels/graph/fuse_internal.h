@@ -1,6 +1,6 @@
 /* Inside of fusion, shared by kd_fuse*.c. */
-#ifndef KD_FUSE_INTERNAL_H
-#define KD_FUSE_INTERNAL_H
+#ifndef KD_KERNELS_GRAPH_FUSE_INTERNAL_H
+#define KD_KERNELS_GRAPH_FUSE_INTERNAL_H
 
 #include "kernels/graph/graph_internal.h"
 

@@ -1,6 +1,6 @@
 /* Inside of the graph, shared by kd_graph.c, kd_grad.c, kd_fuse.c, kd_plan.c and kd_program.c only. */
-#ifndef KD_GRAPH_INTERNAL_H
-#define KD_GRAPH_INTERNAL_H
+#ifndef KD_KERNELS_GRAPH_GRAPH_INTERNAL_H
+#define KD_KERNELS_GRAPH_GRAPH_INTERNAL_H
 
 #include "kernels/kd_graph.h"
 #include "kernels/kd_params.h"

@@ -1,6 +1,6 @@
 /* Inside of a program, shared by kd_program.c and kd_dump.c. */
-#ifndef KD_PROGRAM_INTERNAL_H
-#define KD_PROGRAM_INTERNAL_H
+#ifndef KD_KERNELS_GRAPH_PROGRAM_INTERNAL_H
+#define KD_KERNELS_GRAPH_PROGRAM_INTERNAL_H
 
 #include "kernels/graph/graph_internal.h"
 #include "kernels/kd_program.h"

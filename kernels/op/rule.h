@@ -1,7 +1,7 @@
 /* Checks shared by the shape rules.  Each returns KD_OK or a failure whose message names op, operand, expected,
  * found. */
-#ifndef KD_OP_RULE_H
-#define KD_OP_RULE_H
+#ifndef KD_KERNELS_OP_RULE_H
+#define KD_KERNELS_OP_RULE_H
 
 #include "kernels/kd_graph.h"
 #include "kernels/kd_ops.h"

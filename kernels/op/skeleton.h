@@ -1,6 +1,6 @@
 /* Checks shared by the rules of skeleton ops: operands (N,C,T,V) and what hangs on them. */
-#ifndef KD_OP_SKELETON_H
-#define KD_OP_SKELETON_H
+#ifndef KD_KERNELS_OP_SKELETON_H
+#define KD_KERNELS_OP_SKELETON_H
 
 #include "kernels/op/rule.h"
 

@@ -1,6 +1,6 @@
 /* Pieces that several students share.  All take and return activations (N,C,T,V). */
-#ifndef KD_STUDENT_BLOCKS_H
-#define KD_STUDENT_BLOCKS_H
+#ifndef KD_STUDENT_MODEL_BLOCKS_H
+#define KD_STUDENT_MODEL_BLOCKS_H
 
 #include "kernels/kd_layers.h"
 

@@ -1,6 +1,6 @@
 /* Inside of student/: what a family of students provides.  One file a family. */
-#ifndef KD_STUDENT_FAMILY_H
-#define KD_STUDENT_FAMILY_H
+#ifndef KD_STUDENT_MODEL_FAMILY_H
+#define KD_STUDENT_MODEL_FAMILY_H
 
 #include "student/model/student.h"
 

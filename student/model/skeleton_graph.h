@@ -10,8 +10,8 @@
  * ShiftFuse-Zero: hand tips hang on the thumbs) and the LAST v1 list (both hang on the hands) are
  * here; the bone stream's parents belong to data preparation.
  */
-#ifndef KD_STUDENT_SKELETON_GRAPH_H
-#define KD_STUDENT_SKELETON_GRAPH_H
+#ifndef KD_STUDENT_MODEL_SKELETON_GRAPH_H
+#define KD_STUDENT_MODEL_SKELETON_GRAPH_H
 
 #include "kernels/kd_base.h"
 

@@ -6,8 +6,8 @@
  * weights travel both ways.  Known oddities of the references are kept unless an option of
  * kd_student_cfg says otherwise.
  */
-#ifndef KD_STUDENT_H
-#define KD_STUDENT_H
+#ifndef KD_STUDENT_MODEL_STUDENT_H
+#define KD_STUDENT_MODEL_STUDENT_H
 
 #include "kernels/kd_graph.h"
 #include "kernels/kd_params.h"

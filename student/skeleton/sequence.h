@@ -19,8 +19,8 @@
  * Parsed, resampled and normalised sequences are kept in memory (19 KiB a body at T = 64) up to
  * a budget, so files are read once; results do not depend on it.
  */
-#ifndef KD_SEQUENCE_H
-#define KD_SEQUENCE_H
+#ifndef KD_STUDENT_SKELETON_SEQUENCE_H
+#define KD_STUDENT_SKELETON_SEQUENCE_H
 
 #include "formats/data/dataset.h"
 #include "formats/data/rows.h"

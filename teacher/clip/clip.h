@@ -19,8 +19,8 @@
  * stays, as long as the budget lasts; other videos are decoded anew each time.  Results do not
  * depend on the cache.
  */
-#ifndef KD_CLIP_H
-#define KD_CLIP_H
+#ifndef KD_TEACHER_CLIP_CLIP_H
+#define KD_TEACHER_CLIP_CLIP_H
 
 #include "formats/data/dataset.h"
 #include "formats/data/rows.h"

@@ -1,6 +1,6 @@
 /* Inside of clips, shared by clip.c and clip_decode.c. */
-#ifndef KD_DISTILL_CLIP_INTERNAL_H
-#define KD_DISTILL_CLIP_INTERNAL_H
+#ifndef KD_TEACHER_CLIP_CLIP_INTERNAL_H
+#define KD_TEACHER_CLIP_CLIP_INTERNAL_H
 
 #include "formats/data/cache.h"
 #include "formats/video/image.h"

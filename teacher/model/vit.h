@@ -11,8 +11,8 @@
  * Kept as in the reference: q and v have a bias, k has none; GELU is the erf form; a learnable position table is used
  * detached and so never learns; the fixed table is sinusoidal over the flattened token index.
  */
-#ifndef KD_TEACHER_VIT_H
-#define KD_TEACHER_VIT_H
+#ifndef KD_TEACHER_MODEL_VIT_H
+#define KD_TEACHER_MODEL_VIT_H
 
 #include "kernels/kd_graph.h"
 #include "kernels/kd_params.h"

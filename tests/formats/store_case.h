@@ -1,6 +1,6 @@
 /* What the tests of the logit store share: a folder, a manifest, records with known content. */
-#ifndef STORE_CASE_H
-#define STORE_CASE_H
+#ifndef KD_TESTS_FORMATS_STORE_CASE_H
+#define KD_TESTS_FORMATS_STORE_CASE_H
 
 #include "formats/base/io.h"
 #include "formats/store/logit_store.h"

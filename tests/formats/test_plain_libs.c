@@ -26,8 +26,8 @@
 #undef kd_inflate_available
 #undef kd_deflate
 #undef kd_deflate_bound
-#undef KD_HASH_H
-#undef KD_DEFLATE_H
+#undef KD_FORMATS_BASE_HASH_H
+#undef KD_FORMATS_BASE_DEFLATE_H
 #include "formats/base/deflate.h"
 #include "formats/base/hash.h"
 

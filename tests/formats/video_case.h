@@ -1,6 +1,6 @@
 /* What the tests of formats/video share: a folder with good.avi in it, clips whose frames can be told apart. */
-#ifndef TESTS_VIDEO_CASE_H
-#define TESTS_VIDEO_CASE_H
+#ifndef KD_TESTS_FORMATS_VIDEO_CASE_H
+#define KD_TESTS_FORMATS_VIDEO_CASE_H
 
 #include "formats/base/io.h"
 #include "formats/video/video.h"

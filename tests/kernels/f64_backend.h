@@ -1,7 +1,7 @@
 /* The f64 backend: the reference kernels compiled for double.  Tests only: the oracle of the f32 kernels, and the
  * ground gradient checks stand on. */
-#ifndef TESTS_F64_BACKEND_H
-#define TESTS_F64_BACKEND_H
+#ifndef KD_TESTS_KERNELS_F64_BACKEND_H
+#define KD_TESTS_KERNELS_F64_BACKEND_H
 
 #include "kernels/kd_backend.h"
 

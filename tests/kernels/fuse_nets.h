@@ -1,7 +1,7 @@
 /* Small networks in which rules of fusion apply, or must not, as in no model: x (BATCH,3,FRAMES,JOINTS) -> logits,
  * which are an output as "features" is. */
-#ifndef TESTS_FUSE_NETS_H
-#define TESTS_FUSE_NETS_H
+#ifndef KD_TESTS_KERNELS_FUSE_NETS_H
+#define KD_TESTS_KERNELS_FUSE_NETS_H
 
 #include "kernels/kd_graph.h"
 

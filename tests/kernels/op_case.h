@@ -2,8 +2,8 @@
  * cases_<op>[] = {...};` for each forward op; the driver (op_driver.h) builds a graph of it and checks every kernel
  * that runs, backward ones included.
  */
-#ifndef TESTS_OP_CASE_H
-#define TESTS_OP_CASE_H
+#ifndef KD_TESTS_KERNELS_OP_CASE_H
+#define KD_TESTS_KERNELS_OP_CASE_H
 
 #include "kernels/kd_graph.h"
 #include "kernels/kd_ops.h"

@@ -1,6 +1,6 @@
 /* One kernel call, repeated with every candidate and compared with the f64 reference. */
-#ifndef TESTS_OP_CHECK_H
-#define TESTS_OP_CHECK_H
+#ifndef KD_TESTS_KERNELS_OP_CHECK_H
+#define KD_TESTS_KERNELS_OP_CHECK_H
 
 #include "kernels/kd_op.h"
 #include "kernels/kd_rng.h"

@@ -8,8 +8,8 @@
  *   (threads; orders of a GPU's threads), in place where the op allows it, absent outputs, NaN propagation,
  *   accumulation where the program does.
  */
-#ifndef TESTS_OP_DRIVER_H
-#define TESTS_OP_DRIVER_H
+#ifndef KD_TESTS_KERNELS_OP_DRIVER_H
+#define KD_TESTS_KERNELS_OP_DRIVER_H
 
 #include "tests/kernels/op_case.h"
 

@@ -1,7 +1,7 @@
 /* A ViT training step written by hand in double: no graph, no kernels, plain loops from the formulas.  The oracle of
  * what the graph builder, the gradient rules, the fusion and the memory plan make of teacher/model/vit.h. */
-#ifndef TESTS_ORACLE_VIT_H
-#define TESTS_ORACLE_VIT_H
+#ifndef KD_TESTS_MODELS_ORACLE_VIT_H
+#define KD_TESTS_MODELS_ORACLE_VIT_H
 
 #include "teacher/model/vit.h"
 

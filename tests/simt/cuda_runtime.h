@@ -4,8 +4,8 @@
  * freed memory (device memory is heap memory under AddressSanitizer), calls that are not allowed while a stream is
  * captured, graphs that replay with the arguments of their capture, memory that runs out (simt_memory_limit), and how
  * often the host allocates or waits (simt_counts). */
-#ifndef TESTS_SIMT_CUDA_RUNTIME_H
-#define TESTS_SIMT_CUDA_RUNTIME_H
+#ifndef KD_TESTS_SIMT_CUDA_RUNTIME_H
+#define KD_TESTS_SIMT_CUDA_RUNTIME_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* Fibers: one stack each, switched by hand. */
-#ifndef TESTS_SIMT_FIBER_H
-#define TESTS_SIMT_FIBER_H
+#ifndef KD_TESTS_SIMT_FIBER_H
+#define KD_TESTS_SIMT_FIBER_H
 
 struct fiber;
 /* Calls run() each time it is entered anew; when run() returns, control is back behind fiber_enter. */

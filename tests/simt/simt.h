@@ -7,8 +7,8 @@
  * Refused with a message and abort: a barrier that some threads never reach, a shuffle whose mask names a lane that has
  * ended or asks otherwise, blocks or shared memory larger than any card has.
  */
-#ifndef TESTS_SIMT_H
-#define TESTS_SIMT_H
+#ifndef KD_TESTS_SIMT_SIMT_H
+#define KD_TESTS_SIMT_SIMT_H
 
 #include <cmath>
 #include <cstdint>

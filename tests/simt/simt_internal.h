@@ -1,6 +1,6 @@
 /* Between the scheduler (simt.cpp) and the runtime (simt_runtime.cpp). */
-#ifndef TESTS_SIMT_INTERNAL_H
-#define TESTS_SIMT_INTERNAL_H
+#ifndef KD_TESTS_SIMT_SIMT_INTERNAL_H
+#define KD_TESTS_SIMT_SIMT_INTERNAL_H
 
 #include <cuda_runtime.h>
 #include <functional>

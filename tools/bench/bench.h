@@ -1,6 +1,6 @@
 /* `kd bench`: timed runs and how they are told. */
-#ifndef TOOLS_BENCH_H
-#define TOOLS_BENCH_H
+#ifndef KD_TOOLS_BENCH_BENCH_H
+#define KD_TOOLS_BENCH_BENCH_H
 
 #include "kernels/kd_backend.h"
 #include "tools/args.h"

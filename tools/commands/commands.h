@@ -1,7 +1,7 @@
 /* Every command of the three programs: `int cmd_X(int argc, char **argv)` in tools/cmd_X.c, argv[0] being the verb,
  * the result the process's exit code.  A command is listed in a program's table when its file exists. */
-#ifndef TOOLS_COMMANDS_H
-#define TOOLS_COMMANDS_H
+#ifndef KD_TOOLS_COMMANDS_COMMANDS_H
+#define KD_TOOLS_COMMANDS_COMMANDS_H
 
 #include "tools/args.h"
 

@@ -1,7 +1,7 @@
 /* Inside kd doctor: measured speed of the paths that a run takes. Each returns a negative number where the path does
  * not work here, with the reason in *err. */
-#ifndef TOOLS_DOCTOR_H
-#define TOOLS_DOCTOR_H
+#ifndef KD_TOOLS_COMMANDS_DOCTOR_H
+#define KD_TOOLS_COMMANDS_DOCTOR_H
 
 #include "kernels/kd_base.h"
 

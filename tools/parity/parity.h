@@ -13,8 +13,8 @@
  * PARITY_CREDIBLE of the largest value: a golden value that is wrong differs from the reference's
  * f32 run and would excuse itself.
  */
-#ifndef TOOLS_PARITY_H
-#define TOOLS_PARITY_H
+#ifndef KD_TOOLS_PARITY_PARITY_H
+#define KD_TOOLS_PARITY_PARITY_H
 
 #include "formats/base/json.h"
 #include "formats/weights/safetensors.h"

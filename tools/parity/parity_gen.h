@@ -1,7 +1,7 @@
 /* The generators that fixtures and golden files were made with (formulas: tests/golden/README.md): element i of a
  * tensor, from the CRC-32 of its name, the same bits everywhere. */
-#ifndef TOOLS_PARITY_GEN_H
-#define TOOLS_PARITY_GEN_H
+#ifndef KD_TOOLS_PARITY_PARITY_GEN_H
+#define KD_TOOLS_PARITY_PARITY_GEN_H
 
 #include "kernels/kd_base.h"
 

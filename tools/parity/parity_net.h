@@ -1,6 +1,6 @@
 /* Teacher models built from manifests, with generated weights, for the checkers of parity.h. */
-#ifndef TOOLS_PARITY_NET_H
-#define TOOLS_PARITY_NET_H
+#ifndef KD_TOOLS_PARITY_PARITY_NET_H
+#define KD_TOOLS_PARITY_PARITY_NET_H
 
 #include "teacher/model/vit.h"
 #include "tools/parity/parity.h"

@@ -1,7 +1,7 @@
 /* Independent pieces of work on several threads, in any order: checking files, drawing clips. Not for kernels, which
  * have their own. */
-#ifndef DISTILL_POOL_H
-#define DISTILL_POOL_H
+#ifndef KD_TOOLS_SAMPLE_POOL_H
+#define KD_TOOLS_SAMPLE_POOL_H
 
 #include "distill/run/progress.h"
 

@@ -12,8 +12,8 @@
  *         use(kd_renderer_rgb(r));         rgb[height][width][3]
  *     kd_renderer_close(r);
  */
-#ifndef DISTILL_RENDER_H
-#define DISTILL_RENDER_H
+#ifndef KD_TOOLS_SAMPLE_RENDER_H
+#define KD_TOOLS_SAMPLE_RENDER_H
 
 #include "tools/sample/synth.h"
 

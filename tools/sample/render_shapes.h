@@ -1,6 +1,6 @@
 /* Inside the renderer: shapes a ray can meet, and the objects made of them. */
-#ifndef DISTILL_RENDER_SHAPES_H
-#define DISTILL_RENDER_SHAPES_H
+#ifndef KD_TOOLS_SAMPLE_RENDER_SHAPES_H
+#define KD_TOOLS_SAMPLE_RENDER_SHAPES_H
 
 #include "tools/sample/synth.h"
 #include "tools/sample/vec3.h"

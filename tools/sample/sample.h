@@ -9,8 +9,8 @@
  * first N of the same clips.  (Videos are the same bytes for the same FFmpeg; skeletons everywhere.)
  *
  * And pictures of skeletons that exist already: kd_sample_render. */
-#ifndef DISTILL_SAMPLE_H
-#define DISTILL_SAMPLE_H
+#ifndef KD_TOOLS_SAMPLE_SAMPLE_H
+#define KD_TOOLS_SAMPLE_SAMPLE_H
 
 #include "distill/run/progress.h"
 #include "tools/sample/synth.h"

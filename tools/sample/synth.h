@@ -15,8 +15,8 @@
  * Coordinates are Kinect's: metres, x to the right of the picture, y up, z away from the camera.  As with Kinect, the
  * picture is a mirror: somebody facing the camera has the left hand at the left.
  */
-#ifndef DISTILL_SYNTH_H
-#define DISTILL_SYNTH_H
+#ifndef KD_TOOLS_SAMPLE_SYNTH_H
+#define KD_TOOLS_SAMPLE_SYNTH_H
 
 #include "kernels/kd_base.h"
 

@@ -1,6 +1,6 @@
 /* Inside the sample data set: the twelve actions as functions of time. */
-#ifndef DISTILL_SYNTH_ACTIONS_H
-#define DISTILL_SYNTH_ACTIONS_H
+#ifndef KD_TOOLS_SAMPLE_SYNTH_ACTIONS_H
+#define KD_TOOLS_SAMPLE_SYNTH_ACTIONS_H
 
 #include "tools/sample/synth_body.h"
 

@@ -1,7 +1,7 @@
 /* Inside the sample data set: a body, what it is asked to do at one moment, and the joints that follow from it.
  * World coordinates: metres, y up, floor at 0, right-handed; a person at yaw 0 looks along +z. */
-#ifndef DISTILL_SYNTH_BODY_H
-#define DISTILL_SYNTH_BODY_H
+#ifndef KD_TOOLS_SAMPLE_SYNTH_BODY_H
+#define KD_TOOLS_SAMPLE_SYNTH_BODY_H
 
 #include "tools/sample/synth.h"
 #include "tools/sample/vec3.h"

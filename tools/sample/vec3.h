@@ -1,6 +1,6 @@
 /* Three doubles, for the sample data set and the renderer.  Only + - * / sqrt: the same bits on every IEEE machine. */
-#ifndef DISTILL_VEC3_H
-#define DISTILL_VEC3_H
+#ifndef KD_TOOLS_SAMPLE_VEC3_H
+#define KD_TOOLS_SAMPLE_VEC3_H
 
 #include <math.h>
 

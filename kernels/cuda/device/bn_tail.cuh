@@ -1,8 +1,8 @@
 /* What fusion puts behind a batch norm's affine map, for one pack at a time:
  *   y = act_out(path(drop(act(z))) + residual), z = (x - mean) a + b
  * Nothing of it is kept for backward: masks and z are made again. */
-#ifndef KD_CUDA_BN_TAIL_CUH
-#define KD_CUDA_BN_TAIL_CUH
+#ifndef KD_KERNELS_CUDA_DEVICE_BN_TAIL_CUH
+#define KD_KERNELS_CUDA_DEVICE_BN_TAIL_CUH
 
 #include "kernels/cuda/device/dropout.cuh"
 

@@ -1,8 +1,8 @@
 /* Sums over the rows of a (rows, C) matrix: gradients of biases and scales.  A block takes 32 packs of columns and one
  * slice of the rows, 8 rows at a time; with several slices their sums go through scratch and are added by a second
  * launch. The number of slices depends on the shape alone. */
-#ifndef KD_CUDA_COLUMN_SUM_CUH
-#define KD_CUDA_COLUMN_SUM_CUH
+#ifndef KD_KERNELS_CUDA_DEVICE_COLUMN_SUM_CUH
+#define KD_KERNELS_CUDA_DEVICE_COLUMN_SUM_CUH
 
 #include "kernels/cuda/device/kd_cuda.cuh"
 

@@ -3,8 +3,8 @@
  * The students' are over time, kernel (KH,1): a thread owns a joint and eight rows that share their inputs, spaced by
  * the dilation, so that 8 + KH - 1 loads serve 8 KH products, all of them independent.  Any other shape takes a plain
  * kernel. */
-#ifndef KD_CUDA_CONV_DEPTHWISE_CUH
-#define KD_CUDA_CONV_DEPTHWISE_CUH
+#ifndef KD_KERNELS_CUDA_DEVICE_CONV_DEPTHWISE_CUH
+#define KD_KERNELS_CUDA_DEVICE_CONV_DEPTHWISE_CUH
 
 #include "kernels/cuda/device/kd_cuda.cuh"
 

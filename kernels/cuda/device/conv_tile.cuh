@@ -1,6 +1,6 @@
 /* The product behind convolutions: a block's tile from two pieces in shared memory, depth by depth. */
-#ifndef KD_CUDA_CONV_TILE_CUH
-#define KD_CUDA_CONV_TILE_CUH
+#ifndef KD_KERNELS_CUDA_DEVICE_CONV_TILE_CUH
+#define KD_KERNELS_CUDA_DEVICE_CONV_TILE_CUH
 
 #include "kernels/cuda/device/kd_cuda.cuh"
 

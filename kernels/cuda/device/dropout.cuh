@@ -1,6 +1,6 @@
 /* Dropout inside of a kernel: the draws of the `dropout` op, made anew wherever they are wanted. */
-#ifndef KD_CUDA_DROPOUT_CUH
-#define KD_CUDA_DROPOUT_CUH
+#ifndef KD_KERNELS_CUDA_DEVICE_DROPOUT_CUH
+#define KD_KERNELS_CUDA_DEVICE_DROPOUT_CUH
 
 #include "kernels/cuda/device/kd_cuda.cuh"
 #include "kernels/kd_rng.h"

@@ -1,8 +1,8 @@
 /* The gradient that st_gate and stc_gate share: a gate made of a factor a frame, a factor a joint and a factor a
  * channel.  One kernel reads dy and x once and leaves the plane's sums where the op's struct says; gates.cu
  * launches. */
-#ifndef KD_CUDA_GATE_BACK_CUH
-#define KD_CUDA_GATE_BACK_CUH
+#ifndef KD_KERNELS_CUDA_DEVICE_GATE_BACK_CUH
+#define KD_KERNELS_CUDA_DEVICE_GATE_BACK_CUH
 
 #include "kernels/cuda/device/planes.cuh"
 

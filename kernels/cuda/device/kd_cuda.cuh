@@ -10,8 +10,8 @@
  * Kernels are templates over T, how activations are stored (float, kd_bf16, kd_half); they compute in f32.  KD_CUDA_OP
  * at the end of a file makes the three slots of an op.
  */
-#ifndef KD_CUDA_CUH
-#define KD_CUDA_CUH
+#ifndef KD_KERNELS_CUDA_DEVICE_KD_CUDA_CUH
+#define KD_KERNELS_CUDA_DEVICE_KD_CUDA_CUH
 
 #include "kernels/kd_ops.h"
 

@@ -1,7 +1,7 @@
 /* Tensors (N,C,T,V) as N*C planes of T*V elements, a block each: what joints.cu and gates.cu share.  A block knows its
  * channel, indices inside a plane are `int`, and the plane's sums stay in the block. */
-#ifndef KD_CUDA_PLANES_CUH
-#define KD_CUDA_PLANES_CUH
+#ifndef KD_KERNELS_CUDA_DEVICE_PLANES_CUH
+#define KD_KERNELS_CUDA_DEVICE_PLANES_CUH
 
 #include "kernels/cuda/device/kd_cuda.cuh"
 

@@ -1,7 +1,7 @@
 /* Inside of the cuBLASLt kernels: one matrix product, prepared and run (cublaslt.c), for the ops of
  * cublaslt_linear.c. */
-#ifndef KD_CUDA_CUBLASLT_H
-#define KD_CUDA_CUBLASLT_H
+#ifndef KD_KERNELS_CUDA_LIBRARY_CUBLASLT_H
+#define KD_KERNELS_CUDA_LIBRARY_CUBLASLT_H
 
 #include "kernels/cuda/library/library.h"
 #include "kernels/kd_ops.h"

@@ -4,8 +4,8 @@
  * A graph is described by calls that remember the first failure, so that a description reads as the formula it is.  A
  * plan belongs to a problem (kd_dnn_key), is built once in a process and kept: equal layers share it.  A call adds the
  * addresses. */
-#ifndef KD_CUDA_CUDNN_GRAPH_H
-#define KD_CUDA_CUDNN_GRAPH_H
+#ifndef KD_KERNELS_CUDA_LIBRARY_CUDNN_GRAPH_H
+#define KD_KERNELS_CUDA_LIBRARY_CUDNN_GRAPH_H
 
 #include "kernels/cuda/library/library.h"
 #include "kernels/kd_ops.h"

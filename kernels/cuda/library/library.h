@@ -2,8 +2,8 @@
  *
  * A library slot refuses in prepare() with KD_E_UNSUPPORTED and says why in the log (verbose): the call then goes to
  * the next rank and in the end to our own kernel.  A library that fails while it runs is KD_E_DEVICE. */
-#ifndef KD_CUDA_LIBRARY_H
-#define KD_CUDA_LIBRARY_H
+#ifndef KD_KERNELS_CUDA_LIBRARY_LIBRARY_H
+#define KD_KERNELS_CUDA_LIBRARY_LIBRARY_H
 
 #include "kernels/cuda/kd_cuda.h"
 
