@@ -1,5 +1,5 @@
 /* Option parsing: see args.h. */
-#include "tools/args.h"
+#include "tools/args_internal.h"
 
 #include <errno.h>
 #include <math.h>
@@ -8,35 +8,11 @@
 
 enum { NAME_MAX_LEN = 48 };
 
-/* clang-format off */
-#define C(field) offsetof(kd_common, field)
-/* Row i belongs to the bit 1 << i. */
-static const kd_arg COMMON[] = {
-    {"config", KD_ARG_STR, C(config), "FILE", NULL, NULL, 0, 0, "YAML recipe; `kd config show FILE` prints what it resolves to"},
-    {"set", KD_ARG_LIST, C(set), "KEY=VALUE", NULL, NULL, 0, 0, "override one key of the config (repeatable): --set optim.lr=1e-3"},
-    {"data", KD_ARG_STR, C(data), "DIR", NULL, NULL, 0, 0, "data set: an NTU tree, a flat folder or a list"},
-    {"out", KD_ARG_STR, C(out), "PATH", NULL, NULL, 0, 0, "where results go"},
-    {"device", KD_ARG_CHOICE, C(device), NULL, "auto", "auto|cpu|cuda", 0, 0, "auto takes a GPU if one answers, else the CPU"},
-    {"dtype", KD_ARG_CHOICE, C(dtype), NULL, "f32", "f32|bf16|fp16", 0, 0, "activations and matrix products; parameters stay f32"},
-    {"seed", KD_ARG_INT, C(seed), "N", "0", NULL, 0, 9.0e15, "every random draw follows from it"},
-    {"threads", KD_ARG_INT, C(threads), "N", "0", NULL, 0, 4096, "compute threads; 0: every core this process may use"},
-    {"workers", KD_ARG_INT, C(workers), "N", "0", NULL, 0, 1024, "decoding threads; 0: chosen from the cores"},
-    {"epochs", KD_ARG_INT, C(epochs), "N", NULL, NULL, 1, 1000000, "training epochs; the config's without it"},
-    {"batch-size", KD_ARG_INT, C(batch_size), "N", NULL, NULL, 1, 65536, "samples per step; the config's without it"},
-    {"limit", KD_ARG_INT, C(limit), "N", "0", NULL, 0, 1.0e12, "take only the first N samples; 0: all"},
-    {"resume", KD_ARG_FLAG, C(resume), NULL, NULL, NULL, 0, 0, "continue from the last saved state"},
-    {"dry-run", KD_ARG_FLAG, C(dry_run), NULL, NULL, NULL, 0, 0, "check everything, print the plan, write nothing"},
-    {"json", KD_ARG_FLAG, C(json), NULL, NULL, NULL, 0, 0, "results and progress as JSON on stdout"},
-    {"debug", KD_ARG_FLAG, C(debug), NULL, NULL, NULL, 0, 0, "log everything, with times"},
-    {"quiet", KD_ARG_FLAG, C(quiet), NULL, NULL, NULL, 0, 0, "-q: errors only"},
-    {"verbose", KD_ARG_FLAG, C(verbose), NULL, NULL, NULL, 0, 0, "-v: say more"},
-    {"plain-kernels", KD_ARG_FLAG, C(plain_kernels), NULL, NULL, NULL, 0, 0, "plain kernels only, no library: slow, for cross-checks"},
-    {"no-graphs", KD_ARG_FLAG, C(no_graphs), NULL, NULL, NULL, 0, 0, "CUDA: launch kernel by kernel instead of captured graphs"},
+const kd_common_row kd_common_rows[KD_COMMON_COUNT] = {
+#define X(bit, type, field, name, meta, fallback, choices, min, max, key, help) \
+    {{name, KD_ARG_##type, offsetof(kd_common, field), meta, fallback, choices, min, max, help}, key},
+#include "tools/common.inc"
 };
-#undef C
-/* clang-format on */
-
-static const uint32_t ALWAYS = KD_COMMON_DEBUG | KD_COMMON_QUIET | KD_COMMON_VERBOSE;
 
 /* ---- nearest name ---------------------------------------------------------------------------- */
 
@@ -118,46 +94,6 @@ int kd_cmd_end(const kd_cmd *cmd, kd_status st, const kd_err *err)
         (void)fprintf(stderr, "(raised at %s:%d: %s)\n", err->file, err->line, kd_status_text(err->code));
     }
     return kd_status_exit_code(st);
-}
-
-/* ---- help ------------------------------------------------------------------------------------ */
-
-static void help_row(const kd_arg *a)
-{
-    char left[96];
-    const char *meta = a->type == KD_ARG_CHOICE ? a->choices : a->meta;
-    (void)snprintf(left, sizeof left, "--%s%s%s", a->name, meta != NULL ? " " : "", meta != NULL ? meta : "");
-    if (strlen(left) <= 28) {
-        (void)printf("  %-28s %s", left, a->help);
-    } else {
-        (void)printf("  %s\n  %28s %s", left, "", a->help);
-    }
-    if (a->fallback != NULL) {
-        (void)printf(" [%s]", a->fallback);
-    }
-    (void)putchar('\n');
-}
-
-static void print_help(const kd_cmd *cmd)
-{
-    (void)printf("usage: %s [options]%s%s\n\n%s\n", cmd->name, cmd->operands != NULL ? " " : "",
-                 cmd->operands != NULL ? cmd->operands : "", cmd->about);
-    if (cmd->arg_count > 0) {
-        (void)printf("\noptions [default]:\n");
-    }
-    for (size_t i = 0; i < cmd->arg_count; i++) {
-        help_row(&cmd->args[i]);
-    }
-    (void)printf("\ncommon options:\n");
-    for (size_t i = 0; i < KD_COUNTOF(COMMON); i++) {
-        if (((cmd->common | ALWAYS) & (1u << i)) != 0) {
-            help_row(&COMMON[i]);
-        }
-    }
-    (void)printf("  %-28s %s\n", "-h, --help", "this text");
-    if (cmd->notes != NULL) {
-        (void)printf("\n%s\n", cmd->notes);
-    }
 }
 
 /* ---- values ---------------------------------------------------------------------------------- */
@@ -287,7 +223,7 @@ static const char *option_name(size_t i, const void *user)
         return cmd->args[i].name;
     }
     i -= cmd->arg_count;
-    return ((cmd->common | ALWAYS) & (1u << i)) != 0 ? COMMON[i].name : NULL;
+    return kdi_takes(cmd, i) ? kd_common_rows[i].arg.name : NULL;
 }
 
 /* The row of an option, its destination struct and its bit (0 for a command's own). A command's own row hides a
@@ -295,7 +231,7 @@ static const char *option_name(size_t i, const void *user)
 static const kd_arg *find_option(const parser *p, const char *name, void **base, uint32_t *bit)
 {
     const kd_cmd *cmd = p->cmd;
-    for (size_t i = 0; i < cmd->arg_count + KD_COUNTOF(COMMON); i++) {
+    for (size_t i = 0; i < cmd->arg_count + KD_COMMON_COUNT; i++) {
         const char *known = option_name(i, cmd);
         if (known == NULL || strcmp(known, name) != 0) {
             continue;
@@ -303,14 +239,14 @@ static const kd_arg *find_option(const parser *p, const char *name, void **base,
         const bool own = i < cmd->arg_count;
         *base = own ? p->opts : (void *)p->common;
         *bit = own ? 0u : 1u << (i - cmd->arg_count);
-        return own ? &cmd->args[i] : &COMMON[i - cmd->arg_count];
+        return own ? &cmd->args[i] : &kd_common_rows[i - cmd->arg_count].arg;
     }
     return NULL;
 }
 
 static int unknown_option(const kd_cmd *cmd, const char *typed, const char *name)
 {
-    const char *near = kd_nearest(name, cmd->arg_count + KD_COUNTOF(COMMON), option_name, cmd);
+    const char *near = kd_nearest(name, cmd->arg_count + KD_COMMON_COUNT, option_name, cmd);
     if (near != NULL) {
         return kd_usage(cmd, "unknown option %s; did you mean --%s?", typed, near);
     }
@@ -373,8 +309,9 @@ static int short_options(const parser *p, const char *text)
 
 static bool set_defaults(const parser *p)
 {
-    for (size_t i = 0; i < KD_COUNTOF(COMMON); i++) {
-        if (COMMON[i].fallback != NULL && store_value(p->cmd, &COMMON[i], COMMON[i].fallback, p->common) != 0) {
+    for (size_t i = 0; i < KD_COMMON_COUNT; i++) {
+        const kd_arg *a = &kd_common_rows[i].arg;
+        if (a->fallback != NULL && store_value(p->cmd, a, a->fallback, p->common) != 0) {
             return false;
         }
     }
@@ -408,6 +345,15 @@ static bool set_defaults(const parser *p)
     return true;
 }
 
+/* The line as it was typed: parsing moves operands. */
+static void keep_line(kd_common *c, const kd_cmd *cmd, int argc, char **argv)
+{
+    size_t n = (size_t)snprintf(c->typed, sizeof c->typed, "%s", cmd->name);
+    for (int i = 1; i < argc && n < sizeof c->typed; i++) {
+        n += (size_t)snprintf(c->typed + n, sizeof c->typed - n, " %s", argv[i]);
+    }
+}
+
 static bool wants_help(int argc, char **argv)
 {
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
@@ -418,19 +364,10 @@ static bool wants_help(int argc, char **argv)
     return false;
 }
 
-int kd_args_parse(const kd_cmd *cmd, int argc, char **argv, void *opts, kd_common *common, kd_operands *operands)
+/* Options into the structs, operands to the front of argv: their number in *count.  0, or the exit code. */
+static int parse_words(const parser *p, int argc, char **argv, int *count)
 {
-    kd_common spare;
-    parser p = {cmd, opts, common != NULL ? common : &spare};
-    memset(p.common, 0, sizeof *p.common);
-    if (wants_help(argc, argv)) {
-        print_help(cmd);
-        return 0;
-    }
-    if (!set_defaults(&p)) {
-        return kd_status_exit_code(KD_E_ARG);
-    }
-    int kept = 1; /* operands move to argv[1...] */
+    int kept = 1;
     bool literal = false;
     for (int i = 1; i < argc;) {
         char *arg = argv[i];
@@ -440,20 +377,48 @@ int kd_args_parse(const kd_cmd *cmd, int argc, char **argv, void *opts, kd_commo
         } else if (strcmp(arg, "--") == 0) {
             literal = true;
             i++;
+        } else if (kdi_describe_mode(arg) == KDI_DESCRIBE_PARSE) {
+            i++;
         } else {
-            const int rc = arg[1] == '-' ? long_option(&p, argc, argv, &i) : (i++, short_options(&p, arg));
+            const int rc = arg[1] == '-' ? long_option(p, argc, argv, &i) : (i++, short_options(p, arg));
             if (rc != 0) {
                 return rc;
             }
         }
     }
-    const int count = kept - 1;
-    if (count < cmd->min_operands) {
-        return kd_usage(cmd, "expected %s, found %d argument%s",
-                        cmd->operands != NULL ? cmd->operands : "more arguments", count, count == 1 ? "" : "s");
+    *count = kept - 1;
+    if (*count < p->cmd->min_operands) {
+        return kd_usage(p->cmd, "expected %s, found %d argument%s",
+                        p->cmd->operands != NULL ? p->cmd->operands : "more arguments", *count, *count == 1 ? "" : "s");
     }
-    if (cmd->max_operands >= 0 && count > cmd->max_operands) {
-        return kd_usage(cmd, "unexpected argument '%s'", argv[1 + cmd->max_operands]);
+    if (p->cmd->max_operands >= 0 && *count > p->cmd->max_operands) {
+        return kd_usage(p->cmd, "unexpected argument '%s'", argv[1 + p->cmd->max_operands]);
+    }
+    return 0;
+}
+
+int kd_args_parse(const kd_cmd *cmd, int argc, char **argv, void *opts, kd_common *common, kd_operands *operands)
+{
+    kd_common spare;
+    parser p = {cmd, opts, common != NULL ? common : &spare};
+    const kdi_describe what = argc > 1 ? kdi_describe_mode(argv[argc - 1]) : KDI_DESCRIBE_NOTHING;
+    memset(p.common, 0, sizeof *p.common);
+    if (wants_help(argc, argv)) {
+        kdi_print_help(cmd);
+        return 0;
+    }
+    if (what == KDI_DESCRIBE_MAN || what == KDI_DESCRIBE_BASH) {
+        kdi_describe_cmd(cmd, what);
+        return 0;
+    }
+    if (!set_defaults(&p)) {
+        return kd_status_exit_code(KD_E_ARG);
+    }
+    keep_line(p.common, cmd, argc, argv);
+    int count = 0;
+    const int rc = parse_words(&p, argc, argv, &count);
+    if (rc != 0) {
+        return rc;
     }
     if (operands != NULL) {
         operands->item = argv + 1;
@@ -463,5 +428,5 @@ int kd_args_parse(const kd_cmd *cmd, int argc, char **argv, void *opts, kd_commo
                      : p.common->quiet   ? KD_LOG_ERROR
                      : p.common->verbose ? KD_LOG_VERBOSE
                                          : KD_LOG_INFO);
-    return KD_ARGS_RUN;
+    return what == KDI_DESCRIBE_PARSE ? 0 : KD_ARGS_RUN;
 }

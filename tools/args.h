@@ -28,7 +28,11 @@
  * take no value but accept `--flag=true|false` and `--no-flag`; a later option wins over an earlier one; `--`
  * ends the options; options and operands may be mixed.  -h/--help and -q, -v, --debug work in every command; help goes
  * to stdout with exit code 0.  A mistake prints at most three lines on stderr and gives exit code 2.  Nothing is
- * allocated: strings point into argv, and argv's order is changed (operands are moved to the front).
+ * allocated: strings point into argv, whose operands are moved to the front; kd_common.typed keeps the line as typed.
+ *
+ * One hidden option, of every program and command: --describe=man prints the manual page of the program from these
+ * tables, --describe=bash its completion for bash (both made by the build), --describe=parse ends after parsing, with
+ * exit code 0 if the line is right.
  */
 #ifndef KD_TOOLS_ARGS_H
 #define KD_TOOLS_ARGS_H
@@ -89,49 +93,47 @@ typedef struct kd_arg {
         name, KD_ARG_LIST, offsetof(T, field), meta, NULL, NULL, 0.0, 0.0, help \
     }
 
-/* The options many commands share (product.md section 2).  A command names those it takes; any other is refused
- * as unknown.  The same bits in kd_common.given tell what the user typed, so that a config's value can stand. */
+/* The options that many commands share: tools/common.inc.  A command names those it takes (KD_COMMON_* bits); any
+ * other is refused as unknown, but --debug, -q and -v, which every command takes. */
 enum {
-    KD_COMMON_CONFIG = 1u << 0,
-    KD_COMMON_SET = 1u << 1,
-    KD_COMMON_DATA = 1u << 2,
-    KD_COMMON_OUT = 1u << 3,
-    KD_COMMON_DEVICE = 1u << 4,
-    KD_COMMON_DTYPE = 1u << 5,
-    KD_COMMON_SEED = 1u << 6,
-    KD_COMMON_THREADS = 1u << 7,
-    KD_COMMON_WORKERS = 1u << 8,
-    KD_COMMON_EPOCHS = 1u << 9,
-    KD_COMMON_BATCH_SIZE = 1u << 10,
-    KD_COMMON_LIMIT = 1u << 11,
-    KD_COMMON_RESUME = 1u << 12,
-    KD_COMMON_DRY_RUN = 1u << 13,
-    KD_COMMON_JSON = 1u << 14,
-    KD_COMMON_DEBUG = 1u << 15, /* the last three are always accepted */
-    KD_COMMON_QUIET = 1u << 16,
-    KD_COMMON_VERBOSE = 1u << 17,
-    KD_COMMON_PLAIN = 1u << 18,
-    KD_COMMON_NO_GRAPHS = 1u << 19,
+#define X(bit, ...) KD_COMMON_AT_##bit,
+#include "tools/common.inc"
+    KD_COMMON_COUNT
+};
+enum {
+#define X(bit, ...) KD_COMMON_##bit = 1u << KD_COMMON_AT_##bit,
+#include "tools/common.inc"
     KD_COMMON_COMPUTE = KD_COMMON_DEVICE | KD_COMMON_DTYPE | KD_COMMON_THREADS | KD_COMMON_PLAIN | KD_COMMON_NO_GRAPHS
 };
 
+enum { KD_COMMON_TYPED = 1024 };
+
 typedef struct kd_common {
-    const char *config;
-    kd_arg_list set; /* "a.b=c" each */
-    const char *data;
-    const char *out;
-    const char *device; /* auto | cpu | cuda */
-    const char *dtype;  /* f32 | bf16 | fp16 */
-    int64_t seed;
-    int64_t threads; /* 0: every core this process may use */
-    int64_t workers; /* 0: decided by the command */
-    int64_t epochs;  /* 0: not given */
-    int64_t batch_size;
-    int64_t limit; /* 0: no limit */
-    bool resume, dry_run, json, debug, quiet, verbose;
-    bool plain_kernels, no_graphs;
+/* clang-format off */
+#define KD_FIELD_FLAG   bool
+#define KD_FIELD_INT    int64_t
+#define KD_FIELD_STR    const char *
+#define KD_FIELD_CHOICE const char *
+#define KD_FIELD_LIST   kd_arg_list
+#define X(bit, type, field, ...) KD_FIELD_##type field;
+#include "tools/common.inc"
+#undef KD_FIELD_FLAG
+#undef KD_FIELD_INT
+#undef KD_FIELD_STR
+#undef KD_FIELD_CHOICE
+#undef KD_FIELD_LIST
+    /* clang-format on */
     uint32_t given; /* KD_COMMON_* bits of the options that were typed */
+    char
+        typed[KD_COMMON_TYPED]; /* the command line as typed, cut where it is longer: for run directories and reports */
 } kd_common;
+
+typedef struct kd_common_row {
+    kd_arg arg;
+    const char *key; /* of the recipe; see tools/common.inc */
+} kd_common_row;
+
+extern const kd_common_row kd_common_rows[KD_COMMON_COUNT]; /* row i belongs to the bit 1 << i */
 
 typedef struct kd_operands {
     char **item;
@@ -144,10 +146,11 @@ typedef struct kd_cmd {
     const char *about;    /* a sentence or a few lines */
     const kd_arg *args;
     size_t arg_count;
-    uint32_t common;   /* KD_COMMON_* bits */
-    int min_operands;  /* checked before the command runs */
-    int max_operands;  /* -1: any number */
-    const char *notes; /* printed after the options: examples, file layouts; may be NULL */
+    uint32_t common;      /* KD_COMMON_* bits */
+    int min_operands;     /* checked before the command runs */
+    int max_operands;     /* -1: any number */
+    const char *notes;    /* printed after the options: file layouts, exit codes; may be NULL */
+    const char *examples; /* command lines, one a line, that a test runs (tests/cli/examples.sh); may be NULL */
 } kd_cmd;
 
 enum { KD_ARGS_RUN = -1 };
@@ -172,8 +175,7 @@ typedef struct kd_verb {
 } kd_verb;
 
 /* `name` is what was typed so far ("kd", "kd dataset"); `verbs` ends with a row whose name is NULL.  Handles no verb,
- * -h,
- * --help, --version, an unknown verb (with the nearest one) and calls the rest. */
+ * -h, --help, --version, --describe=WHAT, an unknown verb (with the nearest one) and calls the rest. */
 int kd_dispatch(const char *name, const char *about, const kd_verb *verbs, int argc, char **argv);
 
 /* Nearest of `count` names to `word` by edit distance, NULL when none is near. `get(i, user)` gives a name or NULL. */

@@ -19,16 +19,16 @@ static kd_status add_text(kd_sets *s, char *text, kd_err *err)
     return KD_OK;
 }
 
-kd_status kd_sets_add(kd_sets *s, const char *path, const char *value, kd_err *err)
+kd_status kd_sets_add(kd_sets *s, const char *key, const char *value, kd_err *err)
 {
     if (value == NULL) {
         return KD_OK;
     }
-    const size_t n = strlen(path), m = strlen(value);
+    const size_t n = strlen(key), m = strlen(value);
     char *text = kd_alloc(n + 2 * m + 4);
     size_t at = n;
     if (text != NULL) {
-        memcpy(text, path, n);
+        memcpy(text, key, n);
         text[at++] = '=';
         text[at++] = '\'';
         for (size_t i = 0; i < m; i++) { /* YAML single quotes: a quote is written twice */
@@ -43,30 +43,39 @@ kd_status kd_sets_add(kd_sets *s, const char *path, const char *value, kd_err *e
     return add_text(s, text, err);
 }
 
-kd_status kd_sets_make(const kd_common *c, const char *batch_key, kd_sets *out, kd_err *err)
+kd_status kd_sets_add_int(kd_sets *s, const char *key, int64_t value, kd_err *err)
 {
-    const struct {
-        uint32_t bit;
-        const char *path;
-        int64_t value;
-    } ints[] = {{KD_COMMON_SEED, "train.seed", c->seed},          {KD_COMMON_THREADS, "train.threads", c->threads},
-                {KD_COMMON_WORKERS, "train.workers", c->workers}, {KD_COMMON_EPOCHS, "train.epochs", c->epochs},
-                {KD_COMMON_BATCH_SIZE, batch_key, c->batch_size}, {KD_COMMON_LIMIT, "data.limit", c->limit}};
+    return add_text(s, kd_strf("%s=%lld", key, (long long)value), err);
+}
+
+/* The option of row i, which was typed, under its key. */
+static kd_status add_option(kd_sets *s, const kd_common *c, size_t i, const char *section, kd_err *err)
+{
+    const kd_common_row *row = &kd_common_rows[i];
+    const char *field = (const char *)c + row->arg.offset;
+    char key[64];
+    (void)snprintf(key, sizeof key, "%s%s", row->key[0] == '.' ? section : "", row->key);
+    if (row->arg.type == KD_ARG_INT) {
+        int64_t value = 0;
+        memcpy(&value, field, sizeof value);
+        return kd_sets_add_int(s, key, value, err);
+    }
+    KD_ASSERT(row->arg.type == KD_ARG_STR || row->arg.type == KD_ARG_CHOICE);
+    const char *value = NULL;
+    memcpy(&value, field, sizeof value);
+    return kd_sets_add(s, key, value, err);
+}
+
+kd_status kd_sets_make(const kd_common *c, const char *section, kd_sets *out, kd_err *err)
+{
     memset(out, 0, sizeof *out);
     for (int i = 0; i < c->set.count; i++) {
         out->text[out->n++] = c->set.item[i];
     }
-    for (size_t i = 0; i < KD_COUNTOF(ints); i++) {
-        if ((c->given & ints[i].bit) != 0) {
-            KD_TRY(add_text(out, kd_strf("%s=%lld", ints[i].path, (long long)ints[i].value), err));
+    for (size_t i = 0; i < KD_COMMON_COUNT; i++) {
+        if (kd_common_rows[i].key != NULL && (c->given & (1u << i)) != 0) {
+            KD_TRY(add_option(out, c, i, section, err));
         }
-    }
-    KD_TRY(kd_sets_add(out, "data.root", (c->given & KD_COMMON_DATA) != 0 ? c->data : NULL, err));
-    if ((c->given & KD_COMMON_DEVICE) != 0) {
-        KD_TRY(add_text(out, kd_strf("train.device=%s", c->device), err));
-    }
-    if ((c->given & KD_COMMON_DTYPE) != 0) {
-        KD_TRY(add_text(out, kd_strf("train.dtype=%s", c->dtype), err));
     }
     return KD_OK;
 }
@@ -98,14 +107,10 @@ static kd_status open_device(kd_session *s, const kd_common *c, kd_err *err)
     return KD_OK;
 }
 
-kd_status kd_session_open(const kd_common *c, const char *config, const char *weights, const kd_sets *sets, int argc,
-                          char **argv, const char *program, kd_session *out, kd_err *err)
+kd_status kd_session_open(const kd_common *c, const char *config, const char *weights, const kd_sets *sets,
+                          kd_session *out, kd_err *err)
 {
     memset(out, 0, sizeof *out);
-    size_t n = (size_t)snprintf(out->command, sizeof out->command, "%s", program);
-    for (int i = 0; i < argc && n < sizeof out->command; i++) {
-        n += (size_t)snprintf(out->command + n, sizeof out->command - n, " %s", argv[i]);
-    }
     out->cfg = kd_calloc(1, sizeof *out->cfg);
     if (out->cfg == NULL) {
         return KD_FAIL(err, KD_E_OOM, "out of memory");

@@ -11,12 +11,12 @@ typedef struct kd_session {
     kd_backend *be;
     kd_ticker ticker;
     kd_progress progress;
-    char command[1024]; /* as typed */
 } kd_session;
 
-enum { KD_SESSION_SETS = KD_ARG_LIST_MAX + 16 };
+enum { KD_SESSION_SETS = KD_ARG_LIST_MAX + KD_COMMON_COUNT + 8 };
 
-/* The common options as `--set` texts, after the user's own ones; plus `extra` ("kd.store=..."), which win. */
+/* What overrides the recipe, as `--set` texts: the user's own ones, then the common options that were typed, then what
+ * the command adds ("kd.store=..."), each winning over those before. */
 typedef struct kd_sets {
     const char *text[KD_SESSION_SETS];
     size_t n;
@@ -24,16 +24,18 @@ typedef struct kd_sets {
     size_t n_owned;
 } kd_sets;
 
-/* batch_key: what --batch-size means: "train.batch_size", or "eval.batch_size" where nothing is trained. */
-KD_NODISCARD kd_status kd_sets_make(const kd_common *c, const char *batch_key, kd_sets *out, kd_err *err);
-/* Add "path='value'" (quoted for YAML); value NULL: nothing. */
-KD_NODISCARD kd_status kd_sets_add(kd_sets *s, const char *path, const char *value, kd_err *err);
-void kd_sets_free(kd_sets *s);
+/* section: what the command works with, "train", or "eval" where nothing is trained (the section of --batch-size).  `out` is
+ * freed by kd_sets_free, after an error too. */
+KD_NODISCARD kd_status kd_sets_make(const kd_common *c, const char *section, kd_sets *out, kd_err *err);
+/* Add "key='value'" (quoted for YAML); value NULL: nothing. */
+KD_NODISCARD kd_status kd_sets_add(kd_sets *s, const char *key, const char *value, kd_err *err);
+KD_NODISCARD kd_status kd_sets_add_int(kd_sets *s, const char *key, int64_t value, kd_err *err);
+void kd_sets_free(kd_sets *s); /* zeroed is legal */
 
 /* Config: `config` (may be NULL) with the sets; when it is NULL and `weights` is not, the recipe that lies with the
  * weights. Then the device the config asks for, said in one line. */
 KD_NODISCARD kd_status kd_session_open(const kd_common *c, const char *config, const char *weights, const kd_sets *sets,
-                                       int argc, char **argv, const char *program, kd_session *out, kd_err *err);
+                                       kd_session *out, kd_err *err);
 void kd_session_close(kd_session *s); /* zeroed is legal */
 
 #endif

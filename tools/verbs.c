@@ -1,5 +1,5 @@
 /* Programs made of verbs, and --version: see args.h. */
-#include "tools/args.h"
+#include "tools/args_internal.h"
 
 #include <stdio.h>
 
@@ -40,6 +40,10 @@ int kd_dispatch(const char *name, const char *about, const kd_verb *verbs, int a
     if (strcmp(word, "--version") == 0) {
         kd_print_version(name);
         return 0;
+    }
+    const kdi_describe what = kdi_describe_mode(word);
+    if (what == KDI_DESCRIBE_MAN || what == KDI_DESCRIBE_BASH) {
+        return kdi_describe_verbs(name, about, verbs, what);
     }
     for (size_t i = 0; i < count; i++) {
         if (strcmp(word, verbs[i].name) == 0) {

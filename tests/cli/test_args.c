@@ -109,6 +109,8 @@ static void test_values(void **state)
     assert_string_equal(r.in.item[0], "a");
     assert_string_equal(r.in.item[1], "b");
     assert_int_equal(r.c.given & (KD_COMMON_BATCH_SIZE | KD_COMMON_SEED), KD_COMMON_BATCH_SIZE);
+    assert_string_equal(r.c.typed, "test cmd a --weights=w --top_k 7 --rate 2.5e-1 --force --batch_size=32 b --add x "
+                                   "--add=y=z --set a.b=1 -v");
 }
 
 static void test_defaults(void **state)

@@ -35,10 +35,8 @@ static const kd_cmd CMD = {
              "the one without\n"
              "distillation first.  Unlike protocols (data set, split, classes, samples, labels) "
              "are refused, exit code 3.\n"
-             "--out DIR is where the four files go (compare without it).\n"
-             "\n"
-             "example: distill compare runs/teacher runs/ce-0 runs/ce-1 runs/ce-2 runs/kd-0 "
-             "runs/kd-1 runs/kd-2",
+             "--out DIR is where the four files go (compare without it).",
+    .examples = "distill compare runs/teacher runs/ce-0 runs/ce-1 runs/ce-2 runs/kd-0 runs/kd-1 runs/kd-2 --out report",
 };
 
 static kd_status read_one(const char *path, kd_report *r, kd_err *err)

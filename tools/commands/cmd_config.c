@@ -64,8 +64,9 @@ static const kd_cmd SHOW = {
     .common = KD_COMMON_SET,
     .min_operands = 0,
     .max_operands = 1,
-    .notes = "kd config show --docs --kind student     every key of a student recipe, explained\n"
-             "kd config show FILE --set optim.base_lr=2e-3",
+    .notes = "--docs --kind student explains every key of a student recipe.",
+    .examples = "kd config show --docs --kind student\n"
+                "kd config show configs/distill/sfz-nano_ce.yaml --set optim.base_lr=0.05",
 };
 
 static kd_status show(const show_args *a, const char *file, const kd_common *c, kd_err *err)

@@ -45,9 +45,9 @@ static const kd_cmd SAMPLE = {
              "(drink/eat,\n"
              "hammer/ring a bell, wave/wave a flag): the video shows it, the skeleton does not.  "
              "One skeleton\n"
-             "in four is badly tracked.  Accuracies on this set mean nothing outside it.\n"
-             "\n"
-             "example: kd dataset sample --out sample && kd dataset scan --data sample",
+             "in four is badly tracked.  Accuracies on this set mean nothing outside it.",
+    .examples = "kd dataset sample --out sample\n"
+                "kd dataset scan --data sample",
 };
 
 static void print_sample(const kd_common *c, const kd_sample_result *r)

@@ -1,7 +1,7 @@
 /* `kd demo`: the whole path on the sample data set.  Every step is the command a user would type, printed first and
- * then run through the same function as from the shell; the recipes are written out, to be read and changed. */
-#include "formats/base/io.h"
+ * then run through the same function as from the shell; the recipes are presets, configs/demo. */
 #include "tools/commands/commands.h"
+#include "tools/presets.h"
 #include "tools/progress.h"
 
 #include <stdio.h>
@@ -10,80 +10,6 @@ typedef struct opts {
     int64_t seeds, teacher_epochs, student_epochs;
     const char *start;
 } opts;
-
-/* Where the weights that the teacher starts from lie: in the source tree, unless --teacher-weights names others. */
-#define START KD_PRESETS "/teacher/tiny_pretrained.safetensors"
-
-/* The teacher sees 8 frames of 96x96; cross-subject split of the sample data (people 1 2 4 5 8 9 train). */
-static const char TEACHER[] = "# kd demo: a tiny VideoMAE that has seen the twelve actions done by other people in "
-                              "other rooms (configs/teacher/tiny_pretrained.md)\n"
-                              "name: tiny VideoMAE teacher\n"
-                              "kind: teacher\n"
-                              "data:\n"
-                              "  split: {by: subject, train: [1, 2, 4, 5, 8, 9]}\n"
-                              "teacher:\n"
-                              "  variant: tiny\n"
-                              "  img_size: 96\n"
-                              "  patch: 16\n"
-                              "  drop_path: 0\n"
-                              "video:\n"
-                              "  sampler: uniform_linspace\n"
-                              "  spatial: short_side_crop\n"
-                              "  train_short_side: 104\n"
-                              "  flip_prob: 0\n"
-                              "optim:\n"
-                              "  name: adamw\n"
-                              "  base_lr: 3e-4\n"
-                              "  betas: [0.9, 0.98]\n"
-                              "  weight_decay: 0.05\n"
-                              "  clip_grad: 1\n"
-                              "  warmup_epochs: 1\n"
-                              "  min_lr: 1e-5\n"
-                              "train:\n"
-                              "  batch_size: 16\n"
-                              "  eval_every: 2\n"
-                              "eval:\n"
-                              "  clips: 1\n"
-                              "  crops: 1\n";
-
-static const char STUDENT[] = "# kd demo: LAST-E v3 nano; the same recipe with and without the teacher\n"
-                              "kind: student\n"
-                              "data:\n"
-                              "  split: {by: subject, train: [1, 2, 4, 5, 8, 9]}\n"
-                              "student:\n"
-                              "  name: last-e3-nano\n"
-                              "skeleton:\n"
-                              "  resample: linear\n"
-                              "  normalize: center_spine\n"
-                              "  frames: 32\n"
-                              "  max_bodies: 1\n"
-                              "skeleton_aug:\n"
-                              "  rotate_deg: 15\n"
-                              "  scale: [0.9, 1.1]\n"
-                              "  shear: 0\n"
-                              "  flip_prob: 0\n"
-                              "  time_flip_prob: 0\n"
-                              "  speed_prob: 0\n"
-                              "  noise_joint: 0\n"
-                              "  noise_velocity: 0\n"
-                              "  noise_bone: 0\n"
-                              "  joint_mask: 0\n"
-                              "mixup:\n"
-                              "  alpha: 0\n"
-                              "optim:\n"
-                              "  name: sgd\n"
-                              "  base_lr: 0.1\n"
-                              "  momentum: 0.9\n"
-                              "  nesterov: true\n"
-                              "  weight_decay: 1e-4\n"
-                              "  clip_grad: 5\n"
-                              "  schedule: cosine_epoch\n"
-                              "  warmup_epochs: 2\n"
-                              "  warmup_start_lr: 0.01\n"
-                              "  min_lr: 0\n"
-                              "train:\n"
-                              "  batch_size: 32\n"
-                              "  eval_every: 5\n";
 
 enum { MAX_ARGS = 40 };
 
@@ -127,7 +53,8 @@ static int run_line(line *l, int step, int steps, const char *what, int (*run)(i
 typedef struct demo {
     const opts *o;
     const kd_common *c;
-    char data[600], teacher_yaml[600], student_yaml[600], teacher[600], last[640], store[600], report[600], threads[24];
+    char *teacher_yaml, *student_yaml, *start; /* presets */
+    char data[600], teacher[600], last[640], store[600], report[600], threads[24];
     char run[16][640], seed[16][24], teacher_epochs[24], student_epochs[24];
     int step, steps;
 } demo;
@@ -139,8 +66,6 @@ static kd_status prepare(demo *d, kd_err *err)
         return KD_FAIL(err, KD_E_ARG, "--out: path longer than 500 bytes");
     }
     (void)snprintf(d->data, sizeof d->data, "%s/sample", out);
-    (void)snprintf(d->teacher_yaml, sizeof d->teacher_yaml, "%s/recipes/teacher.yaml", out);
-    (void)snprintf(d->student_yaml, sizeof d->student_yaml, "%s/recipes/student.yaml", out);
     (void)snprintf(d->teacher, sizeof d->teacher, "%s/teacher", out);
     (void)snprintf(d->last, sizeof d->last, "%s/teacher/checkpoints/last", out);
     (void)snprintf(d->store, sizeof d->store, "%s/teacher.logits.zst", out);
@@ -148,12 +73,17 @@ static kd_status prepare(demo *d, kd_err *err)
     (void)snprintf(d->threads, sizeof d->threads, "%lld", (long long)d->c->threads);
     (void)snprintf(d->teacher_epochs, sizeof d->teacher_epochs, "%lld", (long long)d->o->teacher_epochs);
     (void)snprintf(d->student_epochs, sizeof d->student_epochs, "%lld", (long long)d->o->student_epochs);
-    char *dir = kd_path_join(out, "recipes");
-    kd_status st = dir != NULL ? kd_io_mkdirs(dir, err) : KD_E_OOM;
-    kd_free(dir);
-    KD_TRY(st);
-    KD_TRY(kd_io_write_file(d->teacher_yaml, TEACHER, sizeof TEACHER - 1, err));
-    return kd_io_write_file(d->student_yaml, STUDENT, sizeof STUDENT - 1, err);
+    KD_TRY(kd_preset_path("demo/teacher.yaml", &d->teacher_yaml, err));
+    KD_TRY(kd_preset_path("demo/student.yaml", &d->student_yaml, err));
+    return d->o->start != NULL ? KD_OK : kd_preset_path("teacher/tiny_pretrained.safetensors", &d->start, err);
+}
+
+static void demo_free(demo *d)
+{
+    kd_free(d->teacher_yaml);
+    kd_free(d->student_yaml);
+    kd_free(d->start);
+    kd_free(d);
 }
 
 static void add_common(const demo *d, line *l)
@@ -188,7 +118,7 @@ static int make_teacher(demo *d)
     add(&l, "--config");
     add(&l, d->teacher_yaml);
     add(&l, "--weights");
-    add(&l, d->o->start);
+    add(&l, d->start != NULL ? d->start : d->o->start);
     add(&l, "--data");
     add(&l, d->data);
     add(&l, "--out");
@@ -289,7 +219,8 @@ int cmd_demo(int argc, char **argv)
         KD_OPT_INT(opts, seeds, "seeds", "N", "3", 1, 8, "students of each kind"),
         KD_OPT_INT(opts, teacher_epochs, "teacher-epochs", "N", "4", 2, 1000, "epochs of the teacher"),
         KD_OPT_INT(opts, student_epochs, "student-epochs", "N", "10", 2, 1000, "epochs of each student"),
-        KD_OPT_STR(opts, start, "teacher-weights", "PATH", START, "weights the teacher starts from"),
+        KD_OPT_STR(opts, start, "teacher-weights", "PATH", NULL,
+                   "weights the teacher starts from (default: a tiny VideoMAE that has seen other people)"),
     };
     static const kd_cmd cmd = {
         .name = "kd demo",
@@ -298,7 +229,8 @@ int cmd_demo(int argc, char **argv)
         .args = args,
         .arg_count = KD_COUNTOF(args),
         .common = KD_COMMON_OUT | KD_COMMON_THREADS | KD_COMMON_JSON,
-        .notes = "Interrupted, the same command goes on where it was.  example: kd demo --out demo-out\n"};
+        .notes = "Interrupted, the same command goes on where it was.",
+        .examples = "kd demo --out demo-out"};
     opts o = {0};
     kd_common c;
     kd_err err = {0};
@@ -318,6 +250,6 @@ int cmd_demo(int argc, char **argv)
     d->steps = 4 + 2 * (int)o.seeds;
     const kd_status st = prepare(d, &err);
     const int end = st == KD_OK ? run_demo(d) : kd_cmd_end(&cmd, st, &err);
-    kd_free(d);
+    demo_free(d);
     return end;
 }

@@ -1,10 +1,11 @@
 /* kd doctor: what this machine can do, what is missing, and how fast each path is. */
+#include "kernels/kd_backend.h"
+#include "kernels/kd_cpu.h"
 #include "kernels/kd_rng.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/doctor.h"
 
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
@@ -14,7 +15,7 @@
 typedef struct machine {
     char cpu[96];
     int cores_usable, cores;
-    char features[160];
+    char features[64]; /* levels of kd_cpu.h */
     bool avx2, avx512_bf16;
     double mem_total, mem_free, mem_limit; /* GiB; limit 0: none */
     double disk_free;                      /* GiB, -1: not known */
@@ -26,54 +27,33 @@ static const double GIB = 1024.0 * 1024.0 * 1024.0;
 
 /* ---- what is there --------------------------------------------------------------------------- */
 
-static bool has_word(const char *line, const char *word)
-{
-    const size_t n = strlen(word);
-    for (const char *p = strstr(line, word); p != NULL; p = strstr(p + 1, word)) {
-        const bool starts = p == line || p[-1] == ' ' || p[-1] == '\t' || p[-1] == ':';
-        if (starts && (p[n] == ' ' || p[n] == '\n' || p[n] == '\0')) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void add_feature(machine *m, const char *line, const char *flag, const char *name)
-{
-    if (has_word(line, flag)) {
-        const size_t at = strlen(m->features);
-        (void)snprintf(m->features + at, sizeof m->features - at, "%s%s", at > 0 ? " " : "", name);
-    }
-}
-
-static void read_cpu(machine *m)
+/* The name that the kernel has for the processor; nothing is decided by it. */
+static void read_cpu_name(machine *m)
 {
     char *line = NULL;
     size_t cap = 0;
     FILE *f = fopen("/proc/cpuinfo", "re");
-    while (f != NULL && getline(&line, &cap, f) > 0) {
+    while (f != NULL && m->cpu[0] == '\0' && getline(&line, &cap, f) > 0) {
         const char *value = strchr(line, ':');
-        if (value != NULL && m->cpu[0] == '\0' && strncmp(line, "model name", 10) == 0) {
+        if (value != NULL && strncmp(line, "model name", 10) == 0) {
             (void)snprintf(m->cpu, sizeof m->cpu, "%.*s", (int)strcspn(value + 2, "\n"), value + 2);
-        }
-        if (value != NULL && m->features[0] == '\0' && strncmp(line, "flags", 5) == 0) {
-            static const char *const FLAGS[] = {"sse4_2",      "avx2",        "fma",         "avx512f",
-                                                "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16"};
-            for (size_t i = 0; i < KD_COUNTOF(FLAGS); i++) {
-                add_feature(m, line, FLAGS[i], FLAGS[i]);
-            }
-            m->avx2 = has_word(line, "avx2") && has_word(line, "fma");
-            m->avx512_bf16 = has_word(line, "avx512_bf16") || has_word(line, "amx_bf16");
         }
     }
     if (f != NULL) {
         (void)fclose(f);
     }
     free(line); /* getline's own memory */
+}
+
+/* What the kernels go by: kd_cpu.h and kd_cores decide which of them run, and on how many cores. */
+static void read_cpu(machine *m)
+{
+    read_cpu_name(m);
+    (void)kd_cpu_text(m->features, sizeof m->features);
+    m->avx2 = kd_cpu_has(KD_CPU_V3);
+    m->avx512_bf16 = kd_cpu_has(KD_CPU_BF16);
     m->cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    m->cores_usable = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : m->cores;
+    m->cores_usable = kd_cores();
 }
 
 static double first_number(const char *path)

@@ -2,11 +2,11 @@
 #include "distill/eval/assess.h"
 #include "distill/eval/dump.h"
 #include "tools/commands/commands.h"
+#include "tools/print.h"
 #include "tools/session.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 typedef struct opts {
     const char *weights, *views, *split, *features, *label, *logits;
@@ -18,7 +18,7 @@ enum {
 };
 
 /* "CxR" into eval.clips and eval.crops. */
-static kd_status set_views(kd_sets *sets, const char *views, char clips[32], char crops[32], kd_err *err)
+static kd_status set_views(kd_sets *sets, const char *views, kd_err *err)
 {
     int c = 0, r = 0, end = 0;
     if (views == NULL) {
@@ -27,22 +27,26 @@ static kd_status set_views(kd_sets *sets, const char *views, char clips[32], cha
     if (sscanf(views, "%dx%d%n", &c, &r, &end) != 2 || views[end] != '\0' || c < 1 || r < 1) {
         return KD_FAIL(err, KD_E_ARG, "--views: expected CLIPSxCROPS such as 5x3, got '%s'", views);
     }
-    (void)snprintf(clips, 32, "eval.clips=%d", c);
-    (void)snprintf(crops, 32, "eval.crops=%d", r);
-    sets->text[sets->n++] = clips;
-    sets->text[sets->n++] = crops;
-    return KD_OK;
+    KD_TRY(kd_sets_add_int(sets, "eval.clips", c, err));
+    return kd_sets_add_int(sets, "eval.crops", r, err);
 }
 
-static void print_eval(const kd_assess_result *r, const kd_common *c)
+static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_err *err)
 {
     if (c->json) {
-        printf(
-            "{\"type\":\"result\",\"top1\":%.6f,\"top5\":%.6f,\"mean_class_accuracy\":%.6f,\"nll\":%.6f,\"ece\":%.6f,"
-            "\"listed\":%zu,\"done\":%zu,\"failed\":%zu,\"views\":\"%s\",\"latency_ms\":%.3f}\n",
-            r->top1, r->top5, r->mean_class_accuracy, r->nll, r->ece, r->listed, r->done, r->failed, r->views,
-            r->latency_ms);
-        return;
+        kd_json *d = kd_json_object();
+        kd_json_set_str(d, "type", "result");
+        kd_json_set_rounded(d, "top1", r->top1, 6);
+        kd_json_set_rounded(d, "top5", r->top5, 6);
+        kd_json_set_rounded(d, "mean_class_accuracy", r->mean_class_accuracy, 6);
+        kd_json_set_rounded(d, "nll", r->nll, 6);
+        kd_json_set_rounded(d, "ece", r->ece, 6);
+        kd_json_set_i64(d, "listed", (int64_t)r->listed);
+        kd_json_set_i64(d, "done", (int64_t)r->done);
+        kd_json_set_i64(d, "failed", (int64_t)r->failed);
+        kd_json_set_str(d, "views", r->views);
+        kd_json_set_rounded(d, "latency_ms", r->latency_ms, 3);
+        return kd_print_json(d, err);
     }
     printf("top-1 %.2f %%  top-5 %.2f %%  mean class %.2f %%  NLL %.4f  ECE %.4f\n", 100.0 * r->top1, 100.0 * r->top5,
            100.0 * r->mean_class_accuracy, r->nll, r->ece);
@@ -51,40 +55,40 @@ static void print_eval(const kd_assess_result *r, const kd_common *c)
     if (c->out != NULL) {
         printf("report %s\n", c->out);
     }
+    return KD_OK;
 }
 
-static kd_status open_session(const kd_common *c, const opts *o, bool student, kd_sets *sets, int argc, char **argv,
-                              kd_session *s, kd_err *err)
+static kd_status open_session(const kd_common *c, const opts *o, bool student, kd_sets *sets, kd_session *s,
+                              kd_err *err)
 {
-    static char clips[32], crops[32]; /* one command a process */
-    KD_TRY(kd_sets_make(c, "eval.batch_size", sets, err));
+    KD_TRY(kd_sets_make(c, "eval", sets, err));
     if (!student) {
-        KD_TRY(set_views(sets, o->views, clips, crops, err));
+        KD_TRY(set_views(sets, o->views, err));
     }
-    KD_TRY(kd_session_open(c, c->config, o->weights, sets, argc, argv, student ? "distill" : "teacher", s, err));
+    KD_TRY(kd_session_open(c, c->config, o->weights, sets, s, err));
     if ((s->cfg->kind == KD_KIND_STUDENT) != student) {
         return KD_FAIL(err, KD_E_CONFIG, "%s: weights of a %s", o->weights, student ? "teacher" : "student");
     }
     return KD_OK;
 }
 
-static kd_status eval(const opts *o, const kd_common *c, bool student, int argc, char **argv, kd_err *err)
+static kd_status eval(const opts *o, const kd_common *c, bool student, kd_err *err)
 {
     kd_session s = {0};
     kd_sets sets = {0};
     kd_assess_result r = {0};
     kd_status st = KD_OK;
-    KD_GO(open_session(c, o, student, &sets, argc, argv, &s, err));
+    KD_GO(open_session(c, o, student, &sets, &s, err));
     const kd_assess_opts ao = {.cfg = s.cfg,
                                .weights = o->weights,
                                .out = c->out,
                                .label = o->label,
-                               .command = s.command,
+                               .command = c->typed,
                                .half = strcmp(o->split, "train") == 0 ? KD_HALF_TRAIN : KD_HALF_VAL,
                                .be = s.be,
                                .progress = &s.progress};
     KD_GO(kd_assess(&ao, &r, err));
-    print_eval(&r, c);
+    KD_GO(print_eval(&r, c, err));
 done:
     kd_session_close(&s);
     kd_sets_free(&sets);
@@ -100,9 +104,6 @@ static int run_eval(const kd_cmd *cmd, bool student, int argc, char **argv)
     opts o = {0};
     kd_common c;
     kd_err err = {0};
-    char *typed[64];
-    const int n = KD_MIN(argc, (int)KD_COUNTOF(typed));
-    memcpy(typed, argv, (size_t)n * sizeof *typed);
     const int rc = kd_args_parse(cmd, argc, argv, &o, &c, NULL);
     if (rc != KD_ARGS_RUN) {
         return rc;
@@ -110,7 +111,7 @@ static int run_eval(const kd_cmd *cmd, bool student, int argc, char **argv)
     if (o.weights == NULL) {
         return kd_usage(cmd, "--weights PATH is needed");
     }
-    return kd_cmd_end(cmd, eval(&o, &c, student, n, typed, &err), &err);
+    return kd_cmd_end(cmd, eval(&o, &c, student, &err), &err);
 }
 
 int cmd_teacher_eval(int argc, char **argv)
@@ -147,26 +148,20 @@ int cmd_distill_eval(int argc, char **argv)
 
 /* ---- dump-logits ----------------------------------------------------------------------------- */
 
-/* ,"NAME":VALUE, or null for a half that was not dumped */
-static void json_share(const char *name, double v)
-{
-    if (isnan(v)) {
-        printf(",\"%s\":null", name);
-    } else {
-        printf(",\"%s\":%.6f", name, v);
-    }
-}
-
-static void print_dump(const kd_dump_result *r, const kd_common *c)
+static kd_status print_dump(const kd_dump_result *r, const kd_common *c, kd_err *err)
 {
     if (c->json) {
-        printf("{\"type\":\"result\",\"listed\":%zu,\"done\":%zu,\"failed\":%zu,\"resumed\":%zu,\"bytes\":%llu,"
-               "\"seconds\":%.1f",
-               r->listed, r->done, r->failed, r->resumed, (unsigned long long)r->bytes, r->seconds);
-        json_share("top1_train", r->top1_train);
-        json_share("top1_val", r->top1_val);
-        printf("}\n");
-        return;
+        kd_json *d = kd_json_object();
+        kd_json_set_str(d, "type", "result");
+        kd_json_set_i64(d, "listed", (int64_t)r->listed);
+        kd_json_set_i64(d, "done", (int64_t)r->done);
+        kd_json_set_i64(d, "failed", (int64_t)r->failed);
+        kd_json_set_i64(d, "resumed", (int64_t)r->resumed);
+        kd_json_set_i64(d, "bytes", (int64_t)r->bytes);
+        kd_json_set_rounded(d, "seconds", r->seconds, 1);
+        kd_json_set_rounded(d, "top1_train", r->top1_train, 6); /* null: a half that was not dumped */
+        kd_json_set_rounded(d, "top1_val", r->top1_val, 6);
+        return kd_print_json(d, err);
     }
     printf("%zu samples listed, %zu in the store, %zu failed; %.2f MiB in %.1f s\n", r->listed, r->done, r->failed,
            (double)r->bytes / 1048576.0, r->seconds);
@@ -177,15 +172,16 @@ static void print_dump(const kd_dump_result *r, const kd_common *c)
         printf("teacher top-1 on the validation half: %.2f %%\n", 100.0 * r->top1_val);
     }
     printf("store %s\n", c->out);
+    return KD_OK;
 }
 
-static kd_status dump(const opts *o, const kd_common *c, int argc, char **argv, kd_err *err)
+static kd_status dump(const opts *o, const kd_common *c, kd_err *err)
 {
     kd_session s = {0};
     kd_sets sets = {0};
     kd_dump_result r = {0};
     kd_status st = KD_OK;
-    KD_GO(open_session(c, o, false, &sets, argc, argv, &s, err));
+    KD_GO(open_session(c, o, false, &sets, &s, err));
     const kd_dump_opts dopts = {.cfg = s.cfg,
                                 .weights = o->weights,
                                 .out = c->out,
@@ -199,7 +195,7 @@ static kd_status dump(const opts *o, const kd_common *c, int argc, char **argv, 
                                 .progress = &s.progress};
     KD_GO(kd_dump(&dopts, &r, err));
     if (!c->dry_run) {
-        print_dump(&r, c);
+        KD_GO(print_dump(&r, c, err));
     }
 done:
     kd_session_close(&s);
@@ -223,13 +219,12 @@ int cmd_dump_logits(int argc, char **argv)
         .args = args,
         .arg_count = KD_COUNTOF(args),
         .common = COMMON | KD_COMMON_RESUME | KD_COMMON_DRY_RUN,
-        .notes = "A kill loses at most the record being written; --resume continues to the same bytes.\n"};
+        .notes = "A kill loses at most the record being written; --resume continues to the same bytes.",
+        .examples = "teacher dump-logits --weights runs/teacher --data sample --split train --features fc_norm "
+                    "--out teacher.logits.zst"};
     opts o = {0};
     kd_common c;
     kd_err err = {0};
-    char *typed[64];
-    const int n = KD_MIN(argc, (int)KD_COUNTOF(typed));
-    memcpy(typed, argv, (size_t)n * sizeof *typed);
     const int rc = kd_args_parse(&cmd, argc, argv, &o, &c, NULL);
     if (rc != KD_ARGS_RUN) {
         return rc;
@@ -237,5 +232,5 @@ int cmd_dump_logits(int argc, char **argv)
     if (o.weights == NULL || (c.out == NULL && !c.dry_run)) {
         return kd_usage(&cmd, "%s is needed", o.weights == NULL ? "--weights PATH" : "--out NAME.logits.zst");
     }
-    return kd_cmd_end(&cmd, dump(&o, &c, n, typed, &err), &err);
+    return kd_cmd_end(&cmd, dump(&o, &c, &err), &err);
 }

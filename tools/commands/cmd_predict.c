@@ -34,7 +34,6 @@ static const char *class_name(names *n, int label)
 }
 
 typedef struct predictor {
-    const kd_cmd *cmd;
     kd_session s;
     kd_model model;
     kd_program *program;
@@ -78,8 +77,8 @@ static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c,
     kd_load_report load;
     int classes = 0;
     kd_status st = KD_OK;
-    KD_GO(kd_sets_make(c, "eval.batch_size", &sets, err));
-    KD_GO(kd_session_open(c, c->config, o->weights, &sets, 0, NULL, p->cmd->name, &p->s, err));
+    KD_GO(kd_sets_make(c, "eval", &sets, err));
+    KD_GO(kd_session_open(c, c->config, o->weights, &sets, &p->s, err));
     if ((p->s.cfg->kind == KD_KIND_STUDENT) != student) {
         st = KD_FAIL(err, KD_E_CONFIG, "%s: weights of a %s", o->weights, student ? "teacher" : "student");
         goto done;
@@ -188,7 +187,7 @@ static int run(const kd_cmd *cmd, bool student, int argc, char **argv)
     if (o.weights == NULL) {
         return kd_usage(cmd, "--weights PATH is needed");
     }
-    predictor p = {.cmd = cmd};
+    predictor p = {0};
     kd_status st = predictor_open(&p, &o, &c, student, &err);
     if (st == KD_OK) {
         st = kd_program_run(p.program, NULL); /* warm-up, so that the first file's time is a forward pass */

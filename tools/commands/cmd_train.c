@@ -1,6 +1,7 @@
 /* `teacher finetune` and `distill train`. */
 #include "distill/train/train.h"
 #include "tools/commands/commands.h"
+#include "tools/print.h"
 #include "tools/session.h"
 
 #include <stdio.h>
@@ -15,31 +16,35 @@ enum {
              KD_COMMON_DRY_RUN | KD_COMMON_JSON
 };
 
-static void print_result(const kd_train_result *r, const char *out, bool json)
+static kd_status print_result(const kd_train_result *r, const char *out, bool json, kd_err *err)
 {
     if (json) {
-        printf(
-            "{\"type\":\"result\",\"epochs\":%d,\"top1\":%.6f,\"best_top1\":%.6f,\"best_epoch\":%d,\"train_loss\":%.6f,"
-            "\"seconds\":%.1f}\n",
-            r->epochs, r->top1, r->best_top1, r->best_epoch, r->train_loss, r->seconds);
-        return;
+        kd_json *d = kd_json_object();
+        kd_json_set_str(d, "type", "result");
+        kd_json_set_i64(d, "epochs", r->epochs);
+        kd_json_set_rounded(d, "top1", r->top1, 6);
+        kd_json_set_rounded(d, "best_top1", r->best_top1, 6);
+        kd_json_set_i64(d, "best_epoch", r->best_epoch);
+        kd_json_set_rounded(d, "train_loss", r->train_loss, 6);
+        kd_json_set_rounded(d, "seconds", r->seconds, 1);
+        return kd_print_json(d, err);
     }
     printf(
         "%d epochs in %.1f s: train loss %.4f, val top-1 %.2f %% (last), %.2f %% (best, epoch %d)\nrun directory %s\n",
         r->epochs, r->seconds, r->train_loss, 100.0 * r->top1, 100.0 * r->best_top1, r->best_epoch + 1, out);
+    return KD_OK;
 }
 
-static kd_status train(const kd_cmd *cmd, const opts *o, const kd_common *c, bool student, int argc, char **argv,
-                       kd_err *err)
+static kd_status train(const kd_cmd *cmd, const opts *o, const kd_common *c, bool student, kd_err *err)
 {
     kd_session s = {0};
-    kd_sets sets;
+    kd_sets sets = {0};
     kd_train_result r = {0};
     kd_status st = KD_OK;
-    KD_GO(kd_sets_make(c, "train.batch_size", &sets, err));
+    KD_GO(kd_sets_make(c, "train", &sets, err));
     KD_GO(kd_sets_add(&sets, student ? "student.weights" : "teacher.weights", o->weights, err));
     KD_GO(kd_sets_add(&sets, "kd.store", o->store, err));
-    KD_GO(kd_session_open(c, c->config, NULL, &sets, argc, argv, student ? "distill" : "teacher", &s, err));
+    KD_GO(kd_session_open(c, c->config, NULL, &sets, &s, err));
     if ((s.cfg->kind == KD_KIND_STUDENT) != student) {
         st = KD_FAIL(err, KD_E_CONFIG, "%s: a %s recipe; `%s` expects kind: %s",
                      c->config != NULL ? c->config : "config", student ? "teacher" : "student", cmd->name,
@@ -48,7 +53,7 @@ static kd_status train(const kd_cmd *cmd, const opts *o, const kd_common *c, boo
     }
     const kd_train_opts to = {.cfg = s.cfg,
                               .out_dir = c->out,
-                              .command = s.command,
+                              .command = c->typed,
                               .resume = c->resume,
                               .dry_run = c->dry_run,
                               .check = c->debug,
@@ -56,7 +61,7 @@ static kd_status train(const kd_cmd *cmd, const opts *o, const kd_common *c, boo
                               .progress = &s.progress};
     KD_GO(kd_train(&to, &r, err));
     if (!c->dry_run) {
-        print_result(&r, c->out, c->json);
+        KD_GO(print_result(&r, c->out, c->json, err));
     }
 done:
     kd_session_close(&s);
@@ -69,9 +74,6 @@ static int run(const kd_cmd *cmd, bool student, int argc, char **argv)
     opts o = {0};
     kd_common c;
     kd_err err = {0};
-    char *typed[64];
-    const int n = KD_MIN(argc, (int)KD_COUNTOF(typed));
-    memcpy(typed, argv, (size_t)n * sizeof *typed); /* parsing moves operands */
     const int rc = kd_args_parse(cmd, argc, argv, &o, &c, NULL);
     if (rc != KD_ARGS_RUN) {
         return rc;
@@ -83,7 +85,7 @@ static int run(const kd_cmd *cmd, bool student, int argc, char **argv)
         return kd_usage(cmd, "--config FILE is needed: a recipe such as configs/%s",
                         student ? "distill/sfz-nano_ce_kd.yaml" : "teacher/tiny.yaml");
     }
-    return kd_cmd_end(cmd, train(cmd, &o, &c, student, n, typed, &err), &err);
+    return kd_cmd_end(cmd, train(cmd, &o, &c, student, &err), &err);
 }
 
 int cmd_finetune(int argc, char **argv)
@@ -99,7 +101,9 @@ int cmd_finetune(int argc, char **argv)
         .args = args,
         .arg_count = KD_COUNTOF(args),
         .common = COMMON,
-        .notes = "Ctrl-C saves the state; the same command with --resume continues to the same bytes.\n"};
+        .notes = "Ctrl-C saves the state; the same command with --resume continues to the same bytes.",
+        .examples = "teacher finetune --config configs/teacher/tiny.yaml --weights "
+                    "configs/teacher/tiny_pretrained.safetensors --data sample --out runs/teacher"};
     return run(&cmd, false, argc, argv);
 }
 
@@ -118,6 +122,10 @@ int cmd_distill_train(int argc, char **argv)
         .args = args,
         .arg_count = KD_COUNTOF(args),
         .common = COMMON,
-        .notes = "loss = kd.ce_weight CE + kd.weight T^2 KL(teacher || student) + kd.feature_weight feature term\n"};
+        .notes = "loss = kd.ce_weight CE + kd.weight T^2 KL(teacher || student) + kd.feature_weight feature term",
+        .examples = "distill train --config configs/distill/sfz-nano_ce_kd.yaml --data sample "
+                    "--teacher-logits teacher.logits.zst --seed 0 --out runs/kd-0\n"
+                    "distill train --config configs/distill/sfz-nano_ce.yaml --data sample --set optim.base_lr=0.05 "
+                    "--out runs/ce-0"};
     return run(&cmd, true, argc, argv);
 }

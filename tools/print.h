@@ -1,0 +1,13 @@
+/* Results of commands as JSON on stdout. */
+#ifndef KD_TOOLS_PRINT_H
+#define KD_TOOLS_PRINT_H
+
+#include "formats/base/json.h"
+
+/* One line; frees doc (a root; NULL, which is a document that had no memory, gives KD_E_OOM). */
+KD_NODISCARD kd_status kd_print_json(kd_json *doc, kd_err *err);
+
+/* A measured number with `digits` digits behind the point: more would be noise.  NaN becomes null. */
+void kd_json_set_rounded(kd_json *obj, const char *key, double v, int digits);
+
+#endif
