@@ -1,14 +1,11 @@
 /* Ground layer: see kd_base.h. */
 #include "kernels/kd_base.h"
+#include "kernels/kd_git_id.h" /* made by the build: tools/git_id.cmake */
 
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-
-#ifndef KD_GIT_ID
-#    define KD_GIT_ID "unknown"
-#endif
 
 const char *kd_version(void)
 {
