@@ -1,5 +1,6 @@
 /* The source of clips, with real videos: cache, workers, views, what is drawn, damage. */
 #include "distill/batch/loader.h"
+#include "formats/base/deflate.h"
 #include "formats/base/io.h"
 #include "formats/video/image.h"
 #include "formats/video/video.h"
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-#include <zlib.h>
 
 /* clang-format off */
 #include <setjmp.h>
@@ -117,9 +117,9 @@ static uint32_t epoch_crc(world *w, kd_clip_mode mode, uint64_t cache, int worke
                 assert_true(isfinite(clip[i]));
             }
             for (int t = 0; t < p.n_tensors; t++) {
-                crc = (uint32_t)crc32(crc, (const Bytef *)batch->tensor[t], (uInt)(p.tensor[t].bytes * 2));
+                crc = kd_zip_crc32(crc, batch->tensor[t], p.tensor[t].bytes * 2);
             }
-            crc = (uint32_t)crc32(crc, (const Bytef *)batch->label, 2 * sizeof(int32_t));
+            crc = kd_zip_crc32(crc, batch->label, 2 * sizeof(int32_t));
         }
     }
     kd_loader_close(l);

@@ -1,4 +1,5 @@
 /* The rules of clips: frames, boxes and pixels against the reference's numbers; erase boxes. */
+#include "formats/base/deflate.h"
 #include "formats/video/image.h"
 #include "formats/weights/safetensors.h"
 #include "kernels/kd_ops.h"
@@ -9,7 +10,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <zlib.h>
 
 /* clang-format off */
 #include <setjmp.h>
@@ -198,8 +198,7 @@ static uint8_t *make_video(const char *name, int frames, int w, int h)
     for (int t = 0; t < frames; t++) {
         char full[64];
         (void)snprintf(full, sizeof full, "%s.%d", name, t);
-        parity_gen_picture((uint32_t)crc32(0, (const Bytef *)full, (uInt)strlen(full)), h, w,
-                           rgb + (size_t)t * picture);
+        parity_gen_picture(kd_zip_crc32(0, full, strlen(full)), h, w, rgb + (size_t)t * picture);
     }
     return rgb;
 }
@@ -229,7 +228,7 @@ static uint32_t view_crc(const uint8_t *rgb, int w, int h, const size_t *idx, kd
     kd_clip_cut(rgb, w, h, idx, 4, &box, cut);
     normalise(cut, 4, 32, same);
     assert_memory_equal(clip, same, sizeof clip);
-    return (uint32_t)crc32(0, (const Bytef *)clip, sizeof clip);
+    return kd_zip_crc32(0, clip, sizeof clip);
 }
 
 /* Bit for bit: every view of both synthetic videos, resized to 32, and the validation clip. */
