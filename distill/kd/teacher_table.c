@@ -1,7 +1,7 @@
 /* What the teacher left, proved to belong to a half and loaded in its order. */
 #include "distill/kd/teacher_table.h"
 
-#include <math.h>
+#include "formats/base/merge.h"
 
 static kd_status same_classes(const kd_dataset *ds, const kd_store *store, const kd_store_manifest *m, kd_err *err)
 {
@@ -52,44 +52,6 @@ static kd_status join(const kd_half *half, const kd_store *store, bool allow_mis
     return KD_OK;
 }
 
-static void add_softmax(const float *z, size_t k, double *sum)
-{
-    double most = (double)z[0], total = 0.0;
-    for (size_t c = 1; c < k; c++) {
-        most = fmax(most, (double)z[c]);
-    }
-    for (size_t c = 0; c < k; c++) {
-        total += exp((double)z[c] - most);
-    }
-    for (size_t c = 0; c < k; c++) {
-        sum[c] += exp((double)z[c] - most) / total;
-    }
-}
-
-/* Logits whose softmax is the record's merged prediction; sum: room for one number a class. */
-static void merged_logits(const kd_store_record *r, size_t k, bool score, double *sum, float *out)
-{
-    if (r->n_views == 1) {
-        memcpy(out, r->logits, k * sizeof *out);
-        return;
-    }
-    memset(sum, 0, k * sizeof *sum);
-    for (int v = 0; v < r->n_views; v++) {
-        const float *z = r->logits + (size_t)v * k;
-        if (!score) {
-            add_softmax(z, k, sum);
-            continue;
-        }
-        for (size_t c = 0; c < k; c++) {
-            sum[c] += (double)z[c];
-        }
-    }
-    for (size_t c = 0; c < k; c++) {
-        const double mean = sum[c] / (double)r->n_views;
-        out[c] = (float)(score ? mean : log(fmax(mean, 1e-300)));
-    }
-}
-
 static size_t argmax(const float *v, int n)
 {
     size_t best = 0;
@@ -109,8 +71,8 @@ static kd_status load(const kd_half *half, const kd_store *store, const int64_t 
     kd_status st;
     size_t right = 0;
     const size_t k = (size_t)t->n_classes;
-    double *sum = kd_alloc(k * sizeof *sum);
-    if (sum == NULL) {
+    double *work = kd_alloc(2 * k * sizeof *work);
+    if (work == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "no memory for the teacher's logits");
         goto done;
     }
@@ -122,7 +84,7 @@ static kd_status load(const kd_half *half, const kd_store *store, const int64_t 
         kd_store_record r;
         float *logits = t->logits + i * k;
         KD_GO(kd_store_read(cursor, record[i], &r, err));
-        merged_logits(&r, k, score, sum, logits);
+        kd_merge_logits(r.logits, r.n_views, k, score, work, logits);
         if (t->feature != NULL) {
             memcpy(t->feature + i * (size_t)t->feature_dim, r.feature, (size_t)t->feature_dim * sizeof *t->feature);
         }
@@ -131,7 +93,7 @@ static kd_status load(const kd_half *half, const kd_store *store, const int64_t 
     }
     t->top1 = (double)right / (double)t->joined;
 done:
-    kd_free(sum);
+    kd_free(work);
     kd_store_cursor_free(cursor);
     return st;
 }

@@ -1,6 +1,6 @@
-/* Calibration across halves, warnings, pairs of classes, the verdict: see compare.h and compare_internal.h. */
 #include "distill/report/compare_internal.h"
 #include "distill/report/text.h"
+#include "formats/base/merge.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -25,11 +25,7 @@ static void bin_sample(bins *b, const float *row, int classes, int label, double
     for (int c = 1; c < classes; c++) {
         guess = row[c] > row[guess] ? c : guess;
     }
-    double sum = 0.0;
-    for (int c = 0; c < classes; c++) {
-        sum += exp(((double)row[c] - (double)row[guess]) / temperature);
-    }
-    const double p = 1.0 / sum;
+    const double p = exp((double)row[guess] / temperature - kd_log_sum_exp(row, (size_t)classes, temperature));
     int at = (int)ceil(p * KD_ECE_BINS) - 1;
     at = KD_MIN(KD_ECE_BINS - 1, KD_MAX(0, at));
     b->confidence[at] += p;

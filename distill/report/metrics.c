@@ -1,6 +1,8 @@
 /* See metrics.h. */
 #include "distill/report/metrics.h"
 
+#include "formats/base/merge.h"
+
 #include <math.h>
 
 static kd_status check(const kd_scores *s, kd_err *err)
@@ -40,23 +42,12 @@ static int rank_of(const float *row, int classes, int label)
     return before;
 }
 
-/* log of the sum of exp(score / temperature), without overflow */
-static double log_sum(const float *row, int classes, double temperature)
-{
-    const double top = (double)row[best_of(row, classes)] / temperature;
-    double sum = 0.0;
-    for (int c = 0; c < classes; c++) {
-        sum += exp((double)row[c] / temperature - top);
-    }
-    return top + log(sum);
-}
-
 double kd_nll(const kd_scores *s, double temperature)
 {
     double total = 0.0;
     for (size_t i = 0; i < s->n; i++) {
         const float *row = s->score + i * (size_t)s->classes;
-        total += log_sum(row, s->classes, temperature) - (double)row[s->label[i]] / temperature;
+        total += kd_log_sum_exp(row, (size_t)s->classes, temperature) - (double)row[s->label[i]] / temperature;
     }
     return total / (double)s->n;
 }
@@ -75,7 +66,7 @@ static void add_sample(const kd_scores *s, size_t i, kd_metrics *m, sums *a)
     const float *row = s->score + i * (size_t)s->classes;
     const int label = s->label[i];
     const int guess = best_of(row, s->classes);
-    const double lse = log_sum(row, s->classes, m->temperature);
+    const double lse = kd_log_sum_exp(row, (size_t)s->classes, m->temperature);
     m->prediction[i] = guess;
     m->confusion[(size_t)label * (size_t)s->classes + (size_t)guess]++;
     a->nll += lse - (double)row[label] / m->temperature;

@@ -1,4 +1,5 @@
 /* One record between its float form and its stored form. */
+#include "formats/base/merge.h"
 #include "formats/store/store_internal.h"
 
 #include <math.h>
@@ -115,43 +116,15 @@ static size_t put_floats(uint8_t *p, const float *x, size_t n, kd_dtype t)
     return n;
 }
 
-static void softmax(double *x, size_t n)
-{
-    double top = x[0];
-    double total = 0;
-    for (size_t k = 1; k < n; k++) {
-        top = KD_MAX(top, x[k]);
-    }
-    for (size_t k = 0; k < n; k++) {
-        x[k] = exp(x[k] - top);
-        total += x[k];
-    }
-    for (size_t k = 0; k < n; k++) {
-        x[k] /= total;
-    }
-}
-
 void kdi_store_merge_views(const float *logits, int n_views, size_t c, bool score, double *scratch, float *prob)
 {
-    double *sum = scratch;
-    double *x = scratch + c;
-    memset(sum, 0, c * sizeof *sum);
-    for (int v = 0; v < n_views; v++) {
-        for (size_t k = 0; k < c; k++) {
-            x[k] = (double)logits[(size_t)v * c + k];
-        }
-        if (!score) {
-            softmax(x, c);
-        }
-        for (size_t k = 0; k < c; k++) {
-            sum[k] += x[k] / n_views;
-        }
-    }
+    double *mean = scratch + c;
+    kd_merge_mean(logits, n_views, c, score, scratch, mean);
     if (score) {
-        softmax(sum, c);
+        kd_probabilities(mean, c, 1.0);
     }
     for (size_t k = 0; k < c; k++) {
-        prob[k] = (float)sum[k];
+        prob[k] = (float)mean[k];
     }
 }
 
