@@ -1,7 +1,6 @@
 /* What commands open: see session.h. */
 #include "tools/session.h"
 
-#include "distill/eval/assess.h"
 #include "tools/device.h"
 
 #include <stdio.h>
@@ -107,16 +106,49 @@ static kd_status open_device(kd_session *s, const kd_common *c, kd_err *err)
     return KD_OK;
 }
 
-kd_status kd_session_open(const kd_common *c, const char *config, const char *weights, const kd_sets *sets,
-                          kd_session *out, kd_err *err)
+static kd_status load(const kd_common *c, const char *weights, kd_weights_use use, const kd_sets *sets, kd_session *s,
+                      kd_err *err)
 {
+    KD_TRY(use == KD_WEIGHTS_MODEL ? kd_config_of_weights(c->config, weights, sets->text, sets->n, s->cfg, err)
+                                   : kd_config_load(c->config, sets->text, sets->n, s->cfg, err));
+    s->task = kd_task_of(s->cfg);
+    return KD_OK;
+}
+
+/* Kinds of recipes a program runs: "teacher". */
+static void kinds_of(const char *program, char *out, size_t size)
+{
+    size_t n = 0;
+    out[0] = '\0';
+    for (int i = 0; i < kd_task_count() && n < size; i++) {
+        if (strcmp(kd_task_at(i)->program, program) == 0) {
+            n += (size_t)snprintf(out + n, size - n, "%s%s", n != 0 ? " or " : "", kd_task_at(i)->kind);
+        }
+    }
+}
+
+kd_status kd_session_open(const kd_common *c, const char *program, const char *weights, kd_weights_use use,
+                          kd_sets *sets, kd_session *out, kd_err *err)
+{
+    char kinds[120];
     memset(out, 0, sizeof *out);
     out->cfg = kd_calloc(1, sizeof *out->cfg);
     if (out->cfg == NULL) {
         return KD_FAIL(err, KD_E_OOM, "out of memory");
     }
-    KD_TRY(weights != NULL ? kd_assess_config(config, weights, sets->text, sets->n, out->cfg, err)
-                           : kd_config_load(config, sets->text, sets->n, out->cfg, err));
+    KD_TRY(load(c, weights, use, sets, out, err));
+    if (strcmp(out->task->program, program) != 0) {
+        kinds_of(program, kinds, sizeof kinds);
+        return KD_FAIL(err, KD_E_CONFIG, "%s: a %s recipe; `%s` expects kind: %s",
+                       c->config != NULL ? c->config
+                       : weights != NULL ? weights
+                                         : "config",
+                       out->task->kind, program, kinds);
+    }
+    if (use == KD_WEIGHTS_START && weights != NULL) { /* the key is the task's, which the recipe names */
+        KD_TRY(kd_sets_add(sets, out->task->start_key, weights, err));
+        KD_TRY(load(c, weights, use, sets, out, err));
+    }
     KD_TRY(open_device(out, c, err));
     out->progress = kd_ticker_start(&out->ticker, c);
     return KD_OK;

@@ -1,13 +1,14 @@
-/* What every training and evaluation command opens: the resolved config, the device, progress. */
+/* What every training and evaluation command opens: the resolved config, its task, the device, progress. */
 #ifndef KD_TOOLS_SESSION_H
 #define KD_TOOLS_SESSION_H
 
-#include "configs/schema/kd_config.h"
+#include "distill/task/tasks.h"
 #include "kernels/kd_backend.h"
 #include "tools/progress.h"
 
 typedef struct kd_session {
     kd_config *cfg;
+    const kd_task *task;
     kd_backend *be;
     kd_ticker ticker;
     kd_progress progress;
@@ -32,10 +33,16 @@ KD_NODISCARD kd_status kd_sets_add(kd_sets *s, const char *key, const char *valu
 KD_NODISCARD kd_status kd_sets_add_int(kd_sets *s, const char *key, int64_t value, kd_err *err);
 void kd_sets_free(kd_sets *s); /* zeroed is legal */
 
-/* Config: `config` (may be NULL) with the sets; when it is NULL and `weights` is not, the recipe that lies with the
- * weights. Then the device the config asks for, said in one line. */
-KD_NODISCARD kd_status kd_session_open(const kd_common *c, const char *config, const char *weights, const kd_sets *sets,
-                                       kd_session *out, kd_err *err);
+/* What --weights means to a command. */
+typedef enum kd_weights_use {
+    KD_WEIGHTS_START, /* training starts from them; the recipe is --config's */
+    KD_WEIGHTS_MODEL  /* the model itself: without --config the recipe is the one that lies with them */
+} kd_weights_use;
+
+/* Config: that of `c` and the weights (may be NULL), with the sets.  KD_E_CONFIG when its task belongs to another program than
+ * `program`.  Then the device the config asks for, said in one line. */
+KD_NODISCARD kd_status kd_session_open(const kd_common *c, const char *program, const char *weights, kd_weights_use use,
+                                       kd_sets *sets, kd_session *out, kd_err *err);
 void kd_session_close(kd_session *s); /* zeroed is legal */
 
 #endif

@@ -274,6 +274,11 @@ KD_NODISCARD kd_status kd_config_load(const char *path, const char *const *sets,
 KD_NODISCARD kd_status kd_config_parse(const void *text, size_t len, const char *name, const char *const *sets,
                                        size_t n_sets, kd_config *out, kd_err *err);
 
+/* The recipe that belongs to weights: `config` when given, else config.yaml of the run they lie in.  sets: `--set` texts on
+ * top.  KD_E_CONFIG when there is none, KD_E_IO when the weights are not there. */
+KD_NODISCARD kd_status kd_config_of_weights(const char *config, const char *weights, const char *const *sets,
+                                            size_t n_sets, kd_config *out, kd_err *err);
+
 /* Schema defaults, not yet resolved. */
 void kd_config_defaults(kd_config *out);
 

@@ -26,6 +26,7 @@ typedef struct slot {
 struct kd_loader {
     kd_loader_opts o;
     kd_producer p;
+    size_t labels;    /* of a sample */
     uint64_t batches; /* of an epoch */
     int units;        /* of a batch */
     slot *slot;       /* [depth] */
@@ -94,7 +95,7 @@ static void fill_row(const kd_loader *l, slot *s, int row, void *scratch)
     fault->code = KD_OK;
     b->sample[row] = UINT32_MAX;
     b->view[row] = 0;
-    b->label[row] = 0;
+    memset(b->label + (size_t)row * l->labels, 0, l->labels * sizeof *b->label);
     b->valid[row] = 0.0f;
     bool good = row_item(l, b->epoch, b->index, row, &item);
     if (good) {
@@ -108,7 +109,7 @@ static void fill_row(const kd_loader *l, slot *s, int row, void *scratch)
         }
     }
     if (good) {
-        b->label[row] = (int32_t)l->p.label(l->p.ctx, item.sample);
+        l->p.label(l->p.ctx, item.sample, b->label + (size_t)row * l->labels);
         b->valid[row] = 1.0f;
         return;
     }
@@ -206,7 +207,7 @@ static kd_status slot_make(kd_loader *l, slot *s, kd_err *err)
     const size_t rows = (size_t)l->o.batch_size;
     kd_batch *b = &s->batch;
     b->rows = l->o.batch_size;
-    b->label = kd_calloc(rows, sizeof *b->label);
+    b->label = kd_calloc(rows * l->labels, sizeof *b->label);
     b->valid = kd_calloc(rows, sizeof *b->valid);
     b->sample = kd_calloc(rows, sizeof *b->sample);
     b->view = kd_calloc(rows, sizeof *b->view);
@@ -311,6 +312,7 @@ kd_status kd_loader_open(const kd_loader_opts *opts, const kd_producer *producer
     }
     l->o = *opts;
     l->p = *producer;
+    l->labels = (size_t)KD_MAX(producer->n_labels, 1);
     l->o.ranks = KD_MAX(opts->ranks, 1);
     l->p.grain = KD_MAX(producer->grain, 1);
     l->units = (l->o.batch_size + l->p.grain - 1) / l->p.grain;

@@ -45,7 +45,7 @@ typedef struct kd_batch {
     int rows;                     /* batch_size */
     int valid_rows;               /* rows with valid = 1 */
     void *tensor[KD_ROW_TENSORS]; /* [rows, row_spec.dim...]; the consumer may write */
-    int32_t *label;               /* [rows]; 0 where invalid */
+    int32_t *label;               /* [rows, n_labels of the producer]; 0 where invalid */
     float *valid;                 /* [rows] 1 or 0 */
     uint32_t *sample;             /* [rows]; UINT32_MAX for padding */
     uint32_t *view;               /* [rows] */

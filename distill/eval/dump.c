@@ -1,12 +1,8 @@
-/* `teacher dump-logits`: see dump.h. */
+/* `dump-logits`: see dump.h. */
 #include "distill/eval/dump.h"
 
 #include "distill/eval/evaluate.h"
-#include "distill/model/model.h"
-#include "formats/data/dataset.h"
 #include "formats/store/logit_store.h"
-#include "formats/video/video.h"
-#include "teacher/clip/clip.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,33 +13,46 @@ typedef struct dump {
     kd_model model;
     kd_program *program;
     kd_store_writer *writer;
-    kd_clip_source *clips;
+    kd_source source;
+    int n_views;
+    char protocol[24]; /* "5x3" */
     /* the half being dumped */
     const kd_half *half;
     uint64_t order_base;
     size_t right, seen;
     kd_store_view *views;
-    int32_t *frames; /* [views, T] */
-    float *merged;
+    int32_t *frames; /* [views, view_frames] */
+    float *merged;   /* [classes] */
+    float *feature;  /* [feature_dim], mean of the views */
+    double *work;    /* [2 * classes] */
     kd_dump_result *r;
 } dump;
 
+static void close_source(dump *d)
+{
+    if (d->source.close != NULL) {
+        d->source.close(d->source.ctx);
+    }
+    d->source = (kd_source){.ctx = NULL};
+}
+
 static void dump_close(dump *d)
 {
-    kd_clip_source_close(d->clips);
+    close_source(d);
     kd_program_free(d->program);
     kd_model_close(&d->model);
     kd_dataset_free(&d->data);
     kd_free(d->views);
     kd_free(d->frames);
     kd_free(d->merged);
+    kd_free(d->feature);
+    kd_free(d->work);
 }
 
 static kd_status open_writer(dump *d, const char *weights_hash, kd_err *err)
 {
     const kd_dump_opts *o = d->o;
-    char hash[KD_CFG_HASH] = "", views[24], merge[KD_CFG_NAME];
-    (void)snprintf(views, sizeof views, "%dx%d", o->cfg->eval.clips, o->cfg->eval.crops);
+    char hash[KD_CFG_HASH] = "", merge[KD_CFG_NAME];
     KD_TRY(kd_config_hash(o->cfg, hash));
     const size_t total = (o->train ? d->data.half[KD_HALF_TRAIN].n : 0) + (o->val ? d->data.half[KD_HALF_VAL].n : 0);
     const kd_store_manifest m = {.teacher = d->model.name,
@@ -54,10 +63,10 @@ static kd_status open_writer(dump *d, const char *weights_hash, kd_err *err)
                                  .parts = o->train && o->val ? "train,val"
                                           : o->train         ? "train"
                                                              : "val",
-                                 .views = views,
+                                 .views = d->protocol,
                                  .merge = kd_config_enum_name("eval.merge", (int)o->cfg->eval.merge, merge),
-                                 .decoder = kd_video_decoder_version(),
-                                 .feature = o->features ? "fc_norm" : NULL,
+                                 .decoder = o->task->decoder != NULL ? o->task->decoder() : NULL,
+                                 .feature = o->features ? o->task->feature : NULL,
                                  .classes = (const char *const *)d->data.classes,
                                  .n_classes = d->data.n_classes,
                                  .logit_dtype = o->logit_dtype,
@@ -74,12 +83,34 @@ static kd_status open_writer(dump *d, const char *weights_hash, kd_err *err)
     return KD_OK;
 }
 
-static kd_status emit(void *user, uint32_t sample, int views, const float *logits, const float *feature, kd_err *err)
+/* Mean of the views' features, summed in f64 in view order. */
+static void mean_feature(const dump *d, const float *views, int n)
+{
+    const size_t dim = (size_t)d->model.feature_dim;
+    for (size_t i = 0; i < dim; i++) {
+        double sum = 0.0;
+        for (int v = 0; v < n; v++) {
+            sum += (double)views[(size_t)v * dim + i];
+        }
+        d->feature[i] = (float)(sum / (double)n);
+    }
+}
+
+static kd_status describe_views(const dump *d, uint32_t sample, int views, kd_err *err)
+{
+    for (int v = 0; v < views && d->source.view != NULL; v++) {
+        int32_t *f = d->frames + (size_t)v * (size_t)d->source.view_frames;
+        KD_TRY(d->source.view(d->source.ctx, sample, (uint32_t)v, &d->views[v], f, err));
+        d->views[v].frames = f;
+    }
+    return KD_OK;
+}
+
+static kd_status emit(void *user, uint32_t sample, int views, const float *const *out, kd_err *err)
 {
     dump *d = user;
     const kd_data_sample *s = &d->half->sample[sample];
-    const int frames = d->o->cfg->teacher.frames;
-    kd_merge_views(logits, views, d->model.classes, d->o->cfg->eval.merge, d->merged);
+    d->o->task->gather(&d->model, d->o->cfg, out, views, d->work, d->merged);
     int best = 0;
     for (int k = 1; k < d->model.classes; k++) {
         best = d->merged[k] > d->merged[best] ? k : best;
@@ -89,17 +120,16 @@ static kd_status emit(void *user, uint32_t sample, int views, const float *logit
     if (kd_store_has(d->writer, s->id)) {
         return KD_OK;
     }
-    for (int v = 0; v < views; v++) {
-        int32_t *f = d->frames + (size_t)v * (size_t)frames;
-        KD_TRY(kd_clip_view(d->clips, sample, (uint32_t)v, &d->views[v], f, err));
-        d->views[v].frames = f;
+    KD_TRY(describe_views(d, sample, views, err));
+    if (d->o->features) {
+        mean_feature(d, out[1], views);
     }
     const kd_store_record rec = {.id = s->id,
                                  .order = d->order_base + sample,
                                  .label = s->label,
                                  .n_views = views,
-                                 .logits = logits,
-                                 .feature = d->o->features ? feature : NULL,
+                                 .logits = out[0],
+                                 .feature = d->o->features ? d->feature : NULL,
                                  .views = d->views};
     return kd_store_append(d->writer, &rec, err);
 }
@@ -113,25 +143,29 @@ static void failure(void *user, uint32_t sample, const char *message)
 static kd_status dump_half(dump *d, kd_half_id id, double *top1, kd_err *err)
 {
     const kd_half *h = &d->data.half[id];
+    const kd_eval_sink sink = {.user = d, .emit = emit, .failure = failure};
     kd_eval_counts counts;
     d->half = h;
     d->right = d->seen = 0;
-    KD_TRY(kd_clip_source_open(d->o->cfg, h, KD_CLIP_TEST, 0, &d->clips, err));
-    const kd_producer p = kd_clip_producer(d->clips);
+    KD_TRY(d->o->task->source(d->o->cfg, &d->model, h, KD_PASS_TEST, false, &d->source, err));
+    kd_free(d->frames);
+    d->frames = kd_calloc((size_t)d->n_views * (size_t)d->source.view_frames + 1, sizeof *d->frames);
+    if (d->frames == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "dump: out of memory");
+    }
     size_t first = 0; /* records are appended in this order: what comes before the first gap is done */
     while (first < h->n && kd_store_has(d->writer, h->sample[first].id)) {
         first++;
     }
-    const kd_eval_opts eo = {.producer = &p,
+    const kd_eval_opts eo = {.producer = &d->source.producer,
                              .batch_size = d->o->cfg->eval.batch_size,
                              .workers = kd_loader_workers(d->o->cfg->train.workers),
                              .on_bad = d->o->cfg->data.on_bad_sample,
                              .progress = d->o->progress,
                              .phase = id == KD_HALF_TRAIN ? "dump train" : "dump val",
-                             .first_item = (uint64_t)first * p.views};
-    const kd_status st = kd_eval_run(&d->model, d->program, &eo, emit, d, failure, &counts, err);
-    kd_clip_source_close(d->clips);
-    d->clips = NULL;
+                             .first_item = (uint64_t)first * d->source.producer.views};
+    const kd_status st = kd_eval_run(&d->model, d->program, &eo, &sink, &counts, err);
+    close_source(d);
     d->order_base += h->n;
     d->r->listed += h->n;
     d->r->done += first + counts.done;
@@ -144,39 +178,56 @@ static void forecast(const dump *d)
 {
     const kd_dump_opts *o = d->o;
     const size_t n = (o->train ? d->data.half[KD_HALF_TRAIN].n : 0) + (o->val ? d->data.half[KD_HALF_VAL].n : 0);
-    const size_t views = (size_t)o->cfg->eval.clips * (size_t)o->cfg->eval.crops;
-    const size_t each = views * (size_t)d->model.classes * kd_dtype_size(o->logit_dtype) +
-                        (size_t)d->model.classes * 4 + (o->features ? (size_t)d->model.feature_dim * 2 : 0) +
-                        views * ((size_t)o->cfg->teacher.frames * 4 + 40) + 64;
+    const size_t views = (size_t)d->n_views, classes = (size_t)d->model.classes;
+    const size_t each = views * classes * kd_dtype_size(o->logit_dtype) + classes * 4 +
+                        (o->features ? (size_t)d->model.feature_dim * 2 : 0) + views * 100 + 64;
     kd_log(KD_LOG_INFO, "dump: %zu samples x %zu views; about %.1f MiB before compression", n, views,
            (double)(n * each) / 1048576.0);
 }
 
+/* Data, model, weights: everything that can be refused before anything is written. */
+static kd_status dump_open(dump *d, kd_load_report *load, kd_err *err)
+{
+    const kd_dump_opts *o = d->o;
+    const unsigned halves = (o->train ? 1u << KD_HALF_TRAIN : 0u) | (o->val ? 1u << KD_HALF_VAL : 0u);
+    KD_TRY(kd_dataset_open(&o->cfg->data, o->task->need, halves, &d->data, err));
+    KD_TRY(kd_model_open(o->task, o->cfg, d->data.n_classes, o->be, &d->model, err));
+    if (d->model.record != d->model.classes || (o->features && d->model.feature_dim == 0)) {
+        return KD_FAIL(err, KD_E_UNSUPPORTED,
+                       "dump: a store holds a row of logits a sample and features; model %s has %s", d->model.name,
+                       d->model.record != d->model.classes ? "other predictions" : "no features");
+    }
+    KD_TRY(kd_model_declare(&d->model, NULL, err));
+    KD_TRY(kd_model_load(&d->model, o->weights, false, load, err));
+    d->n_views = o->task->views(o->cfg, d->protocol);
+    return KD_OK;
+}
+
+static kd_status make_buffers(dump *d, kd_err *err)
+{
+    const size_t classes = (size_t)d->model.classes;
+    d->views = kd_calloc((size_t)d->n_views, sizeof *d->views);
+    d->merged = kd_calloc(classes, sizeof *d->merged);
+    d->feature = kd_calloc((size_t)KD_MAX(d->model.feature_dim, 1), sizeof *d->feature);
+    d->work = kd_calloc(2 * classes, sizeof *d->work);
+    const bool good = d->views != NULL && d->merged != NULL && d->feature != NULL && d->work != NULL;
+    return good ? KD_OK : KD_FAIL(err, KD_E_OOM, "dump: out of memory");
+}
+
 kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
 {
-    const unsigned halves = (o->train ? 1u << KD_HALF_TRAIN : 0u) | (o->val ? 1u << KD_HALF_VAL : 0u);
-    const size_t views = (size_t)o->cfg->eval.clips * (size_t)o->cfg->eval.crops;
     dump d = {.o = o, .r = result};
     kd_load_report load;
     kd_status st = KD_OK;
     const double t0 = kd_now();
     *result = (kd_dump_result){.top1_train = NAN, .top1_val = NAN};
-    KD_GO(kd_dataset_open(&o->cfg->data, KD_NEED_VIDEO, halves, &d.data, err));
-    KD_GO(kd_model_open(o->cfg, d.data.n_classes, o->be, &d.model, err));
-    KD_GO(kd_model_declare(&d.model, NULL, err));
-    KD_GO(kd_model_load(&d.model, o->weights, false, &load, err));
+    KD_GO(dump_open(&d, &load, err));
     forecast(&d);
     if (o->dry_run) {
         goto done;
     }
     KD_GO(kd_model_eval_program(&d.model, o->cfg->eval.batch_size, &d.program, err));
-    d.views = kd_calloc(views, sizeof *d.views);
-    d.frames = kd_calloc(views * (size_t)o->cfg->teacher.frames, sizeof *d.frames);
-    d.merged = kd_calloc((size_t)d.model.classes, sizeof *d.merged);
-    if (d.views == NULL || d.frames == NULL || d.merged == NULL) {
-        st = KD_FAIL(err, KD_E_OOM, "dump: out of memory");
-        goto done;
-    }
+    KD_GO(make_buffers(&d, err));
     KD_GO(open_writer(&d, load.sha256, err));
     if (o->train) {
         KD_GO(dump_half(&d, KD_HALF_TRAIN, &result->top1_train, err));

@@ -1,17 +1,17 @@
-/* `teacher dump-logits`: run the teacher over halves of a data set, one store record a sample, resumable. */
+/* `dump-logits`: run a model over halves of a data set, one store record a sample, resumable. */
 #ifndef KD_DISTILL_EVAL_DUMP_H
 #define KD_DISTILL_EVAL_DUMP_H
 
-#include "configs/schema/kd_config.h"
+#include "distill/model/task.h"
 #include "distill/run/progress.h"
-#include "kernels/kd_backend.h"
 
 typedef struct kd_dump_opts {
-    const kd_config *cfg; /* resolved teacher recipe; eval.clips x eval.crops views */
+    const kd_task *task;
+    const kd_config *cfg; /* resolved; the views are those of its protocol */
     const char *weights;
     const char *out;      /* NAME.logits.zst */
     bool train, val;      /* halves, in this order */
-    bool features;        /* pooled fc_norm output, f16 */
+    bool features;        /* what the classifier reads, f16 */
     kd_dtype logit_dtype; /* KD_F16 or KD_F32 */
     bool resume, dry_run;
     kd_backend *be;

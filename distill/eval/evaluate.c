@@ -6,11 +6,8 @@
 
 /* The sample whose views are being collected: views are fastest in loader order, so one at a time. */
 typedef struct collector {
-    float *logits;   /* [views, K] */
-    float *features; /* [batch, D] of the program's output, f32 */
-    double *mean;    /* [D] sum of the features */
-    float *feature;  /* [D] */
-    float *rows;     /* [batch, K] */
+    float *rows[KD_MODEL_OUTPUTS];  /* [batch, width] of the program's outputs */
+    float *views[KD_MODEL_OUTPUTS]; /* [views, width] of the sample */
     uint32_t sample;
     int seen;
     bool broken;
@@ -20,10 +17,8 @@ typedef struct pass {
     kd_model *m;
     kd_program *prog;
     const kd_eval_opts *o;
+    const kd_eval_sink *sink;
     kd_loader *loader;
-    kd_eval_emit emit;
-    void *user;
-    void (*failure)(void *user, uint32_t sample, const char *message);
     kd_eval_counts *counts;
     collector c;
     int views;
@@ -33,40 +28,37 @@ typedef struct pass {
 static kd_status finish_sample(pass *p, kd_err *err)
 {
     collector *c = &p->c;
-    const int dim = p->m->feature_dim;
-    const int views = p->views;
     kd_status st = KD_OK;
     if (c->broken) {
         p->counts->failed++;
     } else {
-        for (int d = 0; d < dim; d++) {
-            c->feature[d] = (float)(c->mean[d] / (double)views);
-        }
-        st = p->emit(p->user, c->sample, views, c->logits, c->feature, err);
+        st = p->sink->emit(p->sink->user, c->sample, p->views, (const float *const *)c->views, err);
         p->counts->done++;
     }
     c->seen = 0;
     c->broken = false;
-    memset(c->mean, 0, (size_t)dim * sizeof *c->mean);
     return st;
 }
 
-static kd_status check_finite(const pass *p, const kd_batch *b, int row, kd_err *err)
+/* Copies one output of one row to its view. */
+static kd_status take_output(pass *p, const kd_batch *b, int row, int i, kd_err *err)
 {
-    const int k = p->m->classes;
-    for (int j = 0; j < k; j++) {
-        if (!isfinite(p->c.rows[(size_t)row * (size_t)k + (size_t)j])) {
-            return KD_FAIL(err, KD_E_NUMERIC, "sample %s: the model gave a logit that is not finite (class %d)",
-                           p->o->producer->id(p->o->producer->ctx, b->sample[row]), j);
+    const kd_model_output *out = &p->m->output[i];
+    const size_t width = (size_t)out->width;
+    const float *x = p->c.rows[i] + (size_t)row * width;
+    for (size_t j = 0; j < width; j++) {
+        if (!isfinite(x[j])) {
+            return KD_FAIL(err, KD_E_NUMERIC, "sample %s: the model gave %s that are not finite (value %zu)",
+                           p->o->producer->id(p->o->producer->ctx, b->sample[row]), out->name, j);
         }
     }
+    memcpy(p->c.views[i] + (size_t)p->c.seen * width, x, width * sizeof *x);
     return KD_OK;
 }
 
 static kd_status take_row(pass *p, const kd_batch *b, int row, kd_err *err)
 {
     collector *c = &p->c;
-    const size_t k = (size_t)p->m->classes, dim = (size_t)p->m->feature_dim;
     if (b->sample[row] == UINT32_MAX) {
         return KD_OK; /* padding */
     }
@@ -74,15 +66,10 @@ static kd_status take_row(pass *p, const kd_batch *b, int row, kd_err *err)
         return KD_OK;
     }
     c->sample = b->sample[row];
-    if (b->valid[row] != 0.0f) {
-        KD_TRY(check_finite(p, b, row, err));
-        memcpy(c->logits + (size_t)c->seen * k, c->rows + (size_t)row * k, k * sizeof(float));
-        for (size_t d = 0; d < dim; d++) {
-            c->mean[d] += (double)c->features[(size_t)row * dim + d];
-        }
-    } else {
-        c->broken = true;
+    for (int i = 0; i < p->m->n_outputs && b->valid[row] != 0.0f; i++) {
+        KD_TRY(take_output(p, b, row, i, err));
     }
+    c->broken = c->broken || b->valid[row] == 0.0f;
     c->seen++;
     return c->seen == p->views ? finish_sample(p, err) : KD_OK;
 }
@@ -98,11 +85,9 @@ static kd_status run_batch(pass *p, const kd_batch *b, kd_err *err)
         }
     }
     kd_status st = kd_program_run(p->prog, NULL);
-    if (st == KD_OK) {
-        st = kd_program_read_f32(p->prog, "logits", p->c.rows, (int64_t)b->rows * p->m->classes);
-    }
-    if (st == KD_OK) {
-        st = kd_program_read_f32(p->prog, "features", p->c.features, (int64_t)b->rows * p->m->feature_dim);
+    for (int i = 0; i < p->m->n_outputs && st == KD_OK; i++) {
+        const kd_model_output *out = &p->m->output[i];
+        st = kd_program_read_f32(p->prog, out->name, p->c.rows[i], (int64_t)b->rows * out->width);
     }
     if (st != KD_OK) {
         return KD_FAIL(err, st, "forward pass failed in %s: %s", kd_program_where(p->prog), kd_status_text(st));
@@ -137,28 +122,30 @@ static kd_status walk(pass *p, kd_err *err)
 
 static kd_status collector_open(collector *c, const kd_model *m, int views, int batch)
 {
-    const size_t k = (size_t)m->classes, d = (size_t)m->feature_dim, b = (size_t)batch;
-    c->logits = kd_calloc((size_t)views * k, sizeof(float));
-    c->rows = kd_calloc(b * k, sizeof(float));
-    c->features = kd_calloc(b * d, sizeof(float));
-    c->feature = kd_calloc(d, sizeof(float));
-    c->mean = kd_calloc(d, sizeof(double));
-    return c->logits && c->rows && c->features && c->feature && c->mean ? KD_OK : KD_E_OOM;
+    for (int i = 0; i < m->n_outputs; i++) {
+        const size_t width = (size_t)m->output[i].width;
+        c->rows[i] = kd_calloc((size_t)batch * width, sizeof(float));
+        c->views[i] = kd_calloc((size_t)views * width, sizeof(float));
+        if (c->rows[i] == NULL || c->views[i] == NULL) {
+            return KD_E_OOM;
+        }
+    }
+    return KD_OK;
 }
 
-kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, kd_eval_emit emit, void *user,
-                      void (*failure)(void *user, uint32_t sample, const char *message), kd_eval_counts *counts,
-                      kd_err *err)
+static void collector_close(collector *c)
+{
+    for (int i = 0; i < KD_MODEL_OUTPUTS; i++) {
+        kd_free(c->rows[i]);
+        kd_free(c->views[i]);
+    }
+}
+
+kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, const kd_eval_sink *sink,
+                      kd_eval_counts *counts, kd_err *err)
 {
     const kd_loader_opts lo = {.batch_size = o->batch_size, .workers = o->workers, .on_bad = o->on_bad};
-    pass p = {.m = m,
-              .prog = program,
-              .o = o,
-              .emit = emit,
-              .user = user,
-              .failure = failure,
-              .counts = counts,
-              .views = (int)o->producer->views};
+    pass p = {.m = m, .prog = program, .o = o, .sink = sink, .counts = counts, .views = (int)o->producer->views};
     kd_status st = KD_OK;
     const double t0 = kd_now();
     memset(counts, 0, sizeof *counts);
@@ -171,8 +158,8 @@ kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, k
     st = walk(&p, err);
     const kd_bad_sample *bad = NULL;
     const size_t n_bad = kd_loader_bad(p.loader, &bad);
-    for (size_t i = 0; i < n_bad && failure != NULL; i++) {
-        failure(user, bad[i].sample, bad[i].message);
+    for (size_t i = 0; i < n_bad && sink->failure != NULL; i++) {
+        sink->failure(sink->user, bad[i].sample, bad[i].message);
     }
     counts->waited = kd_loader_waited(p.loader);
     counts->seconds = kd_now() - t0;
@@ -181,92 +168,83 @@ kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, k
     kd_progress_end(o->progress, st == KD_OK ? text : NULL);
 done:
     kd_loader_close(p.loader);
-    kd_free(p.c.logits);
-    kd_free(p.c.rows);
-    kd_free(p.c.features);
-    kd_free(p.c.feature);
-    kd_free(p.c.mean);
+    collector_close(&p.c);
     return st;
 }
 
-/* ---- merging --------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
-void kd_merge_views(const float *views, int n, int classes, kd_cfg_merge rule, float *out)
+typedef struct filling {
+    kd_model *m;
+    const kd_config *cfg;
+    const kd_producer *producer;
+    kd_records *r;
+    double *work;
+} filling;
+
+static kd_status fill_record(void *user, uint32_t sample, int views, const float *const *out, kd_err *err)
 {
-    if (n == 1) {
-        memcpy(out, views, (size_t)classes * sizeof *out);
-        return;
-    }
-    for (int j = 0; j < classes; j++) {
-        double sum = 0.0;
-        for (int v = 0; v < n; v++) {
-            const float *z = views + (size_t)v * (size_t)classes;
-            if (rule == KD_MERGE_SCORE) {
-                sum += (double)z[j];
-                continue;
-            }
-            double top = (double)z[0], den = 0.0;
-            for (int i = 1; i < classes; i++) {
-                top = fmax(top, (double)z[i]);
-            }
-            for (int i = 0; i < classes; i++) {
-                den += exp((double)z[i] - top);
-            }
-            sum += exp((double)z[j] - top) / den;
-        }
-        sum /= (double)n;
-        out[j] = (float)(rule == KD_MERGE_SCORE ? sum : log(fmax(sum, 1e-300)));
-    }
-}
-
-/* ---- table ----------------------------------------------------------------------------------- */
-
-typedef struct fill_ctx {
-    kd_eval_table *t;
-    kd_cfg_merge rule;
-} fill_ctx;
-
-static kd_status fill_row(void *user, uint32_t sample, int views, const float *logits, const float *feature,
-                          kd_err *err)
-{
-    fill_ctx *f = user;
-    (void)feature, (void)err;
-    kd_merge_views(logits, views, f->t->classes, f->rule, f->t->logits + (size_t)sample * (size_t)f->t->classes);
-    f->t->done[sample] = 1;
+    filling *f = user;
+    kd_records *r = f->r;
+    (void)err;
+    f->m->task->gather(f->m, f->cfg, out, views, f->work, r->record + r->n * r->width);
+    f->producer->label(f->producer->ctx, sample, r->label + r->n * (size_t)r->n_labels);
+    r->sample[r->n++] = sample;
     return KD_OK;
 }
 
-kd_status kd_eval_fill(kd_model *m, kd_program *program, const kd_eval_opts *o, kd_cfg_merge rule, kd_eval_table *out,
+/* The samples of the half that are not among the records. */
+static void list_failed(kd_records *r, size_t listed)
+{
+    size_t done = 0;
+    for (size_t i = 0; i < listed; i++) {
+        if (done < r->n && r->sample[done] == i) {
+            done++;
+        } else {
+            r->failed[r->n_failed++] = (uint32_t)i;
+        }
+    }
+}
+
+static kd_status make_room(kd_records *r, size_t n, size_t width, int labels, double **work, kd_err *err)
+{
+    size_t floats;
+    *r = (kd_records){.width = width, .n_labels = KD_MAX(labels, 1)};
+    *work = kd_calloc(2 * width, sizeof **work);
+    if (kd_size_mul(KD_MAX(n, 1), width, &floats)) {
+        r->record = kd_calloc(floats, sizeof *r->record);
+    }
+    r->label = kd_calloc(KD_MAX(n, 1) * (size_t)r->n_labels, sizeof *r->label);
+    r->sample = kd_calloc(KD_MAX(n, 1), sizeof *r->sample);
+    r->failed = kd_calloc(KD_MAX(n, 1), sizeof *r->failed);
+    const bool good = r->record != NULL && r->label != NULL && r->sample != NULL && r->failed != NULL && *work != NULL;
+    return good ? KD_OK : KD_FAIL(err, KD_E_OOM, "evaluation: out of memory for %zu samples", n);
+}
+
+kd_status kd_eval_fill(kd_model *m, kd_program *program, const kd_config *cfg, const kd_eval_opts *o, kd_records *out,
                        kd_err *err)
 {
-    const size_t n = o->producer->samples;
-    memset(out, 0, sizeof *out);
-    out->n = n;
-    out->classes = m->classes;
-    out->logits = kd_calloc(n * (size_t)m->classes, sizeof *out->logits);
-    out->label = kd_calloc(n, sizeof *out->label);
-    out->done = kd_calloc(n, sizeof *out->done);
-    kd_status st = KD_E_OOM;
-    if (out->logits == NULL || out->label == NULL || out->done == NULL) {
-        (void)KD_FAIL(err, KD_E_OOM, "evaluation: out of memory for %zu samples", n);
-        goto done;
-    }
-    for (size_t i = 0; i < n; i++) {
-        out->label[i] = o->producer->label(o->producer->ctx, (uint32_t)i);
-    }
-    fill_ctx f = {out, rule};
-    st = kd_eval_run(m, program, o, fill_row, &f, NULL, &out->counts, err);
+    const kd_producer *p = o->producer;
+    filling f = {.m = m, .cfg = cfg, .producer = p, .r = out};
+    const kd_eval_sink sink = {.user = &f, .emit = fill_record};
+    kd_eval_counts counts;
+    kd_status st = KD_OK;
+    KD_GO(make_room(out, p->samples, (size_t)m->record, p->n_labels, &f.work, err));
+    KD_GO(kd_eval_run(m, program, o, &sink, &counts, err));
+    list_failed(out, p->samples);
 done:
+    kd_free(f.work);
     if (st != KD_OK) {
-        kd_eval_table_free(out);
+        kd_records_free(out);
     }
     return st;
 }
 
-void kd_eval_table_free(kd_eval_table *t)
+void kd_records_free(kd_records *r)
 {
-    kd_free(t->logits);
-    kd_free(t->label);
-    kd_free(t->done);
-    memset(t, 0, sizeof *t);
+    kd_free(r->record);
+    kd_free(r->label);
+    kd_free(r->sample);
+    kd_free(r->failed);
+    *r = (kd_records){.n = 0};
 }

@@ -1,6 +1,6 @@
 /* Forward passes over a half: every listed sample accounted for, views collected and merged per sample.
  *
- * Used by validation during training, by `eval` (table of merged logits, then metrics and report) and by `dump-logits`
+ * Used by validation during training, by `eval` (records of a half, then figures and report) and by `dump-logits`
  * (each finished sample goes to the store).
  */
 #ifndef KD_DISTILL_EVAL_EVALUATE_H
@@ -8,11 +8,11 @@
 
 #include "distill/batch/loader.h"
 #include "distill/model/model.h"
+#include "distill/model/task.h"
 #include "distill/run/progress.h"
 
-/* One finished sample: logits (views, K) in view order, feature (D) averaged over the views.  Lent for the call. */
-typedef kd_status (*kd_eval_emit)(void *user, uint32_t sample, int views, const float *logits, const float *feature,
-                                  kd_err *err);
+/* One finished sample: out[i] (views, width of m->output[i]) in view order.  Lent for the call. */
+typedef kd_status (*kd_eval_emit)(void *user, uint32_t sample, int views, const float *const *out, kd_err *err);
 
 typedef struct kd_eval_opts {
     const kd_producer *producer;
@@ -28,28 +28,20 @@ typedef struct kd_eval_counts {
     double seconds, waited; /* in all; of it waiting for data */
 } kd_eval_counts;
 
-/* `program` from kd_model_eval_program(m, batch_size).  Samples are emitted in index order.  `failures` (may be NULL)
- * receives "id: message" lines, one a failed sample. */
-KD_NODISCARD kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, kd_eval_emit emit,
-                                   void *user, void (*failure)(void *user, uint32_t sample, const char *message),
+/* Who hears of the samples. */
+typedef struct kd_eval_sink {
+    void *user;
+    kd_eval_emit emit;                                                 /* finished ones, in index order */
+    void (*failure)(void *user, uint32_t sample, const char *message); /* failed ones at the end; may be NULL */
+} kd_eval_sink;
+
+/* `program` from kd_model_eval_program(m, batch_size).  KD_E_NUMERIC: an output that is not finite, with its sample. */
+KD_NODISCARD kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, const kd_eval_sink *sink,
                                    kd_eval_counts *counts, kd_err *err);
 
-/* Merge views (n, K) into one row of logits.  One view: copied.  prob: log of the mean of the views' softmax (f64
- * sums); score: mean of the logits.  softmax of the result is the merged prediction either way. */
-void kd_merge_views(const float *views, int n, int classes, kd_cfg_merge rule, float *out);
-
-/* Merged logits of a whole half. */
-typedef struct kd_eval_table {
-    size_t n;
-    int classes;
-    float *logits;  /* [n, K] */
-    int32_t *label; /* [n] */
-    uint8_t *done;  /* [n] 0: failed, row is zero */
-    kd_eval_counts counts;
-} kd_eval_table;
-
-KD_NODISCARD kd_status kd_eval_fill(kd_model *m, kd_program *program, const kd_eval_opts *o, kd_cfg_merge rule,
-                                    kd_eval_table *out, kd_err *err);
-void kd_eval_table_free(kd_eval_table *t); /* zeroed is legal */
+/* Merged predictions of a whole half, by the task's rule.  Free with kd_records_free, also after a failure. */
+KD_NODISCARD kd_status kd_eval_fill(kd_model *m, kd_program *program, const kd_config *cfg, const kd_eval_opts *o,
+                                    kd_records *out, kd_err *err);
+void kd_records_free(kd_records *r); /* zeroed is legal */
 
 #endif

@@ -244,7 +244,11 @@ kd_status kd_report_write(kd_report *r, const char *path, kd_err *err)
     KD_TRY(check_members(r, err));
     KD_TRY(report_hash_ids(r, err));
     kd_metrics_free(&r->metrics);
-    KD_TRY(report_measure(r, err));
+    if (r->measured == NULL) {
+        KD_TRY(report_measure(r, err));
+    } else {
+        r->metrics = *r->measured;
+    }
     if (r->listed == 0) {
         r->listed = (int64_t)r->n + r->failed + r->excluded;
     }
@@ -266,5 +270,8 @@ kd_status kd_report_write(kd_report *r, const char *path, kd_err *err)
     put_predictions(d, r);
     const kd_status st = kd_json_write(d, path, err);
     kd_json_free(d);
+    if (r->measured != NULL) {
+        r->metrics = (kd_metrics){.n = 0}; /* lent */
+    }
     return st;
 }

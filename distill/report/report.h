@@ -59,6 +59,8 @@ typedef struct kd_report {
     size_t n;
     int ece_bins; /* 0: KD_ECE_BINS */
 
+    const kd_metrics *measured; /* of these predictions with these bins, lent to write; NULL: write computes them */
+
     kd_metrics metrics; /* computed by write and read; freed by kd_report_free */
     char *path;         /* where it was read from */
     kd_json *doc;       /* owners of what the members above point at, after reading */

@@ -2,7 +2,6 @@
 #include "distill/train/train.h"
 
 #include "distill/eval/assess.h"
-#include "distill/report/metrics.h"
 #include "distill/train/train_internal.h"
 
 #include <stdio.h>
@@ -10,13 +9,17 @@
 /* ---- validation ------------------------------------------------------------------------------ */
 
 /* The report of the run: its last weights on the validation half. */
-static kd_status write_report(kd_trainer *t, const kd_eval_table *table, kd_err *err)
+static kd_status write_report(kd_trainer *t, const kd_records *records, const kd_figures *figures, kd_err *err)
 {
-    int64_t macs = 0;
-    kd_assess_facts facts = {.command = t->o->command, .views = "1x1"};
-    KD_TRY(kd_assess_latency(&t->model, &facts.latency_ms, &facts.latency_p90_ms, &macs, err));
-    return kd_assess_write(t->cfg, &t->data, KD_HALF_VAL, &t->model, table, macs, &facts,
-                           kd_run_path(t->run, "report.json"), err);
+    kd_assessment found = {.cfg = t->cfg,
+                           .data = &t->data,
+                           .half = KD_HALF_VAL,
+                           .model = &t->model,
+                           .records = records,
+                           .figures = figures,
+                           .facts = {.command = t->o->command, .views = "1x1"}};
+    KD_TRY(kd_assess_latency(&t->model, &found.facts, err));
+    return t->o->task->report(&found, kd_run_path(t->run, "report.json"), err);
 }
 
 /* A validation has no line of its own (the epoch's is still open), but the user may stop it. */
@@ -25,12 +28,33 @@ static kd_progress stop_only(const kd_progress *p)
     return p != NULL ? (kd_progress){.user = p->user, .stop = p->stop} : (kd_progress){.user = NULL};
 }
 
+/* The line of a validation in the log, and its curves. */
+static kd_status log_validation(kd_trainer *t, const kd_records *records, const kd_figures *f, kd_err *err)
+{
+    char tag[64];
+    kd_json *rec = kd_json_object();
+    kd_json_set_str(rec, "type", "val");
+    kd_json_set_i64(rec, "epoch", t->s.epoch);
+    kd_json_set_i64(rec, "step", t->s.step);
+    kd_json_set_i64(rec, "samples", (int64_t)records->n);
+    kd_json_set_i64(rec, "failed", (int64_t)records->n_failed);
+    for (int i = 0; i < f->n; i++) {
+        kd_json_set_f64(rec, f->figure[i].name, f->figure[i].value);
+        (void)snprintf(tag, sizeof tag, "val/%s", f->figure[i].name);
+        kd_run_scalar(t->run, tag, t->s.step, f->figure[i].value);
+    }
+    if (f->confusion != NULL) {
+        kd_run_confusion(t->run, "val/confusion", t->s.step, f->confusion, f->classes);
+    }
+    return kd_run_log(t->run, rec, err);
+}
+
 static kd_status validate(kd_trainer *t, bool last, kd_err *err)
 {
     const kd_config *c = t->cfg;
     const kd_progress progress = stop_only(t->o->progress);
-    kd_eval_table table = {0};
-    kd_metrics m = {0};
+    kd_records records = {.n = 0};
+    kd_figures figures = {.n = 0};
     kd_status st = KD_OK;
     const bool ema = c->train.eval_ema && c->optim.ema_decay > 0.0;
     const kd_eval_opts eo = {.producer = &t->val.producer,
@@ -41,45 +65,23 @@ static kd_status validate(kd_trainer *t, bool last, kd_err *err)
     if (ema) {
         KD_GO(kd_optim_swap_ema(t->optim));
     }
-    st = kd_eval_fill(&t->model, t->eval_program, &eo, c->eval.merge, &table, err);
+    st = kd_eval_fill(&t->model, t->eval_program, c, &eo, &records, err);
+    if (st == KD_OK) {
+        st = t->o->task->measure(&t->model, c, &records, &figures, err);
+    }
     if (st == KD_OK && last) {
-        st = write_report(t, &table, err);
+        st = write_report(t, &records, &figures, err);
     }
     if (ema && kd_optim_swap_ema(t->optim) != KD_OK && st == KD_OK) {
         st = KD_FAIL(err, KD_E_DEVICE, "exchange of the averaged weights failed");
     }
-    if (st != KD_OK) {
-        goto done;
+    if (st == KD_OK) {
+        t->s.last = figures.figure[0].value;
+        st = log_validation(t, &records, &figures, err);
     }
-    size_t n = 0; /* failed samples (on_bad_sample: skip) are left out of the figures and counted in the log */
-    for (size_t i = 0; i < table.n; i++) {
-        if (table.done[i]) {
-            memmove(table.logits + n * (size_t)table.classes, table.logits + i * (size_t)table.classes,
-                    (size_t)table.classes * sizeof(float));
-            table.label[n++] = table.label[i];
-        }
-    }
-    const kd_scores scores = {table.logits, table.label, n, table.classes};
-    KD_GO(kd_metrics_compute(&scores, 1.0, c->report.ece_bins, &m, err));
-    t->s.last_top1 = m.top1;
-    kd_json *rec = kd_json_object();
-    kd_json_set_str(rec, "type", "val");
-    kd_json_set_i64(rec, "epoch", t->s.epoch);
-    kd_json_set_i64(rec, "step", t->s.step);
-    kd_json_set_i64(rec, "samples", (int64_t)n);
-    kd_json_set_i64(rec, "failed", (int64_t)table.counts.failed);
-    kd_json_set_f64(rec, "top1", m.top1);
-    kd_json_set_f64(rec, "top5", m.top5);
-    kd_json_set_f64(rec, "mean_class_accuracy", m.mean_class_accuracy);
-    kd_json_set_f64(rec, "nll", m.nll);
-    kd_json_set_f64(rec, "ece", m.ece);
-    kd_run_scalar(t->run, "val/top1", t->s.step, m.top1);
-    kd_run_scalar(t->run, "val/nll", t->s.step, m.nll);
-    kd_run_confusion(t->run, "val/confusion", t->s.step, m.confusion, m.classes);
-    st = kd_run_log(t->run, rec, err);
 done:
-    kd_metrics_free(&m);
-    kd_eval_table_free(&table);
+    kd_figures_free(&figures);
+    kd_records_free(&records);
     return st;
 }
 
@@ -129,9 +131,9 @@ static kd_status end_of_epoch(kd_trainer *t, kd_err *err)
         return interrupted(t, err);
     }
     KD_TRY(st);
-    const bool best = measure && t->s.last_top1 > t->s.best_top1;
+    const bool best = measure && t->s.last > t->s.best;
     if (best) {
-        t->s.best_top1 = t->s.last_top1;
+        t->s.best = t->s.last;
         t->s.best_epoch = epoch;
     }
     t->s.epoch = epoch + 1;
@@ -186,8 +188,8 @@ static kd_status run_epoch(kd_trainer *t, kd_err *err)
     if (!measured || t->s.best_epoch < 0) {
         (void)snprintf(text, sizeof text, "loss %.4f", t->s.last_loss);
     } else {
-        (void)snprintf(text, sizeof text, "loss %.4f  val top-1 %.2f %%  best %.2f %% (epoch %lld)", t->s.last_loss,
-                       100.0 * t->s.last_top1, 100.0 * t->s.best_top1, (long long)t->s.best_epoch + 1);
+        (void)snprintf(text, sizeof text, "loss %.4f  val %s %.2f %%  best %.2f %% (epoch %lld)", t->s.last_loss,
+                       t->o->task->figure_text, 100.0 * t->s.last, 100.0 * t->s.best, (long long)t->s.best_epoch + 1);
     }
     kd_progress_end(t->o->progress, text);
     return KD_OK;
@@ -197,7 +199,7 @@ kd_status kd_train(const kd_train_opts *o, kd_train_result *result, kd_err *err)
 {
     kd_trainer t = {.o = o, .cfg = o->cfg, .started = kd_now()};
     kd_status st = KD_OK;
-    t.s.best_top1 = -1.0;
+    t.s.best = -1.0;
     t.s.best_epoch = -1;
     if (!o->dry_run) {
         KD_GO(kd_run_open(o->out_dir, o->cfg, o->resume, &t.run, err));
@@ -217,7 +219,7 @@ kd_status kd_train(const kd_train_opts *o, kd_train_result *result, kd_err *err)
     }
 done:
     if (result != NULL) {
-        *result = (kd_train_result){(int)t.s.epoch,      t.s.last_top1, t.s.best_top1,
+        *result = (kd_train_result){(int)t.s.epoch,      t.s.last,      t.s.best,
                                     (int)t.s.best_epoch, t.s.last_loss, kd_now() - t.started};
     }
     kdi_train_close(&t);

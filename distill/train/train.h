@@ -11,11 +11,12 @@
 #ifndef KD_DISTILL_TRAIN_TRAIN_H
 #define KD_DISTILL_TRAIN_TRAIN_H
 
-#include "configs/schema/kd_config.h"
+#include "distill/model/task.h"
 #include "distill/run/progress.h"
 #include "kernels/kd_backend.h"
 
 typedef struct kd_train_opts {
+    const kd_task *task;
     const kd_config *cfg; /* resolved */
     const char *out_dir;
     const char *command;  /* as typed, for the log */
@@ -27,7 +28,7 @@ typedef struct kd_train_opts {
 
 typedef struct kd_train_result {
     int epochs;
-    double top1, best_top1; /* validation, 0..1; last and best epoch */
+    double last, best; /* the task's first figure on the validation half; last and best epoch */
     int best_epoch;
     double train_loss; /* mean of the last epoch */
     double seconds;

@@ -2,25 +2,13 @@
 #ifndef KD_DISTILL_TRAIN_TRAIN_INTERNAL_H
 #define KD_DISTILL_TRAIN_TRAIN_INTERNAL_H
 
-#include "distill/batch/loader.h"
 #include "distill/batch/targets.h"
 #include "distill/eval/evaluate.h"
 #include "distill/kd/teacher_table.h"
-#include "distill/model/model.h"
 #include "distill/run/run.h"
 #include "distill/train/train.h"
-#include "formats/data/dataset.h"
 #include "kernels/kd_optim.h"
 #include "kernels/kd_schedule.h"
-#include "student/skeleton/sequence.h"
-#include "teacher/clip/clip.h"
-
-/* Video or skeleton source of one half. */
-typedef struct kd_source {
-    kd_clip_source *clip;
-    kd_sequence_source *sequence;
-    kd_producer producer;
-} kd_source;
 
 /* Where a run stands: everything a checkpoint has to remember besides tensors. */
 typedef struct kd_train_state {
@@ -31,17 +19,16 @@ typedef struct kd_train_state {
     int64_t skipped; /* steps without an update: gradient not finite */
     double sum_loss; /* over the batches of the epoch so far */
     int64_t sum_batches;
-    double best_top1, last_top1, last_loss;
+    double best, last, last_loss; /* best, last: the first figure of the task */
     int64_t best_epoch;
     uint64_t log_bytes;
 } kd_train_state;
 
-enum { KD_TERMS = 4 }; /* loss and its parts */
-
 /* What a batch leaves on the device, on its way to the host. */
 typedef struct kd_fetched {
-    float term[KD_TERMS];
     double ctl[KD_CTL_COUNT]; /* kd_optim_control() */
+    float loss;
+    float term[]; /* [loss.n] */
 } kd_fetched;
 
 /* A batch the device was asked to do; its numbers are looked at one batch later. */
@@ -59,9 +46,8 @@ typedef struct kd_trainer {
     kd_run *run;
     kd_dataset data;
     kd_model model;
-    kd_objective objective;
-    kd_teacher_table teacher;
-    bool has_teacher;
+    kd_loss loss;
+    kd_teacher_table teacher[KD_STORES_MAX]; /* [loss.stores] */
     kd_source train, val;
     kd_loader *loader;
     kd_program *program, *eval_program;
@@ -73,25 +59,29 @@ typedef struct kd_trainer {
     kd_mix mix;
     int32_t *kept; /* data that stay on the device: which of them, -1 for a sample that was lost */
     float *target, *teacher_rows, *mixed_rows, *feature_rows, *teacher_valid;
-    const void *term[KD_TERMS]; /* device; NULL: this objective has none */
-    kd_pending pending[2];      /* by micro-batch, even and odd */
-    double step_loss;           /* mean over the micro-batches of the step so far */
+    double *work;          /* [classes] */
+    const void *total;     /* loss on the device */
+    const void **term;     /* [loss.n] */
+    kd_pending pending[2]; /* by micro-batch, even and odd */
+    double step_loss;      /* mean over the micro-batches of the step so far */
     int bad_in_a_row;
     kd_train_state s;
     double started;
 } kd_trainer;
 
 /* train_setup.c */
-KD_NODISCARD kd_status kdi_source_open(const kd_config *cfg, const kd_model *m, const kd_half *half, bool training,
-                                       kd_source *out, kd_err *err);
-void kdi_source_close(kd_source *s);
 KD_NODISCARD kd_status kdi_train_setup(kd_trainer *t, kd_err *err);
 void kdi_train_close(kd_trainer *t);
 
-/* train_resident.c: does the training half stay on the device (sets t->model.kept)?  Then, instead of kdi_source_open:
- * read it once, put it and the teacher's rows into t->program, and make t->train a source of draws. */
+/* train_resident.c: does the training half stay on the device (sets t->model.kept)?  If so, instead of opening t->train:
+ * read the half once, put the samples and the teachers' rows into t->program, and make t->train a source of draws. */
 KD_NODISCARD kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *err);
 KD_NODISCARD kd_status kdi_resident_open(kd_trainer *t, kd_err *err);
+
+/* train_feed.c: buffers of a batch, and everything that the training program is fed with. */
+KD_NODISCARD kd_status kdi_feed_open(kd_trainer *t, kd_err *err);
+void kdi_feed_close(kd_trainer *t);
+KD_NODISCARD kd_status kdi_feed(kd_trainer *t, const kd_batch *b, kd_err *err);
 
 /* train_step.c */
 KD_NODISCARD kd_status kdi_train_pending_open(kd_trainer *t, kd_err *err);

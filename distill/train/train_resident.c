@@ -8,33 +8,34 @@
 /* ---- does it? -------------------------------------------------------------------------------- */
 
 typedef struct sizes {
-    size_t sequences, teacher;
+    size_t samples, teacher;
 } sizes;
 
-/* Which of the teacher's tables the training program has. */
-typedef struct tables {
-    bool logits, features;
-} tables;
-
-static tables tables_of(const kd_trainer *t)
+/* Does the training program hold a table of the store's logits?  Mixed probabilities are fed batch by batch instead. */
+static bool keeps_logits(const kd_trainer *t, int store)
 {
-    const kd_objective *o = &t->objective;
-    return (tables){.logits = o->kd_weight > 0.0f && !o->teacher_is_prob,
-                    .features = o->feature != KD_CFG_FEATURE_NONE && o->feature_weight > 0.0f};
+    return !t->loss.mixed && kd_loss_reads(&t->loss, store, KD_READS_LOGITS);
+}
+
+static bool keeps_features(const kd_trainer *t, int store)
+{
+    return kd_loss_reads(&t->loss, store, KD_READS_FEATURES);
 }
 
 static bool measure(const kd_trainer *t, sizes *out)
 {
-    const tables has = tables_of(t);
     const size_t n = t->data.half[KD_HALF_TRAIN].n;
-    const size_t row =
-        1 + (has.logits ? (size_t)t->model.classes : 0) + (has.features ? (size_t)t->teacher.feature_dim : 0);
+    size_t row = 0;
+    for (int s = 0; s < t->loss.stores; s++) {
+        row += 1 + (keeps_logits(t, s) ? (size_t)t->model.classes : 0) +
+               (keeps_features(t, s) ? (size_t)t->teacher[s].feature_dim : 0);
+    }
     out->teacher = 0;
-    if (t->has_teacher && !kd_size_mul(n, row * sizeof(float), &out->teacher)) {
+    if (row > 0 && !kd_size_mul(n, row * sizeof(float), &out->teacher)) {
         return false;
     }
-    return n <= INT32_MAX && kd_size_mul(n, (size_t)kd_spec_bytes(&t->model.item[0]), &out->sequences) &&
-           out->sequences < SIZE_MAX / 4 - out->teacher;
+    return n <= INT32_MAX && kd_size_mul(n, (size_t)kd_spec_bytes(&t->model.item[0]), &out->samples) &&
+           out->samples < SIZE_MAX / 4 - out->teacher;
 }
 
 /* Free bytes where the tables would lie; false: nobody knows. */
@@ -51,8 +52,7 @@ static bool free_bytes(kd_backend *be, size_t *have)
 
 static void keep(kd_trainer *t)
 {
-    const kd_skeleton_streams_attr streams = kd_sequence_attr(&t->cfg->skeleton, &t->cfg->skeleton_aug);
-    kd_model_keep(&t->model, (int64_t)t->data.half[KD_HALF_TRAIN].n, &streams);
+    kd_model_keep(&t->model, (int64_t)t->data.half[KD_HALF_TRAIN].n);
 }
 
 kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *err)
@@ -62,19 +62,19 @@ kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *e
     kd_backend *be = t->o->be;
     sizes s = {0, 0};
     size_t have = 0;
-    if (!t->model.is_student || asked == KD_RESIDENT_OFF || t->data.half[KD_HALF_TRAIN].n == 0 ||
+    if (t->o->task->resident == NULL || asked == KD_RESIDENT_OFF || t->data.half[KD_HALF_TRAIN].n == 0 ||
         (asked == KD_RESIDENT_AUTO && strcmp(be->ops->name, "cpu") == 0)) {
         return KD_OK;
     }
     const bool countable = measure(t, &s), known = free_bytes(be, &have);
-    const size_t bytes = s.sequences + s.teacher;
+    const size_t bytes = s.samples + s.teacher;
     if (asked == KD_RESIDENT_ON) {
         if (!countable || (known && bytes > have)) {
             return KD_FAIL(err, KD_E_OOM,
                            "train.resident: on: %zu sequences take %.1f MiB and the teacher's rows %.1f MiB; %s has "
                            "%.1f MiB free: "
                            "set train.resident to off",
-                           t->data.half[KD_HALF_TRAIN].n, (double)s.sequences / mib, (double)s.teacher / mib,
+                           t->data.half[KD_HALF_TRAIN].n, (double)s.samples / mib, (double)s.teacher / mib,
                            be->ops->name, (double)have / mib);
         }
         keep(t);
@@ -87,7 +87,7 @@ kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *e
         if (st == KD_OK) {
             return KD_OK;
         }
-        kd_model_keep(&t->model, 0, NULL); /* is there room without? the caller asks */
+        kd_model_keep(&t->model, 0); /* is there room without? the caller asks */
         if (st != KD_E_OOM) {
             return KD_FAIL(err, st, "%s", why.msg);
         }
@@ -108,11 +108,18 @@ static kd_status upload(kd_trainer *t, const char *name, size_t offset, const vo
     return st == KD_OK ? KD_OK : KD_FAIL(err, st, "training data: %s did not reach the device", name);
 }
 
-static kd_status upload_teacher(kd_trainer *t, kd_err *err)
+static kd_status upload_of(kd_trainer *t, const char *name, int store, const void *src, size_t floats, kd_err *err)
 {
-    const tables has = tables_of(t);
-    const size_t n = t->teacher.n;
-    if (!t->has_teacher || !(t->objective.kd_weight > 0.0f || has.features)) {
+    char text[KD_TERM_NAME];
+    kd_loss_name(name, store, text);
+    return upload(t, text, 0, src, floats * sizeof(float), err);
+}
+
+static kd_status upload_teacher(kd_trainer *t, int store, kd_err *err)
+{
+    const kd_teacher_table *table = &t->teacher[store];
+    const size_t n = table->n;
+    if (!kd_loss_reads(&t->loss, store, KD_READS_LOGITS | KD_READS_FEATURES)) {
         return KD_OK;
     }
     float *valid = kd_calloc(n, sizeof *valid);
@@ -120,31 +127,30 @@ static kd_status upload_teacher(kd_trainer *t, kd_err *err)
         return KD_FAIL(err, KD_E_OOM, "training data: out of memory for %zu samples", n);
     }
     for (size_t i = 0; i < n; i++) {
-        valid[i] = t->teacher.has[i] ? 1.0f : 0.0f;
+        valid[i] = table->has[i] ? 1.0f : 0.0f;
     }
-    const kd_status st = upload(t, "teacher_has", 0, valid, n * sizeof *valid, err);
+    const kd_status st = upload_of(t, "teacher_has", store, valid, n, err);
     kd_free(valid);
     KD_TRY(st);
-    if (has.logits) {
-        KD_TRY(upload(t, "teacher_table", 0, t->teacher.logits, n * (size_t)t->model.classes * sizeof(float), err));
+    if (keeps_logits(t, store)) {
+        KD_TRY(upload_of(t, "teacher_table", store, table->logits, n * (size_t)t->model.classes, err));
     }
-    if (has.features) {
-        KD_TRY(
-            upload(t, "feature_table", 0, t->teacher.feature, n * (size_t)t->teacher.feature_dim * sizeof(float), err));
+    if (keeps_features(t, store)) {
+        KD_TRY(upload_of(t, "feature_table", store, table->feature, n * (size_t)table->feature_dim, err));
     }
     return KD_OK;
 }
 
 enum { ROWS = 64 }; /* sequences read and uploaded at once */
 
-static kd_status upload_sequences(kd_trainer *t, kd_err *err)
+static kd_status upload_samples(kd_trainer *t, kd_err *err)
 {
     const size_t n = t->data.half[KD_HALF_TRAIN].n;
     const kd_loader_opts lo = {.batch_size = ROWS, .workers = kd_loader_workers(t->cfg->train.workers)};
     kd_loader *l = NULL;
     kd_producer p;
     kd_status st;
-    KD_TRY(kd_sequence_rows(t->train.sequence, &p, err));
+    KD_TRY(t->o->task->resident->rows(t->train.ctx, &p, err));
     KD_GO(kd_loader_open(&lo, &p, &l, err));
     KD_GO(kd_loader_seek(l, 0, 0, err));
     kd_progress_begin(t->o->progress, "skeletons to the device", "samples", 0, n);
@@ -167,17 +173,20 @@ done:
 
 kd_status kdi_resident_open(kd_trainer *t, kd_err *err)
 {
+    const kd_task *task = t->o->task;
     const kd_half *half = &t->data.half[KD_HALF_TRAIN];
     sizes s;
-    KD_TRY(kd_sequence_source_open(t->cfg, half, true, t->model.inputs, t->model.n_inputs, 0, &t->train.sequence, err));
+    KD_TRY(task->source(t->cfg, &t->model, half, KD_PASS_TRAIN, false, &t->train, err));
     if (!t->o->dry_run) {
-        KD_TRY(upload_sequences(t, err));
-        KD_TRY(upload_teacher(t, err));
+        KD_TRY(upload_samples(t, err));
+        for (int store = 0; store < t->loss.stores; store++) {
+            KD_TRY(upload_teacher(t, store, err));
+        }
     }
-    t->train.producer = kd_sequence_draws(t->train.sequence);
+    t->train.producer = task->resident->draws(t->train.ctx);
     if (measure(t, &s)) {
         kd_log(KD_LOG_INFO, "training data on the device: %zu sequences in %.1f MiB, the teacher's rows in %.1f MiB",
-               half->n, (double)s.sequences / 1048576.0, (double)s.teacher / 1048576.0);
+               half->n, (double)s.samples / 1048576.0, (double)s.teacher / 1048576.0);
     }
     return KD_OK;
 }

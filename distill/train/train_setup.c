@@ -1,39 +1,13 @@
-/* Training, set-up: data, join, model, objective, programs, optimiser; every fact printed before the first step. */
-#include "distill/batch/targets.h"
+/* Training, set-up: data, join, model, loss, programs, optimiser; every fact printed before the first step. */
 #include "distill/train/train_internal.h"
 
-#include <math.h>
 #include <stdio.h>
 
-/* ---- sources --------------------------------------------------------------------------------- */
-
-kd_status kdi_source_open(const kd_config *cfg, const kd_model *m, const kd_half *half, bool training, kd_source *out,
-                          kd_err *err)
-{
-    memset(out, 0, sizeof *out);
-    if (m->is_student) {
-        KD_TRY(kd_sequence_source_open(cfg, half, training, m->inputs, m->n_inputs, kd_sequence_default_cache(),
-                                       &out->sequence, err));
-        out->producer = kd_sequence_producer(out->sequence);
-        return KD_OK;
-    }
-    KD_TRY(kd_clip_source_open(cfg, half, training ? KD_CLIP_TRAIN : KD_CLIP_VAL, kd_clip_default_cache(), &out->clip,
-                               err));
-    out->producer = kd_clip_producer(out->clip);
-    return KD_OK;
-}
-
-void kdi_source_close(kd_source *s)
-{
-    kd_clip_source_close(s->clip);
-    kd_sequence_source_close(s->sequence);
-    memset(s, 0, sizeof *s);
-}
+/* ---- data ------------------------------------------------------------------------------------ */
 
 static kd_status open_data(kd_trainer *t, kd_err *err)
 {
-    const unsigned need = t->cfg->kind == KD_KIND_STUDENT ? KD_NEED_SKELETON : KD_NEED_VIDEO;
-    KD_TRY(kd_dataset_open(&t->cfg->data, need, 1u << KD_HALF_TRAIN | 1u << KD_HALF_VAL, &t->data, err));
+    KD_TRY(kd_dataset_open(&t->cfg->data, t->o->task->need, 1u << KD_HALF_TRAIN | 1u << KD_HALF_VAL, &t->data, err));
     char *text = kd_dataset_summary(&t->data);
     for (char *line = text, *end; line != NULL && *line != '\0'; line = end) {
         end = line + strcspn(line, "\n");
@@ -46,58 +20,62 @@ static kd_status open_data(kd_trainer *t, kd_err *err)
     return KD_OK;
 }
 
-/* ---- teacher --------------------------------------------------------------------------------- */
+/* ---- teachers and the loss ------------------------------------------------------------------- */
 
-static kd_status open_teacher(kd_trainer *t, kd_err *err)
+static kd_status open_teacher(kd_trainer *t, const char *path, kd_err *err)
 {
-    const kd_cfg_kd *kd = &t->cfg->kd;
+    const bool feature = t->cfg->kd.feature != KD_CFG_FEATURE_NONE;
+    kd_teacher_table *table = &t->teacher[t->loss.stores];
     kd_store *store = NULL;
     kd_status st = KD_OK;
-    if (t->cfg->kind != KD_KIND_STUDENT) {
-        return KD_OK;
-    }
-    if (kd->store[0] == '\0') {
-        kd_log(KD_LOG_INFO, "no teacher logits: training with cross-entropy alone");
-        return KD_OK;
-    }
-    const bool feature = kd->feature != KD_CFG_FEATURE_NONE;
-    KD_GO(kd_store_open(kd->store, &store, err));
-    KD_GO(kd_teacher_table_load(&t->data, KD_HALF_TRAIN, store, feature, false, &t->teacher, err));
-    t->has_teacher = true;
-    const kd_store_manifest *m = kd_store_get_manifest(store);
+    KD_GO(kd_store_open(path, &store, err));
+    KD_GO(kd_teacher_table_load(&t->data, KD_HALF_TRAIN, store, feature, false, table, err));
+    t->loss.feature_dim[t->loss.stores++] = table->feature_dim;
     kd_log(KD_LOG_INFO, "teacher %s (%s): joined %zu of %zu training samples, teacher top-1 on them %.2f %%",
-           m->teacher, kd->store, t->teacher.joined, t->teacher.n, 100.0 * t->teacher.top1);
+           kd_store_get_manifest(store)->teacher, path, table->joined, table->n, 100.0 * table->top1);
 done:
     kd_store_close(store);
     return st;
 }
 
-static void set_objective(kd_trainer *t)
+static kd_status add_term(kd_trainer *t, const char *name, double weight, double temperature, int store, kd_err *err)
+{
+    const kd_term term = {.def = kd_term_find(name), .weight = weight, .param = {temperature}, .store = store};
+    return weight > 0.0 || store < 0 ? kd_loss_add(&t->loss, &term, err) : KD_OK;
+}
+
+static kd_status make_loss(kd_trainer *t, kd_err *err)
 {
     const kd_cfg_kd *kd = &t->cfg->kd;
-    const bool mixup = t->cfg->mixup.alpha > 0.0 || t->cfg->mixup.cutmix_alpha > 0.0;
-    t->objective = (kd_objective){.ce_weight = 1.0f, .mixup = mixup};
-    if (t->has_teacher) {
-        t->objective.ce_weight = (float)kd->ce_weight;
-        t->objective.kd_weight = (float)kd->weight;
-        t->objective.temperature = (float)kd->temperature;
-        t->objective.teacher_is_prob = mixup; /* mixed samples: probabilities are mixed, not logits */
-        t->objective.feature = (int)kd->feature;
-        t->objective.feature_weight = (float)kd->feature_weight;
-        t->objective.teacher_dim = t->teacher.feature_dim;
-        kd_log(KD_LOG_INFO, "loss = %g CE + %g T^2 KL(teacher || student), T = %g%s", kd->ce_weight, kd->weight,
-               kd->temperature,
-               kd->feature == KD_CFG_FEATURE_NONE  ? ""
-               : kd->feature == KD_CFG_FEATURE_MSE ? ", + feature MSE"
-                                                   : ", + feature cosine");
+    const bool mixed = t->cfg->mixup.alpha > 0.0 || t->cfg->mixup.cutmix_alpha > 0.0;
+    char text[400];
+    t->loss.mixed = mixed;
+    if (!t->o->task->may_distil || kd->store[0] == '\0') {
+        if (t->o->task->may_distil) {
+            kd_log(KD_LOG_INFO, "no teacher logits: training with cross-entropy alone");
+        }
+        return kd_loss_cross_entropy(mixed, &t->loss, err);
     }
+    KD_TRY(open_teacher(t, kd->store, err));
+    const kd_term ce = {.def = kd_term_find("ce"), .weight = kd->ce_weight};
+    KD_TRY(kd_loss_add(&t->loss, &ce, err));
+    for (int s = 0; s < t->loss.stores; s++) {
+        KD_TRY(add_term(t, "kl", kd->weight, kd->temperature, s, err));
+        if (kd->feature != KD_CFG_FEATURE_NONE) {
+            const char *name = kd->feature == KD_CFG_FEATURE_MSE ? "feature_mse" : "feature_cosine";
+            KD_TRY(add_term(t, name, kd->feature_weight, 0.0, s, err));
+        }
+    }
+    kd_loss_text(&t->loss, text, sizeof text);
+    kd_log(KD_LOG_INFO, "loss = %s", text);
+    return KD_OK;
 }
 
 /* ---- model, optimiser, schedule -------------------------------------------------------------- */
 
 static kd_status load_start(kd_trainer *t, kd_err *err)
 {
-    const char *path = t->model.is_student ? t->cfg->student.weights : t->cfg->teacher.weights;
+    const char *path = t->o->task->start(t->cfg);
     if (path[0] == '\0') {
         kd_log(KD_LOG_INFO, "weights: random start, seed %lld", (long long)t->cfg->train.seed);
         return KD_OK;
@@ -113,24 +91,18 @@ static kd_status load_start(kd_trainer *t, kd_err *err)
 static kd_status open_model(kd_trainer *t, kd_err *err)
 {
     const kd_config *c = t->cfg;
-    KD_TRY(kd_model_open(c, t->data.n_classes, t->o->be, &t->model, err));
-    KD_TRY(kd_model_init(&t->model, &t->objective, (uint64_t)c->train.seed, err));
+    KD_TRY(kd_model_open(t->o->task, c, t->data.n_classes, t->o->be, &t->model, err));
+    KD_TRY(kd_model_init(&t->model, &t->loss, (uint64_t)c->train.seed, err));
     KD_TRY(load_start(t, err));
-    if (t->model.is_student) {
-        kd_student_param_groups(t->model.params, t->model.student.model, true);
-    } else {
-        kd_vit_param_groups(t->model.params, t->model.vit.depth, (float)c->optim.layer_decay);
-    }
-    const kd_memory_need need = {.objective = &t->objective,
+    t->o->task->groups(&t->model, c);
+    const kd_memory_need need = {.loss = &t->loss,
                                  .batch = c->train.batch_size,
                                  .eval_batch = c->eval.batch_size,
-                                 .recompute = t->model.vit.recompute,
                                  .optimiser_slabs =
                                      (c->optim.name == KD_OPT_ADAMW ? 2 : 1) + (c->optim.ema_decay > 0.0)};
     KD_TRY(kdi_resident_plan(t, &need, err));
     KD_TRY(kd_model_check_memory(&t->model, &need, err));
-    KD_TRY(kd_model_train_program(&t->model, &t->objective, c->train.batch_size, t->model.vit.recompute, &t->program,
-                                  err));
+    KD_TRY(kd_model_train_program(&t->model, &t->loss, c->train.batch_size, &t->program, err));
     KD_TRY(kd_model_eval_program(&t->model, c->eval.batch_size, &t->eval_program, err));
     kd_log(KD_LOG_INFO, "model %s: %lld parameters, %s on %s; memory %.1f MiB training, %.1f MiB evaluation",
            t->model.name, (long long)kd_params_numel(t->model.params), kd_dtype_name(t->model.dtype),
@@ -186,7 +158,6 @@ static kd_status open_optimiser(kd_trainer *t, kd_err *err)
 static kd_status open_batches(kd_trainer *t, kd_err *err)
 {
     const kd_config *c = t->cfg;
-    const size_t b = (size_t)c->train.batch_size, k = (size_t)t->data.n_classes;
     const kd_loader_opts lo = {.batch_size = c->train.batch_size,
                                /* draws take no time */
                                .workers = t->model.kept > 0 ? 0 : kd_loader_workers(c->train.workers),
@@ -200,55 +171,53 @@ static kd_status open_batches(kd_trainer *t, kd_err *err)
         return KD_FAIL(err, KD_E_DATA, "%zu training samples do not fill one step of batch %d x accumulation %d",
                        t->data.half[KD_HALF_TRAIN].n, c->train.batch_size, t->accumulation);
     }
-    t->mix.perm = kd_calloc(b, sizeof *t->mix.perm);
-    t->kept = kd_calloc(b, sizeof *t->kept);
-    t->mix.lam = kd_calloc(b, sizeof *t->mix.lam);
-    t->target = kd_calloc(b * k, sizeof *t->target);
-    t->teacher_rows = kd_calloc(b * k, sizeof *t->teacher_rows);
-    t->mixed_rows = kd_calloc(b * k, sizeof *t->mixed_rows);
-    t->teacher_valid = kd_calloc(b, sizeof *t->teacher_valid);
-    t->feature_rows = kd_calloc(b * (size_t)KD_MAX(t->teacher.feature_dim, 1), sizeof *t->feature_rows);
-    const bool ok = t->mix.perm && t->kept && t->mix.lam && t->target && t->teacher_rows && t->mixed_rows &&
-                    t->teacher_valid && t->feature_rows;
-    return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "training: out of memory for a batch");
+    return kdi_feed_open(t, err);
+}
+
+static kd_status open_sources(kd_trainer *t, kd_err *err)
+{
+    const kd_task *task = t->o->task;
+    if (t->model.kept > 0) {
+        KD_TRY(kdi_resident_open(t, err));
+    } else {
+        KD_TRY(task->source(t->cfg, &t->model, &t->data.half[KD_HALF_TRAIN], KD_PASS_TRAIN, true, &t->train, err));
+    }
+    return task->source(t->cfg, &t->model, &t->data.half[KD_HALF_VAL], KD_PASS_VAL, true, &t->val, err);
 }
 
 kd_status kdi_train_setup(kd_trainer *t, kd_err *err)
 {
     KD_TRY(open_data(t, err));
-    KD_TRY(open_teacher(t, err));
-    set_objective(t);
+    KD_TRY(make_loss(t, err));
     KD_TRY(open_model(t, err));
-    if (t->model.kept > 0) {
-        KD_TRY(kdi_resident_open(t, err));
-    } else {
-        KD_TRY(kdi_source_open(t->cfg, &t->model, &t->data.half[KD_HALF_TRAIN], true, &t->train, err));
-    }
-    KD_TRY(kdi_source_open(t->cfg, &t->model, &t->data.half[KD_HALF_VAL], false, &t->val, err));
+    KD_TRY(open_sources(t, err));
     KD_TRY(open_batches(t, err));
     KD_TRY(open_optimiser(t, err));
     return kdi_train_pending_open(t, err);
+}
+
+static void close_source(kd_source *s)
+{
+    if (s->close != NULL) {
+        s->close(s->ctx);
+    }
 }
 
 void kdi_train_close(kd_trainer *t)
 {
     kdi_train_pending_close(t);
     kd_loader_close(t->loader);
-    kdi_source_close(&t->train);
-    kdi_source_close(&t->val);
+    close_source(&t->train);
+    close_source(&t->val);
     kd_program_free(t->program);
     kd_program_free(t->eval_program);
     kd_optim_free(t->optim);
     kd_model_close(&t->model);
-    kd_teacher_table_free(&t->teacher);
+    for (int s = 0; s < KD_STORES_MAX; s++) {
+        kd_teacher_table_free(&t->teacher[s]);
+    }
+    kd_loss_free(&t->loss);
     kd_dataset_free(&t->data);
     kd_run_close(t->run);
-    kd_free(t->mix.perm);
-    kd_free(t->kept);
-    kd_free(t->mix.lam);
-    kd_free(t->target);
-    kd_free(t->teacher_rows);
-    kd_free(t->mixed_rows);
-    kd_free(t->teacher_valid);
-    kd_free(t->feature_rows);
+    kdi_feed_close(t);
 }

@@ -7,16 +7,25 @@
 /* ---- counters -------------------------------------------------------------------------------- */
 
 /* One list for writing and reading: a counter cannot be saved and forgotten. */
-#define KD_STATE_INTS(X)  X(epoch) X(batch) X(step) X(micro) X(skipped) X(sum_batches) X(best_epoch)
-#define KD_STATE_REALS(X) X(sum_loss) X(best_top1) X(last_top1) X(last_loss)
+#define KD_STATE_INTS(X) X(epoch) X(batch) X(step) X(micro) X(skipped) X(sum_batches) X(best_epoch)
+#define KD_STATE_REALS(X)       \
+    X(sum_loss, "sum_loss", "") \
+    X(best, "best_", t->o->task->figure) X(last, "last_", t->o->task->figure) X(last_loss, "last_loss", "")
+
+/* The key of a figure carries its name: "best_top1". */
+static const char *key(const char *prefix, const char *name, char buf[64])
+{
+    (void)snprintf(buf, 64, "%s%s", prefix, name);
+    return buf;
+}
 
 static kd_json *state_json(kd_trainer *t, const double *ctl)
 {
     kd_json *doc = kd_json_object();
     char *yaml = kd_config_yaml(t->cfg, false, false);
-    char hash[KD_CFG_HASH] = "";
+    char hash[KD_CFG_HASH] = "", buf[64];
     (void)!kd_config_hash(t->cfg, hash);
-    kd_json_set_str(doc, "kind", t->model.is_student ? "student" : "teacher");
+    kd_json_set_str(doc, "kind", t->model.task->kind);
     kd_json_set_str(doc, "model", t->model.name);
     kd_json_set_str(doc, "lastkd", kd_version());
     kd_json_set_str(doc, "config_hash", hash);
@@ -31,7 +40,7 @@ static kd_json *state_json(kd_trainer *t, const double *ctl)
 #define KD_PUT_INT(name) kd_json_set_i64(s, #name, t->s.name);
     KD_STATE_INTS(KD_PUT_INT)
 #undef KD_PUT_INT
-#define KD_PUT_REAL(name) kd_json_set_f64(s, #name, t->s.name);
+#define KD_PUT_REAL(name, prefix, figure) kd_json_set_f64(s, key(prefix, figure, buf), t->s.name);
     KD_STATE_REALS(KD_PUT_REAL)
 #undef KD_PUT_REAL
     kd_json_set_i64(s, "log_bytes", (int64_t)kd_run_log_bytes(t->run));
@@ -47,11 +56,12 @@ static kd_status read_counters(kd_trainer *t, const kd_json *state, kd_err *err)
     const kd_json *s = NULL;
     int64_t v = 0;
     double ctl[KD_CTL_COUNT] = {0.0};
+    char buf[64];
     KD_TRY(kd_json_get_object(state, "training", &s, err));
 #define KD_GET_INT(name) KD_TRY(kd_json_get_i64(s, #name, &t->s.name, err));
     KD_STATE_INTS(KD_GET_INT)
 #undef KD_GET_INT
-#define KD_GET_REAL(name) KD_TRY(kd_json_get_f64(s, #name, &t->s.name, err));
+#define KD_GET_REAL(name, prefix, figure) KD_TRY(kd_json_get_f64(s, key(prefix, figure, buf), &t->s.name, err));
     KD_STATE_REALS(KD_GET_REAL)
 #undef KD_GET_REAL
     KD_TRY(kd_json_get_range(s, "log_bytes", 0, INT64_MAX, &v, err));

@@ -2,112 +2,11 @@
  *
  * The host asks for a step, then looks at the one before, whose numbers have meanwhile arrived: the device always has
  * work. */
-#include "distill/batch/targets.h"
 #include "distill/train/train_internal.h"
 
-#include <math.h>
 #include <stdio.h>
 
-/* ---- inputs of a batch ----------------------------------------------------------------------- */
-
-static kd_status put(kd_trainer *t, const char *name, const void *data, size_t bytes, kd_err *err)
-{
-    const kd_status st = kd_program_write(t->program, name, data, bytes);
-    return st == KD_OK ? st : KD_FAIL(err, st, "training input %s: shape is not the program's", name);
-}
-
-/* softmax(row / T) in place. */
-static void soften(float *row, int k, double temperature)
-{
-    double top = (double)row[0], sum = 0.0;
-    for (int j = 1; j < k; j++) {
-        top = fmax(top, (double)row[j]);
-    }
-    for (int j = 0; j < k; j++) {
-        sum += exp(((double)row[j] - top) / temperature);
-    }
-    for (int j = 0; j < k; j++) {
-        row[j] = (float)(exp(((double)row[j] - top) / temperature) / sum);
-    }
-}
-
-/* The teacher's rows for the batch; mixed samples get mixed probabilities at the temperature.  Those are fed even where
- * all else of the teacher stays on the device. */
-static kd_status put_teacher(kd_trainer *t, const kd_batch *b, kd_err *err)
-{
-    const bool kept = t->model.kept > 0;
-    if (kept && !t->objective.teacher_is_prob) {
-        return KD_OK;
-    }
-    const size_t k = (size_t)t->model.classes, dim = (size_t)t->teacher.feature_dim;
-    const kd_objective *o = &t->objective;
-    for (int i = 0; i < b->rows; i++) {
-        const uint32_t s = b->sample[i];
-        const bool has = b->valid[i] != 0.0f && t->teacher.has[s];
-        t->teacher_valid[i] = has ? 1.0f : 0.0f;
-        float *row = t->teacher_rows + (size_t)i * k;
-        memset(row, 0, k * sizeof *row);
-        memset(t->feature_rows + (size_t)i * dim, 0, dim * sizeof(float));
-        if (has) {
-            memcpy(row, t->teacher.logits + s * k, k * sizeof *row);
-            if (dim != 0) {
-                memcpy(t->feature_rows + (size_t)i * dim, t->teacher.feature + s * dim, dim * sizeof(float));
-            }
-        }
-        if (o->teacher_is_prob) {
-            soften(row, (int)k, (double)o->temperature);
-        }
-    }
-    const float *rows = t->teacher_rows;
-    if (o->teacher_is_prob) {
-        kd_mix_rows(t->teacher_rows, b->rows, k, t->mix.perm, t->mix.lam, t->mixed_rows);
-        rows = t->mixed_rows;
-    }
-    const size_t n = (size_t)b->rows;
-    const bool kd = o->kd_weight > 0.0f, feature = o->feature != KD_CFG_FEATURE_NONE && o->feature_weight > 0.0f;
-    if ((kd || feature) && !kept) { /* a store whose terms all weigh 0 changes nothing */
-        KD_TRY(put(t, "teacher_valid", t->teacher_valid, n * sizeof(float), err));
-    }
-    if (kd) {
-        KD_TRY(put(t, "teacher", rows, n * k * sizeof(float), err));
-    }
-    if (feature && !kept) {
-        KD_TRY(put(t, "teacher_feature", t->feature_rows, n * dim * sizeof(float), err));
-    }
-    return KD_OK;
-}
-
-static kd_status feed(kd_trainer *t, const kd_batch *b, kd_err *err)
-{
-    const kd_config *c = t->cfg;
-    const kd_producer *src = &t->train.producer;
-    const size_t n = (size_t)b->rows;
-    for (int i = 0; i < src->n_tensors; i++) {
-        KD_TRY(put(t, src->tensor[i].name, b->tensor[i], src->tensor[i].bytes * n, err));
-    }
-    if (t->model.kept > 0) {
-        for (int i = 0; i < b->rows; i++) {
-            t->kept[i] = b->valid[i] > 0.0f ? (int32_t)b->sample[i] : -1;
-        }
-        KD_TRY(put(t, "sample", t->kept, n * sizeof *t->kept, err));
-    }
-    const bool mixup = t->objective.mixup;
-    if (mixup) {
-        const int side = t->model.is_student ? 0 : t->model.vit.img_size;
-        (void)kd_mix_draw(&c->mixup, (uint64_t)c->train.seed, b->epoch, (uint32_t)b->index, b->rows, b->valid, side,
-                          &t->mix);
-        KD_TRY(put(t, "perm", t->mix.perm, n * sizeof *t->mix.perm, err));
-        KD_TRY(put(t, "lam", t->mix.lam, n * sizeof *t->mix.lam, err));
-        if (!t->model.is_student) {
-            KD_TRY(put(t, "cut", t->mix.cut, sizeof t->mix.cut, err));
-        }
-    }
-    kd_targets(b->label, b->valid, b->rows, t->model.classes, c->label_smoothing, mixup ? t->mix.perm : NULL,
-               mixup ? t->mix.lam : NULL, t->target);
-    KD_TRY(put(t, "target", t->target, n * (size_t)t->model.classes * sizeof(float), err));
-    KD_TRY(put(t, "valid", b->valid, n * sizeof(float), err));
-    return t->has_teacher ? put_teacher(t, b, err) : KD_OK;
-}
+/* ---- lost samples ---------------------------------------------------------------------------- */
 
 /* Samples that could not be read (on_bad_sample: skip): each loss goes to the log, the first of a sample to the
  * user. */
@@ -140,16 +39,20 @@ static kd_status log_lost(kd_trainer *t, const kd_batch *b, int64_t batch, kd_er
 
 /* ---- what is under way ----------------------------------------------------------------------- */
 
-static const char *const TERMS[KD_TERMS] = {"loss", "loss_ce", "loss_kd", "loss_feature"};
-
 kd_status kdi_train_pending_open(kd_trainer *t, kd_err *err)
 {
     kd_backend *be = t->o->be;
-    for (int i = 0; i < KD_TERMS; i++) {
-        t->term[i] = kd_program_tensor(t->program, TERMS[i]).data;
+    const size_t n = (size_t)t->loss.n;
+    t->total = kd_program_tensor(t->program, "loss").data;
+    t->term = kd_calloc(n, sizeof *t->term);
+    if (t->term == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "training: out of memory");
+    }
+    for (size_t i = 0; i < n; i++) {
+        t->term[i] = kd_program_tensor(t->program, t->loss.term[i].log).data;
     }
     for (size_t i = 0; i < KD_COUNTOF(t->pending); i++) {
-        if (be->ops->host_alloc(be, sizeof(kd_fetched), (void **)&t->pending[i].got) != KD_OK) {
+        if (be->ops->host_alloc(be, sizeof(kd_fetched) + n * sizeof(float), (void **)&t->pending[i].got) != KD_OK) {
             return KD_FAIL(err, KD_E_OOM, "training: out of memory");
         }
     }
@@ -163,6 +66,7 @@ void kdi_train_pending_close(kd_trainer *t)
             t->o->be->ops->host_free(t->o->be, t->pending[i].got);
         }
     }
+    kd_free(t->term);
 }
 
 /* Forward, loss, backward of one micro-batch, and the optimiser step when it is the last of its step. */
@@ -186,10 +90,9 @@ static kd_status issue(kd_trainer *t, kd_pending *p, kd_err *err)
     t->s.step += p->steps ? 1 : 0;
     p->step = t->s.step;
     p->logs = p->steps && p->step % t->cfg->train.log_interval == 0;
-    for (int i = 0; i < KD_TERMS && st == KD_OK; i++) {
-        if (t->term[i] != NULL && (i == 0 || p->logs)) {
-            st = be->ops->fetch(be, &p->got->term[i], t->term[i], sizeof(float));
-        }
+    st = st == KD_OK ? be->ops->fetch(be, &p->got->loss, t->total, sizeof(float)) : st;
+    for (int i = 0; i < t->loss.n && p->logs && st == KD_OK; i++) {
+        st = be->ops->fetch(be, &p->got->term[i], t->term[i], sizeof(float));
     }
     if (st == KD_OK && p->steps) {
         st = be->ops->fetch(be, p->got->ctl, kd_optim_control(t->optim), sizeof p->got->ctl);
@@ -209,12 +112,11 @@ static kd_status log_step(kd_trainer *t, const kd_pending *p, kd_err *err)
     kd_json_set_i64(rec, "step", p->step);
     kd_json_set_f64(rec, "loss", t->step_loss);
     kd_run_scalar(t->run, "train/loss", p->step, t->step_loss);
-    for (int i = 1; i < KD_TERMS; i++) {
-        if (t->term[i] != NULL) {
-            kd_json_set_f64(rec, TERMS[i], (double)p->got->term[i]);
-            (void)snprintf(tag, sizeof tag, "train/%s", TERMS[i]);
-            kd_run_scalar(t->run, tag, p->step, (double)p->got->term[i]);
-        }
+    for (int i = 0; i < t->loss.n; i++) {
+        const char *name = t->loss.term[i].log;
+        kd_json_set_f64(rec, name, (double)p->got->term[i]);
+        (void)snprintf(tag, sizeof tag, "train/%s", name);
+        kd_run_scalar(t->run, tag, p->step, (double)p->got->term[i]);
     }
     kd_json_set_f64(rec, "lr", p->lr);
     kd_json_set_f64(rec, "grad_norm", norm);
@@ -257,7 +159,7 @@ static kd_status settle(kd_trainer *t, kd_pending *p, kd_err *err)
     if (st != KD_OK) {
         return KD_FAIL(err, st, "step %lld failed on the device", (long long)p->step);
     }
-    const double loss = (double)p->got->term[0];
+    const double loss = (double)p->got->loss;
     t->s.sum_loss += loss;
     t->s.sum_batches++;
     t->step_loss += loss / (double)t->accumulation;
@@ -285,7 +187,7 @@ kd_status kdi_train_settle(kd_trainer *t, kd_err *err)
 kd_status kdi_train_batch(kd_trainer *t, const kd_batch *b, kd_err *err)
 {
     kd_pending *mine = &t->pending[t->s.micro & 1], *before = &t->pending[~t->s.micro & 1];
-    KD_TRY(feed(t, b, err));
+    KD_TRY(kdi_feed(t, b, err));
     KD_TRY(issue(t, mine, err));
     KD_TRY(settle(t, before, err));
     return log_lost(t, b, t->s.batch - 1, err);

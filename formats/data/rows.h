@@ -40,7 +40,8 @@ typedef struct kd_producer {
     void (*scratch_free)(void *ctx, void *scratch);
     /* Write every byte of dst[0..n_tensors-1].  The message names the sample's id and file. */
     kd_status (*fill)(void *ctx, const kd_item *item, void *scratch, void *const *dst, kd_err *err);
-    int (*label)(void *ctx, uint32_t sample);
+    int n_labels;                                            /* of a sample; 0 means 1 */
+    void (*label)(void *ctx, uint32_t sample, int32_t *dst); /* dst[n_labels], padded with -1 */
     const char *(*id)(void *ctx, uint32_t sample);
 } kd_producer;
 

@@ -142,9 +142,9 @@ static kd_status worker_new(void *ctx, void **scratch, kd_err *err)
     return KD_OK;
 }
 
-static int clip_label(void *ctx, uint32_t sample)
+static void clip_label(void *ctx, uint32_t sample, int32_t *dst)
 {
-    return ((const kd_clip_source *)ctx)->half->sample[sample].label;
+    *dst = ((const kd_clip_source *)ctx)->half->sample[sample].label;
 }
 
 static const char *clip_id(void *ctx, uint32_t sample)

@@ -94,10 +94,12 @@ static void fake_scratch_free(void *ctx, void *scratch)
     kd_free(scratch);
 }
 
-static int fake_label(void *ctx, uint32_t sample)
+/* Two labels a sample: several are the general case. */
+static void fake_label(void *ctx, uint32_t sample, int32_t *dst)
 {
     (void)ctx;
-    return (int)(sample % 7);
+    dst[0] = (int32_t)(sample % 7);
+    dst[1] = (int32_t)(sample % 5) - 1;
 }
 
 static const char *fake_id(void *ctx, uint32_t sample)
@@ -124,6 +126,7 @@ static kd_producer producer(fake *f, uint32_t views, int grain)
                          .scratch_new = fake_scratch,
                          .scratch_free = fake_scratch_free,
                          .fill = fake_fill,
+                         .n_labels = 2,
                          .label = fake_label,
                          .id = fake_id};
 }
@@ -161,8 +164,11 @@ static void check_row(const kd_batch *b, int row)
     for (size_t i = 0; i < BYTES; i++) {
         assert_int_equal(c[i], good ? byte_value(b->sample[row], b->view[row], b->epoch, i) : 0);
     }
-    const int label = b->valid[row] > 0.0f ? fake_label(NULL, b->sample[row]) : 0;
-    assert_int_equal(b->label[row], label);
+    int32_t label[2] = {0, 0};
+    if (good) {
+        fake_label(NULL, b->sample[row], label);
+    }
+    assert_memory_equal(b->label + 2 * (size_t)row, label, sizeof label);
 }
 
 /* ---- order ----------------------------------------------------------------------------------- */

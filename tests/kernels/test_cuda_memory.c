@@ -1,6 +1,6 @@
 /* What is said when the card is too small, before training starts; on the SIMT shim, whose memory is what a test
  * says. */
-#include "distill/model/model.h"
+#include "distill/task/tasks.h"
 #include "kernels/kd_ops.h"
 
 /* clang-format off */
@@ -20,7 +20,7 @@ typedef struct bed {
     kd_backend *be;
     kd_config *cfg;
     kd_model model;
-    kd_objective objective;
+    kd_loss loss;
     kd_memory_need need;
 } bed;
 
@@ -33,15 +33,16 @@ static void set_up(bed *b)
     assert_non_null(b->cfg);
     assert_int_equal(kd_backend_cuda_open(NULL, &b->be, &err), KD_OK);
     assert_int_equal(kd_config_load(NULL, sets, KD_COUNTOF(sets), b->cfg, &err), KD_OK);
-    assert_int_equal(kd_model_open(b->cfg, CLASSES, b->be, &b->model, &err), KD_OK);
-    b->objective = (kd_objective){.ce_weight = 1.0f};
-    assert_int_equal(kd_model_init(&b->model, &b->objective, 1, &err), KD_OK);
-    b->need = (kd_memory_need){.objective = &b->objective, .batch = BATCH, .eval_batch = 8, .optimiser_slabs = 1};
+    assert_int_equal(kd_model_open(kd_task_of(b->cfg), b->cfg, CLASSES, b->be, &b->model, &err), KD_OK);
+    assert_int_equal(kd_loss_cross_entropy(false, &b->loss, &err), KD_OK);
+    assert_int_equal(kd_model_init(&b->model, &b->loss, 1, &err), KD_OK);
+    b->need = (kd_memory_need){.loss = &b->loss, .batch = BATCH, .eval_batch = 8, .optimiser_slabs = 1};
 }
 
 static void tear_down(bed *b)
 {
     simt_memory_limit(0);
+    kd_loss_free(&b->loss);
     kd_model_close(&b->model);
     kd_backend_close(b->be);
     kd_free(b->cfg);
@@ -66,7 +67,7 @@ static void the_largest_batch_is_named(void **state)
     b.need.batch = fits;
     assert_int_equal(kd_model_check_memory(&b.model, &b.need, NULL), KD_OK);
     kd_program *p = NULL; /* and what was promised is kept */
-    assert_int_equal(kd_model_train_program(&b.model, &b.objective, fits, false, &p, NULL), KD_OK);
+    assert_int_equal(kd_model_train_program(&b.model, &b.loss, fits, &p, NULL), KD_OK);
     kd_program_free(p);
     b.need.batch = fits + 1;
     assert_int_equal(kd_model_check_memory(&b.model, &b.need, NULL), KD_E_OOM);

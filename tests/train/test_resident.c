@@ -1,6 +1,7 @@
 /* Student training whose data stay on the device, on the CPU: the same bytes as with batches that are fed, over every
  * draw and mixup, with a sample that is lost, stopped and continued in either way; and a device without room says so
  * before anything is trained.  With KD_TEST_SIMT: an epoch on the SIMT shim's card beside one on the processor. */
+#include "distill/task/tasks.h"
 #include "distill/train/train.h"
 #include "formats/base/io.h"
 #include "tools/sample/sample.h"
@@ -99,8 +100,13 @@ static kd_status train(kd_backend *be, kd_cfg_resident resident, const char *dir
 {
     const kd_progress progress = {.user = a, .begin = begin, .stop = stop};
     kd_config *cfg = config(resident);
-    const kd_train_opts o = {
-        .cfg = cfg, .out_dir = dir, .command = "test", .resume = resume, .be = be, .progress = &progress};
+    const kd_train_opts o = {.task = kd_task_of(cfg),
+                             .cfg = cfg,
+                             .out_dir = dir,
+                             .command = "test",
+                             .resume = resume,
+                             .be = be,
+                             .progress = &progress};
     const kd_status st = kd_train(&o, NULL, err);
     kd_free(cfg);
     return st;
@@ -182,7 +188,8 @@ static void same_failure(void **state)
         kd_err err = {0};
         kd_config *cfg = config(i == 0 ? KD_RESIDENT_OFF : KD_RESIDENT_ON);
         cfg->data.on_bad_sample = KD_BAD_FAIL;
-        const kd_train_opts o = {.cfg = cfg, .out_dir = OUT "/failed", .command = "test", .be = be};
+        const kd_train_opts o = {
+            .task = kd_task_of(cfg), .cfg = cfg, .out_dir = OUT "/failed", .command = "test", .be = be};
         const kd_status st = kd_train(&o, NULL, &err);
         assert_true(st == KD_E_FORMAT || st == KD_E_DATA);
         (void)snprintf(said[i], sizeof said[i], "%d %s", (int)st, err.msg);

@@ -1,6 +1,6 @@
 /* A training step allocates nothing: inputs, program, loss, optimiser (clipping, EMA) of a teacher and of every
  * student, after the first steps, by the count of allocating calls. */
-#include "distill/model/model.h"
+#include "distill/task/tasks.h"
 #include "kernels/kd_optim.h"
 
 /* clang-format off */
@@ -46,7 +46,7 @@ static void write_all(kd_program *p, const kd_model *m, const float *x, const fl
         const size_t bytes = kd_spec_bytes(&m->train_item[i]) * BATCH;
         assert_int_equal(kd_program_write(p, m->inputs[i], x, bytes), KD_OK);
     }
-    if (!m->is_student) {
+    if (m->side > 0) {
         assert_int_equal(kd_program_write(p, "place", place, sizeof place), KD_OK);
     }
     assert_int_equal(kd_program_write(p, "target", target, sizeof(float) * BATCH * CLASSES), KD_OK);
@@ -67,10 +67,11 @@ static void one_case(const step_case *c, kd_backend *be)
         n++;
     }
     must(kd_config_load(NULL, c->sets, n, cfg, &err), &err);
-    must(kd_model_open(cfg, CLASSES, be, &m, &err), &err);
-    const kd_objective objective = {.ce_weight = 1.0f};
-    must(kd_model_init(&m, &objective, 1, &err), &err);
-    must(kd_model_train_program(&m, &objective, BATCH, m.vit.recompute, &p, &err), &err);
+    must(kd_model_open(kd_task_of(cfg), cfg, CLASSES, be, &m, &err), &err);
+    kd_loss loss_terms;
+    must(kd_loss_cross_entropy(false, &loss_terms, &err), &err);
+    must(kd_model_init(&m, &loss_terms, 1, &err), &err);
+    must(kd_model_train_program(&m, &loss_terms, BATCH, &p, &err), &err);
     const kd_optim_cfg oc = {.kind = cfg->optim.name == KD_OPT_SGD ? KD_OPTIM_SGD : KD_OPTIM_ADAMW,
                              .beta1 = 0.9,
                              .beta2 = 0.999,
@@ -113,6 +114,7 @@ static void one_case(const step_case *c, kd_backend *be)
     kd_free(x);
     kd_optim_free(o);
     kd_program_free(p);
+    kd_loss_free(&loss_terms);
     kd_model_close(&m);
     kd_free(cfg);
 }

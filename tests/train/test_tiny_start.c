@@ -1,6 +1,6 @@
 /* The weights that come with the project (configs/teacher/tiny_pretrained.safetensors): they are what the recipes that
  * start from them describe, tensor by tensor, and a damaged copy is refused. */
-#include "distill/model/model.h"
+#include "distill/task/tasks.h"
 #include "formats/base/hash.h"
 #include "formats/base/io.h"
 
@@ -35,7 +35,7 @@ static kd_load_report load_into(const char *recipe, int classes, kd_backend *be,
     kd_err err = {0};
     assert_non_null(cfg);
     must(kd_config_load(recipe, NULL, 0, cfg, &err), &err);
-    must(kd_model_open(cfg, classes, be, m, &err), &err);
+    must(kd_model_open(kd_task_of(cfg), cfg, classes, be, m, &err), &err);
     must(kd_model_init(m, NULL, 1, &err), &err);
     must(kd_model_load(m, START, true, &r, &err), &err);
     kd_free(cfg);
@@ -98,7 +98,7 @@ static void refused_when_damaged(void **state)
     assert_int_equal(kd_backend_cpu_open(1, &be, NULL), KD_OK);
     must(kd_io_read_file(START, MOST_BYTES, &data, &bytes, &err), &err);
     must(kd_config_load(PRESETS "tiny.yaml", NULL, 0, cfg, &err), &err);
-    must(kd_model_open(cfg, SAMPLE_ACTIONS, be, &m, &err), &err);
+    must(kd_model_open(kd_task_of(cfg), cfg, SAMPLE_ACTIONS, be, &m, &err), &err);
     must(kd_model_init(&m, NULL, 1, &err), &err);
     const size_t cut[] = {bytes - 1, bytes / 2, 100, 4};
     for (size_t i = 0; i < KD_COUNTOF(cut); i++) {

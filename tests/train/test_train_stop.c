@@ -1,5 +1,6 @@
 /* Training stopped by the user, at every moment it asks: between training batches and between validation batches.  Each
  * time it ends at once with its state saved, and the resumed run ends with the bytes of one that nobody stopped. */
+#include "distill/task/tasks.h"
 #include "distill/train/train.h"
 #include "formats/base/io.h"
 #include "tools/sample/sample.h"
@@ -45,8 +46,13 @@ static bool stop(void *user)
 static kd_status train(const kd_config *cfg, kd_backend *be, const char *dir, bool resume, asker *a, kd_err *err)
 {
     const kd_progress progress = {.user = a, .stop = stop};
-    const kd_train_opts o = {
-        .cfg = cfg, .out_dir = dir, .command = "test", .resume = resume, .be = be, .progress = &progress};
+    const kd_train_opts o = {.task = kd_task_of(cfg),
+                             .cfg = cfg,
+                             .out_dir = dir,
+                             .command = "test",
+                             .resume = resume,
+                             .be = be,
+                             .progress = &progress};
     return kd_train(&o, NULL, err);
 }
 

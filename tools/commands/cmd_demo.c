@@ -146,7 +146,8 @@ static int make_teacher(demo *d)
     add(&l, d->store);
     add(&l, "--resume");
     add_common(d, &l);
-    return run_line(&l, ++d->step, d->steps, "run the teacher once, keep its logits", cmd_dump_logits, d->c->quiet);
+    return run_line(&l, ++d->step, d->steps, "run the teacher once, keep its logits", cmd_teacher_dump_logits,
+                    d->c->quiet);
 }
 
 static int make_student(demo *d, int i, bool distilled)

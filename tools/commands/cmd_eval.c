@@ -33,14 +33,13 @@ static kd_status set_views(kd_sets *sets, const char *views, kd_err *err)
 
 static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_err *err)
 {
+    const kd_figures *f = &r->figures;
     if (c->json) {
         kd_json *d = kd_json_object();
         kd_json_set_str(d, "type", "result");
-        kd_json_set_rounded(d, "top1", r->top1, 6);
-        kd_json_set_rounded(d, "top5", r->top5, 6);
-        kd_json_set_rounded(d, "mean_class_accuracy", r->mean_class_accuracy, 6);
-        kd_json_set_rounded(d, "nll", r->nll, 6);
-        kd_json_set_rounded(d, "ece", r->ece, 6);
+        for (int i = 0; i < f->n; i++) {
+            kd_json_set_rounded(d, f->figure[i].name, f->figure[i].value, 6);
+        }
         kd_json_set_i64(d, "listed", (int64_t)r->listed);
         kd_json_set_i64(d, "done", (int64_t)r->done);
         kd_json_set_i64(d, "failed", (int64_t)r->failed);
@@ -48,9 +47,12 @@ static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_er
         kd_json_set_rounded(d, "latency_ms", r->latency_ms, 3);
         return kd_print_json(d, err);
     }
-    printf("top-1 %.2f %%  top-5 %.2f %%  mean class %.2f %%  NLL %.4f  ECE %.4f\n", 100.0 * r->top1, 100.0 * r->top5,
-           100.0 * r->mean_class_accuracy, r->nll, r->ece);
-    printf("%zu samples listed, %zu evaluated, %zu failed; views %s; one sample in %.2f ms\n", r->listed, r->done,
+    for (int i = 0; i < f->n; i++) {
+        const kd_figure *x = &f->figure[i];
+        printf(x->share ? "%s%s %.2f %%" : "%s%s %.4f", i != 0 ? "  " : "", x->text,
+               x->share ? 100.0 * x->value : x->value);
+    }
+    printf("\n%zu samples listed, %zu evaluated, %zu failed; views %s; one sample in %.2f ms\n", r->listed, r->done,
            r->failed, r->views, r->latency_ms);
     if (c->out != NULL) {
         printf("report %s\n", c->out);
@@ -58,28 +60,23 @@ static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_er
     return KD_OK;
 }
 
-static kd_status open_session(const kd_common *c, const opts *o, bool student, kd_sets *sets, kd_session *s,
+static kd_status open_session(const kd_common *c, const char *program, const opts *o, kd_sets *sets, kd_session *s,
                               kd_err *err)
 {
     KD_TRY(kd_sets_make(c, "eval", sets, err));
-    if (!student) {
-        KD_TRY(set_views(sets, o->views, err));
-    }
-    KD_TRY(kd_session_open(c, c->config, o->weights, sets, s, err));
-    if ((s->cfg->kind == KD_KIND_STUDENT) != student) {
-        return KD_FAIL(err, KD_E_CONFIG, "%s: weights of a %s", o->weights, student ? "teacher" : "student");
-    }
-    return KD_OK;
+    KD_TRY(set_views(sets, o->views, err));
+    return kd_session_open(c, program, o->weights, KD_WEIGHTS_MODEL, sets, s, err);
 }
 
-static kd_status eval(const opts *o, const kd_common *c, bool student, kd_err *err)
+static kd_status eval(const char *program, const opts *o, const kd_common *c, kd_err *err)
 {
     kd_session s = {0};
     kd_sets sets = {0};
-    kd_assess_result r = {0};
+    kd_assess_result r = {.listed = 0};
     kd_status st = KD_OK;
-    KD_GO(open_session(c, o, student, &sets, &s, err));
-    const kd_assess_opts ao = {.cfg = s.cfg,
+    KD_GO(open_session(c, program, o, &sets, &s, err));
+    const kd_assess_opts ao = {.task = s.task,
+                               .cfg = s.cfg,
                                .weights = o->weights,
                                .out = c->out,
                                .label = o->label,
@@ -90,6 +87,7 @@ static kd_status eval(const opts *o, const kd_common *c, bool student, kd_err *e
     KD_GO(kd_assess(&ao, &r, err));
     KD_GO(print_eval(&r, c, err));
 done:
+    kd_figures_free(&r.figures);
     kd_session_close(&s);
     kd_sets_free(&sets);
     return st;
@@ -99,7 +97,7 @@ done:
     KD_OPT_STR(opts, weights, "weights", "PATH", NULL, \
                "run directory (its best checkpoint), checkpoint, safetensors or .pth; needed")
 
-static int run_eval(const kd_cmd *cmd, bool student, int argc, char **argv)
+static int run_eval(const kd_cmd *cmd, const char *program, int argc, char **argv)
 {
     opts o = {0};
     kd_common c;
@@ -111,7 +109,7 @@ static int run_eval(const kd_cmd *cmd, bool student, int argc, char **argv)
     if (o.weights == NULL) {
         return kd_usage(cmd, "--weights PATH is needed");
     }
-    return kd_cmd_end(cmd, eval(&o, &c, student, &err), &err);
+    return kd_cmd_end(cmd, eval(program, &o, &c, &err), &err);
 }
 
 int cmd_teacher_eval(int argc, char **argv)
@@ -128,7 +126,7 @@ int cmd_teacher_eval(int argc, char **argv)
                                .args = args,
                                .arg_count = KD_COUNTOF(args),
                                .common = COMMON};
-    return run_eval(&cmd, false, argc, argv);
+    return run_eval(&cmd, "teacher", argc, argv);
 }
 
 int cmd_distill_eval(int argc, char **argv)
@@ -143,7 +141,7 @@ int cmd_distill_eval(int argc, char **argv)
                                .args = args,
                                .arg_count = KD_COUNTOF(args),
                                .common = COMMON};
-    return run_eval(&cmd, true, argc, argv);
+    return run_eval(&cmd, "distill", argc, argv);
 }
 
 /* ---- dump-logits ----------------------------------------------------------------------------- */
@@ -166,23 +164,24 @@ static kd_status print_dump(const kd_dump_result *r, const kd_common *c, kd_err 
     printf("%zu samples listed, %zu in the store, %zu failed; %.2f MiB in %.1f s\n", r->listed, r->done, r->failed,
            (double)r->bytes / 1048576.0, r->seconds);
     if (!isnan(r->top1_train)) {
-        printf("teacher top-1 on the training half: %.2f %%\n", 100.0 * r->top1_train);
+        printf("top-1 on the training half: %.2f %%\n", 100.0 * r->top1_train);
     }
     if (!isnan(r->top1_val)) {
-        printf("teacher top-1 on the validation half: %.2f %%\n", 100.0 * r->top1_val);
+        printf("top-1 on the validation half: %.2f %%\n", 100.0 * r->top1_val);
     }
     printf("store %s\n", c->out);
     return KD_OK;
 }
 
-static kd_status dump(const opts *o, const kd_common *c, kd_err *err)
+static kd_status dump(const char *program, const opts *o, const kd_common *c, kd_err *err)
 {
     kd_session s = {0};
     kd_sets sets = {0};
     kd_dump_result r = {0};
     kd_status st = KD_OK;
-    KD_GO(open_session(c, o, false, &sets, &s, err));
-    const kd_dump_opts dopts = {.cfg = s.cfg,
+    KD_GO(open_session(c, program, o, &sets, &s, err));
+    const kd_dump_opts dopts = {.task = s.task,
+                                .cfg = s.cfg,
                                 .weights = o->weights,
                                 .out = c->out,
                                 .train = strstr(o->split, "train") != NULL,
@@ -203,34 +202,63 @@ done:
     return st;
 }
 
-int cmd_dump_logits(int argc, char **argv)
+static int run_dump(const kd_cmd *cmd, const char *program, int argc, char **argv)
+{
+    opts o = {0};
+    kd_common c;
+    kd_err err = {0};
+    const int rc = kd_args_parse(cmd, argc, argv, &o, &c, NULL);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    if (o.weights == NULL || (c.out == NULL && !c.dry_run)) {
+        return kd_usage(cmd, "%s is needed", o.weights == NULL ? "--weights PATH" : "--out NAME.logits.zst");
+    }
+    return kd_cmd_end(cmd, dump(program, &o, &c, &err), &err);
+}
+
+#define OPT_HALVES  KD_OPT_CHOICE(opts, split, "split", "train,val", "train|val|train,val", "halves to dump")
+#define OPT_LOGITS  KD_OPT_CHOICE(opts, logits, "logits", "f16", "f16|f32", "how logits are stored")
+#define DUMP_COMMON (COMMON | KD_COMMON_RESUME | KD_COMMON_DRY_RUN)
+#define DUMP_NOTES  "A kill loses at most the record being written; --resume continues to the same bytes."
+
+int cmd_teacher_dump_logits(int argc, char **argv)
 {
     static const kd_arg args[] = {
         OPT_WEIGHTS,
-        KD_OPT_CHOICE(opts, split, "split", "train,val", "train|val|train,val", "halves to dump"),
+        OPT_HALVES,
         KD_OPT_STR(opts, views, "views", "CxR", NULL,
                    "clips x crops of each video (default: the recipe's eval.clips x eval.crops)"),
         KD_OPT_CHOICE(opts, features, "features", NULL, "fc_norm", "store the pooled feature too"),
-        KD_OPT_CHOICE(opts, logits, "logits", "f16", "f16|f32", "how logits are stored"),
+        OPT_LOGITS,
     };
     static const kd_cmd cmd = {
         .name = "teacher dump-logits",
         .about = "Run the teacher over a data set and write the logit store.",
         .args = args,
         .arg_count = KD_COUNTOF(args),
-        .common = COMMON | KD_COMMON_RESUME | KD_COMMON_DRY_RUN,
-        .notes = "A kill loses at most the record being written; --resume continues to the same bytes.",
+        .common = DUMP_COMMON,
+        .notes = DUMP_NOTES,
         .examples = "teacher dump-logits --weights runs/teacher --data sample --split train --features fc_norm "
                     "--out teacher.logits.zst"};
-    opts o = {0};
-    kd_common c;
-    kd_err err = {0};
-    const int rc = kd_args_parse(&cmd, argc, argv, &o, &c, NULL);
-    if (rc != KD_ARGS_RUN) {
-        return rc;
-    }
-    if (o.weights == NULL || (c.out == NULL && !c.dry_run)) {
-        return kd_usage(&cmd, "%s is needed", o.weights == NULL ? "--weights PATH" : "--out NAME.logits.zst");
-    }
-    return kd_cmd_end(&cmd, dump(&o, &c, &err), &err);
+    return run_dump(&cmd, "teacher", argc, argv);
+}
+
+int cmd_distill_dump_logits(int argc, char **argv)
+{
+    static const kd_arg args[] = {
+        OPT_WEIGHTS,
+        OPT_HALVES,
+        KD_OPT_CHOICE(opts, features, "features", NULL, "pool", "store what the classifier reads too"),
+        OPT_LOGITS,
+    };
+    static const kd_cmd cmd = {
+        .name = "distill dump-logits",
+        .about = "Run a student over a data set and write its logit store, so that it can teach.",
+        .args = args,
+        .arg_count = KD_COUNTOF(args),
+        .common = DUMP_COMMON,
+        .notes = DUMP_NOTES,
+        .examples = "distill dump-logits --weights runs/kd-0 --data sample --split train --out student.logits.zst"};
+    return run_dump(&cmd, "distill", argc, argv);
 }

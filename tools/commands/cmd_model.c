@@ -1,5 +1,5 @@
 /* `kd model info NAME` and `kd model graph NAME`. */
-#include "distill/model/model.h"
+#include "distill/task/tasks.h"
 #include "tools/commands/commands.h"
 
 #include <stdio.h>
@@ -18,64 +18,108 @@ typedef struct opts {
         KD_OPT_INT(opts, depth, "depth", "N", "0", 0, 1000, "teachers: use this many blocks (0: the model's own)"), \
         KD_OPT_FLAG(opts, recompute, "recompute", "train: recompute blocks instead of keeping activations")
 
-/* A model by name without a recipe: "videomae2-l" (or "l"), or a student's name. */
+/* The task that knows a model of this name ("videomae2-l" or "l", "sfz-nano"), and the name in its recipes. */
+static const kd_task *task_of(const char *name, const char **short_name)
+{
+    for (int i = 0; i < kd_task_count(); i++) {
+        const kd_task *t = kd_task_at(i);
+        const size_t prefix = strlen(t->name_prefix);
+        *short_name = strncmp(name, t->name_prefix, prefix) == 0 ? name + prefix : name;
+        for (int k = 0; t->name_at(k) != NULL; k++) {
+            if (strcmp(t->name_at(k), *short_name) == 0) {
+                return t;
+            }
+        }
+    }
+    return NULL;
+}
+
+static kd_status unknown(const char *name, kd_err *err)
+{
+    char list[512] = "";
+    size_t n = 0;
+    for (int i = 0; i < kd_task_count(); i++) {
+        const kd_task *t = kd_task_at(i);
+        for (int k = 0; t->name_at(k) != NULL && n < sizeof list; k++) {
+            n += (size_t)snprintf(list + n, sizeof list - n, " %s%s", t->name_prefix, t->name_at(k));
+        }
+    }
+    return KD_FAIL(err, KD_E_ARG, "no model '%s'; known:%s", name, list);
+}
+
+enum { TEXTS = 16 };
+
+/* What a recipe would say: the model by name, without chance beyond the model's own. */
+typedef struct recipe {
+    char text[TEXTS][96];
+    const char *set[TEXTS];
+    size_t n;
+} recipe;
+
+static void say(recipe *r, const char *key, const char *value)
+{
+    KD_ASSERT(r->n < TEXTS);
+    (void)snprintf(r->text[r->n], sizeof r->text[0], "%s=%s", key, value);
+    r->set[r->n] = r->text[r->n];
+    r->n++;
+}
+
+static kd_status write_recipe(const kd_task *task, const char *name, const opts *o, recipe *r, kd_err *err)
+{
+    char number[32];
+    say(r, "kind", task->kind);
+    say(r, task->name_key, name);
+    say(r, "train.dtype", o->dtype);
+    for (const char *const *set = task->plain; set != NULL && *set != NULL; set++) {
+        r->set[r->n++] = *set;
+    }
+    if (o->depth > 0) {
+        if (task->depth_key == NULL) {
+            return KD_FAIL(err, KD_E_ARG, "--depth: model '%s' has a fixed depth", name);
+        }
+        (void)snprintf(number, sizeof number, "%lld", (long long)o->depth);
+        say(r, task->depth_key, number);
+    }
+    if (o->recompute) {
+        if (task->recompute_key == NULL) {
+            return KD_FAIL(err, KD_E_ARG, "--recompute: model '%s' has no blocks to recompute", name);
+        }
+        say(r, task->recompute_key, "true");
+    }
+    return KD_OK;
+}
+
 static kd_status open_named(const char *name, const opts *o, kd_backend *be, kd_model *m, kd_err *err)
 {
-    static const char *const sizes[] = {"s", "b", "l", "h", "g", "tiny"};
-    memset(m, 0, sizeof *m);
-    m->be = be;
-    m->classes = (int)o->classes;
-    (void)kd_dtype_parse(o->dtype, &m->dtype);
-    const kd_student_info *s = kd_student_find(name);
-    const char *size = strncmp(name, "videomae2-", 10) == 0 ? name + 10 : name;
-    if (s == NULL && !kd_vit_preset(size, &m->vit)) {
-        char list[512] = "";
-        for (size_t i = 0; i < KD_COUNTOF(sizes); i++) {
-            (void)snprintf(list + strlen(list), sizeof list - strlen(list), " videomae2-%s", sizes[i]);
-        }
-        for (int i = 0; i < kd_student_count(); i++) {
-            (void)snprintf(list + strlen(list), sizeof list - strlen(list), " %s", kd_student_at(i)->name);
-        }
-        return KD_FAIL(err, KD_E_ARG, "no model '%s'; known:%s", name, list);
+    const char *short_name = NULL;
+    const kd_task *task = task_of(name, &short_name);
+    recipe r = {.n = 0};
+    if (task == NULL) {
+        return unknown(name, err);
     }
-    m->params = kd_params_create(KD_F32);
-    if (m->params == NULL) {
+    kd_config *cfg = kd_calloc(1, sizeof *cfg);
+    if (cfg == NULL) {
         return KD_FAIL(err, KD_E_OOM, "out of memory");
     }
-    if (s != NULL) {
-        m->is_student = true;
-        m->student = (kd_student_cfg){.model = s,
-                                      .classes = (int)o->classes,
-                                      .frames = 64,
-                                      .joints = 25,
-                                      .bodies = 2,
-                                      .dropout = -1.0f,
-                                      .drop_path = -1.0f};
-        (void)snprintf(m->name, sizeof m->name, "%s", s->name);
-        m->feature_dim = s->feature_dim;
-        m->n_inputs = s->n_streams;
-        for (int i = 0; i < s->n_streams; i++) {
-            m->inputs[i] = s->streams[i];
-            m->item[i] = m->train_item[i] = (kd_spec){KD_F32, kd_shape4(3, 64, 25, 2)};
-        }
-        return KD_OK;
-    }
-    m->vit.classes = (int)o->classes;
-    m->vit.depth = o->depth > 0 ? (int)o->depth : m->vit.depth;
-    m->vit.recompute = o->recompute;
-    (void)snprintf(m->name, sizeof m->name, "videomae2-%s", size);
-    m->feature_dim = m->vit.dim;
-    kd_model_clip_input(m, false);
-    return KD_OK;
+    kd_status st = write_recipe(task, short_name, o, &r, err);
+    st = st == KD_OK ? kd_config_load(NULL, r.set, r.n, cfg, err) : st;
+    st = st == KD_OK ? kd_model_open(task, cfg, (int)o->classes, be, m, err) : st;
+    kd_free(cfg);
+    return st;
 }
 
 static kd_status compile(kd_model *m, const opts *o, kd_program **p, kd_err *err)
 {
-    const kd_objective ce = {.ce_weight = 1.0f};
-    const bool train = strcmp(o->phase, "train") == 0;
-    KD_TRY(kd_model_declare(m, train ? &ce : NULL, err));
-    return train ? kd_model_train_program(m, &ce, (int)o->batch, o->recompute, p, err)
-                 : kd_model_eval_program(m, (int)o->batch, p, err);
+    if (strcmp(o->phase, "train") != 0) {
+        KD_TRY(kd_model_declare(m, NULL, err));
+        return kd_model_eval_program(m, (int)o->batch, p, err);
+    }
+    kd_loss ce = {.n = 0};
+    KD_TRY(kd_loss_cross_entropy(false, &ce, err));
+    kd_status st = kd_model_declare(m, &ce, err);
+    st = st == KD_OK ? kd_model_train_program(m, &ce, (int)o->batch, p, err) : st;
+    kd_loss_free(&ce);
+    return st;
 }
 
 static void print_info(kd_model *m, const opts *o, const kd_program *p, bool json)

@@ -1,8 +1,6 @@
 /* `teacher predict` and `distill predict`: top-k classes of single files. */
-#include "distill/eval/assess.h"
+#include "formats/base/merge.h"
 #include "formats/weights/weights.h"
-#include "student/skeleton/sequence.h"
-#include "teacher/clip/clip.h"
 #include "tools/commands/commands.h"
 #include "tools/session.h"
 
@@ -38,8 +36,9 @@ typedef struct predictor {
     kd_model model;
     kd_program *program;
     names names;
-    void *input[KD_STUDENT_MAX_STREAMS]; /* [views] of the model's items */
+    void *input[KD_MODEL_INPUTS]; /* [views] of the model's items */
     float *logits, *prob;
+    double *work;
     int views;
 } predictor;
 
@@ -48,11 +47,12 @@ static void predictor_close(predictor *p)
     kd_program_free(p->program);
     kd_model_close(&p->model);
     kd_weights_close(p->names.w);
-    for (int i = 0; i < KD_STUDENT_MAX_STREAMS; i++) {
+    for (int i = 0; i < KD_MODEL_INPUTS; i++) {
         kd_free(p->input[i]);
     }
     kd_free(p->logits);
     kd_free(p->prob);
+    kd_free(p->work);
     kd_session_close(&p->s);
 }
 
@@ -71,27 +71,25 @@ static kd_status class_count(predictor *p, const char *weights, int *classes, kd
     return KD_FAIL(err, KD_E_DATA, "%s: has no classifier tensor (head, fc or classifier)", weights);
 }
 
-static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c, bool student, kd_err *err)
+static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c, const char *program, kd_err *err)
 {
     kd_sets sets = {0};
     kd_load_report load;
     int classes = 0;
+    char protocol[24];
     kd_status st = KD_OK;
     KD_GO(kd_sets_make(c, "eval", &sets, err));
-    KD_GO(kd_session_open(c, c->config, o->weights, &sets, &p->s, err));
-    if ((p->s.cfg->kind == KD_KIND_STUDENT) != student) {
-        st = KD_FAIL(err, KD_E_CONFIG, "%s: weights of a %s", o->weights, student ? "teacher" : "student");
-        goto done;
-    }
+    KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_MODEL, &sets, &p->s, err));
     KD_GO(class_count(p, o->weights, &classes, err));
-    KD_GO(kd_model_open(p->s.cfg, classes, p->s.be, &p->model, err));
+    KD_GO(kd_model_open(p->s.task, p->s.cfg, classes, p->s.be, &p->model, err));
     KD_GO(kd_model_declare(&p->model, NULL, err));
     KD_GO(kd_model_load(&p->model, o->weights, false, &load, err));
     KD_GO(kd_model_eval_program(&p->model, 1, &p->program, err));
-    p->views = student ? 1 : p->s.cfg->eval.clips * p->s.cfg->eval.crops;
+    p->views = p->s.task->views(p->s.cfg, protocol);
     p->logits = kd_calloc((size_t)p->views * (size_t)classes, sizeof *p->logits);
     p->prob = kd_calloc((size_t)classes, sizeof *p->prob);
-    st = p->logits != NULL && p->prob != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "out of memory");
+    p->work = kd_calloc(2 * (size_t)classes, sizeof *p->work);
+    st = p->logits != NULL && p->prob != NULL && p->work != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "out of memory");
     for (int i = 0; i < p->model.n_inputs && st == KD_OK; i++) {
         p->input[i] = kd_calloc((size_t)p->views, kd_spec_bytes(&p->model.item[i]));
         st = p->input[i] != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "out of memory");
@@ -117,13 +115,10 @@ static kd_status forward(predictor *p, int view, float *logits, kd_err *err)
 static void print_top(predictor *p, const char *file, const opts *o, double ms, bool json)
 {
     const int k = p->model.classes, top = (int)KD_MIN(o->top, (int64_t)k);
-    double max = (double)p->prob[0], sum = 0.0;
-    for (int j = 1; j < k; j++) {
-        max = fmax(max, (double)p->prob[j]);
-    }
     for (int j = 0; j < k; j++) {
-        sum += exp((double)p->prob[j] - max);
+        p->work[j] = (double)p->prob[j];
     }
+    kd_probabilities(p->work, (size_t)k, 1.0);
     kd_json *doc = json ? kd_json_object() : NULL, *list = NULL;
     if (json) {
         kd_json_set_str(doc, "file", file);
@@ -137,7 +132,7 @@ static void print_top(predictor *p, const char *file, const opts *o, double ms, 
         for (int j = 1; j < k; j++) {
             best = p->prob[j] > p->prob[best] ? j : best;
         }
-        const double prob = exp((double)p->prob[best] - max) / sum;
+        const double prob = p->work[best];
         if (json) {
             kd_json *item = kd_json_push_object(list);
             kd_json_set_i64(item, "class", best);
@@ -159,22 +154,19 @@ static void print_top(predictor *p, const char *file, const opts *o, double ms, 
 static kd_status predict(predictor *p, const char *file, const opts *o, bool json, kd_err *err)
 {
     double spent = 0.0;
-    if (p->model.is_student) {
-        KD_TRY(kd_sequence_read(p->s.cfg, file, p->model.inputs, p->model.n_inputs, p->input, err));
-    } else {
-        KD_TRY(kd_clip_read(p->s.cfg, file, KD_CLIP_TEST, p->input[0], err));
-    }
+    KD_TRY(p->s.task->read(p->s.cfg, &p->model, file, p->input, err));
     for (int v = 0; v < p->views; v++) {
         const double t0 = kd_now();
         KD_TRY(forward(p, v, p->logits + (size_t)v * (size_t)p->model.classes, err));
         spent += kd_now() - t0;
     }
-    kd_merge_views(p->logits, p->views, p->model.classes, p->s.cfg->eval.merge, p->prob);
+    const float *const out[] = {p->logits};
+    p->s.task->gather(&p->model, p->s.cfg, out, p->views, p->work, p->prob);
     print_top(p, file, o, 1e3 * spent, json);
     return KD_OK;
 }
 
-static int run(const kd_cmd *cmd, bool student, int argc, char **argv)
+static int run(const kd_cmd *cmd, const char *program, int argc, char **argv)
 {
     opts o = {0};
     kd_common c;
@@ -188,7 +180,7 @@ static int run(const kd_cmd *cmd, bool student, int argc, char **argv)
         return kd_usage(cmd, "--weights PATH is needed");
     }
     predictor p = {0};
-    kd_status st = predictor_open(&p, &o, &c, student, &err);
+    kd_status st = predictor_open(&p, &o, &c, program, &err);
     if (st == KD_OK) {
         st = kd_program_run(p.program, NULL); /* warm-up, so that the first file's time is a forward pass */
     }
@@ -215,7 +207,7 @@ int cmd_teacher_predict(int argc, char **argv)
                                .common = COMMON,
                                .min_operands = 1,
                                .max_operands = -1};
-    return run(&cmd, false, argc, argv);
+    return run(&cmd, "teacher", argc, argv);
 }
 
 int cmd_distill_predict(int argc, char **argv)
@@ -229,5 +221,5 @@ int cmd_distill_predict(int argc, char **argv)
                                .common = COMMON,
                                .min_operands = 1,
                                .max_operands = -1};
-    return run(&cmd, true, argc, argv);
+    return run(&cmd, "distill", argc, argv);
 }

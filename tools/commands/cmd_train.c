@@ -16,42 +16,38 @@ enum {
              KD_COMMON_DRY_RUN | KD_COMMON_JSON
 };
 
-static kd_status print_result(const kd_train_result *r, const char *out, bool json, kd_err *err)
+static kd_status print_result(const kd_train_result *r, const kd_task *task, const char *out, bool json, kd_err *err)
 {
     if (json) {
+        char best[64];
+        (void)snprintf(best, sizeof best, "best_%s", task->figure);
         kd_json *d = kd_json_object();
         kd_json_set_str(d, "type", "result");
         kd_json_set_i64(d, "epochs", r->epochs);
-        kd_json_set_rounded(d, "top1", r->top1, 6);
-        kd_json_set_rounded(d, "best_top1", r->best_top1, 6);
+        kd_json_set_rounded(d, task->figure, r->last, 6);
+        kd_json_set_rounded(d, best, r->best, 6);
         kd_json_set_i64(d, "best_epoch", r->best_epoch);
         kd_json_set_rounded(d, "train_loss", r->train_loss, 6);
         kd_json_set_rounded(d, "seconds", r->seconds, 1);
         return kd_print_json(d, err);
     }
-    printf(
-        "%d epochs in %.1f s: train loss %.4f, val top-1 %.2f %% (last), %.2f %% (best, epoch %d)\nrun directory %s\n",
-        r->epochs, r->seconds, r->train_loss, 100.0 * r->top1, 100.0 * r->best_top1, r->best_epoch + 1, out);
+    printf("%d epochs in %.1f s: train loss %.4f, val %s %.2f %% (last), %.2f %% (best, epoch %d)\nrun directory %s\n",
+           r->epochs, r->seconds, r->train_loss, task->figure_text, 100.0 * r->last, 100.0 * r->best, r->best_epoch + 1,
+           out);
     return KD_OK;
 }
 
-static kd_status train(const kd_cmd *cmd, const opts *o, const kd_common *c, bool student, kd_err *err)
+static kd_status train(const char *program, const opts *o, const kd_common *c, kd_err *err)
 {
     kd_session s = {0};
     kd_sets sets = {0};
     kd_train_result r = {0};
     kd_status st = KD_OK;
     KD_GO(kd_sets_make(c, "train", &sets, err));
-    KD_GO(kd_sets_add(&sets, student ? "student.weights" : "teacher.weights", o->weights, err));
     KD_GO(kd_sets_add(&sets, "kd.store", o->store, err));
-    KD_GO(kd_session_open(c, c->config, NULL, &sets, &s, err));
-    if ((s.cfg->kind == KD_KIND_STUDENT) != student) {
-        st = KD_FAIL(err, KD_E_CONFIG, "%s: a %s recipe; `%s` expects kind: %s",
-                     c->config != NULL ? c->config : "config", student ? "teacher" : "student", cmd->name,
-                     student ? "student" : "teacher");
-        goto done;
-    }
-    const kd_train_opts to = {.cfg = s.cfg,
+    KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_START, &sets, &s, err));
+    const kd_train_opts to = {.task = s.task,
+                              .cfg = s.cfg,
                               .out_dir = c->out,
                               .command = c->typed,
                               .resume = c->resume,
@@ -61,7 +57,7 @@ static kd_status train(const kd_cmd *cmd, const opts *o, const kd_common *c, boo
                               .progress = &s.progress};
     KD_GO(kd_train(&to, &r, err));
     if (!c->dry_run) {
-        KD_GO(print_result(&r, c->out, c->json, err));
+        KD_GO(print_result(&r, s.task, c->out, c->json, err));
     }
 done:
     kd_session_close(&s);
@@ -69,7 +65,7 @@ done:
     return st;
 }
 
-static int run(const kd_cmd *cmd, bool student, int argc, char **argv)
+static int run(const kd_cmd *cmd, const char *program, const char *example, int argc, char **argv)
 {
     opts o = {0};
     kd_common c;
@@ -82,10 +78,9 @@ static int run(const kd_cmd *cmd, bool student, int argc, char **argv)
         return kd_usage(cmd, "--out DIR is needed: the run directory");
     }
     if (c.config == NULL) {
-        return kd_usage(cmd, "--config FILE is needed: a recipe such as configs/%s",
-                        student ? "distill/sfz-nano_ce_kd.yaml" : "teacher/tiny.yaml");
+        return kd_usage(cmd, "--config FILE is needed: a recipe such as configs/%s", example);
     }
-    return kd_cmd_end(cmd, train(cmd, &o, &c, student, &err), &err);
+    return kd_cmd_end(cmd, train(program, &o, &c, &err), &err);
 }
 
 int cmd_finetune(int argc, char **argv)
@@ -104,7 +99,7 @@ int cmd_finetune(int argc, char **argv)
         .notes = "Ctrl-C saves the state; the same command with --resume continues to the same bytes.",
         .examples = "teacher finetune --config configs/teacher/tiny.yaml --weights "
                     "configs/teacher/tiny_pretrained.safetensors --data sample --out runs/teacher"};
-    return run(&cmd, false, argc, argv);
+    return run(&cmd, "teacher", "teacher/tiny.yaml", argc, argv);
 }
 
 int cmd_distill_train(int argc, char **argv)
@@ -127,5 +122,5 @@ int cmd_distill_train(int argc, char **argv)
                     "--teacher-logits teacher.logits.zst --seed 0 --out runs/kd-0\n"
                     "distill train --config configs/distill/sfz-nano_ce.yaml --data sample --set optim.base_lr=0.05 "
                     "--out runs/ce-0"};
-    return run(&cmd, true, argc, argv);
+    return run(&cmd, "distill", "distill/sfz-nano_ce_kd.yaml", argc, argv);
 }

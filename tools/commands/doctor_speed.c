@@ -1,5 +1,5 @@
 /* Short measurements for kd doctor: see doctor.h. */
-#include "distill/model/model.h"
+#include "distill/task/tasks.h"
 #include "formats/video/video.h"
 #include "tools/commands/doctor.h"
 
@@ -71,7 +71,7 @@ static kd_status forward(const char *const *sets, size_t n_sets, int threads, in
     }
     KD_GO(kd_config_load(NULL, sets, n_sets, cfg, err));
     KD_GO(kd_backend_cpu_open(threads, &be, err));
-    KD_GO(kd_model_open(cfg, 60, be, &m, err));
+    KD_GO(kd_model_open(kd_task_of(cfg), cfg, 60, be, &m, err));
     KD_GO(kd_model_init(&m, NULL, 0, err));
     KD_GO(kd_model_eval_program(&m, 1, &p, err));
     *used = be->threads;

@@ -1,7 +1,7 @@
 /* Parity of what surrounds the models: parameter groups, schedules, position tables, frame and
  * crop rules, resizing, merging. */
 #include "configs/schema/kd_config.h"
-#include "distill/eval/evaluate.h"
+#include "formats/base/merge.h"
 #include "formats/video/image.h"
 #include "kernels/kd_schedule.h"
 #include "teacher/clip/clip.h"
@@ -425,8 +425,9 @@ static kd_status one_merge(parity *p, const kd_st_file *f, const kd_st_entry *lo
     const kd_json *pred = kd_json_get(kd_json_get(p->manifest, prob ? "prob" : "score"), "pred");
     double *want = NULL, *rows = NULL;
     float *in = kd_calloc(views * k, sizeof *in), *got = kd_calloc(videos * k, sizeof *got);
+    double *work = kd_calloc(2 * k, sizeof *work);
     size_t wrong = 0;
-    kd_status st = in != NULL && got != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
+    kd_status st = in != NULL && got != NULL && work != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
     if (st != KD_OK) {
         goto done;
     }
@@ -437,7 +438,7 @@ static kd_status one_merge(parity *p, const kd_st_file *f, const kd_st_entry *lo
         for (size_t i = 0; i < views * k; i++) {
             in[i] = (float)rows[v * views * k + i];
         }
-        kd_merge_views(in, (int)views, (int)k, rule, row);
+        kd_merge_logits(in, (int)views, k, !prob, work, row);
         size_t best = 0;
         for (size_t i = 0; i < k; i++) {
             row[i] = prob ? (float)exp((double)row[i]) : row[i];
@@ -452,6 +453,7 @@ static kd_status one_merge(parity *p, const kd_st_file *f, const kd_st_entry *lo
 done:
     kd_free(want);
     kd_free(rows);
+    kd_free(work);
     kd_free(in);
     kd_free(got);
     return st;

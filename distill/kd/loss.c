@@ -1,0 +1,277 @@
+/* The loss of a run: see loss.h. */
+#include "distill/kd/loss.h"
+
+#include "distill/kd/terms.h"
+#include "kernels/kd_layers.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+static const kd_term_def *const table[] = {
+#define KD_TERM(name, file) &kd_term_##name,
+#include "distill/kd/terms.inc"
+#undef KD_TERM
+};
+
+int kd_term_count(void)
+{
+    return (int)KD_COUNTOF(table);
+}
+
+const kd_term_def *kd_term_at(int i)
+{
+    return i >= 0 && i < kd_term_count() ? table[i] : NULL;
+}
+
+const kd_term_def *kd_term_find(const char *name)
+{
+    for (size_t i = 0; i < KD_COUNTOF(table); i++) {
+        if (strcmp(table[i]->name, name) == 0) {
+            return table[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- the terms of a run ---------------------------------------------------------------------- */
+
+void kd_loss_name(const char *name, int store, char out[KD_TERM_NAME])
+{
+    char number[12] = "";
+    if (store > 0) {
+        (void)snprintf(number, sizeof number, "_%d", store + 1);
+    }
+    (void)snprintf(out, KD_TERM_NAME, "%.32s%s", name, number);
+}
+
+kd_status kd_loss_add(kd_loss *l, const kd_term *t, kd_err *err)
+{
+    const size_t bytes = (size_t)l->n * sizeof *l->term;
+    kd_term *grown = kd_realloc(l->term, bytes, bytes + sizeof *grown);
+    KD_ASSERT(t->store >= 0 && t->store < KD_STORES_MAX);
+    if (grown == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "loss: out of memory for %d terms", l->n + 1);
+    }
+    l->term = grown;
+    kd_term *mine = &l->term[l->n];
+    *mine = *t;
+    kd_loss_name(t->def->log, t->store, mine->log);
+    int readers = 0; /* terms before this one that are fed softened logits of their own */
+    for (int i = 0; i < l->n; i++) {
+        readers += (l->term[i].def->reads & KD_READS_LOGITS) != 0;
+        if (strcmp(l->term[i].log, mine->log) == 0) { /* both feature terms are "loss_feature" where they are alone */
+            char full[KD_TERM_NAME - 8];
+            (void)snprintf(full, sizeof full, "loss_%s", t->def->name);
+            kd_loss_name(full, t->store, mine->log);
+        }
+    }
+    kd_loss_name("teacher", l->mixed ? readers : t->store, mine->input);
+    l->n++;
+    return KD_OK;
+}
+
+kd_status kd_loss_cross_entropy(bool mixed, kd_loss *out, kd_err *err)
+{
+    const kd_term ce = {.def = &kd_term_ce, .weight = 1.0};
+    *out = (kd_loss){.mixed = mixed};
+    return kd_loss_add(out, &ce, err);
+}
+
+void kd_loss_free(kd_loss *l)
+{
+    kd_free(l->term);
+    *l = (kd_loss){.term = NULL};
+}
+
+bool kd_loss_reads(const kd_loss *l, int store, unsigned reads)
+{
+    for (int i = 0; i < l->n; i++) {
+        if (l->term[i].store == store && (l->term[i].def->reads & reads) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool kd_term_is_scheduled(const kd_term *t)
+{
+    return t->shape != KD_WEIGHT_CONSTANT || t->warmup_epochs > 0.0 || t->stop_epoch > 0.0;
+}
+
+double kd_term_weight(const kd_term *t, double epoch, double epochs)
+{
+    const double share = KD_MIN(epoch / epochs, 1.0);
+    double w = t->weight;
+    if (t->stop_epoch > 0.0 && epoch >= t->stop_epoch) {
+        return 0.0;
+    }
+    if (t->warmup_epochs > 0.0 && epoch < t->warmup_epochs) {
+        w *= epoch / t->warmup_epochs;
+    }
+    switch (t->shape) {
+    case KD_WEIGHT_LINEAR:
+        return w * (1.0 - share);
+    case KD_WEIGHT_COSINE:
+        return w * 0.5 * (1.0 + cos(3.14159265358979323846 * share));
+    case KD_WEIGHT_CONSTANT:
+    default:
+        return w;
+    }
+}
+
+void kd_loss_text(const kd_loss *l, char *out, size_t size)
+{
+    size_t at = 0;
+    out[0] = '\0';
+    for (int i = 0; i < l->n && at < size; i++) {
+        const kd_term *t = &l->term[i];
+        at += (size_t)snprintf(out + at, size - at, "%s%g %s", i != 0 ? " + " : "", t->weight, t->def->text);
+        if (l->stores > 1 && at < size && (t->def->reads & KD_READS_LABELS) == 0) {
+            at += (size_t)snprintf(out + at, size - at, " (store %d)", t->store + 1);
+        }
+        if (t->def->temperature >= 0 && at < size) {
+            at += (size_t)snprintf(out + at, size - at, ", T = %g", t->param[t->def->temperature]);
+        }
+        if (kd_term_is_scheduled(t) && at < size) {
+            at += (size_t)snprintf(out + at, size - at, " (weight by schedule)");
+        }
+    }
+}
+
+/* ---- the graph ------------------------------------------------------------------------------- */
+
+static kd_shape batched(int64_t rows, const kd_shape *item)
+{
+    kd_shape s = {item->rank + 1, {rows}};
+    for (int i = 0; i < item->rank; i++) {
+        s.dim[i + 1] = item->dim[i];
+    }
+    return s;
+}
+
+/* A row a sample of the batch: fed under `name`, or taken out of `table` on the device. */
+static kd_val rows(kd_graph *g, const kd_loss_batch *b, const char *name, const char *table_name, int store,
+                   kd_shape item)
+{
+    char text[KD_TERM_NAME];
+    kd_loss_name(b->sample.id == 0 ? name : table_name, store, text);
+    if (b->sample.id == 0) {
+        return kd_input(g, text, KD_F32, batched(b->batch, &item));
+    }
+    return kd_node2(g, KD_OP_TAKE_ROWS, NULL, kd_input(g, text, KD_F32, batched(b->kept, &item)), b->sample);
+}
+
+/* The inputs of one store. */
+typedef struct store_inputs {
+    kd_val valid, logits, feature;
+} store_inputs;
+
+static store_inputs open_store(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, int store)
+{
+    store_inputs in = {KD_NONE, KD_NONE, KD_NONE};
+    if (kd_loss_reads(l, store, KD_READS_LOGITS | KD_READS_FEATURES)) {
+        in.valid = rows(g, b, "teacher_valid", "teacher_has", store, kd_shape0());
+    }
+    if (kd_loss_reads(l, store, KD_READS_LOGITS) && !l->mixed) {
+        in.logits = rows(g, b, "teacher", "teacher_table", store, kd_shape1(b->classes));
+    }
+    return in;
+}
+
+/* Cross-entropy and the KL term behind it come from one op. */
+static bool is_pair(const kd_loss *l, int i)
+{
+    return i + 1 < l->n && l->term[i].def == &kd_term_ce && l->term[i + 1].def == &kd_term_kl;
+}
+
+static void read_store(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, const kd_term *t, store_inputs *s,
+                       kd_term_inputs *in)
+{
+    in->teacher_valid = s->valid;
+    if ((t->def->reads & KD_READS_LOGITS) != 0) {
+        const kd_shape mixed = kd_shape2(b->batch, b->classes);
+        in->teacher = l->mixed ? kd_input(g, t->input, KD_F32, mixed) : s->logits;
+    }
+    if ((t->def->reads & KD_READS_FEATURES) != 0) {
+        if (s->feature.id == 0) {
+            s->feature = rows(g, b, "teacher_feature", "feature_table", t->store, kd_shape1(l->feature_dim[t->store]));
+        }
+        in->teacher_feature = s->feature;
+    }
+}
+
+/* sum_i w[i] term[i]; the op takes a few terms at a time. */
+static kd_val weighted(kd_graph *g, const kd_val *term, const float *w, int n)
+{
+    enum { AT_ONCE = 6 };
+    kd_val sum = kd_weighted_sum(g, term, w, KD_MIN(n, AT_ONCE));
+    for (int i = AT_ONCE; i < n; i += AT_ONCE - 1) {
+        const int more = KD_MIN(n - i, AT_ONCE - 1);
+        kd_val part[AT_ONCE] = {sum};
+        float weight[AT_ONCE] = {1.0f};
+        for (int k = 0; k < more; k++) {
+            part[k + 1] = term[i + k];
+            weight[k + 1] = w[i + k];
+        }
+        sum = kd_weighted_sum(g, part, weight, more + 1);
+    }
+    return sum;
+}
+
+static void build_terms(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, kd_val *term, float *w)
+{
+    store_inputs store[KD_STORES_MAX];
+    kd_term_inputs in = {.loss = l, .logits = b->logits, .features = b->features};
+    in.target = kd_input(g, "target", KD_F32, batched(b->batch, &b->target));
+    in.valid = kd_input(g, "valid", KD_F32, kd_shape1(b->batch));
+    for (int s = 0; s < KD_MAX(l->stores, 1); s++) {
+        store[s] = open_store(g, l, b, s);
+    }
+    for (int i = 0; i < l->n; i++) {
+        const kd_term *t = &l->term[i];
+        const bool pair = is_pair(l, i);
+        in.beside = pair ? &term[i + 1] : NULL;
+        if (i == 0 || !is_pair(l, i - 1)) {
+            const kd_term *reader = pair ? t + 1 : t;
+            if ((reader->def->reads & (KD_READS_LOGITS | KD_READS_FEATURES)) != 0) {
+                read_store(g, l, b, reader, &store[reader->store], &in);
+            }
+            term[i] = t->def->build(g, &in, t);
+        }
+        kd_output(g, t->log, term[i]);
+        w[i] = (float)t->weight;
+    }
+}
+
+/* Terms whose weight changes are multiplied by an input and enter the sum with weight 1. */
+static void schedule(kd_graph *g, const kd_loss *l, kd_val *term, float *w)
+{
+    char name[64];
+    for (int i = 0; i < l->n; i++) {
+        if (kd_term_is_scheduled(&l->term[i])) {
+            (void)snprintf(name, sizeof name, "weight_%s", l->term[i].log);
+            term[i] = kd_mul(g, term[i], kd_input(g, name, KD_F32, kd_shape0()));
+            w[i] = 1.0f;
+        }
+    }
+}
+
+kd_val kd_loss_build(kd_graph *g, const kd_loss *l, const kd_loss_batch *b)
+{
+    kd_val *term = kd_calloc((size_t)l->n, sizeof *term);
+    float *w = kd_calloc((size_t)l->n, sizeof *w);
+    kd_val loss = KD_NONE;
+    if (term == NULL || w == NULL) {
+        kd_graph_fail(g, KD_E_OOM, "loss: out of memory for %d terms", l->n);
+    } else {
+        build_terms(g, l, b, term, w);
+        schedule(g, l, term, w);
+        loss = weighted(g, term, w, l->n);
+        kd_output(g, "loss", loss);
+    }
+    kd_free(term);
+    kd_free(w);
+    return loss;
+}

@@ -1,0 +1,115 @@
+/* The loss of a run: any number of weighted terms, one row of the table (terms.inc) and one file each.
+ *
+ *   loss = sum_i weight_i(epoch) * term_i
+ *
+ * A term reads the labels, a teacher's logits or a teacher's features; several stores may teach, and a term that reads a
+ * store is there once a store.  Students and teachers are trained by the same table: a run without stores keeps the terms
+ * that read labels alone.
+ *
+ * The training program takes these inputs, with "_2", "_3" ... behind the names that belong to the second and later store:
+ *   "target" (B,...) and "valid" (B)     labels, smoothed and mixed; 1 or 0 a row
+ *   "teacher_valid" (B)                  1 where the store holds the sample
+ *   "teacher" (B,K)                      the store's logits; where batches are mixed, probabilities at the temperature of
+ *                                        the term, mixed on the host: one input a term then, numbered by term
+ *   "teacher_feature" (B,P)              the store's features
+ *   "weight_<log name>" ()               of a term whose weight changes from epoch to epoch
+ * Where the training data stay on the device, "teacher_has" (S), "teacher_table" (S,K) and "feature_table" (S,P) are written
+ * once in place of the three teacher inputs (mixed probabilities are fed all the same).
+ * Outputs: "loss" and each term under its log name ("loss_ce", "loss_kd", ...).
+ */
+#ifndef KD_DISTILL_KD_LOSS_H
+#define KD_DISTILL_KD_LOSS_H
+
+#include "kernels/kd_graph.h"
+#include "kernels/kd_params.h"
+
+enum { KD_TERM_PARAMS = 4, KD_TERM_NAME = 48, KD_STORES_MAX = 8 };
+
+/* What a term reads. */
+enum { KD_READS_LABELS = 1, KD_READS_LOGITS = 2, KD_READS_FEATURES = 4 };
+
+typedef enum kd_weight_shape { KD_WEIGHT_CONSTANT, KD_WEIGHT_LINEAR, KD_WEIGHT_COSINE } kd_weight_shape;
+
+struct kd_term;
+struct kd_loss;
+
+/* The values of a batch that terms are built from; those that a term does not read are KD_NONE. */
+typedef struct kd_term_inputs {
+    const struct kd_loss *loss;
+    kd_val logits;                                  /* stat or activation (B,K) of the model that learns */
+    kd_val features;                                /* (B,D), what its classifier reads */
+    kd_val target;                                  /* stat (B,K) */
+    kd_val valid;                                   /* stat (B) */
+    kd_val teacher, teacher_feature, teacher_valid; /* of the term's store */
+    kd_val *beside; /* the term of the next row, when one node gives both (cross-entropy and KL) */
+} kd_term_inputs;
+
+/* A row of the table. */
+typedef struct kd_term_def {
+    const char *name; /* in recipes */
+    const char *log;  /* "loss_ce": program output, log key, TensorBoard tag */
+    const char *text; /* in the line that states the loss: "CE" */
+    unsigned reads;   /* KD_READS_* */
+    bool coupled;     /* rows of a batch enter one another's terms: batches must not be cut into parts */
+    int temperature;  /* index of the parameter that softens the teacher; -1: none */
+    kd_val (*build)(kd_graph *g, const kd_term_inputs *in, const struct kd_term *t);
+} kd_term_def;
+
+/* A term of one run. */
+typedef struct kd_term {
+    const kd_term_def *def;
+    double weight;                /* at its full height */
+    double param[KD_TERM_PARAMS]; /* of the row, in its order */
+    kd_weight_shape shape;        /* over the epochs of the run: flat, or falling to 0 in a line or half a cosine */
+    double warmup_epochs;         /* the weight rises from 0 in a line; 0: at once */
+    double stop_epoch;            /* the weight is 0 from this epoch on; 0: never */
+    int store;                    /* which store it reads; 0 for terms that read labels alone */
+    char log[KD_TERM_NAME];       /* def->log, numbered by store */
+    char input[KD_TERM_NAME];     /* the logits it reads */
+} kd_term;
+
+typedef struct kd_loss {
+    kd_term *term; /* owned; [n] */
+    int n;
+    int stores;
+    int feature_dim[KD_STORES_MAX]; /* of each store; 0: it has none */
+    bool mixed;                     /* batches are mixed (mixup, CutMix) */
+} kd_loss;
+
+/* Cross-entropy alone. KD_E_OOM. */
+KD_NODISCARD kd_status kd_loss_cross_entropy(bool mixed, kd_loss *out, kd_err *err);
+/* Append a term; fills its names. */
+KD_NODISCARD kd_status kd_loss_add(kd_loss *l, const kd_term *t, kd_err *err);
+void kd_loss_free(kd_loss *l); /* zeroed is legal */
+
+/* The row of that name; NULL: none. */
+const kd_term_def *kd_term_find(const char *name);
+int kd_term_count(void);
+const kd_term_def *kd_term_at(int i);
+
+/* Does any term of store `store` read one of these?  KD_READS_* bits. */
+bool kd_loss_reads(const kd_loss *l, int store, unsigned reads);
+
+/* Weight of a term at a point of the run, in epochs (fractions count). */
+double kd_term_weight(const kd_term *t, double epoch, double epochs);
+bool kd_term_is_scheduled(const kd_term *t);
+
+/* "0.5 CE + 0.5 T^2 KL(teacher || student), T = 4" */
+void kd_loss_text(const kd_loss *l, char *out, size_t size);
+
+/* `name` with the number of a store behind it: "teacher", "teacher_2". */
+void kd_loss_name(const char *name, int store, char out[KD_TERM_NAME]);
+
+/* Where the values of a batch come from. */
+typedef struct kd_loss_batch {
+    int batch, classes;
+    kd_shape target;         /* of one sample: (K) */
+    kd_val logits, features; /* of the model that learns */
+    kd_val sample;           /* i32 (B), rows of the tables on the device; KD_NONE: everything is fed */
+    int64_t kept;            /* S, rows of those tables */
+} kd_loss_batch;
+
+/* Append the loss to g: inputs, terms, outputs.  Returns the loss; errors are the graph's. */
+kd_val kd_loss_build(kd_graph *g, const kd_loss *l, const kd_loss_batch *b);
+
+#endif

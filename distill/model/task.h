@@ -1,0 +1,159 @@
+/* A task: one kind of model, from the samples of a half to the figures of a report.
+ *
+ * `finetune`, `train`, `eval`, `dump-logits` and `predict` are one code over this table; what differs between a video
+ * teacher and a skeleton student (and any further kind) stands in the task's row, in a file of distill/task.
+ *
+ *   recipe -> open -> build (forward graph) -> loss terms -> program
+ *   half   -> source -> rows -> program -> outputs of each view -> gather -> record -> measure -> figures, report
+ */
+#ifndef KD_DISTILL_MODEL_TASK_H
+#define KD_DISTILL_MODEL_TASK_H
+
+#include "configs/schema/kd_config.h"
+#include "distill/batch/loader.h"
+#include "distill/batch/targets.h"
+#include "distill/model/model.h"
+#include "formats/data/dataset.h"
+#include "formats/data/rows.h"
+#include "formats/store/logit_store.h"
+
+/* What rows are made for. */
+typedef enum kd_pass {
+    KD_PASS_TRAIN, /* one augmented view */
+    KD_PASS_VAL,   /* one view, without chance */
+    KD_PASS_TEST   /* all views of the protocol */
+} kd_pass;
+
+/* Rows of one half. */
+typedef struct kd_source {
+    void *ctx;
+    kd_producer producer;
+    void (*close)(void *ctx);
+    /* How a view was cut, for the store; known once one of the sample's rows has been filled.  frames: [view_frames].
+     * NULL: views have no description. */
+    kd_status (*view)(const void *ctx, uint32_t sample, uint32_t view, kd_store_view *out, int32_t *frames,
+                      kd_err *err);
+    int view_frames;
+} kd_source;
+
+/* The graph to append to. */
+typedef struct kd_build {
+    int batch;
+    bool training;
+    bool mixed; /* inputs "perm" i32 (B) and "lam" (B), and of pictures "cut" i32 (4), mix the samples of the batch */
+    bool kept;  /* rows are made on the device (kd_task.resident) */
+} kd_build;
+
+typedef struct kd_built {
+    kd_val logits;   /* (B,classes); KD_NONE: the task has no logits */
+    kd_val features; /* (B,feature_dim) */
+    kd_val sample;   /* i32 (B): which kept samples the batch is; KD_NONE: rows are fed */
+} kd_built;
+
+/* Merged predictions of a half: the samples that could be read, in order, and the others by name. */
+typedef struct kd_records {
+    size_t n, width;
+    float *record; /* [n, width] */
+    int n_labels;
+    int32_t *label;   /* [n, n_labels] */
+    uint32_t *sample; /* [n] index in the half */
+    uint32_t *failed; /* [n_failed] */
+    size_t n_failed;
+} kd_records;
+
+/* One figure of merit: "top1" in logs and reports, "top-1" on a screen. */
+typedef struct kd_figure {
+    const char *name, *text;
+    double value;
+    bool share; /* of 1: shown in per cent */
+} kd_figure;
+
+enum { KD_FIGURES = 16 };
+
+/* figure[0] is kd_task.figure; it decides which epoch is best (larger is better). */
+typedef struct kd_figures {
+    kd_figure figure[KD_FIGURES];
+    int n;
+    const int64_t *confusion; /* (classes, classes), row: truth; NULL: none */
+    int classes;
+    void *detail; /* the task's own, for `report` */
+    void (*detail_free)(void *detail);
+} kd_figures;
+
+void kd_figures_free(kd_figures *f); /* zeroed is legal */
+
+/* What a report says besides the figures. */
+typedef struct kd_report_facts {
+    const char *label;                 /* NULL: the recipe's name, else the model's */
+    const char *command;               /* as typed */
+    const char *weights_hash;          /* NULL: not from a file (end of training) */
+    const char *views;                 /* "1x1", "5x3" */
+    double latency_ms, latency_p90_ms; /* 0: not measured */
+    int64_t macs;
+} kd_report_facts;
+
+typedef struct kd_assessment {
+    const kd_config *cfg;
+    const kd_dataset *data;
+    kd_half_id half;
+    kd_model *model;
+    const kd_records *records;
+    const kd_figures *figures;
+    kd_report_facts facts;
+} kd_assessment;
+
+/* Training samples that stay on the device, where the batch's rows are made of them. */
+typedef struct kd_resident {
+    /* Rows to upload once, in listing order: one tensor, into the program's input "table" (S,...). */
+    kd_status (*rows)(void *source, kd_producer *out, kd_err *err);
+    /* Rows of a batch then: small tensors (draws).  The program's input "sample" i32 (B) says which samples (-1: zeros). */
+    kd_producer (*draws)(void *source);
+} kd_resident;
+
+typedef struct kd_task {
+    const char *kind;      /* value of the recipe's `kind`, and the kind of a report */
+    const char *program;   /* the program whose commands run it: "teacher", "distill" */
+    const char *modality;  /* in reports: "rgb", "skeleton" */
+    unsigned need;         /* KD_NEED_* of a sample */
+    const char *start_key; /* recipe key of the weights training starts from */
+    const char *example;   /* a recipe to name in messages, below configs/ */
+    bool may_distil;       /* its loss may read a teacher's store */
+
+    /* ---- models by name, without a recipe (`kd model info NAME`) ---- */
+    const char *name_key;    /* the key that names a model: "teacher.variant" */
+    const char *name_prefix; /* before the name in listings: "videomae2-" */
+    const char *(*name_at)(int i);
+    const char *depth_key, *recompute_key; /* NULL: the task has no such key */
+    const char *const *plain;              /* `--set` texts that leave the training-only extras out; NULL-terminated */
+
+    /* ---- the model ---- */
+    /* Fills net, name, inputs, outputs, target, record, ... of a model whose other members are set. */
+    kd_status (*open)(const kd_config *cfg, kd_model *m, kd_err *err);
+    kd_built (*build)(kd_model *m, kd_graph *g, const kd_build *b);
+    void (*groups)(kd_model *m, const kd_config *cfg); /* weight decay and learning rate factor of every parameter */
+    const char *(*start)(const kd_config *cfg);        /* "": random */
+
+    /* ---- the data ---- */
+    int (*views)(const kd_config *cfg, char text[24]); /* rows a sample has in KD_PASS_TEST, and "5x3" */
+    /* cached: rows may be kept in memory between epochs. */
+    kd_status (*source)(const kd_config *cfg, const kd_model *m, const kd_half *half, kd_pass pass, bool cached,
+                        kd_source *out, kd_err *err);
+    /* A file outside a data set: all views of KD_PASS_TEST, dst[i] (views, item i). */
+    kd_status (*read)(const kd_config *cfg, const kd_model *m, const char *path, void *const *dst, kd_err *err);
+    const kd_resident *resident; /* NULL: batches are always fed */
+    /* The batch's labels as the loss reads them: (B, m->target). */
+    void (*target)(const kd_model *m, const kd_config *cfg, const kd_batch *b, const kd_mix *mix, float *target);
+
+    /* ---- the results ---- */
+    const char *figure,
+        *figure_text; /* "top1", "top-1": measure gives it first; the epoch of its maximum is the best */
+    /* Views of one sample to its record; out[i] (views, width of m->output[i]), work: [2 * record]. */
+    void (*gather)(const kd_model *m, const kd_config *cfg, const float *const *out, int views, double *work,
+                   float *record);
+    kd_status (*measure)(const kd_model *m, const kd_config *cfg, const kd_records *r, kd_figures *out, kd_err *err);
+    kd_status (*report)(const kd_assessment *a, const char *path, kd_err *err);
+    const char *(*decoder)(void); /* version of what decodes the samples; NULL: nothing does */
+    const char *feature;          /* what a store calls the features: "fc_norm" */
+} kd_task;
+
+#endif

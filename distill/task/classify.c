@@ -1,0 +1,154 @@
+/* One label a sample: see classify.h. */
+#include "distill/task/classify.h"
+
+#include "distill/report/report.h"
+#include "formats/base/hash.h"
+#include "formats/base/merge.h"
+
+#include <stdio.h>
+
+void kd_classify_outputs(kd_model *m)
+{
+    m->n_outputs = 2;
+    m->output[0] = (kd_model_output){"logits", m->classes};
+    m->output[1] = (kd_model_output){"features", m->feature_dim};
+}
+
+void kd_classify_target(const kd_model *m, const kd_config *cfg, const kd_batch *b, const kd_mix *mix, float *target)
+{
+    kd_targets(b->label, b->valid, b->rows, m->classes, cfg->label_smoothing, mix != NULL ? mix->perm : NULL,
+               mix != NULL ? mix->lam : NULL, target);
+}
+
+void kd_classify_gather(const kd_model *m, const kd_config *cfg, const float *const *out, int views, double *work,
+                        float *record)
+{
+    kd_merge_logits(out[0], views, (size_t)m->classes, cfg->eval.merge == KD_MERGE_SCORE, work, record);
+}
+
+/* ---- figures --------------------------------------------------------------------------------- */
+
+static void free_metrics(void *metrics)
+{
+    kd_metrics_free(metrics);
+    kd_free(metrics);
+}
+
+kd_status kd_classify_measure(const kd_model *m, const kd_config *cfg, const kd_records *r, kd_figures *out,
+                              kd_err *err)
+{
+    const kd_scores scores = {r->record, r->label, r->n, m->classes};
+    kd_metrics *k = kd_calloc(1, sizeof *k);
+    *out = (kd_figures){.detail = k, .detail_free = free_metrics};
+    if (k == NULL) {
+        *out = (kd_figures){.n = 0};
+        return KD_FAIL(err, KD_E_OOM, "metrics: out of memory");
+    }
+    const kd_status st = kd_metrics_compute(&scores, 1.0, cfg->report.ece_bins, k, err);
+    if (st != KD_OK) {
+        kd_figures_free(out);
+        return st;
+    }
+    const kd_figure figure[] = {{"top1", "top-1", k->top1, true},
+                                {"top5", "top-5", k->top5, true},
+                                {"mean_class_accuracy", "mean class", k->mean_class_accuracy, true},
+                                {"nll", "NLL", k->nll, false},
+                                {"ece", "ECE", k->ece, false}};
+    memcpy(out->figure, figure, sizeof figure);
+    out->n = (int)KD_COUNTOF(figure);
+    out->confusion = k->confusion;
+    out->classes = k->classes;
+    return KD_OK;
+}
+
+/* ---- report ---------------------------------------------------------------------------------- */
+
+/* Ids of the samples at index[0..n-1]; kd_free. */
+static const char **ids_of(const kd_half *h, const uint32_t *index, size_t n)
+{
+    const char **ids = kd_calloc(n + 1, sizeof *ids);
+    for (size_t i = 0; i < n && ids != NULL; i++) {
+        ids[i] = h->sample[index[i]].id;
+    }
+    return ids;
+}
+
+/* The store that taught: its hash where there is one. */
+static kd_status hash_store(const kd_config *cfg, const kd_task *task, char out[KD_SHA256_HEX], kd_err *err)
+{
+    out[0] = '\0';
+    return task->may_distil && cfg->kd.store[0] != '\0' ? kd_sha256_file(cfg->kd.store, out, err) : KD_OK;
+}
+
+static kd_report describe(const kd_assessment *a)
+{
+    const kd_config *cfg = a->cfg;
+    const kd_model *m = a->model;
+    const kd_report_facts *f = &a->facts;
+    const kd_half_counts *c = &a->data->half[a->half].counts;
+    const size_t excluded = c->no_video + c->no_skeleton + c->known_missing + c->over_limit;
+    return (kd_report){.kind = m->task->kind,
+                       .label = f->label != NULL       ? f->label
+                                : cfg->name[0] != '\0' ? cfg->name
+                                                       : m->name,
+                       .command = f->command,
+                       .seed = cfg->train.seed,
+                       .dataset = a->data->name,
+                       .split = a->data->split,
+                       .half = a->half == KD_HALF_TRAIN ? "train" : "val",
+                       .modality = m->task->modality,
+                       .views = f->views,
+                       .class_names = (const char *const *)a->data->classes,
+                       .classes = a->data->n_classes,
+                       .root = cfg->data.root,
+                       .listed = (int64_t)(a->records->n + a->records->n_failed + excluded),
+                       .failed = (int64_t)a->records->n_failed,
+                       .excluded = (int64_t)excluded,
+                       .n_excluded_ids = a->records->n_failed,
+                       .weights_hash = f->weights_hash,
+                       .decoder = m->task->decoder != NULL ? m->task->decoder() : NULL,
+                       .model = m->name,
+                       .parameters = kd_params_numel(m->params),
+                       .macs = f->macs,
+                       .bytes = kd_params_numel(m->params) * 4,
+                       .latency_ms = f->latency_ms,
+                       .latency_p90_ms = f->latency_p90_ms,
+                       .latency_batch = 1,
+                       .threads = m->be->threads,
+                       .device = m->be->ops->name,
+                       .dtype = kd_dtype_name(m->dtype),
+                       .labels = a->records->label,
+                       .logits = a->records->record,
+                       .n = a->records->n,
+                       .ece_bins = cfg->report.ece_bins,
+                       .measured = a->figures->detail};
+}
+
+kd_status kd_classify_report(const kd_assessment *a, const char *path, kd_err *err)
+{
+    const kd_half *h = &a->data->half[a->half];
+    char hash[KD_CFG_HASH] = "", store_hash[KD_SHA256_HEX], merge[KD_CFG_NAME];
+    const char **ids = ids_of(h, a->records->sample, a->records->n);
+    const char **excluded = ids_of(h, a->records->failed, a->records->n_failed);
+    char *yaml = kd_config_yaml(a->cfg, false, false);
+    kd_status st = KD_OK;
+    kd_report rep = describe(a);
+    if (ids == NULL || excluded == NULL || yaml == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "report: out of memory");
+        goto done;
+    }
+    KD_GO(kd_config_hash(a->cfg, hash));
+    KD_GO(hash_store(a->cfg, a->model->task, store_hash, err));
+    rep.merge = kd_config_enum_name("eval.merge", (int)a->cfg->eval.merge, merge);
+    rep.config_hash = hash;
+    rep.store_hash = store_hash[0] != '\0' ? store_hash : NULL;
+    rep.config = yaml;
+    rep.ids = ids;
+    rep.excluded_ids = excluded;
+    st = kd_report_write(&rep, path, err);
+done:
+    kd_free(ids);
+    kd_free(excluded);
+    kd_free(yaml);
+    return st;
+}

@@ -1,0 +1,183 @@
+/* Task "student": a model of the LAST family on skeleton sequences.
+ *
+ * Inputs: the streams the model names ("joint", "velocity", "bone"), f32 (B,3,frames,joints,bodies).  Where the training
+ * sequences stay on the device: "table" (S,3,frames,joints,bodies), "sample" i32 (B), "draw" and "idraw"
+ * (skeleton_streams of kernels/kd_ops.h). */
+#include "distill/task/classify.h"
+#include "distill/task/tasks.h"
+#include "kernels/kd_ops.h"
+#include "student/model/skeleton_graph.h"
+#include "student/model/student.h"
+#include "student/skeleton/sequence.h"
+
+#include <stdio.h>
+
+typedef struct net {
+    kd_student_cfg student;
+    kd_skeleton_streams_attr streams; /* how kept sequences become streams */
+} net;
+
+/* ---- the model ------------------------------------------------------------------------------- */
+
+static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
+{
+    char name[KD_CFG_NAME];
+    const kd_student_info *info = kd_student_find(kd_config_enum_name("student.name", (int)cfg->student.name, name));
+    net *n = kd_calloc(1, sizeof *n);
+    m->net = n;
+    if (info == NULL) {
+        return KD_FAIL(err, KD_E_CONFIG, "student.name: %s is not in this build", name);
+    }
+    if (n == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "model: out of memory");
+    }
+    n->student = (kd_student_cfg){.model = info,
+                                  .classes = m->classes,
+                                  .frames = cfg->skeleton.frames,
+                                  .joints = KD_JOINTS,
+                                  .bodies = cfg->skeleton.max_bodies,
+                                  .dropout = (float)cfg->student.dropout,
+                                  .drop_path = (float)cfg->student.drop_path,
+                                  .seed = (uint64_t)cfg->train.seed};
+    n->streams = kd_sequence_attr(&cfg->skeleton, &cfg->skeleton_aug);
+    (void)snprintf(m->name, sizeof m->name, "%s", info->name);
+    m->feature_dim = info->feature_dim;
+    m->n_inputs = info->n_streams;
+    for (int i = 0; i < info->n_streams; i++) {
+        m->inputs[i] = info->streams[i];
+        m->item[i] = (kd_spec){KD_F32, kd_shape4(3, n->student.frames, KD_JOINTS, n->student.bodies)};
+        m->train_item[i] = m->item[i];
+    }
+    kd_classify_outputs(m);
+    return KD_OK;
+}
+
+static kd_shape rows_of(int64_t rows, const kd_spec *item)
+{
+    return kd_shape5(rows, item->shape.dim[0], item->shape.dim[1], item->shape.dim[2], item->shape.dim[3]);
+}
+
+/* The streams of the batch, made on the device; returns which samples they are. */
+static kd_val kept_streams(kd_model *m, kd_graph *g, int batch, kd_val *x)
+{
+    static const char *const name[] = {"joint", "velocity", "bone"};
+    const net *n = m->net;
+    const kd_val in[4] = {kd_input(g, "table", KD_F32, rows_of(m->kept, &m->item[0])),
+                          kd_input(g, "sample", KD_I32, kd_shape1(batch)),
+                          kd_input(g, "draw", KD_F32, kd_shape2(batch, KD_SKEL_DRAW)),
+                          kd_input(g, "idraw", KD_I32, kd_shape2(batch, KD_SKEL_IDRAW))};
+    kd_val out[3] = {{0}};
+    (void)kd_node(g, KD_OP_SKELETON_STREAMS, &n->streams, in, 4, out);
+    for (int i = 0; i < m->n_inputs; i++) {
+        for (size_t k = 0; k < KD_COUNTOF(name); k++) {
+            x[i] = strcmp(m->inputs[i], name[k]) == 0 ? out[k] : x[i];
+        }
+    }
+    return in[1];
+}
+
+static kd_built skeleton_build(kd_model *m, kd_graph *g, const kd_build *b)
+{
+    const net *n = m->net;
+    kd_val x[KD_STUDENT_MAX_STREAMS] = {{0}}, perm = KD_NONE, lam = KD_NONE;
+    if (b->mixed) {
+        perm = kd_input(g, "perm", KD_I32, kd_shape1(b->batch));
+        lam = kd_input(g, "lam", KD_F32, kd_shape1(b->batch));
+    }
+    const kd_val sample = b->kept ? kept_streams(m, g, b->batch, x) : KD_NONE;
+    for (int i = 0; i < m->n_inputs; i++) {
+        if (!b->kept) {
+            x[i] = kd_input(g, m->inputs[i], KD_F32, rows_of(b->batch, &m->item[i]));
+        }
+        if (b->mixed) {
+            x[i] = kd_node3(g, KD_OP_MIXUP, NULL, x[i], perm, lam);
+        }
+    }
+    const kd_student_out out = kd_student_build(g, &n->student, x);
+    return (kd_built){out.logits, out.feature, sample};
+}
+
+static void skeleton_groups(kd_model *m, const kd_config *cfg)
+{
+    (void)cfg;
+    kd_student_param_groups(m->params, ((const net *)m->net)->student.model, true);
+}
+
+static const char *skeleton_start(const kd_config *cfg)
+{
+    return cfg->student.weights;
+}
+
+static const char *skeleton_name(int i)
+{
+    const kd_student_info *info = kd_student_at(i);
+    return info != NULL ? info->name : NULL;
+}
+
+/* ---- the data -------------------------------------------------------------------------------- */
+
+static int skeleton_views(const kd_config *cfg, char text[24])
+{
+    (void)cfg;
+    (void)snprintf(text, 24, "1x1");
+    return 1;
+}
+
+static void close_source(void *ctx)
+{
+    kd_sequence_source_close(ctx);
+}
+
+static kd_status skeleton_source(const kd_config *cfg, const kd_model *m, const kd_half *half, kd_pass pass,
+                                 bool cached, kd_source *out, kd_err *err)
+{
+    kd_sequence_source *s = NULL;
+    *out = (kd_source){.ctx = NULL};
+    KD_TRY(kd_sequence_source_open(cfg, half, pass == KD_PASS_TRAIN, m->inputs, m->n_inputs,
+                                   cached ? kd_sequence_default_cache() : 0, &s, err));
+    *out = (kd_source){.ctx = s, .producer = kd_sequence_producer(s), .close = close_source};
+    return KD_OK;
+}
+
+static kd_status skeleton_read(const kd_config *cfg, const kd_model *m, const char *path, void *const *dst, kd_err *err)
+{
+    return kd_sequence_read(cfg, path, m->inputs, m->n_inputs, dst, err);
+}
+
+static kd_status resident_rows(void *source, kd_producer *out, kd_err *err)
+{
+    return kd_sequence_rows(source, out, err);
+}
+
+static kd_producer resident_draws(void *source)
+{
+    return kd_sequence_draws(source);
+}
+
+static const kd_resident resident = {resident_rows, resident_draws};
+
+const kd_task kd_task_skeleton = {.kind = "student",
+                                  .program = "distill",
+                                  .modality = "skeleton",
+                                  .need = KD_NEED_SKELETON,
+                                  .start_key = "student.weights",
+                                  .example = "distill/sfz-nano_ce_kd.yaml",
+                                  .may_distil = true,
+                                  .name_key = "student.name",
+                                  .name_prefix = "",
+                                  .name_at = skeleton_name,
+                                  .open = skeleton_open,
+                                  .build = skeleton_build,
+                                  .groups = skeleton_groups,
+                                  .start = skeleton_start,
+                                  .views = skeleton_views,
+                                  .source = skeleton_source,
+                                  .read = skeleton_read,
+                                  .resident = &resident,
+                                  .target = kd_classify_target,
+                                  .figure = "top1",
+                                  .figure_text = "top-1",
+                                  .gather = kd_classify_gather,
+                                  .measure = kd_classify_measure,
+                                  .report = kd_classify_report,
+                                  .feature = "pool"};

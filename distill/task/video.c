@@ -1,0 +1,186 @@
+/* Task "teacher": a VideoMAE vision transformer on clips of video frames.
+ *
+ * Inputs: "clip" u8 (B,T,H,W,3), or f32 (B,3,T,H,W) where training clips are resized on the host; in training "place"
+ * i32 (B,KD_PLACE) besides (teacher/clip/clip.h). */
+#include "formats/video/video.h"
+
+#include "distill/task/classify.h"
+#include "distill/task/tasks.h"
+#include "kernels/kd_ops.h"
+#include "teacher/clip/clip.h"
+#include "teacher/model/vit.h"
+
+#include <stdio.h>
+
+/* ---- the model ------------------------------------------------------------------------------- */
+
+static void clip_input(kd_model *m, const kd_vit_cfg *v, bool resized)
+{
+    const int64_t t = v->frames, side = v->img_size;
+    m->n_inputs = 1;
+    m->inputs[0] = "clip";
+    m->item[0] = m->train_item[0] = (kd_spec){KD_U8, kd_shape4(t, side, side, 3)};
+    if (resized) {
+        m->train_item[0] = (kd_spec){KD_F32, kd_shape4(3, t, side, side)};
+    }
+}
+
+static kd_vit_cfg vit_of(const kd_config *cfg, int classes)
+{
+    const kd_cfg_teacher *t = &cfg->teacher;
+    kd_vit_cfg v = {.img_size = t->img_size,
+                    .frames = t->frames,
+                    .patch = t->patch,
+                    .tubelet = t->tubelet,
+                    .dim = t->dim,
+                    .depth = t->depth,
+                    .heads = t->heads,
+                    .mlp_hidden = t->mlp_hidden,
+                    .classes = classes,
+                    .init_values = (float)t->init_values,
+                    .qkv_bias = t->qkv_bias,
+                    .cos_attn = t->cos_attn,
+                    .cls_pooling = t->pooling == KD_POOL_CLS,
+                    .drop_path = (float)t->drop_path,
+                    .head_drop = (float)t->head_drop,
+                    .eps = (float)t->norm_eps,
+                    .fc_norm_eps = (float)t->norm_eps,
+                    .init_scale = (float)t->init_scale,
+                    .xavier = t->init == KD_TEACHER_INIT_XAVIER,
+                    .recompute = t->recompute};
+    for (int c = 0; c < 3; c++) {
+        v.mean[c] = (float)cfg->video.mean[c];
+        v.std[c] = (float)cfg->video.std[c];
+    }
+    return v;
+}
+
+static kd_status video_open(const kd_config *cfg, kd_model *m, kd_err *err)
+{
+    char variant[KD_CFG_NAME];
+    kd_vit_cfg *v = kd_calloc(1, sizeof *v);
+    m->net = v;
+    if (v == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "model: out of memory");
+    }
+    *v = vit_of(cfg, m->classes);
+    (void)snprintf(m->name, sizeof m->name, "videomae2-%s",
+                   kd_config_enum_name("teacher.variant", (int)cfg->teacher.variant, variant));
+    m->feature_dim = v->dim;
+    m->side = v->img_size;
+    m->recompute = v->recompute;
+    clip_input(m, v, kd_clip_resized(cfg));
+    kd_classify_outputs(m);
+    return KD_OK;
+}
+
+static kd_built video_build(kd_model *m, kd_graph *g, const kd_build *b)
+{
+    const kd_spec *item = b->training ? &m->train_item[0] : &m->item[0];
+    kd_shape clip = {item->shape.rank + 1, {b->batch}};
+    memcpy(&clip.dim[1], item->shape.dim, (size_t)item->shape.rank * sizeof clip.dim[0]);
+    kd_vit_input in = {.place = KD_NONE, .perm = KD_NONE, .lam = KD_NONE, .cut = KD_NONE};
+    if (b->mixed) {
+        in.perm = kd_input(g, "perm", KD_I32, kd_shape1(b->batch));
+        in.lam = kd_input(g, "lam", KD_F32, kd_shape1(b->batch));
+    }
+    in.clip = kd_input(g, m->inputs[0], item->dtype, clip);
+    if (b->training) {
+        in.place = kd_input(g, "place", KD_I32, kd_shape2(b->batch, KD_PLACE));
+    }
+    if (b->mixed) {
+        in.cut = kd_input(g, "cut", KD_I32, kd_shape1(4));
+    }
+    const kd_vit_out out = kd_vit_build(g, m->net, &in);
+    return (kd_built){out.logits, out.features, KD_NONE};
+}
+
+static void video_groups(kd_model *m, const kd_config *cfg)
+{
+    kd_vit_param_groups(m->params, ((const kd_vit_cfg *)m->net)->depth, (float)cfg->optim.layer_decay);
+}
+
+static const char *video_start(const kd_config *cfg)
+{
+    return cfg->teacher.weights;
+}
+
+static const char *video_name(int i)
+{
+    static const char *const size[] = {"s", "b", "l", "h", "g", "tiny"};
+    return i >= 0 && i < (int)KD_COUNTOF(size) ? size[i] : NULL;
+}
+
+/* ---- the data -------------------------------------------------------------------------------- */
+
+static int video_views(const kd_config *cfg, char text[24])
+{
+    (void)snprintf(text, 24, "%dx%d", cfg->eval.clips, cfg->eval.crops);
+    return cfg->eval.clips * cfg->eval.crops;
+}
+
+static void close_source(void *ctx)
+{
+    kd_clip_source_close(ctx);
+}
+
+static kd_status view_of(const void *ctx, uint32_t sample, uint32_t view, kd_store_view *out, int32_t *frames,
+                         kd_err *err)
+{
+    return kd_clip_view(ctx, sample, view, out, frames, err);
+}
+
+static kd_status video_source(const kd_config *cfg, const kd_model *m, const kd_half *half, kd_pass pass, bool cached,
+                              kd_source *out, kd_err *err)
+{
+    static const kd_clip_mode mode[] = {
+        [KD_PASS_TRAIN] = KD_CLIP_TRAIN, [KD_PASS_VAL] = KD_CLIP_VAL, [KD_PASS_TEST] = KD_CLIP_TEST};
+    kd_clip_source *s = NULL;
+    (void)m;
+    *out = (kd_source){.ctx = NULL};
+    KD_TRY(kd_clip_source_open(cfg, half, mode[pass], cached ? kd_clip_default_cache() : 0, &s, err));
+    *out = (kd_source){.ctx = s,
+                       .producer = kd_clip_producer(s),
+                       .close = close_source,
+                       .view = view_of,
+                       .view_frames = cfg->teacher.frames};
+    return KD_OK;
+}
+
+static kd_status video_read(const kd_config *cfg, const kd_model *m, const char *path, void *const *dst, kd_err *err)
+{
+    (void)m;
+    return kd_clip_read(cfg, path, KD_CLIP_TEST, dst[0], err);
+}
+
+/* A named model stands as published: no drop path, clips of bytes. */
+static const char *const plain[] = {"teacher.drop_path=0", "video.spatial=short_side_crop",
+                                    "video.train_short_side=1024", NULL};
+
+const kd_task kd_task_video = {.kind = "teacher",
+                               .program = "teacher",
+                               .modality = "rgb",
+                               .need = KD_NEED_VIDEO,
+                               .start_key = "teacher.weights",
+                               .example = "teacher/tiny.yaml",
+                               .name_key = "teacher.variant",
+                               .name_prefix = "videomae2-",
+                               .name_at = video_name,
+                               .plain = plain,
+                               .depth_key = "teacher.depth",
+                               .recompute_key = "teacher.recompute",
+                               .open = video_open,
+                               .build = video_build,
+                               .groups = video_groups,
+                               .start = video_start,
+                               .views = video_views,
+                               .source = video_source,
+                               .read = video_read,
+                               .target = kd_classify_target,
+                               .figure = "top1",
+                               .figure_text = "top-1",
+                               .gather = kd_classify_gather,
+                               .measure = kd_classify_measure,
+                               .report = kd_classify_report,
+                               .decoder = kd_video_decoder_version,
+                               .feature = "fc_norm"};

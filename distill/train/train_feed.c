@@ -1,0 +1,195 @@
+/* Training, what a batch is fed with: rows, mixing, labels, the teachers' answers, weights of the terms. */
+#include "distill/train/train_internal.h"
+#include "formats/base/merge.h"
+
+#include <stdio.h>
+
+kd_status kdi_feed_open(kd_trainer *t, kd_err *err)
+{
+    const size_t b = (size_t)t->cfg->train.batch_size, k = (size_t)t->model.classes;
+    int dim = 1;
+    for (int s = 0; s < t->loss.stores; s++) {
+        dim = KD_MAX(dim, t->teacher[s].feature_dim);
+    }
+    t->mix.perm = kd_calloc(b, sizeof *t->mix.perm);
+    t->mix.lam = kd_calloc(b, sizeof *t->mix.lam);
+    t->kept = kd_calloc(b, sizeof *t->kept);
+    t->target = kd_calloc(b * (size_t)kd_shape_numel(&t->model.target), sizeof *t->target);
+    t->teacher_rows = kd_calloc(b * k, sizeof *t->teacher_rows);
+    t->mixed_rows = kd_calloc(b * k, sizeof *t->mixed_rows);
+    t->teacher_valid = kd_calloc(b, sizeof *t->teacher_valid);
+    t->feature_rows = kd_calloc(b * (size_t)dim, sizeof *t->feature_rows);
+    t->work = kd_calloc(k, sizeof *t->work);
+    const bool ok = t->mix.perm && t->kept && t->mix.lam && t->target && t->teacher_rows && t->mixed_rows &&
+                    t->teacher_valid && t->feature_rows && t->work;
+    return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "training: out of memory for a batch");
+}
+
+void kdi_feed_close(kd_trainer *t)
+{
+    kd_free(t->mix.perm);
+    kd_free(t->mix.lam);
+    kd_free(t->kept);
+    kd_free(t->target);
+    kd_free(t->teacher_rows);
+    kd_free(t->mixed_rows);
+    kd_free(t->teacher_valid);
+    kd_free(t->feature_rows);
+    kd_free(t->work);
+}
+
+static kd_status put(kd_trainer *t, const char *name, const void *data, size_t bytes, kd_err *err)
+{
+    const kd_status st = kd_program_write(t->program, name, data, bytes);
+    return st == KD_OK ? KD_OK : KD_FAIL(err, st, "training input %s: the data's shape is not the model's", name);
+}
+
+/* "name" of a store. */
+static kd_status put_of(kd_trainer *t, const char *name, int store, const void *data, size_t bytes, kd_err *err)
+{
+    char text[KD_TERM_NAME];
+    kd_loss_name(name, store, text);
+    return put(t, text, data, bytes, err);
+}
+
+/* ---- teachers -------------------------------------------------------------------------------- */
+
+static bool has_record(const kd_trainer *t, const kd_batch *b, int store, int row)
+{
+    return b->valid[row] != 0.0f && t->teacher[store].has[b->sample[row]];
+}
+
+/* Rows of a table of the store for the batch; zeros where the store lacks the sample. */
+static void gather_rows(const kd_trainer *t, const kd_batch *b, int store, const float *table, size_t width, float *dst)
+{
+    for (int i = 0; i < b->rows; i++) {
+        float *row = dst + (size_t)i * width;
+        if (has_record(t, b, store, i)) {
+            memcpy(row, table + (size_t)b->sample[i] * width, width * sizeof *row);
+        } else {
+            memset(row, 0, width * sizeof *row);
+        }
+    }
+}
+
+/* Row by row softmax(logits / temperature). */
+static void soften(kd_trainer *t, float *rows, int n, double temperature)
+{
+    const size_t k = (size_t)t->model.classes;
+    for (int i = 0; i < n; i++) {
+        float *row = rows + (size_t)i * k;
+        for (size_t j = 0; j < k; j++) {
+            t->work[j] = (double)row[j];
+        }
+        kd_probabilities(t->work, k, temperature);
+        for (size_t j = 0; j < k; j++) {
+            row[j] = (float)t->work[j];
+        }
+    }
+}
+
+/* Mixed samples get mixed probabilities, at the temperature of each term that reads them. */
+static kd_status put_mixed(kd_trainer *t, const kd_batch *b, int store, kd_err *err)
+{
+    const size_t k = (size_t)t->model.classes;
+    for (int i = 0; i < t->loss.n; i++) {
+        const kd_term *term = &t->loss.term[i];
+        if (term->store != store || (term->def->reads & KD_READS_LOGITS) == 0) {
+            continue;
+        }
+        gather_rows(t, b, store, t->teacher[store].logits, k, t->teacher_rows);
+        soften(t, t->teacher_rows, b->rows, term->def->temperature >= 0 ? term->param[term->def->temperature] : 1.0);
+        kd_mix_rows(t->teacher_rows, b->rows, k, t->mix.perm, t->mix.lam, t->mixed_rows);
+        KD_TRY(put(t, term->input, t->mixed_rows, (size_t)b->rows * k * sizeof(float), err));
+    }
+    return KD_OK;
+}
+
+/* What a store answers to the batch.  Mixed probabilities are fed even where all else stays on the device. */
+static kd_status put_teacher(kd_trainer *t, const kd_batch *b, int store, kd_err *err)
+{
+    const kd_teacher_table *table = &t->teacher[store];
+    const size_t n = (size_t)b->rows, k = (size_t)t->model.classes, dim = (size_t)table->feature_dim;
+    const bool logits = kd_loss_reads(&t->loss, store, KD_READS_LOGITS);
+    const bool features = kd_loss_reads(&t->loss, store, KD_READS_FEATURES);
+    if (logits && t->loss.mixed) {
+        KD_TRY(put_mixed(t, b, store, err));
+    }
+    if (t->model.kept > 0 || !(logits || features)) {
+        return KD_OK;
+    }
+    for (int i = 0; i < b->rows; i++) {
+        t->teacher_valid[i] = has_record(t, b, store, i) ? 1.0f : 0.0f;
+    }
+    KD_TRY(put_of(t, "teacher_valid", store, t->teacher_valid, n * sizeof(float), err));
+    if (logits && !t->loss.mixed) {
+        gather_rows(t, b, store, table->logits, k, t->teacher_rows);
+        KD_TRY(put_of(t, "teacher", store, t->teacher_rows, n * k * sizeof(float), err));
+    }
+    if (features) {
+        gather_rows(t, b, store, table->feature, dim, t->feature_rows);
+        KD_TRY(put_of(t, "teacher_feature", store, t->feature_rows, n * dim * sizeof(float), err));
+    }
+    return KD_OK;
+}
+
+/* ---- the batch ------------------------------------------------------------------------------- */
+
+static kd_status put_rows(kd_trainer *t, const kd_batch *b, kd_err *err)
+{
+    const kd_producer *src = &t->train.producer;
+    const size_t n = (size_t)b->rows;
+    for (int i = 0; i < src->n_tensors; i++) {
+        KD_TRY(put(t, src->tensor[i].name, b->tensor[i], src->tensor[i].bytes * n, err));
+    }
+    if (t->model.kept == 0) {
+        return KD_OK;
+    }
+    for (int i = 0; i < b->rows; i++) {
+        t->kept[i] = b->valid[i] > 0.0f ? (int32_t)b->sample[i] : -1;
+    }
+    return put(t, "sample", t->kept, n * sizeof *t->kept, err);
+}
+
+static kd_status put_mix(kd_trainer *t, const kd_batch *b, kd_err *err)
+{
+    const kd_config *c = t->cfg;
+    const size_t n = (size_t)b->rows;
+    (void)kd_mix_draw(&c->mixup, (uint64_t)c->train.seed, b->epoch, (uint32_t)b->index, b->rows, b->valid,
+                      t->model.side, &t->mix);
+    KD_TRY(put(t, "perm", t->mix.perm, n * sizeof *t->mix.perm, err));
+    KD_TRY(put(t, "lam", t->mix.lam, n * sizeof *t->mix.lam, err));
+    return t->model.side > 0 ? put(t, "cut", t->mix.cut, sizeof t->mix.cut, err) : KD_OK;
+}
+
+/* Weights that change from epoch to epoch. */
+static kd_status put_weights(kd_trainer *t, kd_err *err)
+{
+    const double epoch = (double)t->s.epoch + (double)t->s.batch / (double)t->batches;
+    char name[KD_TERM_NAME + 8];
+    for (int i = 0; i < t->loss.n; i++) {
+        const kd_term *term = &t->loss.term[i];
+        if (kd_term_is_scheduled(term)) {
+            const float w = (float)kd_term_weight(term, epoch, (double)t->cfg->train.epochs);
+            (void)snprintf(name, sizeof name, "weight_%s", term->log);
+            KD_TRY(put(t, name, &w, sizeof w, err));
+        }
+    }
+    return KD_OK;
+}
+
+kd_status kdi_feed(kd_trainer *t, const kd_batch *b, kd_err *err)
+{
+    const size_t n = (size_t)b->rows;
+    KD_TRY(put_rows(t, b, err));
+    if (t->loss.mixed) {
+        KD_TRY(put_mix(t, b, err));
+    }
+    t->model.task->target(&t->model, t->cfg, b, t->loss.mixed ? &t->mix : NULL, t->target);
+    KD_TRY(put(t, "target", t->target, n * (size_t)kd_shape_numel(&t->model.target) * sizeof(float), err));
+    KD_TRY(put(t, "valid", b->valid, n * sizeof(float), err));
+    for (int s = 0; s < t->loss.stores; s++) {
+        KD_TRY(put_teacher(t, b, s, err));
+    }
+    return put_weights(t, err);
+}
