@@ -1,17 +1,22 @@
-/* The operations: attributes, operands and contracts.  One comment block an op; kernels are in cpu/ (reference), fast/
- * (oneDNN, AVX) and cuda/.
+/* The operations: attributes, operands, formulas.  This file is the reference of every op of kd_op_list.inc.  Shape and
+ * gradient rules are in op/, kernels in cpu/ (reference), fast/ (oneDNN, AVX-512, AMX) and cuda/.
  *
- * Reading the contracts: `act` is the program's activation dtype, `stat` its statistics dtype (f32, or f64 in f64
- * programs).  "x act (N,C,T,V)" means dtype and shape.  `?` marks an operand that may be absent.  A `_bwd` op lists the
- * forward operands it reads; outputs named d* are gradients, those of parameters are stat and honour accum.
- * Dims: B batch, N tokens (or samples in student ops), C channels, H heads, D head dim, T frames, V joints, M persons,
- * K classes, partitions or landmarks.  Weight-like operands (W of linear and convolutions) are act, their gradients
- * stat.
+ * How to read an entry
+ *   in, out   Operands in order, with dtype and shape.  `?` marks an operand that may be absent.
+ *   act       The program's activation dtype: f32, bf16 or f16 (f64 in tests).
+ *   stat      The dtype of statistics, small parameters, losses and parameter gradients: f32 (f64 in f64 programs).
+ *   [any]     Every operand is act, or every operand is stat.  Such an op serves weights and adjacencies as well.
+ *   accum     The kernel can add to this output instead of overwriting it (kd_call.accum).
+ *   in place  The output may share the bytes of the named operand.
+ *   NODIFF    Gradients stop at this op.
+ * A `_bwd` op lists the forward operands it reads.  Outputs named d* are gradients.  Gradients of parameters are stat
+ * and honour accum.  Weight matrices (W of linear and convolutions) are act.
+ * plus? of a gradient op is another gradient of the same x, act, of the shape of dx.  The kernel adds plus before it
+ * rounds dx, and dx may share the bytes of plus.  The compiler's fusion sets plus (graph/fuse.c); gradient rules never
+ * do.
  *
- * `plus?` of a gradient is act, what else is known of dx: it is added before dx is rounded, and dx may be plus.  The
- * compiler gives it (kd_fuse.c), gradient rules never do.
- *
- * Utility ops marked [any] accept operands that are all act or all stat: they serve weights and adjacencies as well.
+ * Dims: B batch, N tokens (samples in student ops), C channels, Ci and Co input and output channels, H heads, D head
+ * dim, T frames, V joints, M persons, K classes, partitions, taps or landmarks.
  */
 #ifndef KD_KERNELS_KD_OPS_H
 #define KD_KERNELS_KD_OPS_H
@@ -22,6 +27,15 @@
 extern "C" {
 #endif
 
+/* ---- limits: the shape rules refuse more; kernels size their arrays by these ---- */
+#define KD_MAX_JOINTS          256 /* V of any operand (N,C,T,V) and of adjacencies */
+#define KD_MAX_HEAD_DIM        256 /* D of attention and cos_qk */
+#define KD_MAX_LINEAR_HEAD_DIM 64  /* D of linear_attention: the state of a head is D x D */
+#define KD_MAX_PATCH           512 /* side of a patch in pixels */
+#define KD_CONCAT_MOST         8   /* operands of concat */
+#define KD_SKELETON_MAX_JOINTS 32  /* V of skeleton_streams: joints are bits of an i32 */
+#define KD_SKELETON_MAX_BODIES 4   /* M of skeleton_streams */
+
 typedef enum kd_act_kind {
     KD_ACT_NONE,
     KD_ACT_RELU,
@@ -31,132 +45,233 @@ typedef enum kd_act_kind {
     KD_ACT_SIGMOID
 } kd_act_kind;
 
-/* ============================ utility and elementwise (op/elementwise.c, op/layout.c, op/reduce.c) ============= */
+/* ============================ elementwise ====================================================================== */
 
-/* add [any]: a, b -> y.  b has a's shape or a suffix of it (broadcast over leading dims).  y may be a. */
-/* sum_lead [any]: x, -> y stat or x's dtype; sums the leading dims away; honours accum. */
-typedef struct kd_sum_lead_attr {
-    int32_t keep;    /* how many trailing dims stay */
-    int32_t to_stat; /* result in stat dtype (parameter gradient) */
-} kd_sum_lead_attr;
-/* scale [any]: x -> y = value * x; honours accum.  y may be x. */
+/* add [any]: y = a + b.
+ *   in   a (...), b of a's shape or of its trailing dims (broadcast over the leading dims)
+ *   out  y of a's shape; in place of a */
+
+/* scale [any]: y = value x.
+ *   in   x (...)
+ *   out  y of x's shape, accum; in place of x */
 typedef struct kd_scale_attr {
     float value;
 } kd_scale_attr;
-/* mul [any]: a, b of one shape -> y; honours accum. */
-/* act: x -> y.  act_bwd: x, dy -> dx. */
+
+/* mul [any]: y = a b, element by element.
+ *   in   a (...), b of a's shape
+ *   out  y of a's shape, accum */
+
+/* act: y = f(x), f of kd_act_kind.
+ *   in   x act (...)
+ *   out  y act, x's shape; in place of x
+ * act_bwd: dx = dy f'(x).
+ *   in   x act, dy act
+ *   out  dx act; in place of x */
 typedef struct kd_act_attr {
     int32_t kind; /* kd_act_kind */
 } kd_act_attr;
-/* dropout: x (rows, ...) -> y = x * mask / (1-p).  per_row: one draw a leading index (drop path), else one an element.
- * keep iff kd_rng_unit(kd_rng_at(step.seed, KD_RNG_DROPOUT, rng_id, step.step, i)) >= p, i the element or row index.
- * Linear in x: its backward is the same op on dy. */
+
+/* dropout: y = x mask / (1 - p).
+ *   in   x act (rows, ...)
+ *   out  y act, x's shape; in place of x
+ * The mask of draw i is 1 iff kd_rng_unit(kd_rng_at(step.seed, KD_RNG_DROPOUT, rng_id, step.step, i)) >= p.  i is the
+ * element's index; with per_row (drop path) it is the index of the leading dim.  The op is linear in x, so its backward
+ * is the same op on dy. */
 typedef struct kd_dropout_attr {
     float p;
     uint32_t rng_id;
     int32_t per_row;
 } kd_dropout_attr;
-/* scale_last: x act (..., C), g stat (C) -> y = x * g.  scale_last_bwd: x, g, dy -> dx, dg. */
-/* cast: x -> y of another floating dtype; honours accum. */
+
+/* scale_last: y = x g, g broadcast over the leading dims.
+ *   in   x act (..., C), g stat (C)
+ *   out  y act, x's shape; in place of x
+ * scale_last_bwd
+ *   in   x, g, dy act
+ *   out  dx act, dg stat (C) accum */
+
+/* cast: y = x in another floating dtype.
+ *   in   x (...)
+ *   out  y of x's shape, accum */
 typedef struct kd_cast_attr {
     int32_t to; /* kd_dtype */
 } kd_cast_attr;
-/* slice [any]: x -> y = x[.., start : start+len, ..] along axis.  slice_bwd: dy -> dx, zero elsewhere (full = dim of
- * x). */
-typedef struct kd_slice_attr {
-    int32_t axis;
-    int64_t start, len, full;
-} kd_slice_attr;
-/* concat [any]: up to 8 inputs -> y along axis.  concat_bwd: dy -> the gradient of each input (accum). */
-#define KD_CONCAT_MOST 8
-typedef struct kd_concat_attr {
-    int32_t axis;
-    int32_t n; /* bwd: inputs of concat, and how long each is along axis */
-    int64_t part[KD_CONCAT_MOST];
-} kd_concat_attr;
-/* permute [any]: x -> y, y.dim[i] = x.dim[perm[i]]. */
-typedef struct kd_permute_attr {
-    int32_t perm[KD_MAX_RANK];
-} kd_permute_attr;
-/* reduce: x act -> y act, the dims in `axes` (bit i = dim i) removed.
- * reduce_bwd: dy, x?, y? (max only), plus? (x_shape) -> dx.  Max over one dim sends the gradient to the first maximum,
- * over several dims splits it evenly between ties (torch max / amax). */
-typedef enum kd_reduce_kind { KD_REDUCE_MEAN, KD_REDUCE_SUM, KD_REDUCE_MAX } kd_reduce_kind;
-typedef struct kd_reduce_attr {
-    int32_t kind;
-    uint32_t axes;
-    kd_shape x_shape; /* filled by the rule for reduce_bwd */
-} kd_reduce_attr;
-/* softmax: x act (..., K) -> y = out_scale * softmax over the last dim.  softmax_bwd: dy, y -> dx. */
-typedef struct kd_softmax_attr {
-    float out_scale;
-} kd_softmax_attr;
-/* mixup: x (B, ...), perm i32 (B), lam stat (B) -> y[i] = lam[i] x[i] + (1 - lam[i]) x[perm[i]]; NODIFF. */
-/* grad_seed: -> scalar stat = step.grad_scale, times *step.loss_scale where there is one.  The start of every
- * backward. */
+
+/* mixup: y[i] = lam[i] x[i] + (1 - lam[i]) x[perm[i]]; NODIFF.
+ *   in   x (B, ...), perm i32 (B) within 0 .. B-1, lam stat (B)
+ *   out  y of x's shape and dtype */
+
+/* grad_seed: y = step.grad_scale, times *step.loss_scale where that is set; NODIFF.  Every backward starts here.
+ *   in   none
+ *   out  y (), the loss's dtype */
 typedef struct kd_grad_seed_attr {
     int32_t dtype; /* kd_dtype of the loss */
 } kd_grad_seed_attr;
 
+/* ============================ reductions ======================================================================= */
+
+/* sum_lead [any]: the sum over all but the trailing `keep` dims.
+ *   in   x (...)
+ *   out  y of the trailing dims, accum; stat with to_stat, else x's dtype */
+typedef struct kd_sum_lead_attr {
+    int32_t keep;    /* how many trailing dims stay */
+    int32_t to_stat; /* result in stat dtype (parameter gradient) */
+} kd_sum_lead_attr;
+
+/* reduce [any]: mean, sum or maximum over the dims in `axes`, which are removed.
+ *   in   x (...)
+ *   out  y of the remaining dims
+ * reduce_bwd
+ *   in   dy, x? (max only), y? (max only), plus?
+ *   out  dx of shape x_shape; in place of plus
+ * The gradient of a maximum over one dim is passed to the first maximum.  The gradient of a maximum over several dims
+ * is split evenly between equal maxima (torch.max, torch.amax). */
+typedef enum kd_reduce_kind { KD_REDUCE_MEAN, KD_REDUCE_SUM, KD_REDUCE_MAX } kd_reduce_kind;
+typedef struct kd_reduce_attr {
+    int32_t kind;
+    uint32_t axes;    /* bit i: dim i */
+    kd_shape x_shape; /* reduce_bwd: set by the gradient rule */
+} kd_reduce_attr;
+
+/* softmax: y = out_scale softmax(x) over the last dim.
+ *   in   x act (..., K)
+ *   out  y act, x's shape; in place of x
+ * softmax_bwd
+ *   in   dy act, y act
+ *   out  dx act */
+typedef struct kd_softmax_attr {
+    float out_scale;
+} kd_softmax_attr;
+
+/* ============================ layout =========================================================================== */
+
+/* slice [any]: y = x[.., start : start+len, ..] along axis.
+ *   in   x (...)
+ *   out  y of x's shape, `len` long along axis
+ * slice_bwd: dy at its place, zero elsewhere.
+ *   in   dy
+ *   out  dx, `full` long along axis */
+typedef struct kd_slice_attr {
+    int32_t axis;
+    int64_t start, len, full; /* full: x's length along axis */
+} kd_slice_attr;
+
+/* concat [any]: the operands one after the other along axis.
+ *   in   up to KD_CONCAT_MOST operands, equal in all other dims
+ *   out  y
+ * concat_bwd
+ *   in   dy
+ *   out  the gradient of each operand, accum */
+typedef struct kd_concat_attr {
+    int32_t axis;
+    int32_t n;                    /* concat_bwd: number of operands */
+    int64_t part[KD_CONCAT_MOST]; /* concat_bwd: length of each operand along axis */
+} kd_concat_attr;
+
+/* permute [any]: y.dim[i] = x.dim[perm[i]].
+ *   in   x (...)
+ *   out  y */
+typedef struct kd_permute_attr {
+    int32_t perm[KD_MAX_RANK];
+} kd_permute_attr;
+
+/* qkv_bias: y = [q_bias, 0, v_bias].
+ *   in   q_bias stat (C), v_bias stat (C)
+ *   out  y stat (3C)
+ * qkv_bias_bwd
+ *   in   d stat (3C)
+ *   out  dq stat (C) accum, dv stat (C) accum */
+
 /* ============================ transformer ====================================================================== */
 
-/* linear: x act (..., Ci), W act (Co, Ci), b? stat (Co) -> y (..., Co) = act(pre), pre? act (..., Co) = x W^T + b.
- * `act` is set by the compiler's fusion (kd_fuse.c); pre exists with one, and training keeps it.  stat_out: y in the
- * stat dtype, and no pre.
- * linear_bwd_x: dy act, W, pre? act (..., Ci) -> dx = (dy W) act'(pre): the activation is that of the layer before,
- * whose gradient is taken along; none without pre.   linear_bwd_w: dy act, x -> dW stat (Co,Ci), db? stat (Co); both
- * honour accum. */
+/* linear: pre = x W^T + b, y = f(pre), f of `act`.
+ *   in   x act (..., Ci), W act (Co, Ci), b? stat (Co)
+ *   out  y act (..., Co), stat with stat_out; pre? act (..., Co), only with an activation and without stat_out
+ * Models build linear without activation.  The compiler's fusion sets `act` (graph/fuse.c), and training keeps pre for
+ * the gradient.
+ * linear_bwd_x: dx = dy W; with pre, dx = (dy W) f'(pre).
+ *   in   dy act (..., Co), W act (Co, Ci), pre? act (..., Ci): the pre-activation of the layer that made x
+ *   out  dx act (..., Ci)
+ * linear_bwd_w
+ *   in   dy act (..., Co), x act (..., Ci)
+ *   out  dW stat (Co, Ci) accum, db? stat (Co) accum */
 typedef struct kd_linear_attr {
-    int32_t act;
-    int32_t stat_out;
-    int32_t has_bias; /* bwd_w: db exists */
+    int32_t act;      /* kd_act_kind */
+    int32_t stat_out; /* y is stat */
+    int32_t has_bias; /* linear_bwd_w: db exists */
 } kd_linear_attr;
-/* layernorm: x act (..., C), gamma stat (C), beta stat (C) -> y act, mean stat (rows), rstd stat (rows).
- * layernorm_bwd: dy, x, gamma, mean, rstd -> dx act, dgamma stat, dbeta stat (accum).  Two-pass variance, biased. */
+
+/* layernorm: y = (x - mean) rstd gamma + beta over the last dim.  The variance is biased and takes two passes.
+ *   in   x act (..., C), gamma stat (C), beta stat (C)
+ *   out  y act, mean stat (rows), rstd stat (rows)
+ * layernorm_bwd
+ *   in   dy act, x act, gamma, mean, rstd
+ *   out  dx act, dgamma stat (C) accum, dbeta stat (C) accum */
 typedef struct kd_layernorm_attr {
     float eps;
 } kd_layernorm_attr;
-/* add_layernorm: a act (B,...,C), b act (same), gamma stat (C), beta stat (C) -> s act = a + keep b, y act, mean stat
- * (rows), rstd stat (rows): the layernorm of s as it is stored.  keep is dropout's factor with per_row (drop path): 0
- * or 1 / (1-p), one draw for each index of B; 1 where p is 0.  s may be a.
- * add_layernorm_bwd: dy, ds?, s, gamma, mean, rstd -> da act = ds + the layernorm's dx, db act = keep da (exists where
- * p > 0), dgamma, dbeta (accum).  da may be dy. */
+
+/* add_layernorm: s = round(a + keep b), y = layernorm(s).
+ *   in   a act (B,...,C), b act of a's shape, gamma stat (C), beta stat (C)
+ *   out  s act, y act, mean stat (rows), rstd stat (rows); s in place of a
+ * keep is the factor of dropout with per_row (drop path): 0 or 1/(1-p), one draw an index of B; 1 where p is 0.
+ * add_layernorm_bwd: da = ds + the gradient of layernorm at s, db = keep da.
+ *   in   dy act, ds? act, s act, gamma, mean, rstd
+ *   out  da act, db? act (exists where p > 0), dgamma stat (C) accum, dbeta stat (C) accum; da in place of dy */
 typedef struct kd_add_layernorm_attr {
     float eps;
-    float p;
+    float p; /* as in dropout */
     uint32_t rng_id;
 } kd_add_layernorm_attr;
-/* pool_layernorm: x act (B,N,C), gamma stat (C), beta stat (C) -> y act (B,C) = layernorm(mean of x over N), pooled
- * stat (B,C) = that mean, mean stat (B), rstd stat (B).  The mean is not rounded to act in between.
- * pool_layernorm_bwd: dy, pooled, gamma, mean, rstd -> dx act (B,N,C), the same row for all N; dgamma stat, dbeta stat
- * (accum). */
+
+/* pool_layernorm: y = layernorm(pooled), pooled = mean of x over N.  pooled is not rounded to act.
+ *   in   x act (B,N,C), gamma stat (C), beta stat (C)
+ *   out  y act (B,C), pooled stat (B,C), mean stat (B), rstd stat (B)
+ * pool_layernorm_bwd
+ *   in   dy act (B,C), pooled, gamma, mean, rstd
+ *   out  dx act (B,N,C), the same row for every token; dgamma stat (C) accum, dbeta stat (C) accum */
 typedef struct kd_pool_layernorm_attr {
     float eps;
-    int64_t tokens; /* bwd: N */
+    int64_t tokens; /* pool_layernorm_bwd: N */
 } kd_pool_layernorm_attr;
-/* qkv_bias: q_bias stat (C), v_bias stat (C) -> (3C) = [q_bias, 0, v_bias].  qkv_bias_bwd: d (3C) -> dq, dv (accum). */
-/* attention: qkv act (B,N,3C), C = H*D, channel h*D+d in each third -> o act (B,N,C), lse stat (B,H,N).
- * o = softmax(scale q k^T) v; lse = log sum exp of the scaled logits.  scale 0 means D^-1/2.
- * attention_bwd: do, qkv, o, lse -> dqkv. */
+
+/* attention: o = softmax(scale q k^T) v, head by head.
+ *   in   qkv act (B,N,3C), C = H*D, D at most KD_MAX_HEAD_DIM; q, k, v are thirds, head h has channels h*D .. h*D+D-1
+ *   out  o act (B,N,C), lse stat (B,H,N) = log sum exp of the scaled logits
+ * attention_bwd
+ *   in   do act (B,N,C), qkv, o, lse
+ *   out  dqkv act (B,N,3C) */
 typedef struct kd_attention_attr {
     int32_t heads;
-    float scale;
+    float scale; /* 0: D^-1/2 */
 } kd_attention_attr;
-/* cos_qk: qkv act (B,N,3C), log_scale stat (H) -> qkv' act with q' = q/max(|q|,1e-12) * exp(min(log_scale, 4.6052)),
- * k' = k/max(|k|,1e-12), v unchanged; norms stat (B,N,2,H).  cos_qk_bwd: dqkv', qkv, log_scale, norms -> dqkv,
- * dlog_scale. */
+
+/* cos_qk: q' = q / max(|q|, 1e-12) exp(min(log_scale, 4.6052)), k' = k / max(|k|, 1e-12), v unchanged.
+ *   in   qkv act (B,N,3C) as in attention, log_scale stat (H)
+ *   out  qkv' act (B,N,3C), norms stat (B,N,2,H)
+ * cos_qk_bwd
+ *   in   dqkv' act, qkv, log_scale, norms
+ *   out  dqkv act, dlog_scale stat (H) accum */
 typedef struct kd_cos_qk_attr {
     int32_t heads;
 } kd_cos_qk_attr;
-/* patchify: x, table?, place?, perm?, lam?, cut? -> rows act (B, N, C*t*p*p), N in (t,y,x) order, row in (c,dt,dy,dx)
- * order; patch is at most 512.  What a clip goes through on the way, in this order (op/patchify.c, kd_pixels.h):
- *   x      act or stat (B,C,T,H,W); or u8 pictures (B,T,H,W,3) with `table` stat (3,256), the value of each byte by
- *   channel place  i32 (B,KD_PLACE): mirrored in x; then the erase box holds N(0,1) noise, fresh for each frame,
- *          channel and pixel, a function of (seed, KD_RNG_SAMPLE, item, epoch) and the element.  A box may reach beyond
- *          the picture
- *   perm   i32 (B) within 0 .. B-1, lam stat (B): lam[i] x[i] + (1 - lam[i]) x[perm[i]]; with `cut` i32 (4) = top,
- *          left, height, width of some area instead x[perm[i]] inside that box and x[i] outside (lam is not used)
- * patchify_bwd: dy -> dx (x_shape), of x act or stat alone: with any other operand there is no gradient. */
+
+/* patchify: the pixels of each patch as one row.
+ *   in   x, table?, place?, perm?, lam?, cut?
+ *   out  rows act (B, N, C*tubelet*patch*patch): patches in (t,y,x) order, pixels of a row in (c,dt,dy,dx) order
+ * The pixels pass through these steps in this order (kd_pixels.h):
+ *   x, table   x is act or stat (B,C,T,H,W); or u8 pictures (B,T,H,W,3), and `table` stat (3,256) is the value of each
+ *              byte by channel
+ *   place      i32 (B,KD_PLACE).  The clip is mirrored in x; then the erase box is filled with N(0,1) noise, fresh for
+ *              each frame, channel and pixel, a function of (seed, KD_RNG_SAMPLE, item, epoch) and the element.  A box
+ *              may reach beyond the picture
+ *   perm, lam  perm i32 (B) within 0 .. B-1, lam stat (B): lam[i] x[i] + (1 - lam[i]) x[perm[i]]
+ *   cut        i32 (4) = top, left, height, width.  Where the box has an area, the mix is x[perm[i]] inside the box and
+ *              x[i] outside, and lam is not used
+ * patchify_bwd (x act or stat, without any other operand; else there is no gradient)
+ *   in   dy act, shape of rows
+ *   out  dx (x_shape) of x_dtype */
 enum {
     KD_PLACE_FLIP, /* 0 or 1 */
     KD_PLACE_TOP,  /* the erase box; a height or width of 0: none */
@@ -170,166 +285,282 @@ enum {
     KD_PLACE
 };
 typedef struct kd_patchify_attr {
-    int32_t tubelet, patch;
+    int32_t tubelet, patch; /* patch: at most KD_MAX_PATCH */
     kd_shape x_shape;
     int32_t x_dtype;
 } kd_patchify_attr;
 
-/* ============================ convolution and normalisation ===================================================== */
+/* ============================ convolution and normalisation ==================================================== */
 
-/* conv2d: x act (N,Ci,H,W), W act (Co,Ci/groups,kh,kw), b? stat (Co) -> y act (N,Co,Ho,Wo) = act(conv + b).
- * For skeletons H = T, W = V.  Symmetric padding.  `act` as in linear.
- * conv2d_bwd_x: dy, W, plus? (x_shape; where groups == Ci == Co) -> dx (x_shape).  conv2d_bwd_w: dy, x -> dW stat, db?
- * stat (accum). */
+/* conv2d: y = f(conv(x, W) + b), f of `act`, with symmetric zero padding.  For skeletons H = T and W = V.
+ *   in   x act (N,Ci,H,W), W act (Co,Ci/groups,kh,kw), b? stat (Co)
+ *   out  y act (N,Co,Ho,Wo)
+ * Models build conv2d without activation; the compiler's fusion sets `act` in forward-only programs.
+ * conv2d_bwd_x
+ *   in   dy act (N,Co,Ho,Wo), W, plus? (only where groups == Ci == Co)
+ *   out  dx act (x_shape); in place of plus
+ * conv2d_bwd_w
+ *   in   dy act, x act
+ *   out  dW stat accum, db? stat (Co) accum */
 typedef struct kd_conv2d_attr {
     int32_t stride[2], pad[2], dilation[2];
     int32_t groups;
     int32_t act;
-    int32_t has_bias;
-    int32_t kernel[2]; /* bwd_w: shape of dW */
-    kd_shape x_shape;  /* bwd_x */
+    int32_t has_bias;  /* conv2d_bwd_w: db exists */
+    int32_t kernel[2]; /* conv2d_bwd_w: kh, kw of dW */
+    kd_shape x_shape;  /* conv2d_bwd_x */
 } kd_conv2d_attr;
-/* conv3d: x act (N,Ci,T,H,W), W act (Co,Ci/groups,kt,kh,kw), b? stat (Co) -> y act (N,Co,To,Ho,Wo) = conv + b.  Three
- * of each in the order T, H, W; symmetric padding.
- * conv3d_bwd_x: dy, W -> dx (x_shape).  conv3d_bwd_w: dy, x -> dW stat, db? stat (accum). */
+
+/* conv3d: y = conv(x, W) + b, with symmetric zero padding.  Attributes are in the order T, H, W.
+ *   in   x act (N,Ci,T,H,W), W act (Co,Ci/groups,kt,kh,kw), b? stat (Co)
+ *   out  y act (N,Co,To,Ho,Wo)
+ * conv3d_bwd_x
+ *   in   dy act, W
+ *   out  dx act (x_shape)
+ * conv3d_bwd_w
+ *   in   dy act, x act
+ *   out  dW stat accum, db? stat (Co) accum */
 typedef struct kd_conv3d_attr {
     int32_t stride[3], pad[3], dilation[3];
     int32_t groups;
-    int32_t has_bias;
-    int32_t kernel[3]; /* bwd_w: shape of dW */
-    kd_shape x_shape;  /* bwd_x */
+    int32_t has_bias;  /* conv3d_bwd_w: db exists */
+    int32_t kernel[3]; /* conv3d_bwd_w: kt, kh, kw of dW */
+    kd_shape x_shape;  /* conv3d_bwd_x */
 } kd_conv3d_attr;
-/* conv_separable: x act (N,C,H,W), then one branch or two of Wd act (C,1,kh,kw), bd? stat (C), Wp act (Co,C,1,1), bp?
- * stat (Co)
- *   -> y act (N, Co of all branches, Ho,Wo), then h? act (N,C,Ho,Wo) of each branch: h = act(depthwise convolution of x
- *   by Wd, + bd); y = Wp h + bp, the branches one behind the other along the channels.
- * Made by the compiler's fusion of two conv2d, and of a concat of two of these, never by a model.  y is computed from h
- * before it is rounded; h is what the gradients need, which are those of concat and conv2d.  `act` as in linear. */
+
+/* conv_separable: for each of one or two branches, h = f(depthwise(x, Wd) + bd), f of `act`, and then y = Wp h + bp.
+ * The channels of y are those of the first branch, then those of the second.
+ *   in   x act (N,C,H,W), then for each branch Wd act (C,1,kh,kw), bd? stat (C), Wp act (Co,C,1,1), bp? stat (Co)
+ *   out  y act (N, Co of all branches, Ho,Wo), h? act (N,C,Ho,Wo) of each branch
+ * Only the compiler's fusion makes this op: of two conv2d, and of a concat of two conv_separable.  y is computed from h
+ * before h is rounded.  h is an output because the gradients, those of concat and conv2d, read it. */
 typedef struct kd_conv_separable_attr {
     int32_t stride[2];                 /* of the depthwise convolutions */
-    int32_t pad[2][2], dilation[2][2]; /* of the first branch's and the second's */
+    int32_t pad[2][2], dilation[2][2]; /* [branch][dim] */
     int32_t act;
 } kd_conv_separable_attr;
-/* batchnorm (training): x act (N,C,...), gamma stat (C), beta stat (C) -> y act, mean stat (C), var stat (C, biased).
- *   With what the compiler's fusion puts behind it (kd_fuse.c; never a model), residual? act (shape of x):
- *     z = (x - mean) gamma / sqrt(var + eps) + beta;  y = act_out(path(drop(act(z))) + residual)
- *   drop is `dropout` of elements with p and rng_id, path that of rows (drop path) with path_p and path_rng_id, the
- *   same draws as the op's own; a p of 0: none.  running_mean? stat, running_var? stat (both or none) are written in
- *   place as bn_update does, whichever outputs there are.
- * batchnorm_bwd: dy, x, gamma, mean, var, beta?, residual? -> dx, dgamma, dbeta (accum), dresidual.  beta is there with
- *   act or act_out, residual with act_out where forward had one, and then dresidual = dy act_out'; without act_out it
- *   would be dy itself.
- * bn_update [EFFECT]: mean, var, running_mean, running_var -> (none); writes in[2], in[3] in place:
- *   running = (1-momentum) running + momentum batch, with the unbiased variance n/(n-1) (n = count; count 1: biased).
- * bn_fold: W act (Co,..), b? stat, gamma, beta, running_mean, running_var -> W' act, b' stat: a convolution with the
- *   batchnorm_eval behind it folded in.
- * batchnorm_eval: x, gamma, beta, running_mean, running_var -> y = act((x-rm)/sqrt(rv+eps)*gamma+beta). */
+
+/* batchnorm (training): z = (x - mean) gamma / sqrt(var + eps) + beta, y = f_out(path(drop(f(z))) + residual).
+ *   in   x act (N,C,...), gamma stat (C), beta stat (C), residual? act (x's shape), running_mean? stat (C),
+ *        running_var? stat (C)
+ *   out  y act (x's shape), mean stat (C), var stat (C), biased
+ * Models build batchnorm with y = z; the compiler's fusion adds the rest (graph/fuse.c):
+ *   f, f_out    `act` and `act_out`
+ *   drop        dropout of elements with p and rng_id, the same draws as the op's own; none where p is 0
+ *   path        dropout of rows (drop path) with path_p and path_rng_id; none where path_p is 0
+ *   running_*   both or none; written in place as bn_update does, whichever outputs exist
+ * batchnorm_bwd
+ *   in   dy act, x, gamma, mean, var, beta? (with act or act_out), residual? (with act_out, where forward had one)
+ *   out  dx act, dgamma stat (C) accum, dbeta stat (C) accum, dresidual? act = dy f_out' (only with act_out: without it
+ *        dresidual is dy)
+ * bn_update [EFFECT]: running = (1 - momentum) running + momentum batch, with the unbiased variance var n/(n-1), n =
+ * count (count 1: biased).
+ *   in   mean stat (C), var stat (C), running_mean stat (C), running_var stat (C); the last two are written in place
+ *   out  none
+ * bn_fold: the weights of conv2d followed by batchnorm_eval as one convolution.  s = gamma / sqrt(running_var + eps),
+ * W' = s W, b' = s (b - running_mean) + beta.
+ *   in   W act (Co,...), b? stat (Co), gamma, beta, running_mean, running_var, all stat (Co)
+ *   out  W' act, b' stat (Co)
+ * batchnorm_eval: y = f((x - running_mean) / sqrt(running_var + eps) gamma + beta), f of `act`.
+ *   in   x act (N,C,...), gamma, beta, running_mean, running_var, all stat (C)
+ *   out  y act */
 typedef struct kd_batchnorm_attr {
     float eps, momentum;
     int64_t count; /* running statistics: elements per channel */
     int32_t act;
-    int32_t act_out; /* this one and those below: batchnorm in training alone */
+    int32_t act_out; /* batchnorm and batchnorm_bwd alone, as are the members below */
     float p, path_p;
     uint32_t rng_id, path_rng_id;
 } kd_batchnorm_attr;
 
-/* ============================ skeleton graphs ==================================================================== */
+/* ============================ skeleton graphs ================================================================== */
 
-/* joint_mix: x act, A stat -> y act (.., w) = sum_v x[.., v] A[.., v, w]  (transpose: A[.., w, v]).
- *   SHARED  x (N,C,T,V), A (V,V)            -> (N,C,T,V)
- *   EXPAND  x (N,C,T,V), A (K,V,V)          -> (N,K*C,T,V), channel k*C+c
- *   GROUPED x (N,K*C,T,V), A (K,V,V)        -> (N,K*C,T,V), group k uses A[k]
- *   SAMPLE  x (N,C,T,V), A act-or-stat (N,V,V) -> (N,C,T,V)
- * joint_mix_bwd_x: dy, A, plus? (dx's shape) -> dx (x has channels x_channels).  joint_mix_bwd_a: dy, x -> dA stat
- * (accum). */
+/* joint_mix: y[.., w] = sum_v x[.., v] A[.., v, w]; with `transpose`, A[.., w, v].
+ *   in   x act, A stat (SAMPLE: act or stat)
+ *   out  y act
+ *   mode     x               A         y
+ *   SHARED   (N,C,T,V)       (V,V)     (N,C,T,V)
+ *   EXPAND   (N,C,T,V)       (K,V,V)   (N,K*C,T,V), channel k*C+c uses A[k]
+ *   GROUPED  (N,K*C,T,V)     (K,V,V)   (N,K*C,T,V), channel k*C+c uses A[k]
+ *   SAMPLE   (N,C,T,V)       (N,V,V)   (N,C,T,V)
+ * joint_mix_bwd_x
+ *   in   dy act, A, plus?
+ *   out  dx act with x_channels channels; in place of plus
+ * joint_mix_bwd_a
+ *   in   dy act, x act
+ *   out  dA stat accum */
 typedef enum kd_mix_mode { KD_MIX_SHARED, KD_MIX_EXPAND, KD_MIX_GROUPED, KD_MIX_SAMPLE } kd_mix_mode;
 typedef struct kd_joint_mix_attr {
     int32_t mode, transpose;
-    int64_t x_channels; /* bwd: channels of x */
-    int64_t parts;      /* bwd: K (1 for SHARED, N for SAMPLE) */
+    int64_t x_channels; /* gradients: channels of x */
+    int64_t parts;      /* gradients: K (1 for SHARED, N for SAMPLE) */
 } kd_joint_mix_attr;
-/* group_sum: z act (N,K*C,T,V), a? act (N,K) -> y act (N,C,T,V) = scale * sum_k a[n,k] z[n,k*C+c].
- * group_sum_bwd: dy, z?, a? -> dz, da?. */
+
+/* group_sum: y[n,c] = scale sum_k a[n,k] z[n,k*C+c]; a absent: 1.
+ *   in   z act (N,K*C,T,V), a? act (N,K)
+ *   out  y act (N,C,T,V)
+ * group_sum_bwd
+ *   in   dy act, z?, a?
+ *   out  dz act, da? act */
 typedef struct kd_group_sum_attr {
-    int32_t parts;
+    int32_t parts; /* K */
     float scale;
 } kd_group_sum_attr;
-/* adj_norm: learned stat (V,V), fixed? stat (V,V) -> A stat (V,V).
- *   V1:  A = S L S, S = diag(rowsum(L)^-1/2), infinite entries of S replaced by 0; NaN for a negative row sum
- *   ABS: B = |fixed + L|, d = max(rowsum(B), 1e-6)^-1/2, A[v,w] = d_v B[v,w] d_w   (derivative of |.| at 0 is 0;
- *        the clamp passes gradient where rowsum >= 1e-6)
- * adj_norm_bwd: dA, learned, fixed? -> dlearned (accum). */
+
+/* adj_norm: a normalised adjacency.
+ *   in   learned stat (V,V), fixed? stat (V,V)
+ *   out  A stat (V,V)
+ *   V1   L = learned, S = diag(rowsum(L)^-1/2) with infinite entries replaced by 0, A = S L S; NaN for a negative row
+ *   sum
+ *   ABS  Q = |fixed + learned|, d = max(rowsum(Q), 1e-6)^-1/2, A[v,w] = d_v Q[v,w] d_w.  The derivative of |.| at 0 is
+ *        0; the clamp passes gradient where rowsum >= 1e-6
+ * adj_norm_bwd
+ *   in   dA stat, learned, fixed?
+ *   out  dlearned stat (V,V) accum */
 typedef enum kd_adj_norm_mode { KD_ADJ_V1, KD_ADJ_ABS } kd_adj_norm_mode;
 typedef struct kd_adj_norm_attr {
     int32_t mode;
 } kd_adj_norm_attr;
-/* dyn_adj (LAST v1): e act (N,E,V) -> A stat (N,V,V) = softmax over the last dim of (u^T u), u = e/(|e|_E + 1e-8).
- * dyn_adj_bwd: dA stat, e, A -> de. */
-/* time_shift (TSM): x act (N,C,T,V) -> y.  Channels [0,s): y[t] = x[t-1], y[0] = x[0]; [s,2s): y[t] = x[t+1],
- * y[T-1] = x[T-1]; rest copied.  reverse: the adjoint (used as its own backward). */
+
+/* dyn_adj (LAST v1): A = softmax(u^T u) over the last dim, u = e / (|e|_E + 1e-8).
+ *   in   e act (N,E,V)
+ *   out  A stat (N,V,V)
+ * dyn_adj_bwd
+ *   in   dA stat, e, A
+ *   out  de act */
+
+/* time_shift (TSM): channels [0,s) have y[t] = x[t-1], y[0] = x[0]; channels [s,2s) have y[t] = x[t+1], y[T-1] =
+ * x[T-1]; the other channels are copied.  s is `channels`.
+ *   in   x act (N,C,T,V)
+ *   out  y act
+ * The gradient is the same op with `reverse`, the adjoint. */
 typedef struct kd_time_shift_attr {
     int32_t channels, reverse;
 } kd_time_shift_attr;
-/* joint_gather: x act (N,C,T,V), idx i32 (C,V), w? stat (V,C) -> y[n,c,t,v] = x[n,c,t,idx[c,v]] + w[v,c]: joint shifts
- * (any number of them composed into one map) and a joint embedding in one pass.
- * joint_gather_bwd_x: dy, idx, plus? (dx's shape) -> dx (scatter-add).  joint_gather_bwd_w: dy -> dw (accum), the sum
- * over n and t. */
-/* linear_attention (LAST v1): qkv act (S,T,3C) -> o act (S,T,C); phi(u) = elu(u)+1 on q and k, no scaling;
- * o = (phi(q) KV) / (phi(q) . sum_t phi(k) + 1e-6), KV = sum_t phi(k_t) v_t^T per head.  linear_attention_bwd: do, qkv
- * -> dqkv. */
-typedef struct kd_linear_attention_attr {
-    int32_t heads;
-} kd_linear_attention_attr;
-/* motion: x act (N,C,T,V) -> m act (N,C) = mean over (T-1,V) of |x[t+1]-x[t]|.  motion_bwd: dm, x, plus? (x's
- * shape) -> dx. */
-/* channel_gate: x act (N,C,T,V), g act (N,C), alpha stat (C) -> y = x + alpha (x g - x).
- * channel_gate_bwd: dy, x, g, alpha -> dx, dg, dalpha (accum). */
-/* st_gate: x act (N,C,T,V), at act (N,C,T), av act (N,C,V), alpha stat (C) -> y = x + alpha (x at av - x).
- * st_gate_bwd: dy, x, at, av, alpha -> dx, dat, dav, dalpha (accum). */
-/* stc_pool: x act (N,C,T,V) -> time act (N,2,T,1): mean and maximum over C and V; joint act (N,V): mean over C and T;
- * ties stat (N,T): how many elements equal the maximum (NaN equals NaN).  What stc_gate is computed from, in one pass.
- * stc_pool_bwd: dtime?, djoint?, x, time?, ties?, plus? (x's shape) -> dx = djoint / (C T) + dtime[0] / (C V), and
- * where x is the maximum + dtime[1] / ties.  time and ties belong to dtime. */
-/* stc_gates: the gates of stc_gate from the statistics of its x: time act (N,2,T,1), joint act (N,V), wt act (1,2,K),
- * ws act (V,V)
- *   -> at act (N,T) = sigmoid(convolution of time over frames with wt, K odd, padded by K/2 zeros),
- *      av act (N,V) = V softmax_v(sum_u ws[v,u] joint[u]).
- * stc_gates_bwd: dat?, dav?, time, joint, wt, ws -> dtime, djoint, dwt stat (accum), dws stat (accum).  Gates are made
- * again. */
-/* stc_gate: x act (N,C,T,V), at act (N,T), av? act (N,V), ac? act (N,C), gate stat (1) ->
- *   y = x (1-s) + x at av ac s, s = sigmoid(gate); absent factors are 1.
- * stc_gate_bwd: dy, x, at, av?, ac?, gate -> dx, dat, dav?, dac?, dgate (accum). */
-/* landmark_interp: u act (N,T,C), anchors stat (K) -> l act (N,K,C): p = sigmoid(anchor) (T-1); f = trunc(p) clamped to
- * [0,T-2]; l = u[f] + (p-f)(u[f+1]-u[f]).  landmark_interp_bwd: dl, u, anchors -> du, danchors (accum; only through
- * p-f). */
-/* landmark_attention: q act (N,T,D), k act (N,K,D), v act (N,K,D) -> o act (N,T,D), p act (N,T,K) =
- * softmax_k(q.k/sqrt(D)). landmark_attention_bwd: do, q, k, v, p -> dq, dk, dv. */
-/* gated_add: x act (N,C,T,V), o act (N,C,T), gate stat (1) -> y = x + sigmoid(gate) o (broadcast over V).
- * gated_add_bwd: dy, o, gate -> do, dgate (accum). */
-/* gate_mix: a act (N,C), b act (N,C), gate stat (1) or (C) -> y = s a + (1-s) b, s = sigmoid(gate).
- * gate_mix_bwd: dy, a, b, gate -> da, db, dgate (accum). */
-/* body_select: x (N,C,T,V,M) -> bodies; NODIFF.
- *   ACTIVE (N,C,T,V): the body with the most frames whose sum of |x| over (C,V) is > 0, first on a tie
- *   FIRST  (N,C,T,V): body 0
- *   STACK  (M*N,C,T,V): [all body 0; all body 1; ...] */
+
+/* joint_gather: y[n,c,t,v] = x[n,c,t,idx[c,v]] + w[v,c].  Joint shifts (any number of them composed into one map) and a
+ * joint embedding in one pass.
+ *   in   x act (N,C,T,V), idx i32 (C,V) within 0 .. V-1, w? stat (V,C)
+ *   out  y act
+ * joint_gather_bwd_x: the scatter-add of dy.
+ *   in   dy act, idx, plus?
+ *   out  dx act; in place of plus
+ * joint_gather_bwd_w: the sum of dy over n and t.
+ *   in   dy act
+ *   out  dw stat (V,C) accum */
+
+/* body_select: one body of several, or all as samples; NODIFF.
+ *   in   x (N,C,T,V,M)
+ *   out  y of x's dtype
+ *   ACTIVE  (N,C,T,V): the body with the most frames whose sum of |x| over (C,V) is > 0; the first of equals
+ *   FIRST   (N,C,T,V): body 0
+ *   STACK   (M*N,C,T,V): [all body 0; all body 1; ...] */
 typedef enum kd_body_mode { KD_BODY_ACTIVE, KD_BODY_FIRST, KD_BODY_STACK } kd_body_mode;
 typedef struct kd_body_select_attr {
     int32_t mode;
 } kd_body_select_attr;
 
-/* ============================ data that stay on the device (op/resident.c)
- * ========================================= */
+/* linear_attention (LAST v1): o = (phi(q) KV) / (phi(q) . sum_t phi(k_t) + 1e-6), KV = sum_t phi(k_t) v_t^T per head,
+ * phi(u) = elu(u) + 1.  Logits are not scaled.
+ *   in   qkv act (S,T,3C) as in attention, D at most KD_MAX_LINEAR_HEAD_DIM
+ *   out  o act (S,T,C)
+ * linear_attention_bwd
+ *   in   do act, qkv
+ *   out  dqkv act */
+typedef struct kd_linear_attention_attr {
+    int32_t heads;
+} kd_linear_attention_attr;
 
-/* take_rows: table stat (S, ...), idx i32 (B) -> y stat (B, ...), y[b] = table[idx[b]], zeros where idx[b] is outside 0
- * .. S-1 (by custom -1); NODIFF. */
-/* skeleton_streams: table stat (S,3,T,V,M) of normalised sequences, idx i32 (B) as in take_rows, draw stat (B,4) =
- * cosine, sine, scale, shear, idraw i32 (B,8) as listed -> joint?, velocity?, bone? stat (B,3,T,V,M); NODIFF.  The
- * formulas: kd_skeleton.h. Noise is a function of (seed, KD_RNG_SAMPLE, item, epoch) and the element.  A source frame
- * outside 0 .. T-1 is moved to its nearest end. */
-#define KD_SKELETON_MAX_JOINTS 32
-#define KD_SKELETON_MAX_BODIES 4
-/* flags; without the first: none */
-enum { KD_SKEL_AUGMENTED = 1, KD_SKEL_TURNED = 2, KD_SKEL_REVERSED = 4, KD_SKEL_MIRRORED = 8 };
+/* landmark_interp: p = sigmoid(anchor) (T-1), f = trunc(p) clamped to [0,T-2], l = u[f] + (p-f) (u[f+1] - u[f]).
+ *   in   u act (N,T,C), T at least 2; anchors stat (K)
+ *   out  l act (N,K,C)
+ * landmark_interp_bwd (f passes no gradient)
+ *   in   dl act, u, anchors
+ *   out  du act, danchors stat (K) accum */
+
+/* landmark_attention: p = softmax_k(q k^T / sqrt(D)), o = p v.
+ *   in   q act (N,T,D), k act (N,K,D), v act (N,K,D)
+ *   out  o act (N,T,D), p act (N,T,K)
+ * landmark_attention_bwd
+ *   in   do act, q, k, v, p
+ *   out  dq act, dk act, dv act */
+
+/* motion: m = mean over (T-1,V) of |x[t+1] - x[t]|.
+ *   in   x act (N,C,T,V), T at least 2
+ *   out  m act (N,C)
+ * motion_bwd
+ *   in   dm act, x, plus?
+ *   out  dx act; in place of plus */
+
+/* channel_gate: y = x + alpha (x g - x).
+ *   in   x act (N,C,T,V), g act (N,C), alpha stat (C)
+ *   out  y act
+ * channel_gate_bwd
+ *   in   dy act, x, g, alpha
+ *   out  dx act, dg act, dalpha stat (C) accum */
+
+/* st_gate: y = x + alpha (x at av - x).
+ *   in   x act (N,C,T,V), at act (N,C,T), av act (N,C,V), alpha stat (C)
+ *   out  y act
+ * st_gate_bwd
+ *   in   dy act, x, at, av, alpha
+ *   out  dx act, dat act, dav act, dalpha stat (C) accum */
+
+/* stc_pool: the statistics that stc_gates reads, in one pass over x.
+ *   in   x act (N,C,T,V)
+ *   out  time act (N,2,T,1) = mean and maximum over C and V; joint act (N,V) = mean over C and T; ties stat (N,T) = how
+ *        many elements of the frame equal its maximum (NaN equals NaN)
+ * stc_pool_bwd: dx = djoint / (C T) + dtime[0] / (C V) + (where x is the maximum) dtime[1] / ties.
+ *   in   dtime? act, djoint? act, x, time? (with dtime), ties? (with dtime), plus?
+ *   out  dx act; in place of plus */
+
+/* stc_gates: at = sigmoid(conv over frames of time with wt, padded by K/2 zeros), av = V softmax_v(sum_u ws[v,u]
+ * joint[u]).
+ *   in   time act (N,2,T,1), joint act (N,V), wt act (1,2,K) with K odd, ws act (V,V)
+ *   out  at act (N,T), av act (N,V)
+ * stc_gates_bwd (computes at and av again)
+ *   in   dat? act, dav? act, time, joint, wt, ws
+ *   out  dtime act, djoint act, dwt stat accum, dws stat accum */
+
+/* stc_gate: y = x (1 - s) + x at av ac s, s = sigmoid(gate); absent factors are 1.
+ *   in   x act (N,C,T,V), at act (N,T), av? act (N,V), ac? act (N,C), gate stat (1)
+ *   out  y act
+ * stc_gate_bwd
+ *   in   dy act, x, at, av?, ac?, gate
+ *   out  dx act, dat act, dav? act, dac? act, dgate stat (1) accum */
+
+/* gated_add: y = x + sigmoid(gate) o, o broadcast over V.
+ *   in   x act (N,C,T,V), o act (N,C,T), gate stat (1)
+ *   out  y act
+ * gated_add_bwd (dx is dy)
+ *   in   dy act, o, gate
+ *   out  do act, dgate stat (1) accum */
+
+/* gate_mix: y = s a + (1 - s) b, s = sigmoid(gate).
+ *   in   a act (N,C), b act (N,C), gate stat (1) or (C)
+ *   out  y act
+ * gate_mix_bwd
+ *   in   dy act, a, b, gate
+ *   out  da act, db act, dgate stat accum */
+
+/* ============================ data that stay on the device ===================================================== */
+
+/* take_rows: y[b] = table[idx[b]]; zeros where idx[b] is outside 0 .. S-1 (use -1); NODIFF.
+ *   in   table stat (S, ...), idx i32 (B)
+ *   out  y stat (B, ...) */
+
+/* skeleton_streams: augmented streams of normalised sequences, by the formulas of kd_skeleton.h; NODIFF.
+ *   in   table stat (S,3,T,V,M), idx i32 (B) as in take_rows, draw stat (B,KD_SKEL_DRAW) = cosine, sine, scale, shear,
+ *        idraw i32 (B,KD_SKEL_IDRAW), the numbers listed below
+ *   out  joint? stat (B,3,T,V,M), velocity? and bone? of the same shape
+ * Noise is a function of (seed, KD_RNG_SAMPLE, item, epoch) and the element.  A source frame outside 0 .. T-1 is
+ * replaced by the nearest frame. */
+enum {
+    KD_SKEL_AUGMENTED = 1,
+    KD_SKEL_TURNED = 2,
+    KD_SKEL_REVERSED = 4,
+    KD_SKEL_MIRRORED = 8
+}; /* without the first: none */
 enum { KD_SKEL_DRAW = 4 };
 enum {
     KD_SKEL_FLAGS,
@@ -344,90 +575,113 @@ enum {
 };
 typedef struct kd_skeleton_streams_attr {
     double sigma[3];                        /* noise of joint, velocity, bone; 0: none */
-    double clamp;                           /* to +- this; 0: not */
+    double clamp;                           /* results are clamped to +- this; 0: not clamped */
     uint8_t parent[KD_SKELETON_MAX_JOINTS]; /* a joint that is its own parent has a bone of 0 */
     uint8_t mirror[KD_SKELETON_MAX_JOINTS]; /* the joint on the other side */
 } kd_skeleton_streams_attr;
 
-/* ============================ losses
- * ================================================================================ */
+/* ============================ losses =========================================================================== */
 
-/* class_loss: z stat (B,K) logits, target? stat (B,K) probabilities, valid? stat (B) 0/1, teacher? stat (B,K),
- * teacher_valid? stat (B) -> ce? stat (), kd? stat ().
- *   ce = mean over valid rows of -sum_k target log_softmax(z); exists where target does
- *   kd = T^2 mean over rows with teacher_valid of KL(softmax(teacher/T) || softmax(z/T)); exists where teacher does
- * A mean without a valid row is 0; a row that is not valid is not read.  t_is_prob: teacher holds probabilities (mixed
- * teacher targets), used as they are.  Rows are summed in order: deterministic.  Source of kd: Hinton et al. 2015,
- * section 2. class_loss_bwd: dce?, dkd?, z, target?, valid?, teacher?, teacher_valid? -> dz, both terms in one pass; no
- * gradient goes to target or teacher. */
+/* class_loss: cross-entropy and distillation of the same logits.
+ *   in   z stat (B,K) logits, target? stat (B,K) probabilities, valid? stat (B) 0 or 1, teacher? stat (B,K),
+ *        teacher_valid? stat (B) 0 or 1
+ *   out  ce? stat (), exists where target does; kd? stat (), exists where teacher does
+ *   ce = mean over valid rows of -sum_k target log_softmax(z)
+ *   kd = T^2 mean over rows with teacher_valid of KL(softmax(teacher/T) || softmax(z/T))
+ * Source of kd: Hinton et al. 2015, section 2.  A mean without a valid row is 0; a row that is not valid is not read.
+ * Rows are summed in order.
+ * class_loss_bwd: both terms in one pass; target and teacher get no gradient.
+ *   in   dce? stat (), dkd? stat (), z, target?, valid?, teacher?, teacher_valid?
+ *   out  dz stat (B,K) */
 typedef struct kd_class_loss_attr {
-    float temperature; /* of the second term; more than 0 where there is one */
-    int32_t t_is_prob;
+    float temperature; /* T; more than 0 where there is a teacher */
+    int32_t t_is_prob; /* teacher holds probabilities (mixed teacher targets), used as they are */
 } kd_class_loss_attr;
-/* feature_loss: s stat (B,P), f stat (B,P), valid? stat (B) -> loss ().  MSE: mean over all valid entries of (s-f)^2;
- * COSINE: mean over valid rows of 1 - cos(s,f), norms clamped at 1e-8.  feature_loss_bwd: dloss, s, f, valid? -> ds. */
+
+/* feature_loss: MSE = mean over all entries of valid rows of (s - f)^2; COSINE = mean over valid rows of 1 - cos(s,f),
+ * norms clamped at 1e-8.
+ *   in   s stat (B,P), f stat (B,P), valid? stat (B) 0 or 1
+ *   out  loss stat ()
+ * feature_loss_bwd
+ *   in   dloss stat (), s, f, valid?
+ *   out  ds stat (B,P) */
 typedef enum kd_feature_kind { KD_FEATURE_MSE, KD_FEATURE_COSINE } kd_feature_kind;
 typedef struct kd_feature_loss_attr {
     int32_t kind;
 } kd_feature_loss_attr;
-/* weighted_sum: up to 6 scalar losses stat -> sum_i w[i] x_i.  Its backward is one scale an input. */
+
+/* weighted_sum: sum_i w[i] x_i.  The gradient is one scale an operand.
+ *   in   up to 6 operands x_i stat ()
+ *   out  y stat () */
 typedef struct kd_weighted_sum_attr {
     float w[6];
 } kd_weighted_sum_attr;
 
-/* ============================ optimiser
- * ============================================================================ */
+/* ============================ optimiser ======================================================================== */
 
-/* Called by kd_optim on the flat slabs of kd_params, never by a graph: no shape rule, no gradient.  out[i] is in[i],
- * updated in place; an absent in[i] has an absent out[i].  `real` below is the parameters' dtype (f32, f64 in tests),
- * `act` the one of their low-precision copy.
- * Segments: seg i64 (S,2) = offset, count in elements, ascending and disjoint; seg_f f32 (S,2) = learning rate factor,
- * weight decay.  What lies between segments is padding and stays as it is.
- * What differs from step to step is in ctl f64 (KD_CTL_COUNT), in device memory, so that the host neither waits for the
- * gradient's norm nor freezes a number into a captured graph.  A step whose norm is not finite has APPLY 0: nothing
- * changes. */
+/* kd_optim calls these ops on the flat slabs of kd_params.  No graph contains them: they have no rules.
+ *   in, out     out[i] is in[i], updated in place; an absent in[i] has an absent out[i]
+ *   real        the parameters' dtype: f32, f64 in tests
+ *   seg         i64 (S,2) = offset and count in elements, ascending and disjoint
+ *   seg_f       f32 (S,2) = learning rate factor and weight decay of each segment
+ *   ctl         f64 (KD_CTL_COUNT) in device memory
+ * What lies between segments is padding and stays as it is.  ctl holds all numbers that differ from step to step, so
+ * that the host need not wait for the gradient's norm and a captured graph contains no frozen number.  A step whose
+ * norm is not finite has APPLY 0 and changes nothing. */
 enum {
-    KD_CTL_LR,    /* written by the host before each step; all others by optim_control */
-    KD_CTL_T,     /* steps applied: the t of the bias correction */
-    KD_CTL_NORM,  /* global gradient norm before clipping, loss scale divided out */
-    KD_CTL_APPLY, /* 1: the norm is finite */
-    KD_CTL_MULT,  /* gradients times this: clip factor over loss scale */
-    KD_CTL_BIAS1, /* 1 - beta1^T, 1 - beta2^T */
-    KD_CTL_BIAS2,
-    KD_CTL_LOSS_SCALE, /* fp16: what the loss is multiplied with (kd_step.loss_scale); else 1 */
+    KD_CTL_LR,         /* written by the host before each step; optim_control writes the others */
+    KD_CTL_T,          /* steps applied: the t of the bias correction */
+    KD_CTL_NORM,       /* global gradient norm before clipping, loss scale divided out */
+    KD_CTL_APPLY,      /* 1: the norm is finite */
+    KD_CTL_MULT,       /* factor of the gradients: clip factor over loss scale */
+    KD_CTL_BIAS1,      /* 1 - beta1^T */
+    KD_CTL_BIAS2,      /* 1 - beta2^T */
+    KD_CTL_LOSS_SCALE, /* fp16: factor of the loss (kd_step.loss_scale); else 1 */
     KD_CTL_GOOD,       /* finite steps since the loss scale last changed */
     KD_CTL_SKIPPED,    /* steps not applied, in all */
     KD_CTL_COUNT = 16
 };
-/* optim_control: ctl, sum f64 () the squared norm of the gradient as it is stored -> ctl.
- *   norm = sqrt(sum) / LOSS_SCALE; clip factor = min(1, clip / (norm + 1e-6)), 1 when clip is 0 (torch
- *   clip_grad_norm_). grow_every > 0: the loss scale is halved (to no less than 1) by a step that is not finite and
- *   doubled (to no more than
- *   2^24) after grow_every finite ones in a row (torch.amp.GradScaler's rule). */
+
+/* optim_control [EFFECT]: norm = sqrt(sum) / LOSS_SCALE, clip factor = min(1, clip / (norm + 1e-6)), 1 where clip is 0
+ * (torch clip_grad_norm_).
+ *   in   ctl, sum f64 () = squared norm of the gradient as stored
+ *   out  ctl
+ * With grow_every > 0 the loss scale is halved, to no less than 1, by a step that is not finite, and doubled, to no
+ * more than 2^24, after grow_every finite steps in a row (the rule of torch.amp.GradScaler). */
 typedef struct kd_optim_control_attr {
     double clip, beta1, beta2;
     int64_t grow_every;
 } kd_optim_control_attr;
-/* adamw: p, m, v, ema?, shadow? act, g, seg, seg_f, ctl -> p, m, v, ema, shadow.  With g' = MULT g and lr' = LR *
- * factor, in PyTorch's order:
+
+/* adamw [EFFECT].  With g' = MULT g and lr' = LR factor, in PyTorch's order:
  *   p *= 1 - lr' wd;  m += (1 - beta1) (g' - m);  v = beta2 v + (1 - beta2) g' g';
  *   p -= lr' / BIAS1 * m / (sqrt(v) / sqrt(BIAS2) + eps)
- * then ema = ema_decay ema + (1 - ema_decay) p and shadow = p, rounded.  Source: Loshchilov and Hutter 2019, algorithm
- * 2. */
+ * then ema = ema_decay ema + (1 - ema_decay) p, and shadow = p, rounded.
+ *   in   p real (n), m real (n), v real (n), ema? real (n), shadow? act (n), g real (n), seg, seg_f, ctl
+ *   out  p, m, v, ema, shadow
+ * Source: Loshchilov and Hutter 2019, algorithm 2. */
 typedef struct kd_adamw_attr {
     double beta1, beta2, eps;
     double ema_decay;
 } kd_adamw_attr;
-/* sgd: p, buf?, ema?, shadow? act, g, seg, seg_f, ctl -> p, buf, ema, shadow.  d = MULT g + wd p;
- *   buf = T == 1 ? d : momentum buf + d;  p -= lr' * (nesterov ? d + momentum buf : buf).  momentum 0: buf may be
- *   absent, d is used. */
+
+/* sgd [EFFECT].  d = MULT g + wd p;  buf = T == 1 ? d : momentum buf + d;
+ *   p -= lr' (nesterov ? d + momentum buf : buf); ema and shadow as in adamw.
+ *   in   p, buf? (absent only where momentum is 0: d is used), ema?, shadow? act, g, seg, seg_f, ctl
+ *   out  p, buf, ema, shadow */
 typedef struct kd_sgd_attr {
     double momentum;
     int32_t nesterov;
     double ema_decay;
 } kd_sgd_attr;
-/* grad_norm: g (n) -> f64 (): sum of squares, in f64, in an order fixed by n. */
-/* ema: avg, x, ctl -> avg = decay avg + (1 - decay) x (running statistics follow the parameters' average). */
+
+/* grad_norm: the sum of squares of g, in f64, in an order fixed by n.
+ *   in   g real (n)
+ *   out  f64 () */
+
+/* ema [EFFECT]: avg = decay avg + (1 - decay) x.  Averaged running statistics follow the averaged parameters.
+ *   in   avg real (n), x real (n), ctl
+ *   out  avg */
 typedef struct kd_ema_attr {
     double decay;
 } kd_ema_attr;

@@ -1,7 +1,6 @@
 /* adj_norm, dyn_adj and their gradients: V x V matrices, far from any hot loop. */
 #include "kernels/cpu/chunk.h"
 
-#define KD_MAX_V      256 /* kernels/op/skeleton.h */
 #define KD_MIN_DEGREE R(1e-6)
 
 /* Element of the matrix that is normalised: L, or |fixed + L|. */
@@ -35,7 +34,7 @@ static kd_status adj_norm_run(const kd_call *c)
     const real *l = c->in[0].data, *f = kd_in(c, 1);
     real *a = c->out[0].data;
     const int64_t v = c->out[0].shape.dim[0];
-    real s[KD_MAX_V], d[KD_MAX_V];
+    real s[KD_MAX_JOINTS], d[KD_MAX_JOINTS];
     row_scales(l, f, at->mode, v, s, d);
     for (int64_t i = 0; i < v; i++) {
         for (int64_t j = 0; j < v; j++) {
@@ -52,7 +51,7 @@ static kd_status adj_norm_bwd_run(const kd_call *c)
     const kd_adj_norm_attr *at = c->attr;
     const real *da = c->in[0].data, *l = c->in[1].data, *f = kd_in(c, 2);
     const int64_t v = c->out[0].shape.dim[0];
-    real s[KD_MAX_V], d[KD_MAX_V];
+    real s[KD_MAX_JOINTS], d[KD_MAX_JOINTS];
     row_scales(l, f, at->mode, v, s, d);
     for (int64_t i = 0; i < v; i++) {
         real ds = R(0.0); /* gradient of s[i], through row i and through column i */
@@ -60,7 +59,7 @@ static kd_status adj_norm_bwd_run(const kd_call *c)
             ds += da[i * v + j] * entry(l, f, at->mode, i * v + j) * s[j];
             ds += da[j * v + i] * entry(l, f, at->mode, j * v + i) * s[j];
         }
-        real row[KD_MAX_V];
+        real row[KD_MAX_JOINTS];
         for (int64_t j = 0; j < v; j++) {
             const real raw = l[i * v + j] + (f != NULL ? f[i * v + j] : R(0.0));
             const real sign = raw > R(0.0) ? R(1.0) : (raw < R(0.0) ? R(-1.0) : R(0.0));
@@ -112,7 +111,7 @@ static kd_status dyn_adj_run(const kd_call *c)
     real *a = c->out[0].data;
     KD_FOR
     for (int64_t b = 0; b < n; b++) {
-        real norm[KD_MAX_V];
+        real norm[KD_MAX_JOINTS];
         real *u = (real *)c->scratch + b * ne * v;
         normalise(e + b * ne * v, ne, v, u, norm);
         for (int64_t i = 0; i < v; i++) {
@@ -158,7 +157,7 @@ static kd_status dyn_adj_bwd_run(const kd_call *c)
     act_t *de = c->out[0].data;
     KD_FOR
     for (int64_t b = 0; b < n; b++) {
-        real norm[KD_MAX_V], along[KD_MAX_V];
+        real norm[KD_MAX_JOINTS], along[KD_MAX_JOINTS];
         real *u = (real *)c->scratch + b * (2 * ne + v) * v, *du = u + ne * v, *ds = du + ne * v;
         normalise(e + b * ne * v, ne, v, u, norm);
         for (int64_t i = 0; i < v; i++) {

@@ -2,7 +2,6 @@
  * probabilities. */
 #include "kernels/cpu/chunk.h"
 
-#define MAX_D 256
 #define BLOCK 64
 
 typedef struct heads {
@@ -38,7 +37,7 @@ static inline void axpy(real *restrict acc, real a, const act_t *restrict x, int
 static void forward_query(const kd_call *c, const heads *h, int64_t b, int64_t hd, int64_t n)
 {
     const act_t *qkv = c->in[0].data;
-    real q[MAX_D], acc[MAX_D] = {0}, s[BLOCK];
+    real q[KD_MAX_HEAD_DIM], acc[KD_MAX_HEAD_DIM] = {0}, s[BLOCK];
     kd_load_act(q, row_of(h, qkv, b, n, 0, hd), h->D);
     real m = R(0.0), sum = R(0.0);
     for (int64_t j0 = 0; j0 < h->N; j0 += BLOCK) {
@@ -93,7 +92,7 @@ typedef struct saved {
 static void backward_query(const heads *h, const saved *v, int64_t b, int64_t hd, int64_t n)
 {
     const int64_t at = (b * h->N + n) * h->C + hd * h->D, stat = (b * h->H + hd) * h->N + n;
-    real q[MAX_D], d_o[MAX_D], acc[MAX_D] = {0};
+    real q[KD_MAX_HEAD_DIM], d_o[KD_MAX_HEAD_DIM], acc[KD_MAX_HEAD_DIM] = {0};
     kd_load_act(q, row_of(h, v->qkv, b, n, 0, hd), h->D);
     kd_load_act(d_o, v->dO + at, h->D);
     const real delta = kd_dot_act(d_o, v->o + at, h->D);
@@ -112,7 +111,7 @@ static void backward_query(const heads *h, const saved *v, int64_t b, int64_t hd
 
 static void backward_key(const heads *h, const saved *v, int64_t b, int64_t hd, int64_t n)
 {
-    real k[MAX_D], val[MAX_D], dk[MAX_D] = {0}, dv[MAX_D] = {0};
+    real k[KD_MAX_HEAD_DIM], val[KD_MAX_HEAD_DIM], dk[KD_MAX_HEAD_DIM] = {0}, dv[KD_MAX_HEAD_DIM] = {0};
     kd_load_act(k, row_of(h, v->qkv, b, n, 1, hd), h->D);
     kd_load_act(val, row_of(h, v->qkv, b, n, 2, hd), h->D);
     for (int64_t i = 0; i < h->N; i++) {

@@ -3,8 +3,6 @@
 #include "kernels/cpu/act_fn.h"
 #include "kernels/cpu/chunk.h"
 
-#define KD_MAX_V 256 /* kernels/op/skeleton.h */
-
 static bool wanted(const kd_call *c, int o)
 {
     return o < c->n_out && c->out[o].data != NULL;
@@ -137,7 +135,7 @@ static kd_status st_gate_run(const kd_call *c)
     KD_FOR
     for (int64_t it = 0; it < s->dim[0] * s->dim[1]; it++) {
         const real a = alpha[it % s->dim[1]];
-        real joint[KD_MAX_V];
+        real joint[KD_MAX_JOINTS];
         kd_load_act(joint, av + it * v, v);
         for (int64_t f = 0; f < t; f++) {
             const real time = ld(at, it * t + f);
@@ -166,11 +164,11 @@ static kd_status st_gate_bwd_run(const kd_call *c)
         const real a = alpha[i];
         real dalpha = R(0.0);
         for (int64_t it = i; it < n * ch; it += ch) {
-            real joint[KD_MAX_V], djoint[KD_MAX_V] = {0};
+            real joint[KD_MAX_JOINTS], djoint[KD_MAX_JOINTS] = {0};
             real gated = R(0.0), plain = R(0.0);
             kd_load_act(joint, av + it * v, v);
             for (int64_t f = 0; f < t; f++) {
-                real g[KD_MAX_V], dot = R(0.0);
+                real g[KD_MAX_JOINTS], dot = R(0.0);
                 const int64_t row = (it * t + f) * v;
                 const real time = ld(at, it * t + f);
                 for (int64_t j = 0; j < v; j++) {
@@ -221,7 +219,7 @@ static kd_status stc_gate_run(const kd_call *c)
     KD_FOR
     for (int64_t it = 0; it < s->dim[0] * ch; it++) {
         const int64_t b = it / ch;
-        real joint[KD_MAX_V];
+        real joint[KD_MAX_JOINTS];
         load_or_one(joint, av != NULL ? av + b * v : NULL, v);
         const real channel = ac != NULL ? ld(ac, it) : R(1.0);
         for (int64_t f = 0; f < t; f++) {
@@ -245,7 +243,7 @@ static real stc_sample(const kd_call *c, int64_t b, real sg, real *dt)
     const kd_shape *s = &c->in[1].shape;
     const int64_t ch = s->dim[1], t = s->dim[2], v = s->dim[3];
     const act_t *at = c->in[2].data, *av = c->in[3].data, *ac = c->in[4].data;
-    real joint[KD_MAX_V], dv[KD_MAX_V] = {0}, total = R(0.0);
+    real joint[KD_MAX_JOINTS], dv[KD_MAX_JOINTS] = {0}, total = R(0.0);
     load_or_one(joint, av != NULL ? av + b * v : NULL, v);
     for (int64_t f = 0; f < t; f++) {
         dt[f] = R(0.0);

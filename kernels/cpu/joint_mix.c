@@ -5,7 +5,6 @@
 #include "kernels/cpu/chunk.h"
 
 #define KD_COLS  32
-#define KD_MAX_V 256 /* kernels/op/skeleton.h */
 #define KD_ROWS  4
 #define KD_BLOCK 64 /* rows summed before a store */
 
@@ -87,7 +86,7 @@ static void mix_slice(const act_t *x, const act_t *plus, act_t *y, int64_t rows,
                       int64_t first, int64_t terms, int64_t stride, bool transpose)
 {
     for (int64_t w0 = 0; w0 < v; w0 += KD_COLS) {
-        real b[KD_MAX_V][KD_COLS];
+        real b[KD_MAX_JOINTS][KD_COLS];
         const int64_t nw = KD_MIN((int64_t)KD_COLS, v - w0);
         if (terms == 1) {
             load_block(adj, first, v, transpose, w0, b);
@@ -197,7 +196,7 @@ static kd_status joint_mix_bwd_a_run(const kd_call *c)
         const act_t *xs = x + (s * d.xs + (d.mode == KD_MIX_GROUPED ? k * d.c : 0)) * plane;
         const act_t *ys = dy + (s * d.ys + k * d.c) * plane;
         for (int64_t w0 = 0; w0 < d.v; w0 += KD_COLS) {
-            real p[KD_MAX_V][KD_COLS];
+            real p[KD_MAX_JOINTS][KD_COLS];
             memset(p, 0, (size_t)d.v * sizeof p[0]);
             outer_rows(xs, ys, d.c * d.t, d.v, w0, p);
             for (int64_t i = 0; i < d.v; i++) {
@@ -213,7 +212,7 @@ static kd_status joint_mix_bwd_a_run(const kd_call *c)
     }
     KD_FOR
     for (int64_t it = 0; it < d.k * d.v; it++) {
-        real sum[KD_MAX_V] = {0};
+        real sum[KD_MAX_JOINTS] = {0};
         for (int64_t s = 0; s < d.n; s++) {
             const real *row = parts + (s * d.k * d.v + it) * d.v;
             for (int64_t j = 0; j < d.v; j++) {

@@ -1,8 +1,6 @@
 /* time_shift, joint_gather, body_select and their gradients. */
 #include "kernels/cpu/chunk.h"
 
-#define KD_MAX_V 256 /* kernels/op/skeleton.h */
-
 /* One plane: every frame from its neighbour, the first (last) one stays. */
 static void shift_frames(const act_t *src, act_t *dst, int64_t t, int64_t v, bool later)
 {
@@ -64,7 +62,7 @@ static kd_status joint_gather_run(const kd_call *c)
     KD_FOR
     for (int64_t it = 0; it < s->dim[0] * ch; it++) {
         const int32_t *from = idx + it % ch * v;
-        real e[KD_MAX_V];
+        real e[KD_MAX_JOINTS];
         for (int64_t j = 0; j < v && w != NULL; j++) {
             e[j] = w[j * ch + it % ch];
         }
@@ -75,7 +73,7 @@ static kd_status joint_gather_run(const kd_call *c)
                 }
                 continue;
             }
-            real row[KD_MAX_V];
+            real row[KD_MAX_JOINTS];
             for (int64_t j = 0; j < v; j++) {
                 row[j] = ld(x, r * v + from[j]) + e[j];
             }
@@ -100,7 +98,7 @@ static kd_status joint_gather_bwd_x_run(const kd_call *c)
     for (int64_t it = 0; it < s->dim[0] * ch; it++) {
         const int32_t *to = idx + it % ch * v;
         for (int64_t r = it * t; r < (it + 1) * t; r++) {
-            real row[KD_MAX_V];
+            real row[KD_MAX_JOINTS];
             for (int64_t j = 0; j < v; j++) {
                 row[j] = plus != NULL ? ld(plus, r * v + j) : R(0.0);
             }
@@ -124,9 +122,9 @@ static kd_status joint_gather_bwd_w_run(const kd_call *c)
     const act_t *dy = c->in[0].data;
     KD_FOR
     for (int64_t i = 0; i < ch; i++) {
-        real total[KD_MAX_V] = {0};
+        real total[KD_MAX_JOINTS] = {0};
         for (int64_t n = 0; n < s->dim[0]; n++) {
-            real sum[KD_MAX_V] = {0};
+            real sum[KD_MAX_JOINTS] = {0};
             const act_t *restrict src = dy + (n * ch + i) * t * v;
             for (int64_t r = 0; r < t; r++) {
                 for (int64_t j = 0; j < v; j++) {

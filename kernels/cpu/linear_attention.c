@@ -2,8 +2,7 @@
  * the stack. */
 #include "kernels/cpu/chunk.h"
 
-#define MAX_D 64 /* kernels/op/linear_attention.c */
-#define EPS   R(1e-6)
+#define EPS R(1e-6)
 
 typedef struct la_dims {
     int64_t s, t, c, h, d;
@@ -56,7 +55,8 @@ LA_INLINE void load_phi(real *restrict p, const act_t *restrict row, int64_t d)
 }
 
 /* kv (d,d) = sum_t phi(k_t) v_t^T, ks (d) = sum_t phi(k_t) */
-LA_INLINE void state(const act_t *qkv, const la_dims *n, int64_t d, real (*restrict kv)[MAX_D], real *restrict ks)
+LA_INLINE void state(const act_t *qkv, const la_dims *n, int64_t d, real (*restrict kv)[KD_MAX_LINEAR_HEAD_DIM],
+                     real *restrict ks)
 {
     for (int64_t i = 0; i < d; i++) {
         ks[i] = R(0.0);
@@ -65,7 +65,7 @@ LA_INLINE void state(const act_t *qkv, const la_dims *n, int64_t d, real (*restr
         }
     }
     for (int64_t t = 0; t < n->t; t++) {
-        real k[MAX_D], v[MAX_D];
+        real k[KD_MAX_LINEAR_HEAD_DIM], v[KD_MAX_LINEAR_HEAD_DIM];
         load_phi(k, qkv + t * 3 * n->c + n->c, d);
         kd_load_act(v, qkv + t * 3 * n->c + 2 * n->c, d);
         for (int64_t i = 0; i < d; i++) {
@@ -78,7 +78,8 @@ LA_INLINE void state(const act_t *qkv, const la_dims *n, int64_t d, real (*restr
 }
 
 /* y (d) = x (d) m (d,d) */
-LA_INLINE void row_times(const real *restrict x, const real (*restrict m)[MAX_D], real *restrict y, int64_t d)
+LA_INLINE void row_times(const real *restrict x, const real (*restrict m)[KD_MAX_LINEAR_HEAD_DIM], real *restrict y,
+                         int64_t d)
 {
     for (int64_t j = 0; j < d; j++) {
         y[j] = R(0.0);
@@ -100,7 +101,8 @@ LA_INLINE real normaliser(const real *restrict q, const real *restrict ks, int64
     return z;
 }
 
-LA_INLINE void transpose(const real (*restrict m)[MAX_D], real (*restrict t)[MAX_D], int64_t d)
+LA_INLINE void transpose(const real (*restrict m)[KD_MAX_LINEAR_HEAD_DIM], real (*restrict t)[KD_MAX_LINEAR_HEAD_DIM],
+                         int64_t d)
 {
     for (int64_t i = 0; i < d; i++) {
         for (int64_t j = 0; j < d; j++) {
@@ -113,13 +115,13 @@ LA_INLINE void transpose(const real (*restrict m)[MAX_D], real (*restrict t)[MAX
 
 LA_INLINE void head_forward(const act_t *qkv, act_t *out, const la_dims *n, int64_t d)
 {
-    real kv[MAX_D][MAX_D] = {{0}}, ks[MAX_D];
+    real kv[KD_MAX_LINEAR_HEAD_DIM][KD_MAX_LINEAR_HEAD_DIM] = {{0}}, ks[KD_MAX_LINEAR_HEAD_DIM];
     state(qkv, n, d, kv, ks);
     for (int64_t t = 0; t < n->t; t++) {
-        real q[MAX_D], o[MAX_D];
+        real q[KD_MAX_LINEAR_HEAD_DIM], o[KD_MAX_LINEAR_HEAD_DIM];
         load_phi(q, qkv + t * 3 * n->c, d);
         const real z = normaliser(q, ks, d);
-        row_times(q, (const real(*)[MAX_D])kv, o, d);
+        row_times(q, (const real(*)[KD_MAX_LINEAR_HEAD_DIM])kv, o, d);
         for (int64_t j = 0; j < d; j++) {
             st(out, t * n->c + j, o[j] / z);
         }
@@ -149,13 +151,14 @@ const kd_kernel_def KD_K(linear_attention) = {.run = linear_attention_run};
 
 /* First pass over t: dq, and the gradients of the state. */
 LA_INLINE void backward_queries(const act_t *qkv, const act_t *dout, act_t *dqkv, const la_dims *n, int64_t d,
-                                const real (*restrict kv)[MAX_D], const real *ks, real (*restrict dkv)[MAX_D],
-                                real *restrict dks)
+                                const real (*restrict kv)[KD_MAX_LINEAR_HEAD_DIM], const real *ks,
+                                real (*restrict dkv)[KD_MAX_LINEAR_HEAD_DIM], real *restrict dks)
 {
-    real kvt[MAX_D][MAX_D];
+    real kvt[KD_MAX_LINEAR_HEAD_DIM][KD_MAX_LINEAR_HEAD_DIM];
     transpose(kv, kvt, d);
     for (int64_t t = 0; t < n->t; t++) {
-        real q[MAX_D], o[MAX_D], dn[MAX_D], dq[MAX_D], dz = R(0.0);
+        real q[KD_MAX_LINEAR_HEAD_DIM], o[KD_MAX_LINEAR_HEAD_DIM], dn[KD_MAX_LINEAR_HEAD_DIM],
+            dq[KD_MAX_LINEAR_HEAD_DIM], dz = R(0.0);
         load_phi(q, qkv + t * 3 * n->c, d);
         const real z = normaliser(q, ks, d);
         row_times(q, kv, o, d);
@@ -163,7 +166,7 @@ LA_INLINE void backward_queries(const act_t *qkv, const act_t *dout, act_t *dqkv
             dn[j] = ld(dout, t * n->c + j) / z;
             dz -= dn[j] * o[j] / z;
         }
-        row_times(dn, (const real(*)[MAX_D])kvt, dq, d);
+        row_times(dn, (const real(*)[KD_MAX_LINEAR_HEAD_DIM])kvt, dq, d);
         for (int64_t i = 0; i < d; i++) {
             st(dqkv, t * 3 * n->c + i, (dq[i] + dz * ks[i]) * phi_d(q[i]));
             dks[i] += dz * q[i];
@@ -176,17 +179,18 @@ LA_INLINE void backward_queries(const act_t *qkv, const act_t *dout, act_t *dqkv
 
 /* Second pass: what the state passes on to k and v. */
 LA_INLINE void backward_state(const act_t *qkv, act_t *dqkv, const la_dims *n, int64_t d,
-                              const real (*restrict dkv)[MAX_D], const real *dks)
+                              const real (*restrict dkv)[KD_MAX_LINEAR_HEAD_DIM], const real *dks)
 {
-    real dkvt[MAX_D][MAX_D];
+    real dkvt[KD_MAX_LINEAR_HEAD_DIM][KD_MAX_LINEAR_HEAD_DIM];
     transpose(dkv, dkvt, d);
     for (int64_t t = 0; t < n->t; t++) {
-        real k[MAX_D], v[MAX_D], dk[MAX_D], dv[MAX_D];
+        real k[KD_MAX_LINEAR_HEAD_DIM], v[KD_MAX_LINEAR_HEAD_DIM], dk[KD_MAX_LINEAR_HEAD_DIM],
+            dv[KD_MAX_LINEAR_HEAD_DIM];
         const act_t *row = qkv + t * 3 * n->c;
         act_t *grad = dqkv + t * 3 * n->c;
         load_phi(k, row + n->c, d);
         kd_load_act(v, row + 2 * n->c, d);
-        row_times(v, (const real(*)[MAX_D])dkvt, dk, d);
+        row_times(v, (const real(*)[KD_MAX_LINEAR_HEAD_DIM])dkvt, dk, d);
         row_times(k, dkv, dv, d);
         for (int64_t i = 0; i < d; i++) {
             st(grad, n->c + i, (dk[i] + dks[i]) * phi_d(k[i]));
@@ -197,10 +201,11 @@ LA_INLINE void backward_state(const act_t *qkv, act_t *dqkv, const la_dims *n, i
 
 LA_INLINE void head_backward(const act_t *qkv, const act_t *dout, act_t *dqkv, const la_dims *n, int64_t d)
 {
-    real kv[MAX_D][MAX_D] = {{0}}, ks[MAX_D], dkv[MAX_D][MAX_D] = {{0}}, dks[MAX_D] = {0};
+    real kv[KD_MAX_LINEAR_HEAD_DIM][KD_MAX_LINEAR_HEAD_DIM] = {{0}}, ks[KD_MAX_LINEAR_HEAD_DIM],
+         dkv[KD_MAX_LINEAR_HEAD_DIM][KD_MAX_LINEAR_HEAD_DIM] = {{0}}, dks[KD_MAX_LINEAR_HEAD_DIM] = {0};
     state(qkv, n, d, kv, ks);
-    backward_queries(qkv, dout, dqkv, n, d, (const real(*)[MAX_D])kv, ks, dkv, dks);
-    backward_state(qkv, dqkv, n, d, (const real(*)[MAX_D])dkv, dks);
+    backward_queries(qkv, dout, dqkv, n, d, (const real(*)[KD_MAX_LINEAR_HEAD_DIM])kv, ks, dkv, dks);
+    backward_state(qkv, dqkv, n, d, (const real(*)[KD_MAX_LINEAR_HEAD_DIM])dkv, dks);
 }
 
 static kd_status linear_attention_bwd_run(const kd_call *c)

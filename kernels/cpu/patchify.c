@@ -2,6 +2,8 @@
 #include "kernels/cpu/chunk.h"
 #include "kernels/kd_pixels.h"
 
+_Static_assert(KD_MAX_PATCH <= KD_CHUNK, "a row of a patch is one chunk");
+
 typedef struct patches {
     int64_t B, C, T, H, W, t, p, Gt, Gh, Gw;
 } patches;

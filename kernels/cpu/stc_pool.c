@@ -9,8 +9,9 @@ typedef struct pieces {
     int64_t count;       /* of all samples */
 } pieces;
 
-/* As many frames as KD_CHUNK positions hold (two at least: V is 256 at most), a multiple of 16 where that leaves
- * any. */
+_Static_assert(KD_CHUNK >= 2 * KD_MAX_JOINTS, "a piece has two frames at least");
+
+/* As many frames as KD_CHUNK positions hold, a multiple of 16 where that leaves any. */
 static pieces pieces_of(const kd_shape *s)
 {
     const int64_t most = KD_CHUNK / s->dim[3];

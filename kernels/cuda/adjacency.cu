@@ -1,8 +1,6 @@
 /* adj_norm, dyn_adj and their gradients: V x V matrices, V at most 256, far from any hot loop. */
 #include "kernels/cuda/device/kd_cuda.cuh"
 
-constexpr int MAX_V = 256; /* kernels/op/skeleton.h */
-
 /* ---- adj_norm: one block, a warp a row ------------------------------------------------------- */
 
 constexpr int NORM_WARPS = 16;
@@ -45,8 +43,8 @@ static __device__ void row_scales(const adjacency &m, int V, float *s, float *d)
 
 static __global__ void adj_norm_kernel(adjacency m, float *a, int V)
 {
-    KD_SHARED(float, s, MAX_V);
-    KD_SHARED(float, d, MAX_V);
+    KD_SHARED(float, s, KD_MAX_JOINTS);
+    KD_SHARED(float, d, KD_MAX_JOINTS);
     row_scales(m, V, s, d);
     for (int i = (int)threadIdx.y; i < V; i += NORM_WARPS) {
         for (int j = (int)threadIdx.x; j < V; j += KD_WARP) {
@@ -66,8 +64,8 @@ KD_CUDA_OP(adj_norm)
 
 static __global__ void adj_norm_back(const float *da, adjacency m, float *dl, int V, bool add)
 {
-    KD_SHARED(float, s, MAX_V);
-    KD_SHARED(float, d, MAX_V);
+    KD_SHARED(float, s, KD_MAX_JOINTS);
+    KD_SHARED(float, d, KD_MAX_JOINTS);
     row_scales(m, V, s, d);
     for (int i = (int)threadIdx.y; i < V; i += NORM_WARPS) {
         float ds = 0.0f; /* gradient of s[i], through row i and through column i */
@@ -132,7 +130,7 @@ template <typename T> static __device__ void load_unit(float *u, const T *e, int
 /* A warp a row, J columns a lane. */
 template <typename T, int J> static __global__ void dyn_adj_rows(const T *e, float *a, int E, int V)
 {
-    KD_SHARED(float, norm, MAX_V);
+    KD_SHARED(float, norm, KD_MAX_JOINTS);
     KD_SHARED(float, u, PIECE);
     const int lane = (int)threadIdx.x % KD_WARP, i = (int)(blockIdx.y * ROWS + threadIdx.x / KD_WARP);
     const int step = PIECE / V;
@@ -192,7 +190,7 @@ template <typename T> static kd_status dyn_adj_run(const kd_call *c)
     } else if (V <= 2 * KD_WARP) {
         KD_LAUNCH((dyn_adj_rows<T, 2>), grid, dim3(THREADS), c, e, a, E, V);
     } else {
-        KD_LAUNCH((dyn_adj_rows<T, MAX_V / KD_WARP>), grid, dim3(THREADS), c, e, a, E, V);
+        KD_LAUNCH((dyn_adj_rows<T, KD_MAX_JOINTS / KD_WARP>), grid, dim3(THREADS), c, e, a, E, V);
     }
     return kd_launched();
 }
@@ -234,9 +232,9 @@ static __device__ __forceinline__ float dot_of(const float *m, const float *u, i
 template <typename T>
 static __global__ void dyn_adj_back(const float *da, const T *e, const float *a, T *de, int E, int V)
 {
-    KD_SHARED(float, norm, MAX_V);
-    KD_SHARED(float, dot, MAX_V);
-    KD_SHARED(float, m, ROWS *MAX_V);
+    KD_SHARED(float, norm, KD_MAX_JOINTS);
+    KD_SHARED(float, dot, KD_MAX_JOINTS);
+    KD_SHARED(float, m, ROWS *KD_MAX_JOINTS);
     KD_SHARED(float, u, PIECE);
     KD_SHARED(float, parts, THREADS);
     const int t = (int)threadIdx.x, own = t % ROWS, line = t / ROWS, lines = THREADS / ROWS;

@@ -77,8 +77,8 @@ template <typename T, int W>
 static __global__ void joint_gather_plane(const T *x, const int32_t *idx, const float *w, T *y, kd_planes p)
 {
     KD_SHARED(float, tile, KD_TILE);
-    KD_SHARED(int, from, KD_MAX_V);
-    KD_SHARED(float, plus, KD_MAX_V);
+    KD_SHARED(int, from, KD_MAX_JOINTS);
+    KD_SHARED(float, plus, KD_MAX_JOINTS);
     const kd_plane here = kd_plane_here(p);
     for (int v = (int)threadIdx.x; v < p.V; v += (int)blockDim.x) {
         from[v] = idx[(int64_t)here.c * p.V + v];
@@ -132,9 +132,9 @@ template <typename T, int W>
 static __global__ void joint_gather_back(const T *dy, const int32_t *idx, const T *plus, T *dx, kd_planes p)
 {
     KD_SHARED(float, tile, KD_TILE);
-    KD_SHARED(int, from, KD_MAX_V);
-    KD_SHARED(int, start, KD_MAX_V + 1);
-    KD_SHARED(int, list, KD_MAX_V);
+    KD_SHARED(int, from, KD_MAX_JOINTS);
+    KD_SHARED(int, start, KD_MAX_JOINTS + 1);
+    KD_SHARED(int, list, KD_MAX_JOINTS);
     const kd_plane here = kd_plane_here(p);
     invert(idx + (int64_t)here.c * p.V, p.V, from, start, list);
     const int step = kd_tile_frames(p.V) * p.V;

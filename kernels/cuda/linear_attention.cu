@@ -5,6 +5,7 @@
 
 constexpr int THREADS = 128, FRAMES = 32; /* frames in a tile */
 constexpr float EPS = 1e-6f;
+static_assert(KD_MAX_LINEAR_HEAD_DIM <= 64, "launch() has widths up to 64");
 
 struct la_dims {
     int64_t s;

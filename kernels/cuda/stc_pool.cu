@@ -4,7 +4,7 @@
 #include "kernels/cuda/device/planes.cuh"
 
 constexpr int THREADS = 256, FRAMES = THREADS / KD_WARP; /* a warp a frame; packs of 8 stay aligned */
-constexpr int MOST = FRAMES * KD_MAX_V;                  /* positions of a piece, of all lines together */
+constexpr int MOST = FRAMES * KD_MAX_JOINTS;             /* positions of a piece, of all lines together */
 
 struct pool_pieces {
     kd_planes p;

@@ -1,16 +1,16 @@
 /* Rules of attention and of the cosine form of its queries and keys. */
 #include "kernels/op/rule.h"
 
-/* qkv (B,N,3C) with C a multiple of heads and at most 256 channels a head (kernels keep one head's row at hand). */
+/* qkv (B,N,3C) with C a multiple of heads. */
 static kd_status qkv_check(const char *op, const kd_spec *qkv, int32_t heads, kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
     KD_TRY(kd_rule_float(op, "qkv", qkv, 3, err));
     KD_TRY(kd_rule_rank(op, "qkv", qkv, 3, err));
     const int64_t w = qkv->shape.dim[2];
-    if (heads < 1 || w == 0 || w % (3 * (int64_t)heads) != 0 || w / (3 * (int64_t)heads) > 256) {
-        return KD_FAIL(err, KD_E_SHAPE, "%s: qkv is %s with %d heads, expected (B,N,3*heads*D), D at most 256", op,
-                       kd_shape_text(&qkv->shape, t, sizeof t), (int)heads);
+    if (heads < 1 || w == 0 || w % (3 * (int64_t)heads) != 0 || w / (3 * (int64_t)heads) > KD_MAX_HEAD_DIM) {
+        return KD_FAIL(err, KD_E_SHAPE, "%s: qkv is %s with %d heads, expected (B,N,3*heads*D), D at most %d", op,
+                       kd_shape_text(&qkv->shape, t, sizeof t), (int)heads, KD_MAX_HEAD_DIM);
     }
     return KD_OK;
 }

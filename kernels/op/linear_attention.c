@@ -1,18 +1,16 @@
 /* linear_attention (LAST v1) and its gradient: shapes. */
 #include "kernels/op/rule.h"
 
-#define MAX_HEAD_DIM 64 /* the D x D state of a head lives on the stack */
-
 static kd_status check_qkv(const char *op, const kd_linear_attention_attr *a, const kd_spec *qkv, kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
     KD_TRY(kd_rule_float(op, "qkv", qkv, 0, err));
     const int64_t c3 = qkv->shape.rank == 3 ? qkv->shape.dim[2] : -1;
-    if (c3 < 3 || a->heads < 1 || c3 % (3 * (int64_t)a->heads) != 0 || c3 / 3 / a->heads > MAX_HEAD_DIM) {
+    if (c3 < 3 || a->heads < 1 || c3 % (3 * (int64_t)a->heads) != 0 || c3 / 3 / a->heads > KD_MAX_LINEAR_HEAD_DIM) {
         return KD_FAIL(err, KD_E_SHAPE,
                        "%s: qkv is %s, expected (S,T,3C) with C a multiple of %d heads and at most "
                        "%d channels a head",
-                       op, kd_shape_text(&qkv->shape, t, sizeof t), a->heads, MAX_HEAD_DIM);
+                       op, kd_shape_text(&qkv->shape, t, sizeof t), a->heads, KD_MAX_LINEAR_HEAD_DIM);
     }
     return KD_OK;
 }

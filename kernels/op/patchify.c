@@ -4,9 +4,9 @@
 static kd_status patch_shape(const char *op, const kd_patchify_attr *a, const kd_shape *x, kd_shape *rows, kd_err *err)
 {
     char t[KD_SHAPE_TEXT_MAX];
-    if (a->tubelet < 1 || a->patch < 1 || a->patch > 512) {
-        return KD_FAIL(err, KD_E_ARG, "%s: tubelet %d, patch %d, expected at least 1 and a patch of at most 512", op,
-                       (int)a->tubelet, (int)a->patch);
+    if (a->tubelet < 1 || a->patch < 1 || a->patch > KD_MAX_PATCH) {
+        return KD_FAIL(err, KD_E_ARG, "%s: tubelet %d, patch %d, expected at least 1 and a patch of at most %d", op,
+                       (int)a->tubelet, (int)a->patch, KD_MAX_PATCH);
     }
     if (x->rank != 5 || x->dim[2] % a->tubelet != 0 || x->dim[3] % a->patch != 0 || x->dim[4] % a->patch != 0) {
         return KD_FAIL(err, KD_E_SHAPE, "%s: clip is %s, expected (B,C,T,H,W) with T a multiple of %d and H, W of %d",

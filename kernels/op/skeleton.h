@@ -4,9 +4,6 @@
 
 #include "kernels/op/rule.h"
 
-/* Kernels hold a row of joints on the stack. */
-#define KD_MAX_JOINTS 256
-
 /* x floating (N,C,T,V), V within KD_MAX_JOINTS. */
 static inline kd_status kd_rule_nctv(const char *op, const char *what, const kd_spec *x, kd_err *err)
 {

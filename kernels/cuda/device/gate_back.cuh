@@ -52,8 +52,8 @@ template <typename T, int W, typename G>
 static __global__ void gate_back(const T *dy, const T *x, T *dx, G gate, kd_planes p)
 {
     KD_SHARED(float, gx, KD_TILE);
-    KD_SHARED(float, joint, KD_MAX_V);
-    KD_SHARED(float, djoint, KD_MAX_V);
+    KD_SHARED(float, joint, KD_MAX_JOINTS);
+    KD_SHARED(float, djoint, KD_MAX_JOINTS);
     const kd_plane here = kd_plane_here(p);
     const int tid = (int)threadIdx.x, threads = (int)blockDim.x;
     const float a = gate.weight(here), ac = a * gate.channel(here);

@@ -5,8 +5,6 @@
 
 #include "kernels/cuda/device/kd_cuda.cuh"
 
-#define KD_MAX_V 256 /* kernels/op/skeleton.h */
-
 struct kd_planes {
     int64_t n;      /* samples */
     int C, T, V, L; /* L = T * V */
@@ -47,6 +45,7 @@ static inline dim3 kd_plane_grid(const kd_planes &p)
 /* Frames of a plane that a block holds in KD_TILE floats: a multiple of 8, so that packs stay aligned, and at least
  * 16. */
 constexpr int KD_TILE = 4096;
+static_assert(KD_TILE / KD_MAX_JOINTS >= 16, "a tile has 16 frames at least");
 static __device__ __forceinline__ int kd_tile_frames(int V)
 {
     return KD_TILE / V / 8 * 8;
