@@ -1,27 +1,18 @@
-/* The op table: rows of kd_op_list.inc joined with the rules of op/. */
+/* The op table: every row of kd_op_list.inc points at the definition of its op in op/. */
 #include "kernels/kd_op.h"
 
 #include <stdio.h>
 
-const kd_op_def *kd_op_get(kd_op op)
-{
-    static kd_op_def table[KD_OP_COUNT];
-    static _Bool filled;
-    if (!filled) { /* same bytes whoever fills it */
-#define KD_OP(ID, op_name, ins, outs, op_flags)                                  \
-    table[KD_OP_##ID] = (kd_op_def){.name = #op_name,                            \
-                                    .n_in = (ins),                               \
-                                    .n_out = (outs),                             \
-                                    .flags = (op_flags),                         \
-                                    .attr_size = kd_op_rule_##op_name.attr_size, \
-                                    .infer = kd_op_rule_##op_name.infer,         \
-                                    .grad = kd_op_rule_##op_name.grad};
+static const kd_op_def *const table[KD_OP_COUNT] = {
+#define KD_OP(ID, op_name, ins, outs, op_flags) [KD_OP_##ID] = &kd_op_def_##op_name,
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
-        filled = 1;
-    }
+};
+
+const kd_op_def *kd_op_get(kd_op op)
+{
     KD_ASSERT((int)op > 0 && (int)op < (int)KD_OP_COUNT);
-    return &table[op];
+    return table[op];
 }
 
 double kd_element(kd_dtype t, const void *data, int64_t i)

@@ -1,8 +1,9 @@
 /* Operations and kernels: the one signature, the op table, the kernel table.
  *
- * An op is layer-sized (linear, layernorm, attention, joint_mix, ...).  Adding one is: a row in kd_op_list.inc, its
- * attr struct and contract in kd_ops.h, op/<op>.c (shape rule and gradient rule), cpu/<op>.c (reference kernels),
- * tests/cases/<op>.inc.  Faster or other-device kernels override table slots; nothing else changes.
+ * An op is layer-sized (linear, layernorm, attention, joint_mix, ...) and belongs to a family.  Adding an op touches
+ * six files (README.md, "Add an op"): a row in kd_op_list.inc, the contract in kd_ops.h, the rules in op/<family>.c,
+ * the reference kernels in cpu/<family>.c, the CUDA kernels in cuda/<family>.cu, and cases in tests/cases/<family>.inc.
+ * Kernels of fast/ and of libraries override table slots and are optional.
  *
  * Rules every kernel obeys:
  *   - no allocation, no synchronisation, no log, no globals; scratch is asked for at compile time and planned;
@@ -69,7 +70,7 @@ typedef enum kd_op_flags {
     KD_OP_EFFECT = 1,      /* writes persistent state (running statistics): never cloned, never dropped */
     KD_OP_INPLACE0 = 2,    /* out[0] may share the bytes of in[0] (same size); kernel takes no restrict on the pair */
     KD_OP_NODIFF = 4,      /* gradients stop here (input preparation) */
-    KD_OP_INPLACE_LAST = 8 /* the same of the last operand the op can have, in[kd_op_def.n_in - 1] */
+    KD_OP_INPLACE_LAST = 8 /* out[0] may share the bytes of in[kd_op_def.n_in - 1], the last operand */
 } kd_op_flags;
 
 typedef enum kd_op {
@@ -82,29 +83,38 @@ typedef enum kd_op {
 
 struct kd_grad_ctx;
 
+/* One op: a row of kd_op_list.inc (name, operand counts, flags) and its rules, which op/<family>.c writes with
+ * KD_OP_DEFINE.  attr_size and each rule may be left out. */
 typedef struct kd_op_def {
     const char *name;
     uint8_t n_in, n_out; /* maxima; trailing inputs may be absent */
-    uint8_t flags;
+    uint8_t flags;       /* kd_op_flags */
     size_t attr_size;
-    /* Shape and dtype rule.  in[i].shape.rank == -1: absent.  Fills out[0..n_out). */
+    /* Shape and dtype rule.  in[i].shape.rank == -1: absent.  Fills out[0..n_out).  NULL: never a graph's node. */
     kd_status (*infer)(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err);
     /* Gradient rule (kd_graph.h, kd_grad_*).  NULL: not differentiable. */
     kd_status (*grad)(struct kd_grad_ctx *ctx);
+    /* Multiply-accumulates of one call (`kd model info`, reports); data pointers tell which operands are there.  NULL:
+     * none.  Counted are products summed over a dim (matrix products, convolutions, mixing); not elementwise
+     * arithmetic, not gradients. */
+    int64_t (*macs)(const kd_call *c);
 } kd_op_def;
 
-/* Each op/<op>.c defines one of these per op: KD_OP_DEFINE(LAYERNORM, layernorm, kd_layernorm_attr, infer, grad). */
-typedef struct kd_op_rule {
-    size_t attr_size;
-    kd_status (*infer)(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err);
-    kd_status (*grad)(struct kd_grad_ctx *ctx);
-} kd_op_rule;
-
-#define KD_OP(ID, name, n_in, n_out, flags) extern const kd_op_rule kd_op_rule_##name;
+#define KD_OP(ID, op_name, ins, outs, op_flags)                                                   \
+    enum { KD_IN_##op_name = (ins), KD_OUT_##op_name = (outs), KD_FLAGS_##op_name = (op_flags) }; \
+    extern const kd_op_def kd_op_def_##op_name;
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
 
-const kd_op_def *kd_op_get(kd_op op); /* never NULL for a valid id */
+/* The definition of op `op_name`, for op/<family>.c: KD_OP_DEFINE(mul, .infer = mul_infer, .grad = mul_grad); */
+#define KD_OP_DEFINE(op_name, ...)                                      \
+    const kd_op_def kd_op_def_##op_name = {.name = #op_name,            \
+                                           .n_in = KD_IN_##op_name,     \
+                                           .n_out = KD_OUT_##op_name,   \
+                                           .flags = KD_FLAGS_##op_name, \
+                                           __VA_ARGS__}
+
+const kd_op_def *kd_op_get(kd_op op); /* never NULL for a valid id; the table is constant: any thread may ask */
 
 /* The operand whose bytes out[0] may take over, -1: none. */
 static inline int kd_op_in_place(const kd_op_def *def)

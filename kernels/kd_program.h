@@ -54,7 +54,7 @@ KD_NODISCARD kd_status kd_program_read_f32(kd_program *p, const char *name, floa
 size_t kd_program_arena_bytes(const kd_program *p);
 size_t kd_program_sum_bytes(const kd_program *p); /* what the arena would be without reuse */
 int kd_program_nodes(const kd_program *p);
-/* multiply-accumulates of linear, conv, attention and joint mixes in one run */
+/* Multiply-accumulates of one run (kd_op_def.macs), static nodes left out.  Not of a plan_only program. */
 int64_t kd_program_macs(const kd_program *p);
 
 /* Bytes of all operands of all nodes, read or written, once a node each: what a run moves at the least, but for

@@ -126,34 +126,8 @@ int64_t kd_program_macs(const kd_program *p)
 {
     int64_t macs = 0;
     for (int32_t k = 0; k < p->g->n_nodes; k++) {
-        const kd_call *c = &p->calls[k];
-        const char *op = kd_op_get(p->g->nodes[k].op)->name;
-        const int64_t out = c->n_out > 0 ? kd_shape_numel(&c->out[0].shape) : 0;
-        const kd_shape *in1 = c->n_in > 1 ? &c->in[1].shape : NULL;
-        if (p->is_static[k]) {
-            continue;
-        }
-        if (strcmp(op, "linear") == 0) {
-            macs += out * in1->dim[1];
-        } else if (strcmp(op, "conv2d") == 0 || strcmp(op, "conv3d") == 0) {
-            macs += out * kd_shape_span(in1, 1, in1->rank);
-        } else if (strcmp(op, "conv_separable") == 0) {
-            const int64_t h = out / c->out[0].shape.dim[1] * c->in[0].shape.dim[1];
-            macs += out * c->in[0].shape.dim[1];
-            for (int i = 1; i < c->n_in; i += 4) { /* Wd of each branch */
-                const int64_t *w = c->in[i].shape.dim;
-                macs += c->in[i].data != NULL ? h * w[2] * w[3] : 0;
-            }
-        } else if (strcmp(op, "joint_mix") == 0) {
-            macs += out * in1->dim[in1->rank - 1];
-        } else if (strcmp(op, "stc_gates") == 0) {
-            macs += out * 2 * c->in[2].shape.dim[2] + kd_shape_numel(&c->in[1].shape) * c->in[3].shape.dim[1];
-        } else if (strcmp(op, "attention") == 0) {
-            macs += 2 * out * c->in[0].shape.dim[1]; /* q k^T and p v */
-        } else if (strcmp(op, "linear_attention") == 0) {
-            const kd_linear_attention_attr *a = c->attr;
-            macs += 2 * out * (c->out[0].shape.dim[2] / a->heads);
-        }
+        const kd_op_def *def = kd_op_get(p->g->nodes[k].op);
+        macs += def->macs != NULL && !p->is_static[k] ? def->macs(&p->calls[k]) : 0;
     }
     return macs;
 }

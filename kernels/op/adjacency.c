@@ -77,7 +77,13 @@ static kd_status dyn_adj_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_adj_norm = {sizeof(kd_adj_norm_attr), adj_norm_infer, adj_norm_grad};
-const kd_op_rule kd_op_rule_adj_norm_bwd = {sizeof(kd_adj_norm_attr), adj_norm_bwd_infer, NULL};
-const kd_op_rule kd_op_rule_dyn_adj = {0, dyn_adj_infer, dyn_adj_grad};
-const kd_op_rule kd_op_rule_dyn_adj_bwd = {0, dyn_adj_bwd_infer, NULL};
+/* u^T u. */
+static int64_t dyn_adj_macs(const kd_call *c)
+{
+    return kd_shape_numel(&c->out[0].shape) * c->in[0].shape.dim[1];
+}
+
+KD_OP_DEFINE(adj_norm, .attr_size = sizeof(kd_adj_norm_attr), .infer = adj_norm_infer, .grad = adj_norm_grad);
+KD_OP_DEFINE(adj_norm_bwd, .attr_size = sizeof(kd_adj_norm_attr), .infer = adj_norm_bwd_infer);
+KD_OP_DEFINE(dyn_adj, .infer = dyn_adj_infer, .grad = dyn_adj_grad, .macs = dyn_adj_macs);
+KD_OP_DEFINE(dyn_adj_bwd, .infer = dyn_adj_bwd_infer);

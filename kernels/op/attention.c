@@ -37,7 +37,14 @@ static kd_status attention_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_attention = {sizeof(kd_attention_attr), attention_infer, attention_grad};
+/* q k^T and p v. */
+static int64_t attention_macs(const kd_call *c)
+{
+    return 2 * kd_shape_numel(&c->out[0].shape) * c->in[0].shape.dim[1];
+}
+
+KD_OP_DEFINE(attention, .attr_size = sizeof(kd_attention_attr), .infer = attention_infer, .grad = attention_grad,
+             .macs = attention_macs);
 
 static kd_status attention_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -52,7 +59,7 @@ static kd_status attention_bwd_infer(const kd_spec *in, int n_in, const void *at
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_attention_bwd = {sizeof(kd_attention_attr), attention_bwd_infer, NULL};
+KD_OP_DEFINE(attention_bwd, .attr_size = sizeof(kd_attention_attr), .infer = attention_bwd_infer);
 
 /* ---- cos_qk ---------------------------------------------------------------------------------- */
 
@@ -80,7 +87,7 @@ static kd_status cos_qk_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_cos_qk = {sizeof(kd_cos_qk_attr), cos_qk_infer, cos_qk_grad};
+KD_OP_DEFINE(cos_qk, .attr_size = sizeof(kd_cos_qk_attr), .infer = cos_qk_infer, .grad = cos_qk_grad);
 
 static kd_status cos_qk_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -96,4 +103,4 @@ static kd_status cos_qk_bwd_infer(const kd_spec *in, int n_in, const void *attr,
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_cos_qk_bwd = {sizeof(kd_cos_qk_attr), cos_qk_bwd_infer, NULL};
+KD_OP_DEFINE(cos_qk_bwd, .attr_size = sizeof(kd_cos_qk_attr), .infer = cos_qk_bwd_infer);

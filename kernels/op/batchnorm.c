@@ -105,7 +105,7 @@ static kd_status batchnorm_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_batchnorm = {sizeof(kd_batchnorm_attr), batchnorm_infer, batchnorm_grad};
-const kd_op_rule kd_op_rule_batchnorm_bwd = {sizeof(kd_batchnorm_attr), batchnorm_bwd_infer, NULL};
-const kd_op_rule kd_op_rule_bn_update = {sizeof(kd_batchnorm_attr), bn_update_infer, NULL};
-const kd_op_rule kd_op_rule_batchnorm_eval = {sizeof(kd_batchnorm_attr), batchnorm_eval_infer, NULL};
+KD_OP_DEFINE(batchnorm, .attr_size = sizeof(kd_batchnorm_attr), .infer = batchnorm_infer, .grad = batchnorm_grad);
+KD_OP_DEFINE(batchnorm_bwd, .attr_size = sizeof(kd_batchnorm_attr), .infer = batchnorm_bwd_infer);
+KD_OP_DEFINE(bn_update, .attr_size = sizeof(kd_batchnorm_attr), .infer = bn_update_infer);
+KD_OP_DEFINE(batchnorm_eval, .attr_size = sizeof(kd_batchnorm_attr), .infer = batchnorm_eval_infer);

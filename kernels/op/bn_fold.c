@@ -19,4 +19,4 @@ static kd_status bn_fold_infer(const kd_spec *in, int n_in, const void *attr, kd
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_bn_fold = {sizeof(kd_batchnorm_attr), bn_fold_infer, NULL};
+KD_OP_DEFINE(bn_fold, .attr_size = sizeof(kd_batchnorm_attr), .infer = bn_fold_infer);

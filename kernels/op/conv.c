@@ -173,9 +173,17 @@ static kd_status conv2d_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_conv2d = {sizeof(kd_conv2d_attr), conv2d_infer, conv2d_grad};
-const kd_op_rule kd_op_rule_conv2d_bwd_x = {sizeof(kd_conv2d_attr), conv2d_bwd_x_infer, NULL};
-const kd_op_rule kd_op_rule_conv2d_bwd_w = {sizeof(kd_conv2d_attr), conv2d_bwd_w_infer, NULL};
+/* Every output element sums one filter: channels of a group times taps. */
+static int64_t conv2d_macs(const kd_call *c)
+{
+    const kd_shape *w = &c->in[1].shape;
+    return kd_shape_numel(&c->out[0].shape) * kd_shape_span(w, 1, w->rank);
+}
+
+KD_OP_DEFINE(conv2d, .attr_size = sizeof(kd_conv2d_attr), .infer = conv2d_infer, .grad = conv2d_grad,
+             .macs = conv2d_macs);
+KD_OP_DEFINE(conv2d_bwd_x, .attr_size = sizeof(kd_conv2d_attr), .infer = conv2d_bwd_x_infer);
+KD_OP_DEFINE(conv2d_bwd_w, .attr_size = sizeof(kd_conv2d_attr), .infer = conv2d_bwd_w_infer);
 
 /* ---- conv3d ---------------------------------------------------------------------------------- */
 
@@ -214,6 +222,13 @@ static kd_status conv3d_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_conv3d = {sizeof(kd_conv3d_attr), conv3d_infer, conv3d_grad};
-const kd_op_rule kd_op_rule_conv3d_bwd_x = {sizeof(kd_conv3d_attr), conv3d_bwd_x_infer, NULL};
-const kd_op_rule kd_op_rule_conv3d_bwd_w = {sizeof(kd_conv3d_attr), conv3d_bwd_w_infer, NULL};
+static int64_t conv3d_macs(const kd_call *c)
+{
+    const kd_shape *w = &c->in[1].shape;
+    return kd_shape_numel(&c->out[0].shape) * kd_shape_span(w, 1, w->rank);
+}
+
+KD_OP_DEFINE(conv3d, .attr_size = sizeof(kd_conv3d_attr), .infer = conv3d_infer, .grad = conv3d_grad,
+             .macs = conv3d_macs);
+KD_OP_DEFINE(conv3d_bwd_x, .attr_size = sizeof(kd_conv3d_attr), .infer = conv3d_bwd_x_infer);
+KD_OP_DEFINE(conv3d_bwd_w, .attr_size = sizeof(kd_conv3d_attr), .infer = conv3d_bwd_w_infer);

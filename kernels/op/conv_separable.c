@@ -23,11 +23,11 @@ static kd_status branch_infer(const kd_spec *x, const kd_spec *of, const kd_conv
     kd_conv2d_attr deep = depthwise_attr(a, branch, channels);
     deep.act = a->act;
     const kd_spec in[3] = {*x, of[0], of[1]};
-    KD_TRY(kd_op_rule_conv2d.infer(in, 3, &deep, h, err));
+    KD_TRY(kd_op_def_conv2d.infer(in, 3, &deep, h, err));
     KD_TRY(kd_rule_is("conv_separable", "Wd", &of[0], x->dtype,
                       kd_shape4(channels, 1, of[0].shape.dim[2], of[0].shape.dim[3]), err));
     const kd_spec behind[3] = {*h, of[2], of[3]};
-    KD_TRY(kd_op_rule_conv2d.infer(behind, 3, &pointwise, y, err));
+    KD_TRY(kd_op_def_conv2d.infer(behind, 3, &pointwise, y, err));
     return kd_rule_is("conv_separable", "Wp", &of[2], x->dtype, kd_shape4(of[2].shape.dim[0], channels, 1, 1), err);
 }
 
@@ -102,5 +102,18 @@ static kd_status conv_separable_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_conv_separable = {sizeof(kd_conv_separable_attr), conv_separable_infer,
-                                              conv_separable_grad};
+/* The product over channels, and the depthwise convolution of each branch. */
+static int64_t conv_separable_macs(const kd_call *c)
+{
+    const int64_t channels = c->in[0].shape.dim[1], y = kd_shape_numel(&c->out[0].shape);
+    const int64_t h = y / c->out[0].shape.dim[1] * channels;
+    int64_t macs = y * channels;
+    for (int i = 1; i < c->n_in; i += 4) { /* Wd of each branch */
+        const int64_t *w = c->in[i].shape.dim;
+        macs += c->in[i].data != NULL ? h * w[2] * w[3] : 0;
+    }
+    return macs;
+}
+
+KD_OP_DEFINE(conv_separable, .attr_size = sizeof(kd_conv_separable_attr), .infer = conv_separable_infer,
+             .grad = conv_separable_grad, .macs = conv_separable_macs);

@@ -46,7 +46,7 @@ static kd_status add_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_add = {0, add_infer, add_grad};
+KD_OP_DEFINE(add, .infer = add_infer, .grad = add_grad);
 
 /* ---- scale, mul ------------------------------------------------------------------------------ */
 
@@ -65,7 +65,7 @@ static kd_status scale_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_scale = {sizeof(kd_scale_attr), scale_infer, scale_grad};
+KD_OP_DEFINE(scale, .attr_size = sizeof(kd_scale_attr), .infer = scale_infer, .grad = scale_grad);
 
 static kd_status mul_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -81,7 +81,7 @@ static kd_status mul_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_mul = {0, mul_infer, mul_grad};
+KD_OP_DEFINE(mul, .infer = mul_infer, .grad = mul_grad);
 
 /* ---- act ------------------------------------------------------------------------------------- */
 
@@ -110,7 +110,7 @@ static kd_status act_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_act = {sizeof(kd_act_attr), act_infer, act_grad};
+KD_OP_DEFINE(act, .attr_size = sizeof(kd_act_attr), .infer = act_infer, .grad = act_grad);
 
 static kd_status act_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -119,7 +119,7 @@ static kd_status act_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd
     return same_as_first("act_bwd", in, "dy", out, err);
 }
 
-const kd_op_rule kd_op_rule_act_bwd = {sizeof(kd_act_attr), act_bwd_infer, NULL};
+KD_OP_DEFINE(act_bwd, .attr_size = sizeof(kd_act_attr), .infer = act_bwd_infer);
 
 /* ---- dropout --------------------------------------------------------------------------------- */
 
@@ -142,7 +142,7 @@ static kd_status dropout_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_dropout = {sizeof(kd_dropout_attr), dropout_infer, dropout_grad};
+KD_OP_DEFINE(dropout, .attr_size = sizeof(kd_dropout_attr), .infer = dropout_infer, .grad = dropout_grad);
 
 /* ---- scale_last ------------------------------------------------------------------------------ */
 
@@ -167,7 +167,7 @@ static kd_status scale_last_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_scale_last = {0, scale_last_infer, scale_last_grad};
+KD_OP_DEFINE(scale_last, .infer = scale_last_infer, .grad = scale_last_grad);
 
 static kd_status scale_last_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -179,7 +179,7 @@ static kd_status scale_last_bwd_infer(const kd_spec *in, int n_in, const void *a
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_scale_last_bwd = {0, scale_last_bwd_infer, NULL};
+KD_OP_DEFINE(scale_last_bwd, .infer = scale_last_bwd_infer);
 
 /* ---- cast ------------------------------------------------------------------------------------ */
 
@@ -203,7 +203,7 @@ static kd_status cast_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_cast = {sizeof(kd_cast_attr), cast_infer, cast_grad};
+KD_OP_DEFINE(cast, .attr_size = sizeof(kd_cast_attr), .infer = cast_infer, .grad = cast_grad);
 
 /* ---- mixup, grad_seed ------------------------------------------------------------------------ */
 
@@ -218,7 +218,7 @@ static kd_status mixup_infer(const kd_spec *in, int n_in, const void *attr, kd_s
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_mixup = {0, mixup_infer, NULL};
+KD_OP_DEFINE(mixup, .infer = mixup_infer);
 
 static kd_status grad_seed_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -231,4 +231,4 @@ static kd_status grad_seed_infer(const kd_spec *in, int n_in, const void *attr, 
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_grad_seed = {sizeof(kd_grad_seed_attr), grad_seed_infer, NULL};
+KD_OP_DEFINE(grad_seed, .attr_size = sizeof(kd_grad_seed_attr), .infer = grad_seed_infer);

@@ -206,15 +206,15 @@ static kd_status gate_mix_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_motion = {0, motion_infer, motion_grad};
-const kd_op_rule kd_op_rule_motion_bwd = {0, motion_bwd_infer, NULL};
-const kd_op_rule kd_op_rule_channel_gate = {0, channel_gate_infer, channel_gate_grad};
-const kd_op_rule kd_op_rule_channel_gate_bwd = {0, channel_gate_bwd_infer, NULL};
-const kd_op_rule kd_op_rule_st_gate = {0, st_gate_infer, st_gate_grad};
-const kd_op_rule kd_op_rule_st_gate_bwd = {0, st_gate_bwd_infer, NULL};
-const kd_op_rule kd_op_rule_stc_gate = {0, stc_gate_infer, stc_gate_grad};
-const kd_op_rule kd_op_rule_stc_gate_bwd = {0, stc_gate_bwd_infer, NULL};
-const kd_op_rule kd_op_rule_gated_add = {0, gated_add_infer, gated_add_grad};
-const kd_op_rule kd_op_rule_gated_add_bwd = {0, gated_add_bwd_infer, NULL};
-const kd_op_rule kd_op_rule_gate_mix = {0, gate_mix_infer, gate_mix_grad};
-const kd_op_rule kd_op_rule_gate_mix_bwd = {0, gate_mix_bwd_infer, NULL};
+KD_OP_DEFINE(motion, .infer = motion_infer, .grad = motion_grad);
+KD_OP_DEFINE(motion_bwd, .infer = motion_bwd_infer);
+KD_OP_DEFINE(channel_gate, .infer = channel_gate_infer, .grad = channel_gate_grad);
+KD_OP_DEFINE(channel_gate_bwd, .infer = channel_gate_bwd_infer);
+KD_OP_DEFINE(st_gate, .infer = st_gate_infer, .grad = st_gate_grad);
+KD_OP_DEFINE(st_gate_bwd, .infer = st_gate_bwd_infer);
+KD_OP_DEFINE(stc_gate, .infer = stc_gate_infer, .grad = stc_gate_grad);
+KD_OP_DEFINE(stc_gate_bwd, .infer = stc_gate_bwd_infer);
+KD_OP_DEFINE(gated_add, .infer = gated_add_infer, .grad = gated_add_grad);
+KD_OP_DEFINE(gated_add_bwd, .infer = gated_add_bwd_infer);
+KD_OP_DEFINE(gate_mix, .infer = gate_mix_infer, .grad = gate_mix_grad);
+KD_OP_DEFINE(gate_mix_bwd, .infer = gate_mix_bwd_infer);

@@ -136,8 +136,23 @@ static kd_status group_sum_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_joint_mix = {sizeof(kd_joint_mix_attr), joint_mix_infer, joint_mix_grad};
-const kd_op_rule kd_op_rule_joint_mix_bwd_x = {sizeof(kd_joint_mix_attr), joint_mix_bwd_x_infer, NULL};
-const kd_op_rule kd_op_rule_joint_mix_bwd_a = {sizeof(kd_joint_mix_attr), joint_mix_bwd_a_infer, NULL};
-const kd_op_rule kd_op_rule_group_sum = {sizeof(kd_group_sum_attr), group_sum_infer, group_sum_grad};
-const kd_op_rule kd_op_rule_group_sum_bwd = {sizeof(kd_group_sum_attr), group_sum_bwd_infer, NULL};
+static int64_t joint_mix_macs(const kd_call *c)
+{
+    const kd_shape *adj = &c->in[1].shape;
+    return kd_shape_numel(&c->out[0].shape) * adj->dim[adj->rank - 1];
+}
+
+/* Without `a` the partitions are added only. */
+static int64_t group_sum_macs(const kd_call *c)
+{
+    const bool weighted = c->n_in > 1 && c->in[1].data != NULL;
+    return weighted ? kd_shape_numel(&c->in[0].shape) : 0;
+}
+
+KD_OP_DEFINE(joint_mix, .attr_size = sizeof(kd_joint_mix_attr), .infer = joint_mix_infer, .grad = joint_mix_grad,
+             .macs = joint_mix_macs);
+KD_OP_DEFINE(joint_mix_bwd_x, .attr_size = sizeof(kd_joint_mix_attr), .infer = joint_mix_bwd_x_infer);
+KD_OP_DEFINE(joint_mix_bwd_a, .attr_size = sizeof(kd_joint_mix_attr), .infer = joint_mix_bwd_a_infer);
+KD_OP_DEFINE(group_sum, .attr_size = sizeof(kd_group_sum_attr), .infer = group_sum_infer, .grad = group_sum_grad,
+             .macs = group_sum_macs);
+KD_OP_DEFINE(group_sum_bwd, .attr_size = sizeof(kd_group_sum_attr), .infer = group_sum_bwd_infer);

@@ -80,8 +80,8 @@ static kd_status body_select_infer(const kd_spec *in, int n_in, const void *attr
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_time_shift = {sizeof(kd_time_shift_attr), time_shift_infer, time_shift_grad};
-const kd_op_rule kd_op_rule_joint_gather = {0, joint_gather_infer, joint_gather_grad};
-const kd_op_rule kd_op_rule_joint_gather_bwd_x = {0, joint_gather_bwd_x_infer, NULL};
-const kd_op_rule kd_op_rule_joint_gather_bwd_w = {0, joint_gather_bwd_w_infer, NULL};
-const kd_op_rule kd_op_rule_body_select = {sizeof(kd_body_select_attr), body_select_infer, NULL};
+KD_OP_DEFINE(time_shift, .attr_size = sizeof(kd_time_shift_attr), .infer = time_shift_infer, .grad = time_shift_grad);
+KD_OP_DEFINE(joint_gather, .infer = joint_gather_infer, .grad = joint_gather_grad);
+KD_OP_DEFINE(joint_gather_bwd_x, .infer = joint_gather_bwd_x_infer);
+KD_OP_DEFINE(joint_gather_bwd_w, .infer = joint_gather_bwd_w_infer);
+KD_OP_DEFINE(body_select, .attr_size = sizeof(kd_body_select_attr), .infer = body_select_infer);

@@ -87,7 +87,14 @@ static kd_status landmark_attention_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_landmark_interp = {0, landmark_interp_infer, landmark_interp_grad};
-const kd_op_rule kd_op_rule_landmark_interp_bwd = {0, landmark_interp_bwd_infer, NULL};
-const kd_op_rule kd_op_rule_landmark_attention = {0, landmark_attention_infer, landmark_attention_grad};
-const kd_op_rule kd_op_rule_landmark_attention_bwd = {0, landmark_attention_bwd_infer, NULL};
+/* q k^T and p v. */
+static int64_t landmark_attention_macs(const kd_call *c)
+{
+    return 2 * kd_shape_numel(&c->out[0].shape) * c->in[1].shape.dim[1];
+}
+
+KD_OP_DEFINE(landmark_interp, .infer = landmark_interp_infer, .grad = landmark_interp_grad);
+KD_OP_DEFINE(landmark_interp_bwd, .infer = landmark_interp_bwd_infer);
+KD_OP_DEFINE(landmark_attention, .infer = landmark_attention_infer, .grad = landmark_attention_grad,
+             .macs = landmark_attention_macs);
+KD_OP_DEFINE(landmark_attention_bwd, .infer = landmark_attention_bwd_infer);

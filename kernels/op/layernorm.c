@@ -26,7 +26,7 @@ static kd_status layernorm_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_layernorm = {sizeof(kd_layernorm_attr), layernorm_infer, layernorm_grad};
+KD_OP_DEFINE(layernorm, .attr_size = sizeof(kd_layernorm_attr), .infer = layernorm_infer, .grad = layernorm_grad);
 
 /* dy, and from `in` on x, gamma, mean, rstd; gives the spec of dgamma and dbeta. */
 static kd_status backward_check(const char *op, const kd_spec *dy, const kd_spec *in, kd_spec *params, kd_err *err)
@@ -49,7 +49,7 @@ static kd_status layernorm_bwd_infer(const kd_spec *in, int n_in, const void *at
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_layernorm_bwd = {sizeof(kd_layernorm_attr), layernorm_bwd_infer, NULL};
+KD_OP_DEFINE(layernorm_bwd, .attr_size = sizeof(kd_layernorm_attr), .infer = layernorm_bwd_infer);
 
 /* ---- add_layernorm --------------------------------------------------------------------------- */
 
@@ -96,7 +96,8 @@ static kd_status add_layernorm_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_add_layernorm = {sizeof(kd_add_layernorm_attr), add_layernorm_infer, add_layernorm_grad};
+KD_OP_DEFINE(add_layernorm, .attr_size = sizeof(kd_add_layernorm_attr), .infer = add_layernorm_infer,
+             .grad = add_layernorm_grad);
 
 static kd_status add_layernorm_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -112,4 +113,4 @@ static kd_status add_layernorm_bwd_infer(const kd_spec *in, int n_in, const void
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_add_layernorm_bwd = {sizeof(kd_add_layernorm_attr), add_layernorm_bwd_infer, NULL};
+KD_OP_DEFINE(add_layernorm_bwd, .attr_size = sizeof(kd_add_layernorm_attr), .infer = add_layernorm_bwd_infer);

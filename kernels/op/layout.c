@@ -38,7 +38,7 @@ static kd_status slice_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_slice = {sizeof(kd_slice_attr), slice_infer, slice_grad};
+KD_OP_DEFINE(slice, .attr_size = sizeof(kd_slice_attr), .infer = slice_infer, .grad = slice_grad);
 
 static kd_status slice_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -53,7 +53,7 @@ static kd_status slice_bwd_infer(const kd_spec *in, int n_in, const void *attr, 
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_slice_bwd = {sizeof(kd_slice_attr), slice_bwd_infer, NULL};
+KD_OP_DEFINE(slice_bwd, .attr_size = sizeof(kd_slice_attr), .infer = slice_bwd_infer);
 
 /* ---- concat ---------------------------------------------------------------------------------- */
 
@@ -95,7 +95,7 @@ static kd_status concat_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_concat = {sizeof(kd_concat_attr), concat_infer, concat_grad};
+KD_OP_DEFINE(concat, .attr_size = sizeof(kd_concat_attr), .infer = concat_infer, .grad = concat_grad);
 
 static kd_status concat_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -115,7 +115,7 @@ static kd_status concat_bwd_infer(const kd_spec *in, int n_in, const void *attr,
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_concat_bwd = {sizeof(kd_concat_attr), concat_bwd_infer, NULL};
+KD_OP_DEFINE(concat_bwd, .attr_size = sizeof(kd_concat_attr), .infer = concat_bwd_infer);
 
 /* ---- permute --------------------------------------------------------------------------------- */
 
@@ -152,7 +152,7 @@ static kd_status permute_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_permute = {sizeof(kd_permute_attr), permute_infer, permute_grad};
+KD_OP_DEFINE(permute, .attr_size = sizeof(kd_permute_attr), .infer = permute_infer, .grad = permute_grad);
 
 /* ---- qkv_bias -------------------------------------------------------------------------------- */
 
@@ -174,7 +174,7 @@ static kd_status qkv_bias_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_qkv_bias = {0, qkv_bias_infer, qkv_bias_grad};
+KD_OP_DEFINE(qkv_bias, .infer = qkv_bias_infer, .grad = qkv_bias_grad);
 
 static kd_status qkv_bias_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -186,4 +186,4 @@ static kd_status qkv_bias_bwd_infer(const kd_spec *in, int n_in, const void *att
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_qkv_bias_bwd = {0, qkv_bias_bwd_infer, NULL};
+KD_OP_DEFINE(qkv_bias_bwd, .infer = qkv_bias_bwd_infer);

@@ -55,7 +55,13 @@ static kd_status linear_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_linear = {sizeof(kd_linear_attr), linear_infer, linear_grad};
+static int64_t linear_macs(const kd_call *c)
+{
+    return kd_shape_numel(&c->out[0].shape) * c->in[1].shape.dim[1];
+}
+
+KD_OP_DEFINE(linear, .attr_size = sizeof(kd_linear_attr), .infer = linear_infer, .grad = linear_grad,
+             .macs = linear_macs);
 
 static kd_status linear_bwd_x_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -72,7 +78,7 @@ static kd_status linear_bwd_x_infer(const kd_spec *in, int n_in, const void *att
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_linear_bwd_x = {sizeof(kd_linear_attr), linear_bwd_x_infer, NULL};
+KD_OP_DEFINE(linear_bwd_x, .attr_size = sizeof(kd_linear_attr), .infer = linear_bwd_x_infer);
 
 static kd_status linear_bwd_w_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -90,4 +96,4 @@ static kd_status linear_bwd_w_infer(const kd_spec *in, int n_in, const void *att
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_linear_bwd_w = {sizeof(kd_linear_attr), linear_bwd_w_infer, NULL};
+KD_OP_DEFINE(linear_bwd_w, .attr_size = sizeof(kd_linear_attr), .infer = linear_bwd_w_infer);

@@ -42,6 +42,13 @@ static kd_status linear_attention_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_linear_attention = {sizeof(kd_linear_attention_attr), linear_attention_infer,
-                                                linear_attention_grad};
-const kd_op_rule kd_op_rule_linear_attention_bwd = {sizeof(kd_linear_attention_attr), linear_attention_bwd_infer, NULL};
+/* k^T v and q KV, of D x D each. */
+static int64_t linear_attention_macs(const kd_call *c)
+{
+    const kd_linear_attention_attr *a = c->attr;
+    return 2 * kd_shape_numel(&c->out[0].shape) * (c->out[0].shape.dim[2] / a->heads);
+}
+
+KD_OP_DEFINE(linear_attention, .attr_size = sizeof(kd_linear_attention_attr), .infer = linear_attention_infer,
+             .grad = linear_attention_grad, .macs = linear_attention_macs);
+KD_OP_DEFINE(linear_attention_bwd, .attr_size = sizeof(kd_linear_attention_attr), .infer = linear_attention_bwd_infer);

@@ -61,8 +61,8 @@ static kd_status class_loss_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_class_loss = {sizeof(kd_class_loss_attr), class_loss_infer, class_loss_grad};
-const kd_op_rule kd_op_rule_class_loss_bwd = {sizeof(kd_class_loss_attr), class_loss_bwd_infer, NULL};
+KD_OP_DEFINE(class_loss, .attr_size = sizeof(kd_class_loss_attr), .infer = class_loss_infer, .grad = class_loss_grad);
+KD_OP_DEFINE(class_loss_bwd, .attr_size = sizeof(kd_class_loss_attr), .infer = class_loss_bwd_infer);
 
 /* ---- feature_loss ---------------------------------------------------------------------------- */
 
@@ -112,8 +112,9 @@ static kd_status feature_loss_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_feature_loss = {sizeof(kd_feature_loss_attr), feature_loss_infer, feature_loss_grad};
-const kd_op_rule kd_op_rule_feature_loss_bwd = {sizeof(kd_feature_loss_attr), feature_loss_bwd_infer, NULL};
+KD_OP_DEFINE(feature_loss, .attr_size = sizeof(kd_feature_loss_attr), .infer = feature_loss_infer,
+             .grad = feature_loss_grad);
+KD_OP_DEFINE(feature_loss_bwd, .attr_size = sizeof(kd_feature_loss_attr), .infer = feature_loss_bwd_infer);
 
 /* ---- weighted_sum ---------------------------------------------------------------------------- */
 
@@ -139,4 +140,5 @@ static kd_status weighted_sum_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_weighted_sum = {sizeof(kd_weighted_sum_attr), weighted_sum_infer, weighted_sum_grad};
+KD_OP_DEFINE(weighted_sum, .attr_size = sizeof(kd_weighted_sum_attr), .infer = weighted_sum_infer,
+             .grad = weighted_sum_grad);

@@ -1,8 +1,8 @@
 /* The optimiser's kernels live in the op table but in no graph: they have no rules. */
 #include "kernels/op/rule.h"
 
-const kd_op_rule kd_op_rule_adamw = {sizeof(kd_adamw_attr), NULL, NULL};
-const kd_op_rule kd_op_rule_sgd = {sizeof(kd_sgd_attr), NULL, NULL};
-const kd_op_rule kd_op_rule_grad_norm = {0, NULL, NULL};
-const kd_op_rule kd_op_rule_ema = {sizeof(kd_ema_attr), NULL, NULL};
-const kd_op_rule kd_op_rule_optim_control = {sizeof(kd_optim_control_attr), NULL, NULL};
+KD_OP_DEFINE(adamw, .attr_size = sizeof(kd_adamw_attr));
+KD_OP_DEFINE(sgd, .attr_size = sizeof(kd_sgd_attr));
+KD_OP_DEFINE(grad_norm, .attr_size = 0);
+KD_OP_DEFINE(ema, .attr_size = sizeof(kd_ema_attr));
+KD_OP_DEFINE(optim_control, .attr_size = sizeof(kd_optim_control_attr));

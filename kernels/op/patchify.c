@@ -83,7 +83,7 @@ static kd_status patchify_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_patchify = {sizeof(kd_patchify_attr), patchify_infer, patchify_grad};
+KD_OP_DEFINE(patchify, .attr_size = sizeof(kd_patchify_attr), .infer = patchify_infer, .grad = patchify_grad);
 
 static kd_status patchify_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -96,4 +96,4 @@ static kd_status patchify_bwd_infer(const kd_spec *in, int n_in, const void *att
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_patchify_bwd = {sizeof(kd_patchify_attr), patchify_bwd_infer, NULL};
+KD_OP_DEFINE(patchify_bwd, .attr_size = sizeof(kd_patchify_attr), .infer = patchify_bwd_infer);

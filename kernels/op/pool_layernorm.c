@@ -26,8 +26,8 @@ static kd_status pool_layernorm_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_pool_layernorm = {sizeof(kd_pool_layernorm_attr), pool_layernorm_infer,
-                                              pool_layernorm_grad};
+KD_OP_DEFINE(pool_layernorm, .attr_size = sizeof(kd_pool_layernorm_attr), .infer = pool_layernorm_infer,
+             .grad = pool_layernorm_grad);
 
 static kd_status pool_layernorm_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -49,4 +49,4 @@ static kd_status pool_layernorm_bwd_infer(const kd_spec *in, int n_in, const voi
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_pool_layernorm_bwd = {sizeof(kd_pool_layernorm_attr), pool_layernorm_bwd_infer, NULL};
+KD_OP_DEFINE(pool_layernorm_bwd, .attr_size = sizeof(kd_pool_layernorm_attr), .infer = pool_layernorm_bwd_infer);

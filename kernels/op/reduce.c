@@ -19,7 +19,7 @@ static kd_status sum_lead_infer(const kd_spec *in, int n_in, const void *attr, k
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_sum_lead = {sizeof(kd_sum_lead_attr), sum_lead_infer, NULL};
+KD_OP_DEFINE(sum_lead, .attr_size = sizeof(kd_sum_lead_attr), .infer = sum_lead_infer);
 
 /* ---- reduce ---------------------------------------------------------------------------------- */
 
@@ -63,7 +63,7 @@ static kd_status reduce_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_reduce = {sizeof(kd_reduce_attr), reduce_infer, reduce_grad};
+KD_OP_DEFINE(reduce, .attr_size = sizeof(kd_reduce_attr), .infer = reduce_infer, .grad = reduce_grad);
 
 static kd_status reduce_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -82,7 +82,7 @@ static kd_status reduce_bwd_infer(const kd_spec *in, int n_in, const void *attr,
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_reduce_bwd = {sizeof(kd_reduce_attr), reduce_bwd_infer, NULL};
+KD_OP_DEFINE(reduce_bwd, .attr_size = sizeof(kd_reduce_attr), .infer = reduce_bwd_infer);
 
 /* ---- softmax --------------------------------------------------------------------------------- */
 
@@ -101,7 +101,7 @@ static kd_status softmax_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_softmax = {sizeof(kd_softmax_attr), softmax_infer, softmax_grad};
+KD_OP_DEFINE(softmax, .attr_size = sizeof(kd_softmax_attr), .infer = softmax_infer, .grad = softmax_grad);
 
 static kd_status softmax_bwd_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)
 {
@@ -115,4 +115,4 @@ static kd_status softmax_bwd_infer(const kd_spec *in, int n_in, const void *attr
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_softmax_bwd = {sizeof(kd_softmax_attr), softmax_bwd_infer, NULL};
+KD_OP_DEFINE(softmax_bwd, .attr_size = sizeof(kd_softmax_attr), .infer = softmax_bwd_infer);

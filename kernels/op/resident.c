@@ -20,7 +20,7 @@ static kd_status take_rows_infer(const kd_spec *in, int n_in, const void *attr, 
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_take_rows = {0, take_rows_infer, NULL};
+KD_OP_DEFINE(take_rows, .infer = take_rows_infer);
 
 static kd_status check_attr(const kd_skeleton_streams_attr *a, int64_t joints, kd_err *err)
 {
@@ -66,4 +66,4 @@ static kd_status skeleton_streams_infer(const kd_spec *in, int n_in, const void 
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_skeleton_streams = {sizeof(kd_skeleton_streams_attr), skeleton_streams_infer, NULL};
+KD_OP_DEFINE(skeleton_streams, .attr_size = sizeof(kd_skeleton_streams_attr), .infer = skeleton_streams_infer);

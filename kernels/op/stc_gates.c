@@ -49,5 +49,12 @@ static kd_status stc_gates_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_stc_gates = {0, stc_gates_infer, stc_gates_grad};
-const kd_op_rule kd_op_rule_stc_gates_bwd = {0, stc_gates_bwd_infer, NULL};
+/* The convolution over frames, and ws times the joints' means. */
+static int64_t stc_gates_macs(const kd_call *c)
+{
+    const int64_t taps = 2 * c->in[2].shape.dim[2];
+    return kd_shape_numel(&c->out[0].shape) * taps + kd_shape_numel(&c->in[1].shape) * c->in[3].shape.dim[1];
+}
+
+KD_OP_DEFINE(stc_gates, .infer = stc_gates_infer, .grad = stc_gates_grad, .macs = stc_gates_macs);
+KD_OP_DEFINE(stc_gates_bwd, .infer = stc_gates_bwd_infer);

@@ -53,5 +53,5 @@ static kd_status stc_pool_grad(kd_grad_ctx *c)
     return KD_OK;
 }
 
-const kd_op_rule kd_op_rule_stc_pool = {0, stc_pool_infer, stc_pool_grad};
-const kd_op_rule kd_op_rule_stc_pool_bwd = {0, stc_pool_bwd_infer, NULL};
+KD_OP_DEFINE(stc_pool, .infer = stc_pool_infer, .grad = stc_pool_grad);
+KD_OP_DEFINE(stc_pool_bwd, .infer = stc_pool_bwd_infer);

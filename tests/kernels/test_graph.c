@@ -4,6 +4,7 @@
  *   gradients bit-identical over {memory reuse} x {recompute}, arena poisoned with NaN
  *   the plan against an independent checker
  *   sticky errors, detach, dead nodes, forward-only programs after a change of parameters
+ *   multiply-accumulates of single ops; programs compiled in several threads at once
  */
 #include "kernels/kd_layers.h"
 #include "kernels/kd_program.h"
@@ -11,6 +12,7 @@
 #include "tests/kernels/f64_backend.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -389,12 +391,86 @@ static void conv3d_of_one_frame_is_conv2d(void **state)
     kd_backend_close(be);
 }
 
+/* ---- multiply-accumulates -------------------------------------------------------------------- */
+
+static int64_t macs_of(kd_op op, const void *attr, const kd_shape *shapes, int n)
+{
+    static const char *const names[] = {"a", "b", "c"};
+    kd_backend *be = NULL;
+    kd_program *prog = NULL;
+    kd_val in[3], out[KD_MAX_OUT];
+    assert_int_equal(kd_backend_cpu_open(1, &be, NULL), KD_OK);
+    kd_params *params = kd_params_create(KD_F32);
+    kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = params, .dtype = KD_F32});
+    for (int i = 0; i < n; i++) {
+        in[i] = kd_input(g, names[i], KD_F32, shapes[i]);
+    }
+    (void)kd_node(g, op, attr, in, n, out);
+    kd_output(g, "y", out[0]);
+    assert_int_equal(kd_params_alloc(params, be, KD_F32, false, NULL), KD_OK);
+    assert_int_equal(kd_program_compile(g, be, &(kd_compile_opts){0}, &prog, NULL), KD_OK);
+    const int64_t macs = kd_program_macs(prog);
+    kd_program_free(prog);
+    kd_params_free(params);
+    kd_backend_close(be);
+    return macs;
+}
+
+static void products_are_counted(void **state)
+{
+    (void)state;
+    const kd_group_sum_attr three = {.parts = 3, .scale = 1.0f};
+    const kd_shape landmarks[] = {kd_shape3(2, 7, 4), kd_shape3(2, 3, 4), kd_shape3(2, 3, 4)};
+    const kd_shape parts[] = {kd_shape4(2, 12, 5, 6), kd_shape2(2, 3)};
+    const kd_shape embedding = kd_shape3(2, 8, 5), x = kd_shape4(2, 3, 4, 5);
+    assert_int_equal(macs_of(KD_OP_LANDMARK_ATTENTION, NULL, landmarks, 3), 2 * (2 * 7 * 4) * 3);
+    assert_int_equal(macs_of(KD_OP_DYN_ADJ, NULL, &embedding, 1), 2 * 5 * 5 * 8);
+    assert_int_equal(macs_of(KD_OP_GROUP_SUM, &three, parts, 2), 2 * 12 * 5 * 6);
+    assert_int_equal(macs_of(KD_OP_GROUP_SUM, &three, parts, 1), 0);
+    assert_int_equal(macs_of(KD_OP_MOTION, NULL, &x, 1), 0);
+}
+
+/* ---- threads --------------------------------------------------------------------------------- */
+
+/* One thread: a random net compiled and run; *user: its seed, then 0 if all went well. */
+static void *compile_and_run(void *user)
+{
+    int *seed = user;
+    kd_backend *be = NULL;
+    if (kd_backend_cpu_open(1, &be, NULL) == KD_OK) {
+        net n = make(be, KD_F32, (uint64_t)*seed, true, false);
+        *seed = kd_program_run(n.prog, NULL) == KD_OK ? 0 : -1;
+        drop(&n);
+    }
+    kd_backend_close(be);
+    return NULL;
+}
+
+/* For ThreadSanitizer: compiling shares nothing that is written. */
+static void threads_compile_at_once(void **state)
+{
+    (void)state;
+    enum { THREADS = 4 };
+    pthread_t thread[THREADS];
+    int seed[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        seed[i] = i + 1;
+        assert_int_equal(pthread_create(&thread[i], NULL, compile_and_run, &seed[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_join(thread[i], NULL), 0);
+        assert_int_equal(seed[i], 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gradients_match_differences),       cmocka_unit_test(fusion_changes_nothing),
-        cmocka_unit_test(gradients_do_not_depend_on_memory), cmocka_unit_test(errors_are_sticky_and_named),
-        cmocka_unit_test(detach_stops_and_dead_nodes_go),    cmocka_unit_test(conv3d_of_one_frame_is_conv2d),
+        cmocka_unit_test(threads_compile_at_once), /* first: what is filled on first use is filled there */
+        cmocka_unit_test(products_are_counted),          cmocka_unit_test(gradients_match_differences),
+        cmocka_unit_test(fusion_changes_nothing),        cmocka_unit_test(gradients_do_not_depend_on_memory),
+        cmocka_unit_test(errors_are_sticky_and_named),   cmocka_unit_test(detach_stops_and_dead_nodes_go),
+        cmocka_unit_test(conv3d_of_one_frame_is_conv2d),
     };
     return cmocka_run_group_tests_name("graph", tests, NULL, NULL);
 }
