@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 static const kd_op_def *const table[KD_OP_COUNT] = {
-#define KD_OP(ID, op_name, ins, outs, op_flags) [KD_OP_##ID] = &kd_op_def_##op_name,
+#define KD_OP(ID, op_name, family, ins, outs, op_flags) [KD_OP_##ID] = &kd_op_def_##op_name,
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
 };

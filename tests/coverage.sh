@@ -20,7 +20,7 @@ awk -v nvcc="$([ -s "$compiled" ] && echo 1 || echo 0)" '
     BEGIN { split("f32 bf16 fp16", t, " ") }
     function cell(o, how, d,   v) {
         v = n[o, how, d]
-        if (how == "fast" && !fast) { return sprintf("%7s", "-") }
+        if (how == "fast" && (!fast || v == "")) { return sprintf("%7s", "-") } # cold families: reference alone
         if (v == "" || v == 0) { holes++; v = "HOLE" }
         return sprintf("%7s", v)
     }

@@ -59,7 +59,7 @@ static void deep_row(const conv_geom *g, const act_t *x, const act_t *w, real bi
     }
     for (int64_t k = 0; k < g->taps; k++) {
         const real f = ld(w, k);
-        conv_gather(g, x, k, p, n, row);
+        KD_K(conv_gather)(g, x, k, p, n, row);
         for (int64_t j = 0; j < n; j++) {
             h[j] += f * row[j];
         }

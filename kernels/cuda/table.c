@@ -2,12 +2,12 @@
  * there are any.  A kernel missing here does not link. */
 #include "kernels/cuda/kd_cuda.h"
 
-#define KD_OP(ID, name, n_in, n_out, flags) extern const kd_kernel_def kd_cuda_##name[3];
+#define KD_OP(ID, name, family, n_in, n_out, flags) extern const kd_kernel_def kd_cuda_##name[3];
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
 
 static const kd_kernel_def *const own[KD_OP_COUNT] = {
-#define KD_OP(ID, name, n_in, n_out, flags) [KD_OP_##ID] = kd_cuda_##name,
+#define KD_OP(ID, name, family, n_in, n_out, flags) [KD_OP_##ID] = kd_cuda_##name,
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
 };

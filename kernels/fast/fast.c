@@ -10,46 +10,14 @@ typedef struct candidate {
     const kd_kernel_def *def;
 } candidate;
 
-/* Best first within an op. */
 static const candidate candidates[] = {
-/* clang-format off */
-#if defined(KD_HAVE_V4_KERNELS)
-    {KD_OP_ATTENTION,     KD_CPU_AMX, false, true, &kd_fast_attention_amx},
-    {KD_OP_ATTENTION_BWD, KD_CPU_AMX, false, true, &kd_fast_attention_bwd_amx},
-    {KD_OP_ATTENTION,     KD_CPU_V4, true, true, &kd_fast_attention_v4},
-    {KD_OP_ATTENTION_BWD, KD_CPU_V4, true, true, &kd_fast_attention_bwd_v4},
-    {KD_OP_ACT,           KD_CPU_V4, true, true, &kd_fast_gelu_act_v4},
-    {KD_OP_ACT_BWD,       KD_CPU_V4, true, true, &kd_fast_gelu_act_bwd_v4},
-    {KD_OP_CONV2D,        KD_CPU_V4, true, true, &kd_fast_conv2d_v4},
-    {KD_OP_CONV2D_BWD_X,  KD_CPU_V4, true, true, &kd_fast_conv2d_bwd_x_v4},
-    {KD_OP_CONV2D_BWD_W,  KD_CPU_V4, true, true, &kd_fast_conv2d_bwd_w_v4},
-    {KD_OP_JOINT_MIX,     KD_CPU_V4, true, true, &kd_fast_joint_mix_v4},
-    {KD_OP_JOINT_MIX_BWD_X, KD_CPU_V4, true, true, &kd_fast_joint_mix_bwd_x_v4},
-    {KD_OP_REDUCE,        KD_CPU_V4, true, true, &kd_fast_reduce_v4},
-    {KD_OP_REDUCE_BWD,    KD_CPU_V4, true, true, &kd_fast_reduce_bwd_v4},
-    {KD_OP_DROPOUT,       KD_CPU_V4, true, true, &kd_fast_dropout_v4},
-    {KD_OP_LAYERNORM,     KD_CPU_V4, true, true, &kd_fast_layernorm_v4},
-    {KD_OP_LAYERNORM_BWD, KD_CPU_V4, true, true, &kd_fast_layernorm_bwd_v4},
-#endif
-#if defined(KD_HAVE_V4_KERNELS)
-    {KD_OP_LINEAR,        KD_CPU_AMX, false, true, &kd_fast_linear_deep_amx},
-    {KD_OP_LINEAR_BWD_X,  KD_CPU_AMX, false, true, &kd_fast_linear_bwd_x_amx},
-    {KD_OP_LINEAR_BWD_W,  KD_CPU_AMX, false, true, &kd_fast_linear_bwd_w_amx},
-#endif
-#if defined(KD_HAVE_ONEDNN)
-    {KD_OP_LINEAR,        KD_CPU_V3, true, true, &kd_fast_linear_dnnl},
-    {KD_OP_LINEAR_BWD_X,  KD_CPU_V3, true, true, &kd_fast_linear_bwd_x_dnnl},
-    {KD_OP_LINEAR_BWD_W,  KD_CPU_V3, true, true, &kd_fast_linear_bwd_w_dnnl},
-#endif
-#if defined(KD_HAVE_V4_KERNELS)
-    {KD_OP_LINEAR,        KD_CPU_AMX, false, true, &kd_fast_linear_amx},
-    {KD_OP_LINEAR_BWD_W,  KD_CPU_V4, true, true, &kd_fast_linear_bwd_w_v4},
-#endif
+#define KD_FAST(op, needs, f32, bf16, name) {KD_OP_##op, needs, f32, bf16, &kd_fast_##name},
+#include "kernels/fast/slots.inc"
+#undef KD_FAST
     {KD_OP_NONE, 0, false, false, NULL}, /* never empty, whatever is left out */
-    /* clang-format on */
 };
 
-/* The plain C tables, compiled for newer processors (cpu/table.c). */
+/* The plain C tables of the hot families, compiled for newer processors (cpu/table.c). */
 #if defined(KD_HAVE_V4_KERNELS)
 const kd_kernel_def *kd_cpu_table_v3_f32(kd_op op);
 const kd_kernel_def *kd_cpu_table_v3_bf16(kd_op op);

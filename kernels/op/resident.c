@@ -1,4 +1,5 @@
-/* Rules of the ops on data that stay on the device: take_rows, skeleton_streams. */
+/* Rules of the ops on data that stay on the device: take_rows, skeleton_streams; and the streams of one sample. */
+#include "kernels/kd_skeleton.h"
 #include "kernels/op/rule.h"
 
 /* The leading dim of `row` replaced by that of the index. */
@@ -67,3 +68,11 @@ static kd_status skeleton_streams_infer(const kd_spec *in, int n_in, const void 
 }
 
 KD_OP_DEFINE(skeleton_streams, .attr_size = sizeof(kd_skeleton_streams_attr), .infer = skeleton_streams_infer);
+
+/* The streams of one sample, for the data path; this file is compiled without fused multiply-add. */
+void kd_skel_streams(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d, const float *x,
+                     float *const *y)
+{
+    KD_ASSERT(f->joints <= KD_SKELETON_MAX_JOINTS && f->bodies <= KD_SKELETON_MAX_BODIES);
+    kd_skel_streams_of(f, a, d, x, y);
+}

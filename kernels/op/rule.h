@@ -81,4 +81,18 @@ static inline kd_spec kd_rule_spec(kd_dtype dtype, kd_shape shape)
     return s;
 }
 
+/* qkv (B,N,3C) of attention: C a multiple of heads, heads of at most KD_MAX_HEAD_DIM channels. */
+static inline kd_status kd_rule_qkv(const char *op, const kd_spec *qkv, int32_t heads, kd_err *err)
+{
+    char t[KD_SHAPE_TEXT_MAX];
+    KD_TRY(kd_rule_float(op, "qkv", qkv, 3, err));
+    KD_TRY(kd_rule_rank(op, "qkv", qkv, 3, err));
+    const int64_t w = qkv->shape.dim[2];
+    if (heads < 1 || w == 0 || w % (3 * (int64_t)heads) != 0 || w / (3 * (int64_t)heads) > KD_MAX_HEAD_DIM) {
+        return KD_FAIL(err, KD_E_SHAPE, "%s: qkv is %s with %d heads, expected (B,N,3*heads*D), D at most %d", op,
+                       kd_shape_text(&qkv->shape, t, sizeof t), (int)heads, KD_MAX_HEAD_DIM);
+    }
+    return KD_OK;
+}
+
 #endif

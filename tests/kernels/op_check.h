@@ -13,6 +13,7 @@ kd_status op_check_call(kd_op op, kd_dtype act, const kd_call *c, double k);
 /* rounds: the kernel may round the operands of inner products to the activation dtype. */
 typedef void (*op_visit)(void *user, const kd_kernel_def *def, int slot, bool rounds, const char *name);
 void op_candidates(kd_op op, kd_dtype act, op_visit visit, void *user); /* every kernel to check */
+bool op_has(kd_op op, kd_dtype act, int slot); /* is there a kernel in that slot that has to be checked? */
 /* What a program goes on with, on host memory; NULL: the f64 reference, rounded. */
 const kd_kernel_def *op_plain(kd_op op, kd_dtype act);
 /* Where kernels run: the bytes over there (the same address where that is here), and back after waiting for the

@@ -20,6 +20,11 @@ const kd_kernel_def *op_plain(kd_op op, kd_dtype act)
     return act == KD_BF16 ? kd_cpu_table_ref_bf16(op) : kd_cpu_table_ref_f32(op);
 }
 
+bool op_has(kd_op op, kd_dtype act, int slot)
+{
+    return slot == SLOT_REF || kd_fast_find(op, act, 0) != NULL;
+}
+
 const char *op_schedule(int way)
 {
     static const int threads[] = {1, 3};

@@ -43,7 +43,7 @@ long op_hits(kd_op op, kd_dtype act, int slot)
 
 /* ---- the recording backend ------------------------------------------------------------------- */
 
-#define KD_OP(ID, name, ins, outs, op_flags)                     \
+#define KD_OP(ID, name, family, ins, outs, op_flags)             \
     static kd_status record_##name(const kd_call *c)             \
     {                                                            \
         return op_check_call(KD_OP_##ID, state.act, c, state.k); \
@@ -52,7 +52,7 @@ long op_hits(kd_op op, kd_dtype act, int slot)
 #undef KD_OP
 
 static const kd_kernel_def recorders[KD_OP_COUNT] = {
-#define KD_OP(ID, name, ins, outs, op_flags) [KD_OP_##ID] = {.run = record_##name},
+#define KD_OP(ID, name, family, ins, outs, op_flags) [KD_OP_##ID] = {.run = record_##name},
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
 };
@@ -389,7 +389,7 @@ int op_coverage(FILE *f)
 {
     static const char *const names[] = {
         NULL,
-#define KD_OP(ID, name, ins, outs, op_flags) #name,
+#define KD_OP(ID, name, family, ins, outs, op_flags) #name,
 #include "kernels/kd_op_list.inc"
 #undef KD_OP
     };
@@ -398,7 +398,10 @@ int op_coverage(FILE *f)
         for (int d = 0; d < op_dtype_count; d++) {
             const long *hits = state.hits[op][op_dtypes[d]];
             for (int s = 0; op_slot_names[s] != NULL; s++) {
-                (void)fprintf(f, "%s %s %s %ld\n", names[op], kd_dtype_name(op_dtypes[d]), op_slot_names[s], hits[s]);
+                if (op_has((kd_op)op, op_dtypes[d], s)) {
+                    (void)fprintf(f, "%s %s %s %ld\n", names[op], kd_dtype_name(op_dtypes[d]), op_slot_names[s],
+                                  hits[s]);
+                }
             }
             missing += hits[0] == 0;
         }

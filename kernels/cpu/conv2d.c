@@ -1,12 +1,172 @@
-/* conv2d, conv3d and their gradients: the same kernels, whatever the number of dims (conv_geom.h).
+/* conv2d and its gradients, and the kernels of any number of dims that conv3d.c calls too (conv_geom.h).
  *
- * Two forms.  Depthwise: each volume is a sum of shifted copies.  Everything else is a product of
- * tiles (conv_tile.h) whose right operand is gathered position by position, so that a 1x1
- * convolution is a plain (Co x Ci)(Ci x positions) product and any other kernel differs in the
- * gathering alone.  Gradients of the weights sum one sample at a time. */
+ * Two forms.  Depthwise: each volume is a sum of shifted copies.  Everything else is a product of tiles (conv_tile.h)
+ * whose right operand is gathered position by position, so that a 1x1 convolution is a plain (Co x Ci)(Ci x positions)
+ * product and any other kernel differs in the gathering alone.  Gradients of the weights sum one sample at a time. */
 #include "kernels/cpu/act_fn.h"
 #include "kernels/cpu/conv_geom.h"
 #include "kernels/cpu/conv_tile.h"
+
+/* ---- reading, tap by tap ---------------------------------------------------------------------- */
+
+/* Output columns [*lo, *hi) whose input column under tap kx lies inside the picture. */
+static inline void conv_columns(const conv_geom *g, int64_t kx, int64_t *lo, int64_t *hi)
+{
+    const int64_t off = kx * g->dw - g->pw;
+    *lo = off >= 0 ? 0 : (-off + g->sw - 1) / g->sw;
+    *hi = g->w - 1 - off < 0 ? 0 : KD_MIN(g->wo, (g->w - 1 - off) / g->sw + 1);
+    if (*hi < *lo) {
+        *hi = *lo;
+    }
+}
+
+/* dst[j] = x plane at output positions [p, p+n) under tap (ky, kx); zero outside. */
+static inline void conv_read(const conv_geom *g, const act_t *restrict plane, int64_t ky, int64_t kx, int64_t p,
+                             int64_t n, real *restrict dst)
+{
+    if (g->rows) {
+        const int64_t shift = (ky * g->dh - g->ph) * g->w;
+        const int64_t lo = KD_MIN(n, KD_MAX((int64_t)0, -(p + shift)));
+        const int64_t hi = KD_MAX(lo, KD_MIN(n, g->h * g->w - (p + shift)));
+        for (int64_t j = 0; j < lo; j++) {
+            dst[j] = R(0.0);
+        }
+        for (int64_t j = lo; j < hi; j++) {
+            dst[j] = ld(plane, p + shift + j);
+        }
+        for (int64_t j = hi; j < n; j++) {
+            dst[j] = R(0.0);
+        }
+        return;
+    }
+    int64_t lo, hi;
+    conv_columns(g, kx, &lo, &hi);
+    for (int64_t j = 0; j < n;) {
+        const int64_t row = (p + j) / g->wo, col = (p + j) % g->wo;
+        const int64_t len = KD_MIN(g->wo - col, n - j);
+        const int64_t y = row * g->sh + ky * g->dh - g->ph;
+        const bool inside = y >= 0 && y < g->h;
+        const int64_t first = inside ? KD_MIN(len, KD_MAX((int64_t)0, lo - col)) : len;
+        const int64_t last = inside ? KD_MAX(first, KD_MIN(len, hi - col)) : len;
+        const act_t *src = plane + (inside ? y : 0) * g->w;
+        const int64_t x0 = col * g->sw + kx * g->dw - g->pw;
+        for (int64_t i = 0; i < first; i++) {
+            dst[j + i] = R(0.0);
+        }
+        if (g->sw == 1) {
+            for (int64_t i = first; i < last; i++) {
+                dst[j + i] = ld(src, x0 + i);
+            }
+        } else {
+            for (int64_t i = first; i < last; i++) {
+                dst[j + i] = ld(src, x0 + i * g->sw);
+            }
+        }
+        for (int64_t i = last; i < len; i++) {
+            dst[j + i] = R(0.0);
+        }
+        j += len;
+    }
+}
+
+/* dst[j] = dy plane at the output position that reads input position p+j through tap (ky, kx); zero
+ * when there is none. */
+static inline void conv_read_back(const conv_geom *g, const act_t *restrict plane, int64_t ky, int64_t kx, int64_t p,
+                                  int64_t n, real *restrict dst)
+{
+    if (g->rows) {
+        const int64_t shift = (g->ph - ky * g->dh) * g->w;
+        const int64_t lo = KD_MIN(n, KD_MAX((int64_t)0, -(p + shift)));
+        const int64_t hi = KD_MAX(lo, KD_MIN(n, g->ho * g->wo - (p + shift)));
+        for (int64_t j = 0; j < lo; j++) {
+            dst[j] = R(0.0);
+        }
+        for (int64_t j = lo; j < hi; j++) {
+            dst[j] = ld(plane, p + shift + j);
+        }
+        for (int64_t j = hi; j < n; j++) {
+            dst[j] = R(0.0);
+        }
+        return;
+    }
+    for (int64_t j = 0; j < n;) {
+        const int64_t row = (p + j) / g->w, col = (p + j) % g->w;
+        const int64_t len = KD_MIN(g->w - col, n - j);
+        const int64_t ry = row + g->ph - ky * g->dh;
+        const bool inside = ry >= 0 && ry % g->sh == 0 && ry / g->sh < g->ho;
+        const int64_t base = col + g->pw - kx * g->dw;
+        const act_t *src = plane + (inside ? ry / g->sh : 0) * g->wo;
+        if (inside && g->sw == 1) {
+            const int64_t first = KD_MIN(len, KD_MAX((int64_t)0, -base));
+            const int64_t last = KD_MAX(first, KD_MIN(len, g->wo - base));
+            for (int64_t i = 0; i < first; i++) {
+                dst[j + i] = R(0.0);
+            }
+            for (int64_t i = first; i < last; i++) {
+                dst[j + i] = ld(src, base + i);
+            }
+            for (int64_t i = last; i < len; i++) {
+                dst[j + i] = R(0.0);
+            }
+        } else {
+            for (int64_t i = 0; i < len; i++) {
+                const int64_t rx = base + i;
+                const bool in = inside && rx >= 0 && rx % g->sw == 0 && rx / g->sw < g->wo;
+                dst[j + i] = in ? ld(src, rx / g->sw) : R(0.0);
+            }
+        }
+        j += len;
+    }
+}
+
+static inline void conv_zero(real *restrict dst, int64_t n)
+{
+    for (int64_t j = 0; j < n; j++) {
+        dst[j] = R(0.0);
+    }
+}
+
+/* dst[j] = x volume at output positions [p, p+n) under a tap of the kernel; zero outside.  Plane by plane. */
+__attribute__((noinline)) void KD_K(conv_gather)(const conv_geom *g, const act_t *restrict x, int64_t tap, int64_t p,
+                                                 int64_t n, real *restrict dst)
+{
+    const int64_t kx = tap % g->kw, ky = tap / g->kw % g->kh, kt = tap / g->kw / g->kh, plane = g->ho * g->wo;
+    if (g->flat) {
+        conv_read(g, x, ky, kx, p, n, dst);
+        return;
+    }
+    for (int64_t j = 0; j < n;) {
+        const int64_t at = (p + j) % plane, len = KD_MIN(plane - at, n - j);
+        const int64_t t = (p + j) / plane * g->st + kt * g->dt - g->pt;
+        if (t >= 0 && t < g->t) {
+            conv_read(g, x + t * g->h * g->w, ky, kx, at, len, dst + j);
+        } else {
+            conv_zero(dst + j, len);
+        }
+        j += len;
+    }
+}
+
+/* dst[j] = dy volume at the output position that reads input position p+j through the tap; zero when there is none. */
+static __attribute__((noinline)) void conv_gather_back(const conv_geom *g, const act_t *restrict dy, int64_t tap,
+                                                       int64_t p, int64_t n, real *restrict dst)
+{
+    const int64_t kx = tap % g->kw, ky = tap / g->kw % g->kh, kt = tap / g->kw / g->kh, plane = g->h * g->w;
+    if (g->flat) {
+        conv_read_back(g, dy, ky, kx, p, n, dst);
+        return;
+    }
+    for (int64_t j = 0; j < n;) {
+        const int64_t at = (p + j) % plane, len = KD_MIN(plane - at, n - j);
+        const int64_t t = (p + j) / plane + g->pt - kt * g->dt;
+        if (t >= 0 && t % g->st == 0 && t / g->st < g->to) {
+            conv_read_back(g, dy + t / g->st * g->ho * g->wo, ky, kx, at, len, dst + j);
+        } else {
+            conv_zero(dst + j, len);
+        }
+        j += len;
+    }
+}
 
 /* ---- forward --------------------------------------------------------------------------------- */
 
@@ -15,7 +175,7 @@ static void pack_x(const conv_geom *g, const act_t *x, int64_t k0, int64_t k, in
 {
     for (int64_t i = 0; i < k; i++) {
         const int64_t c = (k0 + i) / g->taps, tap = (k0 + i) % g->taps;
-        conv_gather(g, x + c * g->in, tap, p, n, t->x[i]);
+        KD_K(conv_gather)(g, x + c * g->in, tap, p, n, t->x[i]);
     }
 }
 
@@ -88,7 +248,7 @@ static void depth_forward(const conv_geom *g, const kd_call *c, int32_t act)
                 acc[j] = bias != NULL ? bias[ch] : R(0.0);
             }
             for (int64_t k = 0; k < g->taps; k++) {
-                conv_gather(g, src, k, p, n, row);
+                KD_K(conv_gather)(g, src, k, p, n, row);
                 axpy(acc, row, ld(w, ch * g->taps + k), n);
             }
             kd_act_row(act, acc, n);
@@ -99,7 +259,7 @@ static void depth_forward(const conv_geom *g, const kd_call *c, int32_t act)
     }
 }
 
-static kd_status forward(const conv_geom *g, const kd_call *c, int32_t act)
+kd_status KD_K(conv_forward)(const conv_geom *g, const kd_call *c, int32_t act)
 {
     if (g->depthwise) {
         depth_forward(g, c, act);
@@ -114,19 +274,10 @@ static kd_status conv2d_run(const kd_call *c)
     const kd_conv2d_attr *a = c->attr;
     const kd_shape *w = &c->in[1].shape;
     const conv_geom g = conv2d_geometry(a, &c->in[0].shape, &c->out[0].shape, w->dim[2], w->dim[3]);
-    return forward(&g, c, a->act);
+    return KD_K(conv_forward)(&g, c, a->act);
 }
 
 const kd_kernel_def KD_K(conv2d) = {.run = conv2d_run};
-
-static kd_status conv3d_run(const kd_call *c)
-{
-    const kd_shape *w = &c->in[1].shape;
-    const conv_geom g = conv3d_geometry(c->attr, &c->in[0].shape, &c->out[0].shape, w->dim[2], w->dim[3], w->dim[4]);
-    return forward(&g, c, KD_ACT_NONE);
-}
-
-const kd_kernel_def KD_K(conv3d) = {.run = conv3d_run};
 
 /* ---- gradient of the input ------------------------------------------------------------------- */
 
@@ -184,7 +335,7 @@ static void depth_backward_x(const conv_geom *g, const kd_call *c)
     }
 }
 
-static kd_status backward_x(const conv_geom *g, const kd_call *c)
+kd_status KD_K(conv_backward_x)(const conv_geom *g, const kd_call *c)
 {
     if (g->depthwise) {
         depth_backward_x(g, c);
@@ -199,20 +350,10 @@ static kd_status conv2d_bwd_x_run(const kd_call *c)
     const kd_conv2d_attr *a = c->attr;
     const kd_shape *w = &c->in[1].shape;
     const conv_geom g = conv2d_geometry(a, &a->x_shape, &c->in[0].shape, w->dim[2], w->dim[3]);
-    return backward_x(&g, c);
+    return KD_K(conv_backward_x)(&g, c);
 }
 
 const kd_kernel_def KD_K(conv2d_bwd_x) = {.run = conv2d_bwd_x_run};
-
-static kd_status conv3d_bwd_x_run(const kd_call *c)
-{
-    const kd_conv3d_attr *a = c->attr;
-    const kd_shape *w = &c->in[1].shape;
-    const conv_geom g = conv3d_geometry(a, &a->x_shape, &c->in[0].shape, w->dim[2], w->dim[3], w->dim[4]);
-    return backward_x(&g, c);
-}
-
-const kd_kernel_def KD_K(conv3d_bwd_x) = {.run = conv3d_bwd_x_run};
 
 /* ---- gradient of weight and bias ------------------------------------------------------------- */
 
@@ -224,7 +365,7 @@ static void pack_positions(const conv_geom *g, const act_t *x, const act_t *dy, 
     for (int64_t j = 0; j < n; j++) {
         real column[KD_TILE_K];
         const int64_t ch = (n0 + j) / g->taps, tap = (n0 + j) % g->taps;
-        conv_gather(g, x + ch * g->in, tap, p, k, column);
+        KD_K(conv_gather)(g, x + ch * g->in, tap, p, k, column);
         for (int64_t i = 0; i < k; i++) {
             t->x[i][j] = column[i];
         }
@@ -279,7 +420,7 @@ static void depth_backward_w(const conv_geom *g, const kd_call *c)
             for (int64_t p = 0; p < g->out; p += KD_CHUNK) {
                 real row[KD_CHUNK];
                 const int64_t n = KD_MIN((int64_t)KD_CHUNK, g->out - p);
-                conv_gather(g, x + (s * g->ci + ch) * g->in, k, p, n, row);
+                KD_K(conv_gather)(g, x + (s * g->ci + ch) * g->in, k, p, n, row);
                 part += kd_dot_act(row, dy + (s * g->co + ch) * g->out + p, n);
             }
             sum += part;
@@ -301,7 +442,7 @@ static void backward_bias(const conv_geom *g, const kd_call *c)
     }
 }
 
-static kd_status backward_w(const conv_geom *g, const kd_call *c)
+kd_status KD_K(conv_backward_w)(const conv_geom *g, const kd_call *c)
 {
     if (c->out[0].data != NULL) {
         if (g->depthwise) {
@@ -320,16 +461,7 @@ static kd_status conv2d_bwd_w_run(const kd_call *c)
 {
     const kd_conv2d_attr *a = c->attr;
     const conv_geom g = conv2d_geometry(a, &c->in[1].shape, &c->in[0].shape, a->kernel[0], a->kernel[1]);
-    return backward_w(&g, c);
+    return KD_K(conv_backward_w)(&g, c);
 }
 
 const kd_kernel_def KD_K(conv2d_bwd_w) = {.run = conv2d_bwd_w_run};
-
-static kd_status conv3d_bwd_w_run(const kd_call *c)
-{
-    const kd_conv3d_attr *a = c->attr;
-    const conv_geom g = conv3d_geometry(a, &c->in[1].shape, &c->in[0].shape, a->kernel[0], a->kernel[1], a->kernel[2]);
-    return backward_w(&g, c);
-}
-
-const kd_kernel_def KD_K(conv3d_bwd_w) = {.run = conv3d_bwd_w_run};
