@@ -14,51 +14,6 @@ const kd_common_row kd_common_rows[KD_COMMON_COUNT] = {
 #include "tools/common.inc"
 };
 
-/* ---- nearest name ---------------------------------------------------------------------------- */
-
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t row[NAME_MAX_LEN + 1];
-    const size_t na = strnlen(a, NAME_MAX_LEN);
-    const size_t nb = strnlen(b, NAME_MAX_LEN);
-    for (size_t j = 0; j <= nb; j++) {
-        row[j] = j;
-    }
-    for (size_t i = 1; i <= na; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= nb; j++) {
-            const size_t replace = diagonal + (a[i - 1] != b[j - 1]);
-            const size_t other = KD_MIN(row[j], row[j - 1]) + 1;
-            diagonal = row[j];
-            row[j] = KD_MIN(replace, other);
-        }
-    }
-    return row[nb];
-}
-
-const char *kd_nearest(const char *word, size_t count, const char *(*get)(size_t i, const void *user), const void *user)
-{
-    const char *best = NULL;
-    const size_t len = strlen(word);
-    size_t best_distance = KD_MAX((size_t)2, len / 3) + 1;
-    for (size_t i = 0; i < count; i++) {
-        const char *name = get(i, user);
-        if (name == NULL) {
-            continue;
-        }
-        size_t d = edit_distance(word, name);
-        if (len >= 3 && strncmp(word, name, len) == 0) {
-            d = 1; /* an unfinished name */
-        }
-        if (d < best_distance) {
-            best_distance = d;
-            best = name;
-        }
-    }
-    return best;
-}
-
 /* ---- messages -------------------------------------------------------------------------------- */
 
 static void print_clean(FILE *f, const char *s)

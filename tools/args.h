@@ -37,7 +37,7 @@
 #ifndef KD_TOOLS_ARGS_H
 #define KD_TOOLS_ARGS_H
 
-#include "kernels/kd_base.h"
+#include "kernels/kd_options.h"
 
 typedef enum kd_arg_type {
     KD_ARG_FLAG,   /* bool */
@@ -177,10 +177,6 @@ typedef struct kd_verb {
 /* `name` is what was typed so far ("kd", "kd dataset"); `verbs` ends with a row whose name is NULL.  Handles no verb,
  * -h, --help, --version, --describe=WHAT, an unknown verb (with the nearest one) and calls the rest. */
 int kd_dispatch(const char *name, const char *about, const kd_verb *verbs, int argc, char **argv);
-
-/* Nearest of `count` names to `word` by edit distance, NULL when none is near. `get(i, user)` gives a name or NULL. */
-const char *kd_nearest(const char *word, size_t count, const char *(*get)(size_t i, const void *user),
-                       const void *user);
 
 /* "lastkd 0.1.0 (id)" and a line per library, on stdout. */
 void kd_print_version(const char *program);

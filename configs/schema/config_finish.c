@@ -1,61 +1,15 @@
 /* Values taken from elsewhere, and checks that need more than one key. */
 #include "configs/schema/config_table.h"
+#include "formats/data/sets/data_set.h"
+#include "teacher/model/teacher.h"
 
 #include <math.h>
-
-typedef struct vit_size {
-    int img_size, patch, tubelet, frames, dim, depth, heads, mlp_hidden;
-} vit_size;
-
-/* In the order of kd_cfg_variant; published sizes are those of VideoMAE v1/v2.  custom: zeros must
- * be given. */
-static const vit_size VIT[] = {
-    {224, 16, 2, 16, 384, 12, 6, 1536},   /* s */
-    {224, 16, 2, 16, 768, 12, 12, 3072},  /* b */
-    {224, 16, 2, 16, 1024, 24, 16, 4096}, /* l */
-    {224, 16, 2, 16, 1280, 32, 16, 5120}, /* h */
-    {224, 14, 2, 16, 1408, 40, 16, 6144}, /* g */
-    {64, 8, 2, 8, 96, 4, 3, 384},         /* tiny */
-    {224, 16, 2, 16, 0, 0, 0, 0},         /* custom */
-};
 
 static void fill(int *field, int value)
 {
     if (*field == 0) {
         *field = value;
     }
-}
-
-static kd_status finish_teacher(kd_cfg_teacher *t, kd_err *err)
-{
-    const vit_size *v = &VIT[t->variant];
-    fill(&t->img_size, v->img_size);
-    fill(&t->patch, v->patch);
-    fill(&t->tubelet, v->tubelet);
-    fill(&t->frames, v->frames);
-    fill(&t->dim, v->dim);
-    fill(&t->depth, v->depth);
-    fill(&t->heads, v->heads);
-    fill(&t->mlp_hidden, v->mlp_hidden > 0 ? v->mlp_hidden : 4 * t->dim);
-    if (t->dim == 0 || t->depth == 0 || t->heads == 0) {
-        return KD_FAIL(err, KD_E_CONFIG, "teacher: variant custom needs dim, depth and heads; found %d, %d, %d", t->dim,
-                       t->depth, t->heads);
-    }
-    if (t->dim % t->heads != 0) {
-        return KD_FAIL(err, KD_E_CONFIG, "teacher.dim: expected a multiple of heads (%d), found %d", t->heads, t->dim);
-    }
-    if (t->dim % 2 != 0) {
-        return KD_FAIL(err, KD_E_CONFIG, "teacher.dim: expected an even number, found %d", t->dim);
-    }
-    if (t->img_size % t->patch != 0) {
-        return KD_FAIL(err, KD_E_CONFIG, "teacher.img_size: expected a multiple of patch (%d), found %d", t->patch,
-                       t->img_size);
-    }
-    if (t->frames % t->tubelet != 0) {
-        return KD_FAIL(err, KD_E_CONFIG, "teacher.frames: expected a multiple of tubelet (%d), found %d", t->tubelet,
-                       t->frames);
-    }
-    return KD_OK;
 }
 
 static kd_status ordered(const char *key, const double range[2], kd_err *err)
@@ -66,10 +20,11 @@ static kd_status ordered(const char *key, const double range[2], kd_err *err)
     return KD_FAIL(err, KD_E_CONFIG, "%s: expected [low, high], found [%g, %g]", key, range[0], range[1]);
 }
 
-static kd_status finish_data(kd_cfg_data *d, kd_err *err)
+static kd_status finish_data(kd_data_opts *d, kd_err *err)
 {
-    static const int CLASSES[] = {60, 60, 120, 120, 0, 0, 0, 0}; /* by kd_cfg_split */
-    const int fixed = CLASSES[d->split.by];
+    const kd_named_split *split = NULL;
+    const kd_data_set *set = kd_data_set_of_split(d->split.by, &split);
+    const int fixed = set != NULL ? set->n_classes : 0;
     if (fixed > 0 && d->num_classes != 0 && d->num_classes != fixed) {
         return KD_FAIL(err, KD_E_CONFIG, "data.num_classes: the split has %d classes, found %d", fixed, d->num_classes);
     }
@@ -85,22 +40,8 @@ static kd_status finish_data(kd_cfg_data *d, kd_err *err)
             }
         }
     }
-    const bool by_field = d->split.by >= KD_SPLIT_SUBJECT && d->split.by <= KD_SPLIT_SETUP;
-    if (by_field && d->split.train.n == 0) {
-        return KD_FAIL(err, KD_E_CONFIG,
-                       "data.split.train: a split of this kind names its training half; found nothing");
-    }
-    if (!by_field && (d->split.train.n > 0 || d->split.val.n > 0)) {
-        return KD_FAIL(err, KD_E_CONFIG, "data.split.train: only for splits by subject, camera or setup; remove it");
-    }
-    for (int i = 0; i < d->split.val.n; i++) {
-        for (int j = 0; j < d->split.train.n; j++) {
-            if (d->split.val.v[i] == d->split.train.v[j]) {
-                return KD_FAIL(err, KD_E_CONFIG, "data.split: %d is in train and in val", d->split.val.v[i]);
-            }
-        }
-    }
-    const bool lists = d->layout == KD_LAYOUT_LIST || d->split.by == KD_SPLIT_LIST;
+    KD_TRY(kd_split_check(&d->split, err));
+    const bool lists = strcmp(d->layout, KD_LAYOUT_LIST) == 0 || strcmp(d->split.by, KD_SPLIT_LIST) == 0;
     if (lists && d->train_list[0] == '\0' && d->val_list[0] == '\0') {
         return KD_FAIL(err, KD_E_CONFIG, "data.train_list: expected a list file (layout or split is list), found none");
     }
@@ -161,8 +102,7 @@ kd_status kd_config_finish(kd_config *cfg, kd_err *err)
 {
     KD_TRY(finish_data(&cfg->data, err));
     if (cfg->kind == KD_KIND_TEACHER) {
-        KD_TRY(finish_teacher(&cfg->teacher, err));
-        cfg->video.short_side = cfg->teacher.img_size; /* test crops leave the short side whole */
+        KD_TRY(kd_teacher_finish(&cfg->teacher, err));
         KD_TRY(ordered("video.rrc_scale", cfg->video.rrc_scale, err));
         KD_TRY(ordered("video.rrc_ratio", cfg->video.rrc_ratio, err));
         if (cfg->video.spatial == KD_SPATIAL_SHORT_SIDE_CROP && cfg->video.train_short_side < cfg->teacher.img_size) {
@@ -176,4 +116,19 @@ kd_status kd_config_finish(kd_config *cfg, kd_err *err)
     }
     fill(&cfg->eval.batch_size, cfg->train.batch_size);
     return finish_optim(cfg, err);
+}
+
+kd_clip_spec kd_config_clip(const kd_config *cfg)
+{
+    return (kd_clip_spec){.video = cfg->video,
+                          .frames = cfg->teacher.frames,
+                          .side = cfg->teacher.img_size,
+                          .clips = cfg->eval.clips,
+                          .crops = cfg->eval.crops,
+                          .seed = (uint64_t)cfg->train.seed};
+}
+
+kd_sequence_spec kd_config_sequence(const kd_config *cfg)
+{
+    return (kd_sequence_spec){.skeleton = cfg->skeleton, .aug = cfg->skeleton_aug, .seed = (uint64_t)cfg->train.seed};
 }

@@ -53,7 +53,7 @@ static bool path_of(const kd_yaml_node *n, char *buf, size_t size)
 static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg, kd_err *err)
 {
     char at[400];
-    char what[256];
+    char what[KD_CFG_WHAT];
     const bool fits = row->type == KD_CFG_REALS ? n->count == row->cap : n->count <= row->cap;
     if (n->kind != KD_YAML_LIST || !fits) {
         where(n, true, row->path, at, sizeof at);
@@ -80,7 +80,7 @@ static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_conf
 static kd_status bind_value(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg, kd_err *err)
 {
     char at[400];
-    char what[256];
+    char what[KD_CFG_WHAT];
     if (kd_cfg_is_list(row)) {
         return bind_list(row, n, cfg, err);
     }

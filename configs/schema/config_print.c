@@ -115,6 +115,7 @@ void kd_cfg_item_text(const kd_cfg_row *row, const kd_config *cfg, size_t i, cha
     case KD_CFG_BOOL:
         (void)snprintf(buf, size, "%s", *(const bool *)field ? "true" : "false");
         break;
+    case KD_CFG_NAME_OF:
     case KD_CFG_STR:
         quoted_text(field, buf, size);
         break;
@@ -169,7 +170,7 @@ static void doc_line(text *t, const kd_cfg_row *row, int depth)
     puts_to(t, "# ");
     puts_to(t, row->doc);
     if (row->type != KD_CFG_SECTION) {
-        char expected[256];
+        char expected[KD_CFG_WHAT];
         kd_cfg_expected(row, expected, sizeof expected);
         puts_to(t, " (");
         puts_to(t, expected);

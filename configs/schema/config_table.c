@@ -2,32 +2,24 @@
  * nearest names. */
 #include "configs/schema/config_table.h"
 
+#include "formats/data/sets/data_set.h"
+#include "student/model/student.h"
+#include "teacher/model/teacher.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FIELD(f)    (((kd_config *)0)->f)
-#define TYPED(f, T) (offsetof(kd_config, f) + 0u * sizeof(_Generic(FIELD(f), T : 1)))
-#define TEACHER     KD_CFG_TEACHER
-#define STUDENT     KD_CFG_STUDENT
-#define BOTH        KD_CFG_BOTH
-#define LOCAL       KD_CFG_LOCAL
+#define TEACHER KD_CFG_TEACHER
+#define STUDENT KD_CFG_STUDENT
+#define BOTH    KD_CFG_BOTH
+#define LOCAL   KD_CFG_LOCAL
 
-/* clang-format off */
-#define SECTION(p, doc)                  {p, KD_CFG_SECTION, 0, 0, "", 0, 0, NULL, 0, doc},
-#define INT(p, f, d, lo, hi, fl, doc)    {p, KD_CFG_INT, TYPED(f, int), 1, d, lo, hi, NULL, fl, doc},
-#define INT64(p, f, d, lo, hi, fl, doc)  {p, KD_CFG_INT64, TYPED(f, int64_t), 1, d, lo, hi, NULL, fl, doc},
-#define REAL(p, f, d, lo, hi, fl, doc)   {p, KD_CFG_REAL, TYPED(f, double), 1, d, lo, hi, NULL, fl, doc},
-#define BOOL(p, f, d, fl, doc)           {p, KD_CFG_BOOL, TYPED(f, bool), 1, d, 0, 0, NULL, fl, doc},
-#define ENUM(p, f, d, n, fl, doc)        {p, KD_CFG_ENUM, offsetof(kd_config, f) + 0u * sizeof(char[sizeof FIELD(f) == sizeof(int) ? 1 : -1]), 1, d, 0, 0, n, fl, doc},
-#define STR(p, f, d, fl, doc)            {p, KD_CFG_STR, offsetof(kd_config, f) + 0u * sizeof(FIELD(f)[0]), sizeof FIELD(f), d, 0, 0, NULL, fl, doc},
-#define REALS(p, f, d, lo, hi, fl, doc)  {p, KD_CFG_REALS, TYPED(f[0], double), sizeof FIELD(f) / sizeof(double), d, lo, hi, NULL, fl, doc},
-#define INTS(p, f, d, lo, hi, fl, doc)   {p, KD_CFG_INTS, TYPED(f, kd_cfg_ints), KD_CFG_MAX_IDS, d, lo, hi, NULL, fl, doc},
-#define STEPS(p, f, d, lo, hi, fl, doc)  {p, KD_CFG_INTS, TYPED(f, kd_cfg_steps), KD_CFG_MAX_STEPS, d, lo, hi, NULL, fl, doc},
-#define NAMES(p, f, d, fl, doc)          {p, KD_CFG_NAMES, TYPED(f, kd_cfg_names), KD_CFG_MAX_CLASSES, d, 0, 0, NULL, fl, doc},
-/* clang-format on */
+#define KD_ROW_TEXT_(...)  #__VA_ARGS__
+#define KD_ROW_TEXT(...)   KD_ROW_TEXT_(__VA_ARGS__)
+#define SECTION(path, doc) {path, KD_CFG_SECTION, 0, 0, "", 0, 0, NULL, NULL, NULL, 0, doc},
 
 const kd_cfg_row kd_cfg_rows[] = {
 #include "configs/schema/schema.inc"
@@ -106,60 +98,28 @@ unsigned kd_cfg_kinds_of(const kd_cfg_row *row)
 
 /* ---- nearest name ---------------------------------------------------------------------------- */
 
-/* Levenshtein distance with neighbouring letters swapped counted as one, of two short words; 99
- * when too long. */
-static int distance(const char *a, const char *b)
-{
-    enum { N = 48 };
-    int d[N][N];
-    const size_t la = strlen(a);
-    const size_t lb = strlen(b);
-    if (la >= N || lb >= N) {
-        return 99;
-    }
-    for (size_t i = 0; i <= la; i++) {
-        for (size_t j = 0; j <= lb; j++) {
-            if (i == 0 || j == 0) {
-                d[i][j] = (int)(i + j);
-                continue;
-            }
-            int best = d[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
-            best = KD_MIN(best, d[i - 1][j] + 1);
-            best = KD_MIN(best, d[i][j - 1] + 1);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
-                best = KD_MIN(best, d[i - 2][j - 2] + 1);
-            }
-            d[i][j] = best;
-        }
-    }
-    return d[la][lb];
-}
-
 static const char *last_part(const char *path)
 {
     const char *dot = strrchr(path, '.');
     return dot == NULL ? path : dot + 1;
 }
 
+/* Last name of row i if it is in the section of the path `user`. */
+static const char *sibling(size_t i, const void *user)
+{
+    const char *path = user;
+    const size_t head = (size_t)(last_part(path) - path);
+    const char *p = kd_cfg_rows[i].path;
+    const char *w = last_part(p);
+    return (size_t)(w - p) == head && strncmp(p, path, head) == 0 ? w : NULL;
+}
+
 const char *kd_cfg_nearest(const char *path)
 {
     const char *word = last_part(path);
-    const size_t head = (size_t)(word - path);
-    const int limit = strlen(word) <= 3 ? 1 : strlen(word) <= 6 ? 2 : 3;
-    const char *best = NULL;
-    int best_d = limit + 1;
-    for (size_t i = 0; i < kd_cfg_row_count; i++) { /* siblings */
-        const char *p = kd_cfg_rows[i].path;
-        const char *w = last_part(p);
-        if ((size_t)(w - p) != head || strncmp(p, path, head) != 0) {
-            continue;
-        }
-        const int d = distance(word, w);
-        if (d < best_d) {
-            best_d = d;
-            best = p;
-        }
-    }
+    const int limit = kd_edit_limit(strlen(word));
+    const char *near = kd_nearest(word, kd_cfg_row_count, sibling, path);
+    const char *best = near != NULL ? near - (word - path) : NULL; /* the row's whole path */
     for (size_t i = 0; i < KD_COUNTOF(HABITS) && best == NULL; i++) {
         if (strcmp(word, HABITS[i].word) == 0) {
             best = HABITS[i].path;
@@ -167,7 +127,7 @@ const char *kd_cfg_nearest(const char *path)
     }
     for (int slack = 0; slack <= 1 && best == NULL; slack++) { /* the right word in the wrong place */
         for (size_t i = 0; i < kd_cfg_row_count && best == NULL; i++) {
-            if (distance(word, last_part(kd_cfg_rows[i].path)) <= KD_MIN(slack, limit)) {
+            if (kd_edit_distance(word, last_part(kd_cfg_rows[i].path)) <= KD_MIN(slack, limit)) {
                 best = kd_cfg_rows[i].path;
             }
         }
@@ -177,7 +137,8 @@ const char *kd_cfg_nearest(const char *path)
 
 /* ---- one value ------------------------------------------------------------------------------- */
 
-const char *kd_cfg_enum_item(const char *names, int i, size_t *len)
+/* i-th of "a|b|c" and its length; NULL when there are fewer. */
+static const char *enum_item(const char *names, int i, size_t *len)
 {
     const char *p = names;
     for (int at = 0;; at++) {
@@ -191,6 +152,30 @@ const char *kd_cfg_enum_item(const char *names, int i, size_t *len)
         }
         p += n + 1;
     }
+}
+
+/* "one of a|b|c" from a registry. */
+static void registry_text(const kd_cfg_row *row, char *buf, size_t size)
+{
+    size_t used = (size_t)snprintf(buf, size, "one of ");
+    const char *name = NULL;
+    for (int i = 0; (name = row->registry(i)) != NULL && used + strlen(name) + 1 < size; i++) {
+        used += (size_t)snprintf(buf + used, size - used, "%s%s", i > 0 ? "|" : "", name);
+    }
+}
+
+static const char *registry_name(size_t i, const void *user)
+{
+    return ((const kd_cfg_row *)user)->registry((int)i);
+}
+
+static size_t registry_count(const kd_cfg_row *row)
+{
+    int n = 0;
+    while (row->registry(n) != NULL) {
+        n++;
+    }
+    return (size_t)n;
 }
 
 void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size)
@@ -208,6 +193,9 @@ void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size)
         break;
     case KD_CFG_ENUM:
         (void)snprintf(buf, size, "one of %s", row->names);
+        break;
+    case KD_CFG_NAME_OF:
+        registry_text(row, buf, size);
         break;
     case KD_CFG_STR:
         (void)snprintf(buf, size, "text of at most %zu bytes", row->cap - 1);
@@ -229,9 +217,16 @@ void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size)
 
 static void say(const kd_cfg_row *row, const char *text, char *what)
 {
-    char expected[160];
+    char expected[KD_CFG_WHAT - 160];
     kd_cfg_expected(row, expected, sizeof expected);
-    (void)snprintf(what, 256, "expected %s, found '%.60s'", expected, text);
+    const size_t n = (size_t)snprintf(what, KD_CFG_WHAT, "expected %s, found '%.60s'", expected, text);
+    const char *near = NULL;
+    if (row->type == KD_CFG_NAME_OF) {
+        near = kd_nearest(text, registry_count(row), registry_name, row);
+    }
+    if (near != NULL) {
+        (void)snprintf(what + n, KD_CFG_WHAT - n, "; did you mean '%s'?", near);
+    }
 }
 
 /* Decimal integer without blanks; false when it is anything else or beyond 2^53. */
@@ -305,9 +300,23 @@ static bool set_enum(const kd_cfg_row *row, char *field, const char *text)
 {
     size_t len = 0;
     const char *name;
-    for (int v = 0; (name = kd_cfg_enum_item(row->names, v, &len)) != NULL; v++) {
+    for (int i = 0; (name = enum_item(row->names, i, &len)) != NULL; i++) {
         if (strlen(text) == len && strncmp(text, name, len) == 0) {
-            memcpy(field, &v, sizeof v);
+            memcpy(field, &row->values[i], sizeof row->values[i]);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool set_name(const kd_cfg_row *row, char *field, const char *text)
+{
+    const char *name;
+    for (int i = 0; (name = row->registry(i)) != NULL; i++) {
+        if (strcmp(text, name) == 0) {
+            KD_ASSERT(strlen(name) < row->cap);
+            memset(field, 0, row->cap);
+            memcpy(field, name, strlen(name));
             return true;
         }
     }
@@ -336,6 +345,9 @@ bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char
     }
     case KD_CFG_ENUM:
         ok = set_enum(row, field, text);
+        break;
+    case KD_CFG_NAME_OF:
+        ok = set_name(row, field, text);
         break;
     case KD_CFG_STR:
         ok = strlen(text) < row->cap && clean_text(text);
@@ -385,7 +397,7 @@ void kd_cfg_list_set_count(const kd_cfg_row *row, kd_config *cfg, int n)
 static void default_list(const kd_cfg_row *row, kd_config *cfg)
 {
     char text[160];
-    char what[256];
+    char what[KD_CFG_WHAT];
     int n = 0;
     KD_ASSERT(strlen(row->fallback) < sizeof text);
     (void)snprintf(text, sizeof text, "%s", row->fallback);
@@ -403,7 +415,7 @@ void kd_config_defaults(kd_config *out)
     memset(out, 0, sizeof *out); /* padding too */
     for (size_t i = 0; i < kd_cfg_row_count; i++) {
         const kd_cfg_row *row = &kd_cfg_rows[i];
-        char what[256];
+        char what[KD_CFG_WHAT];
         if (kd_cfg_is_list(row)) {
             default_list(row, out);
         } else if (row->type != KD_CFG_SECTION) {
@@ -417,8 +429,11 @@ const char *kd_config_enum_name(const char *path, int value, char buf[KD_CFG_NAM
     const kd_cfg_row *row = kd_cfg_find(path);
     const char *name = NULL;
     size_t len = 0;
-    if (row != NULL && row->type == KD_CFG_ENUM && value >= 0) {
-        name = kd_cfg_enum_item(row->names, value, &len);
+    for (int i = 0; row != NULL && row->type == KD_CFG_ENUM; i++) {
+        name = enum_item(row->names, i, &len);
+        if (name == NULL || row->values[i] == value) {
+            break;
+        }
     }
     (void)snprintf(buf, KD_CFG_NAME, "%.*s", name == NULL ? 1 : (int)len, name == NULL ? "?" : name);
     return buf;

@@ -11,6 +11,7 @@ typedef enum kd_cfg_type {
     KD_CFG_REAL,
     KD_CFG_BOOL,
     KD_CFG_ENUM,
+    KD_CFG_NAME_OF, /* char[cap]: a name that a registry knows */
     KD_CFG_STR,
     KD_CFG_REALS, /* double[cap] */
     KD_CFG_INTS,  /* {int n; int v[cap]} */
@@ -25,8 +26,10 @@ typedef struct kd_cfg_row {
     size_t offset, cap; /* cap: bytes of a string, items of a list */
     const char *fallback;
     double lo, hi;
-    const char *names; /* enum values, "a|b|c" */
-    unsigned flags;    /* 0 for sections */
+    const char *names;              /* of an enum, "a|b|c" */
+    const int *values;              /* of the enum, in the order of the names */
+    const char *(*registry)(int i); /* KD_CFG_NAME_OF: i-th known name, NULL past the last */
+    unsigned flags;                 /* 0 for sections */
     const char *doc;
 } kd_cfg_row;
 
@@ -44,10 +47,9 @@ unsigned kd_cfg_kinds_of(const kd_cfg_row *row);
  * same last name in another section.  Full path, or NULL. */
 const char *kd_cfg_nearest(const char *path);
 
-/* i-th of "a|b|c" and its length; NULL when there are fewer. */
-const char *kd_cfg_enum_item(const char *names, int i, size_t *len);
+#define KD_CFG_WHAT 480 /* bytes of the text that says what was expected and found */
 
-/* Parse one scalar into item `i` of the row's field.  false: `what` (at least 256 bytes) says what
+/* Parse one scalar into item `i` of the row's field.  false: `what` (KD_CFG_WHAT bytes) says what
  * was expected and found.  `plain`: the text had no quotes. */
 bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char *text, bool plain, char *what);
 
@@ -58,7 +60,7 @@ void kd_cfg_list_set_count(const kd_cfg_row *row, kd_config *cfg, int n);
 /* Item i as YAML text (quoted when needed).  `buf` of at least 2 * KD_CFG_PATH + 8 bytes. */
 void kd_cfg_item_text(const kd_cfg_row *row, const kd_config *cfg, size_t i, char *buf, size_t size);
 
-/* "integer in [16, 1024]", "one of a|b|c", ... */
+/* "integer in [16, 1024]", "one of a|b|c", ...; registries are asked for their names. */
 void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size);
 
 static inline bool kd_cfg_is_list(const kd_cfg_row *row)

@@ -23,7 +23,7 @@
 #ifndef KD_DISTILL_BATCH_LOADER_H
 #define KD_DISTILL_BATCH_LOADER_H
 
-#include "configs/schema/kd_config.h"
+#include "formats/data/data_opts.h"
 #include "formats/data/rows.h"
 
 typedef struct kd_loader_opts {
@@ -33,7 +33,7 @@ typedef struct kd_loader_opts {
     bool train;     /* shuffled, incomplete batch dropped, endless; else listing order, padded */
     bool keep_last; /* train: keep the incomplete batch, padded */
     uint64_t seed;
-    kd_cfg_bad on_bad;
+    kd_on_bad on_bad;
     int rank, ranks; /* this process takes rows rank * batch_size ... of a global batch; 0 means 1 */
 } kd_loader_opts;
 

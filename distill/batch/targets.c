@@ -28,7 +28,7 @@ double kd_cut_box(int height, int width, double lam, int cy, int cx, int32_t box
 enum { DRAW_MIXUP = 0, DRAW_CUT = 1 << 20 };
 
 /* lambda of a batch that is mixed; CutMix sets the box. */
-static double draw_lam(const kd_cfg_mixup *cfg, kd_rng rng, int side, int32_t box[4])
+static double draw_lam(const kd_mixup_opts *cfg, kd_rng rng, int side, int32_t box[4])
 {
     kd_rng cut = rng;
     cut.pos = DRAW_CUT;
@@ -41,7 +41,7 @@ static double draw_lam(const kd_cfg_mixup *cfg, kd_rng rng, int side, int32_t bo
     return lam >= 0.0 && lam <= 1.0 ? kd_cut_box(side, side, lam, cy, cx, box) : lam;
 }
 
-float kd_mix_draw(const kd_cfg_mixup *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *valid,
+float kd_mix_draw(const kd_mixup_opts *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *valid,
                   int side, kd_mix *out)
 {
     int32_t *perm = out->perm;

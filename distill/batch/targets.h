@@ -14,7 +14,7 @@
 #ifndef KD_DISTILL_BATCH_TARGETS_H
 #define KD_DISTILL_BATCH_TARGETS_H
 
-#include "configs/schema/kd_config.h"
+#include "distill/batch/mixup_opts.h"
 #include "kernels/kd_rng.h"
 
 /* What a batch is mixed by. */
@@ -28,7 +28,7 @@ typedef struct kd_mix {
  * mixup.alpha and cutmix_alpha 0, or a batch that is not drawn: identity and ones.  Partner flip needs
  * an even number of rows (kd_config_finish checks); with an odd one the middle row is its own partner.
  * valid NULL: all.  Returns the batch's lambda (1: not mixed). */
-float kd_mix_draw(const kd_cfg_mixup *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *valid,
+float kd_mix_draw(const kd_mixup_opts *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *valid,
                   int side, kd_mix *out);
 
 /* The box of CutMix round (cy, cx): sides int(height sqrt(1 - lam)), int(width sqrt(1 - lam)), an odd

@@ -17,7 +17,7 @@ typedef kd_status (*kd_eval_emit)(void *user, uint32_t sample, int views, const 
 typedef struct kd_eval_opts {
     const kd_producer *producer;
     int batch_size, workers;
-    kd_cfg_bad on_bad;           /* skip: a sample with an unreadable view is not emitted, and counted as failed */
+    kd_on_bad on_bad;            /* skip: a sample with an unreadable view is not emitted, and counted as failed */
     const kd_progress *progress; /* may be NULL */
     const char *phase;           /* what the progress line calls it */
     uint64_t first_item;         /* items (sample x view) already done elsewhere: a resumed dump */

@@ -21,12 +21,11 @@ typedef struct net {
 
 static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
 {
-    char name[KD_CFG_NAME];
-    const kd_student_info *info = kd_student_find(kd_config_enum_name("student.name", (int)cfg->student.name, name));
+    const kd_student_info *info = kd_student_find(cfg->student.name);
     net *n = kd_calloc(1, sizeof *n);
     m->net = n;
     if (info == NULL) {
-        return KD_FAIL(err, KD_E_CONFIG, "student.name: %s is not in this build", name);
+        return KD_FAIL(err, KD_E_CONFIG, "student.name: %s is not in this build", cfg->student.name);
     }
     if (n == NULL) {
         return KD_FAIL(err, KD_E_OOM, "model: out of memory");
@@ -131,9 +130,10 @@ static void close_source(void *ctx)
 static kd_status skeleton_source(const kd_config *cfg, const kd_model *m, const kd_half *half, kd_pass pass,
                                  bool cached, kd_source *out, kd_err *err)
 {
+    const kd_sequence_spec spec = kd_config_sequence(cfg);
     kd_sequence_source *s = NULL;
     *out = (kd_source){.ctx = NULL};
-    KD_TRY(kd_sequence_source_open(cfg, half, pass == KD_PASS_TRAIN, m->inputs, m->n_inputs,
+    KD_TRY(kd_sequence_source_open(&spec, half, pass == KD_PASS_TRAIN, m->inputs, m->n_inputs,
                                    cached ? kd_sequence_default_cache() : 0, &s, err));
     *out = (kd_source){.ctx = s, .producer = kd_sequence_producer(s), .close = close_source};
     return KD_OK;
@@ -141,7 +141,8 @@ static kd_status skeleton_source(const kd_config *cfg, const kd_model *m, const 
 
 static kd_status skeleton_read(const kd_config *cfg, const kd_model *m, const char *path, void *const *dst, kd_err *err)
 {
-    return kd_sequence_read(cfg, path, m->inputs, m->n_inputs, dst, err);
+    const kd_sequence_spec spec = kd_config_sequence(cfg);
+    return kd_sequence_read(&spec, path, m->inputs, m->n_inputs, dst, err);
 }
 
 static kd_status resident_rows(void *source, kd_producer *out, kd_err *err)

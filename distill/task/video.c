@@ -8,7 +8,7 @@
 #include "distill/task/tasks.h"
 #include "kernels/kd_ops.h"
 #include "teacher/clip/clip.h"
-#include "teacher/model/vit.h"
+#include "teacher/model/teacher.h"
 
 #include <stdio.h>
 
@@ -25,51 +25,19 @@ static void clip_input(kd_model *m, const kd_vit_cfg *v, bool resized)
     }
 }
 
-static kd_vit_cfg vit_of(const kd_config *cfg, int classes)
-{
-    const kd_cfg_teacher *t = &cfg->teacher;
-    kd_vit_cfg v = {.img_size = t->img_size,
-                    .frames = t->frames,
-                    .patch = t->patch,
-                    .tubelet = t->tubelet,
-                    .dim = t->dim,
-                    .depth = t->depth,
-                    .heads = t->heads,
-                    .mlp_hidden = t->mlp_hidden,
-                    .classes = classes,
-                    .init_values = (float)t->init_values,
-                    .qkv_bias = t->qkv_bias,
-                    .cos_attn = t->cos_attn,
-                    .cls_pooling = t->pooling == KD_POOL_CLS,
-                    .drop_path = (float)t->drop_path,
-                    .head_drop = (float)t->head_drop,
-                    .eps = (float)t->norm_eps,
-                    .fc_norm_eps = (float)t->norm_eps,
-                    .init_scale = (float)t->init_scale,
-                    .xavier = t->init == KD_TEACHER_INIT_XAVIER,
-                    .recompute = t->recompute};
-    for (int c = 0; c < 3; c++) {
-        v.mean[c] = (float)cfg->video.mean[c];
-        v.std[c] = (float)cfg->video.std[c];
-    }
-    return v;
-}
-
 static kd_status video_open(const kd_config *cfg, kd_model *m, kd_err *err)
 {
-    char variant[KD_CFG_NAME];
     kd_vit_cfg *v = kd_calloc(1, sizeof *v);
     m->net = v;
     if (v == NULL) {
         return KD_FAIL(err, KD_E_OOM, "model: out of memory");
     }
-    *v = vit_of(cfg, m->classes);
-    (void)snprintf(m->name, sizeof m->name, "videomae2-%s",
-                   kd_config_enum_name("teacher.variant", (int)cfg->teacher.variant, variant));
+    *v = kd_teacher_model(&cfg->teacher, m->classes, cfg->video.mean, cfg->video.std);
+    (void)snprintf(m->name, sizeof m->name, "videomae2-%s", cfg->teacher.variant);
     m->feature_dim = v->dim;
     m->side = v->img_size;
     m->recompute = v->recompute;
-    clip_input(m, v, kd_clip_resized(cfg));
+    clip_input(m, v, kd_clip_resized(&cfg->video));
     kd_classify_outputs(m);
     return KD_OK;
 }
@@ -135,10 +103,11 @@ static kd_status video_source(const kd_config *cfg, const kd_model *m, const kd_
 {
     static const kd_clip_mode mode[] = {
         [KD_PASS_TRAIN] = KD_CLIP_TRAIN, [KD_PASS_VAL] = KD_CLIP_VAL, [KD_PASS_TEST] = KD_CLIP_TEST};
+    const kd_clip_spec spec = kd_config_clip(cfg);
     kd_clip_source *s = NULL;
     (void)m;
     *out = (kd_source){.ctx = NULL};
-    KD_TRY(kd_clip_source_open(cfg, half, mode[pass], cached ? kd_clip_default_cache() : 0, &s, err));
+    KD_TRY(kd_clip_source_open(&spec, half, mode[pass], cached ? kd_clip_default_cache() : 0, &s, err));
     *out = (kd_source){.ctx = s,
                        .producer = kd_clip_producer(s),
                        .close = close_source,
@@ -149,8 +118,9 @@ static kd_status video_source(const kd_config *cfg, const kd_model *m, const kd_
 
 static kd_status video_read(const kd_config *cfg, const kd_model *m, const char *path, void *const *dst, kd_err *err)
 {
+    const kd_clip_spec spec = kd_config_clip(cfg);
     (void)m;
-    return kd_clip_read(cfg, path, KD_CLIP_TEST, dst[0], err);
+    return kd_clip_read(&spec, path, KD_CLIP_TEST, dst[0], err);
 }
 
 /* A named model stands as published: no drop path, clips of bytes. */

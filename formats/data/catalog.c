@@ -13,7 +13,7 @@ static void put(kd_catalog *c, int which, const kd_scan_item *it, bool videos, b
     kd_catalog_item *last = c->n > 0 ? &c->item[c->n - 1] : NULL;
     if (last == NULL || strcmp(last->key, it->key) != 0) {
         last = &c->item[c->n++];
-        *last = (kd_catalog_item){.key = it->key, .ntu = it->ntu, .id = it->id};
+        *last = (kd_catalog_item){.key = it->key, .set = it->set, .id = it->id};
     }
     if (videos && it->video != NULL) {
         last->video_dir = c->dir[which];
@@ -49,26 +49,27 @@ static void merge(kd_catalog *c)
 }
 
 /* Folder of one kind when the two are scanned apart. */
-static char *kind_dir(const kd_cfg_data *cfg, const char *own, const char *ntu)
+static char *kind_dir(const kd_data_opts *cfg, const char *own, const char *of_layout)
 {
     if (own[0] != '\0') {
         return kd_path_join(cfg->root, own);
     }
-    return cfg->layout == KD_LAYOUT_NTU ? kd_path_join(cfg->root, ntu) : kd_strdup(cfg->root);
+    return of_layout != NULL ? kd_path_join(cfg->root, of_layout) : kd_strdup(cfg->root);
 }
 
-kd_status kd_catalog_open(const kd_cfg_data *cfg, kd_catalog *out, kd_err *err)
+kd_status kd_catalog_open(const kd_data_opts *cfg, kd_catalog *out, kd_err *err)
 {
     kd_status st = KD_OK;
     kd_catalog c = {0};
+    const kd_data_set *layout = kd_data_set_of_layout(cfg->layout);
     const bool apart = cfg->video_dir[0] != '\0' || cfg->skeleton_dir[0] != '\0';
     *out = c;
     if (cfg->root[0] == '\0') {
         return KD_FAIL(err, KD_E_CONFIG, "data.root: expected the folder of the data set (--data)");
     }
-    c.dir[0] = apart ? kind_dir(cfg, cfg->video_dir, KD_NTU_VIDEO_DIR) : kd_strdup(cfg->root);
+    c.dir[0] = apart ? kind_dir(cfg, cfg->video_dir, layout != NULL ? layout->video_dir : NULL) : kd_strdup(cfg->root);
     if (apart) {
-        c.dir[1] = kind_dir(cfg, cfg->skeleton_dir, KD_NTU_SKELETON_DIR);
+        c.dir[1] = kind_dir(cfg, cfg->skeleton_dir, layout != NULL ? layout->skeleton_dir : NULL);
     }
     if (c.dir[0] == NULL || (apart && c.dir[1] == NULL)) {
         st = KD_FAIL(err, KD_E_OOM, "%s: no memory for its list of files", cfg->root);
@@ -82,11 +83,11 @@ kd_status kd_catalog_open(const kd_cfg_data *cfg, kd_catalog *out, kd_err *err)
         }
         KD_GO(kd_scan_folder(c.dir[i], &c.scan[i], err));
     }
-    if (!apart && cfg->layout == KD_LAYOUT_NTU && !c.scan[0].ntu_layout) {
+    if (!apart && layout != NULL && c.scan[0].layout != layout) {
         st = KD_FAIL(err, KD_E_DATA,
                      "%s: expected %s/ or %s/ below it, found neither; data.layout flat takes "
                      "files as they lie",
-                     cfg->root, KD_NTU_VIDEO_DIR, KD_NTU_SKELETON_DIR);
+                     cfg->root, layout->video_dir, layout->skeleton_dir);
         goto done;
     }
     c.item = kd_calloc(KD_MAX(c.scan[0].n + c.scan[1].n, 1), sizeof *c.item);

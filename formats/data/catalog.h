@@ -3,14 +3,14 @@
 #ifndef KD_FORMATS_DATA_CATALOG_H
 #define KD_FORMATS_DATA_CATALOG_H
 
-#include "configs/schema/kd_config.h"
+#include "formats/data/data_opts.h"
 #include "formats/data/scan.h"
 
 typedef struct kd_catalog_item {
     const char *key;
     const char *video_dir, *video;       /* NULL: there is none; path = dir / name */
     const char *skeleton_dir, *skeleton; /* likewise */
-    bool ntu;
+    const kd_data_set *set;              /* as in kd_scan_item */
     kd_sample_id id;
 } kd_catalog_item;
 
@@ -22,8 +22,8 @@ typedef struct kd_catalog {
 } kd_catalog;
 
 /* Scan what data.root, data.layout, data.video_dir and data.skeleton_dir say.  An empty root is
- * KD_E_CONFIG; layout ntu without NTU's folders is KD_E_DATA. */
-KD_NODISCARD kd_status kd_catalog_open(const kd_cfg_data *cfg, kd_catalog *out, kd_err *err);
+ * KD_E_CONFIG; the layout of a data set without its folders is KD_E_DATA. */
+KD_NODISCARD kd_status kd_catalog_open(const kd_data_opts *cfg, kd_catalog *out, kd_err *err);
 void kd_catalog_free(kd_catalog *c); /* zeroed or NULL is legal */
 
 const kd_catalog_item *kd_catalog_find(const kd_catalog *c, const char *key); /* NULL: absent */

@@ -5,12 +5,13 @@
 #include "formats/data/catalog.h"
 #include "formats/data/dataset_internal.h"
 #include "formats/data/listing.h"
-#include "formats/data/ntu.h"
+#include "formats/data/sets/data_set.h"
 
 #include <stdlib.h>
 
 typedef struct builder {
-    const kd_cfg_data *cfg;
+    const kd_data_opts *cfg;
+    const kd_data_set *set; /* the published split's; NULL: another split */
     unsigned need;
     kd_dataset *ds;
     kd_catalog files;
@@ -25,7 +26,7 @@ typedef struct builder {
 typedef struct listed {
     const char *key;
     const char *video_dir, *video, *skeleton_dir, *skeleton;
-    const kd_sample_id *id; /* NULL: not an NTU name */
+    const kd_sample_id *id; /* NULL: the key is no data set's sample name */
     int label;
 } listed;
 
@@ -56,17 +57,13 @@ static kd_status own(builder *b, char *text, const char **out)
     return KD_OK;
 }
 
-static bool published(const kd_cfg_data *cfg)
-{
-    return cfg->split.by <= KD_SPLIT_NTU120_XSET;
-}
-
 static kd_status add(builder *b, kd_half_id which, const listed *s)
 {
     kd_half *half = &b->ds->half[which];
     half->counts.listed++;
     b->most = KD_MAX(b->most, s->label);
-    if (published(b->cfg) && !b->cfg->with_missing && s->id != NULL && kd_ntu_missing_skeleton(s->id)) {
+    const bool missing = b->set != NULL && b->set->missing != NULL && s->id != NULL && b->set->missing(s->id);
+    if (missing && !b->cfg->with_missing) {
         half->counts.known_missing++;
         return KD_OK;
     }
@@ -113,50 +110,22 @@ static listed from_file(const kd_catalog_item *it)
                     .video = it->video,
                     .skeleton_dir = it->skeleton_dir,
                     .skeleton = it->skeleton,
-                    .id = it->ntu ? &it->id : NULL,
-                    .label = it->ntu ? it->id.action - 1 : -1};
+                    .id = it->set != NULL ? &it->id : NULL,
+                    .label = it->set != NULL ? it->id.action - 1 : -1};
 }
 
 /* ---- splits by name -------------------------------------------------------------------------- */
 
-static bool has(const kd_cfg_ints *list, int v)
-{
-    for (int i = 0; i < list->n; i++) {
-        if (list->v[i] == v) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static kd_split_side side_of(const kd_cfg_data *cfg, const kd_catalog_item *it)
-{
-    static const kd_ntu_split NTU[] = {KD_NTU60_XSUB, KD_NTU60_XVIEW, KD_NTU120_XSUB,
-                                       KD_NTU120_XSET}; /* by kd_cfg_split */
-    if (!it->ntu) {
-        return KD_SIDE_NONE;
-    }
-    if (published(cfg)) {
-        return kd_ntu_side(NTU[cfg->split.by], &it->id);
-    }
-    const int v = cfg->split.by == KD_SPLIT_SUBJECT  ? it->id.subject
-                  : cfg->split.by == KD_SPLIT_CAMERA ? it->id.camera
-                                                     : it->id.setup;
-    if (has(&cfg->split.train, v)) {
-        return KD_SIDE_TRAIN;
-    }
-    return cfg->split.val.n == 0 || has(&cfg->split.val, v) ? KD_SIDE_VAL : KD_SIDE_NONE;
-}
-
 static kd_status split_files(builder *b)
 {
     for (size_t i = 0; i < b->files.n; i++) {
-        const kd_split_side side = side_of(b->cfg, &b->files.item[i]);
+        const kd_catalog_item *it = &b->files.item[i];
+        const kd_split_side side = kd_split_side_of(&b->cfg->split, it->key, it->set != NULL ? &it->id : NULL);
         if (side == KD_SIDE_NONE) {
             b->ds->unplaced++;
             continue;
         }
-        const listed s = from_file(&b->files.item[i]);
+        const listed s = from_file(it);
         KD_TRY(add(b, side == KD_SIDE_TRAIN ? KD_HALF_TRAIN : KD_HALF_VAL, &s));
     }
     return KD_OK;
@@ -181,7 +150,7 @@ static kd_status read_list(builder *b, kd_half_id which, const char *path)
 /* The list says where its own file lies, relative to the root or to the folder of its kind. */
 static void listed_path(const builder *b, const char *path, listed *s)
 {
-    const kd_cfg_data *cfg = b->cfg;
+    const kd_data_opts *cfg = b->cfg;
     const bool skeleton = kd_is_skeleton_name(path);
     const char *dir = cfg->root;
     if (skeleton && cfg->skeleton_dir[0] != '\0') {
@@ -215,7 +184,7 @@ static kd_status split_lists(builder *b)
             }
             found += it != NULL;
             s.label = item->label;
-            if (b->cfg->layout == KD_LAYOUT_LIST) {
+            if (strcmp(b->cfg->layout, KD_LAYOUT_LIST) == 0) {
                 listed_path(b, item->path, &s);
             }
             KD_TRY(add(b, (kd_half_id)h, &s));
@@ -267,7 +236,7 @@ static kd_status labels(const builder *b)
     return KD_OK;
 }
 
-static void finish_half(const kd_cfg_data *cfg, kd_half *half)
+static void finish_half(const kd_data_opts *cfg, kd_half *half)
 {
     if (half->n > 1) {
         qsort(half->sample, half->n, sizeof *half->sample, by_id);
@@ -303,9 +272,9 @@ static kd_status not_empty(const builder *b, unsigned halves)
 
 static kd_status build(builder *b, unsigned halves)
 {
-    const kd_cfg_data *cfg = b->cfg;
-    const bool lists = cfg->split.by == KD_SPLIT_LIST;
-    if (cfg->layout == KD_LAYOUT_LIST && !lists) {
+    const kd_data_opts *cfg = b->cfg;
+    const bool lists = strcmp(cfg->split.by, KD_SPLIT_LIST) == 0;
+    if (strcmp(cfg->layout, KD_LAYOUT_LIST) == 0 && !lists) {
         return KD_FAIL(b->err, KD_E_CONFIG, "data.split: layout list takes its halves from lists; expected list");
     }
     KD_TRY(kd_catalog_open(cfg, &b->files, b->err));
@@ -324,9 +293,11 @@ static kd_status build(builder *b, unsigned halves)
     return labels(b);
 }
 
-kd_status kd_dataset_open(const kd_cfg_data *cfg, unsigned need, unsigned halves, kd_dataset *out, kd_err *err)
+kd_status kd_dataset_open(const kd_data_opts *cfg, unsigned need, unsigned halves, kd_dataset *out, kd_err *err)
 {
-    builder b = {.cfg = cfg, .need = need, .ds = out, .most = -1, .err = err};
+    const kd_named_split *split = NULL;
+    const kd_data_set *set = kd_data_set_of_split(cfg->split.by, &split);
+    builder b = {.cfg = cfg, .set = set, .need = need, .ds = out, .most = -1, .err = err};
     *out = (kd_dataset){0};
     const kd_status st = build(&b, halves);
     for (int h = 0; h < KD_HALVES; h++) {

@@ -21,7 +21,7 @@
 #ifndef KD_FORMATS_DATA_DATASET_H
 #define KD_FORMATS_DATA_DATASET_H
 
-#include "configs/schema/kd_config.h"
+#include "formats/data/data_opts.h"
 
 #define KD_NEED_VIDEO    1u
 #define KD_NEED_SKELETON 2u
@@ -66,7 +66,7 @@ typedef struct kd_dataset {
 /* `cfg` resolved.  need: KD_NEED_* bits.  halves: bit 1 << KD_HALF_TRAIN, 1 << KD_HALF_VAL of
  * those that must not be empty (both are filled in any case).  *out is the caller's to
  * kd_dataset_free, zeroed on failure. */
-KD_NODISCARD kd_status kd_dataset_open(const kd_cfg_data *cfg, unsigned need, unsigned halves, kd_dataset *out,
+KD_NODISCARD kd_status kd_dataset_open(const kd_data_opts *cfg, unsigned need, unsigned halves, kd_dataset *out,
                                        kd_err *err);
 void kd_dataset_free(kd_dataset *ds); /* zeroed or NULL is legal */
 

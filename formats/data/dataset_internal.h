@@ -4,11 +4,12 @@
 
 #include "formats/data/dataset.h"
 #include "formats/data/listing.h"
+#include "formats/data/sets/data_set.h"
 
 /* ds->name and ds->split.  list: the halves' lists under a split by list. */
-kd_status kd_dataset_name_split(const kd_cfg_data *cfg, const kd_listing list[KD_HALVES], kd_dataset *ds, kd_err *err);
+kd_status kd_dataset_name_split(const kd_data_opts *cfg, const kd_listing list[KD_HALVES], kd_dataset *ds, kd_err *err);
 
 /* ds->classes and ds->n_classes; `seen`: classes the labels need at least. */
-kd_status kd_dataset_name_classes(const kd_cfg_data *cfg, int seen, kd_dataset *ds, kd_err *err);
+kd_status kd_dataset_name_classes(const kd_data_opts *cfg, int seen, kd_dataset *ds, kd_err *err);
 
 #endif

@@ -2,7 +2,6 @@
 #include "formats/base/hash.h"
 #include "formats/base/io.h"
 #include "formats/data/dataset_internal.h"
-#include "formats/data/ntu.h"
 
 #include <stdlib.h>
 
@@ -48,15 +47,13 @@ static uint64_t list_hash(const kd_listing *list)
     return sum;
 }
 
-static char *split_text(const kd_cfg_data *cfg, const kd_listing list[KD_HALVES])
+static char *split_text(const kd_data_opts *cfg, const kd_listing list[KD_HALVES])
 {
-    static const char *const FIELD[] = {
-        [KD_SPLIT_SUBJECT] = "subject", [KD_SPLIT_CAMERA] = "camera", [KD_SPLIT_SETUP] = "setup"};
-    static const kd_ntu_split NTU[] = {KD_NTU60_XSUB, KD_NTU60_XVIEW, KD_NTU120_XSUB, KD_NTU120_XSET};
-    if (cfg->split.by <= KD_SPLIT_NTU120_XSET) {
-        return kd_strdup(kd_ntu_split_name(NTU[cfg->split.by]));
+    const kd_named_split *named = NULL;
+    if (kd_data_set_of_split(cfg->split.by, &named) != NULL) {
+        return kd_strdup(named->name);
     }
-    if (cfg->split.by == KD_SPLIT_LIST) {
+    if (strcmp(cfg->split.by, KD_SPLIT_LIST) == 0) {
         return kd_strf("list train=%016llx val=%016llx", (unsigned long long)list_hash(&list[KD_HALF_TRAIN]),
                        (unsigned long long)list_hash(&list[KD_HALF_VAL]));
     }
@@ -64,7 +61,7 @@ static char *split_text(const kd_cfg_data *cfg, const kd_listing list[KD_HALVES]
     char *val = cfg->split.val.n > 0 ? numbers_text(&cfg->split.val) : kd_strdup("others");
     char *text = NULL;
     if (train != NULL && val != NULL) {
-        text = kd_strf("%s train=%s val=%s", FIELD[cfg->split.by], train, val);
+        text = kd_strf("%s train=%s val=%s", cfg->split.by, train, val);
     }
     kd_free(train);
     kd_free(val);
@@ -85,20 +82,11 @@ static char *folder_name(const char *path)
     return kd_strf("%.*s", (int)(end - start), path + start);
 }
 
-kd_status kd_dataset_name_split(const kd_cfg_data *cfg, const kd_listing list[KD_HALVES], kd_dataset *ds, kd_err *err)
+kd_status kd_dataset_name_split(const kd_data_opts *cfg, const kd_listing list[KD_HALVES], kd_dataset *ds, kd_err *err)
 {
-    switch (cfg->split.by) {
-    case KD_SPLIT_NTU60_XSUB:
-    case KD_SPLIT_NTU60_XVIEW:
-        ds->name = kd_strdup("ntu60");
-        break;
-    case KD_SPLIT_NTU120_XSUB:
-    case KD_SPLIT_NTU120_XSET:
-        ds->name = kd_strdup("ntu120");
-        break;
-    default:
-        ds->name = folder_name(cfg->root);
-    }
+    const kd_named_split *named = NULL;
+    const kd_data_set *set = kd_data_set_of_split(cfg->split.by, &named);
+    ds->name = set != NULL ? kd_strdup(set->name) : folder_name(cfg->root);
     ds->split = split_text(cfg, list);
     if (ds->name != NULL && ds->split != NULL) {
         return KD_OK;
@@ -180,7 +168,8 @@ done:
     return st;
 }
 
-static bool ntu_names(const kd_dataset *ds)
+/* Do sample names tell the action? */
+static bool known_names(const kd_dataset *ds)
 {
     for (int h = 0; h < KD_HALVES; h++) {
         if (ds->half[h].n > 0) {
@@ -190,23 +179,26 @@ static bool ntu_names(const kd_dataset *ds)
     return false;
 }
 
-static char *make_name(const kd_cfg_data *cfg, const kd_dataset *ds, int i)
+static char *make_name(const kd_data_opts *cfg, const kd_dataset *ds, int i)
 {
     if (cfg->classes.n > 0) {
         return kd_strdup(cfg->classes.v[i]);
     }
-    if (cfg->split.by <= KD_SPLIT_NTU120_XSET) {
-        return kd_strdup(kd_ntu_class_name(i));
+    const kd_named_split *named = NULL;
+    const kd_data_set *set = kd_data_set_of_split(cfg->split.by, &named);
+    if (set != NULL && i < set->n_classes) {
+        return kd_strdup(set->classes[i]);
     }
-    const bool by_action = cfg->split.by != KD_SPLIT_LIST && ntu_names(ds);
+    const bool by_action = kd_split_by_field(&cfg->split) && known_names(ds);
     return by_action ? kd_strf("A%03d", i + 1) : kd_strf("class-%d", i);
 }
 
-kd_status kd_dataset_name_classes(const kd_cfg_data *cfg, int seen, kd_dataset *ds, kd_err *err)
+kd_status kd_dataset_name_classes(const kd_data_opts *cfg, int seen, kd_dataset *ds, kd_err *err)
 {
     char **names = NULL;
     int n = 0;
-    if (cfg->classes.n == 0 && cfg->split.by > KD_SPLIT_NTU120_XSET) {
+    const kd_named_split *named = NULL;
+    if (cfg->classes.n == 0 && kd_data_set_of_split(cfg->split.by, &named) == NULL) {
         KD_TRY(read_classes(cfg->root, &names, &n, err));
     }
     ds->classes = names;

@@ -16,7 +16,7 @@
 #ifndef KD_FORMATS_DATA_LISTING_H
 #define KD_FORMATS_DATA_LISTING_H
 
-#include "formats/data/sample_id.h"
+#include "formats/data/sets/sample_id.h"
 
 #define KD_LISTING_LABEL_MAX 999999
 

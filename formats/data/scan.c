@@ -2,7 +2,6 @@
 #include "formats/data/scan.h"
 
 #include "formats/base/io.h"
-#include "formats/data/ntu.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -209,10 +208,10 @@ static void count_item(kd_scan_counts *c, const kd_scan_item *it)
     c->videos += it->video != NULL;
     c->skeletons += it->skeleton != NULL;
     c->pairs += it->video != NULL && it->skeleton != NULL;
-    c->ntu_names += it->ntu;
+    c->named += it->set != NULL;
     if (it->skeleton == NULL) {
         c->video_only++;
-        c->known_missing += it->ntu && kd_ntu_missing_skeleton(&it->id);
+        c->known_missing += it->set != NULL && it->set->missing != NULL && it->set->missing(&it->id);
     } else if (it->video == NULL) {
         c->skeleton_only++;
     }
@@ -246,7 +245,7 @@ static kd_status pair(scanner *s, kd_scan *out)
             }
             out->path[out->n_path++] = key;
             it->key = key;
-            it->ntu = kd_sample_id_parse(key, f->key_len, &it->id);
+            it->set = kd_data_set_of_name(key, f->key_len, &it->id);
             out->n++;
         }
         if (f->skeleton) {
@@ -265,36 +264,46 @@ static kd_status pair(scanner *s, kd_scan *out)
     return KD_OK;
 }
 
-static kd_status search(scanner *s, bool *ntu_layout)
+/* List the folders of a data set's layout; *there: one of them is there. */
+static kd_status list_layout(scanner *s, const kd_data_set *set, bool *there)
 {
-    kd_status st = KD_OK;
-    char *rgb = kd_path_join(s->root, KD_NTU_VIDEO_DIR);
-    char *skel = kd_path_join(s->root, KD_NTU_SKELETON_DIR);
-    if (rgb == NULL || skel == NULL) {
-        st = no_memory(s);
-        goto done;
+    static const unsigned kinds[2] = {TAKE_VIDEOS, TAKE_SKELETONS};
+    const char *const name[2] = {set->video_dir, set->skeleton_dir};
+    for (int i = 0; i < 2; i++) {
+        char *dir = kd_path_join(s->root, name[i]);
+        if (dir == NULL) {
+            return no_memory(s);
+        }
+        const bool is_dir = kd_path_is_dir(dir);
+        kd_free(dir);
+        *there |= is_dir;
+        if (is_dir) {
+            KD_TRY(list_folder(s, name[i], 0, kinds[i], false));
+        }
     }
-    const bool has_rgb = kd_path_is_dir(rgb);
-    const bool has_skel = kd_path_is_dir(skel);
-    *ntu_layout = has_rgb || has_skel;
-    if (has_rgb) {
-        KD_GO(list_folder(s, KD_NTU_VIDEO_DIR, 0, TAKE_VIDEOS, false));
+    return KD_OK;
+}
+
+static kd_status search(scanner *s, const kd_data_set **layout)
+{
+    const char *name = NULL;
+    for (int i = 0; (name = kd_layout_name(i)) != NULL; i++) {
+        const kd_data_set *set = kd_data_set_of_layout(name);
+        bool there = false;
+        if (set != NULL) {
+            KD_TRY(list_layout(s, set, &there));
+        }
+        if (there) {
+            *layout = set;
+            return KD_OK;
+        }
     }
-    if (has_skel) {
-        KD_GO(list_folder(s, KD_NTU_SKELETON_DIR, 0, TAKE_SKELETONS, false));
-    }
-    if (*ntu_layout) {
-        goto done;
-    }
-    KD_GO(list_folder(s, "", 0, TAKE_BOTH, true));
+    KD_TRY(list_folder(s, "", 0, TAKE_BOTH, true));
     while (s->at < s->n_todo) {
         const folder f = s->todo[s->at++]; /* a copy: the array moves when it grows */
-        KD_GO(list_folder(s, f.path, f.depth, TAKE_BOTH, true));
+        KD_TRY(list_folder(s, f.path, f.depth, TAKE_BOTH, true));
     }
-done:
-    kd_free(rgb);
-    kd_free(skel);
-    return st;
+    return KD_OK;
 }
 
 kd_status kd_scan_folder(const char *root, kd_scan *out, kd_err *err)
@@ -304,7 +313,7 @@ kd_status kd_scan_folder(const char *root, kd_scan *out, kd_err *err)
     kd_status st;
 
     *out = (kd_scan){0};
-    KD_GO(search(&s, &scan.ntu_layout));
+    KD_GO(search(&s, &scan.layout));
     KD_GO(pair(&s, &scan));
     scan.counts.other_files = s.other;
     *out = scan;

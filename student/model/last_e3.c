@@ -10,28 +10,24 @@
 
 enum { STAGES = 3, EXPAND = 2, TEMPORAL_KERNEL = 5 };
 
-typedef struct e3_variant {
+typedef struct e3_size {
     int64_t stem, channels[STAGES];
     int blocks[STAGES];
     int max_hop;
     bool subset_attention;
-} e3_variant;
+} e3_size;
 
-static const e3_variant variants[] = {
-    {24, {32, 48, 64}, {1, 1, 1}, 1, false},
-    {32, {48, 64, 96}, {1, 2, 2}, 2, true},
-};
 static const int strides[STAGES] = {1, 2, 2};
 
 #define INIT       KD_BLOCK_INIT_FAN_OUT
 #define LINEAR_STD 0.01f
 
-static int partitions(const e3_variant *v)
+static int partitions(const e3_size *v)
 {
     return 1 + 2 * v->max_hop;
 }
 
-static void adjacency(const e3_variant *v, float *a)
+static void adjacency(const e3_size *v, float *a)
 {
     kd_skel_spatial(v->max_hop, a);
     kd_skel_norm_sym_full(a, partitions(v));
@@ -39,7 +35,7 @@ static void adjacency(const e3_variant *v, float *a)
 
 /* 1x1 convolution to all partitions, aggregation with A * edge, sum (weighted by attention over
  * partitions). */
-static kd_val graph_convolution(kd_graph *g, kd_val x, const e3_variant *v, int64_t co)
+static kd_val graph_convolution(kd_graph *g, kd_val x, const e3_size *v, int64_t co)
 {
     float a[KD_MAX_PARTS * KD_ADJ];
     const int k = partitions(v);
@@ -129,7 +125,7 @@ static kd_val head(kd_graph *g, kd_val x)
 static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams)
 {
     const kd_student_info *s = cfg->model;
-    const e3_variant *v = &variants[s->variant];
+    const e3_size *v = s->size;
     kd_val body[KD_STUDENT_MAX_STREAMS];
     int total = 0, done = 0;
     for (int i = 0; i < s->n_streams; i++) {
@@ -164,7 +160,7 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
 
 static kd_status constants(const kd_student_info *s, kd_student_visit visit, void *user)
 {
-    const e3_variant *v = &variants[s->variant];
+    const e3_size *v = s->size;
     float a[KD_MAX_PARTS * KD_ADJ];
     const kd_shape shape = kd_shape3(partitions(v), KD_JOINTS, KD_JOINTS);
     adjacency(v, a);
@@ -182,5 +178,32 @@ static kd_status constants(const kd_student_info *s, kd_student_visit visit, voi
 static const char *const no_decay[] = {"bias",        "bn",        "norm",      "alpha", "A_learned",      "node_proj",
                                        "refine_gate", "pool_gate", "freq_gate", "edge",  "stream_weights", NULL};
 
-const kd_student_family kd_family_last_e3 = {
-    .build = build, .constants = constants, .no_decay = no_decay, .norms_decay = true};
+static const kd_student_info models[] = {
+    {.name = "last-e3-nano",
+     .streams = {"joint", "velocity", "bone"},
+     .n_streams = 3,
+     .feature_dim = 64,
+     .about = "LAST-E v3 nano: partition GCN, separable TCN, motion and joint gates; 3 streams",
+     .params = 82847,
+     .dropout = 0.2f,
+     .drop_path = 0.0f,
+     .family = &kd_family_last_e3,
+     .size = &(const e3_size){24, {32, 48, 64}, {1, 1, 1}, 1, false}},
+    {.name = "last-e3-small",
+     .streams = {"joint", "velocity", "bone"},
+     .n_streams = 3,
+     .feature_dim = 96,
+     .about = "LAST-E v3 small: two-hop partitions with subset attention; 3 streams",
+     .params = 344727,
+     .dropout = 0.25f,
+     .drop_path = 0.0f,
+     .family = &kd_family_last_e3,
+     .size = &(const e3_size){32, {48, 64, 96}, {1, 2, 2}, 2, true}},
+};
+
+const kd_student_family kd_family_last_e3 = {.models = models,
+                                             .n_models = KD_COUNTOF(models),
+                                             .build = build,
+                                             .constants = constants,
+                                             .no_decay = no_decay,
+                                             .norms_decay = true};

@@ -13,16 +13,10 @@
 
 enum { BLOCKS = 4 };
 
-typedef struct v1_variant {
+typedef struct v1_size {
     int64_t channels[BLOCKS + 1]; /* stem, then blocks */
     int heads;
-} v1_variant;
-
-static const v1_variant variants[] = {
-    {{32, 32, 64, 64, 128}, 4},
-    {{64, 64, 128, 128, 256}, 8},
-    {{128, 128, 256, 256, 512}, 8},
-};
+} v1_size;
 
 /* The configured rate is the classifier's; 0 turns this one off too. */
 #define BLOCK_DROPOUT     0.1f
@@ -115,7 +109,7 @@ static kd_val temporal_attention(kd_graph *g, kd_val x, int heads, float dropout
 static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams)
 {
     const kd_student_info *s = cfg->model;
-    const v1_variant *v = &variants[s->variant];
+    const v1_size *v = s->size;
     const float dropout = cfg->dropout > 0.0f ? BLOCK_DROPOUT : 0.0f;
     kd_val x = kd_block_bodies(g, streams[0], KD_BODY_ACTIVE);
     x = kd_block_conv_bn(g, x, "stem", v->channels[0], &(kd_block_conv){.bias = true}, KD_ACT_RELU);
@@ -156,5 +150,42 @@ static kd_status constants(const kd_student_info *s, kd_student_visit visit, voi
 
 static const char *const no_decay[] = {"bias", "bn", "norm", "alpha", "A_learned", NULL};
 
-const kd_student_family kd_family_last_v1 = {
-    .build = build, .constants = constants, .no_decay = no_decay, .norms_decay = true};
+static const kd_student_info models[] = {
+    {.name = "last-v1-small",
+     .streams = {"joint"},
+     .n_streams = 1,
+     .feature_dim = 128,
+     .about = "LAST v1 small: A-GCN, temporal shift, linear attention; joint stream",
+     .params = 175176,
+     .dropout = 0.3f,
+     .drop_path = 0.0f,
+     .family = &kd_family_last_v1,
+     .size = &(const v1_size){{32, 32, 64, 64, 128}, 4}},
+    {.name = "last-v1-base",
+     .streams = {"joint"},
+     .n_streams = 1,
+     .feature_dim = 256,
+     .about = "LAST v1 base: A-GCN, temporal shift, linear attention; joint stream",
+     .params = 672912,
+     .dropout = 0.3f,
+     .drop_path = 0.0f,
+     .family = &kd_family_last_v1,
+     .size = &(const v1_size){{64, 64, 128, 128, 256}, 8}},
+    {.name = "last-v1-large",
+     .streams = {"joint"},
+     .n_streams = 1,
+     .feature_dim = 512,
+     .about = "LAST v1 large: A-GCN, temporal shift, linear attention; joint stream",
+     .params = 2643744,
+     .dropout = 0.3f,
+     .drop_path = 0.0f,
+     .family = &kd_family_last_v1,
+     .size = &(const v1_size){{128, 128, 256, 256, 512}, 8}},
+};
+
+const kd_student_family kd_family_last_v1 = {.models = models,
+                                             .n_models = KD_COUNTOF(models),
+                                             .build = build,
+                                             .constants = constants,
+                                             .no_decay = no_decay,
+                                             .norms_decay = true};

@@ -12,14 +12,11 @@
 
 enum { STAGES = 3, PARTS = 3, MOST_CHANNELS = 256, MOST_LANDMARKS = 16, MOST_BODIES = 8, KERNEL = 9 };
 
-typedef struct sfz_variant {
+typedef struct sfz_size {
     int64_t stem, channels[STAGES];
     int landmarks; /* after the last stage */
-} sfz_variant;
+} sfz_size;
 
-static const sfz_variant variants[] = {
-    {24, {32, 64, 128}, 12},
-};
 static const int strides[STAGES] = {1, 2, 2};
 
 #define GATE_START (-4.0f)
@@ -175,7 +172,7 @@ static kd_student_out head(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int
 static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams)
 {
     const kd_student_info *s = cfg->model;
-    const sfz_variant *v = &variants[s->variant];
+    const sfz_size *v = s->size;
     const int64_t bodies = cfg->single_body ? 1 : KD_MAX(kd_block_dim(g, streams[0], 4), (int64_t)1);
     kd_val body[KD_STUDENT_MAX_STREAMS];
     for (int i = 0; i < s->n_streams; i++) {
@@ -231,7 +228,7 @@ static kd_status block_constants(int stage, int channels, const float *raw, kd_s
 
 static kd_status constants(const kd_student_info *s, kd_student_visit visit, void *user)
 {
-    const sfz_variant *v = &variants[s->variant];
+    const sfz_size *v = s->size;
     float raw[PARTS * KD_ADJ], sym[PARTS * KD_ADJ], flat[KD_ADJ];
     const kd_shape square = kd_shape2(KD_JOINTS, KD_JOINTS);
     kd_skel_semantic(raw);
@@ -265,5 +262,22 @@ static const char *canonical(const char *name, char *buf, size_t size)
 static const char *const no_decay[] = {"bias",      "bn",       "norm",           "alpha", "A_learned",     "A_edge",
                                        "pool_gate", "je.embed", "stream_weights", ".gate", "anchor_logits", NULL};
 
-const kd_student_family kd_family_sfz = {
-    .build = build, .constants = constants, .canonical = canonical, .no_decay = no_decay};
+static const kd_student_info models[] = {
+    {.name = "sfz-nano",
+     .streams = {"joint", "bone", "velocity"},
+     .n_streams = 3,
+     .feature_dim = 128,
+     .about = "ShiftFuse-Zero nano: joint shifts, body-part GCN, temporal landmarks; 3 streams",
+     .params = 93947,
+     .dropout = 0.1f,
+     .drop_path = 0.05f,
+     .family = &kd_family_sfz,
+     .size = &(const sfz_size){24, {32, 64, 128}, 12}},
+};
+
+const kd_student_family kd_family_sfz = {.models = models,
+                                         .n_models = KD_COUNTOF(models),
+                                         .build = build,
+                                         .constants = constants,
+                                         .canonical = canonical,
+                                         .no_decay = no_decay};

@@ -2,41 +2,40 @@
 #include "student/model/family.h"
 #include "student/model/skeleton_graph.h"
 
-/* clang-format off */
-static const kd_student_info students[] = {
-    {"last-v1-small", {"joint"}, 1, 128, "LAST v1 small: A-GCN, temporal shift, linear attention; joint stream",
-     175176, 0.3f, 0.0f, &kd_family_last_v1, 0},
-    {"last-v1-base", {"joint"}, 1, 256, "LAST v1 base: A-GCN, temporal shift, linear attention; joint stream",
-     672912, 0.3f, 0.0f, &kd_family_last_v1, 1},
-    {"last-v1-large", {"joint"}, 1, 512, "LAST v1 large: A-GCN, temporal shift, linear attention; joint stream",
-     2643744, 0.3f, 0.0f, &kd_family_last_v1, 2},
-    {"last-e3-nano", {"joint", "velocity", "bone"}, 3, 64,
-     "LAST-E v3 nano: partition GCN, separable TCN, motion and joint gates; 3 streams",
-     82847, 0.2f, 0.0f, &kd_family_last_e3, 0},
-    {"last-e3-small", {"joint", "velocity", "bone"}, 3, 96,
-     "LAST-E v3 small: two-hop partitions with subset attention; 3 streams",
-     344727, 0.25f, 0.0f, &kd_family_last_e3, 1},
-    {"sfz-nano", {"joint", "bone", "velocity"}, 3, 128,
-     "ShiftFuse-Zero nano: joint shifts, body-part GCN, temporal landmarks; 3 streams",
-     93947, 0.1f, 0.05f, &kd_family_sfz, 0},
-};
-/* clang-format on */
-
-int kd_student_count(void)
-{
-    return (int)KD_COUNTOF(students);
-}
+static const kd_student_family *const FAMILIES[] = {&kd_family_last_v1, &kd_family_last_e3, &kd_family_sfz};
 
 const kd_student_info *kd_student_at(int i)
 {
-    return i >= 0 && i < kd_student_count() ? &students[i] : NULL;
+    for (size_t f = 0; f < KD_COUNTOF(FAMILIES) && i >= 0; f++) {
+        if (i < FAMILIES[f]->n_models) {
+            return &FAMILIES[f]->models[i];
+        }
+        i -= FAMILIES[f]->n_models;
+    }
+    return NULL;
+}
+
+int kd_student_count(void)
+{
+    int n = 0;
+    for (size_t f = 0; f < KD_COUNTOF(FAMILIES); f++) {
+        n += FAMILIES[f]->n_models;
+    }
+    return n;
+}
+
+const char *kd_student_name(int i)
+{
+    const kd_student_info *s = kd_student_at(i);
+    return s != NULL ? s->name : NULL;
 }
 
 const kd_student_info *kd_student_find(const char *name)
 {
-    for (int i = 0; i < kd_student_count(); i++) {
-        if (strcmp(students[i].name, name) == 0) {
-            return &students[i];
+    const kd_student_info *s = NULL;
+    for (int i = 0; (s = kd_student_at(i)) != NULL; i++) {
+        if (strcmp(s->name, name) == 0) {
+            return s;
         }
     }
     return NULL;
@@ -99,6 +98,38 @@ kd_status kd_student_constants(const kd_student_cfg *c,
 const char *kd_student_canonical(const kd_student_info *model, const char *name, char *buf, size_t size)
 {
     return model->family->canonical == NULL ? name : model->family->canonical(name, buf, size);
+}
+
+typedef struct search {
+    const char *name;
+    bool found;
+} search;
+
+static kd_status compare(void *user, const char *name, kd_dtype dtype, kd_shape shape, const void *data)
+{
+    (void)dtype;
+    (void)shape;
+    (void)data;
+    search *s = user;
+    s->found |= strcmp(name, s->name) == 0;
+    return KD_OK;
+}
+
+bool kd_student_is_constant(const kd_student_info *model, const char *name)
+{
+    char buf[128];
+    const char *dot = strrchr(name, '.');
+    if (strcmp(dot != NULL ? dot + 1 : name, "num_batches_tracked") == 0 ||
+        kd_student_canonical(model, name, buf, sizeof buf) != name) {
+        return true;
+    }
+    search s = {.name = name};
+    return model->family->constants(model, compare, &s) == KD_OK && s.found;
+}
+
+bool kd_student_is_head(const char *name)
+{
+    return strncmp(name, "classifier.", 11) == 0 || strncmp(name, "fc.", 3) == 0;
 }
 
 /* Fragments any family's rules contain, and the one they all forgot. */

@@ -26,12 +26,13 @@ typedef struct kd_student_info {
     int64_t params;                         /* trainable scalars with 60 classes */
     float dropout, drop_path;               /* the reference's rates */
     const struct kd_student_family *family; /* internal: who builds it, */
-    int variant;                            /* and which of its variants this is */
+    const void *size;                       /* and its widths, in a struct of that family */
 } kd_student_info;
 
 int kd_student_count(void);
 const kd_student_info *kd_student_at(int i);              /* NULL past the end */
 const kd_student_info *kd_student_find(const char *name); /* NULL: unknown */
+const char *kd_student_name(int i);                       /* of kd_student_at */
 
 typedef struct kd_student_cfg {
     const kd_student_info *model;
@@ -68,6 +69,13 @@ kd_status kd_student_constants(const kd_student_cfg *c,
                                kd_status (*visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape,
                                                   const void *data),
                                void *user);
+
+/* Does the reference's state_dict carry a tensor of this name that is no parameter here: a constant, a batch counter, a
+ * second name of a shared parameter? */
+bool kd_student_is_constant(const kd_student_info *model, const char *name);
+
+/* Is the parameter one of the classifier, whose shape follows the number of classes? */
+bool kd_student_is_head(const char *name);
 
 /* Reference state_dicts list shared parameters under several names.  Returns the name under which
  * this library declares the tensor: `name` itself, or buf. */

@@ -17,7 +17,7 @@ typedef struct fault {
 } fault;
 
 struct kd_sequence_source {
-    const kd_config *cfg;
+    kd_sequence_spec spec;
     const kd_half *half;
     bool train;
     int n_streams;
@@ -30,7 +30,7 @@ struct kd_sequence_source {
 
 static const char *const STREAM[] = {"joint", "velocity", "bone"};
 
-static size_t stream_floats(const kd_cfg_skeleton *k)
+static size_t stream_floats(const kd_skeleton_opts *k)
 {
     return (size_t)3 * (size_t)k->frames * KD_SKEL_JOINTS * (size_t)k->max_bodies;
 }
@@ -59,7 +59,7 @@ static int bodies_used(const float *x, size_t positions, int bodies)
 
 static void keep(kd_sequence_source *s, uint32_t sample, const float *x)
 {
-    const int bodies = s->cfg->skeleton.max_bodies;
+    const int bodies = s->spec.skeleton.max_bodies;
     const size_t positions = s->floats / (size_t)bodies;
     const int used = bodies_used(x, positions, bodies);
     const size_t bytes = sizeof(kept) + positions * (size_t)used * sizeof(float);
@@ -76,12 +76,12 @@ static void keep(kd_sequence_source *s, uint32_t sample, const float *x)
     (void)kd_cache_put(s->cache, sample, k, bytes);
 }
 
-static kd_status read_sequence(const kd_config *cfg, const char *path, float *x, kd_err *err)
+static kd_status read_sequence(const kd_skeleton_opts *skeleton, const char *path, float *x, kd_err *err)
 {
     kd_skeleton skel = {0};
     kd_status st;
     KD_GO(kd_skeleton_read(path, NULL, &skel, err));
-    st = kd_sequence_make(&cfg->skeleton, &skel, x, err);
+    st = kd_sequence_make(skeleton, &skel, x, err);
     if (st != KD_OK) {
         st = kd_err_prefix(err, st, "%s", path);
     }
@@ -92,14 +92,14 @@ done:
 
 static kd_status load(kd_sequence_source *s, uint32_t sample, float *x, kd_err *err)
 {
-    const int bodies = s->cfg->skeleton.max_bodies;
+    const int bodies = s->spec.skeleton.max_bodies;
     const kept *k = s->cache != NULL ? kd_cache_get(s->cache, sample) : NULL;
     if (k != NULL) {
         change_bodies(k->x, k->bodies, s->floats / (size_t)bodies, bodies, x);
         return KD_OK;
     }
     const kd_data_sample *d = &s->half->sample[sample];
-    const kd_status st = read_sequence(s->cfg, d->skeleton, x, err);
+    const kd_status st = read_sequence(&s->spec.skeleton, d->skeleton, x, err);
     if (st != KD_OK) {
         return kd_err_prefix(err, st, "%s", d->id);
     }
@@ -111,8 +111,8 @@ static kd_status load(kd_sequence_source *s, uint32_t sample, float *x, kd_err *
 
 static kd_sequence_draw draw_of(const kd_sequence_source *s, const kd_item *item)
 {
-    return kd_sequence_draw_make(&s->cfg->skeleton_aug, s->cfg->skeleton.frames,
-                                 kd_rng_make((uint64_t)s->cfg->train.seed, KD_RNG_SAMPLE, item->sample, item->epoch));
+    return kd_sequence_draw_make(&s->spec.aug, s->spec.skeleton.frames,
+                                 kd_rng_make(s->spec.seed, KD_RNG_SAMPLE, item->sample, item->epoch));
 }
 
 static void write_streams(const kd_sequence_source *s, const kd_sequence_draw *draw, const float *x, void *const *dst)
@@ -126,7 +126,7 @@ static void write_streams(const kd_sequence_source *s, const kd_sequence_draw *d
             }
         }
     }
-    kd_sequence_streams(&s->cfg->skeleton, &s->cfg->skeleton_aug, draw, x, s->bits, sorted);
+    kd_sequence_streams(&s->spec.skeleton, &s->spec.aug, draw, x, s->bits, sorted);
 }
 
 static kd_status sequence_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst, kd_err *err)
@@ -189,14 +189,11 @@ static kd_status set_streams(kd_sequence_source *s, const char *const *streams, 
     return KD_OK;
 }
 
-static kd_status check(const kd_config *cfg, const kd_half *half, kd_err *err)
+static kd_status check(const kd_skeleton_opts *k, const kd_half *half, kd_err *err)
 {
-    if (cfg->kind != KD_KIND_STUDENT || cfg->skeleton.frames < 4 || cfg->skeleton.frames > 1024 ||
-        cfg->skeleton.max_bodies < 1 || cfg->skeleton.max_bodies > 2) {
-        return KD_FAIL(err, KD_E_CONFIG,
-                       "sequences: expected a resolved student recipe with 4 to 1024 frames and 1 "
-                       "or 2 bodies; found %d and %d",
-                       cfg->skeleton.frames, cfg->skeleton.max_bodies);
+    if (k->frames < 4 || k->frames > 1024 || k->max_bodies < 1 || k->max_bodies > 2) {
+        return KD_FAIL(err, KD_E_CONFIG, "sequences: expected 4 to 1024 frames and 1 or 2 bodies, found %d and %d",
+                       k->frames, k->max_bodies);
     }
     for (size_t i = 0; i < half->n; i++) {
         if (half->sample[i].skeleton == NULL) {
@@ -206,19 +203,20 @@ static kd_status check(const kd_config *cfg, const kd_half *half, kd_err *err)
     return KD_OK;
 }
 
-kd_status kd_sequence_source_open(const kd_config *cfg, const kd_half *half, bool train, const char *const *streams,
-                                  int n_streams, uint64_t cache_bytes, kd_sequence_source **out, kd_err *err)
+kd_status kd_sequence_source_open(const kd_sequence_spec *spec, const kd_half *half, bool train,
+                                  const char *const *streams, int n_streams, uint64_t cache_bytes,
+                                  kd_sequence_source **out, kd_err *err)
 {
     *out = NULL;
-    KD_TRY(check(cfg, half, err));
+    KD_TRY(check(&spec->skeleton, half, err));
     kd_sequence_source *s = kd_calloc(1, sizeof *s);
     if (s == NULL) {
         return KD_FAIL(err, KD_E_OOM, "no memory for %zu skeletons", half->n);
     }
-    s->cfg = cfg;
+    s->spec = *spec;
     s->half = half;
     s->train = train;
-    s->floats = stream_floats(&cfg->skeleton);
+    s->floats = stream_floats(&spec->skeleton);
     kd_status st = set_streams(s, streams, n_streams, err);
     if (st == KD_OK && cache_bytes > 0) {
         s->cache = kd_cache_new(half->n, cache_bytes);
@@ -260,7 +258,7 @@ kd_producer kd_sequence_producer(kd_sequence_source *s)
                      .label = sequence_label,
                      .id = sequence_id};
     for (int i = 0; i < s->n_streams; i++) {
-        const int64_t dim[4] = {3, s->cfg->skeleton.frames, KD_SKEL_JOINTS, s->cfg->skeleton.max_bodies};
+        const int64_t dim[4] = {3, s->spec.skeleton.frames, KD_SKEL_JOINTS, s->spec.skeleton.max_bodies};
         p.tensor[i] = kd_row_spec_of(STREAM[s->stream[i]], KD_F32, 4, dim);
     }
     return p;
@@ -328,7 +326,7 @@ kd_producer kd_sequence_draws(kd_sequence_source *s)
     return p;
 }
 
-kd_status kd_sequence_read(const kd_config *cfg, const char *path, const char *const *streams, int n_streams,
+kd_status kd_sequence_read(const kd_sequence_spec *spec, const char *path, const char *const *streams, int n_streams,
                            void *const *dst, kd_err *err)
 {
     kd_data_sample sample = {.id = path, .skeleton = path};
@@ -336,7 +334,7 @@ kd_status kd_sequence_read(const kd_config *cfg, const char *path, const char *c
     kd_sequence_source *s = NULL;
     void *scratch = NULL;
     kd_status st;
-    KD_GO(kd_sequence_source_open(cfg, &half, false, streams, n_streams, 0, &s, err));
+    KD_GO(kd_sequence_source_open(spec, &half, false, streams, n_streams, 0, &s, err));
     KD_GO(worker_new(s, &scratch, err));
     KD_GO(sequence_fill(s, &(kd_item){0}, scratch, dst, err));
 done:

@@ -27,17 +27,18 @@
 #include "formats/skeleton/skeleton_file.h"
 #include "kernels/kd_ops.h"
 #include "kernels/kd_rng.h"
+#include "student/skeleton/skeleton_opts.h"
 
 /* ---- the rules, as functions on arrays ------------------------------------------------------- */
 
 /* Skeleton to x (3, frames, 25, max_bodies), resampled and normalised.  KD_E_DATA: no frame has
  * a body. */
-KD_NODISCARD kd_status kd_sequence_make(const kd_cfg_skeleton *cfg, const kd_skeleton *skel, float *x, kd_err *err);
+KD_NODISCARD kd_status kd_sequence_make(const kd_skeleton_opts *cfg, const kd_skeleton *skel, float *x, kd_err *err);
 
 /* The parts of it, for parity: frames a long or short recording is resampled from (pad), and
  * normalisation in place. */
 void kd_sequence_index(size_t n, int frames, size_t *idx);
-void kd_sequence_normalize(const kd_cfg_skeleton *cfg, float *x);
+void kd_sequence_normalize(const kd_skeleton_opts *cfg, float *x);
 
 /* The draws of one sample, so that a test can set them. */
 typedef struct kd_sequence_draw {
@@ -48,7 +49,7 @@ typedef struct kd_sequence_draw {
     kd_rng noise;                  /* where noise is drawn from */
 } kd_sequence_draw;
 
-kd_sequence_draw kd_sequence_draw_make(const kd_cfg_skeleton_aug *aug, int frames, kd_rng rng);
+kd_sequence_draw kd_sequence_draw_make(const kd_skeleton_aug_opts *aug, int frames, kd_rng rng);
 
 #define KD_STREAM_JOINT    1u
 #define KD_STREAM_VELOCITY 2u
@@ -56,23 +57,23 @@ kd_sequence_draw kd_sequence_draw_make(const kd_cfg_skeleton_aug *aug, int frame
 
 /* Streams of x.  dst[i] belongs to the i-th set bit of `streams` in the order joint, velocity,
  * bone, and is not x.  draw NULL: no augmentation.  aug gives the noise levels. */
-void kd_sequence_streams(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug, const kd_sequence_draw *draw,
+void kd_sequence_streams(const kd_skeleton_opts *cfg, const kd_skeleton_aug_opts *aug, const kd_sequence_draw *draw,
                          const float *x, unsigned streams, float *const *dst);
 
 /* The same on a device, by the op skeleton_streams (kernels/kd_ops.h): its attributes, and the
  * draws of a sample as a row of its inputs, real[KD_SKEL_DRAW] and whole[KD_SKEL_IDRAW].  The
  * draws were made of a kd_rng of KD_RNG_SAMPLE. */
-kd_skeleton_streams_attr kd_sequence_attr(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug);
+kd_skeleton_streams_attr kd_sequence_attr(const kd_skeleton_opts *cfg, const kd_skeleton_aug_opts *aug);
 void kd_sequence_draw_pack(const kd_sequence_draw *draw, float *real, int32_t *whole);
 
 /* ---- the source ------------------------------------------------------------------------------ */
 
 typedef struct kd_sequence_source kd_sequence_source;
 
-/* `cfg` a resolved student recipe, `half` with skeletons; both must outlive the source.
- * streams: names the student reads, in its order (each of "joint", "velocity", "bone"); KD_E_ARG
- * for another.  cache_bytes 0: files are read each time.  KD_BAD_* is the loader's business. */
-KD_NODISCARD kd_status kd_sequence_source_open(const kd_config *cfg, const kd_half *half, bool train,
+/* `spec` is copied; `half` with skeletons must outlive the source.  streams: names the student reads, in its order
+ * (each of "joint", "velocity", "bone"); KD_E_ARG for another.  cache_bytes 0: files are read each time.  KD_BAD_* is
+ * the loader's business. */
+KD_NODISCARD kd_status kd_sequence_source_open(const kd_sequence_spec *spec, const kd_half *half, bool train,
                                                const char *const *streams, int n_streams, uint64_t cache_bytes,
                                                kd_sequence_source **out, kd_err *err);
 void kd_sequence_source_close(kd_sequence_source *s);    /* NULL is legal; after its loaders */
@@ -90,7 +91,7 @@ kd_producer kd_sequence_draws(kd_sequence_source *s);
 uint64_t kd_sequence_default_cache(void);
 
 /* One file outside a data set (`distill predict`) into dst[i] f32 (3, T, 25, M), no augmentation. */
-KD_NODISCARD kd_status kd_sequence_read(const kd_config *cfg, const char *path, const char *const *streams,
+KD_NODISCARD kd_status kd_sequence_read(const kd_sequence_spec *spec, const char *path, const char *const *streams,
                                         int n_streams, void *const *dst, kd_err *err);
 
 #endif

@@ -8,17 +8,17 @@
 
 enum { V = KD_SKEL_JOINTS, SPINE_BASE = 0, NECK = 2, LEFT_SHOULDER = 4, RIGHT_SHOULDER = 8 };
 
-static size_t at(const kd_cfg_skeleton *k, int c, int t, int v, int m)
+static size_t at(const kd_skeleton_opts *k, int c, int t, int v, int m)
 {
     return (((size_t)c * (size_t)k->frames + (size_t)t) * V + (size_t)v) * (size_t)k->max_bodies + (size_t)m;
 }
 
-static size_t floats_of(const kd_cfg_skeleton *k)
+static size_t floats_of(const kd_skeleton_opts *k)
 {
     return (size_t)3 * (size_t)k->frames * V * (size_t)k->max_bodies;
 }
 
-static bool present(const kd_cfg_skeleton *k, const float *x, int t, int m)
+static bool present(const kd_skeleton_opts *k, const float *x, int t, int m)
 {
     for (int c = 0; c < 3; c++) {
         for (int v = 0; v < V; v++) {
@@ -119,7 +119,7 @@ void kd_sequence_index(size_t n, int frames, size_t *idx)
     }
 }
 
-static void put_body(const kd_cfg_skeleton *k, float *x, int t, int m, const kd_skel_body *a, const kd_skel_body *b,
+static void put_body(const kd_skeleton_opts *k, float *x, int t, int m, const kd_skel_body *a, const kd_skel_body *b,
                      float w)
 {
     for (int v = 0; v < V; v++) {
@@ -130,7 +130,7 @@ static void put_body(const kd_cfg_skeleton *k, float *x, int t, int m, const kd_
     }
 }
 
-static void resample_linear(const kd_cfg_skeleton *k, const kd_skeleton *s, const cast *c, float *x)
+static void resample_linear(const kd_skeleton_opts *k, const kd_skeleton *s, const cast *c, float *x)
 {
     const double step = (double)(s->frames - 1) / (double)(k->frames - 1);
     for (int t = 0; t < k->frames; t++) {
@@ -149,7 +149,7 @@ static void resample_linear(const kd_cfg_skeleton *k, const kd_skeleton *s, cons
     }
 }
 
-static void resample_pad(const kd_cfg_skeleton *k, const kd_skeleton *s, const cast *c, float *x)
+static void resample_pad(const kd_skeleton_opts *k, const kd_skeleton *s, const cast *c, float *x)
 {
     size_t idx[1024]; /* skeleton.frames is at most that */
     KD_ASSERT(k->frames >= 2 && (size_t)k->frames <= KD_COUNTOF(idx));
@@ -166,7 +166,7 @@ static void resample_pad(const kd_cfg_skeleton *k, const kd_skeleton *s, const c
 
 /* ---- normalisation --------------------------------------------------------------------------- */
 
-static void centre(const kd_cfg_skeleton *k, float *x, int m, int first)
+static void centre(const kd_skeleton_opts *k, float *x, int m, int first)
 {
     float origin[3];
     for (int c = 0; c < 3; c++) {
@@ -185,7 +185,7 @@ static void centre(const kd_cfg_skeleton *k, float *x, int m, int first)
     }
 }
 
-static void rotate_y(const kd_cfg_skeleton *k, float *x, int m, float cs, float sn)
+static void rotate_y(const kd_skeleton_opts *k, float *x, int m, float cs, float sn)
 {
     for (int t = 0; t < k->frames; t++) {
         for (int v = 0; v < V; v++) {
@@ -197,7 +197,7 @@ static void rotate_y(const kd_cfg_skeleton *k, float *x, int m, float cs, float 
     }
 }
 
-static void face_camera(const kd_cfg_skeleton *k, float *x, int m, int first)
+static void face_camera(const kd_skeleton_opts *k, float *x, int m, int first)
 {
     const double dx = (double)x[at(k, 0, first, RIGHT_SHOULDER, m)] - (double)x[at(k, 0, first, LEFT_SHOULDER, m)];
     const double dz = (double)x[at(k, 2, first, RIGHT_SHOULDER, m)] - (double)x[at(k, 2, first, LEFT_SHOULDER, m)];
@@ -208,7 +208,7 @@ static void face_camera(const kd_cfg_skeleton *k, float *x, int m, int first)
 
 /* file_order counts frames without the body as length 0, as the reference does; tracked leaves
  * them out. */
-static void unit_torso(const kd_cfg_skeleton *k, float *x, int m)
+static void unit_torso(const kd_skeleton_opts *k, float *x, int m)
 {
     double sum = 0.0;
     int n = 0;
@@ -234,7 +234,7 @@ static void unit_torso(const kd_cfg_skeleton *k, float *x, int m)
     }
 }
 
-void kd_sequence_normalize(const kd_cfg_skeleton *cfg, float *x)
+void kd_sequence_normalize(const kd_skeleton_opts *cfg, float *x)
 {
     for (int m = 0; m < cfg->max_bodies; m++) {
         int first = 0;
@@ -256,7 +256,7 @@ void kd_sequence_normalize(const kd_cfg_skeleton *cfg, float *x)
     }
 }
 
-kd_status kd_sequence_make(const kd_cfg_skeleton *cfg, const kd_skeleton *skel, float *x, kd_err *err)
+kd_status kd_sequence_make(const kd_skeleton_opts *cfg, const kd_skeleton *skel, float *x, kd_err *err)
 {
     if (skel->frames == 0 || skel->n_bodies == 0) {
         return KD_FAIL(err, KD_E_DATA, "no frame of %zu has a body", skel->frames);
@@ -302,7 +302,7 @@ static double range_at(kd_rng r, uint64_t position, double lo, double hi)
     return kd_rng_range(&r, lo, hi);
 }
 
-kd_sequence_draw kd_sequence_draw_make(const kd_cfg_skeleton_aug *aug, int frames, kd_rng rng)
+kd_sequence_draw kd_sequence_draw_make(const kd_skeleton_aug_opts *aug, int frames, kd_rng rng)
 {
     kd_sequence_draw d = {.angle_deg = range_at(rng, DRAW_ANGLE, -aug->rotate_deg, aug->rotate_deg),
                           .scale = range_at(rng, DRAW_SCALE, aug->scale[0], aug->scale[1]),
@@ -334,7 +334,7 @@ kd_sequence_draw kd_sequence_draw_make(const kd_cfg_skeleton_aug *aug, int frame
 
 /* ---- streams --------------------------------------------------------------------------------- */
 
-kd_skeleton_streams_attr kd_sequence_attr(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug)
+kd_skeleton_streams_attr kd_sequence_attr(const kd_skeleton_opts *cfg, const kd_skeleton_aug_opts *aug)
 {
     return (kd_skeleton_streams_attr){
         .sigma = {aug->noise_joint, aug->noise_velocity, aug->noise_bone},
@@ -379,7 +379,7 @@ void kd_sequence_draw_pack(const kd_sequence_draw *draw, float *real, int32_t *w
     whole[KD_SKEL_EPOCH] = (int32_t)d.noise.epoch;
 }
 
-void kd_sequence_streams(const kd_cfg_skeleton *cfg, const kd_cfg_skeleton_aug *aug, const kd_sequence_draw *draw,
+void kd_sequence_streams(const kd_skeleton_opts *cfg, const kd_skeleton_aug_opts *aug, const kd_sequence_draw *draw,
                          const float *x, unsigned streams, float *const *dst)
 {
     const kd_skel_form form = {cfg->frames, V, cfg->max_bodies};

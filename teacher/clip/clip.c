@@ -9,7 +9,7 @@ enum { DRAW_WINDOW = 0, DRAW_CROP = 16, DRAW_FLIP = 128, DRAW_ERASE = 1024 };
 
 static kd_rng draws(const kd_clip_source *s, const kd_item *item, uint64_t position)
 {
-    kd_rng r = kd_rng_make((uint64_t)s->cfg->train.seed, KD_RNG_SAMPLE, item->sample, item->epoch);
+    kd_rng r = kd_rng_make(s->spec.seed, KD_RNG_SAMPLE, item->sample, item->epoch);
     r.pos = position;
     return r;
 }
@@ -19,8 +19,8 @@ void kdi_clip_frames(const kd_clip_source *s, const kd_item *item, size_t n, siz
 {
     kd_rng rng = draws(s, item, DRAW_WINDOW);
     if (s->mode == KD_CLIP_TEST) {
-        kd_frames_test(&s->rule, n, (int)item->view / s->cfg->eval.crops, s->cfg->eval.clips, idx);
-    } else if (s->mode == KD_CLIP_TRAIN || s->cfg->video.val_window == KD_WINDOW_RANDOM) {
+        kd_frames_test(&s->rule, n, (int)item->view / s->spec.crops, s->spec.clips, idx);
+    } else if (s->mode == KD_CLIP_TRAIN || s->spec.video.val_window == KD_WINDOW_RANDOM) {
         kd_frames_train(&s->rule, n, &rng, idx);
     } else {
         kd_frames_val(&s->rule, n, idx);
@@ -29,13 +29,13 @@ void kdi_clip_frames(const kd_clip_source *s, const kd_item *item, size_t n, siz
 
 static kd_crop_box row_box(const kd_clip_source *s, const kd_item *item, int width, int height)
 {
-    const kd_cfg_video *v = &s->cfg->video;
-    const int side = s->cfg->teacher.img_size;
+    const kd_clip_opts *v = &s->spec.video;
+    const int side = s->spec.side;
     if (s->mode == KD_CLIP_VAL) {
         return kd_crop_center(width, height, side);
     }
     if (s->mode == KD_CLIP_TEST) {
-        const int crops = s->cfg->eval.crops;
+        const int crops = s->spec.crops;
         return kd_crop_test(width, height, side, (int)item->view % crops, crops);
     }
     kd_rng rng = draws(s, item, DRAW_CROP);
@@ -45,8 +45,8 @@ static kd_crop_box row_box(const kd_clip_source *s, const kd_item *item, int wid
 
 static void row_place(const kd_clip_source *s, const kd_item *item, int32_t *place)
 {
-    const kd_cfg_video *v = &s->cfg->video;
-    const int side = s->cfg->teacher.img_size;
+    const kd_clip_opts *v = &s->spec.video;
+    const int side = s->spec.side;
     kd_crop_box box = {0};
     kd_rng rng = draws(s, item, DRAW_FLIP);
     place[KD_PLACE_FLIP] = kd_rng_uniform(&rng) < v->flip_prob;
@@ -99,8 +99,7 @@ static kd_status clip_fill(void *ctx, const kd_item *item, void *scratch, void *
     }
     const kd_crop_box box = row_box(s, item, r->width, r->height);
     if (s->resized) {
-        kd_clip_resize(s->table, r->rgb, r->width, r->height, w->slot, s->rule.frames, &box, s->cfg->teacher.img_size,
-                       dst[0]);
+        kd_clip_resize(s->table, r->rgb, r->width, r->height, w->slot, s->rule.frames, &box, s->spec.side, dst[0]);
     } else {
         kd_clip_cut(r->rgb, r->width, r->height, w->slot, s->rule.frames, &box, dst[0]);
     }
@@ -157,20 +156,16 @@ uint64_t kd_clip_default_cache(void)
     return kd_cache_default((uint64_t)1 << 30);
 }
 
-uint32_t kd_clip_views(const kd_config *cfg, kd_clip_mode mode)
+uint32_t kd_clip_views(const kd_clip_spec *spec, kd_clip_mode mode)
 {
-    return mode == KD_CLIP_TEST ? (uint32_t)(cfg->eval.clips * cfg->eval.crops) : 1;
+    return mode == KD_CLIP_TEST ? (uint32_t)(spec->clips * spec->crops) : 1;
 }
 
-static kd_status check(const kd_config *cfg, const kd_half *half, kd_err *err)
+static kd_status check(const kd_clip_spec *spec, const kd_half *half, kd_err *err)
 {
-    const kd_cfg_teacher *t = &cfg->teacher;
-    if (cfg->kind != KD_KIND_TEACHER || t->frames < 1 || t->frames > KD_CLIP_MAX_FRAMES || t->img_size < 1 ||
-        t->img_size > KD_CLIP_MAX_SIDE) {
-        return KD_FAIL(err, KD_E_CONFIG,
-                       "clips: expected a resolved teacher recipe, at most %d frames of %d pixels; "
-                       "found %d of %d",
-                       KD_CLIP_MAX_FRAMES, KD_CLIP_MAX_SIDE, t->frames, t->img_size);
+    if (spec->frames < 1 || spec->frames > KD_CLIP_MAX_FRAMES || spec->side < 1 || spec->side > KD_CLIP_MAX_SIDE) {
+        return KD_FAIL(err, KD_E_CONFIG, "clips: expected 1 to %d frames of 1 to %d pixels, found %d of %d",
+                       KD_CLIP_MAX_FRAMES, KD_CLIP_MAX_SIDE, spec->frames, spec->side);
     }
     if (!kd_video_available()) {
         return KD_FAIL(err, KD_E_UNSUPPORTED, "this build has no FFmpeg: videos cannot be read");
@@ -186,23 +181,23 @@ static kd_status check(const kd_config *cfg, const kd_half *half, kd_err *err)
     return KD_OK;
 }
 
-bool kd_clip_resized(const kd_config *cfg)
+bool kd_clip_resized(const kd_clip_opts *video)
 {
-    return cfg->video.spatial == KD_SPATIAL_RRC;
+    return video->spatial == KD_SPATIAL_RRC;
 }
 
-static int stored_side(const kd_config *cfg, kd_clip_mode mode)
+static int stored_side(const kd_clip_spec *spec, kd_clip_mode mode)
 {
     if (mode != KD_CLIP_TRAIN) {
-        return cfg->teacher.img_size;
+        return spec->side;
     }
-    return kd_clip_resized(cfg) ? 0 : cfg->video.train_short_side;
+    return kd_clip_resized(&spec->video) ? 0 : spec->video.train_short_side;
 }
 
-kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *half, kd_clip_mode mode, uint64_t cache_bytes,
+kd_status kd_clip_source_open(const kd_clip_spec *spec, const kd_half *half, kd_clip_mode mode, uint64_t cache_bytes,
                               kd_clip_source **out, kd_err *err)
 {
-    KD_TRY(check(cfg, half, err));
+    KD_TRY(check(spec, half, err));
     kd_clip_source *s = kd_calloc(1, sizeof *s);
     if (s != NULL) {
         s->known = kd_calloc(KD_MAX(half->n, 1), sizeof *s->known);
@@ -214,22 +209,22 @@ kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *half, kd_clip
         kd_clip_source_close(s);
         return KD_FAIL(err, KD_E_OOM, "no memory for %zu videos", half->n);
     }
-    s->cfg = cfg;
+    s->spec = *spec;
     s->half = half;
     s->mode = mode;
-    s->fixed = mode == KD_CLIP_TEST || cfg->video.sampler == KD_SAMPLER_UNIFORM_LINSPACE ||
-               (mode == KD_CLIP_VAL && cfg->video.val_window == KD_WINDOW_CENTER);
-    s->resized = mode == KD_CLIP_TRAIN && kd_clip_resized(cfg);
-    s->short_side = stored_side(cfg, mode);
-    s->views = kd_clip_views(cfg, mode);
-    s->rule = (kd_frame_rule){.sampler = cfg->video.sampler,
-                              .short_video = cfg->video.short_video,
-                              .frames = cfg->teacher.frames,
-                              .rate = cfg->video.sampling_rate};
+    s->fixed = mode == KD_CLIP_TEST || spec->video.sampler == KD_SAMPLER_UNIFORM_LINSPACE ||
+               (mode == KD_CLIP_VAL && spec->video.val_window == KD_WINDOW_CENTER);
+    s->resized = mode == KD_CLIP_TRAIN && kd_clip_resized(&spec->video);
+    s->short_side = stored_side(spec, mode);
+    s->views = kd_clip_views(spec, mode);
+    s->rule = (kd_frame_rule){.sampler = spec->video.sampler,
+                              .short_video = spec->video.short_video,
+                              .frames = spec->frames,
+                              .rate = spec->video.sampling_rate};
     float mean[3], std[3];
     for (int c = 0; c < 3; c++) {
-        mean[c] = (float)cfg->video.mean[c];
-        std[c] = (float)cfg->video.std[c];
+        mean[c] = (float)spec->video.mean[c];
+        std[c] = (float)spec->video.std[c];
     }
     kd_vit_pixel_table(mean, std, s->table);
     *out = s;
@@ -248,7 +243,7 @@ void kd_clip_source_close(kd_clip_source *s)
 
 kd_producer kd_clip_producer(kd_clip_source *s)
 {
-    const int64_t t = s->rule.frames, side = s->cfg->teacher.img_size;
+    const int64_t t = s->rule.frames, side = s->spec.side;
     kd_producer p = {.ctx = s,
                      .samples = s->half->n,
                      .views = s->views,
@@ -283,18 +278,18 @@ kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, 
     }
     const int w = (int)(known >> 16 & 0xffff), h = (int)(known & 0xffff);
     const kd_crop_box box = row_box(s, &item, w, h);
-    const int crops = s->mode == KD_CLIP_TEST ? s->cfg->eval.crops : 1;
+    const int crops = s->mode == KD_CLIP_TEST ? s->spec.crops : 1;
     *out = (kd_store_view){.clip = (int)view / crops,
                            .crop = (int)view % crops,
                            .crop_x = box.x,
                            .crop_y = box.y,
-                           .seed = (uint64_t)s->cfg->train.seed,
+                           .seed = s->spec.seed,
                            .n_frames = s->rule.frames,
                            .frames = frames};
     return KD_OK;
 }
 
-kd_status kd_clip_read(const kd_config *cfg, const char *path, kd_clip_mode mode, uint8_t *dst, kd_err *err)
+kd_status kd_clip_read(const kd_clip_spec *spec, const char *path, kd_clip_mode mode, uint8_t *dst, kd_err *err)
 {
     kd_data_sample sample = {.id = path, .video = path};
     const kd_half half = {.sample = &sample, .n = 1};
@@ -304,7 +299,7 @@ kd_status kd_clip_read(const kd_config *cfg, const char *path, kd_clip_mode mode
     if (mode == KD_CLIP_TRAIN) {
         return KD_FAIL(err, KD_E_ARG, "%s: training clips come from a data set", path);
     }
-    KD_GO(kd_clip_source_open(cfg, &half, mode, 0, &s, err));
+    KD_GO(kd_clip_source_open(spec, &half, mode, 0, &s, err));
     KD_GO(worker_new(s, &scratch, err));
     const size_t bytes = kd_clip_producer(s).tensor[0].bytes;
     for (uint32_t v = 0; v < s->views; v++) {

@@ -11,7 +11,7 @@
  * in a test is defined (the first window, the centre); a video that cannot be read is an error,
  * never replaced by another; all draws are Philox (KD_RNG_SAMPLE, keyed by seed, sample, epoch).
  *
- * T = teacher.frames, H = W = teacher.img_size, r = video.sampling_rate, W0 = T r (64 for 16 x
+ * T = frames, H = W = side, r = video.sampling_rate, W0 = T r (64 for 16 x
  * 4), n = decoded frames.
  *
  * Frames are cached as uint8 after the resize (training with random area crops: at their own
@@ -26,6 +26,7 @@
 #include "formats/data/rows.h"
 #include "formats/store/logit_store.h"
 #include "kernels/kd_rng.h"
+#include "teacher/clip/clip_opts.h"
 
 /* What clips are made for. */
 typedef enum kd_clip_mode {
@@ -37,8 +38,8 @@ typedef enum kd_clip_mode {
 /* ---- the rules, as pure functions ------------------------------------------------------------ */
 
 typedef struct kd_frame_rule {
-    kd_cfg_sampler sampler;
-    kd_cfg_short short_video;
+    kd_sampler sampler;
+    kd_short_video short_video;
     int frames, rate; /* T, r */
 } kd_frame_rule;
 
@@ -92,27 +93,26 @@ typedef struct kd_clip_source kd_clip_source;
  * most 1 GiB. */
 uint64_t kd_clip_default_cache(void);
 
-/* `cfg` a resolved teacher recipe, `half` with videos; both must outlive the source.
- * cache_bytes 0: no cache. */
-KD_NODISCARD kd_status kd_clip_source_open(const kd_config *cfg, const kd_half *half, kd_clip_mode mode,
+/* `spec` is copied; `half` with videos must outlive the source.  cache_bytes 0: no cache. */
+KD_NODISCARD kd_status kd_clip_source_open(const kd_clip_spec *spec, const kd_half *half, kd_clip_mode mode,
                                            uint64_t cache_bytes, kd_clip_source **out, kd_err *err);
 void kd_clip_source_close(kd_clip_source *s);    /* NULL is legal; after its loaders */
 kd_producer kd_clip_producer(kd_clip_source *s); /* "clip"; in training "place" too */
 
 /* Are training clips resized on the host, and so rows of f32? */
-bool kd_clip_resized(const kd_config *cfg);
+bool kd_clip_resized(const kd_clip_opts *video);
 
 /* How a view was cut, for the logit store: known once one of the sample's rows has been filled
  * (KD_E_STATE before). frames: [T]. */
 KD_NODISCARD kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, kd_store_view *out,
                                     int32_t *frames, kd_err *err);
 
-/* Rows a sample has in a mode: 1, or eval.clips x eval.crops in a test. */
-uint32_t kd_clip_views(const kd_config *cfg, kd_clip_mode mode);
+/* Rows a sample has in a mode: 1, or clips x crops in a test. */
+uint32_t kd_clip_views(const kd_clip_spec *spec, kd_clip_mode mode);
 
 /* A file outside a data set (`teacher predict`): all views of VAL or TEST into dst (views, T, H, W,
  * 3). */
-KD_NODISCARD kd_status kd_clip_read(const kd_config *cfg, const char *path, kd_clip_mode mode, uint8_t *dst,
+KD_NODISCARD kd_status kd_clip_read(const kd_clip_spec *spec, const char *path, kd_clip_mode mode, uint8_t *dst,
                                     kd_err *err);
 
 #endif

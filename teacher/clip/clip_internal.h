@@ -18,7 +18,7 @@ typedef struct kd_reel {
 } kd_reel;
 
 struct kd_clip_source {
-    const kd_config *cfg;
+    kd_clip_spec spec;
     const kd_half *half;
     kd_clip_mode mode;
     bool fixed;     /* the frames of a row do not depend on draws: test, val with centre window,

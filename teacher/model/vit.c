@@ -2,6 +2,7 @@
 #include "teacher/model/vit.h"
 
 #include "kernels/kd_layers.h"
+#include "teacher/model/teacher.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -9,35 +10,26 @@
 
 bool kd_vit_preset(const char *size, kd_vit_cfg *out)
 {
-    static const struct {
-        const char *name;
-        int img, frames, patch, dim, depth, heads, hidden;
-    } table[] = {
-        {"s", 224, 16, 16, 384, 12, 6, 1536},   {"b", 224, 16, 16, 768, 12, 12, 3072},
-        {"l", 224, 16, 16, 1024, 24, 16, 4096}, {"h", 224, 16, 16, 1280, 32, 16, 5120},
-        {"g", 224, 16, 14, 1408, 40, 16, 6144}, {"tiny", 64, 8, 8, 96, 4, 3, 384},
-    };
-    for (size_t i = 0; i < KD_COUNTOF(table); i++) {
-        if (strcmp(size, table[i].name) == 0) {
-            *out = (kd_vit_cfg){.img_size = table[i].img,
-                                .frames = table[i].frames,
-                                .patch = table[i].patch,
-                                .tubelet = 2,
-                                .dim = table[i].dim,
-                                .depth = table[i].depth,
-                                .heads = table[i].heads,
-                                .mlp_hidden = table[i].hidden,
-                                .classes = 60,
-                                .qkv_bias = true,
-                                .mean = {0.485f, 0.456f, 0.406f}, /* ImageNet's */
-                                .std = {0.229f, 0.224f, 0.225f},
-                                .eps = 1e-6f,
-                                .fc_norm_eps = 1e-6f,
-                                .init_scale = 0.001f};
-            return true;
-        }
+    const kd_teacher_info *t = kd_teacher_find(size);
+    if (t == NULL || t->dim == 0) {
+        return false;
     }
-    return false;
+    *out = (kd_vit_cfg){.img_size = t->img_size,
+                        .frames = t->frames,
+                        .patch = t->patch,
+                        .tubelet = t->tubelet,
+                        .dim = t->dim,
+                        .depth = t->depth,
+                        .heads = t->heads,
+                        .mlp_hidden = t->mlp_hidden,
+                        .classes = 60,
+                        .qkv_bias = true,
+                        .mean = {0.485f, 0.456f, 0.406f}, /* ImageNet's */
+                        .std = {0.229f, 0.224f, 0.225f},
+                        .eps = 1e-6f,
+                        .fc_norm_eps = 1e-6f,
+                        .init_scale = 0.001f};
+    return true;
 }
 
 int64_t kd_vit_tokens(const kd_vit_cfg *c)
@@ -46,21 +38,30 @@ int64_t kd_vit_tokens(const kd_vit_cfg *c)
     return c->frames / c->tubelet * side * side;
 }
 
-const char *kd_vit_check(const kd_vit_cfg *c)
+/* One size is a positive multiple of another. */
+static kd_status multiple(const char *key, int size, const char *of_key, int of, kd_err *err)
 {
-    if (c->img_size < 1 || c->patch < 1 || c->img_size % c->patch != 0) {
-        return "img_size must be a positive multiple of patch";
+    if (size >= 1 && of >= 1 && size % of == 0) {
+        return KD_OK;
     }
-    if (c->frames < 1 || c->tubelet < 1 || c->frames % c->tubelet != 0) {
-        return "frames must be a positive multiple of tubelet";
-    }
-    if (c->dim < 1 || c->heads < 1 || c->dim % c->heads != 0) {
-        return "dim must be a positive multiple of heads";
+    return KD_FAIL(err, KD_E_CONFIG, "teacher.%s: expected a positive multiple of %s (%d), found %d", key, of_key, of,
+                   size);
+}
+
+kd_status kd_vit_check(const kd_vit_cfg *c, kd_err *err)
+{
+    KD_TRY(multiple("img_size", c->img_size, "patch", c->patch, err));
+    KD_TRY(multiple("frames", c->frames, "tubelet", c->tubelet, err));
+    KD_TRY(multiple("dim", c->dim, "heads", c->heads, err));
+    if (c->dim % 2 != 0) {
+        return KD_FAIL(err, KD_E_CONFIG, "teacher.dim: expected an even number, found %d", c->dim);
     }
     if (c->depth < 1 || c->mlp_hidden < 1 || c->classes < 1) {
-        return "depth, mlp_hidden and classes must be positive";
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "teacher: expected at least 1 block, 1 hidden unit and 1 class, found %d, %d and %d", c->depth,
+                       c->mlp_hidden, c->classes);
     }
-    return NULL;
+    return KD_OK;
 }
 
 void kd_vit_pixel_table(const float mean[3], const float std[3], float *table)
@@ -244,9 +245,9 @@ static kd_val block(kd_graph *g, const kd_vit_cfg *c, kd_val x, int i)
 kd_vit_out kd_vit_build(kd_graph *g, const kd_vit_cfg *c, const kd_vit_input *input)
 {
     kd_vit_out out = {{0}, {0}};
-    const char *bad = kd_vit_check(c);
-    if (bad != NULL) {
-        kd_graph_fail(g, KD_E_CONFIG, "teacher model: %s", bad);
+    kd_err bad = {0};
+    if (kd_vit_check(c, &bad) != KD_OK) {
+        kd_graph_fail(g, KD_E_CONFIG, "%s", bad.msg);
         return out;
     }
     const kd_spec in = kd_spec_of(g, input->clip);

@@ -34,15 +34,14 @@ typedef struct kd_vit_cfg {
     bool taps;
 } kd_vit_cfg;
 
-/* Official defaults with a named size: "s", "b", "l", "h", "g" or "tiny" (for the sample data set: 8 frames of 64x64).
- * false: no such size. */
+/* Official defaults with a size of the teachers' table (teacher.h).  false: no such size. */
 bool kd_vit_preset(const char *size, kd_vit_cfg *out);
 
 /* Tokens of a clip. */
 int64_t kd_vit_tokens(const kd_vit_cfg *c);
 
-/* NULL when the configuration can be built, else one line saying what cannot be. */
-const char *kd_vit_check(const kd_vit_cfg *c);
+/* KD_E_CONFIG: the sizes cannot be built; the message names the config's key. */
+KD_NODISCARD kd_status kd_vit_check(const kd_vit_cfg *c, kd_err *err);
 
 typedef struct kd_vit_out {
     kd_val logits;   /* (B,classes) stat dtype; output "logits" */

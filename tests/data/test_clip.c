@@ -34,29 +34,24 @@ typedef struct world {
     char path[VIDEOS][128];
     kd_data_sample sample[VIDEOS];
     kd_half half;
-    kd_config *cfg;
+    kd_clip_spec spec;
 } world;
 
-static kd_config *recipe(void)
+static kd_clip_spec recipe(void)
 {
-    kd_config *cfg = kd_calloc(1, sizeof *cfg);
-    assert_non_null(cfg);
-    cfg->kind = KD_KIND_TEACHER;
-    cfg->teacher.img_size = 32;
-    cfg->teacher.frames = 8;
-    cfg->video = (kd_cfg_video){.sampling_rate = 2,
-                                .short_side = 32,
-                                .train_short_side = 40,
-                                .rrc_scale = {0.2, 1.0},
-                                .rrc_ratio = {0.75, 1.333},
-                                .flip_prob = 0.5,
-                                .erase_prob = 0.4,
-                                .mean = {0.485, 0.456, 0.406},
-                                .std = {0.229, 0.224, 0.225}};
-    cfg->train.seed = 11;
-    cfg->eval.clips = 2;
-    cfg->eval.crops = 3;
-    return cfg;
+    return (kd_clip_spec){.video = {.sampling_rate = 2,
+                                    .train_short_side = 40,
+                                    .rrc_scale = {0.2, 1.0},
+                                    .rrc_ratio = {0.75, 1.333},
+                                    .flip_prob = 0.5,
+                                    .erase_prob = 0.4,
+                                    .mean = {0.485, 0.456, 0.406},
+                                    .std = {0.229, 0.224, 0.225}},
+                          .side = 32,
+                          .frames = 8,
+                          .clips = 2,
+                          .crops = 3,
+                          .seed = 11};
 }
 
 static int make_world(void **state)
@@ -82,7 +77,7 @@ static int make_world(void **state)
         w->sample[i] = (kd_data_sample){.id = w->path[i] + strlen(w->dir) + 1, .video = w->path[i], .label = i};
     }
     w->half = (kd_half){.sample = w->sample, .n = VIDEOS};
-    w->cfg = recipe();
+    w->spec = recipe();
     *state = w;
     return 0;
 }
@@ -91,7 +86,6 @@ static int end_world(void **state)
 {
     world *w = *state;
     const kd_status st = kd_io_remove_tree(w->dir, NULL);
-    kd_free(w->cfg);
     kd_free(w);
     return st == KD_OK ? 0 : -1;
 }
@@ -102,7 +96,7 @@ static uint32_t epoch_crc(world *w, kd_clip_mode mode, uint64_t cache, int worke
     kd_err err = {0};
     kd_clip_source *s = NULL;
     kd_loader *l = NULL;
-    ok(kd_clip_source_open(w->cfg, &w->half, mode, cache, &s, &err), &err);
+    ok(kd_clip_source_open(&w->spec, &w->half, mode, cache, &s, &err), &err);
     const kd_producer p = kd_clip_producer(s);
     const kd_loader_opts o = {.batch_size = 2, .workers = workers, .train = mode == KD_CLIP_TRAIN, .seed = 5};
     ok(kd_loader_open(&o, &p, &l, &err), &err);
@@ -132,18 +126,18 @@ static void cache_and_workers_change_nothing(void **state)
     world *w = *state;
     for (int mode = 0; mode < 3; mode++) {
         for (int spatial = 0; spatial < 2; spatial++) {
-            w->cfg->video.spatial = (kd_cfg_spatial)spatial;
+            w->spec.video.spatial = (kd_spatial)spatial;
             const uint32_t want = epoch_crc(w, (kd_clip_mode)mode, 0, 0, 2);
             assert_int_equal(epoch_crc(w, (kd_clip_mode)mode, 1 << 26, 0, 2), want);
             assert_int_equal(epoch_crc(w, (kd_clip_mode)mode, 400000, 3, 2), want); /* some fit */
             assert_int_equal(epoch_crc(w, (kd_clip_mode)mode, 1 << 26, 2, 2), want);
         }
     }
-    w->cfg->video.spatial = KD_SPATIAL_RRC;
-    w->cfg->video.val_window = KD_WINDOW_RANDOM;
+    w->spec.video.spatial = KD_SPATIAL_RRC;
+    w->spec.video.val_window = KD_WINDOW_RANDOM;
     const uint32_t want = epoch_crc(w, KD_CLIP_VAL, 0, 0, 2);
     assert_int_equal(epoch_crc(w, KD_CLIP_VAL, 1 << 26, 2, 2), want);
-    w->cfg->video.val_window = KD_WINDOW_CENTER;
+    w->spec.video.val_window = KD_WINDOW_CENTER;
 }
 
 /* A test row is decode -> resize -> crop of the frames that kd_clip_view names. */
@@ -154,7 +148,7 @@ static void test_rows_are_what_the_view_says(void **state)
     kd_clip_source *s = NULL;
     void *scratch = NULL;
     static uint8_t row[8 * 32 * 32 * 3], want[8 * 32 * 32 * 3];
-    ok(kd_clip_source_open(w->cfg, &w->half, KD_CLIP_TEST, 0, &s, &err), &err);
+    ok(kd_clip_source_open(&w->spec, &w->half, KD_CLIP_TEST, 0, &s, &err), &err);
     const kd_producer p = kd_clip_producer(s);
     assert_int_equal(p.views, 6);
     assert_int_equal(p.n_tensors, 1);
@@ -193,7 +187,7 @@ static void test_rows_are_what_the_view_says(void **state)
     kd_clip_source_close(s);
     /* the same through the call for single files */
     uint8_t *all = kd_alloc(6 * sizeof row);
-    ok(kd_clip_read(w->cfg, w->path[1], KD_CLIP_TEST, all, &err), &err);
+    ok(kd_clip_read(&w->spec, w->path[1], KD_CLIP_TEST, all, &err), &err);
     assert_memory_equal(all + 4 * sizeof row, want, sizeof row);
     kd_free(all);
 }
@@ -207,18 +201,22 @@ static void places_are_drawn(void **state)
     int flips = 0, boxes = 0, boxes_alone = 0;
     enum { EPOCHS = 60 };
     for (int spatial = 0; spatial < 2; spatial++) {
-        kd_clip_source *s = NULL;
-        void *scratch = NULL;
+        kd_clip_source *s = NULL, *without = NULL;
+        void *scratch = NULL, *scratch_without = NULL;
         static float clip[3 * 8 * 32 * 32], other[3 * 8 * 32 * 32];
         int32_t place[KD_PLACE];
-        w->cfg->video.spatial = (kd_cfg_spatial)spatial;
-        ok(kd_clip_source_open(w->cfg, &w->half, KD_CLIP_TRAIN, 1 << 26, &s, &err), &err);
-        const kd_producer p = kd_clip_producer(s);
+        w->spec.video.spatial = (kd_spatial)spatial;
+        ok(kd_clip_source_open(&w->spec, &w->half, KD_CLIP_TRAIN, 1 << 26, &s, &err), &err);
+        kd_clip_spec never = w->spec;
+        never.video.erase_prob = 0.0;
+        ok(kd_clip_source_open(&never, &w->half, KD_CLIP_TRAIN, 1 << 26, &without, &err), &err);
+        const kd_producer p = kd_clip_producer(s), q = kd_clip_producer(without);
         assert_int_equal(p.n_tensors, 2);
         assert_string_equal(p.tensor[1].name, "place");
         assert_int_equal(p.tensor[0].dtype, spatial == KD_SPATIAL_RRC ? KD_F32 : KD_U8);
         assert_int_equal(p.tensor[1].bytes, sizeof place);
         ok(p.scratch_new(p.ctx, &scratch, &err), &err);
+        ok(q.scratch_new(q.ctx, &scratch_without, &err), &err);
         for (uint32_t e = 0; e < EPOCHS; e++) {
             const kd_item item = {.sample = e % VIDEOS, .epoch = e};
             ok(p.fill(p.ctx, &item, scratch, (void *[]){clip, place}, &err), &err);
@@ -231,15 +229,15 @@ static void places_are_drawn(void **state)
             flips += place[KD_PLACE_FLIP];
             boxes += box;
             boxes_alone += box && place[KD_PLACE_FLIP] == 0;
-            w->cfg->video.erase_prob = 0.0;
             int32_t plain[KD_PLACE];
-            ok(p.fill(p.ctx, &item, scratch, (void *[]){other, plain}, &err), &err);
-            w->cfg->video.erase_prob = 0.4;
+            ok(q.fill(q.ctx, &item, scratch_without, (void *[]){other, plain}, &err), &err);
             assert_memory_equal(clip, other, p.tensor[0].bytes);
             assert_true(plain[KD_PLACE_HEIGHT] == 0 && plain[KD_PLACE_FLIP] == place[KD_PLACE_FLIP]);
         }
         p.scratch_free(p.ctx, scratch);
+        q.scratch_free(q.ctx, scratch_without);
         kd_clip_source_close(s);
+        kd_clip_source_close(without);
     }
     assert_true(flips > 40 && flips < 80); /* of 120 at 0.5; both spatial rules draw the same */
     assert_true(boxes > 28 && boxes < 68); /* at 0.4 */
@@ -258,12 +256,12 @@ static void damage_is_named(void **state)
     ok(kd_io_write_file(bad, data, bytes / 2, &err), &err);
     kd_free(data);
     uint8_t *row = kd_alloc(8 * 32 * 32 * 3);
-    const kd_status st = kd_clip_read(w->cfg, bad, KD_CLIP_VAL, row, &err);
+    const kd_status st = kd_clip_read(&w->spec, bad, KD_CLIP_VAL, row, &err);
     assert_true(st == KD_E_DATA || st == KD_E_FORMAT);
     assert_non_null(strstr(err.msg, "bad.avi"));
     err = (kd_err){0};
-    assert_int_equal(kd_clip_read(w->cfg, "no/such.avi", KD_CLIP_VAL, row, &err), KD_E_IO);
-    assert_int_equal(kd_clip_read(w->cfg, bad, KD_CLIP_TRAIN, row, NULL), KD_E_ARG);
+    assert_int_equal(kd_clip_read(&w->spec, "no/such.avi", KD_CLIP_VAL, row, &err), KD_E_IO);
+    assert_int_equal(kd_clip_read(&w->spec, bad, KD_CLIP_TRAIN, row, NULL), KD_E_ARG);
     kd_free(row);
 }
 

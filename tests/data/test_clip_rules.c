@@ -93,7 +93,7 @@ static void draws_stay_inside(void **state)
     for (int sampler = 0; sampler < 3; sampler++) {
         for (int shorts = 0; shorts < 2; shorts++) {
             const kd_frame_rule r = {
-                .sampler = (kd_cfg_sampler)sampler, .short_video = (kd_cfg_short)shorts, .frames = 16, .rate = 4};
+                .sampler = (kd_sampler)sampler, .short_video = (kd_short_video)shorts, .frames = 16, .rate = 4};
             for (size_t n = 1; n < 90; n++) {
                 for (uint32_t draw = 0; draw < 20; draw++) {
                     kd_rng rng = kd_rng_make(7, KD_RNG_TEST, (uint32_t)n, draw);

@@ -2,6 +2,7 @@
 #include "distill/kd/teacher_table.h"
 #include "formats/base/io.h"
 #include "formats/data/dataset.h"
+#include "formats/data/sets/data_set.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@ static void ok(kd_status st, const kd_err *err)
 
 typedef struct world {
     char dir[64];
-    kd_cfg_data *cfg;
+    kd_data_opts *cfg;
 } world;
 
 static void put(const world *w, const char *name, const char *text)
@@ -53,10 +54,17 @@ static void put_ntu(const world *w, int setup, int camera, int person, int actio
     }
 }
 
+static void set_split(world *w, const char *by)
+{
+    (void)snprintf(w->cfg->split.by, sizeof w->cfg->split.by, "%s", by);
+}
+
 static int begin(void **state)
 {
     world *w = kd_calloc(1, sizeof *w);
     w->cfg = kd_calloc(1, sizeof *w->cfg);
+    set_split(w, "ntu60-xsub");
+    (void)snprintf(w->cfg->layout, sizeof w->cfg->layout, "ntu");
     (void)snprintf(w->dir, sizeof w->dir, "dataset_test_XXXXXX");
     if (mkdtemp(w->dir) == NULL) {
         return -1;
@@ -144,7 +152,7 @@ static void custom_splits(void **state)
     for (int person = 1; person <= 5; person++) {
         put_ntu(w, 1, 1 + person % 3, person, 1 + person % 4, true, true);
     }
-    w->cfg->split.by = KD_SPLIT_SUBJECT;
+    set_split(w, "subject");
     w->cfg->split.train.n = 2;
     w->cfg->split.train.v[0] = 4;
     w->cfg->split.train.v[1] = 2;
@@ -158,7 +166,7 @@ static void custom_splits(void **state)
     kd_dataset_free(&ds);
     w->cfg->split.val.n = 1;
     w->cfg->split.val.v[0] = 5;
-    w->cfg->split.by = KD_SPLIT_CAMERA;
+    set_split(w, "camera");
     refuse(w, KD_NEED_VIDEO, KD_E_DATA, "empty");
     w->cfg->split.val.v[0] = 3;
     ok(kd_dataset_open(w->cfg, KD_NEED_VIDEO, BOTH, &ds, &err), &err);
@@ -190,8 +198,8 @@ static void lists(void **state)
     put(w, "clips/walk.skeleton", "x");
     put(w, "train.csv", "path,label\nrun fast.mp4,1\nwalk.mp4,0\ngone.mp4,0\n");
     put(w, "val.csv", "path,label\njump.mp4,2\n");
-    w->cfg->split.by = KD_SPLIT_LIST;
-    w->cfg->layout = KD_LAYOUT_LIST;
+    set_split(w, "list");
+    (void)snprintf(w->cfg->layout, sizeof w->cfg->layout, "%s", KD_LAYOUT_LIST);
     (void)snprintf(w->cfg->video_dir, sizeof w->cfg->video_dir, "clips");
     (void)snprintf(w->cfg->train_list, sizeof w->cfg->train_list, "train.csv");
     (void)snprintf(w->cfg->val_list, sizeof w->cfg->val_list, "val.csv");
@@ -223,7 +231,7 @@ static void lists(void **state)
     put(w, "val.csv", "path,label\njump.mp4,3\n");
     w->cfg->num_classes = 3;
     refuse(w, KD_NEED_VIDEO, KD_E_DATA, "3");
-    w->cfg->split.by = KD_SPLIT_NTU60_XSUB;
+    set_split(w, "ntu60-xsub");
     refuse(w, KD_NEED_VIDEO, KD_E_CONFIG, "list");
 }
 
@@ -232,7 +240,7 @@ static void refusals(void **state)
     world *w = *state;
     put(w, "a.txt", "x");
     refuse(w, KD_NEED_VIDEO, KD_E_DATA, "nturgb+d_rgb");
-    w->cfg->layout = KD_LAYOUT_FLAT;
+    (void)snprintf(w->cfg->layout, sizeof w->cfg->layout, "%s", KD_LAYOUT_FLAT);
     w->cfg->num_classes = 60;
     refuse(w, KD_NEED_VIDEO, KD_E_DATA, "empty");
     put(w, "x/S001C001P001R001A001_rgb.avi", "x");
@@ -337,7 +345,7 @@ static void teacher_table(void **state)
     for (int person = 1; person <= 4; person++) {
         put_ntu(w, 1, 1, person, person == 4 ? 4 : person, true, true);
     }
-    w->cfg->split.by = KD_SPLIT_SUBJECT;
+    set_split(w, "subject");
     w->cfg->split.train = (kd_cfg_ints){.n = 3, .v = {1, 2, 3}};
     ok(kd_dataset_open(w->cfg, KD_NEED_SKELETON, BOTH, &ds, &err), &err);
     assert_int_equal(ds.n_classes, 4);

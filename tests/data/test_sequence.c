@@ -57,14 +57,14 @@ static kd_skeleton recording(const char *name, size_t frames, size_t bodies)
     return s;
 }
 
-static kd_cfg_skeleton rule_a(void)
+static kd_skeleton_opts rule_a(void)
 {
-    return (kd_cfg_skeleton){.frames = T, .max_bodies = M, .normalize = KD_NORM_CENTER_SPINE, .bone_scale = true};
+    return (kd_skeleton_opts){.frames = T, .max_bodies = M, .normalize = KD_NORM_CENTER_SPINE, .bone_scale = true};
 }
 
-static kd_cfg_skeleton rule_b(void)
+static kd_skeleton_opts rule_b(void)
 {
-    kd_cfg_skeleton k = rule_a();
+    kd_skeleton_opts k = rule_a();
     k.normalize = KD_NORM_FIRST_FRAME;
     k.yaw = KD_YAW_REFERENCE;
     return k;
@@ -89,9 +89,9 @@ static void expect(const kd_st_file *f, const char *name, const float *got)
 
 static float x[N], out[3][N];
 
-static void streams(const kd_cfg_skeleton *k, const kd_sequence_draw *d)
+static void streams(const kd_skeleton_opts *k, const kd_sequence_draw *d)
 {
-    static const kd_cfg_skeleton_aug none = {.scale = {1, 1}, .speed = {1, 1}};
+    static const kd_skeleton_aug_opts none = {.scale = {1, 1}, .speed = {1, 1}};
     float *dst[3] = {out[0], out[1], out[2]};
     kd_sequence_streams(k, &none, d, x, 7, dst);
 }
@@ -118,7 +118,7 @@ static void preprocessing_is_the_references(void **state)
         kd_skeleton s = recording(name, CASE[i].frames, CASE[i].bodies);
         for (int b = 0; b < 2; b++) {
             static const char *const STREAM[] = {"joint", "velocity", "bone"};
-            const kd_cfg_skeleton k = b == 0 ? rule_a() : rule_b();
+            const kd_skeleton_opts k = b == 0 ? rule_a() : rule_b();
             ok(kd_sequence_make(&k, &s, x, &err), &err);
             streams(&k, NULL);
             for (int j = 0; j < 3; j++) {
@@ -138,7 +138,7 @@ static void augmentation_is_the_references(void **state)
     kd_st_file *f = NULL;
     ok(kd_st_open(KD_GOLDEN_DIR "/last/preprocess.safetensors", &f, &err), &err);
     kd_skeleton s = recording("raw.exact64", 64, 2);
-    const kd_cfg_skeleton k = rule_a();
+    const kd_skeleton_opts k = rule_a();
     ok(kd_sequence_make(&k, &s, x, &err), &err);
     kd_sequence_draw d = {.angle_deg = 11.25, .scale = 1.0};
     streams(&k, &d);
@@ -168,7 +168,7 @@ static void yaw_corrected_faces_the_camera(void **state)
     (void)state;
     kd_err err = {0};
     kd_skeleton s = recording("raw.exact64", 64, 2);
-    kd_cfg_skeleton k = rule_b();
+    kd_skeleton_opts k = rule_b();
     k.yaw = KD_YAW_CORRECTED;
     ok(kd_sequence_make(&k, &s, x, &err), &err);
     for (int m = 0; m < M; m++) {
@@ -198,7 +198,7 @@ static void tracked_bodies_keep_their_place(void **state)
         }
         s.first[t + 1] = n;
     }
-    kd_cfg_skeleton k = {.frames = T, .max_bodies = M, .bodies = KD_BODIES_TRACKED};
+    kd_skeleton_opts k = {.frames = T, .max_bodies = M, .bodies = KD_BODIES_TRACKED};
     ok(kd_sequence_make(&k, &s, x, &err), &err);
     for (int t = 0; t < T; t++) { /* both in 10 frames; 9 was seen first */
         assert_true(x[at(0, t, 3, 0)] == 9.0f && x[at(0, t, 3, 1)] == 7.0f);
@@ -222,7 +222,7 @@ static void linear_resampling(void **state)
         s.body[0].xyz[v][0] = 1.0f;
         s.body[1].xyz[v][0] = 2.0f;
     }
-    kd_cfg_skeleton k = {.frames = T, .max_bodies = M, .resample = KD_RESAMPLE_LINEAR};
+    kd_skeleton_opts k = {.frames = T, .max_bodies = M, .resample = KD_RESAMPLE_LINEAR};
     ok(kd_sequence_make(&k, &s, x, &err), &err);
     for (int t = 0; t < T; t++) {
         const double pos = (double)t * 2.0 / 63.0;
@@ -253,10 +253,10 @@ static void absent_bodies_stay_zero(void **state)
     for (uint32_t t = 1; t <= 64; t++) { /* the first frame has no body */
         s.first[t] = t - 1;
     }
-    kd_cfg_skeleton k = rule_b();
+    kd_skeleton_opts k = rule_b();
     k.clamp = 30.0;
     ok(kd_sequence_make(&k, &s, x, &err), &err);
-    const kd_cfg_skeleton_aug aug = {
+    const kd_skeleton_aug_opts aug = {
         .scale = {1, 1}, .speed = {1, 1}, .noise_joint = 0.1, .noise_velocity = 0.1, .noise_bone = 0.1};
     const kd_sequence_draw d = {.angle_deg = 20.0, .scale = 1.1, .noise = kd_rng_make(1, KD_RNG_TEST, 2, 3)};
     float *dst[3] = {out[0], out[1], out[2]};
@@ -287,20 +287,20 @@ static void the_op_is_the_same(void **state)
 {
     (void)state;
     enum { S = 3, B = 24 };
-    const kd_cfg_skeleton_aug aug = {.rotate_deg = 170,
-                                     .scale = {0.85, 1.15},
-                                     .shear = 0.1,
-                                     .flip_prob = 0.5,
-                                     .time_flip_prob = 0.5,
-                                     .speed = {0.5, 1.2},
-                                     .speed_prob = 0.7,
-                                     .noise_joint = 0.01,
-                                     .noise_velocity = 0.002,
-                                     .noise_bone = 0.005,
-                                     .joint_mask = 0.1};
+    const kd_skeleton_aug_opts aug = {.rotate_deg = 170,
+                                      .scale = {0.85, 1.15},
+                                      .shear = 0.1,
+                                      .flip_prob = 0.5,
+                                      .time_flip_prob = 0.5,
+                                      .speed = {0.5, 1.2},
+                                      .speed_prob = 0.7,
+                                      .noise_joint = 0.01,
+                                      .noise_velocity = 0.002,
+                                      .noise_bone = 0.005,
+                                      .joint_mask = 0.1};
     kd_err err = {0};
     kd_backend *be = NULL;
-    kd_cfg_skeleton k = rule_b();
+    kd_skeleton_opts k = rule_b();
     k.clamp = 1.0; /* low enough to be met */
     float *table = kd_calloc((size_t)S * N, sizeof *table), *y[3], real[B][KD_SKEL_DRAW];
     int32_t idx[B], whole[B][KD_SKEL_IDRAW];
@@ -353,13 +353,13 @@ static void the_op_is_the_same(void **state)
 static void draws_keep_their_bounds(void **state)
 {
     (void)state;
-    const kd_cfg_skeleton_aug aug = {.rotate_deg = 15,
-                                     .scale = {0.85, 1.15},
-                                     .shear = 0.1,
-                                     .flip_prob = 0.5,
-                                     .speed = {0.8, 1.2},
-                                     .speed_prob = 1,
-                                     .joint_mask = 0.1};
+    const kd_skeleton_aug_opts aug = {.rotate_deg = 15,
+                                      .scale = {0.85, 1.15},
+                                      .shear = 0.1,
+                                      .flip_prob = 0.5,
+                                      .speed = {0.8, 1.2},
+                                      .speed_prob = 1,
+                                      .joint_mask = 0.1};
     int flips = 0, slow = 0;
     for (uint32_t i = 0; i < 400; i++) {
         const kd_sequence_draw d = kd_sequence_draw_make(&aug, T, kd_rng_make(3, KD_RNG_SAMPLE, i, 0));
@@ -382,7 +382,7 @@ static void time_flip_reverses_motion(void **state)
     (void)state;
     kd_err err = {0};
     kd_skeleton s = recording("raw.exact64", 64, 2);
-    const kd_cfg_skeleton k = rule_a();
+    const kd_skeleton_opts k = rule_a();
     ok(kd_sequence_make(&k, &s, x, &err), &err);
     const kd_sequence_draw d = {.scale = 1.0, .time_flip = true};
     streams(&k, &d);
@@ -412,16 +412,14 @@ static void cache_and_workers_change_nothing(void **state)
         sample[i] = (kd_data_sample){.id = path[i], .skeleton = path[i], .label = i};
     }
     const kd_half half = {.sample = sample, .n = FILES};
-    kd_config *cfg = kd_calloc(1, sizeof *cfg);
-    cfg->kind = KD_KIND_STUDENT;
-    cfg->skeleton = rule_a();
-    cfg->skeleton_aug = (kd_cfg_skeleton_aug){.rotate_deg = 15,
-                                              .scale = {0.9, 1.1},
-                                              .flip_prob = 0.5,
-                                              .speed = {0.8, 1.2},
-                                              .speed_prob = 1,
-                                              .noise_joint = 0.01,
-                                              .joint_mask = 0.1};
+    kd_sequence_spec spec = {.skeleton = rule_a()};
+    spec.aug = (kd_skeleton_aug_opts){.rotate_deg = 15,
+                                      .scale = {0.9, 1.1},
+                                      .flip_prob = 0.5,
+                                      .speed = {0.8, 1.2},
+                                      .speed_prob = 1,
+                                      .noise_joint = 0.01,
+                                      .joint_mask = 0.1};
     static const char *const STREAMS[] = {"bone", "joint"};
     uint32_t want = 0;
     static const uint64_t CACHE[] = {0, (uint64_t)1 << 24, 60000, (uint64_t)1 << 24};
@@ -429,7 +427,7 @@ static void cache_and_workers_change_nothing(void **state)
     for (int run = 0; run < 4; run++) {
         kd_sequence_source *src = NULL;
         kd_loader *l = NULL;
-        ok(kd_sequence_source_open(cfg, &half, true, STREAMS, 2, CACHE[run], &src, &err), &err);
+        ok(kd_sequence_source_open(&spec, &half, true, STREAMS, 2, CACHE[run], &src, &err), &err);
         const kd_producer p = kd_sequence_producer(src);
         assert_string_equal(p.tensor[0].name, "bone");
         assert_string_equal(p.tensor[1].name, "joint");
@@ -455,11 +453,10 @@ static void cache_and_workers_change_nothing(void **state)
     }
     void *dst[1] = {out[0]};
     static const char *const ONE[] = {"joint"}, *const WRONG[] = {"speed"};
-    ok(kd_sequence_read(cfg, path[2], ONE, 1, dst, &err), &err);
-    assert_int_equal(kd_sequence_read(cfg, path[2], WRONG, 1, dst, &err), KD_E_ARG);
+    ok(kd_sequence_read(&spec, path[2], ONE, 1, dst, &err), &err);
+    assert_int_equal(kd_sequence_read(&spec, path[2], WRONG, 1, dst, &err), KD_E_ARG);
     err = (kd_err){0};
-    assert_int_equal(kd_sequence_read(cfg, "no.skeleton", ONE, 1, dst, &err), KD_E_IO);
-    kd_free(cfg);
+    assert_int_equal(kd_sequence_read(&spec, "no.skeleton", ONE, 1, dst, &err), KD_E_IO);
     assert_int_equal(kd_io_remove_tree(dir, NULL), KD_OK);
 }
 

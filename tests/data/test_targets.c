@@ -52,7 +52,7 @@ static void pairs(void **state)
     int32_t perm[B], again[B];
     float lam[B];
     kd_mix m = {.perm = perm, .lam = lam}, m2 = {.perm = again, .lam = lam};
-    kd_cfg_mixup cfg = {.alpha = 0.8, .prob = 1.0, .partner = KD_PARTNER_FLIP};
+    kd_mixup_opts cfg = {.alpha = 0.8, .prob = 1.0, .partner = KD_PARTNER_FLIP};
     double mean = 0.0;
     for (uint32_t batch = 0; batch < 300; batch++) {
         cfg.partner = batch % 2 == 0 ? KD_PARTNER_FLIP : KD_PARTNER_PERMUTE;
@@ -85,7 +85,7 @@ static void pairs(void **state)
 static void invalid_rows_stay_out(void **state)
 {
     (void)state;
-    const kd_cfg_mixup cfg = {.alpha = 1.0, .prob = 1.0, .partner = KD_PARTNER_FLIP};
+    const kd_mixup_opts cfg = {.alpha = 1.0, .prob = 1.0, .partner = KD_PARTNER_FLIP};
     const float valid[4] = {1, 1, 1, 0}, nan_row[8] = {1, 2, 3, 4, 5, 6, NAN, NAN};
     const int32_t label[4] = {0, 1, 2, 0};
     int32_t perm[4];
@@ -145,9 +145,9 @@ static void cutmix_is_drawn(void **state)
     int32_t perm[B];
     float lam[B];
     kd_mix m = {.perm = perm, .lam = lam};
-    kd_cfg_mixup cfg = {
+    kd_mixup_opts cfg = {
         .alpha = 0.8, .cutmix_alpha = 1.0, .switch_prob = 0.25, .prob = 1.0, .partner = KD_PARTNER_FLIP};
-    kd_cfg_mixup plain = cfg;
+    kd_mixup_opts plain = cfg;
     plain.cutmix_alpha = 0.0;
     int cuts = 0, edges[4] = {0};
     double mean = 0.0;

@@ -1,8 +1,8 @@
 /* Sample names, split lists, NTU facts and rules, folder scans. */
 #include "formats/base/io.h"
 #include "formats/data/listing.h"
-#include "formats/data/ntu.h"
 #include "formats/data/scan.h"
+#include "formats/data/sets/ntu.h"
 
 /* clang-format off */
 #include <setjmp.h>
@@ -209,20 +209,23 @@ static void test_ntu_counts(void **state)
 {
     (void)state;
     static const struct {
-        kd_ntu_split split;
+        const char *split;
         size_t all, train, val, train_kept, val_kept;
     } want[] = {
-        {KD_NTU60_XSUB, 56880, 40320, 16560, 40091, 16487},
-        {KD_NTU60_XVIEW, 56880, 37920, 18960, 37646, 18932},
-        {KD_NTU120_XSUB, 114480, 63360, 51120, 63026, 50919},
-        {KD_NTU120_XSET, 114480, 54720, 59760, 54468, 59477},
+        {"ntu60-xsub", 56880, 40320, 16560, 40091, 16487},
+        {"ntu60-xview", 56880, 37920, 18960, 37646, 18932},
+        {"ntu120-xsub", 114480, 63360, 51120, 63026, 50919},
+        {"ntu120-xset", 114480, 54720, 59760, 54468, 59477},
     };
     for (size_t i = 0; i < KD_COUNTOF(want); i++) {
+        const kd_named_split *split = NULL;
+        const kd_data_set *set = kd_data_set_of_split(want[i].split, &split);
+        assert_non_null(set);
         size_t n[3] = {0}, kept[3] = {0}, walked = 0;
-        for (kd_sample_id id = {0}; kd_ntu_next(&id, kd_ntu_split_classes(want[i].split) == 60); walked++) {
-            const kd_split_side side = kd_ntu_side(want[i].split, &id);
+        for (kd_sample_id id = {0}; kd_ntu_next(&id, set->n_classes == 60); walked++) {
+            const kd_split_side side = split->side(&id);
             n[side]++;
-            kept[side] += !kd_ntu_missing_skeleton(&id);
+            kept[side] += !set->missing(&id);
         }
         assert_int_equal(walked, want[i].all);
         assert_int_equal(n[KD_SIDE_NONE], 0);
@@ -231,9 +234,11 @@ static void test_ntu_counts(void **state)
         assert_int_equal(kept[KD_SIDE_TRAIN], want[i].train_kept);
         assert_int_equal(kept[KD_SIDE_VAL], want[i].val_kept);
     }
+    const kd_named_split *ntu60 = NULL;
+    assert_non_null(kd_data_set_of_split("ntu60-xsub", &ntu60));
     size_t beyond = 0; /* NTU60's splits know nothing of NTU120's other half */
     for (kd_sample_id id = {0}; kd_ntu_next(&id, false);) {
-        beyond += kd_ntu_side(KD_NTU60_XSUB, &id) == KD_SIDE_NONE;
+        beyond += ntu60->side(&id) == KD_SIDE_NONE;
     }
     assert_int_equal(beyond, 114480 - 56880);
 }
@@ -242,59 +247,81 @@ static void test_ntu_facts(void **state)
 {
     (void)state;
     kd_sample_id id;
-    kd_ntu_split split;
     assert_true(kd_sample_id_parse("S001C002P005R002A008", 20, &id));
     assert_true(kd_ntu_missing_skeleton(&id));
     id.action = 9;
     assert_false(kd_ntu_missing_skeleton(&id));
-    assert_string_equal(kd_ntu_class_name(0), "drink water");
-    assert_string_equal(kd_ntu_class_name(59), "walking apart from each other");
-    assert_string_equal(kd_ntu_class_name(60), "put on headphone");
-    assert_non_null(kd_ntu_class_name(119));
-    assert_null(kd_ntu_class_name(120));
-    assert_null(kd_ntu_class_name(-1));
-    for (int i = 0; i < KD_NTU_SPLIT_COUNT; i++) {
-        assert_true(kd_ntu_split_parse(kd_ntu_split_name((kd_ntu_split)i), &split));
-        assert_int_equal(split, i);
+    assert_string_equal(kd_ntu_classes[0], "drink water");
+    assert_string_equal(kd_ntu_classes[59], "walking apart from each other");
+    assert_string_equal(kd_ntu_classes[60], "put on headphone");
+    for (int i = 0; i < KD_NTU_CLASSES; i++) {
+        assert_true(kd_ntu_classes[i] != NULL && kd_ntu_classes[i][0] != '\0');
     }
-    assert_true(kd_ntu_split_parse("ntu60_xview", &split));
-    assert_int_equal(split, KD_NTU60_XVIEW);
-    assert_false(kd_ntu_split_parse("ntu60", &split));
-    assert_false(kd_ntu_split_parse("ntu60-xsub2", &split));
 }
 
-static void test_rules(void **state)
+/* Rows of the table are whole, and no name stands for two things. */
+static void test_data_sets(void **state)
 {
     (void)state;
-    static const uint32_t odd[] = {1, 3, 5}, two[] = {2}, three[] = {3};
-    static const char *const train[] = {"a", "c"}, *const val[] = {"b"};
+    const kd_data_set *set = NULL;
+    const kd_named_split *split = NULL;
+    for (int i = 0; (set = kd_data_set_at(i)) != NULL; i++) {
+        assert_true(set->parse != NULL && set->n_classes > 0 && set->classes[set->n_classes - 1] != NULL);
+        assert_true(set->layout == NULL || (set->video_dir != NULL && set->skeleton_dir != NULL));
+        for (int k = 0; k < set->n_splits; k++) {
+            assert_ptr_equal(kd_data_set_of_split(set->split[k].name, &split), set);
+            assert_ptr_equal(split, &set->split[k]);
+        }
+    }
+    int n = 0;
+    for (const char *name; (name = kd_split_name(n)) != NULL; n++) {
+        for (int i = 0; i < n; i++) {
+            assert_string_not_equal(kd_split_name(i), name);
+        }
+    }
+    assert_true(n >= 8);
+    for (n = 0; kd_layout_name(n) != NULL; n++) {
+        for (int i = 0; i < n; i++) {
+            assert_string_not_equal(kd_layout_name(i), kd_layout_name(n));
+        }
+    }
+    assert_true(n >= 3);
+    assert_non_null(kd_data_set_of_split("ntu60_xview", &split));
+    assert_string_equal(split->name, "ntu60-xview");
+    assert_null(kd_data_set_of_split("ntu60", &split));
+    assert_null(kd_data_set_of_split("ntu60-xsub2", &split));
+}
+
+static void test_splits(void **state)
+{
+    (void)state;
     kd_sample_id id = {1, 2, 3, 4, 5};
     kd_err err = {0};
-    kd_split_rule rule = {.by = KD_BY_SUBJECT, .train = odd, .n_train = 3};
-    assert_int_equal(kd_split_rule_check(&rule, NULL), KD_OK);
-    assert_int_equal(kd_split_rule_side(&rule, "k", &id), KD_SIDE_TRAIN);
+    kd_split_opts s = {.by = "subject", .train = {3, {1, 3, 5}}};
+    assert_int_equal(kd_split_check(&s, NULL), KD_OK);
+    assert_int_equal(kd_split_side_of(&s, "k", &id), KD_SIDE_TRAIN);
     id.subject = 4;
-    assert_int_equal(kd_split_rule_side(&rule, "k", &id), KD_SIDE_VAL);
-    rule.val = two;
-    rule.n_val = 1;
-    assert_int_equal(kd_split_rule_side(&rule, "k", &id), KD_SIDE_NONE);
-    assert_int_equal(kd_split_rule_side(&rule, "k", NULL), KD_SIDE_NONE);
-    rule.by = KD_BY_CAMERA;
-    assert_int_equal(kd_split_rule_side(&rule, "k", &id), KD_SIDE_VAL);
-    rule.val = three;
-    assert_int_equal(kd_split_rule_check(&rule, &err), KD_E_DATA);
-    assert_non_null(strstr(err.msg, "3 is on both sides"));
-    rule = (kd_split_rule){.by = KD_BY_LIST, .train_keys = train, .n_train = 2, .val_keys = val, .n_val = 1};
-    assert_int_equal(kd_split_rule_check(&rule, NULL), KD_OK);
-    assert_int_equal(kd_split_rule_side(&rule, "c", NULL), KD_SIDE_TRAIN);
-    assert_int_equal(kd_split_rule_side(&rule, "b", NULL), KD_SIDE_VAL);
-    assert_int_equal(kd_split_rule_side(&rule, "d", NULL), KD_SIDE_NONE);
-    rule.n_train = 0;
-    assert_int_equal(kd_split_rule_check(&rule, NULL), KD_E_ARG);
-    kd_split_by by;
-    assert_true(kd_split_by_parse("setup", &by));
-    assert_int_equal(by, KD_BY_SETUP);
-    assert_false(kd_split_by_parse("colour", &by));
+    assert_int_equal(kd_split_side_of(&s, "k", &id), KD_SIDE_VAL);
+    s.val = (kd_cfg_ints){1, {2}};
+    assert_int_equal(kd_split_side_of(&s, "k", &id), KD_SIDE_NONE);
+    assert_int_equal(kd_split_side_of(&s, "k", NULL), KD_SIDE_NONE);
+    (void)snprintf(s.by, sizeof s.by, "camera");
+    assert_int_equal(kd_split_side_of(&s, "k", &id), KD_SIDE_VAL);
+    (void)snprintf(s.by, sizeof s.by, "setup");
+    assert_int_equal(kd_split_side_of(&s, "k", &id), KD_SIDE_TRAIN);
+    s.val.v[0] = 3;
+    assert_int_equal(kd_split_check(&s, &err), KD_E_CONFIG);
+    assert_non_null(strstr(err.msg, "3 is in train and in val"));
+    s.train.n = 0;
+    assert_int_equal(kd_split_check(&s, NULL), KD_E_CONFIG);
+    s = (kd_split_opts){.by = "ntu60-xview"}; /* a published split goes by the sample's own name */
+    assert_int_equal(kd_split_check(&s, NULL), KD_OK);
+    assert_int_equal(kd_split_side_of(&s, "S001C001P001R001A001", NULL), KD_SIDE_VAL);
+    assert_int_equal(kd_split_side_of(&s, "S001C002P001R001A001", NULL), KD_SIDE_TRAIN);
+    assert_int_equal(kd_split_side_of(&s, "wave", &id), KD_SIDE_NONE);
+    s.train.n = 1;
+    assert_int_equal(kd_split_check(&s, NULL), KD_E_CONFIG);
+    assert_int_equal(kd_split_side_of(&(kd_split_opts){.by = KD_SPLIT_LIST}, "k", &id), KD_SIDE_NONE);
 }
 
 /* ---- scan ------------------------------------------------------------------------------------ */
@@ -323,7 +350,7 @@ static void test_scan_ntu(void **state)
     touch(root, "nturgb+d_skeletons/S001C001P001R001A002.skeleton");
     touch(root, "elsewhere/S001C001P009R001A001_rgb.avi");
     assert_int_equal(kd_scan_folder(root, &scan, NULL), KD_OK);
-    assert_true(scan.ntu_layout);
+    assert_string_equal(scan.layout->layout, "ntu");
     assert_int_equal(scan.n, 4);
     static const char *const keys[] = {"S001C001P001R001A001", "S001C001P001R001A002", "S001C001P002R001A001",
                                        "S001C002P005R002A008"};
@@ -340,7 +367,7 @@ static void test_scan_ntu(void **state)
     assert_int_equal(scan.counts.video_only, 2);
     assert_int_equal(scan.counts.skeleton_only, 1);
     assert_int_equal(scan.counts.known_missing, 1);
-    assert_int_equal(scan.counts.ntu_names, 4);
+    assert_int_equal(scan.counts.named, 4);
     assert_int_equal(scan.counts.other_files, 1);
     assert_ptr_equal(kd_scan_find(&scan, keys[2]), &scan.item[2]);
     assert_null(kd_scan_find(&scan, "S001"));
@@ -361,12 +388,12 @@ static void test_scan_flat(void **state)
     touch(root, ".cache/z.avi");
     assert_int_equal(symlink("..", "test_scan_flat/run/loop"), 0);
     assert_int_equal(kd_scan_folder(root, &scan, NULL), KD_OK);
-    assert_false(scan.ntu_layout);
+    assert_null(scan.layout);
     assert_int_equal(scan.n, 2);
     assert_string_equal(scan.item[0].video, "run/deep/a.avi");
     assert_string_equal(scan.item[0].skeleton, "a.skeleton");
     assert_string_equal(scan.item[1].key, "b");
-    assert_false(scan.item[1].ntu);
+    assert_null(scan.item[1].set);
     kd_scan_free(&scan);
     for (uint64_t n = 1; n < 200; n++) { /* every allocation fails once */
         kd_alloc_fail_at(n);
@@ -392,8 +419,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),      cmocka_unit_test(test_lists_accepted), cmocka_unit_test(test_lists_refused),
         cmocka_unit_test(test_list_check), cmocka_unit_test(test_list_write),     cmocka_unit_test(test_list_memory),
-        cmocka_unit_test(test_ntu_counts), cmocka_unit_test(test_ntu_facts),      cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_scan_ntu),   cmocka_unit_test(test_scan_flat),
+        cmocka_unit_test(test_ntu_counts), cmocka_unit_test(test_ntu_facts),      cmocka_unit_test(test_data_sets),
+        cmocka_unit_test(test_splits),     cmocka_unit_test(test_scan_ntu),       cmocka_unit_test(test_scan_flat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

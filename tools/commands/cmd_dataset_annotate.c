@@ -2,8 +2,8 @@
 #include "configs/schema/kd_config.h"
 #include "formats/base/io.h"
 #include "formats/data/listing.h"
-#include "formats/data/ntu.h"
 #include "formats/data/scan.h"
+#include "formats/data/sets/data_set.h"
 #include "tools/commands/commands.h"
 
 #include <stdio.h>
@@ -15,10 +15,9 @@ typedef struct annotate_args {
 
 static const kd_arg ARGS[] = {
     KD_OPT_STR(annotate_args, split, "split", "NAME|CONFIG", "ntu60-xsub",
-               "ntu60-xsub, ntu60-xview, ntu120-xsub, ntu120-xset, or a config with a `data.split` "
-               "of its own"),
+               "a published split (another word lists them), or a config with a `data.split` of its own"),
     KD_OPT_FLAG(annotate_args, with_missing, "with-missing",
-                "keep samples without a skeleton and those on NTU's list of missing skeletons"),
+                "keep samples without a skeleton and those on the data set's list of missing skeletons"),
 };
 
 static const kd_cmd CMD = {
@@ -33,54 +32,17 @@ static const kd_cmd CMD = {
              "Every sample is accounted for: train + val + left out = listed.",
 };
 
-/* Which half a sample belongs to. */
-typedef struct splitter {
-    bool named;
-    kd_ntu_split name;
-    kd_split_rule rule;
-    uint32_t train[KD_CFG_MAX_IDS], val[KD_CFG_MAX_IDS];
-} splitter;
-
-static kd_status rule_of_config(const char *path, splitter *s, kd_err *err)
+static kd_status split_of_config(const char *path, kd_split_opts *split, kd_err *err)
 {
     kd_config *cfg = kd_calloc(1, sizeof *cfg);
     if (cfg == NULL) {
         return KD_FAIL(err, KD_E_OOM, "annotate: out of memory");
     }
-    kd_status st;
-    KD_GO(kd_config_load(path, NULL, 0, cfg, err));
-    s->named = false;
-    switch (cfg->data.split.by) {
-    case KD_SPLIT_SUBJECT:
-        s->rule.by = KD_BY_SUBJECT;
-        break;
-    case KD_SPLIT_CAMERA:
-        s->rule.by = KD_BY_CAMERA;
-        break;
-    case KD_SPLIT_SETUP:
-        s->rule.by = KD_BY_SETUP;
-        break;
-    case KD_SPLIT_LIST:
+    kd_status st = kd_config_load(path, NULL, 0, cfg, err);
+    if (st == KD_OK && strcmp(cfg->data.split.by, KD_SPLIT_LIST) == 0) {
         st = KD_FAIL(err, KD_E_CONFIG, "%s: data.split.by: the split is a list already", path);
-        goto done;
-    default: {
-        char text[KD_CFG_NAME];
-        s->named = kd_ntu_split_parse(kd_config_enum_name("data.split.by", (int)cfg->data.split.by, text), &s->name);
-        goto done;
     }
-    }
-    for (int i = 0; i < cfg->data.split.train.n; i++) {
-        s->train[i] = (uint32_t)cfg->data.split.train.v[i];
-    }
-    for (int i = 0; i < cfg->data.split.val.n; i++) {
-        s->val[i] = (uint32_t)cfg->data.split.val.v[i];
-    }
-    s->rule.train = s->train;
-    s->rule.val = s->val;
-    s->rule.n_train = (size_t)cfg->data.split.train.n;
-    s->rule.n_val = (size_t)cfg->data.split.val.n;
-    st = kd_split_rule_check(&s->rule, err);
-done:
+    *split = cfg->data.split;
     kd_free(cfg);
     return st;
 }
@@ -94,12 +56,12 @@ typedef struct annotation {
     int top_label[2];
 } annotation;
 
-static kd_status sort_items(const kd_scan *scan, const char *root, const splitter *s, bool with_missing, annotation *a,
-                            kd_err *err)
+static kd_status sort_items(const kd_scan *scan, const char *root, const kd_split_opts *split, bool with_missing,
+                            annotation *a, kd_err *err)
 {
     for (size_t i = 0; i < scan->n; i++) {
         const kd_scan_item *it = &scan->item[i];
-        if (!it->ntu) {
+        if (it->set == NULL) {
             a->no_name++;
             continue;
         }
@@ -107,12 +69,11 @@ static kd_status sort_items(const kd_scan *scan, const char *root, const splitte
             a->no_skeleton++;
             continue;
         }
-        if (!with_missing && kd_ntu_missing_skeleton(&it->id)) {
+        if (!with_missing && it->set->missing != NULL && it->set->missing(&it->id)) {
             a->listed_missing++;
             continue;
         }
-        const kd_split_side side =
-            s->named ? kd_ntu_side(s->name, &it->id) : kd_split_rule_side(&s->rule, it->key, &it->id);
+        const kd_split_side side = kd_split_side_of(split, it->key, &it->id);
         if (side == KD_SIDE_NONE) {
             a->outside++;
             continue;
@@ -150,7 +111,7 @@ static kd_status write_halves(const char *dir, const annotation *a, kd_err *err)
     return KD_OK;
 }
 
-static kd_status annotate(const kd_common *c, const annotate_args *args, splitter *split, kd_err *err)
+static kd_status annotate(const kd_common *c, const annotate_args *args, const kd_split_opts *split, kd_err *err)
 {
     kd_scan scan;
     annotation a;
@@ -187,6 +148,20 @@ done:
     return st;
 }
 
+static int unknown_split(const char *typed)
+{
+    char names[400] = "";
+    size_t used = 0;
+    const kd_named_split *named = NULL;
+    const char *name = NULL;
+    for (int i = 0; (name = kd_split_name(i)) != NULL && used < sizeof names; i++) {
+        if (kd_data_set_of_split(name, &named) != NULL) {
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s, ", name);
+        }
+    }
+    return kd_usage(&CMD, "--split: expected %.*s or a config file, found '%s'", (int)strlen(names) - 2, names, typed);
+}
+
 int cmd_dataset_annotate(int argc, char **argv)
 {
     annotate_args a;
@@ -199,22 +174,18 @@ int cmd_dataset_annotate(int argc, char **argv)
         return kd_usage(&CMD, "expected --data DIR and --out DIR");
     }
     kd_err err = {0};
-    splitter *s = kd_calloc(1, sizeof *s);
-    kd_status st = s != NULL ? KD_OK : KD_FAIL(&err, KD_E_OOM, "annotate: out of memory");
-    if (st == KD_OK) {
-        s->named = kd_ntu_split_parse(a.split, &s->name);
-        if (!s->named && !kd_path_is_file(a.split)) {
-            kd_free(s);
-            return kd_usage(&CMD,
-                            "--split: expected ntu60-xsub, ntu60-xview, ntu120-xsub, ntu120-xset or a "
-                            "config file, found '%s'",
-                            a.split);
-        }
-        st = s->named ? KD_OK : rule_of_config(a.split, s, &err);
+    kd_split_opts split = {.train.n = 0};
+    kd_status st = KD_OK;
+    const kd_named_split *named = NULL;
+    if (kd_data_set_of_split(a.split, &named) != NULL) {
+        (void)snprintf(split.by, sizeof split.by, "%s", named->name);
+    } else if (kd_path_is_file(a.split)) {
+        st = split_of_config(a.split, &split, &err);
+    } else {
+        return unknown_split(a.split);
     }
     if (st == KD_OK) {
-        st = annotate(&c, &a, s, &err);
+        st = annotate(&c, &a, &split, &err);
     }
-    kd_free(s);
     return kd_cmd_end(&CMD, st, &err);
 }

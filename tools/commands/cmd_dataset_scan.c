@@ -2,7 +2,6 @@
 #include "formats/base/io.h"
 #include "formats/base/json.h"
 #include "formats/data/listing.h"
-#include "formats/data/ntu.h"
 #include "formats/data/scan.h"
 #include "formats/skeleton/skeleton_file.h"
 #include "formats/video/video.h"
@@ -42,7 +41,7 @@ static void count_items(const kd_scan *s, tally *t)
 {
     memset(t, 0, sizeof *t);
     for (size_t i = 0; i < s->n; i++) {
-        if (s->item[i].ntu) {
+        if (s->item[i].set != NULL) {
             const kd_sample_id *id = &s->item[i].id;
             t->of[0][id->action % NUMBERS]++;
             t->of[1][id->subject % NUMBERS]++;
@@ -91,10 +90,14 @@ static void print_lonely(const kd_scan *s, bool video)
 static void print_scan(const kd_scan *s, const tally *t)
 {
     const kd_scan_counts *c = &s->counts;
-    (void)printf("%zu samples (%s): %zu videos, %zu skeletons, %zu pairs\n", s->n,
-                 s->ntu_layout ? "NTU layout" : "folder searched", c->videos, c->skeletons, c->pairs);
-    if (c->ntu_names < s->n) {
-        (void)printf("  %zu samples have no NTU name: their label must come from a list\n", s->n - c->ntu_names);
+    char layout[KD_CFG_NAME] = "folder searched";
+    if (s->layout != NULL) {
+        (void)snprintf(layout, sizeof layout, "%s layout", s->layout->title);
+    }
+    (void)printf("%zu samples (%s): %zu videos, %zu skeletons, %zu pairs\n", s->n, layout, c->videos, c->skeletons,
+                 c->pairs);
+    if (c->named < s->n) {
+        (void)printf("  %zu samples have no NTU name: their label must come from a list\n", s->n - c->named);
     }
     for (size_t k = 0; k < 4; k++) {
         print_tally(TALLY_NAME[k], t->of[k]);
@@ -108,16 +111,16 @@ static void print_scan(const kd_scan *s, const tally *t)
         (void)printf("  %zu skeletons without a video\n", c->skeleton_only);
         print_lonely(s, false);
     }
-    for (int split = 0; split < KD_NTU_SPLIT_COUNT; split++) {
+    const char *name = NULL;
+    for (int split = 0; (name = kd_split_name(split)) != NULL; split++) {
+        kd_split_opts by = {.train.n = 0};
+        (void)snprintf(by.by, sizeof by.by, "%s", name);
         size_t side[3] = {0, 0, 0};
-        for (size_t i = 0; i < s->n; i++) {
-            if (s->item[i].ntu) {
-                side[kd_ntu_side((kd_ntu_split)split, &s->item[i].id)]++;
-            }
+        for (size_t i = 0; i < s->n && !kd_split_by_field(&by); i++) {
+            side[kd_split_side_of(&by, s->item[i].key, &s->item[i].id)]++;
         }
         if (side[KD_SIDE_TRAIN] > 0 && side[KD_SIDE_VAL] > 0) {
-            (void)printf("  as %-12s train %zu, val %zu\n", kd_ntu_split_name((kd_ntu_split)split), side[KD_SIDE_TRAIN],
-                         side[KD_SIDE_VAL]);
+            (void)printf("  as %-12s train %zu, val %zu\n", name, side[KD_SIDE_TRAIN], side[KD_SIDE_VAL]);
         }
     }
 }
@@ -125,7 +128,7 @@ static void print_scan(const kd_scan *s, const tally *t)
 static kd_status print_scan_json(const kd_scan *s, const tally *t, kd_err *err)
 {
     kd_json *d = kd_json_object();
-    kd_json_set_bool(d, "ntu_layout", s->ntu_layout);
+    kd_json_set_bool(d, "ntu_layout", s->layout != NULL);
     kd_json_set_i64(d, "samples", (int64_t)s->n);
     kd_json_set_i64(d, "videos", (int64_t)s->counts.videos);
     kd_json_set_i64(d, "skeletons", (int64_t)s->counts.skeletons);
@@ -133,7 +136,7 @@ static kd_status print_scan_json(const kd_scan *s, const tally *t, kd_err *err)
     kd_json_set_i64(d, "video_only", (int64_t)s->counts.video_only);
     kd_json_set_i64(d, "skeleton_only", (int64_t)s->counts.skeleton_only);
     kd_json_set_i64(d, "known_missing", (int64_t)s->counts.known_missing);
-    kd_json_set_i64(d, "ntu_names", (int64_t)s->counts.ntu_names);
+    kd_json_set_i64(d, "ntu_names", (int64_t)s->counts.named);
     kd_json_set_i64(d, "other_files", (int64_t)s->counts.other_files);
     for (size_t k = 0; k < 4; k++) {
         kd_json *o = kd_json_set_object(d, TALLY_NAME[k]);

@@ -7,8 +7,8 @@
  * `nturgb+d_rgb/S001C001P001R001A001_rgb.avi` and `S001C001P001R001A001.skeleton` have the key
  * `S001C001P001R001A001`.
  */
-#ifndef KD_FORMATS_DATA_SAMPLE_ID_H
-#define KD_FORMATS_DATA_SAMPLE_ID_H
+#ifndef KD_FORMATS_DATA_SETS_SAMPLE_ID_H
+#define KD_FORMATS_DATA_SETS_SAMPLE_ID_H
 
 #include "kernels/kd_base.h"
 

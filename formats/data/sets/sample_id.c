@@ -1,5 +1,5 @@
 /* Sample names: see sample_id.h. */
-#include "formats/data/sample_id.h"
+#include "formats/data/sets/sample_id.h"
 
 static bool three_digits(const char *s, uint16_t *out)
 {

@@ -1,0 +1,21 @@
+/* Options of a data set: config section `data` (files_opts.inc, sets/split_opts.inc, samples_opts.inc). */
+#ifndef KD_FORMATS_DATA_DATA_OPTS_H
+#define KD_FORMATS_DATA_DATA_OPTS_H
+
+#include "formats/data/sets/data_set.h"
+
+#define KD_ON_BAD_MAP(X)   \
+    X(KD_BAD_FAIL, "fail") \
+    X(KD_BAD_SKIP, "skip")
+
+KD_ENUM_OF(kd_on_bad, KD_ON_BAD_MAP);
+
+typedef struct kd_data_opts {
+#define KD_OPTIONS "formats/data/files_opts.inc"
+#include "kernels/kd_options_struct.inc"
+    kd_split_opts split;
+#define KD_OPTIONS "formats/data/samples_opts.inc"
+#include "kernels/kd_options_struct.inc"
+} kd_data_opts;
+
+#endif

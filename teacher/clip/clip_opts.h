@@ -1,0 +1,39 @@
+/* Options of clips: config section `video`; each is documented in clip_opts.inc. */
+#ifndef KD_TEACHER_CLIP_CLIP_OPTS_H
+#define KD_TEACHER_CLIP_CLIP_OPTS_H
+
+#include "kernels/kd_options.h"
+
+#define KD_SAMPLER_MAP(X)                                  \
+    X(KD_SAMPLER_OFFICIAL_DENSE, "official_dense")         \
+    X(KD_SAMPLER_SEED_RANDOM_WINDOW, "seed_random_window") \
+    X(KD_SAMPLER_UNIFORM_LINSPACE, "uniform_linspace")
+#define KD_SHORT_VIDEO_MAP(X)        \
+    X(KD_SHORT_OFFICIAL, "official") \
+    X(KD_SHORT_STRIDE_REPEAT, "stride_repeat")
+#define KD_VAL_WINDOW_MAP(X)      \
+    X(KD_WINDOW_CENTER, "center") \
+    X(KD_WINDOW_RANDOM, "random")
+#define KD_SPATIAL_MAP(X)    \
+    X(KD_SPATIAL_RRC, "rrc") \
+    X(KD_SPATIAL_SHORT_SIDE_CROP, "short_side_crop")
+
+KD_ENUM_OF(kd_sampler, KD_SAMPLER_MAP);
+KD_ENUM_OF(kd_short_video, KD_SHORT_VIDEO_MAP);
+KD_ENUM_OF(kd_val_window, KD_VAL_WINDOW_MAP);
+KD_ENUM_OF(kd_spatial, KD_SPATIAL_MAP);
+
+typedef struct kd_clip_opts {
+#define KD_OPTIONS "teacher/clip/clip_opts.inc"
+#include "kernels/kd_options_struct.inc"
+} kd_clip_opts;
+
+/* All that clips depend on. */
+typedef struct kd_clip_spec {
+    kd_clip_opts video;
+    int frames, side; /* T, and H = W */
+    int clips, crops; /* views of a test: clips x crops */
+    uint64_t seed;    /* of every draw */
+} kd_clip_spec;
+
+#endif
