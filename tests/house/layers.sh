@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Who may include whom: the direction of dependencies, and third-party headers in source files alone, one file a library.
+# Who may include whom, room by room; no circle of rooms; no crowded room; third-party headers in source files alone,
+# one file a library.
 # Call: layers.sh SOURCE_DIR
 set -u
 cd "$1" || exit 1
@@ -10,22 +11,90 @@ complain() {
     bad=$((bad + 1))
 }
 
-# allowed FOLDER PATTERN: includes of our own headers in FOLDER match PATTERN.
-allowed() {
-    local lines
-    lines=$(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]+"' "$1" --include='*.[ch]' --include='*.cu' --include='*.cuh' --include='*.inc' |
-        grep -vE "include[[:space:]]+\"($2)")
-    [ -z "$lines" ] || complain "$1/ includes what it must not know:
-$lines"
-}
+# One line a room: its folder, the rooms it may include besides itself.  X/ stands for all rooms below X; X+y is the
+# file X/y alone.  A room without a line is refused.
+rooms='
+kernels              kernels/fast
+kernels/graph        kernels
+kernels/op           kernels
+kernels/cpu          kernels kernels/op
+kernels/fast         kernels kernels/op
+kernels/cuda         kernels kernels/op kernels/cuda/
+kernels/cuda/device  kernels
+kernels/cuda/library kernels kernels/cuda
+kernels/optim        kernels
+kernels/comm         kernels
+formats/base         kernels+kd_base.h
+formats/weights      kernels+kd_base.h kernels+kd_names.h formats/base
+formats/video        kernels+kd_base.h formats/base
+formats/skeleton     kernels+kd_base.h formats/base
+formats/store        kernels+kd_base.h formats/base
+formats/log          kernels+kd_base.h formats/base
+formats/onnx         kernels+kd_base.h formats/base
+formats/data/sets    kernels+kd_base.h kernels+kd_options.h kernels+kd_options_struct.inc
+formats/data         kernels+kd_base.h kernels+kd_options.h kernels+kd_options_struct.inc formats/base formats/data/sets
+teacher/model        kernels
+teacher/clip         kernels teacher/model formats/
+student/model        kernels
+student/skeleton     kernels formats/
+student/stream       kernels student/model
+configs/schema       kernels formats/ teacher/ student/ distill/batch distill/kd
+distill/report       kernels formats/
+distill/batch        kernels formats/
+distill/kd           kernels formats/
+distill/run          kernels formats/ configs/schema
+distill/model        kernels formats/ configs/schema teacher/ student/ distill/kd distill/batch
+distill/eval         kernels formats/ configs/schema teacher/ student/ distill/batch distill/model distill/report distill/run
+distill/train        kernels formats/ configs/schema teacher/ student/ distill/
+tools/sample         kernels formats/ distill/run
+tools/parity         kernels formats/ configs/schema teacher/ student/ distill/
+tools/bench          kernels formats/ configs/schema teacher/ student/ distill/ tools
+tools                kernels formats/ configs/schema teacher/ student/ distill/ tools/commands
+tools/commands       kernels formats/ configs/schema teacher/ student/ distill/ tools tools/
+'
 
-allowed kernels 'kernels/'
-allowed teacher 'teacher/|kernels/'
-allowed student 'student/|kernels/'
-allowed formats 'formats/|kernels/kd_base\.h"'
-allowed configs 'configs/|formats/|kernels/kd_base\.h"'
-allowed distill 'distill/|teacher/|student/|configs/|formats/|kernels/'
-allowed tools 'tools/|distill/|teacher/|student/|configs/|formats/|kernels/'
+# "room room/file" of every include of our own; the room is the folder of the file that includes.
+all='kernels formats teacher student configs distill tools'
+includes=$(grep -roE '^[[:space:]]*#[[:space:]]*include[[:space:]]+"[^"]+"' $all \
+    --include='*.c' --include='*.h' --include='*.cu' --include='*.cuh' --include='*.inc' | sort -u)
+
+# KD_OPTIONS names a list that kernels/kd_options_struct.inc and configs/schema/rows.inc include.
+breaches=$(printf '%s\n' "$includes" | awk -v rooms="$rooms" '
+    function dir(path) { sub("/[^/]*$", "", path); return path }
+    BEGIN {
+        n = split(rooms, line, "\n")
+        for (i = 1; i <= n; i++)
+            if (split(line[i], word, " ") > 0) {
+                known[word[1]] = 1
+                may[word[1]] = " " word[1] substr(line[i], length(word[1]) + 1) " "
+            }
+    }
+    {
+        file = $0; sub(":.*", "", file)
+        target = $0; sub("^[^\"]*\"", "", target); sub("\"$", "", target)
+        from = dir(file); to = dir(target); name = target; sub(".*/", "", name)
+        if (target !~ "/") { print file ": \"" target "\" is not a path from the root"; next }
+        if (!(from in known)) { print file ": the room " from " has no line in tests/house/layers.sh"; next }
+        ok = index(may[from], " " to " ") > 0 || index(may[from], " " to "+" name " ") > 0
+        for (up = to; !ok && up ~ "/"; ) { up = dir(up); ok = index(may[from], " " up "/ ") > 0 }
+        if (!ok) print file " includes " target ": " from " must not know " to
+    }')
+[ -z "$breaches" ] || complain "includes against the order:
+$breaches"
+
+# A circle of rooms.  Files that put parts together name them and are left out: the back ends, the commands.
+circles=$(printf '%s\n' "$includes" | grep -vE '^(kernels/kd_backend\.c|tools/main_[a-z]+\.c):' |
+    sed -E 's|^(.*)/[^/:]+:[^"]*"(.*)/[^/]+"$|\1 \2|' | awk '$1 != $2' | sort -u | tsort 2>&1 >/dev/null |
+    sed 's/^tsort: //')
+[ -z "$circles" ] || complain "rooms that include each other in a circle:
+$circles"
+
+# No room with more than 25 source files of its own; 32 where it is one file a family of ops.
+while read -r count room; do
+    most=25
+    case $room in kernels/op | kernels/cpu | kernels/cuda) most=32 ;; esac
+    [ "$count" -le $most ] || complain "$room has $count files, at most $most"
+done < <(find $all -type f -regex '.*\.\(c\|h\|cu\|cuh\|inc\)' | sed 's|/[^/]*$||' | sort | uniq -c)
 
 # Headers of libraries: the C standard, POSIX and Linux are no libraries.
 system='(cmath|(assert|ctype|dirent|errno|fcntl|float|inttypes|limits|locale|math|poll|pthread|sched|setjmp|signal|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|string|strings|time|unistd|dlfcn|glob|sys/[a-z_]+|immintrin|cpuid|omp)\.h)'
