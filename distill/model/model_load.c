@@ -1,5 +1,7 @@
 /* Weights into a model: every tensor accounted for.  See model.h. */
 #include "distill/model/model.h"
+
+#include "distill/model/task.h"
 #include "formats/weights/weights.h"
 
 #include <stdio.h>
@@ -14,15 +16,21 @@ static void note(char *list, size_t size, const char *name)
     }
 }
 
-static bool is_head(const char *name)
+static bool is_head(const kd_model *m, const char *name)
 {
-    return strncmp(name, "head.", 5) == 0 || strncmp(name, "classifier.", 11) == 0 || strncmp(name, "fc.", 3) == 0;
+    return m->task->is_head(name);
 }
 
-/* Tensors that a pre-trained file may lack: the head, the norm behind the pooling, what only distillation adds. */
-static bool may_be_fresh(const char *name)
+/* What only distillation adds to the model. */
+static bool is_added(const char *name)
 {
-    return is_head(name) || strncmp(name, "fc_norm.", 8) == 0 || strncmp(name, "kd.", 3) == 0;
+    return strncmp(name, "kd.", 3) == 0;
+}
+
+/* Tensors that a pre-trained file may lack. */
+static bool may_be_fresh(const kd_model *m, const char *name)
+{
+    return is_added(name) || m->task->may_be_fresh(name);
 }
 
 static bool same_shape(const kd_weight *w, const kd_param_info *e)
@@ -44,7 +52,7 @@ static kd_status load_one(kd_model *m, kd_weights *w, int i, bool fresh_head, kd
     const kd_weight *t = kd_weights_find(w, e->name);
     char want[KD_SHAPE_TEXT_MAX];
     if (t == NULL) {
-        const bool fresh = strncmp(e->name, "kd.", 3) == 0 || (fresh_head && may_be_fresh(e->name));
+        const bool fresh = is_added(e->name) || (fresh_head && may_be_fresh(m, e->name));
         r->missing++;
         note(r->missing_names, sizeof r->missing_names, e->name);
         return fresh ? KD_OK
@@ -57,7 +65,7 @@ static kd_status load_one(kd_model *m, kd_weights *w, int i, bool fresh_head, kd
         for (int d = 0; d < have.rank; d++) {
             have.dim[d] = t->dim[d];
         }
-        if (fresh_head && is_head(e->name)) {
+        if (fresh_head && is_head(m, e->name)) {
             r->reshaped++;
             note(r->missing_names, sizeof r->missing_names, e->name);
             return KD_OK;
@@ -78,34 +86,19 @@ static kd_status load_one(kd_model *m, kd_weights *w, int i, bool fresh_head, kd
     return st;
 }
 
-/* Constant buffers of the reference's state_dict (graph matrices, shift tables, batch counters) are not parameters
- * here. */
-static bool is_known_constant(const char *name)
-{
-    static const char *const leaf[] = {
-        "num_batches_tracked", "shift_indices", "joints", "A_physical", "A_intra", "A_inter", "A_flat", "A"};
-    const char *dot = strrchr(name, '.');
-    const char *last = dot != NULL ? dot + 1 : name;
-    for (size_t i = 0; i < KD_COUNTOF(leaf); i++) {
-        if (strcmp(last, leaf[i]) == 0) {
-            return true;
-        }
-    }
-    return strncmp(last, "_A_fixed_", 9) == 0 || strstr(name, ".A_learned.") != NULL;
-}
-
 kd_status kd_model_load(kd_model *m, const char *path, bool fresh_head, kd_load_report *report, kd_err *err)
 {
     kd_weights *w = NULL;
     kd_status st = KD_OK;
     memset(report, 0, sizeof *report);
-    KD_GO(kd_weights_open(path, &w, err));
+    KD_GO(kd_weights_open(path, m->task->names, &w, err));
     for (int i = 0; i < kd_params_count(m->params); i++) {
         KD_GO(load_one(m, w, i, fresh_head, report, err));
     }
     for (size_t i = 0; i < kd_weights_count(w); i++) {
         const char *name = kd_weights_at(w, i)->name;
-        if (kd_params_find(m->params, name) < 0 && strncmp(name, "kd.", 3) != 0 && !is_known_constant(name)) {
+        const bool constant = m->task->is_constant != NULL && m->task->is_constant(m, name);
+        if (kd_params_find(m->params, name) < 0 && !is_added(name) && !constant) {
             report->unexpected++;
             note(report->unexpected_names, sizeof report->unexpected_names, name);
         }

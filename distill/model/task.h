@@ -16,6 +16,7 @@
 #include "formats/data/dataset.h"
 #include "formats/data/rows.h"
 #include "formats/store/logit_store.h"
+#include "formats/weights/weights.h"
 
 /* What rows are made for. */
 typedef enum kd_pass {
@@ -132,6 +133,12 @@ typedef struct kd_task {
     kd_built (*build)(kd_model *m, kd_graph *g, const kd_build *b);
     void (*groups)(kd_model *m, const kd_config *cfg); /* weight decay and learning rate factor of every parameter */
     const char *(*start)(const kd_config *cfg);        /* "": random */
+
+    /* ---- files of weights ---- */
+    const kd_weight_names *names;             /* names that other code gives the tensors; NULL: none */
+    bool (*is_head)(const char *name);        /* belongs to the classifier, whose size is the data set's */
+    bool (*may_be_fresh)(const char *name);   /* a pre-trained file may lack it */
+    bool (*is_constant)(const kd_model *m, const char *name); /* in the reference's files, no parameter here; may be NULL */
 
     /* ---- the data ---- */
     int (*views)(const kd_config *cfg, char text[24]); /* rows a sample has in KD_PASS_TEST, and "5x3" */

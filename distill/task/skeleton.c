@@ -113,6 +113,11 @@ static const char *skeleton_name(int i)
     return info != NULL ? info->name : NULL;
 }
 
+static bool is_constant(const kd_model *m, const char *name)
+{
+    return kd_student_is_constant(((const net *)m->net)->student.model, name);
+}
+
 /* ---- the data -------------------------------------------------------------------------------- */
 
 static int skeleton_views(const kd_config *cfg, char text[24])
@@ -171,6 +176,9 @@ const kd_task kd_task_skeleton = {.kind = "student",
                                   .build = skeleton_build,
                                   .groups = skeleton_groups,
                                   .start = skeleton_start,
+                                  .is_head = kd_student_is_head,
+                                  .may_be_fresh = kd_student_is_head,
+                                  .is_constant = is_constant,
                                   .views = skeleton_views,
                                   .source = skeleton_source,
                                   .read = skeleton_read,

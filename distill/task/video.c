@@ -9,6 +9,7 @@
 #include "kernels/kd_ops.h"
 #include "teacher/clip/clip.h"
 #include "teacher/model/teacher.h"
+#include "teacher/model/vit_names.h"
 
 #include <stdio.h>
 
@@ -143,6 +144,9 @@ const kd_task kd_task_video = {.kind = "teacher",
                                .build = video_build,
                                .groups = video_groups,
                                .start = video_start,
+                               .names = &kd_vit_names,
+                               .is_head = kd_vit_is_head,
+                               .may_be_fresh = kd_vit_may_be_fresh,
                                .views = video_views,
                                .source = video_source,
                                .read = video_read,

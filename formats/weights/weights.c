@@ -3,26 +3,33 @@
 
 #include "formats/base/io.h"
 #include "formats/weights/checkpoint.h"
+#include "formats/weights/npy.h"
 #include "formats/weights/pth.h"
-#include "formats/weights/weight_names.h"
+#include "formats/weights/weights_priv.h"
 
 #include <stdlib.h>
 
-#define MAX_TENSORS 65536
+#define MAX_TENSORS      65536
+#define NPZ_MEMBER_BYTES ((size_t)1 << 33) /* of an array that is packed */
 
 struct kd_weights {
     char *file;
     const char *format;
-    kd_st_file *st; /* one of st, ck (through its group) and pth is the source */
+    kd_st_file *st; /* one of st, ck (through its group), pth and npz is the source */
     kd_ckpt *ck;
     kd_pth *pth;
-    const kd_st_file *tensors; /* of st or ck; NULL for pth */
+    kd_npz *npz;
+    struct npz_array {
+        kd_npy a;
+        kd_st_dtype dtype;
+    } * array;                 /* [count of npz] */
+    const kd_st_file *tensors; /* of st or ck */
     kd_weight *t;
     size_t *by_name; /* indices into t, sorted by name */
     size_t count;
     size_t dropped;
-    kd_naming naming;
-    bool videomae;
+    const kd_name_map *map; /* NULL: names are the file's */
+    int dialect;
 };
 
 /* ---- the tensors of the file, whatever it is ------------------------------------------------- */
@@ -38,7 +45,7 @@ typedef struct raw {
 
 static size_t raw_count(const kd_weights *w)
 {
-    return w->pth != NULL ? kd_pth_count(w->pth) : kd_st_count(w->tensors);
+    return w->pth != NULL ? kd_pth_count(w->pth) : w->npz != NULL ? kd_npz_count(w->npz) : kd_st_count(w->tensors);
 }
 
 static raw raw_at(const kd_weights *w, size_t i)
@@ -46,6 +53,10 @@ static raw raw_at(const kd_weights *w, size_t i)
     if (w->pth != NULL) {
         const kd_pth_tensor *t = kd_pth_at(w->pth, i);
         return (raw){t->name, t->dtype, t->rank, t->dim, t->count, t->bytes};
+    }
+    if (w->npz != NULL) {
+        const kd_npy *a = &w->array[i].a;
+        return (raw){kd_npz_name(w->npz, i), w->array[i].dtype, a->rank, a->dim, a->count, a->bytes};
     }
     const kd_st_entry *e = kd_st_at(w->tensors, i);
     return (raw){e->name, e->dtype, e->rank, e->dim, e->count, e->bytes};
@@ -65,6 +76,36 @@ static kd_status open_checkpoint(kd_weights *w, const char *dir, kd_err *err)
     return w->file != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
 }
 
+static kd_status open_npz(kd_weights *w, const char *path, kd_err *err)
+{
+    w->format = "npz";
+    KD_TRY(kd_npz_open(path, NPZ_MEMBER_BYTES, &w->npz, err));
+    const size_t n = kd_npz_count(w->npz);
+    w->array = kd_calloc(n + 1, sizeof *w->array);
+    if (w->array == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu arrays", path, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const char *name = kd_npz_name(w->npz, i);
+        KD_TRY(kd_npz_get(w->npz, name, &w->array[i].a, err));
+        if (!kd_npy_dtype(&w->array[i].a, &w->array[i].dtype)) {
+            return KD_FAIL(err, KD_E_DTYPE, "%s: array %s: expected numbers, found text", path, name);
+        }
+    }
+    return KD_OK;
+}
+
+/* A zip file whose first member is an array of NumPy; the first of torch.save is a pickle. */
+static bool is_npz(const kd_map *map)
+{
+    enum { NAME_LENGTH = 26, NAME = 30 }; /* of a local file header */
+    if (map->bytes < NAME || memcmp(map->data, "PK\3\4", 4) != 0) {
+        return false;
+    }
+    const size_t n = map->data[NAME_LENGTH] | (size_t)map->data[NAME_LENGTH + 1] << 8;
+    return n > 4 && n <= map->bytes - NAME && memcmp(map->data + NAME + n - 4, ".npy", 4) == 0;
+}
+
 static kd_status open_file(kd_weights *w, const char *path, kd_err *err)
 {
     kd_map map;
@@ -74,10 +115,14 @@ static kd_status open_file(kd_weights *w, const char *path, kd_err *err)
     const bool tar = map.bytes >= 262 && memcmp(map.data + 257, "ustar", 5) == 0;
     /* a safetensors file has '{' at byte 8; its length may begin with any byte */
     const bool json = map.bytes > 8 && map.data[8] == '{';
+    const bool npz = is_npz(&map);
     kd_io_unmap(&map);
     w->file = kd_strdup(path);
     if (w->file == NULL) {
         return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    }
+    if (npz) {
+        return open_npz(w, path, err);
     }
     if ((pth && !json) || tar) {
         w->format = "pth";
@@ -125,34 +170,15 @@ static kd_status open_dir(kd_weights *w, const char *path, kd_err *err)
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-/* Hugging Face's base model lacks the "videomae." that its classifier has. */
-static const char *hf_name(const char *name, char *buf, size_t bytes)
+/* The map applies if one name gives its dialect away. */
+static void detect(kd_weights *w, const kd_name_map *map)
 {
-    if (strncmp(name, "embeddings.", 11) != 0 && strncmp(name, "encoder.layer.", 14) != 0 &&
-        strncmp(name, "layernorm.", 10) != 0) {
-        return name;
-    }
-    const size_t n = strlen(name);
-    if (n + 10 > bytes) {
-        return name;
-    }
-    memcpy(buf, "videomae.", 9);
-    memcpy(buf + 9, name, n + 1);
-    return buf;
-}
-
-static void detect(kd_weights *w)
-{
-    w->naming = KD_NAMING_OFFICIAL;
-    for (size_t i = 0; i < raw_count(w) && !w->videomae; i++) {
-        const char *name = raw_at(w, i).name;
-        w->videomae = true;
-        if (strstr(name, "embeddings.patch_embeddings.projection.weight") != NULL) {
-            w->naming = KD_NAMING_HF;
-        } else if (strcmp(kd_name_strip(name), "patch_embed.projection.weight") == 0) {
-            w->naming = KD_NAMING_MMACTION;
-        } else if (strcmp(kd_name_strip(name), "patch_embed.proj.weight") != 0) {
-            w->videomae = false;
+    for (size_t i = 0; map != NULL && i < raw_count(w); i++) {
+        const int dialect = map->tell(raw_at(w, i).name);
+        if (dialect >= 0) {
+            w->map = map;
+            w->dialect = dialect;
+            return;
         }
     }
 }
@@ -173,26 +199,6 @@ static size_t common_wrapper(const kd_weights *w)
         k = all ? 0 : k + 1;
     }
     return used;
-}
-
-static void translate(const kd_weights *w, const char *name, size_t wrapper, kd_name_match *m, const char **plain)
-{
-    char buf[256];
-    m->part = -1;
-    m->drop = false;
-    m->official[0] = '\0';
-    *plain = name + wrapper;
-    if (!w->videomae) {
-        return;
-    }
-    if (w->naming == KD_NAMING_HF) {
-        *plain = name + wrapper;
-        (void)kd_name_to_official(w->naming, hf_name(*plain, buf, sizeof buf), m);
-    } else if (w->naming == KD_NAMING_MMACTION) {
-        (void)kd_name_to_official(w->naming, *plain, m);
-    } else {
-        *plain = kd_name_strip(name);
-    }
 }
 
 /* Add tensor i of the file under `name`, or stack it onto the one that has that name already. */
@@ -252,7 +258,7 @@ static kd_status check_names(kd_weights *w, kd_err *err)
         w->by_name[i] = i;
         const kd_weight *t = &w->t[i];
         const bool stacked =
-            t->part[1] >= 0 || t->part[2] >= 0 || (w->naming == KD_NAMING_HF && kd_name_is_split(w->naming, t->name));
+            t->part[1] >= 0 || t->part[2] >= 0 || (w->map != NULL && w->map->in_parts(w->dialect, t->name));
         if (stacked && (t->part[0] < 0 || t->part[1] < 0 || t->part[2] < 0)) {
             return KD_FAIL(err, KD_E_DATA, "%s: %s needs query, key and value; one is missing", w->file, t->name);
         }
@@ -270,7 +276,7 @@ static kd_status check_names(kd_weights *w, kd_err *err)
     return KD_OK;
 }
 
-static kd_status build(kd_weights *w, kd_err *err)
+static kd_status build(kd_weights *w, const kd_name_map *map, kd_err *err)
 {
     const size_t n = raw_count(w);
     if (n > MAX_TENSORS) {
@@ -281,16 +287,18 @@ static kd_status build(kd_weights *w, kd_err *err)
     if (w->t == NULL || w->by_name == NULL) {
         return KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu tensors", w->file, n);
     }
-    detect(w);
+    detect(w, map);
     const size_t wrapper = common_wrapper(w);
     for (size_t i = 0; i < n; i++) {
-        kd_name_match m;
-        const char *plain = NULL;
-        translate(w, raw_at(w, i).name, wrapper, &m, &plain);
+        const char *name = raw_at(w, i).name + wrapper;
+        kd_name_match m = {.plain = name, .part = -1};
+        if (w->map != NULL) {
+            w->map->read(w->dialect, name, &m);
+        }
         if (m.drop) {
             w->dropped++;
         } else {
-            KD_TRY(add(w, i, m.official[0] != '\0' ? m.official : plain, m.part, err));
+            KD_TRY(add(w, i, m.official[0] != '\0' ? m.official : m.plain, m.part, err));
         }
     }
     return check_names(w, err);
@@ -298,7 +306,7 @@ static kd_status build(kd_weights *w, kd_err *err)
 
 /* ---- open and close -------------------------------------------------------------------------- */
 
-kd_status kd_weights_open(const char *path, kd_weights **out, kd_err *err)
+kd_status kd_weights_open(const char *path, const kd_name_map *map, kd_weights **out, kd_err *err)
 {
     *out = NULL;
     kd_status st = KD_OK;
@@ -307,7 +315,7 @@ kd_status kd_weights_open(const char *path, kd_weights **out, kd_err *err)
         return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
     }
     KD_GO(kd_path_is_dir(path) ? open_dir(w, path, err) : open_file(w, path, err));
-    KD_GO(build(w, err));
+    KD_GO(build(w, map, err));
     *out = w;
     w = NULL;
 done:
@@ -329,6 +337,8 @@ void kd_weights_close(kd_weights *w)
     kd_st_close(w->st);
     kd_ckpt_close(w->ck);
     kd_pth_close(w->pth);
+    kd_npz_close(w->npz);
+    kd_free(w->array);
     kd_free(w);
 }
 
@@ -377,14 +387,19 @@ const char *kd_weights_key(const kd_weights *w)
     return w->pth != NULL ? kd_pth_key(w->pth) : "";
 }
 
-kd_naming kd_weights_naming(const kd_weights *w)
+bool kd_weights_mapped(const kd_weights *w)
 {
-    return w->naming;
+    return w->map != NULL;
 }
 
-bool kd_weights_is_videomae(const kd_weights *w)
+const kd_name_map *kdi_weights_map(const kd_weights *w)
 {
-    return w->videomae;
+    return w->map;
+}
+
+int kd_weights_dialect(const kd_weights *w)
+{
+    return w->dialect;
 }
 
 const kd_json *kd_weights_meta(const kd_weights *w)
@@ -417,6 +432,8 @@ kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst, kd_e
         const size_t i = (size_t)t->part[k];
         if (w->pth != NULL) {
             KD_TRY(kd_pth_read(w->pth, kd_pth_at(w->pth, i), p, err));
+        } else if (w->npz != NULL) {
+            kd_npy_copy(&w->array[i].a, p);
         } else {
             const kd_st_entry *e = kd_st_at(w->tensors, i);
             if (e->bytes > 0) {

@@ -1,38 +1,28 @@
 /* Weights by path, whatever they came in.
  *
- * A path may be a safetensors file; a .pth/.pt/.bin of torch.save (told by content, not by suffix);
+ * A path may be a safetensors file; a .pth/.pt/.bin of torch.save; a .npz of NumPy, its arrays by name (all told by
+ * content, not by suffix);
  * a checkpoint directory of ours; a run directory (its checkpoints/best, else checkpoints/last); a
  * directory as Hugging Face or DeepSpeed write it (model.safetensors, pytorch_model.bin,
  * mp_rank_00_model_states.pt).
  *
- * Names.  If the tensors are those of a VideoMAE (a patch embedding is among them), names are
- * translated to the official ones (`blocks.3.attn.qkv.weight`): the prefixes _orig_mod. module.
- * model. backbone. encoder. are dropped, Hugging Face's and MMAction2's names are mapped,
- * query/key/value matrices are stacked into qkv along the rows, a key bias (which softmax cancels)
- * and MMAction2's fixed pos_embed are left out.  Other models keep their names, but for a module.
- * or _orig_mod. that every name carries.  Two tensors with one name after that are an error.
- * Source: the loaders of VideoMAE v1 and v2, transformers' conversion script, MMAction2's vit_mae.
+ * Names.  A name map (kernels/kd_names.h) translates the names of files into those of its model, if one of the tensors
+ * shows that the weights are that model's; several tensors of a file may then become one.  Without a map, and for other
+ * models, names are kept, but for a module. or _orig_mod. that every name carries.  Two tensors with one name after that
+ * are an error.
  */
 #ifndef KD_FORMATS_WEIGHTS_WEIGHTS_H
 #define KD_FORMATS_WEIGHTS_WEIGHTS_H
 
 #include "formats/base/hash.h"
 #include "formats/weights/safetensors.h"
+#include "kernels/kd_names.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 #define KD_WEIGHTS_MAX_RANK 8
-
-typedef enum kd_naming {
-    KD_NAMING_OFFICIAL, /* VideoMAE v1 / v2, and every model that is no VideoMAE */
-    KD_NAMING_HF,       /* transformers VideoMAEForVideoClassification */
-    KD_NAMING_MMACTION  /* MMAction2 vit_mae */
-} kd_naming;
-
-const char *kd_naming_name(kd_naming n); /* "official", "hf", "mmaction2" */
-bool kd_naming_parse(const char *text, kd_naming *out);
 
 typedef struct kd_weight {
     char *name;            /* after translation */
@@ -47,7 +37,8 @@ typedef struct kd_weight {
 
 typedef struct kd_weights kd_weights;
 
-KD_NODISCARD kd_status kd_weights_open(const char *path, kd_weights **out, kd_err *err);
+/* map: NULL keeps the names of the file; else it must outlive the weights. */
+KD_NODISCARD kd_status kd_weights_open(const char *path, const kd_name_map *map, kd_weights **out, kd_err *err);
 void kd_weights_close(kd_weights *w); /* NULL is legal */
 
 size_t kd_weights_count(const kd_weights *w);
@@ -61,21 +52,21 @@ KD_NODISCARD kd_status kd_weights_read_f32(kd_weights *w, const kd_weight *t, fl
 KD_NODISCARD kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst, kd_err *err);
 
 const char *kd_weights_file(const kd_weights *w);    /* the file really read */
-const char *kd_weights_format(const kd_weights *w);  /* "safetensors", "pth", "checkpoint" */
+const char *kd_weights_format(const kd_weights *w);  /* "safetensors", "pth", "npz", "checkpoint" */
 const char *kd_weights_key(const kd_weights *w);     /* .pth: where the state dict was ("model"), else "" */
-kd_naming kd_weights_naming(const kd_weights *w);    /* what the file used */
-bool kd_weights_is_videomae(const kd_weights *w);    /* a patch embedding is among the tensors */
+bool kd_weights_mapped(const kd_weights *w);         /* the tensors are those of the map's model */
+int kd_weights_dialect(const kd_weights *w);         /* what the file used, of the map's; 0 where not mapped */
 const kd_json *kd_weights_meta(const kd_weights *w); /* safetensors metadata or a checkpoint's state; may be NULL */
-size_t kd_weights_dropped(const kd_weights *w);      /* key biases and fixed position tables left out */
+size_t kd_weights_dropped(const kd_weights *w);      /* tensors that the map left out */
 
 /* SHA-256 of the file (reads all of it). */
 KD_NODISCARD kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256_HEX], kd_err *err);
 
-/* Write all tensors under the names of `naming`; `dtype` (KD_F32, KD_BF16, KD_F16) converts
+/* Write all tensors under the names of a dialect of the map (0 where not mapped); `dtype` (KD_F32, KD_BF16, KD_F16) converts
  * floating-point tensors, NULL keeps them.  A path ending in .pth, .pt or .bin gives a torch file
- * (state dict under "model", "state_dict" for MMAction2, at the top for Hugging Face), any other a
+ * (state dict under the dialect's key; "model" where not mapped), any other a
  * safetensors file.  KD_E_ARG: a tensor has no name there. */
-KD_NODISCARD kd_status kd_weights_save(kd_weights *w, const char *path, kd_naming naming, const kd_dtype *dtype,
+KD_NODISCARD kd_status kd_weights_save(kd_weights *w, const char *path, int dialect, const kd_dtype *dtype,
                                        kd_err *err);
 
 #ifdef __cplusplus

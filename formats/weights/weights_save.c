@@ -1,7 +1,7 @@
 /* Writing weights under other names, in other files, in another dtype: see weights.h. */
 #include "formats/base/io.h"
 #include "formats/weights/pth.h"
-#include "formats/weights/weight_names.h"
+#include "formats/weights/weights_priv.h"
 
 #include <stdio.h>
 
@@ -27,7 +27,7 @@ static size_t bytes_of(kd_st_dtype t, size_t count)
     return count * (kd_st_dtype_bits(t) / 8);
 }
 
-static kd_status add(output *o, size_t from, kd_naming naming, int part, const kd_dtype *dtype, kd_err *err)
+static kd_status add(output *o, size_t from, int dialect, int part, const kd_dtype *dtype, kd_err *err)
 {
     const kd_weight *s = kd_weights_at(o->w, from);
     const size_t i = o->count++;
@@ -35,10 +35,10 @@ static kd_status add(output *o, size_t from, kd_naming naming, int part, const k
     if (strlen(s->name) >= sizeof o->name[0]) {
         return KD_FAIL(err, KD_E_ARG, "tensor name of more than %zu letters: %s", sizeof o->name[0] - 1, s->name);
     }
-    if (!kd_weights_is_videomae(o->w) || !kd_name_from_official(naming, s->name, part, o->name[i], sizeof o->name[i])) {
-        kd_name_match known;
-        if (kd_weights_is_videomae(o->w) && kd_name_to_official(KD_NAMING_OFFICIAL, s->name, &known)) {
-            return KD_FAIL(err, KD_E_ARG, "tensor %s has no name in the %s naming", s->name, kd_naming_name(naming));
+    const kd_name_map *map = kdi_weights_map(o->w);
+    if (map == NULL || !map->write(dialect, s->name, part, o->name[i], sizeof o->name[i])) {
+        if (map != NULL && map->known(s->name)) {
+            return KD_FAIL(err, KD_E_ARG, "tensor %s has no name in the %s naming", s->name, map->dialect[dialect]);
         }
         memcpy(o->name[i], s->name, strlen(s->name) + 1); /* of a decoder, of another model */
     }
@@ -54,9 +54,10 @@ static kd_status add(output *o, size_t from, kd_naming naming, int part, const k
     return KD_OK;
 }
 
-static kd_status plan(output *o, kd_naming naming, const kd_dtype *dtype, kd_err *err)
+static kd_status plan(output *o, int dialect, const kd_dtype *dtype, kd_err *err)
 {
     const size_t n = kd_weights_count(o->w);
+    const kd_name_map *map = kdi_weights_map(o->w);
     size_t largest = 0;
     o->cap = 3 * n + 1;
     o->t = kd_calloc(o->cap, sizeof *o->t);
@@ -70,12 +71,12 @@ static kd_status plan(output *o, kd_naming naming, const kd_dtype *dtype, kd_err
     for (size_t i = 0; i < n; i++) {
         const kd_weight *s = kd_weights_at(o->w, i);
         largest = KD_MAX(largest, KD_MAX(s->bytes, s->count * 4));
-        const bool split = kd_weights_is_videomae(o->w) && kd_name_is_split(naming, s->name);
+        const bool split = map != NULL && map->in_parts(dialect, s->name);
         if (split && (s->rank != 2 || s->dim[0] % 3 != 0)) {
             return KD_FAIL(err, KD_E_SHAPE, "tensor %s cannot be split into query, key, value", s->name);
         }
         for (int part = split ? 0 : -1; part < (split ? 3 : 0); part++) {
-            KD_TRY(add(o, i, naming, part, dtype, err));
+            KD_TRY(add(o, i, dialect, part, dtype, err));
         }
     }
     for (int k = 0; k < 2; k++) {
@@ -139,16 +140,16 @@ done:
     return st;
 }
 
-kd_status kd_weights_save(kd_weights *w, const char *path, kd_naming naming, const kd_dtype *dtype, kd_err *err)
+kd_status kd_weights_save(kd_weights *w, const char *path, int dialect, const kd_dtype *dtype, kd_err *err)
 {
-    static const char *const key[] = {"model", NULL, "state_dict"}; /* by naming */
+    const kd_name_map *map = kdi_weights_map(w);
+    const char *key = map != NULL ? map->torch_key[dialect] : "model";
     output o = {.w = w};
-    kd_status st = plan(&o, naming, dtype, err);
+    kd_status st = plan(&o, dialect, dtype, err);
     if (st == KD_OK) {
         const bool torch =
             kd_path_has_suffix(path, ".pth") || kd_path_has_suffix(path, ".pt") || kd_path_has_suffix(path, ".bin");
-        st = torch ? kd_pth_write_from(path, key[naming], o.t, o.count, fetch, &o, err)
-                   : save_safetensors(&o, path, err);
+        st = torch ? kd_pth_write_from(path, key, o.t, o.count, fetch, &o, err) : save_safetensors(&o, path, err);
     }
     kd_free(o.t);
     kd_free(o.from);

@@ -1,7 +1,9 @@
 /* formats/weights: every container and naming gives the same tensors under the official names. */
 #include "formats/base/io.h"
 #include "formats/weights/checkpoint.h"
+#include "formats/weights/npy.h"
 #include "formats/weights/weights.h"
+#include "teacher/model/vit_names.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,7 +43,7 @@ static kd_weights *open_ok(const char *path)
 {
     kd_weights *w = NULL;
     kd_err err = {0};
-    if (kd_weights_open(path, &w, &err) != KD_OK) {
+    if (kd_weights_open(path, &kd_vit_names, &w, &err) != KD_OK) {
         fail_msg("%s", err.msg);
     }
     return w;
@@ -51,7 +53,7 @@ static void expect_refusal(const char *path, kd_status st, const char *text)
 {
     kd_weights *w = NULL;
     kd_err err = {0};
-    const kd_status found = kd_weights_open(path, &w, &err);
+    const kd_status found = kd_weights_open(path, &kd_vit_names, &w, &err);
     if (found != st || strstr(err.msg, text) == NULL) {
         fail_msg("%d %s", (int)found, err.msg);
     }
@@ -93,8 +95,8 @@ static void test_official(void **state)
     kd_weights *f = open_ok(GOLDEN "finetuned_model_f32.pth");
     assert_string_equal(kd_weights_format(f), "pth");
     assert_string_equal(kd_weights_key(f), "model");
-    assert_int_equal(kd_weights_naming(f), KD_NAMING_OFFICIAL);
-    assert_true(kd_weights_is_videomae(f));
+    assert_int_equal(kd_weights_dialect(f), KD_VIT_OFFICIAL);
+    assert_true(kd_weights_mapped(f));
     assert_int_equal(kd_weights_count(f), 32);
     assert_non_null(kd_weights_find(f, "blocks.1.attn.qkv.weight"));
     assert_null(kd_weights_find(f, "blocks.2.attn.qkv.weight"));
@@ -127,18 +129,17 @@ static void test_convert(void **state)
     (void)state;
     static const struct {
         const char *file;
-        kd_naming naming;
+        int dialect;
         const char *name; /* one that must be in the file */
         const char *format;
         const char *key;
     } c[] = {
-        {"hf.safetensors", KD_NAMING_HF, "videomae.encoder.layer.1.attention.attention.value.weight", "safetensors",
-         ""},
-        {"hf.bin", KD_NAMING_HF, "videomae.encoder.layer.0.intermediate.dense.bias", "pth", ""},
-        {"mm.pth", KD_NAMING_MMACTION, "backbone.blocks.1.mlp.layers.0.0.weight", "pth", "state_dict"},
-        {"mm.safetensors", KD_NAMING_MMACTION, "cls_head.fc_cls.weight", "safetensors", ""},
-        {"of.pt", KD_NAMING_OFFICIAL, "blocks.0.mlp.fc2.weight", "pth", "model"},
-        {"of.safetensors", KD_NAMING_OFFICIAL, "head.bias", "safetensors", ""},
+        {"hf.safetensors", KD_VIT_HF, "videomae.encoder.layer.1.attention.attention.value.weight", "safetensors", ""},
+        {"hf.bin", KD_VIT_HF, "videomae.encoder.layer.0.intermediate.dense.bias", "pth", ""},
+        {"mm.pth", KD_VIT_MMACTION, "backbone.blocks.1.mlp.layers.0.0.weight", "pth", "state_dict"},
+        {"mm.safetensors", KD_VIT_MMACTION, "cls_head.fc_cls.weight", "safetensors", ""},
+        {"of.pt", KD_VIT_OFFICIAL, "blocks.0.mlp.fc2.weight", "pth", "model"},
+        {"of.safetensors", KD_VIT_OFFICIAL, "head.bias", "safetensors", ""},
     };
     const kd_dtype bf16 = KD_BF16;
     const kd_dtype f16 = KD_F16;
@@ -149,11 +150,11 @@ static void test_convert(void **state)
             char path[160];
             in_root(path, c[i].file);
             kd_err err = {0};
-            if (kd_weights_save(f, path, c[i].naming, dtype[d], &err) != KD_OK) {
+            if (kd_weights_save(f, path, c[i].dialect, dtype[d], &err) != KD_OK) {
                 fail_msg("%s", err.msg);
             }
             kd_weights *g = open_ok(path);
-            assert_int_equal(kd_weights_naming(g), c[i].naming);
+            assert_int_equal(kd_weights_dialect(g), c[i].dialect);
             assert_string_equal(kd_weights_format(g), c[i].format);
             assert_string_equal(kd_weights_key(g), c[i].key);
             expect_same(f, g, d);
@@ -170,12 +171,12 @@ static void test_convert(void **state)
     char b[160];
     in_root(a, "of.safetensors");
     in_root(b, "again.safetensors"); /* there and back: the same bytes */
-    assert_int_equal(kd_weights_save(f, a, KD_NAMING_OFFICIAL, NULL, NULL), KD_OK);
+    assert_int_equal(kd_weights_save(f, a, KD_VIT_OFFICIAL, NULL, NULL), KD_OK);
     char hf[160];
     in_root(hf, "hf.safetensors");
-    assert_int_equal(kd_weights_save(f, hf, KD_NAMING_HF, NULL, NULL), KD_OK);
+    assert_int_equal(kd_weights_save(f, hf, KD_VIT_HF, NULL, NULL), KD_OK);
     kd_weights *h = open_ok(hf);
-    assert_int_equal(kd_weights_save(h, b, KD_NAMING_OFFICIAL, NULL, NULL), KD_OK);
+    assert_int_equal(kd_weights_save(h, b, KD_VIT_OFFICIAL, NULL, NULL), KD_OK);
     kd_weights_close(h);
     char sha[2][KD_SHA256_HEX];
     kd_weights *x = open_ok(a);
@@ -249,16 +250,53 @@ static void test_student(void **state)
     const kd_st_tensor t[] = {vec("module.backbone.0.weight", v, d), vec("module.fc.bias", v, d)};
     assert_int_equal(kd_st_write(path, t, 2, NULL, NULL), KD_OK);
     kd_weights *w = open_ok(path);
-    assert_false(kd_weights_is_videomae(w));
+    assert_false(kd_weights_mapped(w));
     assert_non_null(kd_weights_find(w, "backbone.0.weight"));
     assert_non_null(kd_weights_find(w, "fc.bias"));
     char out[160];
     in_root(out, "student.pth");
-    assert_int_equal(kd_weights_save(w, out, KD_NAMING_OFFICIAL, NULL, NULL), KD_OK);
+    assert_int_equal(kd_weights_save(w, out, KD_VIT_OFFICIAL, NULL, NULL), KD_OK);
     kd_weights *back = open_ok(out);
     expect_same(w, back, 0);
     kd_weights_close(back);
     kd_weights_close(w);
+}
+
+/* Arrays of NumPy by name: the same numbers as from any other file, official names or another dialect's. */
+static void test_npz(void **state)
+{
+    (void)state;
+    char path[160];
+    kd_weights *f = open_ok(GOLDEN "finetuned_model_f32.pth");
+    kd_st_tensor t[64];
+    const size_t n = kd_weights_count(f);
+    assert_true(n <= KD_COUNTOF(t));
+    for (size_t i = 0; i < n; i++) {
+        const kd_weight *w = kd_weights_at(f, i);
+        float *v = kd_alloc(w->bytes + 1);
+        assert_int_equal(kd_weights_read_raw(f, w, v, NULL), KD_OK);
+        t[i] = (kd_st_tensor){w->name, w->dtype, w->rank, w->dim, v};
+    }
+    in_root(path, "weights.bin"); /* told by content */
+    assert_int_equal(kd_npz_write(path, t, n, NULL), KD_OK);
+    kd_weights *z = open_ok(path);
+    assert_string_equal(kd_weights_format(z), "npz");
+    assert_true(kd_weights_mapped(z));
+    expect_same(f, z, 0);
+    char out[160];
+    in_root(out, "npz.safetensors");
+    assert_int_equal(kd_weights_save(z, out, KD_VIT_HF, NULL, NULL), KD_OK);
+    kd_weights *back = open_ok(out);
+    assert_int_equal(kd_weights_dialect(back), KD_VIT_HF);
+    expect_same(f, back, 0);
+    kd_weights_close(back);
+    kd_weights_close(z);
+    kd_weights_close(f);
+    for (size_t i = 0; i < n; i++) {
+        kd_free((void *)(uintptr_t)t[i].data);
+    }
+    assert_int_equal(truncate(path, 2000), 0);
+    expect_refusal(path, KD_E_FORMAT, "weights.bin");
 }
 
 static void save_checkpoint(const char *dir, float value)
@@ -307,7 +345,7 @@ static void test_directories(void **state)
     char file[160];
     in_root(file, "hub/model.safetensors");
     kd_weights *f = open_ok(GOLDEN "finetuned_model_f32.pth");
-    assert_int_equal(kd_weights_save(f, file, KD_NAMING_HF, NULL, NULL), KD_OK);
+    assert_int_equal(kd_weights_save(f, file, KD_VIT_HF, NULL, NULL), KD_OK);
     kd_weights *g = open_ok(path);
     expect_same(f, g, 0);
     kd_weights_close(f);
@@ -326,6 +364,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_convert, setup, teardown),
         cmocka_unit_test_setup_teardown(test_hf_variants, setup, teardown),
         cmocka_unit_test_setup_teardown(test_student, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_npz, setup, teardown),
         cmocka_unit_test_setup_teardown(test_directories, setup, teardown),
     };
     return cmocka_run_group_tests_name("weights", tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* `teacher predict` and `distill predict`: top-k classes of single files. */
+#include "formats/base/io.h"
 #include "formats/base/merge.h"
 #include "formats/weights/weights.h"
 #include "tools/commands/commands.h"
@@ -58,12 +59,12 @@ static void predictor_close(predictor *p)
 
 static kd_status class_count(predictor *p, const char *weights, int *classes, kd_err *err)
 {
-    static const char *const heads[] = {"head.bias", "fc.bias", "classifier.bias", "classifier.1.bias"};
-    KD_TRY(kd_weights_open(weights, &p->names.w, err));
+    const kd_task *task = p->s.task;
+    KD_TRY(kd_weights_open(weights, task->names, &p->names.w, err));
     p->names.list = kd_json_get(kd_weights_meta(p->names.w), "classes");
-    for (size_t i = 0; i < KD_COUNTOF(heads); i++) {
-        const kd_weight *t = kd_weights_find(p->names.w, heads[i]);
-        if (t != NULL) {
+    for (size_t i = 0; i < kd_weights_count(p->names.w); i++) {
+        const kd_weight *t = kd_weights_at(p->names.w, i);
+        if (kd_path_has_suffix(t->name, ".bias") && task->is_head(t->name)) {
             *classes = (int)t->count;
             return KD_OK;
         }

@@ -1,6 +1,7 @@
 /* kd weights: describe, convert and compare weights in any of the forms formats/weights/weights.h reads. */
 #include "formats/base/io.h"
 #include "formats/weights/weights.h"
+#include "teacher/model/vit_names.h"
 #include "tools/commands/commands.h"
 
 #include <math.h>
@@ -26,8 +27,8 @@ static const kd_cmd INFO = {
     .min_operands = 1,
     .max_operands = -1,
     .notes = "PATH: a run or checkpoint directory, a safetensors file, a .pth/.pt/.bin of PyTorch, "
-             "or a\n"
-             "directory as Hugging Face writes it. Pickles are read without executing anything.",
+             "a\n"
+             ".npz of NumPy, or a directory as Hugging Face writes it. Pickles are read without executing anything.",
 };
 
 static void shape_text(const kd_weight *t, char *buf, size_t cap)
@@ -45,7 +46,7 @@ static void describe_videomae(const kd_weights *w, kd_json *out)
     const kd_weight *patch = kd_weights_find(w, "patch_embed.proj.weight");
     const kd_weight *head = kd_weights_find(w, "head.weight");
     const kd_weight *fc1 = kd_weights_find(w, "blocks.0.mlp.fc1.weight");
-    if (!kd_weights_is_videomae(w) || patch == NULL || patch->rank != 5) {
+    if (!kd_weights_mapped(w) || patch == NULL || patch->rank != 5) {
         return;
     }
     int64_t depth = 0;
@@ -69,7 +70,7 @@ static void describe_videomae(const kd_weights *w, kd_json *out)
 static kd_status describe(const char *path, bool tensors, kd_json *out, kd_err *err)
 {
     kd_weights *w = NULL;
-    KD_TRY(kd_weights_open(path, &w, err));
+    KD_TRY(kd_weights_open(path, &kd_vit_names, &w, err));
     char sha[KD_SHA256_HEX];
     const kd_status st = kd_weights_sha256(w, sha, err);
     if (st == KD_OK) {
@@ -86,7 +87,7 @@ static kd_status describe(const char *path, bool tensors, kd_json *out, kd_err *
         kd_json_set_str(out, "file", kd_weights_file(w));
         kd_json_set_str(out, "format", kd_weights_format(w));
         kd_json_set_str(out, "key", kd_weights_key(w));
-        kd_json_set_str(out, "naming", kd_naming_name(kd_weights_naming(w)));
+        kd_json_set_str(out, "naming", kd_vit_names.dialect[kd_weights_dialect(w)]);
         kd_json_set_str(out, "sha256", sha);
         kd_json_set_i64(out, "tensors", (int64_t)kd_weights_count(w));
         kd_json_set_i64(out, "dropped", (int64_t)kd_weights_dropped(w));
@@ -116,7 +117,7 @@ static kd_status describe(const char *path, bool tensors, kd_json *out, kd_err *
 static void print_tensors(const char *path)
 {
     kd_weights *w = NULL;
-    if (kd_weights_open(path, &w, NULL) != KD_OK) {
+    if (kd_weights_open(path, &kd_vit_names, &w, NULL) != KD_OK) {
         return; /* described a moment ago */
     }
     for (size_t i = 0; i < kd_weights_count(w); i++) {
@@ -242,24 +243,23 @@ static const kd_cmd CONVERT = {
 static kd_status convert(const convert_opts *o, const kd_operands *in, kd_err *err)
 {
     kd_weights *w = NULL;
-    kd_naming naming = KD_NAMING_OFFICIAL;
+    const int dialect = kd_names_dialect(&kd_vit_names, o->to);
     kd_dtype dtype = KD_F32;
     const bool keep = strcmp(o->dtype, "keep") == 0;
     const char *out = in->item[1];
-    KD_ASSERT(kd_naming_parse(o->to, &naming) && (keep || kd_dtype_parse(o->dtype, &dtype)));
+    KD_ASSERT(dialect >= 0 && (keep || kd_dtype_parse(o->dtype, &dtype)));
     if (kd_path_exists(out) && !o->force) {
         return KD_FAIL(err, KD_E_ARG, "%s exists; choose another name or give --force", out);
     }
-    KD_TRY(kd_weights_open(in->item[0], &w, err));
+    KD_TRY(kd_weights_open(in->item[0], &kd_vit_names, &w, err));
     kd_status st = KD_OK;
-    if (naming != KD_NAMING_OFFICIAL && !kd_weights_is_videomae(w)) {
+    if (dialect != KD_VIT_OFFICIAL && !kd_weights_mapped(w)) {
         st = KD_FAIL(err, KD_E_ARG, "%s holds no VideoMAE: --to %s has no meaning for it", in->item[0], o->to);
     } else {
-        st = kd_weights_save(w, out, naming, keep ? NULL : &dtype, err);
+        st = kd_weights_save(w, out, dialect, keep ? NULL : &dtype, err);
     }
     if (st == KD_OK) {
-        printf("%s -> %s: %zu tensors, %s names\n", kd_weights_file(w), out, kd_weights_count(w),
-               kd_naming_name(naming));
+        printf("%s -> %s: %zu tensors, %s names\n", kd_weights_file(w), out, kd_weights_count(w), o->to);
     }
     kd_weights_close(w);
     return st;
@@ -360,8 +360,8 @@ static kd_status diff(const diff_opts *o, const kd_operands *in, bool *differ, k
     kd_status st = KD_OK;
     size_t equal = 0;
     size_t other = 0;
-    KD_GO(kd_weights_open(in->item[0], &a, err));
-    KD_GO(kd_weights_open(in->item[1], &b, err));
+    KD_GO(kd_weights_open(in->item[0], &kd_vit_names, &a, err));
+    KD_GO(kd_weights_open(in->item[1], &kd_vit_names, &b, err));
     for (size_t i = 0; i < kd_weights_count(a); i++) {
         const kd_weight *x = kd_weights_at(a, i);
         const kd_weight *y = kd_weights_find(b, x->name);

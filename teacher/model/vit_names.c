@@ -1,5 +1,5 @@
-/* VideoMAE names in three dialects: one table, read in both directions.  See weight_names.h. */
-#include "formats/weights/weight_names.h"
+/* VideoMAE names: one table, read in both directions.  See vit_names.h. */
+#include "teacher/model/vit_names.h"
 
 #include <stdio.h>
 
@@ -95,64 +95,14 @@ static void fill(const char *pattern, const char *number, char *out, size_t byte
     }
 }
 
-static const char *column(size_t row, kd_naming naming)
+/* Column of the table. */
+static const char *column(size_t row, int dialect)
 {
-    switch (naming) {
-    case KD_NAMING_HF:
-        return table[row].hf;
-    case KD_NAMING_MMACTION:
-        return table[row].mm;
-    case KD_NAMING_OFFICIAL:
-        break;
-    }
-    return table[row].official;
+    return dialect == KD_VIT_HF ? table[row].hf : dialect == KD_VIT_MMACTION ? table[row].mm : table[row].official;
 }
 
-bool kd_name_to_official(kd_naming naming, const char *name, kd_name_match *out)
-{
-    char number[8];
-    for (size_t i = 0; i < KD_COUNTOF(table); i++) {
-        const char *pattern = column(i, naming);
-        if (pattern == NULL || pattern[0] == '\0' || !match(pattern, name, number)) {
-            continue;
-        }
-        const how h = table[i].hf_how;
-        out->drop = h == DROP;
-        out->part = naming == KD_NAMING_HF && h >= QUERY && h <= VALUE ? (int)h : -1;
-        fill(table[i].official, number, out->official, sizeof out->official);
-        return true;
-    }
-    return false;
-}
-
-bool kd_name_from_official(kd_naming naming, const char *official, int part, char *out, size_t bytes)
-{
-    char number[8];
-    for (size_t i = 0; i < KD_COUNTOF(table); i++) {
-        const char *pattern = column(i, naming);
-        const how h = table[i].hf_how;
-        if (pattern == NULL || h == DROP || h == ALIAS) {
-            continue;
-        }
-        if (naming == KD_NAMING_HF && h != WHOLE && (int)h != part) {
-            continue;
-        }
-        if (!match(table[i].official, official, number)) {
-            continue;
-        }
-        fill(pattern, number, out, bytes);
-        return true;
-    }
-    return false;
-}
-
-bool kd_name_is_split(kd_naming naming, const char *official)
-{
-    char number[8];
-    return naming == KD_NAMING_HF && match("blocks.*.attn.qkv.weight", official, number);
-}
-
-const char *kd_name_strip(const char *name)
+/* Drop any run of wrapper prefixes. */
+static const char *strip(const char *name)
 {
     static const char *const prefix[] = {"_orig_mod.", "module.", "model.", "backbone.", "encoder."};
     for (size_t i = 0; i < KD_COUNTOF(prefix);) {
@@ -167,19 +117,113 @@ const char *kd_name_strip(const char *name)
     return name;
 }
 
-const char *kd_naming_name(kd_naming n)
+/* Hugging Face's base model lacks the "videomae." that its classifier has. */
+static const char *hf_name(const char *name, char *buf, size_t bytes)
 {
-    static const char *const text[] = {"official", "hf", "mmaction2"};
-    return (size_t)n < KD_COUNTOF(text) ? text[n] : "?";
+    if (strncmp(name, "embeddings.", 11) != 0 && strncmp(name, "encoder.layer.", 14) != 0 &&
+        strncmp(name, "layernorm.", 10) != 0) {
+        return name;
+    }
+    const size_t n = strlen(name);
+    if (n + 10 > bytes) {
+        return name;
+    }
+    memcpy(buf, "videomae.", 9);
+    memcpy(buf + 9, name, n + 1);
+    return buf;
 }
 
-bool kd_naming_parse(const char *text, kd_naming *out)
+static int tell(const char *name)
 {
-    for (int i = 0; i <= (int)KD_NAMING_MMACTION; i++) {
-        if (strcmp(text, kd_naming_name((kd_naming)i)) == 0) {
-            *out = (kd_naming)i;
+    if (strstr(name, "embeddings.patch_embeddings.projection.weight") != NULL) {
+        return KD_VIT_HF;
+    }
+    name = strip(name);
+    return strcmp(name, "patch_embed.projection.weight") == 0 ? KD_VIT_MMACTION
+           : strcmp(name, "patch_embed.proj.weight") == 0     ? KD_VIT_OFFICIAL
+                                                              : -1;
+}
+
+static void read_name(int dialect, const char *name, kd_name_match *out)
+{
+    char number[8];
+    char buf[256];
+    *out = (kd_name_match){.plain = dialect == KD_VIT_OFFICIAL ? strip(name) : name, .part = -1};
+    if (dialect == KD_VIT_OFFICIAL) {
+        return;
+    }
+    const char *full = dialect == KD_VIT_HF ? hf_name(name, buf, sizeof buf) : name;
+    for (size_t i = 0; i < KD_COUNTOF(table); i++) {
+        const char *pattern = column(i, dialect);
+        if (pattern == NULL || !match(pattern, full, number)) {
+            continue;
+        }
+        const how h = table[i].hf_how;
+        out->drop = h == DROP;
+        out->part = dialect == KD_VIT_HF && h >= QUERY && h <= VALUE ? (int)h : -1;
+        fill(table[i].official, number, out->official, sizeof out->official);
+        return;
+    }
+}
+
+static bool write_name(int dialect, const char *official, int part, char *out, size_t bytes)
+{
+    char number[8];
+    for (size_t i = 0; i < KD_COUNTOF(table); i++) {
+        const char *pattern = column(i, dialect);
+        const how h = table[i].hf_how;
+        if (pattern == NULL || h == DROP || h == ALIAS) {
+            continue;
+        }
+        if (dialect == KD_VIT_HF && h != WHOLE && (int)h != part) {
+            continue;
+        }
+        if (match(table[i].official, official, number)) {
+            fill(pattern, number, out, bytes);
             return true;
         }
     }
     return false;
+}
+
+static bool known(const char *official)
+{
+    char number[8];
+    for (size_t i = 0; i < KD_COUNTOF(table); i++) {
+        if (table[i].official[0] != '\0' && match(table[i].official, official, number)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool in_parts(int dialect, const char *official)
+{
+    char number[8];
+    return dialect == KD_VIT_HF && match("blocks.*.attn.qkv.weight", official, number);
+}
+
+static const char *const DIALECT[] = {
+    [KD_VIT_OFFICIAL] = "official", [KD_VIT_HF] = "hf", [KD_VIT_MMACTION] = "mmaction2"};
+static const char *const TORCH_KEY[] = {
+    [KD_VIT_OFFICIAL] = "model", [KD_VIT_HF] = NULL, [KD_VIT_MMACTION] = "state_dict"};
+
+const kd_name_map kd_vit_names = {.model = "VideoMAE",
+                                  .dialect = DIALECT,
+                                  .torch_key = TORCH_KEY,
+                                  .dialects = KD_COUNTOF(DIALECT),
+                                  .tell = tell,
+                                  .read = read_name,
+                                  .write = write_name,
+                                  .known = known,
+                                  .in_parts = in_parts};
+
+bool kd_vit_is_head(const char *name)
+{
+    return strncmp(name, "head.", 5) == 0;
+}
+
+bool kd_vit_may_be_fresh(const char *name)
+{
+    return kd_vit_is_head(name) || strncmp(name, "fc_norm.", 8) == 0;
 }
