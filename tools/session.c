@@ -109,8 +109,10 @@ static kd_status open_device(kd_session *s, const kd_common *c, kd_err *err)
 static kd_status load(const kd_common *c, const char *weights, kd_weights_use use, const kd_sets *sets, kd_session *s,
                       kd_err *err)
 {
-    KD_TRY(use == KD_WEIGHTS_MODEL ? kd_config_of_weights(c->config, weights, sets->text, sets->n, s->cfg, err)
-                                   : kd_config_load(c->config, sets->text, sets->n, s->cfg, err));
+    const char *const *files = c->config.item;
+    const size_t n = (size_t)c->config.count;
+    KD_TRY(use == KD_WEIGHTS_MODEL ? kd_config_of_weights(files, n, weights, sets->text, sets->n, s->cfg, err)
+                                   : kd_config_load(files, n, sets->text, sets->n, s->cfg, err));
     s->task = kd_task_of(s->cfg);
     return KD_OK;
 }
@@ -140,7 +142,7 @@ kd_status kd_session_open(const kd_common *c, const char *program, const char *w
     if (strcmp(out->task->program, program) != 0) {
         kinds_of(program, kinds, sizeof kinds);
         return KD_FAIL(err, KD_E_CONFIG, "%s: a %s recipe; `%s` expects kind: %s",
-                       c->config != NULL ? c->config
+                       c->config.count > 0 ? c->config.item[0]
                        : weights != NULL ? weights
                                          : "config",
                        out->task->kind, program, kinds);

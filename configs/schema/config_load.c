@@ -1,4 +1,4 @@
-/* From YAML text to kd_config: the base chain, the --set texts, the walk over the merged tree. */
+/* From YAML text to kd_config: files and their bases, the --set texts, the walk over the merged tree. */
 #include "configs/schema/config_table.h"
 #include "configs/schema/yaml_tree.h"
 #include "formats/base/io.h"
@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MAX_BASES 16 /* files in one chain */
+enum { MAX_DEPTH = 16, MAX_FILES = 64 }; /* bases of bases; files that one file leads to */
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
@@ -191,81 +191,122 @@ static kd_status read_yaml(kd_yaml_tree *t, const char *path, kd_yaml_node **roo
     return st == KD_OK ? expect_map(*root, err) : st;
 }
 
-typedef struct chain {
-    kd_yaml_node *root[MAX_BASES];
-    char *real[MAX_BASES]; /* to recognise a cycle whatever the spelling; from realpath */
-    int n;
-} chain;
+/* A file whose bases are being read. */
+typedef struct open_file {
+    char *path;               /* as the file that names it leads to it */
+    char *real;               /* from realpath: a cycle is recognised whatever the spelling */
+    kd_yaml_node *own;        /* the file's keys without `base` */
+    const kd_yaml_node *base; /* the next base to read; NULL: none is left */
+    kd_yaml_node *merged;     /* the bases read so far; NULL: none yet */
+} open_file;
 
-static kd_status chain_add(chain *c, kd_yaml_tree *t, const char *path, const kd_yaml_node *by, kd_err *err)
+typedef struct loader {
+    kd_yaml_tree *tree;
+    open_file stack[MAX_DEPTH];
+    int depth, files; /* open now, read in all */
+} loader;
+
+/* Take `base` out of a file's keys: the first of the values that name files; NULL where there is none. */
+static kd_status take_base(kd_yaml_node *own, const kd_yaml_node **first, kd_err *err)
 {
-    if (c->n == MAX_BASES) {
-        return KD_FAIL(err, KD_E_CONFIG, "%s: more than %d files in a base chain", path, MAX_BASES);
+    kd_yaml_node *base = kd_yaml_get(own, "base");
+    *first = NULL;
+    if (base == NULL) {
+        return KD_OK;
     }
-    char *real = realpath(path, NULL);
-    for (int i = 0; i < c->n && real != NULL; i++) {
-        if (c->real[i] != NULL && strcmp(c->real[i], real) == 0) {
-            free(real);
+    kd_yaml_unlink(base);
+    const bool list = base->kind == KD_YAML_LIST && base->child != NULL;
+    *first = list ? base->child : base;
+    for (const kd_yaml_node *n = *first; n != NULL; n = list ? n->next : NULL) {
+        if (n->kind != KD_YAML_SCALAR || n->text[0] == '\0') {
+            return KD_FAIL(err, KD_E_CONFIG,
+                           "%s:%d:%d: base: expected the path of a YAML file or a list of paths, found %s", n->origin,
+                           n->value_line, n->value_column, n->kind == KD_YAML_SCALAR ? "nothing" : kind_text(n));
+        }
+    }
+    return KD_OK;
+}
+
+/* Read a file (path: owned from here on) that `by` names; NULL: the command line does. */
+static kd_status push(loader *l, char *path, const kd_yaml_node *by, kd_err *err)
+{
+    if (l->depth == MAX_DEPTH || l->files == MAX_FILES) {
+        const kd_status st =
+            KD_FAIL(err, KD_E_CONFIG, "%s: more than %d files, or bases %d deep", path, MAX_FILES, MAX_DEPTH);
+        kd_free(path);
+        return st;
+    }
+    open_file *f = &l->stack[l->depth++];
+    *f = (open_file){.path = path, .real = realpath(path, NULL)};
+    l->files++;
+    for (int i = 0; i + 1 < l->depth && f->real != NULL; i++) {
+        if (l->stack[i].real != NULL && strcmp(l->stack[i].real, f->real) == 0) {
             return KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: base: %s leads back to itself", by->origin, by->line,
                            by->column, path);
         }
     }
-    c->real[c->n] = real;
-    c->n++;
-    const kd_status st = read_yaml(t, path, &c->root[c->n - 1], err);
-    if (st == KD_E_IO && by != NULL) {
-        return kd_err_prefix(err, st, "%s:%d:%d: base", by->origin, by->line, by->column);
+    const kd_status st = read_yaml(l->tree, path, &f->own, err);
+    if (st != KD_OK) {
+        return st == KD_E_IO && by != NULL ? kd_err_prefix(err, st, "%s:%d:%d: base", by->origin, by->line, by->column)
+                                           : st;
     }
-    return st;
+    return take_base(f->own, &f->base, err);
 }
 
-/* `base` of the newest file as a path to read (kd_free), relative to that file; *path NULL when
- * there is none. */
-static kd_status take_base(kd_yaml_node *root, const char *file, char **path, kd_yaml_node **node, kd_err *err)
+static void pop(loader *l)
 {
-    *path = NULL;
-    *node = kd_yaml_get(root, "base");
-    if (*node == NULL) {
-        return KD_OK;
-    }
-    kd_yaml_unlink(*node);
-    if ((*node)->kind != KD_YAML_SCALAR || (*node)->text[0] == '\0') {
-        return KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: base: expected the path of a YAML file, found %s", (*node)->origin,
-                       (*node)->value_line, (*node)->value_column,
-                       (*node)->kind == KD_YAML_SCALAR ? "nothing" : kind_text(*node));
-    }
-    char *dir = kd_path_dir(file);
-    *path = dir == NULL ? NULL : kd_path_join(dir, (*node)->text);
+    open_file *f = &l->stack[--l->depth];
+    kd_free(f->path);
+    free(f->real);
+}
+
+/* The next base of the file on top; relative to that file. */
+static kd_status push_base(loader *l, kd_err *err)
+{
+    open_file *f = &l->stack[l->depth - 1];
+    const kd_yaml_node *by = f->base;
+    const bool list = by->parent != NULL;
+    f->base = list ? by->next : NULL;
+    char *dir = kd_path_dir(f->path);
+    char *path = dir == NULL ? NULL : kd_path_join(dir, by->text);
     kd_free(dir);
-    return *path == NULL ? KD_FAIL(err, KD_E_OOM, "%s: out of memory", file) : KD_OK;
+    return path != NULL ? push(l, path, by, err) : KD_FAIL(err, KD_E_OOM, "%s: out of memory", f->path);
 }
 
-/* Read `path` and its bases and merge them, the deepest first. */
-static kd_status load_chain(kd_yaml_tree *t, const char *path, kd_yaml_node **out, kd_err *err)
+/* `over` upon *to, which may be NULL. */
+static void merge_into(kd_yaml_node **to, kd_yaml_node *over)
 {
-    chain c = {.n = 0};
-    char *file = kd_strdup(path);
-    kd_yaml_node *by = NULL;
+    if (*to == NULL) {
+        *to = over;
+    } else {
+        kd_yaml_merge(*to, over);
+    }
+}
+
+/* Merge a file upon *root: its bases in their order, then the file; each base likewise. */
+static kd_status load_file(kd_yaml_tree *tree, const char *path, kd_yaml_node **root, kd_err *err)
+{
+    loader l = {.tree = tree};
     kd_status st = KD_OK;
-    while (file != NULL) {
-        char *next = NULL;
-        KD_GO(chain_add(&c, t, file, by, err));
-        KD_GO(take_base(c.root[c.n - 1], file, &next, &by, err));
-        kd_free(file);
-        file = next;
+    char *first = kd_strdup(path);
+    if (first == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
     }
-    if (c.n == 0) {
-        st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
-        goto done;
+    KD_GO(push(&l, first, NULL, err));
+    while (l.depth > 0) {
+        open_file *f = &l.stack[l.depth - 1];
+        if (f->base != NULL) {
+            KD_GO(push_base(&l, err));
+            continue;
+        }
+        kd_yaml_node *whole = f->merged;
+        merge_into(&whole, f->own);
+        pop(&l);
+        merge_into(l.depth > 0 ? &l.stack[l.depth - 1].merged : root, whole);
     }
-    for (int i = c.n - 2; i >= 0; i--) {
-        kd_yaml_merge(c.root[c.n - 1], c.root[i]);
-    }
-    *out = c.root[c.n - 1];
 done:
-    kd_free(file);
-    for (int i = 0; i < c.n; i++) {
-        free(c.real[i]);
+    while (l.depth > 0) {
+        pop(&l);
     }
     return st;
 }
@@ -327,7 +368,8 @@ static kd_status apply_and_bind(kd_yaml_tree *t, kd_yaml_node *root, const char 
     return kd_config_finish(out, err);
 }
 
-kd_status kd_config_load(const char *path, const char *const *sets, size_t n_sets, kd_config *out, kd_err *err)
+kd_status kd_config_load(const char *const *paths, size_t n_paths, const char *const *sets, size_t n_sets,
+                         kd_config *out, kd_err *err)
 {
     kd_yaml_tree *t = kd_yaml_tree_new();
     if (t == NULL) {
@@ -335,14 +377,15 @@ kd_status kd_config_load(const char *path, const char *const *sets, size_t n_set
     }
     kd_yaml_node *root = NULL;
     kd_status st = KD_OK;
-    if (path != NULL) {
-        KD_GO(load_chain(t, path, &root, err));
-    } else {
+    for (size_t i = 0; i < n_paths; i++) {
+        KD_GO(load_file(t, paths[i], &root, err));
+    }
+    if (root == NULL) {
         root = kd_yaml_new_map(t, "config");
-        if (root == NULL) {
-            st = KD_FAIL(err, KD_E_OOM, "config: out of memory");
-            goto done;
-        }
+    }
+    if (root == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "config: out of memory");
+        goto done;
     }
     KD_GO(apply_and_bind(t, root, sets, n_sets, out, err));
 done:

@@ -10,12 +10,12 @@ static bool try_config(const char *dir, const char *rest, char *out, size_t size
     return kd_path_is_file(out);
 }
 
-kd_status kd_config_of_weights(const char *config, const char *weights, const char *const *sets, size_t n_sets,
-                               kd_config *out, kd_err *err)
+kd_status kd_config_of_weights(const char *const *configs, size_t n_configs, const char *weights, const char *const *sets,
+                               size_t n_sets, kd_config *out, kd_err *err)
 {
     char path[1200];
-    if (config != NULL) {
-        return kd_config_load(config, sets, n_sets, out, err);
+    if (n_configs > 0) {
+        return kd_config_load(configs, n_configs, sets, n_sets, out, err);
     }
     if (weights != NULL && !kd_path_exists(weights)) {
         return KD_FAIL(err, KD_E_IO,
@@ -24,7 +24,7 @@ kd_status kd_config_of_weights(const char *config, const char *weights, const ch
     }
     if (weights != NULL && kd_path_is_dir(weights) &&
         (try_config(weights, "", path, sizeof path) || try_config(weights, "/../..", path, sizeof path))) {
-        return kd_config_load(path, sets, n_sets, out, err);
+        return kd_config_load(&(const char *){path}, 1, sets, n_sets, out, err);
     }
     if (weights != NULL) {
         char *dir = kd_path_dir(weights); /* .../run/checkpoints/best/model.safetensors */
@@ -32,7 +32,7 @@ kd_status kd_config_of_weights(const char *config, const char *weights, const ch
             dir != NULL && (try_config(dir, "/../..", path, sizeof path) || try_config(dir, "", path, sizeof path));
         kd_free(dir);
         if (found) {
-            return kd_config_load(path, sets, n_sets, out, err);
+            return kd_config_load(&(const char *){path}, 1, sets, n_sets, out, err);
         }
     }
     return KD_FAIL(err, KD_E_CONFIG, "%s: no config.yaml beside these weights: name the recipe with --config",

@@ -112,22 +112,23 @@ typedef struct kd_config {
     kd_cfg_report report;
 } kd_config;
 
-/* Fill `out` with: schema defaults, then the file and its `base:` chain, then the `--set` texts
- * ("a.b=value", value in YAML flow form) in order, then kd_config_finish.  `path` NULL: no file.  A
- * file whose first key chain has no `kind` is a teacher recipe. KD_E_CONFIG with "file:line:column:
- * key: ..." for every fault of the text (unknown key with the nearest known name, wrong type, out
- * of range, duplicate key, alias growth, base cycle); KD_E_IO when a file cannot be read. */
-KD_NODISCARD kd_status kd_config_load(const char *path, const char *const *sets, size_t n_sets, kd_config *out,
-                                      kd_err *err);
+/* Fill `out` with: schema defaults, then the files in order, then the `--set` texts ("a.b=value", value in YAML flow
+ * form) in order, then kd_config_finish.  A file's `base:`, a path or a list of paths relative to the file, is merged
+ * before the file, in order.  Maps merge key by key; lists and values replace.  Without files: the defaults.  Where no
+ * file has `kind` the recipe is a teacher's.
+ * KD_E_CONFIG with "file:line:column: key: ..." for every fault of the text (unknown key with the nearest known name,
+ * wrong type, out of range, duplicate key, alias growth, base cycle); KD_E_IO when a file cannot be read. */
+KD_NODISCARD kd_status kd_config_load(const char *const *paths, size_t n_paths, const char *const *sets, size_t n_sets,
+                                      kd_config *out, kd_err *err);
 
 /* The same from memory; `name` appears in messages.  A `base:` key is refused. */
 KD_NODISCARD kd_status kd_config_parse(const void *text, size_t len, const char *name, const char *const *sets,
                                        size_t n_sets, kd_config *out, kd_err *err);
 
-/* The recipe that belongs to weights: `config` when given, else config.yaml of the run they lie in.  sets: `--set` texts on
- * top.  KD_E_CONFIG when there is none, KD_E_IO when the weights are not there. */
-KD_NODISCARD kd_status kd_config_of_weights(const char *config, const char *weights, const char *const *sets,
-                                            size_t n_sets, kd_config *out, kd_err *err);
+/* The recipe that belongs to weights: the files when there are some, merged in order, else config.yaml of the run that
+ * the weights lie in.  sets: `--set` texts on top.  KD_E_CONFIG: there is no recipe; KD_E_IO: there are no weights. */
+KD_NODISCARD kd_status kd_config_of_weights(const char *const *configs, size_t n_configs, const char *weights,
+                                            const char *const *sets, size_t n_sets, kd_config *out, kd_err *err);
 
 /* Schema defaults, not yet resolved. */
 void kd_config_defaults(kd_config *out);

@@ -45,7 +45,7 @@ static kd_status check_existing(kd_run *r, const kd_config *cfg, bool resume, kd
     if (old == NULL) {
         return KD_FAIL(err, KD_E_OOM, "run: out of memory");
     }
-    kd_status st = kd_config_load(path, NULL, 0, old, err);
+    kd_status st = kd_config_load(&(const char *){path}, 1, NULL, 0, old, err);
     if (st == KD_OK && kd_config_diff(old, cfg, diff, sizeof diff)) {
         st = KD_FAIL(err, KD_E_CONFIG, "%s: resume with another recipe: %s (the run's own value first)", r->dir, diff);
     }

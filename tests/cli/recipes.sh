@@ -26,7 +26,7 @@ END
 # student_recipe NAME: with both distillation terms
 student_recipe() {
     cat >student.yaml <<END
-base: $source/configs/distill/$1_ce_kd_feature.yaml
+base: [$source/configs/student/$1.yaml, $source/configs/distill/ce_kd_feature.yaml]
 name: small-student
 data: {root: s, split: {by: subject, train: [1, 2]}}
 skeleton: {frames: 16}

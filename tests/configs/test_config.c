@@ -110,6 +110,10 @@ static void test_refusals(void **state)
     refuse("kd: {weight: 1}", "t.yaml:1:1: kd: this key does nothing in a teacher recipe");
     refuse("kind: student\nteacher: {depth: 2}", "does nothing in a student recipe");
     refuse("kind: student\nkd: {weight: 1.5}", "kd.ce_weight");
+    refuse("teacher: {variant: huge}", "teacher.variant: expected one of s|b|l|h|g|tiny|custom, found 'huge'");
+    refuse("kind: student\nstudent: {name: sfz-nona}", "; did you mean 'sfz-nano'?");
+    refuse("data: {split: ntu60_xsub}", "data.split.by: expected one of ntu60-xsub|");
+    refuse("data: {layout: nut}", "expected one of ntu|flat|list, found 'nut'; did you mean 'ntu'?");
     refuse("teacher: {variant: custom}", "needs dim, depth and heads");
     refuse("teacher: {heads: 7}", "multiple of heads");
     refuse("teacher: {patch: 15}", "multiple of patch");
@@ -175,7 +179,7 @@ static void test_set(void **state)
     const char *sets[] = {
         "optim.base_lr=2e-3",       "data.split=ntu60-xview", "optim.betas=[0.8, 0.9]", "optim.base_lr=3e-3", "name=",
         "data.split.by=ntu120-xsub"};
-    assert_int_equal(kd_config_load(NULL, sets, KD_COUNTOF(sets), &cfg, &err), KD_OK);
+    assert_int_equal(kd_config_load(NULL, 0, sets, KD_COUNTOF(sets), &cfg, &err), KD_OK);
     assert_true(cfg.optim.base_lr == 3e-3 && cfg.optim.betas[0] == 0.8);
     assert_string_equal(cfg.data.split.by, "ntu120-xsub");
     static const char *BAD[][2] = {
@@ -189,7 +193,7 @@ static void test_set(void **state)
     };
     for (size_t i = 0; i < KD_COUNTOF(BAD); i++) {
         err = (kd_err){0};
-        assert_int_equal(kd_config_load(NULL, &BAD[i][0], 1, &cfg, &err), KD_E_CONFIG);
+        assert_int_equal(kd_config_load(NULL, 0, &BAD[i][0], 1, &cfg, &err), KD_E_CONFIG);
         if (strstr(err.msg, BAD[i][1]) == NULL) {
             fail_msg("'%s' lacks '%s'", err.msg, BAD[i][1]);
         }
@@ -215,7 +219,7 @@ static void test_base(void **state)
                         "data: {split: {by: subject, train: [1, 2, 3]}}\ntrain: {epochs: 7}\n");
     write_text(file[1], "base: 0.yaml\noptim:\n  base_lr: 0.25\ntrain:\n");
     write_text(file[2], "base: 1.yaml\noptim: {betas: [0.3, 0.4]}\ndata: {split: {train: [9]}}\n");
-    assert_int_equal(kd_config_load(file[2], NULL, 0, &cfg, &err), KD_OK);
+    assert_int_equal(kd_config_load(&(const char *){file[2]}, 1, NULL, 0, &cfg, &err), KD_OK);
     assert_true(cfg.optim.base_lr == 0.25 && cfg.optim.weight_decay == 0.1);
     assert_true(cfg.optim.betas[0] == 0.3);
     assert_int_equal(cfg.data.split.train.n, 1);
@@ -223,23 +227,76 @@ static void test_base(void **state)
     assert_int_equal(cfg.train.epochs, 7); /* an empty section changes nothing */
 
     write_text(file[3], "base: 3.yaml\n");
-    assert_int_equal(kd_config_load(file[3], NULL, 0, &cfg, &err), KD_E_CONFIG);
+    assert_int_equal(kd_config_load(&(const char *){file[3]}, 1, NULL, 0, &cfg, &err), KD_E_CONFIG);
     assert_non_null(strstr(err.msg, "leads back to itself"));
     write_text(file[3], "base: ./1.yaml\n");
     write_text(file[0], "base: 3.yaml\n");
     err = (kd_err){0};
-    assert_int_equal(kd_config_load(file[2], NULL, 0, &cfg, &err), KD_E_CONFIG);
+    assert_int_equal(kd_config_load(&(const char *){file[2]}, 1, NULL, 0, &cfg, &err), KD_E_CONFIG);
     assert_non_null(strstr(err.msg, "3.yaml:1:1: base: "));
     write_text(file[0], "train: {epochs: x}\n");
     err = (kd_err){0};
-    assert_int_equal(kd_config_load(file[2], NULL, 0, &cfg, &err), KD_E_CONFIG);
+    assert_int_equal(kd_config_load(&(const char *){file[2]}, 1, NULL, 0, &cfg, &err), KD_E_CONFIG);
     assert_non_null(strstr(err.msg, "0.yaml:1:17: train.epochs")); /* the file at fault, not the child */
     write_text(file[0], "base: gone.yaml\n");
     err = (kd_err){0};
-    assert_int_equal(kd_config_load(file[0], NULL, 0, &cfg, &err), KD_E_IO);
+    assert_int_equal(kd_config_load(&(const char *){file[0]}, 1, NULL, 0, &cfg, &err), KD_E_IO);
     assert_non_null(strstr(err.msg, "0.yaml:1:1: base"));
     err = (kd_err){0};
-    assert_int_equal(kd_config_load(dir, NULL, 0, &cfg, &err), KD_E_IO);
+    assert_int_equal(kd_config_load(&(const char *){dir}, 1, NULL, 0, &cfg, &err), KD_E_IO);
+    assert_int_equal(kd_io_remove_tree(dir, &err), KD_OK);
+}
+
+/* base: [a, b] and several files: merged in order, the later wins. */
+static void test_composition(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/kd_config_XXXXXX";
+    char file[4][64];
+    assert_non_null(mkdtemp(dir));
+    for (int i = 0; i < 4; i++) {
+        (void)snprintf(file[i], sizeof file[i], "%s/%d.yaml", dir, i);
+    }
+    kd_err err = {0};
+    write_text(file[0], "kind: student\nkd: {weight: 0.1, temperature: 2}\n");
+    write_text(file[1], "base: 0.yaml\nkind: student\nkd: {weight: 0.2}\nstudent: {name: last-e3-small}\n");
+    write_text(file[2], "base: [1.yaml, 0.yaml]\ntrain: {epochs: 3}\n"); /* 0 twice: no cycle */
+    assert_int_equal(kd_config_load(&(const char *){file[2]}, 1, NULL, 0, &cfg, &err), KD_OK);
+    assert_true(cfg.kd.weight == 0.1 && cfg.kd.temperature == 2.0 && cfg.train.epochs == 3);
+    assert_string_equal(cfg.student.name, "last-e3-small");
+    write_text(file[2], "base: [0.yaml, 1.yaml]\ntrain: {epochs: 3}\nkd: {temperature: 5}\n");
+    assert_int_equal(kd_config_load(&(const char *){file[2]}, 1, NULL, 0, &cfg, &err), KD_OK);
+    assert_true(cfg.kd.weight == 0.2 && cfg.kd.temperature == 5.0);
+    write_text(file[3], "train: {epochs: 9}\n");
+    const char *const both[] = {file[2], file[3], file[0]};
+    const char *const set[] = {"kd.temperature=7"};
+    assert_int_equal(kd_config_load(both, 2, NULL, 0, &cfg, &err), KD_OK);
+    assert_true(cfg.kd.weight == 0.2 && cfg.train.epochs == 9);
+    assert_int_equal(kd_config_load(both, 3, set, 1, &cfg, &err), KD_OK);
+    assert_true(cfg.kd.weight == 0.1 && cfg.kd.temperature == 7.0 && cfg.train.epochs == 9);
+
+    write_text(file[3], "base:\n  - 0.yaml\n  - 2.yaml\n");
+    write_text(file[0], "base: 3.yaml\n");
+    assert_int_equal(kd_config_load(both, 3, NULL, 0, &cfg, &err), KD_E_CONFIG);
+    assert_non_null(strstr(err.msg, "leads back to itself"));
+    write_text(file[0], "train: {epochs: 1}\n");
+    write_text(file[3], "base:\n  - 0.yaml\n  - gone.yaml\n");
+    err = (kd_err){0};
+    assert_int_equal(kd_config_load(&(const char *){file[3]}, 1, NULL, 0, &cfg, &err), KD_E_IO);
+    assert_non_null(strstr(err.msg, "3.yaml:3:5: base: "));
+    static const char *const WRONG[] = {"base: [0.yaml, [1.yaml]]\n", "base: [0.yaml, '']\n", "base: {a: 0.yaml}\n",
+                                        "base: []\n"};
+    for (size_t i = 0; i < KD_COUNTOF(WRONG); i++) {
+        write_text(file[3], WRONG[i]);
+        err = (kd_err){0};
+        assert_int_equal(kd_config_load(&(const char *){file[3]}, 1, NULL, 0, &cfg, &err), KD_E_CONFIG);
+        assert_non_null(strstr(err.msg, "base: expected the path of a YAML file or a list of paths"));
+    }
+    write_text(file[3], "base: [0.yaml, 0.yaml, 0.yaml, 0.yaml, 0.yaml, 0.yaml, 0.yaml, 0.yaml]\n");
+    write_text(file[2], "base: [3.yaml, 3.yaml, 3.yaml, 3.yaml, 3.yaml, 3.yaml, 3.yaml, 3.yaml]\n");
+    err = (kd_err){0};
+    assert_int_equal(kd_config_load(&(const char *){file[2]}, 1, NULL, 0, &cfg, &err), KD_E_CONFIG);
+    assert_non_null(strstr(err.msg, "more than 64 files"));
     assert_int_equal(kd_io_remove_tree(dir, &err), KD_OK);
 }
 
@@ -321,16 +378,17 @@ static void each_yaml(const char *dir, void (*use)(const char *path), int *count
 static void preset_loads(const char *path)
 {
     kd_err err = {0};
-    if (kd_config_load(path, NULL, 0, &cfg, &err) != KD_OK) {
+    if (kd_config_load(&(const char *){path}, 1, NULL, 0, &cfg, &err) != KD_OK) {
         fail_msg("%s", err.msg);
     }
-    assert_true(cfg.name[0] != '\0');
+    const bool part = strstr(path, "/data/") != NULL || strstr(path, "/distill/") != NULL;
+    assert_true(part || cfg.name[0] != '\0'); /* parts of recipes have no name of their own */
 }
 
 static void test_presets(void **state)
 {
     (void)state;
-    static const char *DIRS[] = {"teacher", "student", "distill"};
+    static const char *DIRS[] = {"data", "teacher", "student", "distill"};
     int count = 0;
     for (size_t i = 0; i < KD_COUNTOF(DIRS); i++) {
         char *dir = kd_path_join(KD_SOURCE_DIR "/configs", DIRS[i]);
@@ -346,7 +404,7 @@ static void test_presets(void **state)
 static void is_refused(const char *path)
 {
     kd_err err = {0};
-    assert_int_equal(kd_config_load(path, NULL, 0, &cfg, &err), KD_E_CONFIG);
+    assert_int_equal(kd_config_load(&(const char *){path}, 1, NULL, 0, &cfg, &err), KD_E_CONFIG);
     if (strstr(err.msg, ".yaml") == NULL) {
         fail_msg("%s: no place in '%s'", path, err.msg);
     }
@@ -369,7 +427,8 @@ static void test_no_memory(void **state)
         kd_alloc_fail_at(n);
         err = (kd_err){0};
         const char *sets[] = {"optim.base_lr=0.5"};
-        const kd_status st = kd_config_load(KD_SOURCE_DIR "/configs/teacher/ntu60_finetune.yaml", sets, 1, &cfg, &err);
+        const kd_status st = kd_config_load(&(const char *){KD_SOURCE_DIR "/configs/teacher/ntu60_finetune.yaml"}, 1,
+                                            sets, 1, &cfg, &err);
         kd_alloc_fail_at(0);
         if (st == KD_OK) {
             return;
@@ -382,10 +441,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),         cmocka_unit_test(test_defaults),       cmocka_unit_test(test_values),
-        cmocka_unit_test(test_refusals),      cmocka_unit_test(test_limits),         cmocka_unit_test(test_set),
-        cmocka_unit_test(test_base),          cmocka_unit_test(test_print_and_hash), cmocka_unit_test(test_presets),
-        cmocka_unit_test(test_refuse_corpus), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_table),    cmocka_unit_test(test_defaults),      cmocka_unit_test(test_values),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_limits),        cmocka_unit_test(test_set),
+        cmocka_unit_test(test_base),     cmocka_unit_test(test_composition),   cmocka_unit_test(test_print_and_hash),
+        cmocka_unit_test(test_presets),  cmocka_unit_test(test_refuse_corpus), cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ static void set_up(bed *b)
     b->cfg = kd_calloc(1, sizeof *b->cfg);
     assert_non_null(b->cfg);
     assert_int_equal(kd_backend_cuda_open(NULL, &b->be, &err), KD_OK);
-    assert_int_equal(kd_config_load(NULL, sets, KD_COUNTOF(sets), b->cfg, &err), KD_OK);
+    assert_int_equal(kd_config_load(NULL, 0, sets, KD_COUNTOF(sets), b->cfg, &err), KD_OK);
     assert_int_equal(kd_model_open(kd_task_of(b->cfg), b->cfg, CLASSES, b->be, &b->model, &err), KD_OK);
     assert_int_equal(kd_loss_cross_entropy(false, &b->loss, &err), KD_OK);
     assert_int_equal(kd_model_init(&b->model, &b->loss, 1, &err), KD_OK);

@@ -91,7 +91,7 @@ static kd_config *config(kd_cfg_resident resident)
     kd_err err = {0};
     kd_config *cfg = kd_calloc(1, sizeof *cfg);
     assert_non_null(cfg);
-    ok(kd_config_load(NULL, recipe, KD_COUNTOF(recipe), cfg, &err), &err);
+    ok(kd_config_load(NULL, 0, recipe, KD_COUNTOF(recipe), cfg, &err), &err);
     cfg->train.resident = resident;
     return cfg;
 }

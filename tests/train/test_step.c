@@ -66,7 +66,7 @@ static void one_case(const step_case *c, kd_backend *be)
     while (n < KD_COUNTOF(c->sets) && c->sets[n] != NULL) {
         n++;
     }
-    must(kd_config_load(NULL, c->sets, n, cfg, &err), &err);
+    must(kd_config_load(NULL, 0, c->sets, n, cfg, &err), &err);
     must(kd_model_open(kd_task_of(cfg), cfg, CLASSES, be, &m, &err), &err);
     kd_loss loss_terms;
     must(kd_loss_cross_entropy(false, &loss_terms, &err), &err);

@@ -34,7 +34,7 @@ static kd_load_report load_into(const char *recipe, int classes, kd_backend *be,
     kd_load_report r;
     kd_err err = {0};
     assert_non_null(cfg);
-    must(kd_config_load(recipe, NULL, 0, cfg, &err), &err);
+    must(kd_config_load(&(const char *){recipe}, 1, NULL, 0, cfg, &err), &err);
     must(kd_model_open(kd_task_of(cfg), cfg, classes, be, m, &err), &err);
     must(kd_model_init(m, NULL, 1, &err), &err);
     must(kd_model_load(m, START, true, &r, &err), &err);
@@ -97,7 +97,7 @@ static void refused_when_damaged(void **state)
     assert_non_null(cfg);
     assert_int_equal(kd_backend_cpu_open(1, &be, NULL), KD_OK);
     must(kd_io_read_file(START, MOST_BYTES, &data, &bytes, &err), &err);
-    must(kd_config_load(PRESETS "tiny.yaml", NULL, 0, cfg, &err), &err);
+    must(kd_config_load(&(const char *){PRESETS "tiny.yaml"}, 1, NULL, 0, cfg, &err), &err);
     must(kd_model_open(kd_task_of(cfg), cfg, SAMPLE_ACTIONS, be, &m, &err), &err);
     must(kd_model_init(&m, NULL, 1, &err), &err);
     const size_t cut[] = {bytes - 1, bytes / 2, 100, 4};

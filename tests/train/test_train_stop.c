@@ -96,7 +96,7 @@ static void stopped_anywhere(void **state)
     kd_log_set_level(KD_LOG_WARN);
     ok(kd_io_remove_tree(OUT, &err), &err);
     ok(kd_sample_write(OUT "/data", &so, NULL, &made, &err), &err);
-    ok(kd_config_load(NULL, recipe, KD_COUNTOF(recipe), cfg, &err), &err);
+    ok(kd_config_load(NULL, 0, recipe, KD_COUNTOF(recipe), cfg, &err), &err);
     ok(kd_backend_cpu_open(1, &be, &err), &err);
     ok(train(cfg, be, OUT "/whole", false, &never, &err), &err);
     assert_int_equal(never.polls, POLLS); /* once a batch, validation included */

@@ -31,7 +31,7 @@ int cmd_config_check(int argc, char **argv)
     for (int i = 0; st == KD_OK && i < in.count; i++) {
         char hash[KD_CFG_HASH] = "";
         char kind[KD_CFG_NAME];
-        st = kd_config_load(in.item[i], c.set.item, (size_t)c.set.count, cfg, &err);
+        st = kd_config_load((const char *const *)&in.item[i], 1, c.set.item, (size_t)c.set.count, cfg, &err);
         if (st == KD_OK) {
             st = kd_config_hash(cfg, hash);
         }
@@ -57,19 +57,23 @@ static const kd_arg SHOW_ARGS[] = {
 
 static const kd_cmd SHOW = {
     .name = "kd config show",
-    .operands = "[FILE]",
-    .about = "Prints a resolved config as YAML; without FILE all keys with their defaults.",
+    .operands = "[FILE...]",
+    .about = "Prints a resolved config as YAML; several files are merged in order; without FILE all keys with "
+             "their defaults.",
     .args = SHOW_ARGS,
     .arg_count = KD_COUNTOF(SHOW_ARGS),
     .common = KD_COMMON_SET,
     .min_operands = 0,
-    .max_operands = 1,
+    .max_operands = -1,
     .notes = "--docs --kind student explains every key of a student recipe.",
-    .examples = "kd config show --docs --kind student\n"
-                "kd config show configs/distill/sfz-nano_ce.yaml --set optim.base_lr=0.05",
+    .examples = "kd config show --docs --kind student
+"
+                "kd config show configs/distill/sfz-nano_ce.yaml --set optim.base_lr=0.05
+"
+                "kd config show configs/student/last-e3-small.yaml configs/distill/ce_kd.yaml",
 };
 
-static kd_status show(const show_args *a, const char *file, const kd_common *c, kd_err *err)
+static kd_status show(const show_args *a, const kd_operands *in, const kd_common *c, kd_err *err)
 {
     const char *sets[KD_ARG_LIST_MAX + 1];
     size_t n = 0;
@@ -85,7 +89,7 @@ static kd_status show(const show_args *a, const char *file, const kd_common *c, 
     for (int i = 0; i < c->set.count; i++) {
         sets[n++] = c->set.item[i];
     }
-    KD_GO(kd_config_load(file, sets, n, cfg, err));
+    KD_GO(kd_config_load((const char *const *)in->item, (size_t)in->count, sets, n, cfg, err));
     yaml = kd_config_yaml(cfg, a->docs, a->portable);
     if (yaml == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "out of memory");
@@ -111,7 +115,7 @@ int cmd_config_show(int argc, char **argv)
         return kd_usage(&SHOW, "--kind: the file says which kind it is");
     }
     kd_err err = {0};
-    return kd_cmd_end(&SHOW, show(&a, in.count > 0 ? in.item[0] : NULL, &c, &err), &err);
+    return kd_cmd_end(&SHOW, show(&a, &in, &c, &err), &err);
 }
 
 int cmd_config(int argc, char **argv)

@@ -38,7 +38,7 @@ static kd_status split_of_config(const char *path, kd_split_opts *split, kd_err 
     if (cfg == NULL) {
         return KD_FAIL(err, KD_E_OOM, "annotate: out of memory");
     }
-    kd_status st = kd_config_load(path, NULL, 0, cfg, err);
+    kd_status st = kd_config_load(&path, 1, NULL, 0, cfg, err);
     if (st == KD_OK && strcmp(cfg->data.split.by, KD_SPLIT_LIST) == 0) {
         st = KD_FAIL(err, KD_E_CONFIG, "%s: data.split.by: the split is a list already", path);
     }

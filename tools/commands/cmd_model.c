@@ -102,7 +102,7 @@ static kd_status open_named(const char *name, const opts *o, kd_backend *be, kd_
         return KD_FAIL(err, KD_E_OOM, "out of memory");
     }
     kd_status st = write_recipe(task, short_name, o, &r, err);
-    st = st == KD_OK ? kd_config_load(NULL, r.set, r.n, cfg, err) : st;
+    st = st == KD_OK ? kd_config_load(NULL, 0, r.set, r.n, cfg, err) : st;
     st = st == KD_OK ? kd_model_open(task, cfg, (int)o->classes, be, m, err) : st;
     kd_free(cfg);
     return st;

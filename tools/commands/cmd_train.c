@@ -77,7 +77,7 @@ static int run(const kd_cmd *cmd, const char *program, const char *example, int 
     if (c.out == NULL && !c.dry_run) {
         return kd_usage(cmd, "--out DIR is needed: the run directory");
     }
-    if (c.config == NULL) {
+    if (c.config.count == 0) {
         return kd_usage(cmd, "--config FILE is needed: a recipe such as configs/%s", example);
     }
     return kd_cmd_end(cmd, train(program, &o, &c, &err), &err);

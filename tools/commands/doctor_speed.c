@@ -69,7 +69,7 @@ static kd_status forward(const char *const *sets, size_t n_sets, int threads, in
     if (cfg == NULL) {
         return KD_FAIL(err, KD_E_OOM, "out of memory");
     }
-    KD_GO(kd_config_load(NULL, sets, n_sets, cfg, err));
+    KD_GO(kd_config_load(NULL, 0, sets, n_sets, cfg, err));
     KD_GO(kd_backend_cpu_open(threads, &be, err));
     KD_GO(kd_model_open(kd_task_of(cfg), cfg, 60, be, &m, err));
     KD_GO(kd_model_init(&m, NULL, 0, err));
