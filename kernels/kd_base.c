@@ -1,5 +1,6 @@
 /* Ground layer: see kd_base.h. */
 #include "kernels/kd_base.h"
+
 #include "kernels/kd_git_id.h" /* made by the build: tools/git_id.cmake */
 
 #include <stdatomic.h>

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a card, in one go: build, tests, parity, sanitizers, a long training run, the benchmark.
-# Needs a CUDA toolkit, a C and C++ compiler, CMake and jansson; Python with PyTorch only for the benchmark's other side.
+# Needs a CUDA toolkit, a C and C++ compiler, CMake and jansson; Python with PyTorch only for the benchmark's other
+# side.
 #
 # usage: tests/gpu.sh [--out DIR] [--build DIR] [--fixtures DIR] [--stages LIST] [--quick] [--limit S] [--cmake ARG]...
 #   --out DIR       logs, summary.md, bench.json, bench.md (default: build-gpu/report)
@@ -10,11 +11,12 @@
 #   --quick         a tenth of the time: a look, not a proof
 #   --limit S       seconds a stage may take (default 570: each fits into ten minutes)
 #   --cmake ARG     one more argument of the configuration; may be repeated
-# Environment: CMAKE_PREFIX_PATH, where jansson is when it is not installed: an unpacked package will do (both libjansson4 and
-# libjansson-dev below the same folder); CUDACXX or PATH, where nvcc is; PYTHON, the Python with PyTorch (default: python3).
+# Environment: CMAKE_PREFIX_PATH, where jansson is when it is not installed: an unpacked package will do (both
+# libjansson4 and libjansson-dev below the same folder); CUDACXX or PATH, where nvcc is; PYTHON, the Python with PyTorch
+# (default: python3).
 #
-# A stage that fails does not stop the next one, and results of stages of earlier calls with the same --out stay in the summary.
-# Exit code: 0 all passed, 1 something failed, 2 wrong usage, 77 there is no card (only `build` is done then).
+# A stage that fails does not stop the next one, and results of stages of earlier calls with the same --out stay in the
+# summary. Exit code: 0 all passed, 1 something failed, 2 wrong usage, 77 there is no card (only `build` is done then).
 # shellcheck disable=SC2317 # stages are called by name
 set -uo pipefail
 
@@ -49,12 +51,14 @@ mkdir -p "$build" "$out" || exit 2
 build=$(cd "$build" && pwd) out=$(cd "$out" && pwd)
 python=${PYTHON:-python3}
 for s in ${stages//,/ }; do
-    case $s in build | test | parity | sanitize | train | bench) ;; *) echo "gpu.sh: no stage '$s'" >&2 && exit 2 ;; esac
+    case $s in build | test | parity | sanitize | train | bench) ;;
+    *) echo "gpu.sh: no stage '$s'" >&2 && exit 2 ;; esac
 done
 [[ $limit =~ ^[0-9]+$ ]] || { echo "gpu.sh: --limit wants seconds" >&2 && exit 2; }
 failed=0
 
-# ---- what is written down ----------------------------------------------------------------------------------------------------
+# ---- what is written down
+# ----------------------------------------------------------------------------------------------------
 
 # point NAME passed|failed|"left out" SECONDS WHY: one line of the summary
 point() {
@@ -67,8 +71,8 @@ left() { # seconds of this stage that are left
     echo $((limit - (SECONDS - began)))
 }
 
-# step NAME SECONDS COMMAND...: run with that limit (or what the stage has left), log to OUT/STAGE.NAME.log, note the outcome.
-# The outcome is also $? : 0 passed.
+# step NAME SECONDS COMMAND...: run with that limit (or what the stage has left), log to OUT/STAGE.NAME.log, note the
+# outcome. The outcome is also $? : 0 passed.
 step() {
     local name=$1 most=$2 rc start=$SECONDS log
     shift 2
@@ -99,11 +103,13 @@ have_card() {
 }
 
 card() {
-    nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit --format=csv,noheader 2>/dev/null ||
+    nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit \
+        --format=csv,noheader 2>/dev/null ||
         echo "no card"
 }
 
-# ---- build -------------------------------------------------------------------------------------------------------------------
+# ---- build
+# -------------------------------------------------------------------------------------------------------------------
 
 # cuDNN that came with PyTorch's wheels, where the system has none: arguments for CMake.
 wheel_cudnn() {
@@ -131,7 +137,8 @@ stage_build() {
         done
         args+=("-DCMAKE_PREFIX_PATH=$prefix")
     fi
-    step configure 120 cmake -S "$root" --preset cuda-bare -B "$build" -DKD_GPU_TESTS=ON "-DCMAKE_CUDA_ARCHITECTURES=$arch" \
+    step configure 120 cmake -S "$root" --preset cuda-bare -B "$build" -DKD_GPU_TESTS=ON \
+        "-DCMAKE_CUDA_ARCHITECTURES=$arch" \
         ${args[@]+"${args[@]}"} ${cmake_args[@]+"${cmake_args[@]}"}
     if [ -e "$build/CMakeCache.txt" ]; then
         step compile "$limit" cmake --build "$build" -j "$(nproc)" --target kd test_cuda_ops test_cuda &&
@@ -145,20 +152,24 @@ built() {
     return 1
 }
 
-# ---- tests -------------------------------------------------------------------------------------------------------------------
+# ---- tests
+# -------------------------------------------------------------------------------------------------------------------
 
 stage_test() {
     built || return
     step ctest "$limit" ctest --test-dir "$build" -L gpu --output-on-failure
     if grep -q '\*\*\*Skipped' "$out/test.ctest.log"; then # ctest calls that a success
-        point "no test skipped" failed 0 "$(grep -c '\*\*\*Skipped' "$out/test.ctest.log") skipped on a machine with a card"
+        point "no test skipped" failed 0 \
+            "$(grep -c '\*\*\*Skipped' "$out/test.ctest.log") skipped on a machine with a card"
     fi
 }
 
-# ---- parity ------------------------------------------------------------------------------------------------------------------
+# ---- parity
+# ------------------------------------------------------------------------------------------------------------------
 
-# fp16 is judged on forward passes: `kd parity` has no loss scaling, so what follows from gradients in fp16 underflows by
-# design and proves nothing (training in fp16 is tested with its scaler in test_cuda).  Every item is in the log all the same.
+# fp16 is judged on forward passes: `kd parity` has no loss scaling, so what follows from gradients in fp16 underflows
+# by design and proves nothing (training in fp16 is tested with its scaler in test_cuda).  Every item is in the log all
+# the same.
 judge_fp16() {
     local said rc
     said=$(awk '
@@ -168,7 +179,8 @@ judge_fp16() {
         { items++ }
         !/"ok":true/ { bad++; print }
         END {
-            printf "fp16: %d items of forward passes, %d bad; %d items that come of gradients not judged\n", items, bad, backward
+            printf "fp16: %d items of forward passes, %d bad; %d items that come of gradients not judged\n",
+                items, bad, backward
             exit bad > 0 || items == 0 || !seen
         }' "$1")
     rc=$?
@@ -187,14 +199,16 @@ stage_parity() {
     step "f32" 200 "$build/kd" parity --device cuda "${all[@]}"
     step "bf16" 150 "$build/kd" parity --device cuda --dtype bf16 "${all[@]}"
     # shellcheck disable=SC2016
-    step "fp16 runs" 100 sh -c '"$@"; [ $? -le 1 ]' sh "$build/kd" parity --device cuda --dtype fp16 --json "${all[@]}" &&
+    step "fp16 runs" 100 sh -c '"$@"; [ $? -le 1 ]' sh \
+            "$build/kd" parity --device cuda --dtype fp16 --json "${all[@]}" &&
         judge_fp16 "$out/parity.fp16-runs.log"
     step "f32 plain kernels" 100 "$build/kd" parity --device cuda --plain-kernels "${golden[@]}"
     step "f32 without graphs" 60 "$build/kd" parity --device cuda --no-graphs "${golden[@]}"
     [ ${#fixtures[@]} -gt 0 ] || point "further fixtures" "left out" 0 "none given (--fixtures)"
 }
 
-# ---- sanitizers --------------------------------------------------------------------------------------------------------------
+# ---- sanitizers
+# --------------------------------------------------------------------------------------------------------------
 
 # Patterns of test names that together are every op; test_coverage is left out, it is about whole runs.
 groups=('test_[ab]*' 'test_c[!o]*' 'test_co[!v]*' 'test_[d-k]*' 'test_l*' 'test_[m-r]*' 'test_s*' 'test_[t-z]*')
@@ -210,10 +224,12 @@ sanitize() {
             continue
         fi
         # what the libraries ask of the driver and are refused is their business; ours is checked in the backend
-        (cd "$out" && exec timeout -k 10 "$time" compute-sanitizer --tool "$tool" --error-exitcode 9 --report-api-errors no \
+        (cd "$out" && exec timeout -k 10 "$time" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+            --report-api-errors no \
             "$build/tests/test_cuda_ops" "$g") >"$log" 2>&1
         rc=$?
-        if grep -Eq '^=+ +(Invalid|Uninitialized|Misaligned|(Error|Warning): (Race|Potential))|SUMMARY: [1-9][0-9]* (error|hazard)' "$log" ||
+        wrong='^=+ +(Invalid|Uninitialized|Misaligned|(Error|Warning): (Race|Potential))'
+        if grep -Eq "$wrong|SUMMARY: [1-9][0-9]* (error|hazard)" "$log" ||
             [ "$rc" -eq 9 ]; then
             point "$tool $g" failed $((SECONDS - start)) "findings in $(basename "$log")"
         elif [ "$rc" -eq 124 ] || [ "$rc" -eq 137 ]; then
@@ -229,7 +245,8 @@ sanitize() {
 stage_sanitize() {
     built || return
     if ! command -v compute-sanitizer >/dev/null; then
-        PATH=$PATH:/usr/local/cuda/bin:$(dirname "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")/../compute-sanitizer
+        PATH=$PATH:/usr/local/cuda/bin
+        PATH=$PATH:$(dirname "$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)")/../compute-sanitizer
     fi
     if ! command -v compute-sanitizer >/dev/null; then
         point compute-sanitizer "left out" 0 "not in this toolkit"
@@ -245,7 +262,8 @@ stage_sanitize() {
     sanitize initcheck $(($(left) - 5))
 }
 
-# ---- training ----------------------------------------------------------------------------------------------------------------
+# ---- training
+# ----------------------------------------------------------------------------------------------------------------
 
 stage_train() {
     built || return
@@ -254,7 +272,8 @@ stage_train() {
     step "graphs change nothing" 100 "$build/tests/test_cuda" 'graphs_change_nothing'
 }
 
-# ---- benchmark ---------------------------------------------------------------------------------------------------------------
+# ---- benchmark
+# ---------------------------------------------------------------------------------------------------------------
 
 stage_bench() {
     built || return
@@ -262,20 +281,23 @@ stage_bench() {
     if command -v "$python" >/dev/null; then
         step "beside PyTorch" "$limit" "$python" "$root/tools/bench/gpu_torch.py" --kd "$build/kd" --out "$out/bench" \
             --rounds 2 --budget $((limit > 300 ? limit - 150 : limit / 2)) ${quick:+--quick}
-        ! grep -q 'PyTorch left out' "$out/bench.beside-PyTorch.log" || point "PyTorch's side" "left out" 0 "not found, or no card for it"
+        ! grep -q 'PyTorch left out' "$out/bench.beside-PyTorch.log" ||
+            point "PyTorch's side" "left out" 0 "not found, or no card for it"
         return
     fi
     for phase in train eval; do # no Python: our side alone
         for batch in 8 32 64; do
             for kind in videomae2-l videomae2-b; do
-                step "$kind $phase $batch" 100 "$build/kd" bench model "$kind" --phase "$phase" --batch "$batch" --device cuda --dtype bf16
+                step "$kind $phase $batch" 100 \
+                    "$build/kd" bench model "$kind" --phase "$phase" --batch "$batch" --device cuda --dtype bf16
             done
         done
     done
     point "beside PyTorch" "left out" $((SECONDS - start)) "there is no Python"
 }
 
-# ---- all of it ---------------------------------------------------------------------------------------------------------------
+# ---- all of it
+# ---------------------------------------------------------------------------------------------------------------
 
 summary() {
     local s f passed_too
@@ -293,7 +315,8 @@ summary() {
         done
         [ ! -e "$out/bench.md" ] || { echo && cat "$out/bench.md"; }
     } >"$out/summary.md"
-    passed_too=$(cat "$out"/*.points | awk -F'\t' '{ n[$3]++ } END { printf "%d passed, %d failed, %d left out", n["passed"], n["failed"], n["left out"] }')
+    passed_too=$(cat "$out"/*.points | awk -F'\t' '{ n[$3]++ }
+        END { printf "%d passed, %d failed, %d left out", n["passed"], n["failed"], n["left out"] }')
     echo "$passed_too; $out/summary.md"
 }
 

@@ -14,7 +14,7 @@
  *         .args = ARGS, .arg_count = KD_COUNTOF(ARGS), .common = KD_COMMON_DEVICE | KD_COMMON_JSON,
  *         .min_operands = 1, .max_operands = -1 };
  *
- *     int cmd_predict(int argc, char **argv)
+ *     int kd_cmd_predict(int argc, char **argv)
  *     {
  *         opts o; kd_common c; kd_operands in;
  *         const int rc = kd_args_parse(&CMD, argc, argv, &o, &c, &in);

@@ -4,11 +4,11 @@
 int main(int argc, char **argv)
 {
     static const kd_verb VERBS[] = {
-        {"train", cmd_distill_train, "train a student with cross-entropy and distillation"},
-        {"eval", cmd_distill_eval, "evaluate a student; writes a report"},
-        {"dump-logits", cmd_distill_dump_logits, "a student's logits of a data set, so that it can teach"},
-        {"compare", cmd_compare, "the teacher-versus-student report: HTML, Markdown, JSON, CSV"},
-        {"predict", cmd_distill_predict, "top-k classes of skeleton sequences"},
+        {"train", kd_cmd_distill_train, "train a student with cross-entropy and distillation"},
+        {"eval", kd_cmd_distill_eval, "evaluate a student; writes a report"},
+        {"dump-logits", kd_cmd_distill_dump_logits, "a student's logits of a data set, so that it can teach"},
+        {"compare", kd_cmd_compare, "the teacher-versus-student report: HTML, Markdown, JSON, CSV"},
+        {"predict", kd_cmd_distill_predict, "top-k classes of skeleton sequences"},
         {NULL, NULL, NULL},
     };
     return kd_dispatch("distill",

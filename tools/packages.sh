@@ -1,11 +1,19 @@
 #!/usr/bin/env bash
-# Debian packages the build needs, and (with --tests) what the tests use.  Installs what is missing; sudo only if not root.
+# Debian packages: what the build needs; with --tests what the tests use; with --ci what .ci/run adds.  Installs what is
+# missing; sudo only if not root.
 set -euo pipefail
-build=(gcc g++ cmake ninja-build pkg-config git ca-certificates libdnnl-dev libavformat-dev libavcodec-dev libswscale-dev
-    libavutil-dev libzstd-dev libxxhash-dev zlib1g-dev libssl-dev libyaml-dev libjansson-dev libcmocka-dev)
-tests=(zstd python3 python3-numpy ffmpeg chromium)
+build=(gcc g++ cmake ninja-build pkg-config git ca-certificates libdnnl-dev libavformat-dev libavcodec-dev
+    libswscale-dev libavutil-dev libzstd-dev libxxhash-dev zlib1g-dev libssl-dev libyaml-dev libjansson-dev
+    libcmocka-dev)
+tests=(zstd python3 python3-numpy ffmpeg chromium groff-base clang-format-14)
+ci=(clang-14 libclang-rt-14-dev clang-tidy-14 ccache)
 want=("${build[@]}")
-[ "${1:-}" = "--tests" ] && want+=("${tests[@]}")
+case ${1:-} in
+'') ;;
+--tests) want+=("${tests[@]}") ;;
+--ci) want+=("${tests[@]}" "${ci[@]}") ;;
+*) echo "packages.sh: expected nothing, --tests or --ci, found '$1'" >&2 && exit 2 ;;
+esac
 missing=()
 for p in "${want[@]}"; do
     dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q "install ok installed" || missing+=("$p")

@@ -25,8 +25,8 @@ typedef struct kd_sets {
     size_t n_owned;
 } kd_sets;
 
-/* section: what the command works with, "train", or "eval" where nothing is trained (the section of --batch-size).  `out` is
- * freed by kd_sets_free, after an error too. */
+/* section: what the command works with, "train", or "eval" where nothing is trained; --batch-size belongs to it.
+ * kd_sets_free ends `out`, after an error too. */
 KD_NODISCARD kd_status kd_sets_make(const kd_common *c, const char *section, kd_sets *out, kd_err *err);
 /* Add "key='value'" (quoted for YAML); value NULL: nothing. */
 KD_NODISCARD kd_status kd_sets_add(kd_sets *s, const char *key, const char *value, kd_err *err);

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Opens the comparison's page in a real browser, light and dark, wide and narrow: it must draw, complain of nothing on the
-# console, ask the network for nothing, and follow the system's colour scheme.
+# Opens the comparison's page in a real browser, light and dark, wide and narrow: it must draw, complain of nothing on
+# the console, ask the network for nothing, and follow the system's colour scheme.
 # usage: report.sh PAGE.html   (exit code 77: no browser here, skipped)
 set -eu
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Numbers that two commands give must be the same number: validation during training and `eval` of the best checkpoint, with
-# plain and with averaged weights; the teacher's accuracy by `eval`, by `dump-logits` and by the student's join; any number
-# of threads and workers, any batch size of the evaluation; training data fed or kept on the device.
+# Numbers that two commands give must be the same number: validation during training and `eval` of the best checkpoint,
+# with plain and with averaged weights; the teacher's accuracy by `eval`, by `dump-logits` and by the student's join;
+# any number of threads and workers, any batch size of the evaluation; training data fed or kept on the device.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 . "$here/recipes.sh"
@@ -47,18 +47,23 @@ grep -q "training half: $(percent "$top1") %" out.txt ||
     { failed "dump-logits tells another top-1 than $top1"; cat out.txt; }
 accepted "$teacher" dump-logits --weights t --views 2x1 --split train --out half.logits.zst --json -q
 near "$(number top1_train out.txt)" "$top1" "dump-logits --json: top-1 of the training half"
-grep -q '"top1_val":null}' out.txt || { failed "dump-logits --json: a top-1 for a half that was not dumped"; cat out.txt; }
+grep -q '"top1_val":null}' out.txt ||
+    { failed "dump-logits --json: a top-1 for a half that was not dumped"; cat out.txt; }
 accepted "$distill" train --config student.yaml --teacher-logits t.logits.zst --epochs 1 --out d
 grep -q "joined 24 of 24 training samples, teacher top-1 on them $(percent "$top1") %" err.txt ||
     { failed "the student's join tells another top-1 than $top1"; grep joined err.txt; }
 
-# Training data fed batch by batch or kept on the device (here: the processor's memory): the same bytes, teacher's rows included.
+# Training data fed batch by batch or kept on the device (here: the processor's memory): the same bytes, teacher's rows
+# included.
 for mixup in 0 0.8; do
     for resident in off on; do
-        accepted "$distill" train --config student.yaml --teacher-logits t.logits.zst --epochs 1 --out "r-$mixup-$resident" \
+        accepted "$distill" train --config student.yaml --teacher-logits t.logits.zst --epochs 1 \
+            --out "r-$mixup-$resident" \
             --set train.resident=$resident --set mixup.alpha=$mixup
-        grep -q 'training data on the device: 24 sequences' err.txt && [ $resident = off ] && failed "resident: off is not off"
-        [ $resident = off ] || grep -q 'training data on the device: 24 sequences' err.txt || failed "resident: on is not on"
+        grep -q 'training data on the device: 24 sequences' err.txt && [ $resident = off ] &&
+            failed "resident: off is not off"
+        [ $resident = off ] || grep -q 'training data on the device: 24 sequences' err.txt ||
+            failed "resident: on is not on"
     done
     for f in checkpoints/last/model.safetensors checkpoints/last/optim.safetensors log.jsonl; do
         same_file "r-$mixup-off/$f" "r-$mixup-on/$f"

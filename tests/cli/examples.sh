@@ -27,7 +27,8 @@ while read -r command; do
             [ -e "$file" ] || failed "$line: there is no $file"
         done
     done < <(sed -n '/^examples:$/,$ s/^  //p' <<<"$help")
-    for set in $(grep -v '^usage' <<<"$help" | sed '/^examples:$/,$d' | grep -oE -- '--set [a-z_.]+=[^ ]+' | cut -c 7-); do
+    for set in $(grep -v '^usage' <<<"$help" | sed '/^examples:$/,$d' |
+        grep -oE -- '--set [a-z_.]+=[^ ]+' | cut -c 7-); do
         sets=$((sets + 1))
         "$kd" config check configs/{teacher,student,distill,demo}/*.yaml --set "$set" >"$work/out.txt" 2>&1 ||
             failed "$command --help shows --set $set: $(tail -n 1 "$work/out.txt")"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A full disk and a second writer: the run ends with its exit code and one message, and what was there before stays whole.
-# shellcheck source-path=SCRIPTDIR
+# A full disk and a second writer: the run ends with its exit code and one message, and what was there before stays
+# whole. shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 . "$here/recipes.sh"
 
@@ -18,7 +18,8 @@ limited() {
     )
 }
 
-# ---- disk full: files may not grow ------------------------------------------------------------------------------------------
+# ---- disk full: files may not grow
+# ------------------------------------------------------------------------------------------
 accepted "$teacher" finetune --config teacher.yaml --out whole -q
 size=$(wc -c <whole/checkpoints/last/optim.safetensors)
 finetune="$teacher finetune --config teacher.yaml -q"
@@ -30,15 +31,19 @@ accepted $finetune --out cut --resume
 same_file whole/checkpoints/last/model.safetensors cut/checkpoints/last/model.safetensors
 same_file whole/log.jsonl cut/log.jsonl
 
-refused 1 'logits' limited 2048 "$teacher" dump-logits --weights whole --out small.logits.zst -q --logits f32 --features fc_norm
+refused 1 'logits' limited 2048 "$teacher" dump-logits --weights whole --out small.logits.zst -q \
+    --logits f32 --features fc_norm
 absent small.logits.zst
-accepted "$teacher" dump-logits --weights whole --out small.logits.zst -q --logits f32 --features fc_norm --resume
-accepted "$teacher" dump-logits --weights whole --out large.logits.zst -q --logits f32 --features fc_norm
+accepted "$teacher" dump-logits --weights whole --out small.logits.zst -q \
+    --logits f32 --features fc_norm --resume
+accepted "$teacher" dump-logits --weights whole --out large.logits.zst -q \
+    --logits f32 --features fc_norm
 same_file small.logits.zst large.logits.zst
 refused 1 'eval\.json' limited 2048 "$teacher" eval --weights whole --out eval.json -q
 absent eval.json
 
-# ---- disk full: a file system of its own ---------------------------------------------------------------------------------
+# ---- disk full: a file system of its own
+# ---------------------------------------------------------------------------------
 mkdir disk
 trap 'umount disk 2>/dev/null' EXIT
 kept=0
@@ -64,7 +69,8 @@ else
     say "no right to mount: the full file system is left to root"
 fi
 
-# ---- two writers ----------------------------------------------------------------------------------------------------------
+# ---- two writers
+# ----------------------------------------------------------------------------------------------------------
 "$teacher" finetune --config teacher.yaml --out shared --epochs 400 -q >long.txt 2>&1 &
 pid=$!
 for _ in $(seq 500); do
@@ -82,7 +88,8 @@ for _ in $(seq 500); do
     ls shared.logits.zst* >/dev/null 2>&1 && break
     sleep 0.01
 done
-refused 6 'shared\.logits\.zst.*(another process|lock)' "$teacher" dump-logits --weights whole --out shared.logits.zst --views 8x3 -q --resume
+refused 6 'shared\.logits\.zst.*(another process|lock)' \
+    "$teacher" dump-logits --weights whole --out shared.logits.zst --views 8x3 -q --resume
 wait $pid || failed "the first dump was disturbed"
 accepted "$kd" logits verify shared.logits.zst
 finish

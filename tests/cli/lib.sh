@@ -29,8 +29,8 @@ finish() {
     exit 0
 }
 
-# refused CODE PATTERN COMMAND...: the command ends with CODE and says so in one to three lines of stderr (callers add -q,
-# which leaves errors alone); PATTERN (extended regular expression) must match one of them.
+# refused CODE PATTERN COMMAND...: the command ends with CODE and says so in one to three lines of stderr (callers add
+# -q, which leaves errors alone); PATTERN (extended regular expression) must match one of them.
 refused() {
     local code=$1 pattern=$2 rc lines
     shift 2
@@ -72,8 +72,8 @@ flip() {
     printf "\\$(printf '%03o' $((byte ^ 16)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 
-# killed_until_done LOW HIGH COMMAND...: kills the command (SIGKILL) after a random LOW..HIGH milliseconds, again and again,
-# at most six times; then lets it finish.  Sets kills to the number of times that a kill met it alive.
+# killed_until_done LOW HIGH COMMAND...: kills the command (SIGKILL) after a random LOW..HIGH milliseconds, again and
+# again, at most six times; then lets it finish.  Sets kills to the number of times that a kill met it alive.
 killed_until_done() {
     local low=$1 high=$2 pid rc
     shift 2

@@ -5,8 +5,8 @@ sample_set() {
     accepted "$kd" dataset sample --clips "$1" --size 64x48 --out s --quiet
 }
 
-# Everything with a state or a draw: crop, flip, erasing, drop path, dropout, mixup and CutMix, accumulation, momentum, averaged
-# weights, running statistics.
+# Everything with a state or a draw: crop, flip, erasing, drop path, dropout, mixup and CutMix, accumulation, momentum,
+# averaged weights, running statistics.
 teacher_recipe() {
     cat >teacher.yaml <<'END'
 name: small-teacher

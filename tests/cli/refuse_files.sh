@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Wrong recipes, lists, stores, checkpoints and weight files, met by the commands that read them: the exit code of the kind
-# of fault, a message that names file and place, and nothing half-written left behind.
+# Wrong recipes, lists, stores, checkpoints and weight files, met by the commands that read them: the exit code of the
+# kind of fault, a message that names file and place, and nothing half-written left behind.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 . "$here/recipes.sh"
@@ -19,12 +19,15 @@ verify_fails() {
     grep -q "$1: " err.txt || failed "logits verify does not name $1"
 }
 
-# ---- recipes -------------------------------------------------------------------------------------------------------------
+# ---- recipes
+# -------------------------------------------------------------------------------------------------------------
 for f in "$source"/tests/refuse/config/*.yaml; do
     refused 2 "(${f##*/}|cycle.*\\.yaml):[0-9]+:[0-9]+: " "$teacher" finetune --config "$f" --out never -q
 done
-refused 2 "did you mean 'optim\.base_lr'" "$teacher" finetune --config teacher.yaml --set optim.base_lrr=1 --out never -q
-refused 2 "train\.epochs: expected an integer" "$teacher" finetune --config teacher.yaml --set train.epochs=few --out never -q
+refused 2 "did you mean 'optim\.base_lr'" \
+    "$teacher" finetune --config teacher.yaml --set optim.base_lrr=1 --out never -q
+refused 2 "train\.epochs: expected an integer" \
+    "$teacher" finetune --config teacher.yaml --set train.epochs=few --out never -q
 refused 2 '(--epochs|train\.epochs)' "$teacher" finetune --config teacher.yaml --epochs few --out never -q
 refused '[23]' 'nowhere\.yaml' "$teacher" finetune --config nowhere.yaml --out never -q
 refused 2 'student recipe' "$teacher" finetune --config student.yaml --out never -q
@@ -32,14 +35,16 @@ refused 2 'teacher recipe' "$distill" train --config teacher.yaml --out never -q
 refused 2 '.' "$teacher" finetune --config teacher.yaml --outt never
 refused 2 '.' "$teacher" finetoon
 
-# ---- data sets -----------------------------------------------------------------------------------------------------------
+# ---- data sets
+# -----------------------------------------------------------------------------------------------------------
 refused 3 'nowhere' "$teacher" finetune --config teacher.yaml --data nowhere --out never -q
 refused 3 '(label|A012|num_classes)' "$teacher" finetune --config teacher.yaml --set data.num_classes=5 --out never -q
 cp -r s named && sed -i '12d' named/classes.txt # eleven names for twelve actions
 refused 3 'label 11' "$teacher" finetune --config teacher.yaml --data named --out never -q
 cp -r s twice && cp twice/nturgb+d_rgb/S003C001P001R001A001_rgb.{avi,mp4}
 refused 3 'S003C001P001R001A001' "$teacher" finetune --config teacher.yaml --data twice --out never1 -q
-lists="--set data.layout=list --set data.split=list --set data.train_list=$PWD/train.csv --set data.val_list=$PWD/val.csv"
+lists="--set data.layout=list --set data.split=list"
+lists+=" --set data.train_list=$PWD/train.csv --set data.val_list=$PWD/val.csv"
 for f in s/nturgb+d_rgb/*P001*; do echo "${f#s/} 0"; done >val.csv
 for f in s/nturgb+d_rgb/*P002*; do echo "${f#s/} 1"; done >train.csv
 cp train.csv good.csv
@@ -53,7 +58,8 @@ sed '2s/1$/-1/' good.csv >train.csv
 # shellcheck disable=SC2086
 refused 3 'train\.csv:2' "$teacher" finetune --config teacher.yaml $lists --data s --out never2 -q
 
-# ---- stores --------------------------------------------------------------------------------------------------------------
+# ---- stores
+# --------------------------------------------------------------------------------------------------------------
 size=$(wc -c <whole.logits.zst)
 accepted "$kd" logits verify whole.logits.zst
 for share in 1 30 60 90 99; do
@@ -76,7 +82,8 @@ refused '[34]' 'student\.yaml' $train --teacher-logits student.yaml
 refused 3 'split' $train --teacher-logits whole.logits.zst --set 'data.split={by: subject, train: [1]}'
 refused 3 'class' $train --teacher-logits whole.logits.zst --data named
 cp -r s renamed && sed -i '3s/.*/another name/' renamed/classes.txt
-refused 3 "class 2 is 'phone call', in the data set it is 'another name'" $train --teacher-logits whole.logits.zst --data renamed
+refused 3 "class 2 is 'phone call', in the data set it is 'another name'" \
+    $train --teacher-logits whole.logits.zst --data renamed
 accepted "$teacher" dump-logits --weights t --split val --out val.logits.zst -q
 refused 3 'val\.logits\.zst' $train --teacher-logits val.logits.zst # records of the other half alone
 accepted "$teacher" dump-logits --weights t --out plain.logits.zst -q
@@ -89,7 +96,8 @@ cp whole.logits.zst kept.logits.zst
 [ $? -ne 0 ] || failed "dump-logits over a finished store: exit code 0"
 same_file whole.logits.zst kept.logits.zst
 
-# ---- checkpoints ---------------------------------------------------------------------------------------------------------
+# ---- checkpoints
+# ---------------------------------------------------------------------------------------------------------
 look="$teacher eval -q --limit 2 --weights"
 model=t/checkpoints/best/model.safetensors
 size=$(wc -c <$model)
@@ -113,12 +121,14 @@ refused 4 'optim\.safetensors' "$teacher" finetune --config teacher.yaml --epoch
 same_file hurt/checkpoints/last/model.safetensors hurt.before/checkpoints/last/model.safetensors
 same_file hurt/log.jsonl hurt.before/log.jsonl
 refused 1 'already holds a run' "$teacher" finetune --config teacher.yaml --epochs 1 --out t -q
-refused 2 'optim\.base_lr' "$teacher" finetune --config teacher.yaml --epochs 1 --out t --resume --set optim.base_lr=1e-2 -q
+refused 2 'optim\.base_lr' \
+    "$teacher" finetune --config teacher.yaml --epochs 1 --out t --resume --set optim.base_lr=1e-2 -q
 refused 3 'nowhere' $look nowhere
 accepted "$distill" train --config student.yaml --set kd.feature=none --epochs 1 --out d -q
 refused 2 'weights of a student' $look d
 
-# ---- weight files --------------------------------------------------------------------------------------------------------
+# ---- weight files
+# --------------------------------------------------------------------------------------------------------
 printf '\x80\x02cposix\nsystem\nX\x0d\x00\x00\x00touch hostile\x85R.' >hostile.pth
 refused 3 'hostile\.pth' "$kd" weights info hostile.pth -q
 refused 3 'hostile\.pth' "$teacher" finetune --config teacher.yaml --weights hostile.pth --out never3 -q

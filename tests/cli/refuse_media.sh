@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Damaged videos and skeletons, met by every command that reads them: exit code 3, a message that names the file, nothing
-# half-written left behind; with on_bad_sample: skip every listed sample is accounted for.
+# Damaged videos and skeletons, met by every command that reads them: exit code 3, a message that names the file,
+# nothing half-written left behind; with on_bad_sample: skip every listed sample is accounted for.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 . "$here/recipes.sh"
@@ -12,7 +12,8 @@ sed -i '/^base/s/_ce_kd_feature/_ce/' student.yaml
 accepted "$teacher" finetune --config teacher.yaml --out t --epochs 1 -q
 accepted "$distill" train --config student.yaml --out d --epochs 1 -q
 
-# ---- videos --------------------------------------------------------------------------------------------------------------
+# ---- videos
+# --------------------------------------------------------------------------------------------------------------
 good=s/nturgb+d_rgb/S003C001P001R001A001_rgb.avi
 mkdir v
 size=$(wc -c <$good)
@@ -20,7 +21,8 @@ head -c $((size * 2 / 3)) $good >v/truncated.avi
 : >v/empty.avi
 head -c 4096 /dev/zero >v/zeros.avi
 { # a RIFF WAVE file: sound without pictures
-    printf 'RIFF\x24\x10\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00data\x00\x10\x00\x00'
+    printf 'RIFF\x24\x10\x00\x00WAVEfmt '
+    printf '\x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00data\x00\x10\x00\x00'
     head -c 4096 /dev/zero
 } >v/audio.avi
 cp $good v/billion.avi # total frames of the main header
@@ -62,9 +64,11 @@ refused 3 'S003C001P001R001A004' "$teacher" finetune --config teacher.yaml --dat
 absent bad/report.json
 accepted "$teacher" finetune --config teacher.yaml --data hurt --out skipped --epochs 1 --set data.on_bad_sample=skip
 grep -q 'S003C001P001R001A004' err.txt || failed "skip: the skipped sample is not named"
-grep -q '"type":"lost".*S003C001P001R001A004' skipped/log.jsonl || failed "skip: the log does not list the skipped sample"
+grep -q '"type":"lost".*S003C001P001R001A004' skipped/log.jsonl ||
+    failed "skip: the log does not list the skipped sample"
 present skipped/report.json
-grep -q '"type":"val".*"samples":23,"failed":1' skipped/log.jsonl || failed "skip: the validation's count is not 23 + 1"
+grep -q '"type":"val".*"samples":23,"failed":1' skipped/log.jsonl ||
+    failed "skip: the validation's count is not 23 + 1"
 refused 3 "$(basename "$judged" _rgb.avi)" "$teacher" eval --weights t --data hurt --out eval.json -q
 absent eval.json
 accepted "$teacher" eval --weights t --data hurt --json --set data.on_bad_sample=skip --out eval.json
@@ -78,7 +82,8 @@ accepted "$kd" logits verify part.logits.zst
 [ "$(grep -c 'A004\|'"$(basename "$judged" _rgb.avi)" checked/quarantine.tsv)" -eq 2 ] ||
     { failed "dataset check: quarantine.tsv"; cat checked/quarantine.tsv; }
 
-# ---- skeletons -----------------------------------------------------------------------------------------------------------
+# ---- skeletons
+# -----------------------------------------------------------------------------------------------------------
 while IFS=$'\t' read -r name says; do
     refused 3 "$name" "$distill" predict --weights d -q "$source/tests/refuse/skeleton/$name"
     grep -qF -- "$says" err.txt || { failed "$name: message does not say '$says'"; cat err.txt; }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Exact resume: runs killed with SIGKILL at random points and continued with --resume end with the bytes of a run that nobody
-# touched: weights, optimiser state, log; whatever the number of workers.  The logit store likewise.
+# Exact resume: runs killed with SIGKILL at random points and continued with --resume end with the bytes of a run that
+# nobody touched: weights, optimiser state, log; whatever the number of workers.  The logit store likewise.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 . "$here/recipes.sh"
@@ -43,7 +43,8 @@ sweep_store() {
     took=$(($(now_ms) - start))
     accepted "$kd" logits verify whole.logits.zst
     for workers in 0 3; do
-        killed_until_done $((took / 5)) $((took * 4 / 5)) "$@" --out "cut-$workers.logits.zst" --workers $workers --resume ||
+        killed_until_done $((took / 5)) $((took * 4 / 5)) "$@" \
+            --out "cut-$workers.logits.zst" --workers $workers --resume ||
             { failed "dump-logits with $workers workers: resumed run ended with $?"; tail -3 err.txt; }
         total_kills=$((total_kills + kills))
         same_file whole.logits.zst "cut-$workers.logits.zst"
@@ -62,7 +63,8 @@ done
 
 # The training data on the device: killed and continued, the bytes of the run whose batches were fed.
 student_recipe sfz-nano
-killed_until_done 200 900 "$distill" train --config student.yaml --teacher-logits whole.logits.zst --set train.resident=on \
+killed_until_done 200 900 "$distill" train --config student.yaml --teacher-logits whole.logits.zst \
+    --set train.resident=on \
     --out kept --resume || { failed "training with resident data: resumed run ended with $?"; tail -3 err.txt; }
 total_kills=$((total_kills + kills))
 same_run sfz-nano kept

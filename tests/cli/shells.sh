@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The manual page and the completion of each program know every command and every option that --help shows, and the completion
-# works in a shell.  Call: shells.sh BUILD_DIR SOURCE_DIR
+# The manual page and the completion of each program know every command and every option that --help shows, and the
+# completion works in a shell.  Call: shells.sh BUILD_DIR SOURCE_DIR
 . "$(dirname "$0")/lib.sh"
 . "$here/walk.sh"
 
@@ -10,7 +10,8 @@ while read -r command; do
     program=${command%% *}
     page=$build/share/man/man1/$program.1
     # the part of the page that is about this command, without troff's escapes
-    part=$(sed 's/\\f[A-Z]//g; s/\\-/-/g' "$page" | awk -v c="$command" '/^\.SS/ { on = index($0, ".SS \"" c " [") == 1 } on')
+    part=$(sed 's/\\f[A-Z]//g; s/\\-/-/g' "$page" |
+        awk -v c="$command" '/^\.SS/ { on = index($0, ".SS \"" c " [") == 1 } on')
     [ -n "$part" ] || failed "$page has no '$command'"
     . "$build/share/bash-completion/completions/$program" || failed "the completion of $program is no shell text"
     words=" $("_${program}_words" "$command") "

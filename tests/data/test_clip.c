@@ -69,7 +69,7 @@ static int make_world(void **state)
         assert_non_null(rgb);
         ok(kd_video_writer_open(w->path[i], 64, 48, 30, 1, NULL, &out, &err), &err);
         for (int t = 0; t < FRAMES[i]; t++) {
-            parity_gen_picture((uint32_t)(1000 * i + t), 48, 64, rgb);
+            kd_parity_gen_picture((uint32_t)(1000 * i + t), 48, 64, rgb);
             ok(kd_video_writer_frame(out, rgb, 0, &err), &err);
         }
         ok(kd_video_writer_close(out, &err), &err);

@@ -198,7 +198,7 @@ static uint8_t *make_video(const char *name, int frames, int w, int h)
     for (int t = 0; t < frames; t++) {
         char full[64];
         (void)snprintf(full, sizeof full, "%s.%d", name, t);
-        parity_gen_picture(kd_zip_crc32(0, full, strlen(full)), h, w, rgb + (size_t)t * picture);
+        kd_parity_gen_picture(kd_zip_crc32(0, full, strlen(full)), h, w, rgb + (size_t)t * picture);
     }
     return rgb;
 }

@@ -49,7 +49,7 @@ static kd_skeleton recording(const char *name, size_t frames, size_t bodies)
             for (size_t v = 0; v < V; v++) {
                 for (size_t c = 0; c < 3; c++) {
                     const size_t i = ((t * V + v) * 3 + c) * 2 + m;
-                    b->xyz[v][c] = parity_gen_last(crc, (uint32_t)i, 0, 1024) + (c == 2 ? 3.0f : 0.0f);
+                    b->xyz[v][c] = kd_parity_gen_last(crc, (uint32_t)i, 0, 1024) + (c == 2 ? 3.0f : 0.0f);
                 }
             }
         }

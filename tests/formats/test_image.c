@@ -16,7 +16,7 @@ static uint8_t *smooth_image(const char *name, int h, int w)
     const uint32_t seed = kd_zip_crc32(0, name, strlen(name));
     uint8_t *p = kd_alloc((size_t)h * (size_t)w * 3);
     assert_non_null(p);
-    parity_gen_picture(seed, h, w, p);
+    kd_parity_gen_picture(seed, h, w, p);
     return p;
 }
 
@@ -71,7 +71,7 @@ static void test_resize_strides(void **state)
     assert_int_equal(kd_image_resizer_create(W, H, OW, OH, &r, NULL), KD_OK);
     for (int round = 0; round < 3; round++) {
         for (size_t i = 0; i < sizeof src; i++) {
-            src[i] = (uint8_t)parity_gen_u24((uint32_t)round, (uint32_t)i);
+            src[i] = (uint8_t)kd_parity_gen_u24((uint32_t)round, (uint32_t)i);
         }
         for (int y = 0; y < H; y++) {
             memcpy(tight + y * W * 3, src + y * IN, W * 3);
@@ -209,7 +209,7 @@ static void test_png(void **state)
     static const int channels[] = {1, 3, 4};
     uint8_t pix[13 * 9 * 4];
     for (size_t i = 0; i < sizeof pix; i++) {
-        pix[i] = (uint8_t)parity_gen_u24(3, (uint32_t)i);
+        pix[i] = (uint8_t)kd_parity_gen_u24(3, (uint32_t)i);
     }
     for (size_t k = 0; k < KD_COUNTOF(channels); k++) {
         check_png(pix, 13, 9, channels[k]);

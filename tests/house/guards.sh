@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Include guards: a header a/b.h is guarded by KD_A_B_H, so that no two headers share a guard and a moved header is noticed.
-# usage: guards.sh SOURCE_DIR [--fix]
+# Include guards: a header a/b.h is guarded by KD_A_B_H, so that no two headers share a guard and a moved header is
+# noticed. usage: guards.sh SOURCE_DIR [--fix]
 set -euo pipefail
 cd "$1"
 bad=0

@@ -7,7 +7,7 @@ static const kd_kernel_def *find_f64(kd_backend *be, kd_op op, kd_dtype act, int
     return rank == 0 && act == KD_F64 ? kd_cpu_table_ref_f64(op) : NULL;
 }
 
-kd_backend *test_f64_backend_open(void)
+kd_backend *kd_f64_backend_open(void)
 {
     static kd_backend_ops ops;
     kd_backend *be = NULL;

@@ -6,7 +6,7 @@
 #include "kernels/kd_backend.h"
 
 /* Programs for it are built with dtype KD_F64 and kd_params_create(KD_F64).  NULL: out of memory. */
-kd_backend *test_f64_backend_open(void);
+kd_backend *kd_f64_backend_open(void);
 
 const kd_kernel_def *kd_cpu_table_ref_f64(kd_op op);
 

@@ -326,7 +326,7 @@ static void check_direction(built *b, const op_case *c, int i, const double *g, 
 static void check_gradients(kd_op op, const op_case *c)
 {
     built b;
-    kd_backend *be = test_f64_backend_open();
+    kd_backend *be = kd_f64_backend_open();
     state.act = KD_F64;
     if (build(&b, op, c, be, KD_F64) && kd_program_tensor(b.prog, "loss").data != NULL) {
         kd_rng r = kd_rng_make(9, KD_RNG_TEST, 4, 0);

@@ -160,7 +160,7 @@ static double loss_of(net *n)
 static void gradients_match_differences(void **state)
 {
     (void)state;
-    kd_backend *be = test_f64_backend_open();
+    kd_backend *be = kd_f64_backend_open();
     double worst = 0.0;
     for (uint64_t seed = 1; seed <= 30; seed++) {
         be->fuses = seed % 4 < 2 ? ~0u : 0;
@@ -204,7 +204,7 @@ static void gradients_match_differences(void **state)
 static void fusion_changes_nothing(void **state)
 {
     (void)state;
-    kd_backend *be = test_f64_backend_open();
+    kd_backend *be = kd_f64_backend_open();
     int fewer = 0;
     for (uint64_t seed = 1; seed <= 60; seed++) {
         net n[2];

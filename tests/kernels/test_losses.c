@@ -23,14 +23,14 @@ static kd_st_file *golden;
 
 static uint32_t u24(const char *name, uint32_t i)
 {
-    return parity_gen_u24(kd_crc32(name, strlen(name)), i);
+    return kd_parity_gen_u24(kd_crc32(name, strlen(name)), i);
 }
 
 static void draw(const char *name, float scale, int n, double *out)
 {
     const uint32_t crc = kd_crc32(name, strlen(name));
     for (int i = 0; i < n; i++) {
-        out[i] = (double)(parity_gen_unit(crc, (uint32_t)i) * scale);
+        out[i] = (double)(kd_parity_gen_unit(crc, (uint32_t)i) * scale);
     }
 }
 
@@ -194,7 +194,7 @@ static void all_cases(kd_backend *be, kd_dtype t)
 static void losses_in_f64(void **unused)
 {
     (void)unused;
-    all_cases(test_f64_backend_open(), KD_F64);
+    all_cases(kd_f64_backend_open(), KD_F64);
 }
 
 static void losses_in_f32_fast(void **unused)

@@ -30,8 +30,9 @@ typedef struct family {
 } family;
 
 /* clang-format off */
-#define SMALL_VIT .img_size = 8, .frames = 4, .patch = 4, .tubelet = 2, .dim = 16, .depth = 2, .heads = 2, .mlp_hidden = 24, \
-                  .classes = CLASSES, .eps = 1e-6f, .fc_norm_eps = 1e-6f, .init_scale = 1.0f, .recompute = true
+#define SMALL_VIT \
+    .img_size = 8, .frames = 4, .patch = 4, .tubelet = 2, .dim = 16, .depth = 2, .heads = 2, .mlp_hidden = 24, \
+    .classes = CLASSES, .eps = 1e-6f, .fc_norm_eps = 1e-6f, .init_scale = 1.0f, .recompute = true
 /* clang-format on */
 static const family families[] = {
     {"vit", NULL, {SMALL_VIT, .qkv_bias = true}},
@@ -236,7 +237,7 @@ static double check_direction(const family *f, net *n, int p, const double *grad
 static void gradients_match_differences(void **state)
 {
     (void)state;
-    kd_backend *be = test_f64_backend_open();
+    kd_backend *be = kd_f64_backend_open();
     for (size_t m = 0; m < KD_COUNTOF(families); m++) {
         const family *f = &families[m];
         be->fuses = m % 2 == 0 ? ~0u : 0;
@@ -267,7 +268,7 @@ static void gradients_match_differences(void **state)
 static void fusion_changes_nothing(void **state)
 {
     (void)state;
-    kd_backend *be = test_f64_backend_open();
+    kd_backend *be = kd_f64_backend_open();
     for (size_t m = 0; m < KD_COUNTOF(families); m++) {
         for (int recompute = 0; recompute < 2; recompute++) {
             net n[2];

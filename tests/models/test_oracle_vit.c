@@ -112,7 +112,7 @@ static void graph_is_the_formulas(void **state)
     static const kd_compile_opts how[] = {
         {.no_fuse = true, .no_reuse = true}, {.poison = true}, {.recompute = true, .poison = true}};
     static double clip[PIXELS], target[BATCH * CLASSES];
-    kd_backend *be = test_f64_backend_open();
+    kd_backend *be = kd_f64_backend_open();
     for (size_t k = 0; k < KD_COUNTOF(how); k++) {
         net n = make(be, KD_F64, &how[k]);
         const size_t bytes = (size_t)kd_params_slab_numel(n.params) * sizeof(double);
@@ -157,7 +157,7 @@ static void fast_program_is_the_formulas(void **state)
     (void)state;
     static double clip[PIXELS], target[BATCH * CLASSES];
     static float clip32[PIXELS], target32[BATCH * CLASSES];
-    kd_backend *be64 = test_f64_backend_open(), *be = NULL;
+    kd_backend *be64 = kd_f64_backend_open(), *be = NULL;
     assert_int_equal(kd_backend_cpu_open(1, &be, NULL), KD_OK);
     net a = make(be64, KD_F64, &(kd_compile_opts){0}), b = make(be, KD_F32, &(kd_compile_opts){.recompute = true});
     const int64_t numel = kd_params_slab_numel(a.params);

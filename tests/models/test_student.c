@@ -32,7 +32,7 @@ enum { CLASSES = 60, FRAMES = 64, BODIES = 2, SAMPLES = 4, STREAM = 3 * FRAMES *
 static void generate(float *dst, int64_t n, uint32_t crc, int64_t ko, int64_t ks)
 {
     for (int64_t i = 0; i < n; i++) {
-        dst[i] = parity_gen_last(crc, (uint32_t)i, ko, ks);
+        dst[i] = kd_parity_gen_last(crc, (uint32_t)i, ko, ks);
     }
 }
 
@@ -118,7 +118,7 @@ static void open_golden(golden *f, bool wide)
     }
     f->dtype = wide ? KD_F64 : KD_F32;
     if (wide) {
-        f->be = test_f64_backend_open();
+        f->be = kd_f64_backend_open();
     } else {
         assert_int_equal(kd_backend_cpu_open(1, &f->be, &err), KD_OK);
     }

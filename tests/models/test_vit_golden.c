@@ -50,8 +50,8 @@ static void fill_params(kd_params *params)
         float scale, offset;
         float *v = kd_alloc((size_t)e->numel * sizeof *v);
         assert_non_null(v);
-        parity_net_rule(e->name, e->shape.rank > 0 ? e->numel / e->shape.dim[0] : 1, &scale, &offset);
-        parity_fill(e->name, scale, offset, v, (size_t)e->numel);
+        kd_parity_net_rule(e->name, e->shape.rank > 0 ? e->numel / e->shape.dim[0] : 1, &scale, &offset);
+        kd_parity_fill(e->name, scale, offset, v, (size_t)e->numel);
         assert_int_equal(kd_params_write(params, i, v, e->numel), KD_OK);
         kd_free(v);
     }
@@ -63,7 +63,7 @@ static void logits_of(const kd_vit_cfg *c, int batch, double *out)
 {
     const size_t floats = (size_t)batch * 3 * (size_t)c->frames * (size_t)c->img_size * (size_t)c->img_size;
     const size_t n = (size_t)batch * (size_t)c->classes;
-    kd_backend *be = test_f64_backend_open();
+    kd_backend *be = kd_f64_backend_open();
     kd_params *params = kd_params_create(KD_F64);
     kd_program *prog = NULL;
     const kd_compile_opts co = {0};
@@ -76,7 +76,7 @@ static void logits_of(const kd_vit_cfg *c, int batch, double *out)
     float *clip = kd_alloc(floats * sizeof *clip);
     double *wide = kd_alloc(floats * sizeof *wide);
     assert_true(clip != NULL && wide != NULL && n <= MOST);
-    parity_fill("input", 2.0f, 0.0f, clip, floats);
+    kd_parity_fill("input", 2.0f, 0.0f, clip, floats);
     for (size_t i = 0; i < floats; i++) {
         wide[i] = (double)clip[i];
     }
@@ -106,7 +106,7 @@ static int config_of(const kd_json *manifest, kd_vit_cfg *c)
 {
     int64_t batch = 0;
     kd_err err = {0};
-    must(parity_net_cfg(manifest, c, &err), &err);
+    must(kd_parity_net_cfg(manifest, c, &err), &err);
     must(kd_json_get_i64(manifest, "batch", &batch, &err), &err);
     c->taps = false;
     return (int)batch;
@@ -128,7 +128,7 @@ static void reference_in_f64(void **state)
         const size_t n = (size_t)batch * (size_t)c.classes;
         (void)snprintf(path, sizeof path, "%s/parity/%s/fixture.safetensors", KD_GOLDEN_DIR, fixtures[i]);
         must(kd_st_open(path, &f, &err), &err);
-        must(parity_tensor(f, "logits_f64", n, &want, &err), &err);
+        must(kd_parity_tensor(f, "logits_f64", n, &want, &err), &err);
         logits_of(&c, batch, got);
         const double error = distance(got, want, n);
         print_message("%s: %.2g\n", fixtures[i], error);

@@ -42,7 +42,7 @@ static void scores_of_fixture(float *score)
 {
     const uint32_t crc = crc32_of("metrics.scores");
     for (uint32_t i = 0; i < 96 * 52; i++) {
-        score[i] = parity_gen_unit(crc, i);
+        score[i] = kd_parity_gen_unit(crc, i);
     }
 }
 

@@ -34,7 +34,8 @@ static const kd_joint_mix_attr mix = {.mode = KD_MIX_EXPAND, .x_channels = 64, .
 /* clang-format off */
 static const kd_conv2d_attr
     point = {.stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .kernel = {1, 1}, .x_shape = S(32, 192, 32, 25)},
-    depth = {.stride = {1, 1}, .pad = {4, 0}, .dilation = {1, 1}, .groups = 64, .kernel = {9, 1}, .x_shape = S(32, 64, 32, 25)};
+    depth = {.stride = {1, 1}, .pad = {4, 0}, .dilation = {1, 1}, .groups = 64, .kernel = {9, 1},
+             .x_shape = S(32, 64, 32, 25)};
 static const kd_conv_separable_attr separable = {.stride = {1, 1}, .pad = {{4, 0}}, .dilation = {{1, 1}}};
 
 #define X(ci)     S(1, TOKENS, ci)
@@ -45,8 +46,8 @@ static const kd_conv_separable_attr separable = {.stride = {1, 1}, .pad = {{4, 0
     {text, KD_OP_LINEAR, a, {X(ci), S(co, ci), S(co)}, 4, 3, {X(co)}, 0, 1, GEMM(co, ci)}
 
 static const kernel_case cases[] = {
-    {"matmul 8192x8192x8192", KD_OP_LINEAR, &bare, {S(SQUARE, SQUARE), S(SQUARE, SQUARE)}, 0, 2, {S(SQUARE, SQUARE)}, 0, 1,
-     2e-9 * SQUARE * SQUARE * SQUARE},
+    {"matmul 8192x8192x8192", KD_OP_LINEAR, &bare,
+     {S(SQUARE, SQUARE), S(SQUARE, SQUARE)}, 0, 2, {S(SQUARE, SQUARE)}, 0, 1, 2e-9 * SQUARE * SQUARE * SQUARE},
     LINEAR("linear qkv 1568x3072x1024", &plain, 3072, 1024),
     LINEAR("linear proj 1568x1024x1024", &plain, 1024, 1024),
     LINEAR("linear fc1 + GELU 1568x4096x1024", &gelu, 4096, 1024),
@@ -76,7 +77,8 @@ static const kernel_case cases[] = {
     {"conv 1x1 64 to 32 behind it", KD_OP_CONV2D, &point,
      {BODIES(64), S(32, 64, 1, 1)}, 0, 2, {BODIES(32)}, 0, 1, 2e-9 * 32 * 800 * 64 * 32},
     {"conv_separable, the two as one", KD_OP_CONV_SEPARABLE, &separable,
-     {BODIES(64), S(64, 1, 9, 1), S(64), S(32, 64, 1, 1), S(32)}, 20, 5, {BODIES(32), BODIES(64)}, 0, 2, 2e-9 * 32 * 800 * 64 * 41},
+     {BODIES(64), S(64, 1, 9, 1), S(64), S(32, 64, 1, 1), S(32)}, 20, 5, {BODIES(32), BODIES(64)}, 0, 2,
+     2e-9 * 32 * 800 * 64 * 41},
     {"joint_mix 3 partitions, 64 channels, 32 bodies", KD_OP_JOINT_MIX, &mix,
      {BODIES(64), S(3, 25, 25)}, 2, 2, {BODIES(192)}, 0, 1, 2e-9 * 32 * 64 * 32 * 3 * 625},
 };

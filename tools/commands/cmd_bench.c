@@ -127,7 +127,7 @@ static int bench_store(int argc, char **argv)
     return end(&CMD, &b, NULL, c.json, kd_bench_store(&b, dir, &err), &err);
 }
 
-int cmd_bench(int argc, char **argv)
+int kd_cmd_bench(int argc, char **argv)
 {
     static const kd_verb VERBS[] = {
         {"kernels", bench_kernels, "single kernels"},

@@ -167,7 +167,7 @@ done:
     return st;
 }
 
-int cmd_compare(int argc, char **argv)
+int kd_cmd_compare(int argc, char **argv)
 {
     compare_args a;
     kd_common common;

@@ -14,7 +14,7 @@ static const kd_cmd CHECK = {
     .notes = "Prints name, kind and hash of each; the first fault ends it with exit code 2.",
 };
 
-int cmd_config_check(int argc, char **argv)
+int kd_cmd_config_check(int argc, char **argv)
 {
     kd_common c;
     kd_operands in;
@@ -102,7 +102,7 @@ done:
     return st;
 }
 
-int cmd_config_show(int argc, char **argv)
+int kd_cmd_config_show(int argc, char **argv)
 {
     show_args a;
     kd_common c;
@@ -118,11 +118,11 @@ int cmd_config_show(int argc, char **argv)
     return kd_cmd_end(&SHOW, show(&a, &in, &c, &err), &err);
 }
 
-int cmd_config(int argc, char **argv)
+int kd_cmd_config(int argc, char **argv)
 {
     static const kd_verb VERBS[] = {
-        {"check", cmd_config_check, "load configs and refuse what is wrong"},
-        {"show", cmd_config_show, "print a resolved config"},
+        {"check", kd_cmd_config_check, "load configs and refuse what is wrong"},
+        {"show", kd_cmd_config_show, "print a resolved config"},
         {NULL, NULL, NULL},
     };
     return kd_dispatch("kd config", "Check and show configurations.", VERBS, argc, argv);

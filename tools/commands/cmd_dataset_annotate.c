@@ -162,7 +162,7 @@ static int unknown_split(const char *typed)
     return kd_usage(&CMD, "--split: expected %.*s or a config file, found '%s'", (int)strlen(names) - 2, names, typed);
 }
 
-int cmd_dataset_annotate(int argc, char **argv)
+int kd_cmd_dataset_annotate(int argc, char **argv)
 {
     annotate_args a;
     kd_common c;

@@ -64,7 +64,7 @@ static void print_sample(const kd_common *c, const kd_sample_result *r)
                  (double)r->skeleton_bytes * 1e-6, r->badly_tracked);
 }
 
-int cmd_dataset_sample(int argc, char **argv)
+int kd_cmd_dataset_sample(int argc, char **argv)
 {
     sample_args a;
     kd_common c;
@@ -257,7 +257,7 @@ static kd_status render_all(render_job *j, const kd_operands *in, kd_err *err)
     return KD_OK;
 }
 
-int cmd_dataset_render(int argc, char **argv)
+int kd_cmd_dataset_render(int argc, char **argv)
 {
     render_args a;
     kd_common c;

@@ -169,7 +169,7 @@ static kd_status scan_data(const char *dir, kd_scan *s, kd_err *err)
     return KD_OK;
 }
 
-int cmd_dataset_scan(int argc, char **argv)
+int kd_cmd_dataset_scan(int argc, char **argv)
 {
     kd_common c;
     const int rc = kd_args_parse(&SCAN, argc, argv, NULL, &c, NULL);
@@ -360,7 +360,7 @@ done:
     return st;
 }
 
-int cmd_dataset_check(int argc, char **argv)
+int kd_cmd_dataset_check(int argc, char **argv)
 {
     kd_common c;
     const int rc = kd_args_parse(&CHECK, argc, argv, NULL, &c, NULL);

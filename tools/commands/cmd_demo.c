@@ -108,7 +108,7 @@ static int make_data(demo *d)
     add(&l, "--resume");
     add_common(d, &l);
     return run_line(&l, ++d->step, d->steps, "make the sample data set: 12 actions, 10 people, 3 cameras",
-                    cmd_dataset_sample, d->c->quiet);
+                    kd_cmd_dataset_sample, d->c->quiet);
 }
 
 static int make_teacher(demo *d)
@@ -128,7 +128,7 @@ static int make_teacher(demo *d)
     add(&l, "--resume");
     add_common(d, &l);
     int rc = run_line(&l, ++d->step, d->steps, "fine-tune the video teacher from weights that saw other people",
-                      cmd_finetune, d->c->quiet);
+                      kd_cmd_finetune, d->c->quiet);
     if (rc != 0) {
         return rc;
     }
@@ -146,7 +146,7 @@ static int make_teacher(demo *d)
     add(&l, d->store);
     add(&l, "--resume");
     add_common(d, &l);
-    return run_line(&l, ++d->step, d->steps, "run the teacher once, keep its logits", cmd_teacher_dump_logits,
+    return run_line(&l, ++d->step, d->steps, "run the teacher once, keep its logits", kd_cmd_teacher_dump_logits,
                     d->c->quiet);
 }
 
@@ -177,7 +177,7 @@ static int make_student(demo *d, int i, bool distilled)
     add(&l, d->run[i]);
     add(&l, "--resume");
     add_common(d, &l);
-    return run_line(&l, ++d->step, d->steps, what, cmd_distill_train, d->c->quiet);
+    return run_line(&l, ++d->step, d->steps, what, kd_cmd_distill_train, d->c->quiet);
 }
 
 static int compare(demo *d, int runs)
@@ -193,7 +193,7 @@ static int compare(demo *d, int runs)
     if (d->c->quiet) {
         add(&l, "--quiet");
     }
-    return run_line(&l, ++d->step, d->steps, "compare teacher and students", cmd_compare, d->c->quiet);
+    return run_line(&l, ++d->step, d->steps, "compare teacher and students", kd_cmd_compare, d->c->quiet);
 }
 
 static int run_demo(demo *d)
@@ -214,7 +214,7 @@ static int run_demo(demo *d)
     return rc;
 }
 
-int cmd_demo(int argc, char **argv)
+int kd_cmd_demo(int argc, char **argv)
 {
     static const kd_arg args[] = {
         KD_OPT_INT(opts, seeds, "seeds", "N", "3", 1, 8, "students of each kind"),

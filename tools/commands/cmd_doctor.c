@@ -235,7 +235,7 @@ static void report_paths(sheet *s, const machine *m, const char *dir)
 {
     char codec[32];
     kd_err err = {0};
-    const double decode = doctor_decode(dir, codec, &err);
+    const double decode = kd_doctor_decode(dir, codec, &err);
     if (decode > 0.0) {
         const bool h264 = strstr(codec, "264") != NULL;
         row(s, "encoding video", h264 ? "ok" : "missing", "%s%s", codec,
@@ -245,7 +245,7 @@ static void report_paths(sheet *s, const machine *m, const char *dir)
         row(s, "video", "missing", "%s", err.msg);
     }
     memset(&err, 0, sizeof err);
-    const double student = doctor_student("sfz-nano", &err);
+    const double student = kd_doctor_student("sfz-nano", &err);
     if (student > 0.0) {
         row(s, "student sfz-nano", "measured", "%.2f ms a sample, one thread", student);
     } else {
@@ -255,7 +255,7 @@ static void report_paths(sheet *s, const machine *m, const char *dir)
     for (int i = 0; i < (m->avx512_bf16 ? 2 : 1); i++) {
         int threads = 0;
         memset(&err, 0, sizeof err);
-        const double seconds = doctor_teacher(TYPE[i], &threads, &err);
+        const double seconds = kd_doctor_teacher(TYPE[i], &threads, &err);
         const char *key = i == 0 ? "teacher ViT-L f32" : "teacher ViT-L bf16";
         if (seconds > 0.0) {
             row(s, key, "measured", "about %.1f s a clip (one block x 24), %d threads", seconds, threads);
@@ -265,7 +265,7 @@ static void report_paths(sheet *s, const machine *m, const char *dir)
     }
 }
 
-int cmd_doctor(int argc, char **argv)
+int kd_cmd_doctor(int argc, char **argv)
 {
     static const kd_cmd CMD = {
         .name = "kd doctor",

@@ -112,7 +112,7 @@ static int run_eval(const kd_cmd *cmd, const char *program, int argc, char **arg
     return kd_cmd_end(cmd, eval(program, &o, &c, &err), &err);
 }
 
-int cmd_teacher_eval(int argc, char **argv)
+int kd_cmd_teacher_eval(int argc, char **argv)
 {
     static const kd_arg args[] = {
         OPT_WEIGHTS,
@@ -129,7 +129,7 @@ int cmd_teacher_eval(int argc, char **argv)
     return run_eval(&cmd, "teacher", argc, argv);
 }
 
-int cmd_distill_eval(int argc, char **argv)
+int kd_cmd_distill_eval(int argc, char **argv)
 {
     static const kd_arg args[] = {
         OPT_WEIGHTS,
@@ -222,7 +222,7 @@ static int run_dump(const kd_cmd *cmd, const char *program, int argc, char **arg
 #define DUMP_COMMON (COMMON | KD_COMMON_RESUME | KD_COMMON_DRY_RUN)
 #define DUMP_NOTES  "A kill loses at most the record being written; --resume continues to the same bytes."
 
-int cmd_teacher_dump_logits(int argc, char **argv)
+int kd_cmd_teacher_dump_logits(int argc, char **argv)
 {
     static const kd_arg args[] = {
         OPT_WEIGHTS,
@@ -244,7 +244,7 @@ int cmd_teacher_dump_logits(int argc, char **argv)
     return run_dump(&cmd, "teacher", argc, argv);
 }
 
-int cmd_distill_dump_logits(int argc, char **argv)
+int kd_cmd_distill_dump_logits(int argc, char **argv)
 {
     static const kd_arg args[] = {
         OPT_WEIGHTS,

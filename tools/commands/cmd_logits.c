@@ -124,7 +124,7 @@ static void info_text(const kd_store *s, const tally *t)
     printf("accuracy   top-1 %.2f %%, top-5 %.2f %%\n", 100.0 * (double)t->top1 / n, 100.0 * (double)t->top5 / n);
 }
 
-int cmd_logits_info(int argc, char **argv)
+int kd_cmd_logits_info(int argc, char **argv)
 {
     kd_common c;
     kd_operands in;
@@ -168,7 +168,7 @@ static void print_fault(void *user, const char *line)
     }
 }
 
-int cmd_logits_verify(int argc, char **argv)
+int kd_cmd_logits_verify(int argc, char **argv)
 {
     kd_common c;
     kd_operands in;
@@ -216,7 +216,7 @@ static const kd_cmd MERGE = {
     .notes = "The manifests must agree; an id that occurs twice is refused.",
 };
 
-int cmd_logits_merge(int argc, char **argv)
+int kd_cmd_logits_merge(int argc, char **argv)
 {
     merge_args a;
     kd_operands in;
@@ -248,7 +248,7 @@ static const kd_cmd EXPORT = {
              "feature (when stored), manifest (JSON bytes).",
 };
 
-int cmd_logits_export(int argc, char **argv)
+int kd_cmd_logits_export(int argc, char **argv)
 {
     merge_args a;
     kd_operands in;
@@ -267,13 +267,13 @@ int cmd_logits_export(int argc, char **argv)
     return kd_cmd_end(&EXPORT, st, &err);
 }
 
-int cmd_logits(int argc, char **argv)
+int kd_cmd_logits(int argc, char **argv)
 {
     static const kd_verb VERBS[] = {
-        {"info", cmd_logits_info, "describe a store"},
-        {"verify", cmd_logits_verify, "check every record"},
-        {"merge", cmd_logits_merge, "merge the stores of several ranks"},
-        {"export", cmd_logits_export, "write a store as .npz"},
+        {"info", kd_cmd_logits_info, "describe a store"},
+        {"verify", kd_cmd_logits_verify, "check every record"},
+        {"merge", kd_cmd_logits_merge, "merge the stores of several ranks"},
+        {"export", kd_cmd_logits_export, "write a store as .npz"},
         {NULL, NULL, NULL},
     };
     return kd_dispatch("kd logits", "Describe, check, merge and export logit stores.", VERBS, argc, argv);

@@ -179,7 +179,7 @@ static int run(const kd_cmd *cmd, bool graph, int argc, char **argv)
     return kd_cmd_end(cmd, st, &err);
 }
 
-int cmd_model_info(int argc, char **argv)
+int kd_cmd_model_info(int argc, char **argv)
 {
     static const kd_arg args[] = {MODEL_ARGS};
     static const kd_cmd cmd = {.name = "kd model info",
@@ -193,7 +193,7 @@ int cmd_model_info(int argc, char **argv)
     return run(&cmd, false, argc, argv);
 }
 
-int cmd_model_graph(int argc, char **argv)
+int kd_cmd_model_graph(int argc, char **argv)
 {
     static const kd_arg args[] = {MODEL_ARGS};
     static const kd_cmd cmd = {.name = "kd model graph",
@@ -206,10 +206,10 @@ int cmd_model_graph(int argc, char **argv)
     return run(&cmd, true, argc, argv);
 }
 
-int cmd_model(int argc, char **argv)
+int kd_cmd_model(int argc, char **argv)
 {
-    static const kd_verb verbs[] = {{"info", cmd_model_info, "parameters, multiply-adds, memory plan"},
-                                    {"graph", cmd_model_graph, "the program listing"},
+    static const kd_verb verbs[] = {{"info", kd_cmd_model_info, "parameters, multiply-adds, memory plan"},
+                                    {"graph", kd_cmd_model_graph, "the program listing"},
                                     {NULL, NULL, NULL}};
     return kd_dispatch("kd model", "Look at a model: videomae2-s|b|l|h|g|tiny or a student's name.", verbs, argc, argv);
 }

@@ -12,26 +12,26 @@
  * of the objects at the top.  The first row that fits wins. */
 typedef struct kind {
     const char *name;
-    parity_checker run;
+    kd_parity_checker run;
     const char *keys[4];
     const char *member;
 } kind;
 
 static const kind KINDS[] = {
-    {"teacher model", parity_vit_tiny, {"config", "losses", "grads", "params"}, NULL},
-    {"teacher forward pass", parity_vit_full, {"act_norms_f64", "params", "input", NULL}, NULL},
-    {"teacher training", parity_vit_traj, {"config", "history", "final", "layer_decay"}, NULL},
-    {"layer-wise learning rates", parity_layer_decay, {"layer_decay", "depth", "params", NULL}, NULL},
-    {"learning rate schedules", parity_cosine, {NULL}, "args"},
-    {"position tables", parity_sinusoid, {NULL}, "crc32_bytes"},
-    {"frame sampling", parity_sampling, {"test_seg5_starts_in_strided_list", NULL}, NULL},
-    {"picture sizes and crops", parity_spatial, {NULL}, "resized_h"},
-    {"resized pictures", parity_resize, {NULL}, "in_hw"},
-    {"merging of views", parity_merge, {"logits", "prob", "score", NULL}, NULL},
-    {"PyTorch files", parity_pth, {"keys", "shapes", "crc32", "pretrain_keys"}, NULL},
-    {"distillation losses", parity_losses, {"losses", "inputs", "student_dim", "teacher_dim"}, NULL},
-    {"LAST losses", parity_student_losses, {"student", "teacher", "values_f64", "perm"}, NULL},
-    {"student model", parity_student, {"family", "variant", "param_order", "tensors"}, NULL},
+    {"teacher model", kd_parity_vit_tiny, {"config", "losses", "grads", "params"}, NULL},
+    {"teacher forward pass", kd_parity_vit_full, {"act_norms_f64", "params", "input", NULL}, NULL},
+    {"teacher training", kd_parity_vit_traj, {"config", "history", "final", "layer_decay"}, NULL},
+    {"layer-wise learning rates", kd_parity_layer_decay, {"layer_decay", "depth", "params", NULL}, NULL},
+    {"learning rate schedules", kd_parity_cosine, {NULL}, "args"},
+    {"position tables", kd_parity_sinusoid, {NULL}, "crc32_bytes"},
+    {"frame sampling", kd_parity_sampling, {"test_seg5_starts_in_strided_list", NULL}, NULL},
+    {"picture sizes and crops", kd_parity_spatial, {NULL}, "resized_h"},
+    {"resized pictures", kd_parity_resize, {NULL}, "in_hw"},
+    {"merging of views", kd_parity_merge, {"logits", "prob", "score", NULL}, NULL},
+    {"PyTorch files", kd_parity_pth, {"keys", "shapes", "crc32", "pretrain_keys"}, NULL},
+    {"distillation losses", kd_parity_losses, {"losses", "inputs", "student_dim", "teacher_dim"}, NULL},
+    {"LAST losses", kd_parity_student_losses, {"student", "teacher", "values_f64", "perm"}, NULL},
+    {"student model", kd_parity_student, {"family", "variant", "param_order", "tensors"}, NULL},
 };
 
 static bool fits(const kind *k, const kd_json *doc)
@@ -78,7 +78,7 @@ static void headline(const walk *w, const char *dir, const char *what, const cha
     }
 }
 
-static void run_fixture(walk *w, const char *dir, const char *file, const char *name, parity_checker run,
+static void run_fixture(walk *w, const char *dir, const char *file, const char *name, kd_parity_checker run,
                         const kd_json *doc)
 {
     kd_err err = {0};
@@ -168,7 +168,7 @@ static kd_status visit_dir(walk *w, const char *dir, char **pending, int *n_pend
         if (path == NULL) {
             st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         } else if (!known && kd_path_has_suffix(path, ".safetensors") && is_constants(path)) {
-            run_fixture(w, dir, names[i], "graph constants", parity_constants, NULL);
+            run_fixture(w, dir, names[i], "graph constants", kd_parity_constants, NULL);
         } else if (kd_path_is_dir(path) && *n_pending < DIRS_MAX) {
             pending[(*n_pending)++] = path;
             path = NULL;
@@ -222,7 +222,7 @@ static void summary(const walk *w)
            w->fixtures, w->be->ops->name, kd_dtype_name(w->dtype), w->items, w->failed, w->not_covered, w->unusable);
 }
 
-int cmd_parity(int argc, char **argv)
+int kd_cmd_parity(int argc, char **argv)
 {
     static const kd_cmd CMD = {
         .name = "kd parity",

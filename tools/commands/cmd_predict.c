@@ -197,7 +197,7 @@ static int run(const kd_cmd *cmd, const char *program, int argc, char **argv)
                "run directory (its best checkpoint), checkpoint, safetensors or .pth; needed"), \
         KD_OPT_INT(opts, top, "top", "K", "5", 1, 1000, "classes to print")
 
-int cmd_teacher_predict(int argc, char **argv)
+int kd_cmd_teacher_predict(int argc, char **argv)
 {
     static const kd_arg args[] = {PREDICT_ARGS};
     static const kd_cmd cmd = {.name = "teacher predict",
@@ -211,7 +211,7 @@ int cmd_teacher_predict(int argc, char **argv)
     return run(&cmd, "teacher", argc, argv);
 }
 
-int cmd_distill_predict(int argc, char **argv)
+int kd_cmd_distill_predict(int argc, char **argv)
 {
     static const kd_arg args[] = {PREDICT_ARGS};
     static const kd_cmd cmd = {.name = "distill predict",

@@ -83,7 +83,7 @@ static int run(const kd_cmd *cmd, const char *program, const char *example, int 
     return kd_cmd_end(cmd, train(program, &o, &c, &err), &err);
 }
 
-int cmd_finetune(int argc, char **argv)
+int kd_cmd_finetune(int argc, char **argv)
 {
     static const kd_arg args[] = {
         KD_OPT_STR(opts, weights, "weights", "PATH", NULL,
@@ -102,7 +102,7 @@ int cmd_finetune(int argc, char **argv)
     return run(&cmd, "teacher", "teacher/tiny.yaml", argc, argv);
 }
 
-int cmd_distill_train(int argc, char **argv)
+int kd_cmd_distill_train(int argc, char **argv)
 {
     static const kd_arg args[] = {
         KD_OPT_STR(opts, store, "teacher-logits", "STORE", NULL,

@@ -199,7 +199,7 @@ done:
     return st;
 }
 
-static int cmd_info(int argc, char **argv)
+static int kd_cmd_info(int argc, char **argv)
 {
     info_opts o;
     kd_common c;
@@ -265,7 +265,7 @@ static kd_status convert(const convert_opts *o, const kd_operands *in, kd_err *e
     return st;
 }
 
-static int cmd_convert(int argc, char **argv)
+static int kd_cmd_convert(int argc, char **argv)
 {
     convert_opts o;
     kd_operands in;
@@ -397,7 +397,7 @@ done:
     return st;
 }
 
-static int cmd_diff(int argc, char **argv)
+static int kd_cmd_diff(int argc, char **argv)
 {
     diff_opts o;
     kd_operands in;
@@ -411,12 +411,12 @@ static int cmd_diff(int argc, char **argv)
     return st == KD_OK && differ ? 1 : kd_cmd_end(&DIFF, st, &err);
 }
 
-int cmd_weights(int argc, char **argv)
+int kd_cmd_weights(int argc, char **argv)
 {
     static const kd_verb VERBS[] = {
-        {"info", cmd_info, "container, naming, hash, parameters, model"},
-        {"convert", cmd_convert, "other names, another container or dtype"},
-        {"diff", cmd_diff, "compare two sets of weights"},
+        {"info", kd_cmd_info, "container, naming, hash, parameters, model"},
+        {"convert", kd_cmd_convert, "other names, another container or dtype"},
+        {"diff", kd_cmd_diff, "compare two sets of weights"},
         {NULL, NULL, NULL},
     };
     return kd_dispatch("kd weights", "Describe, convert and compare weights.", VERBS, argc, argv);

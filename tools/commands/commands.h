@@ -1,40 +1,40 @@
-/* Every command of the three programs: `int cmd_X(int argc, char **argv)` in tools/cmd_X.c, argv[0] being the verb,
+/* Every command of the three programs: `int kd_cmd_X(int argc, char **argv)` in tools/commands/cmd_X.c, argv[0] being the verb,
  * the result the process's exit code.  A command is listed in a program's table when its file exists. */
 #ifndef KD_TOOLS_COMMANDS_COMMANDS_H
 #define KD_TOOLS_COMMANDS_COMMANDS_H
 
 #include "tools/args.h"
 
-int cmd_bench(int argc, char **argv);
-int cmd_compare(int argc, char **argv);
-int cmd_config(int argc, char **argv);
-int cmd_config_check(int argc, char **argv);
-int cmd_config_show(int argc, char **argv);
-int cmd_dataset(int argc, char **argv);
-int cmd_dataset_annotate(int argc, char **argv);
-int cmd_dataset_check(int argc, char **argv);
-int cmd_dataset_render(int argc, char **argv);
-int cmd_dataset_sample(int argc, char **argv);
-int cmd_dataset_scan(int argc, char **argv);
-int cmd_demo(int argc, char **argv);
-int cmd_distill_eval(int argc, char **argv);
-int cmd_distill_predict(int argc, char **argv);
-int cmd_distill_train(int argc, char **argv);
-int cmd_doctor(int argc, char **argv);
-int cmd_teacher_dump_logits(int argc, char **argv);
-int cmd_distill_dump_logits(int argc, char **argv);
-int cmd_finetune(int argc, char **argv);
-int cmd_logits(int argc, char **argv);
-int cmd_logits_export(int argc, char **argv);
-int cmd_logits_info(int argc, char **argv);
-int cmd_logits_merge(int argc, char **argv);
-int cmd_logits_verify(int argc, char **argv);
-int cmd_model(int argc, char **argv);
-int cmd_model_graph(int argc, char **argv);
-int cmd_model_info(int argc, char **argv);
-int cmd_parity(int argc, char **argv);
-int cmd_teacher_eval(int argc, char **argv);
-int cmd_teacher_predict(int argc, char **argv);
-int cmd_weights(int argc, char **argv);
+int kd_cmd_bench(int argc, char **argv);
+int kd_cmd_compare(int argc, char **argv);
+int kd_cmd_config(int argc, char **argv);
+int kd_cmd_config_check(int argc, char **argv);
+int kd_cmd_config_show(int argc, char **argv);
+int kd_cmd_dataset(int argc, char **argv);
+int kd_cmd_dataset_annotate(int argc, char **argv);
+int kd_cmd_dataset_check(int argc, char **argv);
+int kd_cmd_dataset_render(int argc, char **argv);
+int kd_cmd_dataset_sample(int argc, char **argv);
+int kd_cmd_dataset_scan(int argc, char **argv);
+int kd_cmd_demo(int argc, char **argv);
+int kd_cmd_distill_eval(int argc, char **argv);
+int kd_cmd_distill_predict(int argc, char **argv);
+int kd_cmd_distill_train(int argc, char **argv);
+int kd_cmd_doctor(int argc, char **argv);
+int kd_cmd_teacher_dump_logits(int argc, char **argv);
+int kd_cmd_distill_dump_logits(int argc, char **argv);
+int kd_cmd_finetune(int argc, char **argv);
+int kd_cmd_logits(int argc, char **argv);
+int kd_cmd_logits_export(int argc, char **argv);
+int kd_cmd_logits_info(int argc, char **argv);
+int kd_cmd_logits_merge(int argc, char **argv);
+int kd_cmd_logits_verify(int argc, char **argv);
+int kd_cmd_model(int argc, char **argv);
+int kd_cmd_model_graph(int argc, char **argv);
+int kd_cmd_model_info(int argc, char **argv);
+int kd_cmd_parity(int argc, char **argv);
+int kd_cmd_teacher_eval(int argc, char **argv);
+int kd_cmd_teacher_predict(int argc, char **argv);
+int kd_cmd_weights(int argc, char **argv);
 
 #endif

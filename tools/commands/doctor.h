@@ -6,12 +6,12 @@
 #include "kernels/kd_base.h"
 
 /* Frames per second of one thread, decoding a clip of 320x240 that is encoded here; `codec` is the encoder's name. */
-double doctor_decode(const char *dir, char codec[32], kd_err *err);
+double kd_doctor_decode(const char *dir, char codec[32], kd_err *err);
 
 /* Milliseconds of one forward pass of a student, one sample, one thread. */
-double doctor_student(const char *name, kd_err *err);
+double kd_doctor_student(const char *name, kd_err *err);
 
 /* Seconds of one clip through a ViT-L, from one measured block of its 24. */
-double doctor_teacher(kd_dtype dtype, int *threads, kd_err *err);
+double kd_doctor_teacher(kd_dtype dtype, int *threads, kd_err *err);
 
 #endif

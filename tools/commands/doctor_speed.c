@@ -37,7 +37,7 @@ done:
     return st;
 }
 
-double doctor_decode(const char *dir, char codec[32], kd_err *err)
+double kd_doctor_decode(const char *dir, char codec[32], kd_err *err)
 {
     char *path = kd_strf("%s/.kd-doctor-%ld.avi", dir, (long)getpid());
     double rate = -1.0;
@@ -89,7 +89,7 @@ done:
     return st;
 }
 
-double doctor_student(const char *name, kd_err *err)
+double kd_doctor_student(const char *name, kd_err *err)
 {
     char text[96];
     const char *const sets[] = {"kind=student", text};
@@ -99,7 +99,7 @@ double doctor_student(const char *name, kd_err *err)
     return forward(sets, KD_COUNTOF(sets), 1, 10, &seconds, &threads, err) == KD_OK ? 1e3 * seconds : -1.0;
 }
 
-double doctor_teacher(kd_dtype dtype, int *threads, kd_err *err)
+double kd_doctor_teacher(kd_dtype dtype, int *threads, kd_err *err)
 {
     enum { BLOCKS = 24 };
     char type[32];

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 
-void parity_item(parity *p, const char *name, double error, double allowed)
+void kd_parity_item(parity *p, const char *name, double error, double allowed)
 {
     const bool ok = error <= allowed; /* false for NaN */
     p->items++;
@@ -31,21 +31,21 @@ void parity_item(parity *p, const char *name, double error, double allowed)
     printf("%-44s error %9.3g  allowed %9.3g  %s\n", name, error, allowed, ok ? "ok" : "FAIL");
 }
 
-void parity_check(parity *p, const char *name, bool ok, const char *detail)
+void kd_parity_check(parity *p, const char *name, bool ok, const char *detail)
 {
     char text[200];
     (void)snprintf(text, sizeof text, "%s%s%s", name, detail != NULL ? " " : "", detail != NULL ? detail : "");
-    parity_item(p, text, ok ? 0.0 : 1.0, 0.0);
+    kd_parity_item(p, text, ok ? 0.0 : 1.0, 0.0);
 }
 
-void parity_skip(parity *p, const char *name, const char *why)
+void kd_parity_skip(parity *p, const char *name, const char *why)
 {
     if (!p->json) {
         printf("%-44s not covered: %s\n", name, why);
     }
 }
 
-double parity_allowed(const parity *p, double diff, double largest)
+double kd_parity_allowed(const parity *p, double diff, double largest)
 {
     diff = fmin(diff, PARITY_CREDIBLE * largest);
     if (p->dtype == KD_F32) {
@@ -55,7 +55,7 @@ double parity_allowed(const parity *p, double diff, double largest)
     return fmax(unit / 0x1p-24 * diff, PARITY_HALF * unit * largest);
 }
 
-void parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n, double diff)
+void kd_parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n, double diff)
 {
     double worst = 0.0, largest = 0.0;
     for (size_t i = 0; i < n; i++) {
@@ -63,10 +63,10 @@ void parity_f32(parity *p, const char *name, const float *got, const double *wan
         worst = e <= worst ? worst : e; /* keeps NaN */
         largest = fmax(largest, fabs(want[i]));
     }
-    parity_item(p, name, worst, parity_allowed(p, diff, largest));
+    kd_parity_item(p, name, worst, kd_parity_allowed(p, diff, largest));
 }
 
-kd_status parity_open(const parity *p, const char *tensor, kd_st_file **out, kd_err *err)
+kd_status kd_parity_open(const parity *p, const char *tensor, kd_st_file **out, kd_err *err)
 {
     char **names = NULL;
     size_t n = 0;
@@ -93,7 +93,7 @@ kd_status parity_open(const parity *p, const char *tensor, kd_st_file **out, kd_
     return st;
 }
 
-kd_status parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t **out, kd_err *err)
+kd_status kd_parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t **out, kd_err *err)
 {
     const kd_st_entry *e = kd_st_find(f, name);
     *out = NULL;
@@ -118,7 +118,7 @@ kd_status parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t *
     return KD_OK;
 }
 
-kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double **out, kd_err *err)
+kd_status kd_parity_tensor(const kd_st_file *f, const char *name, size_t n, double **out, kd_err *err)
 {
     const kd_st_entry *e = kd_st_find(f, name);
     *out = NULL;
@@ -148,14 +148,14 @@ kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double 
     return KD_OK;
 }
 
-void parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s,
-                    double diff, double *worst)
+void kd_parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s,
+                       double diff, double *worst)
 {
     double l2 = 0.0, want_l2 = 0.0, idx[64], val[64], error = 0.0, largest = 0.0;
     const size_t k = KD_MIN(kd_json_count(kd_json_get(s, "idx")), KD_COUNTOF(idx));
     if (kd_json_get_f64(s, "l2", &want_l2, NULL) != KD_OK || kd_json_get_f64s(s, "idx", idx, k, NULL) != KD_OK ||
         kd_json_get_f64s(s, "val", val, k, NULL) != KD_OK) {
-        parity_check(p, name, false, "(summary unreadable)");
+        kd_parity_check(p, name, false, "(summary unreadable)");
         return;
     }
     for (int64_t i = 0; i < n; i++) {
@@ -168,37 +168,37 @@ void parity_summary(parity *p, const char *what, const char *name, const float *
         largest = fmax(largest, fabs(val[j]));
     }
     const double rms = want_l2 / sqrt((double)n);
-    const double allowed = parity_allowed(p, diff, fmax(largest, 4.0 * rms));
-    const double l2_error = fabs(l2 - want_l2), l2_allowed = parity_allowed(p, diff, want_l2) + 1e-6 * want_l2;
+    const double allowed = kd_parity_allowed(p, diff, fmax(largest, 4.0 * rms));
+    const double l2_error = fabs(l2 - want_l2), l2_allowed = kd_parity_allowed(p, diff, want_l2) + 1e-6 * want_l2;
     *worst = fmax(*worst, fmax(error / allowed, l2_error / l2_allowed));
     if (!(error <= allowed) || !(l2_error <= l2_allowed)) {
         char text[256];
         (void)snprintf(text, sizeof text, "%s %s", what, name);
-        parity_item(p, text, fmax(error, l2_error), allowed);
+        kd_parity_item(p, text, fmax(error, l2_error), allowed);
         *worst = NAN;
     }
 }
 
 /* ---- generators ------------------------------------------------------------------------------ */
 
-uint32_t parity_u24(const char *name, uint32_t i)
+uint32_t kd_parity_u24(const char *name, uint32_t i)
 {
-    return parity_gen_u24(kd_crc32(name, strlen(name)), i);
+    return kd_parity_gen_u24(kd_crc32(name, strlen(name)), i);
 }
 
-void parity_fill(const char *name, float scale, float offset, float *out, size_t n)
+void kd_parity_fill(const char *name, float scale, float offset, float *out, size_t n)
 {
     const uint32_t crc = kd_crc32(name, strlen(name));
     for (size_t i = 0; i < n; i++) {
-        volatile float v = parity_gen_unit(crc, (uint32_t)i) * scale; /* rounded before the sum */
+        volatile float v = kd_parity_gen_unit(crc, (uint32_t)i) * scale; /* rounded before the sum */
         out[i] = offset != 0.0f ? v + offset : v;
     }
 }
 
-void parity_fill_last(const char *name, int64_t ko, int64_t ks, float *out, size_t n)
+void kd_parity_fill_last(const char *name, int64_t ko, int64_t ks, float *out, size_t n)
 {
     const uint32_t crc = kd_crc32(name, strlen(name));
     for (size_t i = 0; i < n; i++) {
-        out[i] = parity_gen_last(crc, (uint32_t)i, ko, ks);
+        out[i] = kd_parity_gen_last(crc, (uint32_t)i, ko, ks);
     }
 }

@@ -37,51 +37,51 @@ typedef struct parity {
 } parity;
 
 /* One compared item.  `allowed` and `error` in the same unit; NaN fails. */
-void parity_item(parity *p, const char *name, double error, double allowed);
+void kd_parity_item(parity *p, const char *name, double error, double allowed);
 /* A yes/no item (an argmax, a CRC, an exact table). */
-void parity_check(parity *p, const char *name, bool ok, const char *detail);
+void kd_parity_check(parity *p, const char *name, bool ok, const char *detail);
 
 /* Something the fixture holds and no part of this build computes: a line, not counted. */
-void parity_skip(parity *p, const char *name, const char *why);
+void kd_parity_skip(parity *p, const char *name, const char *why);
 
 /* max |got - want| against tolerance(reference f32-f64 difference `diff`, largest |want|). */
-void parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n, double diff);
-double parity_allowed(const parity *p, double diff, double largest);
+void kd_parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n, double diff);
+double kd_parity_allowed(const parity *p, double diff, double largest);
 
 /* {l2, idx, val} of a tensor in the manifest against v: error in units of the allowance is kept
  * in *worst; a tensor that fails gets a line of its own, and *worst NaN. */
-void parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s,
-                    double diff, double *worst);
+void kd_parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s,
+                       double diff, double *worst);
 
 /* Open the safetensors file of the fixture's directory that holds `tensor`, whatever the file is
  * called. */
-KD_NODISCARD kd_status parity_open(const parity *p, const char *tensor, kd_st_file **out, kd_err *err);
+KD_NODISCARD kd_status kd_parity_open(const parity *p, const char *tensor, kd_st_file **out, kd_err *err);
 /* Integers of any width, n values; kd_free. */
-KD_NODISCARD kd_status parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t **out, kd_err *err);
+KD_NODISCARD kd_status kd_parity_ints(const kd_st_file *f, const char *name, size_t n, int64_t **out, kd_err *err);
 /* Tensor as f64, n values; kd_free.  KD_E_DATA when absent or of another size. */
-KD_NODISCARD kd_status parity_tensor(const kd_st_file *f, const char *name, size_t n, double **out, kd_err *err);
+KD_NODISCARD kd_status kd_parity_tensor(const kd_st_file *f, const char *name, size_t n, double **out, kd_err *err);
 
 /* ---- generators (formulas: the fixtures' READMEs) -------------------------------------------- */
-uint32_t parity_u24(const char *name, uint32_t i);                                     /* videomae, losses */
-void parity_fill(const char *name, float scale, float offset, float *out, size_t n);   /* videomae, losses */
-void parity_fill_last(const char *name, int64_t ko, int64_t ks, float *out, size_t n); /* last */
+uint32_t kd_parity_u24(const char *name, uint32_t i);                                     /* videomae, losses */
+void kd_parity_fill(const char *name, float scale, float offset, float *out, size_t n);   /* videomae, losses */
+void kd_parity_fill_last(const char *name, int64_t ko, int64_t ks, float *out, size_t n); /* last */
 
 /* ---- checkers: run all items of one fixture; a status other than KD_OK means not run */
-typedef kd_status (*parity_checker)(parity *p, kd_err *err);
-kd_status parity_vit_tiny(parity *p, kd_err *err);
-kd_status parity_vit_full(parity *p, kd_err *err);
-kd_status parity_vit_traj(parity *p, kd_err *err);
-kd_status parity_layer_decay(parity *p, kd_err *err);
-kd_status parity_cosine(parity *p, kd_err *err);
-kd_status parity_sinusoid(parity *p, kd_err *err);
-kd_status parity_sampling(parity *p, kd_err *err);
-kd_status parity_spatial(parity *p, kd_err *err);
-kd_status parity_resize(parity *p, kd_err *err);
-kd_status parity_merge(parity *p, kd_err *err);
-kd_status parity_pth(parity *p, kd_err *err);
-kd_status parity_student(parity *p, kd_err *err);
-kd_status parity_student_losses(parity *p, kd_err *err);
-kd_status parity_losses(parity *p, kd_err *err);
-kd_status parity_constants(parity *p, kd_err *err);
+typedef kd_status (*kd_parity_checker)(parity *p, kd_err *err);
+kd_status kd_parity_vit_tiny(parity *p, kd_err *err);
+kd_status kd_parity_vit_full(parity *p, kd_err *err);
+kd_status kd_parity_vit_traj(parity *p, kd_err *err);
+kd_status kd_parity_layer_decay(parity *p, kd_err *err);
+kd_status kd_parity_cosine(parity *p, kd_err *err);
+kd_status kd_parity_sinusoid(parity *p, kd_err *err);
+kd_status kd_parity_sampling(parity *p, kd_err *err);
+kd_status kd_parity_spatial(parity *p, kd_err *err);
+kd_status kd_parity_resize(parity *p, kd_err *err);
+kd_status kd_parity_merge(parity *p, kd_err *err);
+kd_status kd_parity_pth(parity *p, kd_err *err);
+kd_status kd_parity_student(parity *p, kd_err *err);
+kd_status kd_parity_student_losses(parity *p, kd_err *err);
+kd_status kd_parity_losses(parity *p, kd_err *err);
+kd_status kd_parity_constants(parity *p, kd_err *err);
 
 #endif

@@ -70,27 +70,27 @@ static kd_status one_constant(parity *p, const kd_st_file *f, const kd_st_entry 
     int count = 0;
     if (matrix(e->name, a, &count)) {
         double *want = NULL;
-        KD_TRY(parity_tensor(f, e->name, (size_t)count * KD_ADJ, &want, err));
-        parity_f32(p, e->name, a, want, (size_t)count * KD_ADJ, 0.0);
+        KD_TRY(kd_parity_tensor(f, e->name, (size_t)count * KD_ADJ, &want, err));
+        kd_parity_f32(p, e->name, a, want, (size_t)count * KD_ADJ, 0.0);
         kd_free(want);
         return KD_OK;
     }
     if (table(e->name, idx, CHANNELS_MAX, &count)) {
         int64_t *want = NULL;
         int wrong = 0;
-        KD_TRY(parity_ints(f, e->name, (size_t)count, &want, err));
+        KD_TRY(kd_parity_ints(f, e->name, (size_t)count, &want, err));
         for (int i = 0; i < count; i++) {
             wrong += want[i] != idx[i];
         }
         kd_free(want);
-        parity_item(p, e->name, (double)wrong, 0.0);
+        kd_parity_item(p, e->name, (double)wrong, 0.0);
         return KD_OK;
     }
-    parity_skip(p, e->name, "a table this build does not have");
+    kd_parity_skip(p, e->name, "a table this build does not have");
     return KD_OK;
 }
 
-kd_status parity_constants(parity *p, kd_err *err)
+kd_status kd_parity_constants(parity *p, kd_err *err)
 {
     kd_st_file *f = NULL;
     float *a = kd_calloc(5 * KD_ADJ, sizeof *a);
@@ -99,7 +99,7 @@ kd_status parity_constants(parity *p, kd_err *err)
     if (st != KD_OK) {
         goto done;
     }
-    KD_GO(parity_open(p, "semantic_raw", &f, err));
+    KD_GO(kd_parity_open(p, "semantic_raw", &f, err));
     for (size_t i = 0; i < kd_st_count(f); i++) {
         KD_GO(one_constant(p, f, kd_st_at(f, i), a, idx, err));
     }

@@ -134,11 +134,11 @@ static kd_status compare_grad(parity *p, const loss_case *c, const loss_data *d,
     char text[160];
     (void)snprintf(text, sizeof text, "%s %s", c->name, what);
     if (kd_st_find(f, key) == NULL) {
-        parity_skip(p, text, "the fixture has none");
+        kd_parity_skip(p, text, "the fixture has none");
         return KD_OK;
     }
-    KD_TRY(parity_tensor(f, key, n, &want, err));
-    parity_f32(p, text, d->grad, want, n, diff);
+    KD_TRY(kd_parity_tensor(f, key, n, &want, err));
+    kd_parity_f32(p, text, d->grad, want, n, diff);
     kd_free(want);
     return KD_OK;
 }
@@ -175,7 +175,7 @@ static kd_status run_case(parity *p, const loss_case *c, loss_data *d, const los
     KD_GO(kd_program_read_f32(prog, "loss", &loss, 1));
     KD_GO(kd_program_read_f32(prog, "grad:x", d->grad, (int64_t)n));
     (void)snprintf(key, sizeof key, "%s value", c->name);
-    parity_f32(p, key, &loss, &gold->value, 1, gold->value_diff);
+    kd_parity_f32(p, key, &loss, &gold->value, 1, gold->value_diff);
     (void)snprintf(key, sizeof key, "%s%s%s", prefix ? "grad." : "", c->name, prefix ? "" : ".grad");
     KD_GO(compare_grad(p, c, d, gold->file, key, "gradient", n, gold->grad_diff, err));
     if (c->feature >= 0) {
@@ -240,10 +240,10 @@ static kd_status generate(parity *p, const char *name, float *out, size_t n, kd_
     KD_TRY(kd_json_get_object(inputs, name, &e, err));
     KD_TRY(kd_json_get_f64(e, "scale", &scale, err));
     KD_TRY(kd_json_get_i64(e, "crc32", &crc, err));
-    parity_fill(name, (float)scale, 0.0f, out, n);
+    kd_parity_fill(name, (float)scale, 0.0f, out, n);
     char text[96];
     (void)snprintf(text, sizeof text, "input %s: CRC", name);
-    parity_check(p, text, (int64_t)kd_crc32(out, n * sizeof *out) == crc, NULL);
+    kd_parity_check(p, text, (int64_t)kd_crc32(out, n * sizeof *out) == crc, NULL);
     return KD_OK;
 }
 
@@ -265,12 +265,12 @@ static kd_status read_losses(parity *p, loss_data *d, kd_err *err)
     KD_TRY(generate(p, "teacher.features", d->f, (size_t)(b * t), err));
     KD_TRY(generate(p, "projector.weight", d->w, (size_t)(t * s), err));
     for (int i = 0; i < d->rows; i++) {
-        d->label[i] = (int32_t)(parity_u24("label", (uint32_t)i) % (uint32_t)d->classes);
+        d->label[i] = (int32_t)(kd_parity_u24("label", (uint32_t)i) % (uint32_t)d->classes);
     }
     return KD_OK;
 }
 
-kd_status parity_losses(parity *p, kd_err *err)
+kd_status kd_parity_losses(parity *p, kd_err *err)
 {
     const kd_json *list = NULL;
     loss_data d = {0};
@@ -278,14 +278,14 @@ kd_status parity_losses(parity *p, kd_err *err)
     kd_status st = KD_OK;
     KD_GO(kd_json_get_object(p->manifest, "losses", &list, err));
     KD_GO(read_losses(p, &d, err));
-    KD_GO(parity_open(p, "label", &f, err));
+    KD_GO(kd_parity_open(p, "label", &f, err));
     for (size_t i = 0; i < kd_json_count(list); i++) {
         const kd_json *e = kd_json_at(list, i);
         loss_case c;
         double ref = 0.0;
         loss_gold gold = {.file = f, .grad_format = "%s.grad"};
         if (!parse_name(kd_json_key(e), &c)) {
-            parity_skip(p, kd_json_key(e), "a loss this build does not have");
+            kd_parity_skip(p, kd_json_key(e), "a loss this build does not have");
             continue;
         }
         KD_GO(kd_json_get_f64(e, "value", &gold.value, err));
@@ -327,7 +327,7 @@ static kd_status generate_last(parity *p, const char *key, float *out, size_t n,
     KD_TRY(kd_json_get_str(e, "name", &name, err));
     KD_TRY(kd_json_get_range(e, "ko", -1048576, 1048576, &ko, err));
     KD_TRY(kd_json_get_range(e, "ks", -1048576, 1048576, &ks, err));
-    parity_fill_last(name, ko, ks, out, n);
+    kd_parity_fill_last(name, ko, ks, out, n);
     return KD_OK;
 }
 
@@ -366,17 +366,17 @@ static kd_status read_last(parity *p, loss_data *d, kd_err *err)
 static kd_status same_logits(parity *p, const kd_st_file *f, const char *name, const float *have, size_t n, kd_err *err)
 {
     double *want = NULL;
-    KD_TRY(parity_tensor(f, name, n, &want, err));
+    KD_TRY(kd_parity_tensor(f, name, n, &want, err));
     size_t wrong = 0;
     for (size_t i = 0; i < n; i++) {
         wrong += (double)have[i] != want[i];
     }
     kd_free(want);
-    parity_item(p, name, (double)wrong, 0.0);
+    kd_parity_item(p, name, (double)wrong, 0.0);
     return KD_OK;
 }
 
-kd_status parity_student_losses(parity *p, kd_err *err)
+kd_status kd_parity_student_losses(parity *p, kd_err *err)
 {
     const kd_json *list = NULL;
     loss_data d = {0};
@@ -384,7 +384,7 @@ kd_status parity_student_losses(parity *p, kd_err *err)
     kd_status st = KD_OK;
     KD_GO(kd_json_get_object(p->manifest, "values_f64", &list, err));
     KD_GO(read_last(p, &d, err));
-    KD_GO(parity_open(p, "student", &f, err));
+    KD_GO(kd_parity_open(p, "student", &f, err));
     const size_t n = (size_t)d.rows * (size_t)d.classes;
     KD_GO(same_logits(p, f, "student", d.z, n, err));
     KD_GO(same_logits(p, f, "teacher", d.t, n, err));
@@ -393,7 +393,7 @@ kd_status parity_student_losses(parity *p, kd_err *err)
         loss_case c;
         loss_gold gold = {.file = f, .grad_format = "grad.%s"};
         if (!parse_last(kd_json_key(e), &c)) {
-            parity_skip(p, kd_json_key(e), "a loss this build does not have");
+            kd_parity_skip(p, kd_json_key(e), "a loss this build does not have");
             continue;
         }
         KD_GO(kd_json_as_f64(e, &gold.value, err));

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-void parity_net_close(parity_net *n)
+void kd_parity_net_close(kd_parity_net *n)
 {
     kd_program_free(n->prog);
     kd_params_free(n->params);
@@ -16,7 +16,7 @@ void parity_net_close(parity_net *n)
 
 /* ---- configuration from the manifest --------------------------------------------------------- */
 
-kd_status parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err)
+kd_status kd_parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err)
 {
     const kd_json *j = NULL;
     int64_t img, patch, classes, dim, depth, heads, frames, tubelet;
@@ -58,7 +58,7 @@ kd_status parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err)
 /* ---- weights --------------------------------------------------------------------------------- */
 
 /* Scale and offset of a parameter by its name: the rules of the fixtures' README. */
-void parity_net_rule(const char *name, int64_t fan_in, float *scale, float *offset)
+void kd_parity_net_rule(const char *name, int64_t fan_in, float *scale, float *offset)
 {
     const char *dot = strrchr(name, '.');
     const char *leaf = dot != NULL ? dot + 1 : name;
@@ -84,7 +84,7 @@ void parity_net_rule(const char *name, int64_t fan_in, float *scale, float *offs
     }
 }
 
-static kd_status fill_params(parity *p, parity_net *n, kd_err *err)
+static kd_status fill_params(parity *p, kd_parity_net *n, kd_err *err)
 {
     const kd_json *list = NULL;
     int bad = 0, unknown = 0;
@@ -99,8 +99,8 @@ static kd_status fill_params(parity *p, parity_net *n, kd_err *err)
         if (v == NULL) {
             return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         }
-        parity_net_rule(e->name, e->shape.rank > 0 ? e->numel / e->shape.dim[0] : 1, &scale, &offset);
-        parity_fill(e->name, scale, offset, v, (size_t)e->numel);
+        kd_parity_net_rule(e->name, e->shape.rank > 0 ? e->numel / e->shape.dim[0] : 1, &scale, &offset);
+        kd_parity_fill(e->name, scale, offset, v, (size_t)e->numel);
         const kd_json *entry = kd_json_get(list, e->name);
         const char *crc = NULL;
         if (listed && (entry == NULL || kd_json_get_str(entry, "crc32", &crc, NULL) != KD_OK)) {
@@ -117,16 +117,16 @@ static kd_status fill_params(parity *p, parity_net *n, kd_err *err)
     if (listed) {
         char text[80];
         (void)snprintf(text, sizeof text, "(%d parameters)", kd_params_count(n->params));
-        parity_check(p, "weights: CRC of every tensor", bad == 0, text);
-        parity_check(p, "weights: names are the reference's",
-                     unknown == 0 && (size_t)kd_params_count(n->params) == kd_json_count(list), NULL);
+        kd_parity_check(p, "weights: CRC of every tensor", bad == 0, text);
+        kd_parity_check(p, "weights: names are the reference's",
+                        unknown == 0 && (size_t)kd_params_count(n->params) == kd_json_count(list), NULL);
     }
     return kd_params_changed(n->params);
 }
 
 /* ---- programs -------------------------------------------------------------------------------- */
 
-kd_status parity_net_build(parity *p, parity_net *n, parity_net_mode mode, kd_err *err)
+kd_status kd_parity_net_build(parity *p, kd_parity_net *n, kd_parity_net_mode mode, kd_err *err)
 {
     const kd_graph_opts go = {.params = n->params, .dtype = p->dtype, .training = mode != NET_EVAL};
     kd_graph *g = kd_graph_create(&go);
@@ -154,7 +154,7 @@ kd_status parity_net_build(parity *p, parity_net *n, parity_net_mode mode, kd_er
     return kd_program_compile(g, p->be, &co, &n->prog, err);
 }
 
-kd_status parity_net_open(parity *p, const kd_vit_cfg *cfg, int batch, bool grads, parity_net *n, kd_err *err)
+kd_status kd_parity_net_open(parity *p, const kd_vit_cfg *cfg, int batch, bool grads, kd_parity_net *n, kd_err *err)
 {
     memset(n, 0, sizeof *n);
     n->cfg = *cfg;
@@ -163,41 +163,41 @@ kd_status parity_net_open(parity *p, const kd_vit_cfg *cfg, int batch, bool grad
     if (n->params == NULL) {
         return KD_E_OOM;
     }
-    KD_TRY(parity_net_build(p, n, NET_DECLARE, err));
+    KD_TRY(kd_parity_net_build(p, n, NET_DECLARE, err));
     KD_TRY(kd_params_alloc(n->params, p->be, p->dtype, grads, err));
     return fill_params(p, n, err);
 }
 
-size_t parity_net_floats(const parity_net *n)
+size_t kd_parity_net_floats(const kd_parity_net *n)
 {
     return (size_t)n->batch * 3 * (size_t)n->cfg.frames * (size_t)n->cfg.img_size * (size_t)n->cfg.img_size;
 }
 
-kd_status parity_net_feed(parity_net *n, const char *name, float *clip, kd_err *err)
+kd_status kd_parity_net_feed(kd_parity_net *n, const char *name, float *clip, kd_err *err)
 {
-    parity_fill(name, 2.0f, 0.0f, clip, parity_net_floats(n));
-    const kd_status st = kd_program_write(n->prog, "input", clip, parity_net_floats(n) * sizeof *clip);
+    kd_parity_fill(name, 2.0f, 0.0f, clip, kd_parity_net_floats(n));
+    const kd_status st = kd_program_write(n->prog, "input", clip, kd_parity_net_floats(n) * sizeof *clip);
     return st == KD_OK ? st : KD_FAIL(err, st, "parity: input %s does not fit", name);
 }
 
-kd_status parity_net_run(parity_net *n, kd_err *err)
+kd_status kd_parity_net_run(kd_parity_net *n, kd_err *err)
 {
     const kd_status st = kd_program_run(n->prog, NULL);
     return st == KD_OK ? st : KD_FAIL(err, st, "parity: %s: %s", kd_program_where(n->prog), kd_status_text(st));
 }
 
 /* Compare output `name` with tensor `golden` of the fixture. */
-kd_status parity_net_compare(parity *p, parity_net *n, const kd_st_file *f, const char *name, const char *golden,
-                             double diff, kd_err *err)
+kd_status kd_parity_net_compare(parity *p, kd_parity_net *n, const kd_st_file *f, const char *name, const char *golden,
+                                double diff, kd_err *err)
 {
     const kd_tensor t = kd_program_tensor(n->prog, name);
     const size_t count = (size_t)kd_shape_numel(&t.shape);
     double *want = NULL;
     float *got = kd_calloc(count + 1, sizeof *got);
     kd_status st = got != NULL ? KD_OK : KD_E_OOM;
-    KD_GO(parity_tensor(f, golden, count, &want, err));
+    KD_GO(kd_parity_tensor(f, golden, count, &want, err));
     KD_GO(kd_program_read_f32(n->prog, name, got, (int64_t)count));
-    parity_f32(p, name, got, want, count, diff);
+    kd_parity_f32(p, name, got, want, count, diff);
 done:
     kd_free(got);
     kd_free(want);
@@ -206,7 +206,7 @@ done:
 
 /* All gradients against manifest.grads.<which>: one line, the worst tensor in units of its
  * allowance. */
-kd_status parity_net_grads(parity *p, parity_net *n, const char *which, kd_err *err)
+kd_status kd_parity_net_grads(parity *p, kd_parity_net *n, const char *which, kd_err *err)
 {
     const kd_json *grads = NULL, *list = NULL;
     double worst = 0.0;
@@ -229,24 +229,24 @@ kd_status parity_net_grads(parity *p, parity_net *n, const char *which, kd_err *
             }
             absent++;
             if (!zero) {
-                parity_check(p, e->name, false, "has a gradient, the reference gives none");
+                kd_parity_check(p, e->name, false, "has a gradient, the reference gives none");
             }
         } else {
             double diff = 0.0;
             (void)!kd_json_get_f64(s, "f32_maxabsdiff", &diff, NULL);
-            parity_summary(p, which, e->name, v, e->numel, s, diff, &worst);
+            kd_parity_summary(p, which, e->name, v, e->numel, s, diff, &worst);
             compared++;
         }
         kd_free(v);
     }
     (void)snprintf(text, sizeof text, "grads.%s: worst of %d tensors / allowed", which, compared);
-    parity_item(p, text, worst, 1.0);
-    parity_check(p, "grads: every listed tensor compared", (size_t)compared == kd_json_count(list), NULL);
+    kd_parity_item(p, text, worst, 1.0);
+    kd_parity_check(p, "grads: every listed tensor compared", (size_t)compared == kd_json_count(list), NULL);
     (void)absent;
     return KD_OK;
 }
 
-void parity_targets(const double *label, int batch, int classes, double s, double lam, bool mix, float *t)
+void kd_parity_targets(const double *label, int batch, int classes, double s, double lam, bool mix, float *t)
 {
     const double off = s / (double)classes, on = 1.0 - s + off;
     for (int i = 0; i < batch; i++) {

@@ -5,44 +5,44 @@
 #include "teacher/model/vit.h"
 #include "tools/parity/parity.h"
 
-typedef struct parity_net {
+typedef struct kd_parity_net {
     kd_vit_cfg cfg;
     int batch;
     kd_params *params;
     kd_program *prog; /* the one built last */
-} parity_net;
+} kd_parity_net;
 
 /* declare: only parameters.  train: loss = CE(target) with backward, and the input's gradient
  * when asked. */
-typedef enum parity_net_mode { NET_DECLARE, NET_TRAIN, NET_TRAIN_INPUT, NET_EVAL } parity_net_mode;
+typedef enum kd_parity_net_mode { NET_DECLARE, NET_TRAIN, NET_TRAIN_INPUT, NET_EVAL } kd_parity_net_mode;
 
 /* `config` and ln_eps of a manifest. */
-KD_NODISCARD kd_status parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err);
+KD_NODISCARD kd_status kd_parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err);
 
 /* Scale and offset of a parameter by its name and the product of its dimensions after the first. */
-void parity_net_rule(const char *name, int64_t fan_in, float *scale, float *offset);
+void kd_parity_net_rule(const char *name, int64_t fan_in, float *scale, float *offset);
 
 /* Declare, allocate and fill the parameters; checks their CRCs when the manifest lists `params`. */
-KD_NODISCARD kd_status parity_net_open(parity *p, const kd_vit_cfg *cfg, int batch, bool grads, parity_net *n,
-                                       kd_err *err);
-void parity_net_close(parity_net *n); /* zeroed is legal */
+KD_NODISCARD kd_status kd_parity_net_open(parity *p, const kd_vit_cfg *cfg, int batch, bool grads, kd_parity_net *n,
+                                          kd_err *err);
+void kd_parity_net_close(kd_parity_net *n); /* zeroed is legal */
 
 /* Replace n->prog.  Inputs "input", and "target" (B,K) when training; outputs "loss", "logits",
  * "features", act.*. */
-KD_NODISCARD kd_status parity_net_build(parity *p, parity_net *n, parity_net_mode mode, kd_err *err);
-size_t parity_net_floats(const parity_net *n); /* of "input" */
+KD_NODISCARD kd_status kd_parity_net_build(parity *p, kd_parity_net *n, kd_parity_net_mode mode, kd_err *err);
+size_t kd_parity_net_floats(const kd_parity_net *n); /* of "input" */
 /* Generate the named input (scale 2) into clip and the program. */
-KD_NODISCARD kd_status parity_net_feed(parity_net *n, const char *name, float *clip, kd_err *err);
-KD_NODISCARD kd_status parity_net_run(parity_net *n, kd_err *err);
+KD_NODISCARD kd_status kd_parity_net_feed(kd_parity_net *n, const char *name, float *clip, kd_err *err);
+KD_NODISCARD kd_status kd_parity_net_run(kd_parity_net *n, kd_err *err);
 
 /* Output `name` against tensor `golden` of f. */
-KD_NODISCARD kd_status parity_net_compare(parity *p, parity_net *n, const kd_st_file *f, const char *name,
-                                          const char *golden, double diff, kd_err *err);
+KD_NODISCARD kd_status kd_parity_net_compare(parity *p, kd_parity_net *n, const kd_st_file *f, const char *name,
+                                             const char *golden, double diff, kd_err *err);
 /* All gradients against manifest.grads.<which>: one line, the worst tensor in units of its
  * allowance. */
-KD_NODISCARD kd_status parity_net_grads(parity *p, parity_net *n, const char *which, kd_err *err);
+KD_NODISCARD kd_status kd_parity_net_grads(parity *p, kd_parity_net *n, const char *which, kd_err *err);
 
 /* Label smoothing s and, with mix, plain mixup with the flipped batch: t (batch, classes). */
-void parity_targets(const double *label, int batch, int classes, double s, double lam, bool mix, float *t);
+void kd_parity_targets(const double *label, int batch, int classes, double s, double lam, bool mix, float *t);
 
 #endif

@@ -36,11 +36,11 @@ static bool same_bf16(const kd_pth_tensor *t, const char *name, const uint16_t *
     float scale, offset;
     bool same = true;
     float *v = kd_alloc((t->count + 1) * sizeof *v);
-    parity_net_rule(name, t->rank > 0 && t->dim[0] > 0 ? (int64_t)t->count / t->dim[0] : 1, &scale, &offset);
+    kd_parity_net_rule(name, t->rank > 0 && t->dim[0] > 0 ? (int64_t)t->count / t->dim[0] : 1, &scale, &offset);
     if (v == NULL) {
         return false;
     }
-    parity_fill(name, scale, offset, v, t->count);
+    kd_parity_fill(name, scale, offset, v, t->count);
     for (size_t i = 0; i < t->count; i++) {
         same = same && have[i] == kd_f32_to_bf16(v[i]);
     }
@@ -79,7 +79,7 @@ static kd_status one_file(parity *p, const char *file, const char *path, kd_err 
     KD_GO(kd_pth_open(path, &f, err));
     const bool whole = holds(f, kd_json_get(p->manifest, "keys"));
     if (!whole && !holds(f, kd_json_get(p->manifest, "pretrain_keys"))) {
-        parity_skip(p, file, "tensors of other names");
+        kd_parity_skip(p, file, "tensors of other names");
         goto done;
     }
     for (size_t i = 0; i < kd_pth_count(f); i++) {
@@ -95,7 +95,7 @@ static kd_status one_file(parity *p, const char *file, const char *path, kd_err 
         compared++;
     }
     (void)snprintf(text, sizeof text, "%s: %zu tensors of %zu", file, compared, kd_pth_count(f));
-    parity_item(p, text, compared > 0 ? (double)wrong : NAN, 0.0);
+    kd_parity_item(p, text, compared > 0 ? (double)wrong : NAN, 0.0);
 done:
     kd_pth_close(f);
     return st;
@@ -109,7 +109,7 @@ static kd_status loaded_logits(parity *p, kd_err *err)
     int64_t img, frames, dim, depth, heads, classes;
     double eps, init;
     bool mean;
-    parity_net n = {0};
+    kd_parity_net n = {0};
     float *clip = NULL;
     double *want = NULL;
     kd_status st = KD_OK;
@@ -141,10 +141,10 @@ static kd_status loaded_logits(parity *p, kd_err *err)
                             .eps = (float)eps,
                             .fc_norm_eps = (float)eps,
                             .init_scale = 1.0f};
-    KD_GO(parity_net_open(p, &cfg, batch, false, &n, err));
-    KD_GO(parity_net_build(p, &n, NET_EVAL, err));
+    KD_GO(kd_parity_net_open(p, &cfg, batch, false, &n, err));
+    KD_GO(kd_parity_net_build(p, &n, NET_EVAL, err));
     const size_t k = (size_t)classes, all = (size_t)batch * k;
-    clip = kd_calloc(KD_MAX(parity_net_floats(&n), all), sizeof *clip);
+    clip = kd_calloc(KD_MAX(kd_parity_net_floats(&n), all), sizeof *clip);
     want = kd_calloc(all, sizeof *want);
     if (clip == NULL || want == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
@@ -153,18 +153,19 @@ static kd_status loaded_logits(parity *p, kd_err *err)
     for (size_t i = 0; i < all; i++) {
         KD_GO(kd_json_as_f64(kd_json_at(kd_json_at(gold, i / k), i % k), &want[i], err));
     }
-    KD_GO(parity_net_feed(&n, "input", clip, err));
-    KD_GO(parity_net_run(&n, err));
+    KD_GO(kd_parity_net_feed(&n, "input", clip, err));
+    KD_GO(kd_parity_net_run(&n, err));
     KD_GO(kd_program_read_f32(n.prog, "logits", clip, (int64_t)all));
-    parity_f32(p, "logits of these weights", clip, want, all, 2.5e-7); /* f32 gold: four roundings of a logit near 1 */
+    kd_parity_f32(p, "logits of these weights", clip, want, all,
+                  2.5e-7); /* f32 gold: four roundings of a logit near 1 */
 done:
     kd_free(clip);
     kd_free(want);
-    parity_net_close(&n);
+    kd_parity_net_close(&n);
     return st;
 }
 
-kd_status parity_pth(parity *p, kd_err *err)
+kd_status kd_parity_pth(parity *p, kd_err *err)
 {
     char **names = NULL;
     size_t n = 0;

@@ -46,7 +46,7 @@ static kd_status declare_depth(const kd_json *list, int depth, kd_params *params
     return st;
 }
 
-kd_status parity_layer_decay(parity *p, kd_err *err)
+kd_status kd_parity_layer_decay(parity *p, kd_err *err)
 {
     const kd_json *list = NULL;
     double decay = 1.0, worst = 0.0;
@@ -80,10 +80,10 @@ kd_status parity_layer_decay(parity *p, kd_err *err)
         ids += kd_vit_layer_id(info->name, (int)depth) != (int)layer;
         groups += info->decay != (wd != 0.0);
     }
-    parity_check(p, "parameter names", unknown == 0 && (size_t)kd_params_count(params) == kd_json_count(list), NULL);
-    parity_check(p, "layer of every parameter", ids == 0, NULL);
-    parity_check(p, "weight decay of every parameter", groups == 0, NULL);
-    parity_item(p, "learning rate factors, relative", worst, 0x1p-24 * (double)(depth + 2));
+    kd_parity_check(p, "parameter names", unknown == 0 && (size_t)kd_params_count(params) == kd_json_count(list), NULL);
+    kd_parity_check(p, "layer of every parameter", ids == 0, NULL);
+    kd_parity_check(p, "weight decay of every parameter", groups == 0, NULL);
+    kd_parity_item(p, "learning rate factors, relative", worst, 0x1p-24 * (double)(depth + 2));
 done:
     kd_params_free(params);
     return st;
@@ -114,15 +114,15 @@ static kd_status one_schedule(parity *p, const kd_json *c, kd_err *err)
     s.warmup_steps = warmup_steps > 0 ? warmup_steps : warmup_epochs * steps; /* the reference's own rule */
     (void)snprintf(key, sizeof key, "%s_idx", name);
     (void)snprintf(val, sizeof val, "%s_val", name);
-    const bool sampled = parity_open(p, key, &f, NULL) == KD_OK;
+    const bool sampled = kd_parity_open(p, key, &f, NULL) == KD_OK;
     if (!sampled) {
-        KD_GO(parity_open(p, name, &f, err));
+        KD_GO(kd_parity_open(p, name, &f, err));
     } else {
-        KD_GO(parity_ints(f, key, 0, &at, err));
+        KD_GO(kd_parity_ints(f, key, 0, &at, err));
     }
     const kd_st_entry *e = kd_st_find(f, sampled ? val : name);
     const size_t n = e != NULL ? e->count : 0;
-    KD_GO(parity_tensor(f, sampled ? val : name, n, &want, err));
+    KD_GO(kd_parity_tensor(f, sampled ? val : name, n, &want, err));
     if (sampled && kd_st_find(f, key)->count != n) {
         st = KD_FAIL(err, KD_E_DATA, "%s and %s differ in length", key, val);
         goto done;
@@ -131,7 +131,7 @@ static kd_status one_schedule(parity *p, const kd_json *c, kd_err *err)
         const double off = fabs(kd_schedule_lr(&s, sampled ? at[i] : (int64_t)i) - want[i]);
         worst = off <= worst ? worst : off;
     }
-    parity_item(p, name, worst, 1e-14 * fmax(fabs(s.lr), fabs(s.min_lr)));
+    kd_parity_item(p, name, worst, 1e-14 * fmax(fabs(s.lr), fabs(s.min_lr)));
 done:
     kd_free(at);
     kd_free(want);
@@ -139,12 +139,12 @@ done:
     return st;
 }
 
-kd_status parity_cosine(parity *p, kd_err *err)
+kd_status kd_parity_cosine(parity *p, kd_err *err)
 {
     for (size_t i = 0; i < kd_json_count(p->manifest); i++) {
         const kd_json *c = kd_json_at(p->manifest, i);
         if (kd_json_get(kd_json_get(c, "args"), "base_value") == NULL) {
-            parity_skip(p, kd_json_key(c), "no schedule of this kind");
+            kd_parity_skip(p, kd_json_key(c), "no schedule of this kind");
             continue;
         }
         KD_TRY(one_schedule(p, c, err));
@@ -175,11 +175,11 @@ static kd_status one_table(parity *p, const kd_json *c, kd_err *err)
     for (size_t i = 0; i < 3; i++) {
         (void)snprintf(key[i], sizeof key[i], "%s_%s", name, PART[i]);
     }
-    KD_GO(parity_open(p, key[0], &f, err));
-    KD_GO(parity_ints(f, key[0], 0, &rows, err));
-    KD_GO(parity_ints(f, key[1], 0, &cols, err));
+    KD_GO(kd_parity_open(p, key[0], &f, err));
+    KD_GO(kd_parity_ints(f, key[0], 0, &rows, err));
+    KD_GO(kd_parity_ints(f, key[1], 0, &cols, err));
     const size_t nr = kd_st_find(f, key[0])->count, nc = kd_st_find(f, key[1])->count;
-    KD_GO(parity_tensor(f, key[2], nr * nc, &want, err));
+    KD_GO(kd_parity_tensor(f, key[2], nr * nc, &want, err));
     table = kd_alloc(n * sizeof *table);
     if (table == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
@@ -198,11 +198,11 @@ static kd_status one_table(parity *p, const kd_json *c, kd_err *err)
     }
     char text[160];
     (void)snprintf(text, sizeof text, "%s values", name);
-    parity_item(p, text, worst, 1e-7);
+    kd_parity_item(p, text, worst, 1e-7);
     (void)snprintf(text, sizeof text, "%s l2", name);
-    parity_item(p, text, fabs(sqrt(l2) - want_l2), 1e-7 * want_l2);
+    kd_parity_item(p, text, fabs(sqrt(l2) - want_l2), 1e-7 * want_l2);
     (void)snprintf(text, sizeof text, "%s sum", name);
-    parity_item(p, text, fabs(sum - want_sum), 1e-7 * sqrt((double)n));
+    kd_parity_item(p, text, fabs(sum - want_sum), 1e-7 * sqrt((double)n));
 done:
     kd_free(rows);
     kd_free(cols);
@@ -212,7 +212,7 @@ done:
     return st;
 }
 
-kd_status parity_sinusoid(parity *p, kd_err *err)
+kd_status kd_parity_sinusoid(parity *p, kd_err *err)
 {
     for (size_t i = 0; i < kd_json_count(p->manifest); i++) {
         KD_TRY(one_table(p, kd_json_at(p->manifest, i), err));
@@ -282,12 +282,12 @@ static kd_status one_sampling(parity *p, const kd_st_file *f, const kd_st_entry 
     int64_t *want = NULL;
     char text[160];
     if (t.what == 0 || frames < 1 || frames > WIDEST || e->count != n * frames * (size_t)t.clips) {
-        parity_skip(p, e->name, "another data set's rule");
+        kd_parity_skip(p, e->name, "another data set's rule");
         return KD_OK;
     }
     const kd_frame_rule rule = {
         .sampler = KD_SAMPLER_OFFICIAL_DENSE, .short_video = KD_SHORT_OFFICIAL, .frames = (int)frames, .rate = t.rate};
-    KD_TRY(parity_ints(f, e->name, e->count, &want, err));
+    KD_TRY(kd_parity_ints(f, e->name, e->count, &want, err));
     for (size_t i = 0; i < n; i++) {
         for (int clip = 0; clip < t.clips; clip++) {
             const int64_t *row = want + (i * (size_t)t.clips + (size_t)clip) * frames;
@@ -299,17 +299,17 @@ static kd_status one_sampling(parity *p, const kd_st_file *f, const kd_st_entry 
     }
     kd_free(want);
     (void)snprintf(text, sizeof text, "%s: %zu indices", e->name, e->count);
-    parity_item(p, text, (double)wrong, 0.0);
+    kd_parity_item(p, text, (double)wrong, 0.0);
     return KD_OK;
 }
 
-kd_status parity_sampling(parity *p, kd_err *err)
+kd_status kd_parity_sampling(parity *p, kd_err *err)
 {
     kd_st_file *f = NULL;
     int64_t *length = NULL;
     kd_status st = KD_OK;
-    KD_GO(parity_open(p, "lengths", &f, err));
-    KD_GO(parity_ints(f, "lengths", 0, &length, err));
+    KD_GO(kd_parity_open(p, "lengths", &f, err));
+    KD_GO(kd_parity_ints(f, "lengths", 0, &length, err));
     const size_t n = kd_st_find(f, "lengths")->count;
     for (size_t i = 0; i < n; i++) {
         if (length[i] < 1 || length[i] > 1 << 30) {
@@ -355,11 +355,11 @@ static kd_status one_picture(parity *p, const kd_json *c, kd_err *err)
     }
     const kd_crop_box b = kd_crop_center((int)rw, (int)rh, side);
     ok = ok && b.x == (int)cx && b.y == (int)cy && b.width == side && b.height == side;
-    parity_check(p, kd_json_key(c), ok, "size, crops, centre");
+    kd_parity_check(p, kd_json_key(c), ok, "size, crops, centre");
     return KD_OK;
 }
 
-kd_status parity_spatial(parity *p, kd_err *err)
+kd_status kd_parity_spatial(parity *p, kd_err *err)
 {
     for (size_t i = 0; i < kd_json_count(p->manifest); i++) {
         KD_TRY(one_picture(p, kd_json_at(p->manifest, i), err));
@@ -390,7 +390,7 @@ static kd_status one_resize(parity *p, const kd_json *c, kd_err *err)
         st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         goto done;
     }
-    parity_gen_picture(kd_crc32(name, strlen(name)), (int)in[0], (int)in[1], src);
+    kd_parity_gen_picture(kd_crc32(name, strlen(name)), (int)in[0], (int)in[1], src);
     char have[12];
     (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(src, n));
     if (strcmp(have, in_crc) != 0) {
@@ -401,14 +401,14 @@ static kd_status one_resize(parity *p, const kd_json *c, kd_err *err)
     KD_GO(kd_image_resize_once(src, (int)in[1], (int)in[0], 3 * (size_t)in[1], dst, (int)out[1], (int)out[0],
                                3 * (size_t)out[1], err));
     (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(dst, m));
-    parity_check(p, kd_json_key(c), strcmp(have, crc) == 0, "bytes of the resized picture");
+    kd_parity_check(p, kd_json_key(c), strcmp(have, crc) == 0, "bytes of the resized picture");
 done:
     kd_free(src);
     kd_free(dst);
     return st;
 }
 
-kd_status parity_resize(parity *p, kd_err *err)
+kd_status kd_parity_resize(parity *p, kd_err *err)
 {
     for (size_t i = 0; i < kd_json_count(p->manifest); i++) {
         KD_TRY(one_resize(p, kd_json_at(p->manifest, i), err));
@@ -431,8 +431,8 @@ static kd_status one_merge(parity *p, const kd_st_file *f, const kd_st_entry *lo
     if (st != KD_OK) {
         goto done;
     }
-    KD_GO(parity_tensor(f, prob ? "mean_prob" : "mean_score", videos * k, &want, err));
-    KD_GO(parity_tensor(f, "logits", videos * views * k, &rows, err));
+    KD_GO(kd_parity_tensor(f, prob ? "mean_prob" : "mean_score", videos * k, &want, err));
+    KD_GO(kd_parity_tensor(f, "logits", videos * views * k, &rows, err));
     for (size_t v = 0; v < videos; v++) {
         float *row = got + v * k;
         for (size_t i = 0; i < views * k; i++) {
@@ -448,8 +448,8 @@ static kd_status one_merge(parity *p, const kd_st_file *f, const kd_st_entry *lo
         wrong += pred != NULL &&
                  (kd_json_as_i64(kd_json_at(pred, v), &expected, NULL) != KD_OK || (int64_t)best != expected);
     }
-    parity_f32(p, prob ? "mean of probabilities" : "mean of scores", got, want, videos * k, 0.0);
-    parity_item(p, prob ? "classes by probability" : "classes by score", (double)wrong, 0.0);
+    kd_parity_f32(p, prob ? "mean of probabilities" : "mean of scores", got, want, videos * k, 0.0);
+    kd_parity_item(p, prob ? "classes by probability" : "classes by score", (double)wrong, 0.0);
 done:
     kd_free(want);
     kd_free(rows);
@@ -459,11 +459,11 @@ done:
     return st;
 }
 
-kd_status parity_merge(parity *p, kd_err *err)
+kd_status kd_parity_merge(parity *p, kd_err *err)
 {
     kd_st_file *f = NULL;
     kd_status st = KD_OK;
-    KD_GO(parity_open(p, "mean_prob", &f, err));
+    KD_GO(kd_parity_open(p, "mean_prob", &f, err));
     const kd_st_entry *e = kd_st_find(f, "logits");
     if (e == NULL || e->rank != 3 || e->count == 0) {
         st = KD_FAIL(err, KD_E_DATA, "logits: expected (videos, views, classes)");

@@ -121,16 +121,16 @@ static kd_status fill(parity *p, pupil *s, kd_err *err)
         if (v == NULL) {
             return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         }
-        parity_fill_last(name, ko, ks, v, (size_t)info->numel);
+        kd_parity_fill_last(name, ko, ks, v, (size_t)info->numel);
         bad += (int64_t)kd_crc32(v, (size_t)info->numel * sizeof *v) != crc;
         const kd_status st = kd_params_write(s->params, i, v, info->numel);
         kd_free(v);
         KD_TRY(st);
     }
     (void)snprintf(text, sizeof text, "weights: CRC of %zu tensors", kd_json_count(all));
-    parity_check(p, text, bad == 0, NULL);
-    parity_check(p, "weights: names and shapes are the reference's",
-                 unknown == 0 && (size_t)kd_params_count(s->params) == kd_json_count(all), NULL);
+    kd_parity_check(p, text, bad == 0, NULL);
+    kd_parity_check(p, "weights: names and shapes are the reference's",
+                    unknown == 0 && (size_t)kd_params_count(s->params) == kd_json_count(all), NULL);
     return kd_params_changed(s->params);
 }
 
@@ -171,11 +171,11 @@ static kd_status feed(parity *p, pupil *s, pupil_mode mode, bool check, kd_err *
         KD_GO(kd_json_get_range(kd_json_get(input, "ks"), stream, -1048576, 1048576, &ks, err));
         KD_GO(kd_json_get_i64(kd_json_get(input, "data_crc32"), stream, &crc, err));
         (void)snprintf(name, sizeof name, "%s%s", prefix, stream);
-        parity_fill_last(name, 0, ks, x, all);
+        kd_parity_fill_last(name, 0, ks, x, all);
         edit(s, x);
         if (check) {
             (void)snprintf(name, sizeof name, "input %s: CRC", stream);
-            parity_check(p, name, (int64_t)kd_crc32(x, all * sizeof *x) == crc, NULL);
+            kd_parity_check(p, name, (int64_t)kd_crc32(x, all * sizeof *x) == crc, NULL);
         }
         KD_GO(kd_program_write(s->prog, stream, x, (size_t)batch * (size_t)s->stream * sizeof *x));
     }
@@ -224,9 +224,9 @@ static kd_status run_logits(parity *p, pupil *s, pupil_mode mode, kd_err *err)
         goto done;
     }
     KD_GO(kd_program_read_f32(s->prog, "logits", got, (int64_t)n));
-    KD_GO(parity_tensor(s->file, key, n, &want, err));
-    parity_f32(p, mode == EVAL ? "logits, evaluation" : "logits, training", got, want, n,
-               recorded(p, mode == EVAL ? "logits_eval_maxabs" : "logits_train_maxabs"));
+    KD_GO(kd_parity_tensor(s->file, key, n, &want, err));
+    kd_parity_f32(p, mode == EVAL ? "logits, evaluation" : "logits, training", got, want, n,
+                  recorded(p, mode == EVAL ? "logits_eval_maxabs" : "logits_train_maxabs"));
 done:
     kd_free(got);
     kd_free(want);
@@ -277,7 +277,7 @@ static double grad_ratio(const parity *p, const grad_gold *gold, const char *nam
     const double diff = p->dtype == KD_F32 ? fmax(gold->diff[i], gold->relative * gold->l2[i]) : 8.0 * gold->diff[i];
     *allowed =
         zero ? (p->dtype == KD_F32 ? 1e-5 : 0x1p-6) * gold->global
-             : parity_allowed(p, diff, p->dtype == KD_F32 ? 4.0 * gold->l2[i] : gold->l2[i] + 0.01 * gold->global);
+             : kd_parity_allowed(p, diff, p->dtype == KD_F32 ? 4.0 * gold->l2[i] : gold->l2[i] + 0.01 * gold->global);
     return *error / *allowed;
 }
 
@@ -292,10 +292,10 @@ static kd_status compare_grads(parity *p, pupil *s, kd_err *err)
     KD_GO(kd_json_get_f64(p->manifest, "grad_global_l2", &gold.global, err));
     gold.relative = recorded(p, "grad_rel_l2_max_over_nonzero_tensors");
     const size_t n = kd_json_count(order);
-    KD_GO(parity_tensor(s->file, "grad_l2.ref64", n, &gold.l2, err));
-    KD_GO(parity_tensor(s->file, "grad_sum.ref64", n, &gold.sum, err));
-    KD_GO(parity_tensor(s->file, "grad_samples.ref64", n * SAMPLES, &gold.sample, err));
-    KD_GO(parity_tensor(s->file, "grad_err_f32_abs_l2", n, &gold.diff, err));
+    KD_GO(kd_parity_tensor(s->file, "grad_l2.ref64", n, &gold.l2, err));
+    KD_GO(kd_parity_tensor(s->file, "grad_sum.ref64", n, &gold.sum, err));
+    KD_GO(kd_parity_tensor(s->file, "grad_samples.ref64", n * SAMPLES, &gold.sample, err));
+    KD_GO(kd_parity_tensor(s->file, "grad_err_f32_abs_l2", n, &gold.diff, err));
     for (size_t i = 0; i < n; i++) {
         const char *name = NULL;
         double error = NAN, allowed = 0.0, ratio = NAN;
@@ -309,12 +309,12 @@ static kd_status compare_grads(parity *p, pupil *s, kd_err *err)
         kd_free(g);
         if (!(ratio <= 1.0)) {
             (void)snprintf(text, sizeof text, "gradient %s", name);
-            parity_item(p, text, error, allowed);
+            kd_parity_item(p, text, error, allowed);
         }
         worst = ratio <= worst ? worst : ratio;
     }
     (void)snprintf(text, sizeof text, "gradients: worst of %zu tensors / allowed", n);
-    parity_item(p, text, worst, 1.0);
+    kd_parity_item(p, text, worst, 1.0);
 done:
     kd_free(gold.l2);
     kd_free(gold.sum);
@@ -337,30 +337,30 @@ static kd_status compare_statistics(parity *p, pupil *s, kd_err *err)
             continue;
         }
         (void)snprintf(text, sizeof text, "bn_after.%s", e->name);
-        KD_TRY(parity_tensor(s->file, text, (size_t)e->numel, &want, err));
+        KD_TRY(kd_parity_tensor(s->file, text, (size_t)e->numel, &want, err));
         float *got = kd_calloc((size_t)e->numel, sizeof *got);
         const kd_status st = got != NULL ? kd_params_read(s->params, i, got, e->numel) : KD_E_OOM;
         for (int64_t k = 0; st == KD_OK && k < e->numel; k++) {
             const double scale = (p->dtype == KD_F32 ? 0.01 : 0.1) + fabs(want[k]);
             const double r =
-                fabs((double)got[k] - want[k]) / parity_allowed(p, recorded(p, "bn_maxrel") * scale, scale);
+                fabs((double)got[k] - want[k]) / kd_parity_allowed(p, recorded(p, "bn_maxrel") * scale, scale);
             ratio = r <= ratio ? ratio : r;
         }
         kd_free(want);
         kd_free(got);
         KD_TRY(st);
         if (!(ratio <= 1.0)) {
-            parity_item(p, text, ratio, 1.0);
+            kd_parity_item(p, text, ratio, 1.0);
         }
         worst = ratio <= worst ? worst : ratio;
         compared++;
     }
     (void)snprintf(text, sizeof text, "running statistics: worst of %d tensors / allowed", compared);
-    parity_item(p, text, worst, 1.0);
+    kd_parity_item(p, text, worst, 1.0);
     return KD_OK;
 }
 
-kd_status parity_student(parity *p, kd_err *err)
+kd_status kd_parity_student(parity *p, kd_err *err)
 {
     pupil s = {.params = NULL};
     double *loss = NULL;
@@ -373,17 +373,17 @@ kd_status parity_student(parity *p, kd_err *err)
         st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         goto done;
     }
-    KD_GO(parity_open(p, "logits_eval.ref64", &s.file, err));
+    KD_GO(kd_parity_open(p, "logits_eval.ref64", &s.file, err));
     KD_GO(build(p, &s, DECLARE, err));
     KD_GO(kd_params_alloc(s.params, p->be, p->dtype, true, err));
     KD_GO(fill(p, &s, err));
     KD_GO(kd_json_get_i64(p->manifest, "params", &params, err));
-    parity_check(p, "parameter count", kd_params_numel(s.params) == params, s.cfg.model->name);
+    kd_parity_check(p, "parameter count", kd_params_numel(s.params) == params, s.cfg.model->name);
     KD_GO(run_logits(p, &s, EVAL, err));
     KD_GO(run_logits(p, &s, TRAIN, err));
     KD_GO(kd_program_read_f32(s.prog, "loss", &got, 1));
-    KD_GO(parity_tensor(s.file, "loss.ref64", 0, &loss, err));
-    parity_f32(p, "loss", &got, loss, 1, recorded(p, "logits_train_maxabs"));
+    KD_GO(kd_parity_tensor(s.file, "loss.ref64", 0, &loss, err));
+    kd_parity_f32(p, "loss", &got, loss, 1, recorded(p, "logits_train_maxabs"));
     KD_GO(compare_grads(p, &s, err));
     KD_GO(compare_statistics(p, &s, err));
 done:

@@ -14,7 +14,7 @@
 #define WARMUP_SHARE 3    /* one epoch of three from 0 */
 
 typedef struct traj {
-    parity_net net;
+    kd_parity_net net;
     kd_optim *optim;
     double weight_decay, layer_decay, clip, ema, eps, betas[2];
     int64_t accum, steps;
@@ -64,7 +64,7 @@ static kd_status compare_schedule(parity *p, const traj *t, kd_err *err)
         const double e = fabs(kd_schedule_lr(&s, i) - lr);
         worst = e <= worst ? worst : e;
     }
-    parity_item(p, "learning rates of the schedule", worst, 1e-14 * t->peak);
+    kd_parity_item(p, "learning rates of the schedule", worst, 1e-14 * t->peak);
     return KD_OK;
 }
 
@@ -73,15 +73,15 @@ static kd_status feed_micro(traj *t, int64_t s, int64_t k, double lam, kd_err *e
 {
     char name[64];
     double label[64];
-    parity_net *n = &t->net;
-    const size_t all = parity_net_floats(n), one = all / (size_t)n->batch;
+    kd_parity_net *n = &t->net;
+    const size_t all = kd_parity_net_floats(n), one = all / (size_t)n->batch;
     (void)snprintf(name, sizeof name, "train.%d.%d.label", (int)s, (int)k);
     for (int b = 0; b < n->batch; b++) {
-        label[b] = (double)(parity_u24(name, (uint32_t)b) % (uint32_t)n->cfg.classes);
+        label[b] = (double)(kd_parity_u24(name, (uint32_t)b) % (uint32_t)n->cfg.classes);
     }
-    parity_targets(label, n->batch, n->cfg.classes, SMOOTHING, lam, true, t->target);
+    kd_parity_targets(label, n->batch, n->cfg.classes, SMOOTHING, lam, true, t->target);
     (void)snprintf(name, sizeof name, "train.%d.%d.input", (int)s, (int)k);
-    parity_fill(name, 2.0f, 0.0f, t->x, all);
+    kd_parity_fill(name, 2.0f, 0.0f, t->x, all);
     for (int b = 0; b < n->batch / 2; b++) { /* the pair exchanges its shares */
         float *u = t->x + (size_t)b * one, *v = t->x + (size_t)(n->batch - 1 - b) * one;
         for (size_t i = 0; i < one; i++) {
@@ -122,14 +122,14 @@ static kd_status one_step(parity *p, traj *t, int64_t s, kd_err *err)
         }
         (void)snprintf(name, sizeof name, "step %d batch %d loss", (int)s, (int)k);
         diff = fmax(diff, fabs(ref - want[k]));
-        parity_f32(p, name, &loss, &want[k], 1, fabs(ref - want[k]));
+        kd_parity_f32(p, name, &loss, &want[k], 1, fabs(ref - want[k]));
     }
     const kd_status st = kd_optim_step(t->optim, lr, &norm);
     if (st != KD_OK) {
         return KD_FAIL(err, st, "parity: optimiser step %d: %s", (int)s, kd_status_text(st));
     }
     (void)snprintf(name, sizeof name, "step %d gradient norm", (int)s);
-    parity_item(p, name, fabs(norm - want_norm), parity_allowed(p, diff, want_norm));
+    kd_parity_item(p, name, fabs(norm - want_norm), kd_parity_allowed(p, diff, want_norm));
     return KD_OK;
 }
 
@@ -155,22 +155,22 @@ static kd_status compare_weights(parity *p, traj *t, const char *which, kd_err *
         }
         if (s != NULL) {
             const double moved = t->peak * (double)t->steps * (double)e->lr_scale;
-            parity_summary(p, which, e->name, v, e->numel, s, 1e-5 * moved, &worst);
+            kd_parity_summary(p, which, e->name, v, e->numel, s, 1e-5 * moved, &worst);
             compared++;
         }
         kd_free(v);
     }
     (void)snprintf(text, sizeof text, "%s weights: worst of %zu tensors / allowed", which, compared);
-    parity_item(p, text, worst, 1.0);
+    kd_parity_item(p, text, worst, 1.0);
     (void)snprintf(text, sizeof text, "%s weights: every listed tensor compared", which);
-    parity_check(p, text, compared == kd_json_count(list), NULL);
+    kd_parity_check(p, text, compared == kd_json_count(list), NULL);
     return KD_OK;
 }
 
 /* Logits of the trained weights for the clip "input". */
 static kd_status compare_logits(parity *p, traj *t, kd_err *err)
 {
-    parity_net *n = &t->net;
+    kd_parity_net *n = &t->net;
     const size_t b = (size_t)n->batch, k = (size_t)n->cfg.classes;
     const kd_json *gold = kd_json_get(p->manifest, "final_eval_logits"),
                   *ref = kd_json_get(p->manifest, "final_eval_logits_f32");
@@ -188,11 +188,11 @@ static kd_status compare_logits(parity *p, traj *t, kd_err *err)
         KD_GO(kd_json_as_f64(kd_json_at(kd_json_at(ref, i / k), i % k), &r, err));
         diff = fmax(diff, fabs(r - want[i]));
     }
-    KD_GO(parity_net_build(p, n, NET_EVAL, err));
-    KD_GO(parity_net_feed(n, "input", t->x, err));
-    KD_GO(parity_net_run(n, err));
+    KD_GO(kd_parity_net_build(p, n, NET_EVAL, err));
+    KD_GO(kd_parity_net_feed(n, "input", t->x, err));
+    KD_GO(kd_parity_net_run(n, err));
     KD_GO(kd_program_read_f32(n->prog, "logits", got, (int64_t)(b * k)));
-    parity_f32(p, "logits of the trained model", got, want, b * k, diff);
+    kd_parity_f32(p, "logits of the trained model", got, want, b * k, diff);
 done:
     kd_free(want);
     kd_free(got);
@@ -210,7 +210,7 @@ static kd_status train(parity *p, traj *t, kd_err *err)
                              .ema_decay = t->ema};
     kd_vit_param_groups(t->net.params, t->net.cfg.depth, (float)t->layer_decay);
     KD_TRY(kd_optim_create(t->net.params, &oc, &t->optim, err));
-    KD_TRY(parity_net_build(p, &t->net, NET_TRAIN, err));
+    KD_TRY(kd_parity_net_build(p, &t->net, NET_TRAIN, err));
     KD_TRY(kd_params_zero_grad(t->net.params));
     for (int64_t s = 0; s < t->steps; s++) {
         KD_TRY(one_step(p, t, s, err));
@@ -218,21 +218,21 @@ static kd_status train(parity *p, traj *t, kd_err *err)
     return KD_OK;
 }
 
-kd_status parity_vit_traj(parity *p, kd_err *err)
+kd_status kd_parity_vit_traj(parity *p, kd_err *err)
 {
     kd_vit_cfg cfg;
     traj t = {.optim = NULL};
     kd_status st = KD_OK;
     const size_t batch = kd_json_count(kd_json_get(p->manifest, "final_eval_logits"));
     KD_GO(read_traj(p->manifest, &t, err));
-    KD_GO(parity_net_cfg(p->manifest, &cfg, err));
+    KD_GO(kd_parity_net_cfg(p->manifest, &cfg, err));
     if (batch < 1 || batch > 64) {
         st = KD_FAIL(err, KD_E_DATA, "final_eval_logits: expected 1 to 64 rows, found %zu", batch);
         goto done;
     }
     KD_GO(compare_schedule(p, &t, err));
-    KD_GO(parity_net_open(p, &cfg, (int)batch, true, &t.net, err));
-    t.x = kd_calloc(parity_net_floats(&t.net), sizeof *t.x);
+    KD_GO(kd_parity_net_open(p, &cfg, (int)batch, true, &t.net, err));
+    t.x = kd_calloc(kd_parity_net_floats(&t.net), sizeof *t.x);
     t.target = kd_calloc(batch * (size_t)cfg.classes, sizeof *t.target);
     if (t.x == NULL || t.target == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
@@ -250,6 +250,6 @@ done:
     kd_free(t.x);
     kd_free(t.target);
     kd_optim_free(t.optim);
-    parity_net_close(&t.net);
+    kd_parity_net_close(&t.net);
     return st;
 }

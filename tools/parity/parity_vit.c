@@ -13,13 +13,13 @@ static void check_input(parity *p, const float *clip, size_t n)
     const char *want = NULL;
     (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(clip, n * sizeof *clip));
     if (kd_json_get_str(kd_json_get(p->manifest, "input"), "crc32", &want, NULL) == KD_OK) {
-        parity_check(p, "input: CRC", strcmp(have, want) == 0, NULL);
+        kd_parity_check(p, "input: CRC", strcmp(have, want) == 0, NULL);
     }
 }
 
 /* ---- tiny models ----------------------------------------------------------------------------- */
 
-static kd_status one_loss(parity *p, parity_net *n, const char *which, const float *target, kd_err *err)
+static kd_status one_loss(parity *p, kd_parity_net *n, const char *which, const float *target, kd_err *err)
 {
     const kd_json *losses = NULL, *f32 = NULL;
     const size_t bytes = (size_t)n->batch * (size_t)n->cfg.classes * sizeof *target;
@@ -32,16 +32,16 @@ static kd_status one_loss(parity *p, parity_net *n, const char *which, const flo
     KD_TRY(kd_json_get_f64(f32, which, &ref, err));
     KD_TRY(kd_params_zero_grad(n->params));
     KD_TRY(kd_program_write(n->prog, "target", target, bytes));
-    KD_TRY(parity_net_run(n, err));
+    KD_TRY(kd_parity_net_run(n, err));
     KD_TRY(kd_program_read_f32(n->prog, "loss", &got, 1));
     (void)snprintf(name, sizeof name, "loss.%s", which);
-    parity_f32(p, name, &got, &want, 1, fabs(ref - want));
+    kd_parity_f32(p, name, &got, &want, 1, fabs(ref - want));
     return KD_OK;
 }
 
 /* The gradient of the input has no recorded f32 difference: it lies at the same end of backward
  * as the patch embedding's gradient, whose difference is taken in proportion to the RMS. */
-static kd_status input_gradient(parity *p, parity_net *n, float *clip, kd_err *err)
+static kd_status input_gradient(parity *p, kd_parity_net *n, float *clip, kd_err *err)
 {
     static const char PATCH[] = "patch_embed.proj.weight";
     const kd_json *grads = NULL, *soft = NULL, *patch = NULL;
@@ -56,41 +56,41 @@ static kd_status input_gradient(parity *p, parity_net *n, float *clip, kd_err *e
     KD_TRY(kd_json_get_f64(patch, "f32_maxabsdiff", &diff, err));
     KD_TRY(kd_json_get_f64(patch, "l2", &l2, err));
     KD_TRY(kd_json_get_f64(input, "l2", &l2_input, err));
-    const double floats = (double)parity_net_floats(n);
+    const double floats = (double)kd_parity_net_floats(n);
     const int at = kd_params_find(n->params, PATCH);
     const double numel = at >= 0 ? (double)kd_params_at(n->params, at)->numel : 1.0;
     const double rms = l2 / sqrt(numel), rms_input = l2_input / sqrt(floats);
-    KD_TRY(kd_program_read_f32(n->prog, "grad:input", clip, (int64_t)parity_net_floats(n)));
-    parity_summary(p, "grad", "input", clip, (int64_t)parity_net_floats(n), input,
-                   rms > 0.0 ? diff * rms_input / rms : 0.0, &worst);
-    parity_item(p, "grads.soft_input: error / allowed", worst, 1.0);
+    KD_TRY(kd_program_read_f32(n->prog, "grad:input", clip, (int64_t)kd_parity_net_floats(n)));
+    kd_parity_summary(p, "grad", "input", clip, (int64_t)kd_parity_net_floats(n), input,
+                      rms > 0.0 ? diff * rms_input / rms : 0.0, &worst);
+    kd_parity_item(p, "grads.soft_input: error / allowed", worst, 1.0);
     return KD_OK;
 }
 
-static kd_status tiny_train(parity *p, parity_net *n, kd_err *err)
+static kd_status tiny_train(parity *p, kd_parity_net *n, kd_err *err)
 {
     double label[64], lam = 1.0, smoothing = 0.0;
     const size_t b = (size_t)n->batch, k = (size_t)n->cfg.classes;
     kd_status st = KD_OK;
     float *target = kd_calloc(b * k, sizeof *target);
-    float *clip = kd_calloc(parity_net_floats(n), sizeof *clip);
+    float *clip = kd_calloc(kd_parity_net_floats(n), sizeof *clip);
     if (target == NULL || clip == NULL) {
         st = KD_E_OOM;
         goto done;
     }
-    KD_GO(parity_net_build(p, n, NET_TRAIN_INPUT, err));
-    KD_GO(parity_net_feed(n, "input", clip, err));
+    KD_GO(kd_parity_net_build(p, n, NET_TRAIN_INPUT, err));
+    KD_GO(kd_parity_net_feed(n, "input", clip, err));
     KD_GO(kd_json_get_f64s(p->manifest, "labels", label, KD_MIN(b, KD_COUNTOF(label)), err));
     KD_GO(kd_json_get_f64(p->manifest, "lam", &lam, err));
     KD_GO(kd_json_get_f64(p->manifest, "smoothing", &smoothing, err));
-    parity_targets(label, n->batch, n->cfg.classes, 0.0, 1.0, false, target);
+    kd_parity_targets(label, n->batch, n->cfg.classes, 0.0, 1.0, false, target);
     KD_GO(one_loss(p, n, "ce", target, err));
-    parity_targets(label, n->batch, n->cfg.classes, smoothing, 1.0, false, target);
+    kd_parity_targets(label, n->batch, n->cfg.classes, smoothing, 1.0, false, target);
     KD_GO(one_loss(p, n, "ls", target, err));
-    KD_GO(parity_net_grads(p, n, "ls", err));
-    parity_targets(label, n->batch, n->cfg.classes, smoothing, lam, true, target);
+    KD_GO(kd_parity_net_grads(p, n, "ls", err));
+    kd_parity_targets(label, n->batch, n->cfg.classes, smoothing, lam, true, target);
     KD_GO(one_loss(p, n, "soft", target, err));
-    KD_GO(parity_net_grads(p, n, "soft", err));
+    KD_GO(kd_parity_net_grads(p, n, "soft", err));
     KD_GO(input_gradient(p, n, clip, err));
 done:
     kd_free(target);
@@ -98,44 +98,44 @@ done:
     return st;
 }
 
-kd_status parity_vit_tiny(parity *p, kd_err *err)
+kd_status kd_parity_vit_tiny(parity *p, kd_err *err)
 {
     kd_vit_cfg cfg;
     int64_t batch = 0, want_params = 0;
     double diff = 0.0;
-    parity_net n = {0};
+    kd_parity_net n = {0};
     kd_st_file *f = NULL;
     float *clip = NULL;
     kd_status st = KD_OK;
-    KD_GO(parity_net_cfg(p->manifest, &cfg, err));
+    KD_GO(kd_parity_net_cfg(p->manifest, &cfg, err));
     KD_GO(kd_json_get_range(p->manifest, "batch", 1, 64, &batch, err));
     KD_GO(kd_json_get_f64(p->manifest, "f32_logit_maxabsdiff", &diff, err));
-    KD_GO(parity_open(p, "logits_f64", &f, err));
-    KD_GO(parity_net_open(p, &cfg, (int)batch, true, &n, err));
+    KD_GO(kd_parity_open(p, "logits_f64", &f, err));
+    KD_GO(kd_parity_net_open(p, &cfg, (int)batch, true, &n, err));
     KD_GO(kd_json_get_i64(p->manifest, "n_params", &want_params, err));
-    parity_check(p, "parameter count", kd_params_numel(n.params) == want_params, NULL);
-    KD_GO(parity_net_build(p, &n, NET_EVAL, err));
-    clip = kd_calloc(parity_net_floats(&n), sizeof *clip);
+    kd_parity_check(p, "parameter count", kd_params_numel(n.params) == want_params, NULL);
+    KD_GO(kd_parity_net_build(p, &n, NET_EVAL, err));
+    clip = kd_calloc(kd_parity_net_floats(&n), sizeof *clip);
     if (clip == NULL) {
         st = KD_E_OOM;
         goto done;
     }
-    KD_GO(parity_net_feed(&n, "input", clip, err));
-    check_input(p, clip, parity_net_floats(&n));
-    KD_GO(parity_net_run(&n, err));
+    KD_GO(kd_parity_net_feed(&n, "input", clip, err));
+    check_input(p, clip, kd_parity_net_floats(&n));
+    KD_GO(kd_parity_net_run(&n, err));
     for (size_t i = 0; i < kd_st_count(f); i++) {
         const kd_st_entry *e = kd_st_at(f, i);
         if (strncmp(e->name, "act.", 4) == 0) {
-            KD_GO(parity_net_compare(p, &n, f, e->name, e->name, diff, err));
+            KD_GO(kd_parity_net_compare(p, &n, f, e->name, e->name, diff, err));
         }
     }
-    KD_GO(parity_net_compare(p, &n, f, "features", "features", diff, err));
-    KD_GO(parity_net_compare(p, &n, f, "logits", "logits_f64", diff, err));
+    KD_GO(kd_parity_net_compare(p, &n, f, "features", "features", diff, err));
+    KD_GO(kd_parity_net_compare(p, &n, f, "logits", "logits_f64", diff, err));
     KD_GO(tiny_train(p, &n, err));
 done:
     kd_free(clip);
     kd_st_close(f);
-    parity_net_close(&n);
+    kd_parity_net_close(&n);
     return st;
 }
 
@@ -219,7 +219,7 @@ typedef struct full_places {
 /* Reference activations: norm, sum and samples of every tensor.  Samples have no recorded f32
  * difference: the logits', in proportion.  The sum of many values of either sign is bounded from
  * the norm. */
-static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const full_places *at, kd_err *err)
+static kd_status full_tap(parity *p, kd_parity_net *n, const kd_json *golden, const full_places *at, kd_err *err)
 {
     const char *tap = kd_json_key(golden);
     const kd_json *f64 = kd_json_get(p->manifest, "act_norms_f64"), *f32 = kd_json_get(p->manifest, "act_norms_f32");
@@ -236,7 +236,7 @@ static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const
     float *v = kd_calloc(count + 1, sizeof *v);
     if (v == NULL || count == 0 || kd_program_read_f32(n->prog, name, v, (int64_t)count) != KD_OK) {
         kd_free(v);
-        parity_check(p, name, false, "is no activation of this model");
+        kd_parity_check(p, name, false, "is no activation of this model");
         return KD_OK;
     }
     for (size_t i = 0; i < count; i++) {
@@ -257,17 +257,17 @@ static kd_status full_tap(parity *p, parity_net *n, const kd_json *golden, const
     }
     kd_free(v);
     (void)snprintf(text, sizeof text, "%s l2", name);
-    parity_item(p, text, fabs(sqrt(l2) - want_l2), parity_allowed(p, fabs(ref_l2 - want_l2), want_l2));
+    kd_parity_item(p, text, fabs(sqrt(l2) - want_l2), kd_parity_allowed(p, fabs(ref_l2 - want_l2), want_l2));
     (void)snprintf(text, sizeof text, "%s sum", name);
-    parity_item(p, text, fabs(sum - want_sum),
-                parity_allowed(p, fmax(fabs(ref_sum - want_sum), 4.0 * at->relative * want_l2), walk * want_l2));
+    kd_parity_item(p, text, fabs(sum - want_sum),
+                   kd_parity_allowed(p, fmax(fabs(ref_sum - want_sum), 4.0 * at->relative * want_l2), walk * want_l2));
     (void)snprintf(text, sizeof text, "%s samples", name);
     largest = fmax(largest, 4.0 * rms);
-    parity_item(p, text, worst, parity_allowed(p, at->relative * largest, largest));
+    kd_parity_item(p, text, worst, kd_parity_allowed(p, at->relative * largest, largest));
     return KD_OK;
 }
 
-static kd_status full_argmax(parity *p, parity_net *n, const float *logits, kd_err *err)
+static kd_status full_argmax(parity *p, kd_parity_net *n, const float *logits, kd_err *err)
 {
     int64_t want = 0;
     int best = 0;
@@ -277,18 +277,18 @@ static kd_status full_argmax(parity *p, parity_net *n, const float *logits, kd_e
         best = logits[k] > logits[best] ? k : best;
     }
     (void)snprintf(text, sizeof text, "(class %d, expected %d)", best, (int)want);
-    parity_check(p, "argmax", best == want, text);
+    kd_parity_check(p, "argmax", best == want, text);
     return KD_OK;
 }
 
-kd_status parity_vit_full(parity *p, kd_err *err)
+kd_status kd_parity_vit_full(parity *p, kd_err *err)
 {
     kd_vit_cfg cfg;
     int batch = 0;
     int64_t want_params = 0;
     double logit_diff = 0.0, feature_diff = 0.0, absmax = 0.0;
     full_places at;
-    parity_net n = {0};
+    kd_parity_net n = {0};
     kd_st_file *f = NULL;
     float *buf = NULL;
     kd_status st = KD_OK;
@@ -300,30 +300,30 @@ kd_status parity_vit_full(parity *p, kd_err *err)
     KD_GO(kd_json_get_f64s(p->manifest, "act_sample_idx", at.idx, at.k, err));
     KD_GO(kd_json_get_f64(p->manifest, "logit_absmax", &absmax, err));
     at.relative = absmax > 0.0 ? logit_diff / absmax : 0.0;
-    KD_GO(parity_open(p, "logits_f64", &f, err));
-    KD_GO(parity_net_open(p, &cfg, batch, false, &n, err));
+    KD_GO(kd_parity_open(p, "logits_f64", &f, err));
+    KD_GO(kd_parity_net_open(p, &cfg, batch, false, &n, err));
     KD_GO(kd_json_get_i64(p->manifest, "n_params", &want_params, err));
-    parity_check(p, "parameter count", kd_params_numel(n.params) == want_params, NULL);
-    KD_GO(parity_net_build(p, &n, NET_EVAL, err));
-    buf = kd_calloc(parity_net_floats(&n), sizeof *buf);
+    kd_parity_check(p, "parameter count", kd_params_numel(n.params) == want_params, NULL);
+    KD_GO(kd_parity_net_build(p, &n, NET_EVAL, err));
+    buf = kd_calloc(kd_parity_net_floats(&n), sizeof *buf);
     if (buf == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         goto done;
     }
-    KD_GO(parity_net_feed(&n, "input", buf, err));
-    check_input(p, buf, parity_net_floats(&n));
-    KD_GO(parity_net_run(&n, err));
+    KD_GO(kd_parity_net_feed(&n, "input", buf, err));
+    check_input(p, buf, kd_parity_net_floats(&n));
+    KD_GO(kd_parity_net_run(&n, err));
     const kd_json *samples = kd_json_get(p->manifest, "act_samples_f64");
     for (size_t i = 0; i < kd_json_count(samples); i++) {
         KD_GO(full_tap(p, &n, kd_json_at(samples, i), &at, err));
     }
-    KD_GO(parity_net_compare(p, &n, f, "features", "features_f64", feature_diff, err));
-    KD_GO(parity_net_compare(p, &n, f, "logits", "logits_f64", logit_diff, err));
+    KD_GO(kd_parity_net_compare(p, &n, f, "features", "features_f64", feature_diff, err));
+    KD_GO(kd_parity_net_compare(p, &n, f, "logits", "logits_f64", logit_diff, err));
     KD_GO(kd_program_read_f32(n.prog, "logits", buf, (int64_t)batch * cfg.classes));
     KD_GO(full_argmax(p, &n, buf, err));
 done:
     kd_free(buf);
     kd_st_close(f);
-    parity_net_close(&n);
+    kd_parity_net_close(&n);
     return st;
 }

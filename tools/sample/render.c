@@ -32,12 +32,12 @@ typedef struct rect {
     int x0, y0, x1, y1; /* half open */
 } rect;
 
-static rect bounds_of(const kd_renderer *r, const render_shape *s)
+static rect bounds_of(const kd_renderer *r, const kd_render_shape *s)
 {
     const kd_render_view *v = &r->view;
     double lo_x = 1e9, lo_y = 1e9, hi_x = -1e9, hi_y = -1e9;
     vec3 ends[2] = {s->a, s->b};
-    const double reach = render_shape_reach(s);
+    const double reach = kd_render_shape_reach(s);
     for (int i = 0; i < 2; i++) {
         const double z = KD_MAX(0.1, ends[i].z - reach);
         const double x = v->cx + v->focal * ends[i].x / ends[i].z;
@@ -69,7 +69,7 @@ static void shade(const kd_renderer *r, uint8_t *px, vec3 normal, const float co
     }
 }
 
-static void draw(kd_renderer *r, const render_shape *s, const float color[3])
+static void draw(kd_renderer *r, const kd_render_shape *s, const float color[3])
 {
     const rect b = bounds_of(r, s);
     for (int y = b.y0; y < b.y1; y++) {
@@ -77,7 +77,7 @@ static void draw(kd_renderer *r, const render_shape *s, const float color[3])
             const size_t at = (size_t)y * (size_t)r->view.width + (size_t)x;
             const vec3 ray = ray_of(&r->view, x, y);
             vec3 normal;
-            const double t = render_shape_hit(s, ray, &normal);
+            const double t = kd_render_shape_hit(s, ray, &normal);
             if (t > 0.0 && (float)t < r->depth[at]) {
                 r->depth[at] = (float)t;
                 shade(r, r->rgb + 3 * at, normal, color);
@@ -88,7 +88,7 @@ static void draw(kd_renderer *r, const render_shape *s, const float color[3])
 
 static void draw_capsule(kd_renderer *r, vec3 a, vec3 b, double radius, const float color[3])
 {
-    const render_shape s = render_capsule(a, b, radius);
+    const kd_render_shape s = kd_render_capsule(a, b, radius);
     draw(r, &s, color);
 }
 
@@ -291,9 +291,9 @@ void kd_renderer_body(kd_renderer *r, const double *joint, const kd_render_cloth
 
 void kd_renderer_prop(kd_renderer *r, kd_prop prop, const double at[3], const double axis[3])
 {
-    render_shape shape[RENDER_PROP_SHAPES];
+    kd_render_shape shape[RENDER_PROP_SHAPES];
     const float *color[RENDER_PROP_SHAPES];
-    const int n = render_prop_shapes(prop, v3(at[0], at[1], at[2]), v3(axis[0], axis[1], axis[2]), shape, color);
+    const int n = kd_render_prop_shapes(prop, v3(at[0], at[1], at[2]), v3(axis[0], axis[1], axis[2]), shape, color);
     for (int i = 0; i < n; i++) {
         draw(r, &shape[i], color[i]);
     }

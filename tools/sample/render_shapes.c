@@ -4,9 +4,9 @@
 #include "kernels/kd_rng.h"
 #include "tools/sample/render.h"
 
-render_shape render_capsule(vec3 a, vec3 b, double radius)
+kd_render_shape kd_render_capsule(vec3 a, vec3 b, double radius)
 {
-    render_shape s;
+    kd_render_shape s;
     memset(&s, 0, sizeof s);
     s.kind = RENDER_CAPSULE;
     s.a = a;
@@ -15,9 +15,9 @@ render_shape render_capsule(vec3 a, vec3 b, double radius)
     return s;
 }
 
-render_shape render_box(vec3 centre, vec3 long_axis, vec3 toward, double length, double width, double thickness)
+kd_render_shape kd_render_box(vec3 centre, vec3 long_axis, vec3 toward, double length, double width, double thickness)
 {
-    render_shape s;
+    kd_render_shape s;
     memset(&s, 0, sizeof s);
     s.kind = RENDER_BOX;
     s.a = centre;
@@ -32,7 +32,7 @@ render_shape render_box(vec3 centre, vec3 long_axis, vec3 toward, double length,
     return s;
 }
 
-double render_shape_reach(const render_shape *s)
+double kd_render_shape_reach(const kd_render_shape *s)
 {
     if (s->kind == RENDER_CAPSULE) {
         return s->radius;
@@ -50,7 +50,7 @@ static double hit_sphere(vec3 c, double radius, vec3 ray)
 }
 
 /* The cylinder is solved in the plane across the axis; beyond its ends the spheres count. */
-static double hit_capsule(const render_shape *s, vec3 ray, vec3 *normal)
+static double hit_capsule(const kd_render_shape *s, vec3 ray, vec3 *normal)
 {
     const vec3 axis = v3_sub(s->b, s->a);
     const double length2 = v3_dot(axis, axis);
@@ -89,7 +89,7 @@ static double hit_capsule(const render_shape *s, vec3 ray, vec3 *normal)
 }
 
 /* Latest entry before the earliest exit of three slabs. */
-static double hit_box(const render_shape *s, vec3 ray, vec3 *normal)
+static double hit_box(const kd_render_shape *s, vec3 ray, vec3 *normal)
 {
     double enter = -1e30;
     double leave = 1e30;
@@ -114,7 +114,7 @@ static double hit_box(const render_shape *s, vec3 ray, vec3 *normal)
     return enter <= leave && enter > 0.0 ? enter : -1.0;
 }
 
-double render_shape_hit(const render_shape *s, vec3 ray, vec3 *normal)
+double kd_render_shape_hit(const kd_render_shape *s, vec3 ray, vec3 *normal)
 {
     return s->kind == RENDER_CAPSULE ? hit_capsule(s, ray, normal) : hit_box(s, ray, normal);
 }
@@ -134,8 +134,8 @@ static const float ORANGE[3] = {0.95f, 0.30f, 0.02f};
 static const float LIME[3] = {0.65f, 0.90f, 0.05f};
 static const float CARTON[3] = {0.50f, 0.33f, 0.16f};
 
-int render_prop_shapes(kd_prop prop, vec3 at, vec3 axis, render_shape shape[RENDER_PROP_SHAPES],
-                       const float *color[RENDER_PROP_SHAPES])
+int kd_render_prop_shapes(kd_prop prop, vec3 at, vec3 axis, kd_render_shape shape[RENDER_PROP_SHAPES],
+                          const float *color[RENDER_PROP_SHAPES])
 {
     const vec3 view = v3_scale(v3_unit(at, v3(0.0, 0.0, 1.0)), -1.0);
     const vec3 across = v3_unit(v3_cross(axis, view), v3(1.0, 0.0, 0.0));
@@ -144,50 +144,50 @@ int render_prop_shapes(kd_prop prop, vec3 at, vec3 axis, render_shape shape[REND
     case KD_PROP_NONE:
         break;
     case KD_PROP_CUP:
-        shape[n] = render_capsule(v3_mad(at, axis, -0.04), v3_mad(at, axis, 0.05), 0.050);
+        shape[n] = kd_render_capsule(v3_mad(at, axis, -0.04), v3_mad(at, axis, 0.05), 0.050);
         color[n++] = BLUE;
-        shape[n] = render_capsule(v3_mad(at, axis, 0.07), v3_mad(at, axis, 0.075), 0.046);
+        shape[n] = kd_render_capsule(v3_mad(at, axis, 0.07), v3_mad(at, axis, 0.075), 0.046);
         color[n++] = WHITE;
         break;
     case KD_PROP_APPLE:
-        shape[n] = render_capsule(at, at, 0.066);
+        shape[n] = kd_render_capsule(at, at, 0.066);
         color[n++] = RED;
-        shape[n] = render_capsule(v3_mad(at, axis, 0.06), v3_mad(at, axis, 0.085), 0.016);
+        shape[n] = kd_render_capsule(v3_mad(at, axis, 0.06), v3_mad(at, axis, 0.085), 0.016);
         color[n++] = GREEN;
         break;
     case KD_PROP_PHONE:
-        shape[n] = render_box(at, axis, across, 0.19, 0.03, 0.10);
+        shape[n] = kd_render_box(at, axis, across, 0.19, 0.03, 0.10);
         color[n++] = BLACK;
-        shape[n] = render_box(v3_mad(at, view, 0.012), axis, across, 0.15, 0.02, 0.07);
+        shape[n] = kd_render_box(v3_mad(at, view, 0.012), axis, across, 0.15, 0.02, 0.07);
         color[n++] = GLASS;
         break;
     case KD_PROP_HAMMER:
-        shape[n] = render_capsule(v3_mad(at, axis, -0.06), v3_mad(at, axis, 0.24), 0.018);
+        shape[n] = kd_render_capsule(v3_mad(at, axis, -0.06), v3_mad(at, axis, 0.24), 0.018);
         color[n++] = WOOD;
-        shape[n] = render_capsule(v3_mad(v3_mad(at, axis, 0.25), across, -0.07),
-                                  v3_mad(v3_mad(at, axis, 0.25), across, 0.07), 0.040);
+        shape[n] = kd_render_capsule(v3_mad(v3_mad(at, axis, 0.25), across, -0.07),
+                                     v3_mad(v3_mad(at, axis, 0.25), across, 0.07), 0.040);
         color[n++] = STEEL;
         break;
     case KD_PROP_BELL:
-        shape[n] = render_capsule(v3_mad(at, axis, -0.10), at, 0.018);
+        shape[n] = kd_render_capsule(v3_mad(at, axis, -0.10), at, 0.018);
         color[n++] = WOOD;
-        shape[n] = render_capsule(at, v3_mad(at, axis, 0.05), 0.060);
+        shape[n] = kd_render_capsule(at, v3_mad(at, axis, 0.05), 0.060);
         color[n++] = BRASS;
-        shape[n] = render_capsule(v3_mad(at, axis, 0.07), v3_mad(at, axis, 0.075), 0.075);
+        shape[n] = kd_render_capsule(v3_mad(at, axis, 0.07), v3_mad(at, axis, 0.075), 0.075);
         color[n++] = BRASS;
         break;
     case KD_PROP_FLAG:
-        shape[n] = render_capsule(v3_mad(at, axis, -0.26), v3_mad(at, axis, 0.28), 0.016);
+        shape[n] = kd_render_capsule(v3_mad(at, axis, -0.26), v3_mad(at, axis, 0.28), 0.016);
         color[n++] = WOOD;
-        shape[n] = render_box(v3_mad(v3_mad(at, axis, 0.15), across, 0.17), axis, view, 0.25, 0.34, 0.02);
+        shape[n] = kd_render_box(v3_mad(v3_mad(at, axis, 0.15), across, 0.17), axis, view, 0.25, 0.34, 0.02);
         color[n++] = ORANGE;
         break;
     case KD_PROP_BALL:
-        shape[n] = render_capsule(at, at, 0.105);
+        shape[n] = kd_render_capsule(at, at, 0.105);
         color[n++] = LIME;
         break;
     case KD_PROP_BOX:
-        shape[n] = render_box(at, axis, view, 0.36, 0.26, 0.26);
+        shape[n] = kd_render_box(at, axis, view, 0.36, 0.26, 0.26);
         color[n++] = CARTON;
         break;
     }

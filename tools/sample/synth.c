@@ -40,10 +40,10 @@ static vec3 bell3(kd_rng *r)
     return v3(x, y, z);
 }
 
-static synth_body draw_body(uint64_t seed, const kd_synth_id *id)
+static kd_synth_body draw_body(uint64_t seed, const kd_synth_id *id)
 {
     kd_rng r = draws(seed, id, DRAW_BODY);
-    synth_body b;
+    kd_synth_body b;
     b.scale = kd_rng_range(&r, 0.92, 1.10);
     b.arm = kd_rng_range(&r, 0.94, 1.06);
     b.leg = kd_rng_range(&r, 0.96, 1.04);
@@ -55,8 +55,8 @@ static synth_body draw_body(uint64_t seed, const kd_synth_id *id)
 }
 
 typedef struct performance {
-    synth_body body;
-    synth_script script;
+    kd_synth_body body;
+    kd_synth_script script;
     double x, z, yaw; /* where and how the person stands */
     double sway[4];   /* phases of idle movement */
     int frames;
@@ -67,13 +67,13 @@ static performance draw_performance(uint64_t seed, const kd_synth_id *id)
     performance p;
     p.body = draw_body(seed, id);
     kd_rng r = draws(seed, id, DRAW_MOTION);
-    synth_script *s = &p.script;
+    kd_synth_script *s = &p.script;
     s->action = id->action;
     s->begin = kd_rng_range(&r, 0.04, 0.18);
     s->end = kd_rng_range(&r, 0.82, 0.96);
     s->cycles = 1.0 + (double)kd_rng_below(&r, 3);
     s->amount = p.body.vigour * (1.0 + 0.10 * bell(&r));
-    s->hint = synth_action_row(id->action)->hint_mean + bell(&r);
+    s->hint = kd_synth_action_row(id->action)->hint_mean + bell(&r);
     s->a = kd_rng_uniform(&r);
     s->b = kd_rng_uniform(&r);
     s->c = kd_rng_uniform(&r);
@@ -89,9 +89,9 @@ static performance draw_performance(uint64_t seed, const kd_synth_id *id)
     return p;
 }
 
-static synth_pose rest_pose(const performance *p, double seconds)
+static kd_synth_pose rest_pose(const performance *p, double seconds)
 {
-    synth_pose q;
+    kd_synth_pose q;
     memset(&q, 0, sizeof q);
     q.x = p->x + 0.012 * kd_synth_sin(TURN * (0.31 * seconds + p->sway[0]));
     q.z = p->z + 0.010 * kd_synth_sin(TURN * (0.23 * seconds + p->sway[1]));
@@ -100,8 +100,8 @@ static synth_pose rest_pose(const performance *p, double seconds)
     const double idle = 0.012 * kd_synth_sin(TURN * (0.4 * seconds + p->sway[1]));
     q.hand[SYNTH_LEFT] = v3(0.07, -0.52, 0.05 + idle);
     q.hand[SYNTH_RIGHT] = v3(0.07, -0.52, 0.05 - idle);
-    if (synth_action_row(p->script.action)->prop != KD_PROP_NONE &&
-        synth_action_row(p->script.action)->prop != KD_PROP_BOX) {
+    if (kd_synth_action_row(p->script.action)->prop != KD_PROP_NONE &&
+        kd_synth_action_row(p->script.action)->prop != KD_PROP_BOX) {
         q.hand[SYNTH_RIGHT] = v3(0.05, -0.40, 0.24); /* holds it ready */
     } else if (p->script.action == 6) {
         q.hand[SYNTH_RIGHT] = v3(0.05, -0.40, 0.24); /* "wave" starts like "wave a flag" */
@@ -145,10 +145,10 @@ static void film(const performance *p, const view *v, kd_synth_clip *clip)
     vec3 released = v3(0.0, 1.0, 0.0);
     for (int t = 0; t < p->frames; t++) {
         const double u = (double)t / (double)(p->frames - 1);
-        synth_pose pose = rest_pose(p, t / FPS);
-        synth_act(&p->script, u, &pose);
+        kd_synth_pose pose = rest_pose(p, t / FPS);
+        kd_synth_act(&p->script, u, &pose);
         vec3 joint[KD_SYNTH_JOINTS];
-        synth_solve(&p->body, &pose, joint);
+        kd_synth_solve(&p->body, &pose, joint);
         kd_synth_frame *f = &clip->frame[t];
         for (int j = 0; j < KD_SYNTH_JOINTS; j++) {
             store(f->joint[j], turn_into(v, v3_sub(joint[j], v->eye)));
@@ -156,7 +156,7 @@ static void film(const performance *p, const view *v, kd_synth_clip *clip)
         vec3 at = joint[0];
         vec3 axis = v3(0.0, 1.0, 0.0);
         const vec3 ahead = v3(kd_synth_sin(p->yaw), 0.0, kd_synth_cos(p->yaw));
-        f->prop_seen = synth_prop_place(&p->script, u, seconds, joint, ahead, &released, &at, &axis);
+        f->prop_seen = kd_synth_prop_place(&p->script, u, seconds, joint, ahead, &released, &at, &axis);
         store(f->prop_at, turn_into(v, v3_sub(at, v->eye)));
         store(f->prop_axis, turn_into(v, axis));
     }
@@ -283,7 +283,7 @@ static void track(uint64_t seed, kd_synth_clip *clip)
 
 kd_status kd_synth_make(uint64_t seed, kd_synth_id id, kd_synth_clip *clip, kd_err *err)
 {
-    if (synth_action_row(id.action) == NULL || id.camera < 1 || id.camera > KD_SYNTH_CAMERAS || id.performer < 1 ||
+    if (kd_synth_action_row(id.action) == NULL || id.camera < 1 || id.camera > KD_SYNTH_CAMERAS || id.performer < 1 ||
         id.performer > 999 || id.replication < 1 || id.replication > 15) {
         return KD_FAIL(err, KD_E_ARG,
                        "sample clip C%03dP%03dR%03dA%03d: expected camera 1..%d, performer 1..999, "
@@ -295,7 +295,7 @@ kd_status kd_synth_make(uint64_t seed, kd_synth_id id, kd_synth_clip *clip, kd_e
     const performance p = draw_performance(seed, &id);
     const view v = camera_view(id.camera);
     clip->frames = p.frames;
-    clip->prop = synth_action_row(id.action)->prop;
+    clip->prop = kd_synth_action_row(id.action)->prop;
     clip->camera_above = v.eye.y;
     store(clip->up, turn_into(&v, v3(0.0, 1.0, 0.0)));
     film(&p, &v, clip);

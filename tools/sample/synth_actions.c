@@ -5,7 +5,7 @@ static const double TURN = 6.283185307179586;
 
 enum { M_MOUTH = 1, M_EAR, M_HAMMER, M_WAVE, M_THROW, M_LIFT, M_KICK, M_CLAP, M_JUMP };
 
-static const synth_action ACTIONS[KD_SYNTH_ACTIONS] = {
+static const kd_synth_action ACTIONS[KD_SYNTH_ACTIONS] = {
     {"drink", KD_PROP_CUP, M_MOUTH, 0.6},
     {"eat", KD_PROP_APPLE, M_MOUTH, -0.6},
     {"phone call", KD_PROP_PHONE, M_EAR, 0},
@@ -20,14 +20,14 @@ static const synth_action ACTIONS[KD_SYNTH_ACTIONS] = {
     {"jump", KD_PROP_NONE, M_JUMP, 0},
 };
 
-const synth_action *synth_action_row(int action)
+const kd_synth_action *kd_synth_action_row(int action)
 {
     return action >= 1 && action <= KD_SYNTH_ACTIONS ? &ACTIONS[action - 1] : NULL;
 }
 
 const char *kd_synth_action_name(int action)
 {
-    const synth_action *row = synth_action_row(action);
+    const kd_synth_action *row = kd_synth_action_row(action);
     return row != NULL ? row->name : NULL;
 }
 
@@ -42,18 +42,18 @@ static double pulse(double u, double from, double to, double edge) /* up, stay, 
     return smooth((u - from) / edge) * (1.0 - smooth((u - to + edge) / edge));
 }
 
-static double local(const synth_script *s, double u) /* 0..1 within the action */
+static double local(const kd_synth_script *s, double u) /* 0..1 within the action */
 {
     return KD_MIN(1.0, KD_MAX(0.0, (u - s->begin) / (s->end - s->begin)));
 }
 
-static void move_hand(synth_pose *p, int side, vec3 to, double part)
+static void move_hand(kd_synth_pose *p, int side, vec3 to, double part)
 {
     p->hand[side] = v3_lerp(p->hand[side], to, part);
 }
 
 /* Drink and eat: the hand goes to the mouth once, twice or three times. */
-static void act_mouth(const synth_script *s, double u, synth_pose *p)
+static void act_mouth(const kd_synth_script *s, double u, kd_synth_pose *p)
 {
     const double w = local(s, u);
     const double whole = pulse(u, s->begin, s->end, 0.16);
@@ -64,7 +64,7 @@ static void act_mouth(const synth_script *s, double u, synth_pose *p)
     p->nod -= whole * smooth(beat * 1.25) * (0.16 + 0.10 * s->hint);
 }
 
-static void act_ear(const synth_script *s, double u, synth_pose *p)
+static void act_ear(const kd_synth_script *s, double u, kd_synth_pose *p)
 {
     const double whole = pulse(u, s->begin, s->end + 0.15 * s->a, 0.18);
     move_hand(p, SYNTH_RIGHT, v3(-0.02, 0.20 + 0.02 * s->b, 0.06), whole);
@@ -73,7 +73,7 @@ static void act_ear(const synth_script *s, double u, synth_pose *p)
 }
 
 /* Hammer and bell: the forearm beats up and down in front. */
-static void act_hammer(const synth_script *s, double u, synth_pose *p)
+static void act_hammer(const kd_synth_script *s, double u, kd_synth_pose *p)
 {
     const double whole = pulse(u, s->begin, s->end, 0.12);
     const double swing = kd_synth_sin(TURN * local(s, u) * s->cycles * 2.0);
@@ -83,7 +83,7 @@ static void act_hammer(const synth_script *s, double u, synth_pose *p)
 }
 
 /* Wave, with and without a flag. */
-static void act_wave(const synth_script *s, double u, synth_pose *p)
+static void act_wave(const kd_synth_script *s, double u, kd_synth_pose *p)
 {
     const double whole = pulse(u, s->begin, s->end, 0.14);
     const double swing = kd_synth_sin(TURN * local(s, u) * s->cycles * 1.5);
@@ -92,7 +92,7 @@ static void act_wave(const synth_script *s, double u, synth_pose *p)
     p->twist += whole * 0.05 * swing;
 }
 
-static void act_throw(const synth_script *s, double u, synth_pose *p)
+static void act_throw(const kd_synth_script *s, double u, kd_synth_pose *p)
 {
     const double w = local(s, u);
     const double back = pulse(w, 0.0, 0.62, 0.28);
@@ -105,7 +105,7 @@ static void act_throw(const synth_script *s, double u, synth_pose *p)
     p->foot[SYNTH_LEFT] = v3_mad(p->foot[SYNTH_LEFT], v3(0.02, 0.0, 0.22), smooth(w * 4.0) * s->amount);
 }
 
-static void act_lift(const synth_script *s, double u, synth_pose *p)
+static void act_lift(const kd_synth_script *s, double u, kd_synth_pose *p)
 {
     const double w = local(s, u);
     const double down = pulse(w, 0.0, 0.72, 0.32);
@@ -118,7 +118,7 @@ static void act_lift(const synth_script *s, double u, synth_pose *p)
     }
 }
 
-static void act_kick(const synth_script *s, double u, synth_pose *p)
+static void act_kick(const kd_synth_script *s, double u, kd_synth_pose *p)
 {
     const double w = local(s, u) * s->cycles * 0.5;
     const double in = w - (double)(int)w;
@@ -133,7 +133,7 @@ static void act_kick(const synth_script *s, double u, synth_pose *p)
     move_hand(p, SYNTH_RIGHT, v3(0.20, -0.40, -0.15), 0.7 * out * live);
 }
 
-static void act_clap(const synth_script *s, double u, synth_pose *p)
+static void act_clap(const kd_synth_script *s, double u, kd_synth_pose *p)
 {
     const double whole = pulse(u, s->begin, s->end, 0.12);
     const double apart = 0.5 + 0.5 * kd_synth_cos(TURN * local(s, u) * s->cycles * 2.0);
@@ -142,7 +142,7 @@ static void act_clap(const synth_script *s, double u, synth_pose *p)
     }
 }
 
-static void act_jump(const synth_script *s, double u, synth_pose *p)
+static void act_jump(const kd_synth_script *s, double u, kd_synth_pose *p)
 {
     const double w = local(s, u) * s->cycles * 0.6;
     const double in = w - (double)(int)w;
@@ -158,7 +158,7 @@ static void act_jump(const synth_script *s, double u, synth_pose *p)
     }
 }
 
-void synth_act(const synth_script *script, double u, synth_pose *pose)
+void kd_synth_act(const kd_synth_script *script, double u, kd_synth_pose *pose)
 {
     switch (ACTIONS[script->action - 1].motion) {
     case M_MOUTH:
@@ -193,7 +193,8 @@ void synth_act(const synth_script *script, double u, synth_pose *pose)
 
 /* ---- objects --------------------------------------------------------------------------------- */
 
-static bool place_ball(const synth_script *s, double u, double seconds, vec3 hand, vec3 ahead, vec3 *released, vec3 *at)
+static bool place_ball(const kd_synth_script *s, double u, double seconds, vec3 hand, vec3 ahead, vec3 *released,
+                       vec3 *at)
 {
     const double w = local(s, u);
     const double let_go = 0.56;
@@ -208,11 +209,11 @@ static bool place_ball(const synth_script *s, double u, double seconds, vec3 han
     return at->y > 0.06 && t < 0.7;
 }
 
-bool synth_prop_place(const synth_script *script, double u, double seconds, const vec3 joint[KD_SYNTH_JOINTS],
-                      vec3 ground_ahead, vec3 *released, vec3 *at, vec3 *axis)
+bool kd_synth_prop_place(const kd_synth_script *script, double u, double seconds, const vec3 joint[KD_SYNTH_JOINTS],
+                         vec3 ground_ahead, vec3 *released, vec3 *at, vec3 *axis)
 {
     const vec3 palm = v3_lerp(joint[10], joint[23], 0.6);
-    const vec3 thumb = synth_thumb(joint, SYNTH_RIGHT);
+    const vec3 thumb = kd_synth_thumb(joint, SYNTH_RIGHT);
     const vec3 fingers = v3_unit(v3_sub(joint[23], joint[10]), v3(0.0, -1.0, 0.0));
     const vec3 down = v3(0.0, -1.0, 0.0);
     *at = palm;

@@ -72,7 +72,8 @@ static vec3 bend(vec3 root, vec3 *tip, double a, double b, vec3 pole)
     return v3_mad(v3_mad(root, dir, along), side, off);
 }
 
-static void solve_arm(const synth_body *body, const axes *chest, const vec3 want, int side, vec3 joint[KD_SYNTH_JOINTS])
+static void solve_arm(const kd_synth_body *body, const axes *chest, const vec3 want, int side,
+                      vec3 joint[KD_SYNTH_JOINTS])
 {
     const double s = body->scale * body->arm;
     const vec3 out = side == SYNTH_LEFT ? chest->left : v3_scale(chest->left, -1.0);
@@ -88,10 +89,10 @@ static void solve_arm(const synth_body *body, const axes *chest, const vec3 want
     arm[3] = v3_mad(arm[2], dir, 0.08 * s);
     const int tip = side == SYNTH_LEFT ? 21 : 23;
     joint[tip] = v3_mad(arm[3], dir, 0.08 * s);
-    joint[tip + 1] = v3_mad(v3_mad(arm[2], dir, 0.05 * s), synth_thumb(joint, side), 0.06 * s);
+    joint[tip + 1] = v3_mad(v3_mad(arm[2], dir, 0.05 * s), kd_synth_thumb(joint, side), 0.06 * s);
 }
 
-static void solve_leg(const synth_body *body, const axes *stand, const synth_pose *pose, int side,
+static void solve_leg(const kd_synth_body *body, const axes *stand, const kd_synth_pose *pose, int side,
                       vec3 joint[KD_SYNTH_JOINTS])
 {
     const double s = body->scale;
@@ -113,7 +114,7 @@ static void solve_leg(const synth_body *body, const axes *stand, const synth_pos
     leg[3] = v3_mad(v3_mad(leg[2], toe, 0.14 * s), shin, 0.05 * s);
 }
 
-void synth_solve(const synth_body *body, const synth_pose *pose, vec3 joint[KD_SYNTH_JOINTS])
+void kd_synth_solve(const kd_synth_body *body, const kd_synth_pose *pose, vec3 joint[KD_SYNTH_JOINTS])
 {
     const double s = body->scale;
     const axes stand = axes_standing(pose->yaw);
@@ -135,7 +136,7 @@ void synth_solve(const synth_body *body, const synth_pose *pose, vec3 joint[KD_S
     }
 }
 
-vec3 synth_thumb(const vec3 joint[KD_SYNTH_JOINTS], int side)
+vec3 kd_synth_thumb(const vec3 joint[KD_SYNTH_JOINTS], int side)
 {
     const vec3 *arm = joint + (side == SYNTH_LEFT ? 4 : 8);
     const vec3 dir = v3_unit(v3_sub(arm[2], arm[1]), v3(0.0, -1.0, 0.0));

@@ -9,24 +9,24 @@
 enum { SYNTH_LEFT = 0, SYNTH_RIGHT = 1 };
 
 /* One person's proportions and habits. */
-typedef struct synth_body {
+typedef struct kd_synth_body {
     double scale;                   /* 1 at 1.70 m */
     double arm, leg, shoulder, hip; /* relative lengths */
     double tempo, vigour;           /* this person's speed and amplitude */
-} synth_body;
+} kd_synth_body;
 
 /* Where everything should be.  Hands: metres at scale 1 from the shoulder, (out, up, forward) in the frame of the
  * chest; feet: offsets from where they stand, (out, up, forward). */
-typedef struct synth_pose {
+typedef struct kd_synth_pose {
     double x, z, yaw;        /* on the floor */
     double lean, twist, nod; /* radians: chest forward, chest to the left, head forward */
     double crouch, lift;     /* metres: pelvis down with the feet standing, everything up */
     vec3 hand[2], foot[2];
-} synth_pose;
+} kd_synth_pose;
 
-void synth_solve(const synth_body *body, const synth_pose *pose, vec3 joint[KD_SYNTH_JOINTS]);
+void kd_synth_solve(const kd_synth_body *body, const kd_synth_pose *pose, vec3 joint[KD_SYNTH_JOINTS]);
 
 /* Unit direction of the thumb side of a hand. */
-vec3 synth_thumb(const vec3 joint[KD_SYNTH_JOINTS], int side);
+vec3 kd_synth_thumb(const vec3 joint[KD_SYNTH_JOINTS], int side);
 
 #endif

@@ -159,7 +159,8 @@ def variants(row, args):
     return out
 
 
-# ---- kernels -----------------------------------------------------------------------------------------------------------------
+# ---- kernels
+# -----------------------------------------------------------------------------------------------------------------
 
 BACKENDS = {"cudnn": getattr(torch.backends.cuda, "enable_cudnn_sdp", lambda on: None),  # from PyTorch 2.5
             "flash": torch.backends.cuda.enable_flash_sdp}
