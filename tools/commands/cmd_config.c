@@ -66,10 +66,8 @@ static const kd_cmd SHOW = {
     .min_operands = 0,
     .max_operands = -1,
     .notes = "--docs --kind student explains every key of a student recipe.",
-    .examples = "kd config show --docs --kind student
-"
-                "kd config show configs/distill/sfz-nano_ce.yaml --set optim.base_lr=0.05
-"
+    .examples = "kd config show --docs --kind student\n"
+                "kd config show configs/distill/sfz-nano_ce.yaml --set optim.base_lr=0.05\n"
                 "kd config show configs/student/last-e3-small.yaml configs/distill/ce_kd.yaml",
 };
 
