@@ -100,7 +100,7 @@ typedef struct kd_op_def {
     int64_t (*macs)(const kd_call *c);
 } kd_op_def;
 
-#define KD_OP(ID, op_name, family, ins, outs, op_flags)                                                   \
+#define KD_OP(ID, op_name, family, ins, outs, op_flags)                                           \
     enum { KD_IN_##op_name = (ins), KD_OUT_##op_name = (outs), KD_FLAGS_##op_name = (op_flags) }; \
     extern const kd_op_def kd_op_def_##op_name;
 #include "kernels/kd_op_list.inc"

@@ -19,6 +19,7 @@
  *   REALS (field, n, default, lo, hi, flags, doc)                 double[n]
  *   INTS / STEPS (field, default, lo, hi, flags, doc)             kd_cfg_ints, kd_cfg_steps
  *   NAMES (field, default, flags, doc)                            kd_cfg_names
+ *   PATHS (field, flags, doc)                                     kd_cfg_paths; written as one path or a list; default none
  *   RULES (field, flags, doc)                                     kd_param_rules (kernels/kd_param_rules.h)
  *
  * Defaults are written as in YAML.  `names` of NAME is a function const char *(int i): the i-th known name, NULL past
@@ -41,6 +42,7 @@ extern "C" {
 #define KD_CFG_MAX_IDS     256 /* subjects, cameras or setups in a split */
 #define KD_CFG_MAX_CLASSES 512
 #define KD_CFG_MAX_STEPS   16
+#define KD_CFG_MAX_PATHS   8
 
 /* Lists of any length up to the array's. */
 typedef struct kd_cfg_ints {
@@ -57,6 +59,11 @@ typedef struct kd_cfg_names {
     int n;
     char v[KD_CFG_MAX_CLASSES][KD_CFG_NAME];
 } kd_cfg_names;
+
+typedef struct kd_cfg_paths {
+    int n;
+    char v[KD_CFG_MAX_PATHS][KD_CFG_PATH];
+} kd_cfg_paths;
 
 /* An enum of options and its names from one list: #define KD_YAW_MAP(X) X(KD_YAW_NONE, "none") ... */
 #define KD_ENUM_VALUE(value, text) value,

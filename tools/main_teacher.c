@@ -6,7 +6,8 @@ int main(int argc, char **argv)
     static const kd_verb VERBS[] = {
         {"finetune", kd_cmd_finetune, "fine-tune from a checkpoint or from scratch; writes a run directory"},
         {"eval", kd_cmd_teacher_eval, "multi-view test; writes a report"},
-        {"dump-logits", kd_cmd_teacher_dump_logits, "run the teacher over a data set, write the logit store; resumable"},
+        {"dump-logits", kd_cmd_teacher_dump_logits,
+         "run the teacher over a data set, write the logit store; resumable"},
         {"predict", kd_cmd_teacher_predict, "top-k classes of videos"},
         {NULL, NULL, NULL},
     };

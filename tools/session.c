@@ -143,8 +143,8 @@ kd_status kd_session_open(const kd_common *c, const char *program, const char *w
         kinds_of(program, kinds, sizeof kinds);
         return KD_FAIL(err, KD_E_CONFIG, "%s: a %s recipe; `%s` expects kind: %s",
                        c->config.count > 0 ? c->config.item[0]
-                       : weights != NULL ? weights
-                                         : "config",
+                       : weights != NULL   ? weights
+                                           : "config",
                        out->task->kind, program, kinds);
     }
     if (use == KD_WEIGHTS_START && weights != NULL) { /* the key is the task's, which the recipe names */

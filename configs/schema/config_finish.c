@@ -86,7 +86,7 @@ static kd_status finish_optim(kd_config *c, kd_err *err)
     return KD_OK;
 }
 
-static kd_status finish_kd(kd_cfg_kd *k, kd_err *err)
+static kd_status finish_kd(kd_loss_opts *k, kd_err *err)
 {
     if (k->ce_weight < 0.0) {
         if (k->weight > 1.0) {

@@ -77,10 +77,27 @@ static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_conf
     return KD_OK;
 }
 
+/* One path in place of a list; an empty one is no path. */
+static kd_status bind_path(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg, kd_err *err)
+{
+    char at[400];
+    char what[KD_CFG_WHAT];
+    const bool empty = kd_yaml_is_null(n) || n->text[0] == '\0';
+    kd_cfg_list_set_count(row, cfg, empty ? 0 : 1);
+    if (empty || kd_cfg_set_item(row, cfg, 0, n->text, n->plain, what)) {
+        return KD_OK;
+    }
+    where(n, true, row->path, at, sizeof at);
+    return KD_FAIL(err, KD_E_CONFIG, "%s: %s", at, what);
+}
+
 static kd_status bind_value(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg, kd_err *err)
 {
     char at[400];
     char what[KD_CFG_WHAT];
+    if (row->type == KD_CFG_PATHS && n->kind == KD_YAML_SCALAR) {
+        return bind_path(row, n, cfg, err);
+    }
     if (kd_cfg_is_list(row)) {
         return bind_list(row, n, cfg, err);
     }

@@ -122,6 +122,9 @@ void kd_cfg_item_text(const kd_cfg_row *row, const kd_config *cfg, size_t i, cha
     case KD_CFG_NAMES:
         quoted_text(((const kd_cfg_names *)(const void *)field)->v[i], buf, size);
         break;
+    case KD_CFG_PATHS:
+        quoted_text(((const kd_cfg_paths *)(const void *)field)->v[i], buf, size);
+        break;
     case KD_CFG_SECTION:
         break;
     }
@@ -130,7 +133,8 @@ void kd_cfg_item_text(const kd_cfg_row *row, const kd_config *cfg, size_t i, cha
 static void value_text(text *t, const kd_cfg_row *row, const kd_config *cfg)
 {
     char item[ITEM_BYTES];
-    if (!kd_cfg_is_list(row)) {
+    const bool one_path = row->type == KD_CFG_PATHS && kd_cfg_list_count(row, cfg) < 2;
+    if (!kd_cfg_is_list(row) || one_path) { /* no path: item 0 is empty, and so is the text */
         kd_cfg_item_text(row, cfg, 0, item, sizeof item);
         puts_to(t, item);
         return;

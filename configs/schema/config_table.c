@@ -209,6 +209,9 @@ void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size)
     case KD_CFG_NAMES:
         (void)snprintf(buf, size, "a list of at most %zu names of at most %d bytes", row->cap, KD_CFG_NAME - 1);
         break;
+    case KD_CFG_PATHS:
+        (void)snprintf(buf, size, "a path, or a list of at most %zu", row->cap);
+        break;
     case KD_CFG_SECTION:
         (void)snprintf(buf, size, "a map");
         break;
@@ -364,6 +367,14 @@ bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char
             memcpy(name, text, strlen(text));
         }
         break;
+    case KD_CFG_PATHS:
+        ok = text[0] != '\0' && strlen(text) < KD_CFG_PATH && clean_text(text);
+        if (ok) {
+            char *path = ((kd_cfg_paths *)(void *)field)->v[i];
+            memset(path, 0, KD_CFG_PATH);
+            memcpy(path, text, strlen(text));
+        }
+        break;
     case KD_CFG_SECTION:
         break;
     }
@@ -389,7 +400,9 @@ void kd_cfg_list_set_count(const kd_cfg_row *row, kd_config *cfg, int n)
         return;
     }
     char *field = (char *)cfg + row->offset;
-    const size_t bytes = row->type == KD_CFG_NAMES ? sizeof(kd_cfg_names) : (row->cap + 1) * sizeof(int);
+    const size_t bytes = row->type == KD_CFG_NAMES   ? sizeof(kd_cfg_names)
+                         : row->type == KD_CFG_PATHS ? sizeof(kd_cfg_paths)
+                                                     : (row->cap + 1) * sizeof(int);
     memset(field, 0, bytes); /* no stale items: equal configs are equal bytes */
     memcpy(field, &n, sizeof n);
 }

@@ -15,7 +15,8 @@ typedef enum kd_cfg_type {
     KD_CFG_STR,
     KD_CFG_REALS, /* double[cap] */
     KD_CFG_INTS,  /* {int n; int v[cap]} */
-    KD_CFG_NAMES  /* kd_cfg_names */
+    KD_CFG_NAMES, /* kd_cfg_names */
+    KD_CFG_PATHS  /* kd_cfg_paths */
 } kd_cfg_type;
 
 enum { KD_CFG_TEACHER = 1, KD_CFG_STUDENT = 2, KD_CFG_BOTH = 3, KD_CFG_LOCAL = 4 };
@@ -65,7 +66,8 @@ void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size);
 
 static inline bool kd_cfg_is_list(const kd_cfg_row *row)
 {
-    return row->type == KD_CFG_REALS || row->type == KD_CFG_INTS || row->type == KD_CFG_NAMES;
+    return row->type == KD_CFG_REALS || row->type == KD_CFG_INTS || row->type == KD_CFG_NAMES ||
+           row->type == KD_CFG_PATHS;
 }
 
 #endif

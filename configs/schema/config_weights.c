@@ -10,8 +10,8 @@ static bool try_config(const char *dir, const char *rest, char *out, size_t size
     return kd_path_is_file(out);
 }
 
-kd_status kd_config_of_weights(const char *const *configs, size_t n_configs, const char *weights, const char *const *sets,
-                               size_t n_sets, kd_config *out, kd_err *err)
+kd_status kd_config_of_weights(const char *const *configs, size_t n_configs, const char *weights,
+                               const char *const *sets, size_t n_sets, kd_config *out, kd_err *err)
 {
     char path[1200];
     if (n_configs > 0) {

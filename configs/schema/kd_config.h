@@ -17,6 +17,7 @@
 #define KD_CONFIGS_SCHEMA_KD_CONFIG_H
 
 #include "distill/batch/mixup_opts.h"
+#include "distill/kd/loss_opts.h"
 #include "formats/data/data_opts.h"
 #include "student/model/student_opts.h"
 #include "student/skeleton/skeleton_opts.h"
@@ -43,10 +44,6 @@ extern "C" {
     X(KD_SCHED_COSINE_EPOCH, "cosine_epoch") \
     X(KD_SCHED_MULTISTEP, "multistep")       \
     X(KD_SCHED_CONSTANT, "constant")
-#define KD_CFG_FEATURE_MAP(X)      \
-    X(KD_CFG_FEATURE_NONE, "none") \
-    X(KD_CFG_FEATURE_MSE, "mse")   \
-    X(KD_CFG_FEATURE_COSINE, "cosine")
 #define KD_CFG_DEVICE_MAP(X) \
     X(KD_CFG_AUTO, "auto")   \
     X(KD_CFG_CPU, "cpu")     \
@@ -64,7 +61,6 @@ KD_ENUM_OF(kd_cfg_kind, KD_CFG_KIND_MAP);
 KD_ENUM_OF(kd_cfg_merge, KD_CFG_MERGE_MAP);
 KD_ENUM_OF(kd_cfg_optimizer, KD_CFG_OPTIMIZER_MAP);
 KD_ENUM_OF(kd_cfg_schedule, KD_CFG_SCHEDULE_MAP);
-KD_ENUM_OF(kd_cfg_feature, KD_CFG_FEATURE_MAP);
 KD_ENUM_OF(kd_cfg_device, KD_CFG_DEVICE_MAP);
 KD_ENUM_OF(kd_cfg_resident, KD_CFG_RESIDENT_MAP);
 
@@ -72,11 +68,6 @@ typedef struct kd_cfg_optim {
 #define KD_OPTIONS "configs/schema/optim.inc"
 #include "kernels/kd_options_struct.inc"
 } kd_cfg_optim;
-
-typedef struct kd_cfg_kd {
-#define KD_OPTIONS "configs/schema/kd.inc"
-#include "kernels/kd_options_struct.inc"
-} kd_cfg_kd;
 
 typedef struct kd_cfg_train {
 #define KD_OPTIONS "configs/schema/train.inc"
@@ -106,7 +97,7 @@ typedef struct kd_config {
 #define KD_OPTIONS "configs/schema/loss.inc" /* label_smoothing */
 #include "kernels/kd_options_struct.inc"
     kd_cfg_optim optim;
-    kd_cfg_kd kd;
+    kd_loss_opts kd;
     kd_cfg_train train;
     kd_cfg_eval eval;
     kd_cfg_report report;

@@ -20,6 +20,31 @@ static kd_val build_kl(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
     return kd_kl(g, in->logits, in->teacher, in->teacher_valid, (float)t->param[0], in->loss->mixed);
 }
 
-const kd_term_def kd_term_ce = {"ce", "loss_ce", "CE", KD_READS_LABELS, false, -1, build_ce};
+static void read_ce(const kd_loss_opts *o, kd_term *t)
+{
+    t->weight = o->ce_weight;
+    KD_TERM_READ_SCHEDULE(t, o, ce_);
+}
 
-const kd_term_def kd_term_kl = {"kl", "loss_kd", "T^2 KL(teacher || student)", KD_READS_LOGITS, false, 0, build_kl};
+static void read_kl(const kd_loss_opts *o, kd_term *t)
+{
+    t->weight = o->weight;
+    t->param[0] = o->temperature;
+    KD_TERM_READ_SCHEDULE(t, o, );
+}
+
+const kd_term_def kd_term_ce = {.name = "ce",
+                                .log = "loss_ce",
+                                .text = "CE",
+                                .reads = KD_READS_LABELS,
+                                .temperature = -1,
+                                .read = read_ce,
+                                .build = build_ce};
+
+const kd_term_def kd_term_kl = {.name = "kl",
+                                .log = "loss_kd",
+                                .text = "T^2 KL(teacher || student)",
+                                .reads = KD_READS_LOGITS,
+                                .temperature = 0,
+                                .read = read_kl,
+                                .build = build_kl};

@@ -24,8 +24,34 @@ static kd_val build_cosine(kd_graph *g, const kd_term_inputs *in, const kd_term 
     return feature(g, in, t, KD_FEATURE_COSINE);
 }
 
-const kd_term_def kd_term_feature_mse = {"feature_mse", "loss_feature", "feature MSE", KD_READS_FEATURES, false, -1,
-                                         build_mse};
+static void read_as(const kd_loss_opts *o, kd_feature_match match, kd_term *t)
+{
+    t->weight = o->feature == match ? o->feature_weight : 0.0;
+    KD_TERM_READ_SCHEDULE(t, o, feature_);
+}
 
-const kd_term_def kd_term_feature_cosine = {
-    "feature_cosine", "loss_feature", "feature cosine", KD_READS_FEATURES, false, -1, build_cosine};
+static void read_mse(const kd_loss_opts *o, kd_term *t)
+{
+    read_as(o, KD_FEATURE_MATCH_MSE, t);
+}
+
+static void read_cosine(const kd_loss_opts *o, kd_term *t)
+{
+    read_as(o, KD_FEATURE_MATCH_COSINE, t);
+}
+
+const kd_term_def kd_term_feature_mse = {.name = "feature_mse",
+                                         .log = "loss_feature",
+                                         .text = "feature MSE",
+                                         .reads = KD_READS_FEATURES,
+                                         .temperature = -1,
+                                         .read = read_mse,
+                                         .build = build_mse};
+
+const kd_term_def kd_term_feature_cosine = {.name = "feature_cosine",
+                                            .log = "loss_feature",
+                                            .text = "feature cosine",
+                                            .reads = KD_READS_FEATURES,
+                                            .temperature = -1,
+                                            .read = read_cosine,
+                                            .build = build_cosine};

@@ -72,6 +72,43 @@ kd_status kd_loss_add(kd_loss *l, const kd_term *t, kd_err *err)
     return KD_OK;
 }
 
+/* The terms of one row: one, or one a store. */
+static kd_status add_row(kd_loss *l, const kd_term_def *def, const kd_loss_opts *o, kd_err *err)
+{
+    const bool of_store = (def->reads & (KD_READS_LOGITS | KD_READS_FEATURES)) != 0;
+    for (int s = 0; s < (of_store ? l->stores : 1); s++) {
+        kd_term t = {.def = def, .store = s};
+        def->read(o, &t);
+        if (def == &kd_term_ce && l->stores == 0) { /* ce_weight shares the loss with teachers */
+            t.weight = 1.0;
+        }
+        if (t.weight > 0.0 || def == &kd_term_ce) { /* the cross-entropy is logged even where it weighs nothing */
+            KD_TRY(kd_loss_add(l, &t, err));
+        }
+    }
+    return KD_OK;
+}
+
+kd_status kd_loss_make(const kd_loss_opts *o, kd_loss *out, kd_err *err)
+{
+    for (size_t i = 0; i < KD_COUNTOF(table); i++) {
+        KD_TRY(add_row(out, table[i], o, err));
+    }
+    return KD_OK;
+}
+
+bool kd_loss_wants_features(const kd_loss_opts *o)
+{
+    for (size_t i = 0; i < KD_COUNTOF(table); i++) {
+        kd_term t = {.def = table[i]};
+        table[i]->read(o, &t);
+        if ((table[i]->reads & KD_READS_FEATURES) != 0 && t.weight > 0.0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 kd_status kd_loss_cross_entropy(bool mixed, kd_loss *out, kd_err *err)
 {
     const kd_term ce = {.def = &kd_term_ce, .weight = 1.0};

@@ -20,15 +20,14 @@
 #ifndef KD_DISTILL_KD_LOSS_H
 #define KD_DISTILL_KD_LOSS_H
 
+#include "distill/kd/loss_opts.h"
 #include "kernels/kd_graph.h"
 #include "kernels/kd_params.h"
 
-enum { KD_TERM_PARAMS = 4, KD_TERM_NAME = 48, KD_STORES_MAX = 8 };
+enum { KD_TERM_PARAMS = 4, KD_TERM_NAME = 48, KD_STORES_MAX = KD_CFG_MAX_PATHS };
 
 /* What a term reads. */
 enum { KD_READS_LABELS = 1, KD_READS_LOGITS = 2, KD_READS_FEATURES = 4 };
-
-typedef enum kd_weight_shape { KD_WEIGHT_CONSTANT, KD_WEIGHT_LINEAR, KD_WEIGHT_COSINE } kd_weight_shape;
 
 struct kd_term;
 struct kd_loss;
@@ -52,6 +51,8 @@ typedef struct kd_term_def {
     unsigned reads;   /* KD_READS_* */
     bool coupled;     /* rows of a batch enter one another's terms: batches must not be cut into parts */
     int temperature;  /* index of the parameter that softens the teacher; -1: none */
+    void (*read)(const kd_loss_opts *o,
+                 struct kd_term *t); /* weight, schedule, parameters; weight 0: the term is off */
     kd_val (*build)(kd_graph *g, const kd_term_inputs *in, const struct kd_term *t);
 } kd_term_def;
 
@@ -75,6 +76,12 @@ typedef struct kd_loss {
     int feature_dim[KD_STORES_MAX]; /* of each store; 0: it has none */
     bool mixed;                     /* batches are mixed (mixup, CutMix) */
 } kd_loss;
+
+/* The loss that the options describe, for these stores (stores, feature_dim and mixed of `out` are set): terms that read a
+ * store once a store; without stores the cross-entropy alone, with weight 1.  KD_E_OOM. */
+KD_NODISCARD kd_status kd_loss_make(const kd_loss_opts *o, kd_loss *out, kd_err *err);
+/* Does a run with these options read the features of its stores? */
+bool kd_loss_wants_features(const kd_loss_opts *o);
 
 /* Cross-entropy alone. KD_E_OOM. */
 KD_NODISCARD kd_status kd_loss_cross_entropy(bool mixed, kd_loss *out, kd_err *err);

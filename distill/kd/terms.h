@@ -4,6 +4,20 @@
 
 #include "distill/kd/loss.h"
 
+/* A term's schedule from options that begin with `prefix`. */
+#define KD_TERM_READ_SCHEDULE(t, o, prefix)              \
+    do {                                                 \
+        (t)->shape = (o)->prefix##schedule;              \
+        (t)->warmup_epochs = (o)->prefix##warmup_epochs; \
+        (t)->stop_epoch = (o)->prefix##stop_epoch;       \
+    } while (0)
+
+/* terms.inc without the options: KD_TERM alone. */
+#define ENUM(...)
+#define REAL(...)
+#define INT(...)
+#define BOOL(...)
+#define KD_TERM_SCHEDULE(...)
 #define KD_TERM(name, file) extern const kd_term_def kd_term_##name;
 #include "distill/kd/terms.inc"
 #undef KD_TERM

@@ -1,6 +1,5 @@
 /* Weights into a model: every tensor accounted for.  See model.h. */
 #include "distill/model/model.h"
-
 #include "distill/model/task.h"
 #include "formats/weights/weights.h"
 

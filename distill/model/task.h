@@ -135,10 +135,11 @@ typedef struct kd_task {
     const char *(*start)(const kd_config *cfg);        /* "": random */
 
     /* ---- files of weights ---- */
-    const kd_name_map *names;             /* names that other code gives the tensors; NULL: none */
-    bool (*is_head)(const char *name);        /* belongs to the classifier, whose size is the data set's */
-    bool (*may_be_fresh)(const char *name);   /* a pre-trained file may lack it */
-    bool (*is_constant)(const kd_model *m, const char *name); /* in the reference's files, no parameter here; may be NULL */
+    const kd_name_map *names;               /* names that other code gives the tensors; NULL: none */
+    bool (*is_head)(const char *name);      /* belongs to the classifier, whose size is the data set's */
+    bool (*may_be_fresh)(const char *name); /* a pre-trained file may lack it */
+    bool (*is_constant)(const kd_model *m,
+                        const char *name); /* in the reference's files, no parameter here; may be NULL */
 
     /* ---- the data ---- */
     int (*views)(const kd_config *cfg, char text[24]); /* rows a sample has in KD_PASS_TEST, and "5x3" */

@@ -39,7 +39,7 @@ void kd_run_recipe(kd_run *r, const kd_config *cfg, const char *model)
                                {"batch_size", NULL, (double)cfg->train.batch_size},
                                {"epochs", NULL, (double)cfg->train.epochs},
                                {"seed", NULL, (double)cfg->train.seed},
-                               {"kd_weight", NULL, cfg->kd.store[0] != '\0' ? cfg->kd.weight : 0.0},
+                               {"kd_weight", NULL, cfg->kd.store.n > 0 ? cfg->kd.weight : 0.0},
                                {"temperature", NULL, cfg->kd.temperature}};
     kd_err err = {0};
     char *yaml = kd_config_yaml(cfg, false, false);

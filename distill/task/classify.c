@@ -73,11 +73,22 @@ static const char **ids_of(const kd_half *h, const uint32_t *index, size_t n)
     return ids;
 }
 
-/* The store that taught: its hash where there is one. */
-static kd_status hash_store(const kd_config *cfg, const kd_task *task, char out[KD_SHA256_HEX], kd_err *err)
+/* The store that taught: its hash; of several stores the hash of their hashes, in order. */
+static kd_status hash_stores(const kd_config *cfg, const kd_task *task, char out[KD_SHA256_HEX], kd_err *err)
 {
+    const kd_cfg_paths *stores = &cfg->kd.store;
+    char all[KD_CFG_MAX_PATHS * KD_SHA256_HEX];
+    size_t n = 0;
     out[0] = '\0';
-    return task->may_distil && cfg->kd.store[0] != '\0' ? kd_sha256_file(cfg->kd.store, out, err) : KD_OK;
+    for (int i = 0; i < stores->n && task->may_distil; i++) {
+        KD_TRY(kd_sha256_file(stores->v[i], all + n, err));
+        n += KD_SHA256_HEX - 1;
+    }
+    if (n == KD_SHA256_HEX - 1) {
+        memcpy(out, all, KD_SHA256_HEX);
+        return KD_OK;
+    }
+    return n > 0 ? kd_sha256(all, n, out, err) : KD_OK;
 }
 
 static kd_report describe(const kd_assessment *a)
@@ -138,7 +149,7 @@ kd_status kd_classify_report(const kd_assessment *a, const char *path, kd_err *e
         goto done;
     }
     KD_GO(kd_config_hash(a->cfg, hash));
-    KD_GO(hash_store(a->cfg, a->model->task, store_hash, err));
+    KD_GO(hash_stores(a->cfg, a->model->task, store_hash, err));
     rep.merge = kd_config_enum_name("eval.merge", (int)a->cfg->eval.merge, merge);
     rep.config_hash = hash;
     rep.store_hash = store_hash[0] != '\0' ? store_hash : NULL;

@@ -24,7 +24,7 @@ static kd_status open_data(kd_trainer *t, kd_err *err)
 
 static kd_status open_teacher(kd_trainer *t, const char *path, kd_err *err)
 {
-    const bool feature = t->cfg->kd.feature != KD_CFG_FEATURE_NONE;
+    const bool feature = kd_loss_wants_features(&t->cfg->kd);
     kd_teacher_table *table = &t->teacher[t->loss.stores];
     kd_store *store = NULL;
     kd_status st = KD_OK;
@@ -38,36 +38,21 @@ done:
     return st;
 }
 
-static kd_status add_term(kd_trainer *t, const char *name, double weight, double temperature, int store, kd_err *err)
-{
-    const kd_term term = {.def = kd_term_find(name), .weight = weight, .param = {temperature}, .store = store};
-    return weight > 0.0 || store < 0 ? kd_loss_add(&t->loss, &term, err) : KD_OK;
-}
-
 static kd_status make_loss(kd_trainer *t, kd_err *err)
 {
-    const kd_cfg_kd *kd = &t->cfg->kd;
-    const bool mixed = t->cfg->mixup.alpha > 0.0 || t->cfg->mixup.cutmix_alpha > 0.0;
-    char text[400];
-    t->loss.mixed = mixed;
-    if (!t->o->task->may_distil || kd->store[0] == '\0') {
-        if (t->o->task->may_distil) {
-            kd_log(KD_LOG_INFO, "no teacher logits: training with cross-entropy alone");
-        }
-        return kd_loss_cross_entropy(mixed, &t->loss, err);
+    const kd_cfg_paths *stores = &t->cfg->kd.store;
+    char text[600];
+    t->loss.mixed = t->cfg->mixup.alpha > 0.0 || t->cfg->mixup.cutmix_alpha > 0.0;
+    for (int i = 0; i < stores->n && t->o->task->may_distil; i++) {
+        KD_TRY(open_teacher(t, stores->v[i], err));
     }
-    KD_TRY(open_teacher(t, kd->store, err));
-    const kd_term ce = {.def = kd_term_find("ce"), .weight = kd->ce_weight};
-    KD_TRY(kd_loss_add(&t->loss, &ce, err));
-    for (int s = 0; s < t->loss.stores; s++) {
-        KD_TRY(add_term(t, "kl", kd->weight, kd->temperature, s, err));
-        if (kd->feature != KD_CFG_FEATURE_NONE) {
-            const char *name = kd->feature == KD_CFG_FEATURE_MSE ? "feature_mse" : "feature_cosine";
-            KD_TRY(add_term(t, name, kd->feature_weight, 0.0, s, err));
-        }
+    KD_TRY(kd_loss_make(&t->cfg->kd, &t->loss, err));
+    if (t->loss.stores > 0) {
+        kd_loss_text(&t->loss, text, sizeof text);
+        kd_log(KD_LOG_INFO, "loss = %s", text);
+    } else if (t->o->task->may_distil) {
+        kd_log(KD_LOG_INFO, "no teacher logits: training with cross-entropy alone");
     }
-    kd_loss_text(&t->loss, text, sizeof text);
-    kd_log(KD_LOG_INFO, "loss = %s", text);
     return KD_OK;
 }
 

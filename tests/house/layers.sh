@@ -45,6 +45,7 @@ distill/kd           kernels formats/
 distill/run          kernels formats/ configs/schema
 distill/model        kernels formats/ configs/schema teacher/ student/ distill/kd distill/batch
 distill/eval         kernels formats/ configs/schema teacher/ student/ distill/batch distill/model distill/report distill/run
+distill/task         kernels formats/ configs/schema teacher/ student/ distill/batch distill/kd distill/model distill/report
 distill/train        kernels formats/ configs/schema teacher/ student/ distill/
 tools/sample         kernels formats/ distill/run
 tools/parity         kernels formats/ configs/schema teacher/ student/ distill/
