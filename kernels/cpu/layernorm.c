@@ -147,14 +147,21 @@ static void backward_row(const back *k, int64_t r, act_t *dx, const act_t *more,
     }
     s1 /= (real)C;
     s2 /= (real)C;
-    for (j = 0; j < C; j++) {
-        real d = rstd * (ld(dy, j) * gamma[j] - s1 - (ld(x, j) - mean) * rstd * s2);
-        d += more != NULL ? ld(more, r * C + j) : R(0.0);
-        if (dx != NULL) {
-            st(dx, r * C + j, d);
+    for (j = 0; j < C;
+         j += KD_CHUNK) { /* loops of their own: one loop with all three choices is compiled eight times */
+        real d[KD_CHUNK];
+        const int64_t n = KD_MIN((int64_t)KD_CHUNK, C - j);
+        for (int64_t i = 0; i < n; i++) {
+            d[i] = rstd * (ld(dy, j + i) * gamma[j + i] - s1 - (ld(x, j + i) - mean) * rstd * s2);
         }
-        if (db != NULL) {
-            st(db, r * C + j, dropped(keep, d));
+        for (int64_t i = 0; more != NULL && i < n; i++) {
+            d[i] += ld(more, r * C + j + i);
+        }
+        for (int64_t i = 0; dx != NULL && i < n; i++) {
+            st(dx, r * C + j + i, d[i]);
+        }
+        for (int64_t i = 0; db != NULL && i < n; i++) {
+            st(db, r * C + j + i, dropped(keep, d[i]));
         }
     }
 }

@@ -1,25 +1,25 @@
-/* Peephole rules.  Each rewrites a few nodes into one with the same meaning; every rule has an A/B test against the
+/* Peephole rules.  Each replaces a few nodes by one node with the same meaning.  Every rule has an A/B test against the
  * unfused program (kd_compile_opts.no_fuse).
  *
- * Before backward, in every program, what the backend has a kernel for (kd_backend.fuses); gradients come from the
- *   fused op: add (-> dropout of rows before it) -> layernorm     add_layernorm          KD_FUSE_NORM
- *   linear -> act, training                             linear that keeps pre  KD_FUSE_ACT
- *   mean over tokens -> layernorm                       pool_layernorm         KD_FUSE_POOL
- *   conv2d depthwise -> conv2d pointwise                conv_separable         KD_FUSE_SEPARABLE
- *   concat of two conv_separable of one input           one of two branches    KD_FUSE_SEPARABLE
- *                                                       (forward-only programs: both once batch norms are folded)
+ * Before backward, where the backend has a kernel (bits of kd_backend.fuses).  Gradients come from the fused op.
+ *   add (its branch may end in a dropout of rows) -> layernorm    add_layernorm                    KD_FUSE_NORM
+ *   linear -> act, training                                       linear with outputs y and pre    KD_FUSE_ACT
+ *   mean over tokens -> layernorm                                 pool_layernorm                   KD_FUSE_POOL
+ *   depthwise conv2d -> pointwise conv2d, training                conv_separable                   KD_FUSE_SEPARABLE
+ *   concat of two conv_separable of one input, training           conv_separable of two branches   KD_FUSE_SEPARABLE
  *   batchnorm -> act -> dropout -> drop path -> add -> act, each of the five optional, training
- *                                                       batchnorm              KD_FUSE_BATCHNORM
- * After backward, the same way:
- *   batchnorm -> bn_update                              batchnorm              KD_FUSE_BATCHNORM
- *   linear_bwd_x -> act_bwd                             linear_bwd_x of pre    KD_FUSE_ACT
- *   gradient -> add of another gradient                 the gradient adds it   KD_FUSE_SUM
+ *                                                                 batchnorm                        KD_FUSE_BATCHNORM
+ * After backward, where the backend has a kernel:
+ *   linear_bwd_x -> act_bwd                                       linear_bwd_x with pre            KD_FUSE_ACT
+ *   gradient -> add of another gradient                           gradient with plus               KD_FUSE_SUM
+ *   batchnorm -> bn_update                                        batchnorm                        KD_FUSE_BATCHNORM
  * In forward-only programs, on every backend:
- *   conv2d -> batchnorm_eval     bn_fold (computed once per change of the parameters) -> conv2d
- *   conv2d | linear | batchnorm_eval -> act     the producer applies the activation itself
+ *   conv2d -> batchnorm_eval                     bn_fold (runs once per change of the parameters) -> conv2d
+ *   conv2d | linear | batchnorm_eval -> act      the producer applies the activation
+ *   then the two rules of KD_FUSE_SEPARABLE
  *
- * A value between fused nodes that somebody else reads, or that is an output, forbids it, unless the fused op gives it
- * too. */
+ * A rule does not apply when a value between the fused nodes is an output or has another reader, unless the fused op
+ * writes that value too. */
 #include "kernels/graph/fuse_internal.h"
 #include "kernels/kd_backend.h"
 #include "kernels/kd_ops.h"
@@ -78,17 +78,12 @@ bool kdi_read_by_only(const kd_graph *g, int32_t v, int32_t k)
 kd_status kdi_become(kd_graph *g, int32_t k, const kdi_node *now, const void *attr, size_t size)
 {
     kdi_node *n = &g->nodes[k];
-    void *copy = kd_alloc(size);
+    void *copy = kdi_attr_add(g, attr, size);
     if (copy == NULL) {
         return KD_E_OOM;
     }
-    memcpy(copy, attr, size);
-    if (n->owns_attr) {
-        kd_free(n->attr);
-    }
     kdi_node next = *now;
     next.attr = copy;
-    next.owns_attr = true;
     next.scope = n->scope;
     next.segment = n->segment;
     next.backward = n->backward;
@@ -114,28 +109,6 @@ void kdi_move(kd_graph *g, int32_t from, int32_t to)
     }
 }
 
-void kdi_sweep(kd_graph *g)
-{
-    int32_t kept = 0;
-    for (int32_t k = 0; k < g->n_nodes; k++) {
-        if (g->nodes[k].dead) {
-            if (g->nodes[k].owns_attr) {
-                kd_free(g->nodes[k].attr);
-            }
-            continue;
-        }
-        g->nodes[kept] = g->nodes[k];
-        for (int o = 0; o < g->nodes[kept].n_out; o++) {
-            const int32_t v = g->nodes[kept].out[o];
-            if (kdi_is_node(g, v)) {
-                g->values[v].node = kept;
-            }
-        }
-        kept++;
-    }
-    g->n_nodes = kept;
-}
-
 typedef struct rule {
     uint32_t bit;
     bool trains; /* in training programs only */
@@ -153,7 +126,7 @@ static const rule after[] = {
     {KD_FUSE_BATCHNORM, true, kdi_fuse_running},
 };
 
-/* Node after node, each rule in turn. */
+/* Try every rule on every live node, in order. */
 static kd_status apply(kd_graph *g, const rule *rules, size_t n, uint32_t fuses, bool trains, bool recompute,
                        kd_err *err)
 {
@@ -169,12 +142,12 @@ static kd_status apply(kd_graph *g, const rule *rules, size_t n, uint32_t fuses,
     return st == KD_OK ? KD_OK : KD_FAIL(err, st, "fusion: out of memory");
 }
 
-kd_status kdi_fuse_forward(kd_graph *g, uint32_t fuses, bool trains, bool recompute, kd_err *err)
+kd_status kdi_fuse_before_backward(kd_graph *g, uint32_t fuses, bool trains, bool recompute, kd_err *err)
 {
     return apply(g, before, KD_COUNTOF(before), fuses, trains, recompute, err);
 }
 
-kd_status kdi_fuse_backward(kd_graph *g, uint32_t fuses, kd_err *err)
+kd_status kdi_fuse_after_backward(kd_graph *g, uint32_t fuses, kd_err *err)
 {
     return apply(g, after, KD_COUNTOF(after), fuses, true, false, err);
 }

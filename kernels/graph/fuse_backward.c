@@ -1,8 +1,8 @@
-/* Rules after backward: see kd_fuse.c. */
+/* Rules after backward: see fuse.c. */
 #include "kernels/graph/fuse_internal.h"
 #include "kernels/kd_ops.h"
 
-/* Node k, a linear_bwd_x, and the act_bwd that is its only reader become one in the latter's place. */
+/* Fuse linear_bwd_x k with the act_bwd that alone reads its output; the fused node replaces the act_bwd. */
 kd_status kdi_fuse_act_bwd(kd_graph *g, int32_t k, bool recompute)
 {
     (void)recompute;
@@ -38,7 +38,7 @@ static bool has_channel_groups(const kd_graph *g, const kdi_node *n)
     return groups == g->values[n->out[0]].spec.shape.dim[1] && groups == g->values[n->in[1]].spec.shape.dim[0];
 }
 
-/* Gradients that take what they are added to as operand `plus`. */
+/* Gradient ops with an operand `plus`: the op, and the position of plus. */
 static const struct adder {
     kd_op op;
     int plus;
@@ -52,7 +52,7 @@ static const struct adder {
     {KD_OP_MOTION_BWD, 2, NULL},
 };
 
-/* Does a node before k read what node p writes beside out[0]? */
+/* True if a node between p and k reads an output of p other than out[0]. */
 static bool needed_before(const kd_graph *g, int32_t p, int32_t k)
 {
     for (int o = 1; o < g->nodes[p].n_out; o++) {
@@ -68,7 +68,7 @@ static bool needed_before(const kd_graph *g, int32_t p, int32_t k)
     return false;
 }
 
-/* The operand at which the node that makes v, for node k alone, can add something; -1: it cannot. */
+/* If the producer of v has a free operand `plus` and node k alone reads v, the position of plus; else -1. */
 static int adds_at(const kd_graph *g, int32_t v, int32_t k)
 {
     if (!kdi_is_node(g, v) || !kdi_read_by_only(g, v, k)) {
@@ -85,8 +85,8 @@ static int adds_at(const kd_graph *g, int32_t v, int32_t k)
     return -1;
 }
 
-/* Node k, an add of two tensors of one shape: the node that makes one of them, the later one if it is possible, adds
- * the other itself in k's place.  By then all its operands are there. */
+/* Fuse add k of two gradients of one shape into the producer of one of them: the producer moves to k, where all its
+ * operands exist, and reads the other gradient as plus.  The second operand of the add is tried first. */
 kd_status kdi_fuse_sum(kd_graph *g, int32_t k, bool recompute)
 {
     (void)recompute;
@@ -111,7 +111,6 @@ kd_status kdi_fuse_sum(kd_graph *g, int32_t k, bool recompute)
             }
         }
         maker->dead = true;
-        maker->owns_attr = false;
         return KD_OK;
     }
     return KD_OK;

@@ -1,21 +1,21 @@
-/* Rules about batch norms in training: see kd_fuse.c. */
+/* Rules of batch norms in training: see fuse.c. */
 #include "kernels/graph/fuse_internal.h"
 #include "kernels/kd_ops.h"
 
-/* How far a batch norm's tail goes; each link may be missing, none comes before one below it. */
+/* Stages of the chain after a batch norm, in their order.  Each may be missing. */
 typedef enum bn_stage { BN_AFFINE, BN_ACT, BN_DROP, BN_PATH, BN_ADD, BN_OUT } bn_stage;
 
 typedef struct bn_chain {
     kd_batchnorm_attr at;
-    int32_t last;     /* the node whose place the fused one takes */
-    int32_t links[5]; /* those that go into it */
+    int32_t last;     /* last node of the chain: the fused node replaces it */
+    int32_t links[5]; /* the nodes after the batch norm */
     int n;
-    bn_stage stage;
+    bn_stage stage;   /* of the last node */
     int32_t residual; /* value, 0: none */
 } bn_chain;
 
-/* The node that alone reads what the chain gives so far, as any operand, in its segment; -1: none, and the chain
- * ends. */
+/* The node that alone reads the output of the chain's last node, as any operand; -1: none.  With recompute, only in the
+ * same segment. */
 static int32_t next_link(const kd_graph *g, const bn_chain *c, bool recompute)
 {
     const int32_t j = kdi_only_reader(g, g->nodes[c->last].out[0]);
@@ -29,7 +29,7 @@ static void take_link(bn_chain *c, int32_t j, bn_stage stage)
     c->stage = stage;
 }
 
-/* Activation and the two dropouts, as many of them as there are. */
+/* The chain of batch norm k up to the add: activation, dropout, drop path. */
 static bn_chain chain_before_add(const kd_graph *g, int32_t k, bool recompute)
 {
     const kdi_node *bn = &g->nodes[k];
@@ -63,7 +63,8 @@ static bn_chain chain_before_add(const kd_graph *g, int32_t k, bool recompute)
     return c;
 }
 
-/* The stage of the batch norm that ends in value v and could go on with node `add`; BN_AFFINE - 1: there is none. */
+/* If value v ends the chain of a batch norm that node `add` alone reads, the stage of that chain; else BN_AFFINE - 1.
+ * */
 static int stage_behind(const kd_graph *g, int32_t v, int32_t add, bool recompute)
 {
     for (int32_t w = v; kdi_is_node(g, w);) {
@@ -82,7 +83,7 @@ static int stage_behind(const kd_graph *g, int32_t v, int32_t add, bool recomput
     return BN_AFFINE - 1;
 }
 
-/* A sum of two batch norms goes to the one with more behind it already. */
+/* Append the add to the chain.  If both inputs of an add are batch norms, fuse the add into the longer chain. */
 static void link_add(const kd_graph *g, bn_chain *c, bool recompute)
 {
     const int32_t j = c->stage < BN_ADD ? next_link(g, c, recompute) : -1;
@@ -97,8 +98,8 @@ static void link_add(const kd_graph *g, bn_chain *c, bool recompute)
     }
 }
 
-/* Nodes between k and `last` that read the statistics of batch norm k: running statistics are moved behind `last`,
- * anything else forbids it. */
+/* True if no node between k and `last` reads the statistics of batch norm k, bn_update excepted.  With `really`, move
+ * each such bn_update after `last`. */
 static bool statistics_can_wait(kd_graph *g, int32_t k, int32_t last, bool really)
 {
     const int32_t mean = g->nodes[k].out[1], var = g->nodes[k].out[2];
@@ -119,7 +120,7 @@ static bool statistics_can_wait(kd_graph *g, int32_t k, int32_t last, bool reall
     return true;
 }
 
-/* Training: node k, a batch norm, and what it does not need others for become one in the place of the last of them. */
+/* Training: fuse batch norm k with the single-reader nodes that follow it; the fused node replaces the last one. */
 kd_status kdi_fuse_batchnorm(kd_graph *g, int32_t k, bool recompute)
 {
     const kdi_node bn = g->nodes[k];
@@ -150,9 +151,9 @@ kd_status kdi_fuse_batchnorm(kd_graph *g, int32_t k, bool recompute)
 
 /* ---- running statistics ---------------------------------------------------------------------- */
 
-/* Node k, a bn_update: the batch norm whose statistics it takes writes the running ones itself.  Only now, because a
- * batch norm that has state must be neither dropped nor run again for backward: dead nodes are gone, and clones have
- * their own operands. */
+/* Fuse bn_update k into the batch norm whose statistics it reads.  This rule runs after backward, because a batch norm
+ * with running statistics must neither be dropped nor run again by recomputation: by then dead nodes are gone, and
+ * clones have operands of their own. */
 kd_status kdi_fuse_running(kd_graph *g, int32_t k, bool recompute)
 {
     (void)recompute;

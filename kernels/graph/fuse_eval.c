@@ -1,9 +1,9 @@
-/* Rules of forward-only programs: see kd_fuse.c. */
+/* Rules of forward-only programs: see fuse.c. */
 #include "kernels/graph/fuse_internal.h"
 #include "kernels/kd_backend.h"
 #include "kernels/kd_ops.h"
 
-/* Where an op keeps its fused activation; NULL when it has none. */
+/* The member of n's attributes that holds a fused activation; NULL: the op has none. */
 static int32_t *fused_act(kdi_node *n)
 {
     switch (n->op) {
@@ -18,7 +18,7 @@ static int32_t *fused_act(kdi_node *n)
     }
 }
 
-/* Make node k write what node j wrote, and drop j. */
+/* Node k writes the output of node j, and j is dropped. */
 static void take_output(kd_graph *g, int32_t k, int32_t j)
 {
     g->nodes[k].out[0] = g->nodes[j].out[0];
@@ -40,7 +40,7 @@ static void fold_act(kd_graph *g, int32_t k)
     take_output(g, k, j);
 }
 
-/* *fold becomes the bn_fold node that has to run before node k. */
+/* Fuse conv2d k with the batchnorm_eval that alone reads it.  *fold: the bn_fold node, which must run before node k. */
 static kd_status fold_batchnorm(kd_graph *g, int32_t k, kdi_node *fold, bool *folded)
 {
     kdi_node *conv = &g->nodes[k];
@@ -58,15 +58,12 @@ static kd_status fold_batchnorm(kd_graph *g, int32_t k, kdi_node *fold, bool *fo
     KD_TRY(kdi_infer(g, KD_OP_BN_FOLD, in, 6, bn.attr, spec));
     *fold = (kdi_node){.op = KD_OP_BN_FOLD, .n_in = 6, .n_out = 2, .scope = bn.scope};
     memcpy(fold->in, in, sizeof in);
-    fold->attr = kd_alloc(sizeof(kd_batchnorm_attr));
+    fold->attr = kdi_attr_add(g, bn.attr, sizeof(kd_batchnorm_attr));
     fold->out[0] = kdi_value_add(g, KDI_NODE, &spec[0]);
     fold->out[1] = kdi_value_add(g, KDI_NODE, &spec[1]);
     if (fold->attr == NULL || fold->out[1] == 0) {
-        kd_free(fold->attr);
         return KD_E_OOM;
     }
-    memcpy(fold->attr, bn.attr, sizeof(kd_batchnorm_attr));
-    fold->owns_attr = true;
     conv->in[1] = fold->out[0];
     conv->in[2] = fold->out[1];
     conv->n_in = 3;
@@ -77,10 +74,11 @@ static kd_status fold_batchnorm(kd_graph *g, int32_t k, kdi_node *fold, bool *fo
     return KD_OK;
 }
 
-kd_status kdi_fuse(kd_graph *g, uint32_t fuses, kd_err *err)
+kd_status kdi_fuse_eval(kd_graph *g, uint32_t fuses, kd_err *err)
 {
     const int32_t n = g->n_nodes;
-    kdi_node *folds = kd_calloc((size_t)n + 1, sizeof *folds); /* bn_fold nodes, all of leaves: they can run first */
+    kdi_node *folds =
+        kd_calloc((size_t)n + 1, sizeof *folds); /* bn_fold nodes; they read leaves alone, so they can run first */
     kdi_node *next = kd_calloc(2 * (size_t)n + 1, sizeof *next);
     int32_t n_folds = 0, kept = 0;
     kd_status st = folds != NULL && next != NULL ? KD_OK : KD_E_OOM;
@@ -100,9 +98,6 @@ kd_status kdi_fuse(kd_graph *g, uint32_t fuses, kd_err *err)
     int32_t f = 0;
     for (int32_t k = 0; k < n; k++) {
         if (g->nodes[k].dead) {
-            if (g->nodes[k].owns_attr) {
-                kd_free(g->nodes[k].attr);
-            }
             continue;
         }
         while (g->nodes[k].op == KD_OP_CONV2D && f < n_folds && folds[f].out[0] == g->nodes[k].in[1]) {

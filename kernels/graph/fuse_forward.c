@@ -1,9 +1,9 @@
-/* Rules before backward: see kd_fuse.c. */
+/* Rules before backward: see fuse.c. */
 #include "kernels/graph/fuse_internal.h"
 #include "kernels/kd_ops.h"
 
-/* The first layernorm that reads v itself, after node k and in its segment (with recompute, a normalisation outside
- * would have to be kept); -1: none. */
+/* The first layernorm after node k that reads v directly; -1: none.  With recompute the layernorm must be in k's
+ * segment: the output of a layernorm outside would have to be stored. */
 static int32_t layernorm_of(const kd_graph *g, int32_t v, int32_t k, bool recompute)
 {
     for (int32_t j = k + 1; j < g->n_nodes; j++) {
@@ -47,7 +47,7 @@ kd_status kdi_fuse_norm(kd_graph *g, int32_t k, bool recompute)
     return kdi_become(g, k, &now, &at, sizeof at);
 }
 
-/* Training: node k, a linear, applies the activation that is its only reader, and keeps what it was applied to. */
+/* Training: fuse linear k with the activation that alone reads it.  The fused linear also writes pre. */
 kd_status kdi_fuse_kept_act(kd_graph *g, int32_t k, bool recompute)
 {
     (void)recompute;
@@ -69,8 +69,8 @@ kd_status kdi_fuse_kept_act(kd_graph *g, int32_t k, bool recompute)
     return kdi_become(g, k, &now, &at, sizeof at);
 }
 
-/* Node k, a mean over the tokens of (B,N,C), and the layernorm that is its only reader become one in the latter's
- * place. */
+/* Fuse mean k over the tokens of (B,N,C) with the layernorm that alone reads it; the fused node replaces the
+ * layernorm. */
 kd_status kdi_fuse_pool(kd_graph *g, int32_t k, bool recompute)
 {
     (void)recompute;
@@ -109,7 +109,8 @@ static bool is_pointwise(const kd_graph *g, const kdi_node *n)
            a->stride[1] == 1 && a->pad[0] == 0 && a->pad[1] == 0 && a->act == KD_ACT_NONE && w[0] <= SEPARABLE_MOST;
 }
 
-/* Node k, a depthwise convolution, and the pointwise one that is its only reader become one in the latter's place. */
+/* Fuse depthwise convolution k with the pointwise one that alone reads it; the fused node replaces the pointwise one.
+ * */
 kd_status kdi_fuse_separable(kd_graph *g, int32_t k, bool recompute)
 {
     const kdi_node deep = g->nodes[k];
@@ -137,7 +138,7 @@ kd_status kdi_fuse_separable(kd_graph *g, int32_t k, bool recompute)
     return kdi_become(g, j, &now, &at, sizeof at);
 }
 
-/* The conv_separable of one branch that makes v for node k alone; NULL: none. */
+/* The producer of v if it is a conv_separable of one branch and node k alone reads v; else NULL. */
 static kdi_node *branch_of(const kd_graph *g, int32_t v, int32_t k)
 {
     if (!kdi_is_node(g, v) || !kdi_read_by_only(g, v, k)) {
@@ -147,7 +148,8 @@ static kdi_node *branch_of(const kd_graph *g, int32_t v, int32_t k)
     return n->op == KD_OP_CONV_SEPARABLE && n->out[0] == v && n->in[5] == 0 ? n : NULL;
 }
 
-/* Node k, a concatenation of channels, and the two conv_separable of one input that are all it reads become one. */
+/* Fuse concat k of channels with its two operands, both a conv_separable of the same input; the fused node replaces k.
+ * */
 kd_status kdi_fuse_branches(kd_graph *g, int32_t k, bool recompute)
 {
     const kdi_node join = g->nodes[k];

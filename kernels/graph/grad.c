@@ -88,7 +88,6 @@ static kd_status clone_segment(kd_grad_ctx *c, int32_t segment)
             continue;
         }
         n.backward = true;
-        n.owns_attr = false;
         n.segment = 0;
         for (int i = 0; i < n.n_in; i++) {
             n.in[i] = cloned(c, n.in[i]);

@@ -49,10 +49,8 @@ void kd_graph_free(kd_graph *g)
         kd_free(g->values[i].name);
         kd_free(g->values[i].data);
     }
-    for (int32_t i = 0; i < g->n_nodes; i++) {
-        if (g->nodes[i].owns_attr) {
-            kd_free(g->nodes[i].attr);
-        }
+    for (int32_t i = 0; i < g->n_attrs; i++) {
+        kd_free(g->attrs[i]);
     }
     for (int32_t i = 0; i < g->n_strings; i++) {
         kd_free(g->strings[i]);
@@ -60,6 +58,7 @@ void kd_graph_free(kd_graph *g)
     kd_free(g->values);
     kd_free(g->nodes);
     kd_free(g->strings);
+    kd_free(g->attrs);
     kd_free(g);
 }
 
@@ -292,6 +291,16 @@ const char *kdi_intern(kd_graph *g, const char *text)
 
 /* ---- nodes ----------------------------------------------------------------------------------- */
 
+void *kdi_attr_add(kd_graph *g, const void *attr, size_t size)
+{
+    void *copy = grow(&g->attrs, g->n_attrs, &g->cap_attrs, sizeof *g->attrs) ? kd_alloc(size) : NULL;
+    if (copy != NULL) {
+        memcpy(copy, attr, size);
+        g->attrs[g->n_attrs++] = copy;
+    }
+    return copy;
+}
+
 int32_t kdi_node_add(kd_graph *g, const kdi_node *node)
 {
     if (!grow(&g->nodes, g->n_nodes, &g->cap_nodes, sizeof *g->nodes)) {
@@ -336,16 +345,13 @@ kd_val kd_node(kd_graph *g, kd_op op, const void *attr, const kd_val *in, int n_
         n.in[i] = in[i].id;
     }
     if (def->attr_size != 0) {
-        n.attr = kd_alloc(def->attr_size);
+        n.attr = kdi_attr_add(g, attr, def->attr_size);
         if (n.attr == NULL) {
             return (kd_val){out_of_memory(g)};
         }
-        memcpy(n.attr, attr, def->attr_size);
-        n.owns_attr = true;
     }
     kd_spec spec[KD_MAX_OUT];
     if (kdi_infer(g, op, n.in, n_in, attr, spec) != KD_OK) {
-        kd_free(n.attr);
         return KD_NONE;
     }
     n.scope = (char *)kdi_intern(g, g->scope);
@@ -359,7 +365,6 @@ kd_val kd_node(kd_graph *g, kd_op op, const void *attr, const kd_val *in, int n_
         }
     }
     if (kdi_node_add(g, &n) < 0) {
-        kd_free(n.attr);
         return KD_NONE;
     }
     return (kd_val){n.out[0]};

@@ -1,4 +1,4 @@
-/* Inside of the graph, shared by kd_graph.c, kd_grad.c, kd_fuse.c, kd_plan.c and kd_program.c only. */
+/* Inside of the graph: values, nodes, and the passes of kd_program_compile.  Private to kernels/graph/. */
 #ifndef KD_KERNELS_GRAPH_GRAPH_INTERNAL_H
 #define KD_KERNELS_GRAPH_GRAPH_INTERNAL_H
 
@@ -34,9 +34,8 @@ typedef struct kdi_node {
     kd_op op;
     int32_t n_in, n_out;
     int32_t in[KD_MAX_IN], out[KD_MAX_OUT];
-    void *attr;
-    bool owns_attr; /* clones share the original's */
-    char *scope;    /* shared with the graph's scope strings */
+    void *attr;  /* owned by the graph; clones share the original's */
+    char *scope; /* shared with the graph's scope strings */
     uint32_t accum;
     int32_t segment; /* recompute segment, 0: none */
     bool backward;
@@ -51,6 +50,8 @@ struct kd_graph {
     int32_t n_nodes, cap_nodes;
     char **strings; /* scope names, freed with the graph */
     int32_t n_strings, cap_strings;
+    void **attrs; /* of nodes, those of dropped nodes too; freed with the graph */
+    int32_t n_attrs, cap_attrs;
     char scope[256];
     int32_t scope_len[32];
     int scope_depth;
@@ -64,17 +65,22 @@ int32_t kdi_value_add(kd_graph *g, kdi_kind kind, const kd_spec *spec); /* 0 on 
 int32_t kdi_node_add(kd_graph *g, const kdi_node *node);                /* -1 on failure */
 int32_t kdi_view_add(kd_graph *g, int32_t src, const kd_shape *shape, bool detached);
 const char *kdi_intern(kd_graph *g, const char *text);
+void *kdi_attr_add(kd_graph *g, const void *attr, size_t size); /* a copy that lives as long as the graph; NULL: OOM */
 /* Input specs of a node and its outputs by the op's rule; failures become the graph's sticky error. */
 kd_status kdi_infer(kd_graph *g, kd_op op, const int32_t *in, int n_in, const void *attr, kd_spec *out);
 
-/* kd_grad.c: append the backward part. */
+/* grad.c: append the backward part. */
 kd_status kdi_backward(kd_graph *g, kd_val loss, const kd_val *grad_inputs, int n, bool recompute, kd_err *err);
-/* kd_fuse.c: peephole rules.  Before backward (every program), after it (training), and on a forward-only graph. */
-kd_status kdi_fuse_forward(kd_graph *g, uint32_t fuses, bool trains, bool recompute, kd_err *err);
-kd_status kdi_fuse_backward(kd_graph *g, uint32_t fuses, kd_err *err);
-kd_status kdi_fuse(kd_graph *g, uint32_t fuses, kd_err *err);
+/* fuse*.c: peephole rules, named after when they run. */
+kd_status kdi_fuse_before_backward(kd_graph *g, uint32_t fuses, bool trains, bool recompute, kd_err *err);
+kd_status kdi_fuse_after_backward(kd_graph *g, uint32_t fuses, kd_err *err);
+kd_status kdi_fuse_eval(kd_graph *g, uint32_t fuses, kd_err *err); /* forward-only programs */
 
-/* kd_plan.c: lifetimes to offsets. */
+/* live.c: remove the nodes that no output, parameter gradient or effect depends on, and the outputs nobody reads. */
+kd_status kdi_drop_dead(kd_graph *g, kd_val loss);
+void kdi_sweep(kd_graph *g); /* remove the nodes marked dead */
+
+/* plan.c: lifetimes to offsets. */
 #define KDI_ALIGN 256u
 typedef struct kdi_slot {
     size_t bytes;

@@ -1,178 +1,13 @@
 /* Compile and run: see kd_program.h.
  *
- * Compile is a row of small passes over the graph: backward (kd_grad.c), fusion (kd_fuse.c), dead nodes, static nodes,
- * in-place and memory plan, binding, kernel selection.  Run is a loop over calls. */
+ * Compile is a row of small passes over the graph: fusion (fuse*.c), backward (grad.c), dead nodes, static nodes,
+ * lifetimes and operands in place (live.c), memory plan (plan.c), binding, choice of kernels.  Run is a loop over
+ * calls. */
 #include "kernels/graph/graph_internal.h"
 #include "kernels/graph/program_internal.h"
 #include "kernels/kd_program.h"
 
 #include <stdio.h>
-
-/* ---- liveness -------------------------------------------------------------------------------- */
-
-static bool is_pgrad(const kd_graph *g, int32_t v)
-{
-    return v != 0 && g->values[g->values[v].root].kind == KDI_PGRAD;
-}
-
-/* Drop what no output, parameter gradient or effect depends on; null the outputs nobody reads. */
-static kd_status drop_dead(kd_graph *g, kd_val loss)
-{
-    bool *live = kd_calloc((size_t)g->n_values, sizeof *live);
-    if (live == NULL) {
-        return KD_E_OOM;
-    }
-    for (int32_t i = 1; i < g->n_values; i++) {
-        live[i] = g->values[i].keep;
-    }
-    live[g->values[loss.id].root] = true;
-    for (int32_t k = g->n_nodes - 1; k >= 0; k--) {
-        kdi_node *n = &g->nodes[k];
-        bool used = (kd_op_get(n->op)->flags & KD_OP_EFFECT) != 0;
-        for (int o = 0; o < n->n_out; o++) {
-            used = used || (n->out[o] != 0 && (live[n->out[o]] || is_pgrad(g, n->out[o])));
-        }
-        n->dead = !used;
-        for (int i = 0; i < n->n_in && used; i++) {
-            live[g->values[n->in[i]].root] = n->in[i] != 0;
-        }
-        for (int o = 0; o < n->n_out && used; o++) {
-            if (n->out[o] != 0 && !live[n->out[o]] && !is_pgrad(g, n->out[o])) {
-                n->out[o] = 0;
-            }
-        }
-    }
-    int32_t kept = 0;
-    for (int32_t k = 0; k < g->n_nodes; k++) {
-        if (g->nodes[k].dead) {
-            if (g->nodes[k].owns_attr) { /* a clone may share it: hand the ownership on */
-                bool handed = false;
-                for (int32_t j = k + 1; j < g->n_nodes && !handed; j++) {
-                    if (g->nodes[j].attr == g->nodes[k].attr && g->nodes[j].attr != NULL && !g->nodes[j].owns_attr) {
-                        g->nodes[j].owns_attr = handed = true;
-                    }
-                }
-                if (!handed) {
-                    kd_free(g->nodes[k].attr);
-                }
-            }
-            continue;
-        }
-        g->nodes[kept] = g->nodes[k];
-        for (int o = 0; o < g->nodes[kept].n_out; o++) {
-            if (g->nodes[kept].out[o] != 0 && g->values[g->nodes[kept].out[o]].kind == KDI_NODE) {
-                g->values[g->nodes[kept].out[o]].node = kept;
-            }
-        }
-        kept++;
-    }
-    g->n_nodes = kept;
-    kd_free(live);
-    return KD_OK;
-}
-
-/* In a forward-only program: nodes that depend on parameters, buffers and constants alone. */
-static void mark_static(kd_program *p)
-{
-    const kd_graph *g = p->g;
-    for (int32_t k = 0; k < g->n_nodes; k++) {
-        const kdi_node *n = &g->nodes[k];
-        bool st = !p->trains && n->n_in > 0 && (kd_op_get(n->op)->flags & KD_OP_EFFECT) == 0;
-        for (int i = 0; i < n->n_in; i++) {
-            const kdi_value *r = &g->values[g->values[n->in[i]].root];
-            const bool from_static = r->kind == KDI_NODE && p->is_static[r->node];
-            if (n->in[i] != 0 && r->kind != KDI_CONST && r->kind != KDI_PARAM && r->kind != KDI_BUFFER &&
-                !from_static) {
-                st = false;
-            }
-        }
-        p->is_static[k] = st;
-    }
-}
-
-static uint32_t static_inputs(const kd_program *p, const kdi_node *n)
-{
-    const kd_graph *g = p->g;
-    uint32_t mask = 0;
-    for (int i = 0; i < n->n_in; i++) {
-        const kdi_value *r = &g->values[g->values[n->in[i]].root];
-        const bool fixed = r->kind == KDI_CONST || (!p->trains && (r->kind == KDI_PARAM || r->kind == KDI_BUFFER ||
-                                                                   (r->kind == KDI_NODE && p->is_static[r->node])));
-        mask |= n->in[i] != 0 && fixed ? 1u << i : 0u;
-    }
-    return mask;
-}
-
-/* ---- memory plan ----------------------------------------------------------------------------- */
-
-/* storage[v]: slot of root value v, -1 when it has none. */
-static kd_status lifetimes(kd_program *p, kd_val loss)
-{
-    kd_graph *g = p->g;
-    const int32_t end = g->n_nodes;
-    for (int32_t v = 0; v < g->n_values; v++) {
-        p->storage[v] = -1;
-    }
-    for (int32_t v = 1; v < g->n_values; v++) {
-        if (g->values[v].kind == KDI_INPUT || g->values[v].kind == KDI_CONST) {
-            p->storage[v] = p->n_slots;
-            p->slots[p->n_slots++] = (kdi_slot){kd_spec_bytes(&g->values[v].spec), -1, end, 0};
-        }
-    }
-    for (int32_t k = 0; k < g->n_nodes; k++) {
-        const kdi_node *n = &g->nodes[k];
-        for (int i = 0; i < n->n_in; i++) {
-            const int32_t s = p->storage[g->values[n->in[i]].root];
-            if (n->in[i] != 0 && s >= 0) {
-                p->slots[s].last = KD_MAX(p->slots[s].last, k);
-            }
-        }
-        for (int o = 0; o < n->n_out; o++) {
-            const int32_t v = n->out[o];
-            if (v == 0 || g->values[v].kind != KDI_NODE) {
-                continue;
-            }
-            const bool forever = g->values[v].keep || v == g->values[loss.id].root || p->is_static[k];
-            p->storage[v] = p->n_slots;
-            p->slots[p->n_slots++] =
-                (kdi_slot){kd_spec_bytes(&g->values[v].spec), p->is_static[k] ? -1 : k, forever ? end : k, 0};
-        }
-    }
-    return KD_OK;
-}
-
-/* Let out[0] take over an operand's bytes where the op allows it and nothing else needs them afterwards. */
-static void share_in_place(kd_program *p)
-{
-    kd_graph *g = p->g;
-    for (int32_t k = 0; k < g->n_nodes; k++) {
-        const kdi_node *n = &g->nodes[k];
-        const int from = kd_op_in_place(kd_op_get(n->op));
-        if (from < 0 || from >= n->n_in || n->out[0] == 0 || n->in[from] == 0 || p->is_static[k]) {
-            continue;
-        }
-        const int32_t in = g->values[n->in[from]].root, out = n->out[0];
-        const int32_t si = p->storage[in], so = p->storage[out];
-        if (g->values[in].kind != KDI_NODE || g->values[out].kind != KDI_NODE || si < 0 || so < 0 || si == so ||
-            p->slots[si].last != k || p->slots[si].first < 0 || p->slots[si].bytes != p->slots[so].bytes) {
-            continue;
-        }
-        bool twice = false;
-        for (int i = 0; i < n->n_in; i++) {
-            twice = twice || (i != from && n->in[i] != 0 && g->values[n->in[i]].root == in);
-        }
-        if (twice) {
-            continue;
-        }
-        p->slots[si].last = p->slots[so].last;
-        p->slots[so].bytes = 0; /* empty: never placed */
-        for (int32_t v = 1; v < g->n_values; v++) {
-            if (p->storage[v] == so) {
-                p->storage[v] = si;
-            }
-        }
-    }
-}
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
@@ -195,6 +30,19 @@ void *kdi_address(const kd_program *p, int32_t v)
     default:
         return NULL;
     }
+}
+
+static uint32_t static_inputs(const kd_program *p, const kdi_node *n)
+{
+    const kd_graph *g = p->g;
+    uint32_t mask = 0;
+    for (int i = 0; i < n->n_in; i++) {
+        const kdi_value *r = &g->values[g->values[n->in[i]].root];
+        const bool fixed = r->kind == KDI_CONST || (!p->trains && (r->kind == KDI_PARAM || r->kind == KDI_BUFFER ||
+                                                                   (r->kind == KDI_NODE && p->is_static[r->node])));
+        mask |= n->in[i] != 0 && fixed ? 1u << i : 0u;
+    }
+    return mask;
 }
 
 static void bind_call(kd_program *p, int32_t k, kd_tensor *tensors)
@@ -342,27 +190,27 @@ kd_status kd_program_compile(kd_graph *g, kd_backend *be, const kd_compile_opts 
         goto done;
     }
     if (!opts->no_fuse) {
-        KD_GO(kdi_fuse_forward(g, be->fuses, p->trains, opts->recompute, err));
+        KD_GO(kdi_fuse_before_backward(g, be->fuses, p->trains, opts->recompute, err));
     }
     if (p->trains) {
         KD_GO(kdi_backward(g, opts->loss, opts->grad_inputs, opts->n_grad_inputs, opts->recompute, err));
     }
-    KD_GO(drop_dead(g, opts->loss));
+    KD_GO(kdi_drop_dead(g, opts->loss));
     if (p->trains && !opts->no_fuse) {
-        KD_GO(kdi_fuse_backward(g, be->fuses, err));
+        KD_GO(kdi_fuse_after_backward(g, be->fuses, err));
     }
     if (!p->trains && !opts->no_fuse) {
-        KD_GO(kdi_fuse(g, be->fuses, err));
-        KD_GO(drop_dead(g, opts->loss));
+        KD_GO(kdi_fuse_eval(g, be->fuses, err));
+        KD_GO(kdi_drop_dead(g, opts->loss));
     }
     KD_GO(allocate(p));
-    mark_static(p);
-    KD_GO(lifetimes(p, opts->loss));
+    kdi_mark_static(p);
+    kdi_lifetimes(p, opts->loss);
     for (int i = 0; i < p->n_slots; i++) {
         p->sum_bytes += (p->slots[i].bytes + KDI_ALIGN - 1) / KDI_ALIGN * KDI_ALIGN;
     }
     if (p->reuse) {
-        share_in_place(p);
+        kdi_share_in_place(p);
     }
     KD_GO(bind_and_select(p, err));
     p->version = kd_params_version(g->opts.params) - 1; /* the first run computes the static nodes */

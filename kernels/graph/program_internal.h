@@ -1,4 +1,4 @@
-/* Inside of a program, shared by kd_program.c and kd_dump.c. */
+/* Inside of a program.  Private to kernels/graph/. */
 #ifndef KD_KERNELS_GRAPH_PROGRAM_INTERNAL_H
 #define KD_KERNELS_GRAPH_PROGRAM_INTERNAL_H
 
@@ -25,6 +25,14 @@ struct kd_program {
     int32_t at;       /* node that runs, or failed */
     char text[320];
 };
+
+/* live.c.  In a forward-only program, nodes that depend on parameters, buffers and constants alone are static: they run
+ * once per change of the parameters.  Fills is_static. */
+void kdi_mark_static(kd_program *p);
+/* Fills slots (bytes, first and last node) and storage (the slot of each root value, -1 where it has none). */
+void kdi_lifetimes(kd_program *p, kd_val loss);
+/* Let out[0] take over an operand's bytes where the op allows that and no later node reads the operand. */
+void kdi_share_in_place(kd_program *p);
 
 /* Where value v lies; NULL when it has no bytes. */
 void *kdi_address(const kd_program *p, int32_t v);
