@@ -30,7 +30,7 @@ extern "C" {
 #    define KD_UNUSED
 #endif
 
-/* name, value, process exit code (product.md: 1 run failed, 2 usage or config, 3 data unreadable or
+/* name, value, process exit code (1 run failed, 2 usage or config, 3 data unreadable or
  * inconsistent, 4 integrity, 5 memory or device, 6 locked, 130 interrupted), text */
 #define KD_STATUS_MAP(X)                                       \
     X(KD_OK, 0, 0, "ok")                                       \

@@ -3,7 +3,7 @@
  *
  * One step is: gradient norm (f64 sum in slab order) -> control block (finite? clip factor, bias corrections, loss
  * scale) -> one pass over the slab: update, EMA, low-precision shadow -> averages of the buffers -> gradients zeroed.
- * All of it happens on the device: the host need not wait, nothing is allocated after create, and the whole step is
+ * All of it happens on the device: the host need not wait, nothing is allocated after kd_optim_create, and the step is
  * captured as one graph.
  */
 #ifndef KD_KERNELS_KD_OPTIM_H
@@ -23,7 +23,7 @@ typedef struct kd_optim_cfg {
     double beta1, beta2, eps; /* AdamW */
     double momentum;          /* SGD */
     bool nesterov;
-    /* of the tensors whose kd_param_info.decay is set; AdamW: decoupled, SGD: added to the gradient */
+    /* for tensors whose kd_param_info.decay is set; AdamW: decoupled, SGD: added to the gradient */
     double weight_decay;
     double clip_grad;        /* largest global L2 norm of the gradient; 0: off; factor clip / (norm + 1e-6) */
     double ema_decay;        /* 0: no EMA; ema = d ema + (1-d) value after each step, buffers included */
@@ -33,26 +33,27 @@ typedef struct kd_optim_cfg {
 
 typedef struct kd_optim kd_optim;
 
-/* params must be allocated with gradients; lr_scale and decay of its entries are read here and kept. */
+/* params must be allocated with gradients.  lr_scale and decay of its entries are read here, once. */
 KD_NODISCARD kd_status kd_optim_create(kd_params *params, const kd_optim_cfg *cfg, kd_optim **out, kd_err *err);
 void kd_optim_free(kd_optim *o);
 
-/* Apply the gradients at learning rate `lr` and zero them.  With `norm`: waits and gives the global gradient norm
- * before clipping; KD_E_NUMERIC when it is not finite: nothing was changed but the gradients, which are zeroed.
- * Without: returns at once, and what came of it stands in the control block. */
+/* Apply the gradients at learning rate `lr` and zero them.
+ * norm not NULL: waits; *norm is the global gradient norm before clipping.  KD_E_NUMERIC: the norm is not finite,
+ * nothing but the gradients (zeroed) was changed.
+ * norm NULL: does not wait; read the outcome from the control block. */
 KD_NODISCARD kd_status kd_optim_step(kd_optim *o, double lr, double *norm);
 
-/* The control block, KD_CTL_COUNT doubles in device memory (kd_ops.h): fetch it to see norm and fate of a step. */
+/* The control block: KD_CTL_COUNT doubles in device memory (kd_ops.h).  Fetch it for the norm and outcome of a step. */
 const double *kd_optim_control(const kd_optim *o);
-/* For kd_step.loss_scale; NULL without a loss scale. */
+/* The value for kd_step.loss_scale; NULL without a loss scale. */
 const double *kd_optim_loss_scale(const kd_optim *o);
 /* The same block for checkpoints; waits. */
 KD_NODISCARD kd_status kd_optim_read_control(kd_optim *o, double ctl[KD_CTL_COUNT]);
 KD_NODISCARD kd_status kd_optim_write_control(kd_optim *o, const double ctl[KD_CTL_COUNT]);
 
 /* State slabs for checkpoints: "exp_avg", "exp_avg_sq" (AdamW), "momentum_buffer" (SGD), "ema" and "ema_buffers" (with
- * EMA). slot 0, 1, ...: name and slab; false past the last.  Entry of parameter i: slab + offset.  ema_buffers follows
- * the buffer slab, all others the parameter slab. */
+ * EMA).  slot 0, 1, ...; false past the last.  ema_buffers has the layout of the buffer slab, the others have the
+ * layout of the parameter slab. */
 bool kd_optim_state(const kd_optim *o, int slot, const char **name, void **slab, bool *of_buffers);
 
 /* Exchange the parameters (and buffers) with their averages; twice is a no-op.  For evaluation of the EMA weights. */

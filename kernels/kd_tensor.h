@@ -35,7 +35,7 @@ typedef struct kd_tensor {
         }                                                   \
     }
 
-/* kd_shape_of_dims(3, B, N, C); dims are int64_t-converted ints or longs passed as int64_t. */
+/* Shapes of 0 to 6 dims: kd_shape3(B, N, C). */
 static inline kd_shape kd_shape0(void)
 {
     kd_shape s = {0, {0}};

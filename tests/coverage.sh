@@ -15,7 +15,7 @@ else
     echo "nvcc column: left out, no build by nvcc in ${cuda:-(not given)}"
 fi
 awk -v nvcc="$([ -s "$compiled" ] && echo 1 || echo 0)" '
-    FILENAME ~ /coverage_cpu/  {
+    FILENAME ~ /coverage_cpu/ {
         fast += $3 == "ref" ? 0 : $4
         n[$1, $3 == "ref" ? "ref" : "fast", $2] += $4
         if (!($1 in seen)) { seen[$1]; op[++ops] = $1 }
@@ -31,16 +31,16 @@ awk -v nvcc="$([ -s "$compiled" ] && echo 1 || echo 0)" '
         return sprintf("%7s", v)
     }
     END {
-        printf "%-24s|%14s|%14s|%21s|%21s\n%-24s|%7s%7s|%7s%7s|%7s%7s%7s|%7s%7s%7s\n",
-            "", "reference", "fast CPU", "SIMT shim", "nvcc",
+        printf "%-24s|%14s|%14s|%21s|%21s\n", "", "reference", "fast CPU", "SIMT shim", "nvcc"
+        printf "%-24s|%7s%7s|%7s%7s|%7s%7s%7s|%7s%7s%7s\n",
             "calls checked", "f32", "bf16", "f32", "bf16", "f32", "bf16", "fp16", "f32", "bf16", "fp16"
         for (i = 1; i <= ops; i++) {
             o = op[i]
             line = sprintf("%-24s|%s%s|%s%s|%s%s%s|", o,
                 cell(o, "ref", "f32"), cell(o, "ref", "bf16"), cell(o, "fast", "f32"),
                 cell(o, "fast", "bf16"), cell(o, "shim", "f32"), cell(o, "shim", "bf16"), cell(o, "shim", "fp16"))
-            made = cell(o, "nvcc", "f32") cell(o, "nvcc", "bf16") cell(o, "nvcc", "fp16")
-            print line (nvcc ? made : "      -      -      -")
+            print line (nvcc ? cell(o, "nvcc", "f32") cell(o, "nvcc", "bf16") cell(o, "nvcc", "fp16") \
+                : "      -      -      -")
         }
         if (!fast) { print "fast CPU column: left out, this build or processor has no such kernels" }
         printf "%d ops (forward and backward are rows of their own), %d holes\n", ops, holes

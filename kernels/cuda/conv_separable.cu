@@ -11,7 +11,7 @@
  *
  * The students' kernel, 9 taps over time, keeps the window that eight frames share in registers; any other shape is
  * summed tap by tap.  Products are f32 FMA: with more than some 64 outputs a library's tensor cores and a pass over h
- * are faster, and kd_fuse.c leaves such pairs alone. */
+ * are faster, and graph/fuse.c leaves such pairs alone. */
 #include "kernels/cuda/device/conv_depthwise.cuh"
 #include "kernels/cuda/device/conv_tile.cuh"
 

@@ -8,7 +8,7 @@ constexpr int ROWS = 8; /* rows (warps) a block */
 
 /* ---- forward --------------------------------------------------------------------------------- */
 
-/* What is normalised: x, or x + keep b as it is stored (add_layernorm), which goes to sum if that is wanted. */
+/* Input row: x, or s = round(x + keep b) (add_layernorm); s is written to sum unless NULL. */
 template <typename T> struct source {
     const T *x, *b;
     T *sum;
@@ -20,7 +20,7 @@ template <typename T> struct source {
 
 static __device__ __forceinline__ float dropped(float keep, float v)
 {
-    return keep == 0.0f ? 0.0f : keep * v; /* what is dropped passes nothing, not even NaN */
+    return keep == 0.0f ? 0.0f : keep * v; /* a dropped value contributes 0, NaN included */
 }
 
 static __device__ __forceinline__ float keep_of(const kd_step *step, uint32_t rng_id, float p, int64_t sample)

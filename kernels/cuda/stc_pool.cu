@@ -44,8 +44,8 @@ static __device__ __forceinline__ pool_piece piece_here(const pool_pieces &s)
     return h;
 }
 
-/* Channels c and c + lines, loaded together so that twice as much is under way; behind the last one it is that one
- * again. */
+/* Offsets of channels c and c + lines, loaded together so that two loads are in flight.  Past the last channel, `other`
+ * repeats `one`. */
 struct two_channels {
     int64_t one, other;
     bool both;

@@ -1,6 +1,6 @@
-/* Kernels for particular processors and libraries.  They override slots of the plain C tables (cpu/).  The caller asks for
- * a slot by rank, the best first.  A prepare() that answers KD_E_UNSUPPORTED passes the call on to the next rank, in the
- * end to the plain tables. */
+/* Kernels for particular processors and libraries.  They override slots of the plain C tables (cpu/).  The caller asks
+ * for a slot by rank, the best first.  A prepare() that answers KD_E_UNSUPPORTED passes the call on to the next rank,
+ * in the end to the plain tables. */
 #ifndef KD_KERNELS_FAST_FAST_H
 #define KD_KERNELS_FAST_FAST_H
 
@@ -10,16 +10,16 @@
 extern "C" {
 #endif
 
-/* Candidate `rank` (0, 1, ...) for an op with activations of type `act`; NULL: no further one.  Kernels that the machine
- * cannot run are left out. */
+/* Candidate `rank` (0, 1, ...) for an op with activations of type `act`; NULL: no further one.  Kernels that the
+ * machine cannot run are left out. */
 const kd_kernel_def *kd_fast_find(kd_op op, kd_dtype act, int rank);
 
 #define KD_FAST(op, needs, f32, bf16, name) extern const kd_kernel_def kd_fast_##name;
 #include "kernels/fast/slots.inc"
 #undef KD_FAST
 
-/* True where a linear with activation also wants pre, or wants pre alone.  CPU programs never do (they lack KD_FUSE_ACT,
- * kd_backend.fuses); the plain kernels serve such a call. */
+/* True where a linear with activation also wants pre, or wants pre alone.  CPU programs never do (they lack
+ * KD_FUSE_ACT, kd_backend.fuses); the plain kernels serve such a call. */
 static inline bool kd_fast_keeps_pre(const kd_call *c)
 {
     return c->out[0].data == NULL || (c->n_out > 1 && c->out[1].data != NULL);

@@ -1,6 +1,6 @@
-/* One row of a case table: an op, its operands, its attributes.  tests/cases/<family>.inc holds `static const
- * op_case cases_<op>[] = {...};` for each forward op; the driver (op_driver.h) builds a graph of it and checks every kernel
- * that runs, backward ones included.
+/* One row of a case table: an op, its operands, its attributes.  For each forward op, tests/cases/<family>.inc holds
+ * `static const op_case cases_<op>[] = {...};`.  The driver (op_driver.h) builds a graph of each row and checks every
+ * kernel that runs, backward ones included.
  */
 #ifndef KD_TESTS_KERNELS_OP_CASE_H
 #define KD_TESTS_KERNELS_OP_CASE_H

@@ -31,9 +31,8 @@ typedef struct family {
 } family;
 
 /* clang-format off */
-#define SMALL_VIT \
-    .img_size = 8, .frames = 4, .patch = 4, .tubelet = 2, .dim = 16, .depth = 2, .heads = 2, .mlp_hidden = 24, \
-    .classes = CLASSES, .eps = 1e-6f, .fc_norm_eps = 1e-6f, .init_scale = 1.0f
+#define SMALL_VIT .img_size = 8, .frames = 4, .patch = 4, .tubelet = 2, .dim = 16, .depth = 2, .heads = 2, \
+                  .mlp_hidden = 24, .classes = CLASSES, .eps = 1e-6f, .fc_norm_eps = 1e-6f, .init_scale = 1.0f
 /* clang-format on */
 static const family families[] = {
     {"vit", NULL, {SMALL_VIT, .qkv_bias = true, .drop_path = 0.2f}, false},

@@ -44,9 +44,9 @@ typedef struct rule {
 } rule;
 
 /* clang-format off */
-#define SMALL_VIT \
-    .img_size = 8, .frames = 4, .patch = 4, .tubelet = 2, .dim = 16, .depth = 2, .heads = 2, .mlp_hidden = 24, \
-    .classes = CLASSES, .eps = 1e-6f, .fc_norm_eps = 1e-5f, .init_scale = 1.0f, .qkv_bias = true
+#define SMALL_VIT .img_size = 8, .frames = 4, .patch = 4, .tubelet = 2, .dim = 16, .depth = 2, .heads = 2, \
+                  .mlp_hidden = 24, .classes = CLASSES, .eps = 1e-6f, .fc_norm_eps = 1e-5f, \
+                  .init_scale = 1.0f, .qkv_bias = true
 /* clang-format on */
 
 static const rule rules[] = {
@@ -133,7 +133,7 @@ static kd_backend *open_backend(void)
 #if defined(KD_TEST_SIMT)
     CHECK(kd_backend_cuda_open(NULL, &be, NULL) == KD_OK);
 #else
-    be = kd_f64_backend_open();
+    be = test_f64_backend_open();
     CHECK(be != NULL);
 #endif
     return be;

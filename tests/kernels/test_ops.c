@@ -10,8 +10,8 @@
 static void test_control(void);
 static void test_slabs(void);
 
-/* A row in kd_op_list.inc without a TABLE_ in tests/cases/ does not compile.  An op has a table, or the name of the test
- * that covers it. */
+/* A row in kd_op_list.inc without a TABLE_ in tests/cases/ does not compile.  An op has a table, or the name of the
+ * test that covers it. */
 typedef struct op_cases {
     const op_case *rows;
     size_t n;

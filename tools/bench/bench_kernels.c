@@ -46,8 +46,8 @@ static const kd_conv_separable_attr separable = {.stride = {1, 1}, .pad = {{4, 0
     {text, KD_OP_LINEAR, a, {X(ci), S(co, ci), S(co)}, 4, 3, {X(co)}, 0, 1, GEMM(co, ci)}
 
 static const kernel_case cases[] = {
-    {"matmul 8192x8192x8192", KD_OP_LINEAR, &bare,
-     {S(SQUARE, SQUARE), S(SQUARE, SQUARE)}, 0, 2, {S(SQUARE, SQUARE)}, 0, 1, 2e-9 * SQUARE * SQUARE * SQUARE},
+    {"matmul 8192x8192x8192", KD_OP_LINEAR, &bare, {S(SQUARE, SQUARE), S(SQUARE, SQUARE)}, 0, 2,
+     {S(SQUARE, SQUARE)}, 0, 1, 2e-9 * SQUARE * SQUARE * SQUARE},
     LINEAR("linear qkv 1568x3072x1024", &plain, 3072, 1024),
     LINEAR("linear proj 1568x1024x1024", &plain, 1024, 1024),
     LINEAR("linear fc1 + GELU 1568x4096x1024", &gelu, 4096, 1024),

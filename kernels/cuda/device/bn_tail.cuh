@@ -1,12 +1,12 @@
-/* What fusion puts behind a batch norm's affine map, for one pack at a time:
+/* The fused nodes after a batch norm's affine map (kd_ops.h, batchnorm), one pack at a time:
  *   y = act_out(path(drop(act(z))) + residual), z = (x - mean) a + b
- * Nothing of it is kept for backward: masks and z are made again. */
+ * Backward computes masks and z again; nothing is stored for it. */
 #ifndef KD_KERNELS_CUDA_DEVICE_BN_TAIL_CUH
 #define KD_KERNELS_CUDA_DEVICE_BN_TAIL_CUH
 
 #include "kernels/cuda/device/dropout.cuh"
 
-/* ---- activations of a pack: the kind is looked at once --------------------------------------- */
+/* ---- activations of a pack: one switch per pack --------------------------------------- */
 
 template <int KIND, int N> static __device__ __forceinline__ void bn_act_as(float *v)
 {
@@ -33,7 +33,7 @@ template <int N> static __device__ __forceinline__ void bn_act(int kind, float *
     }
 }
 
-/* g times the slope at x. */
+/* g times act'(x). */
 template <int KIND, int N> static __device__ __forceinline__ void bn_act_grad_as(const float *x, float *g)
 {
 #pragma unroll
@@ -88,7 +88,7 @@ template <typename T> struct bn_tail {
         return m;
     }
 
-    /* v: z, then y. */
+    /* In: v = z.  Out: v = y. */
     template <int N> __device__ __forceinline__ void forward(float *v, int64_t row, int64_t at) const
     {
         float r[N];
@@ -97,7 +97,7 @@ template <typename T> struct bn_tail {
         bn_act<N>(act_out, v);
     }
 
-    /* g: dy, then dz, from z.  dres: where dresidual goes, null: nowhere. */
+    /* In: g = dy.  Out: g = dz.  v is z.  dres receives dresidual unless null. */
     template <int N>
     __device__ __forceinline__ void backward(const float *z, float *g, int64_t row, int64_t at, T *dres) const
     {
@@ -132,7 +132,7 @@ template <typename T> struct bn_tail {
         }
     }
 
-    /* v: z, then what act_out is applied to. */
+    /* In: v = z.  Out: v = the argument of act_out. */
     template <int N> __device__ __forceinline__ void to_sum(float *v, const kd_mask &m, const float *r) const
     {
         bn_act<N>(act, v);

@@ -1,6 +1,6 @@
-/* Sums over the rows of a (rows, C) matrix: gradients of biases and scales.  A block takes 32 packs of columns and one
- * slice of the rows, 8 rows at a time; with several slices their sums go through scratch and are added by a second
- * launch. The number of slices depends on the shape alone. */
+/* Sums over the rows of a (rows, C) matrix: gradients of biases and scales.  A block sums 32 packs of columns over one
+ * slice of the rows, 8 rows at a time.  Several slices are written to scratch and added by a second launch.  The
+ * number of slices depends on the shape alone. */
 #ifndef KD_KERNELS_CUDA_DEVICE_COLUMN_SUM_CUH
 #define KD_KERNELS_CUDA_DEVICE_COLUMN_SUM_CUH
 
@@ -8,7 +8,7 @@
 
 constexpr int KD_COLUMN_LINES = 8;
 
-/* Slices of at least 64 rows, as many as it takes to fill a card. */
+/* Number of slices: of at least 64 rows each, enough to fill a card. */
 static inline int64_t kd_column_slices(int64_t rows, int64_t C)
 {
     const int64_t by_rows = kd_div_up(rows, 64), by_card = kd_div_up(4096, kd_div_up(C, KD_WARP));
@@ -16,7 +16,7 @@ static inline int64_t kd_column_slices(int64_t rows, int64_t C)
     return n < 1 ? 1 : n < 256 ? n : 256;
 }
 
-/* f32 partials; none where one slice does it. */
+/* Bytes of scratch: f32 partial sums; 0 where there is one slice. */
 static inline size_t kd_column_scratch(int64_t rows, int64_t C)
 {
     const int64_t slices = kd_column_slices(rows, C);
@@ -24,7 +24,7 @@ static inline size_t kd_column_scratch(int64_t rows, int64_t C)
 }
 
 /* y[(matrix * slices + slice) * C + j] (+)= sum over the rows of the slice; blockIdx: columns, slice, matrix of `rows`
- * rows.  F: f.pack<N>(v, i, j) gives the terms at elements i.. of the matrix, columns j.. . */
+ * rows.  F: f.pack<N>(v, i, j) loads N terms into v, from element i of the matrix, which is in column j. */
 template <int N, typename U, typename F>
 static __global__ void kd_column_slice(F f, U *y, int64_t rows, int64_t per, int64_t C, bool add)
 {
@@ -73,7 +73,7 @@ template <typename T> struct kd_column_terms {
     }
 };
 
-/* C is a multiple of N (or N is 1); y (C); scratch as asked for above. */
+/* y (C) = column sums.  C is a multiple of N.  Scratch: as large as the function above says. */
 template <int N, typename U, typename F>
 static void kd_column_sum(const kd_call *c, F f, U *y, int64_t rows, int64_t C, bool add)
 {
@@ -85,7 +85,7 @@ static void kd_column_sum(const kd_call *c, F f, U *y, int64_t rows, int64_t C, 
     }
     float *part = static_cast<float *>(c->scratch);
     KD_LAUNCH((kd_column_slice<N, float, F>), grid, block, c, f, part, rows, per, C, false);
-    const kd_column_terms<float> parts = {part}; /* the slices are rows of one more such sum */
+    const kd_column_terms<float> parts = {part}; /* the second launch sums the slices as rows */
     KD_LAUNCH((kd_column_slice<1, U, kd_column_terms<float>>), dim3((unsigned)kd_div_up(C, KD_WARP)), block, c, parts,
               y, slices, slices, C, add);
 }

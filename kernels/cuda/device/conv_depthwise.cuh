@@ -1,14 +1,13 @@
 /* Geometry of a conv2d call, and depthwise convolutions (one channel in, one out, a group): part of conv2d.cu.
  *
- * The students' are over time, kernel (KH,1): a thread owns a joint and eight rows that share their inputs, spaced by
- * the dilation, so that 8 + KH - 1 loads serve 8 KH products, all of them independent.  Any other shape takes a plain
- * kernel. */
+ * The students' are over time, kernel (KH,1): a thread computes eight rows of one joint, spaced by the
+ * dilation, so that 8 + KH - 1 loads serve 8 KH independent products.  All other shapes use a plain kernel. */
 #ifndef KD_KERNELS_CUDA_DEVICE_CONV_DEPTHWISE_CUH
 #define KD_KERNELS_CUDA_DEVICE_CONV_DEPTHWISE_CUH
 
 #include "kernels/cuda/device/kd_cuda.cuh"
 
-/* BACK: what is written is dx and what is read is dy; else y and x. */
+/* BACK: the kernel reads dy and writes dx; else it reads x and writes y. */
 struct conv_geom {
     int64_t n;
     int ci, h, w, co, ho, wo, kh, kw, sh, sw, ph, pw, dh, dw, groups, cig, cog;
@@ -29,7 +28,7 @@ struct conv_geom {
     {
         return out_plane<!BACK>();
     }
-    /* What output position (row, col) reads through tap (ky, kx), as an index into a plane; -1: outside, a zero. */
+    /* Index in the input plane that output (row, col) reads through tap (ky, kx); -1: padding. */
     template <bool BACK> __device__ __forceinline__ int64_t source(int row, int col, int ky, int kx) const
     {
         int y, x, top, right;
@@ -140,7 +139,7 @@ struct deep_job {
     bool flip;
 };
 
-/* 0: not of this form; else M, 1 or 2. */
+/* M (1 or 2), or 0 if the convolution is not of this form. */
 static inline int deep_rows_form(const conv_geom &g, bool back, deep_job *j)
 {
     if (g.kw != 1 || g.sw != 1 || g.pw != 0 || (back && g.sh != 1)) {
@@ -196,7 +195,7 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows(const T *src, con
         for (int i = 0; i < DEEP_ROWS; i++) {
             sum[i] = b;
         }
-        if (plus != nullptr) { /* of a gradient, which has no bias */
+        if (plus != nullptr) { /* only a gradient has plus, and it has no bias */
             deep_read<DEEP_ROWS>(sum, plus + s * j.out_rows * j.width, first, j.step, j.out_rows, j.width, col);
         }
 #pragma unroll
@@ -214,7 +213,7 @@ static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows(const T *src, con
 }
 
 /* dx for stride 2: input row 2 t + odd - pad gets tap k from output row t - k D / 2 where k D % 2 is `odd`.  A thread
- * owns four t, that is eight rows.  A tap that a row skips counts as a product with 0: one that is NaN shows. */
+ * computes four t, that is eight rows.  A tap that a row skips counts as a product with 0, so a NaN tap shows. */
 template <typename T, int KH, int D>
 static __global__ __launch_bounds__(DEEP_BLOCK) void deep_rows_back2(const T *dy, const T *w, const T *plus, T *dx,
                                                                      conv_geom g, int64_t planes)

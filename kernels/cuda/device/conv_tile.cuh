@@ -1,4 +1,4 @@
-/* The product behind convolutions: a block's tile from two pieces in shared memory, depth by depth. */
+/* The matrix product inside convolutions: a block's tile, accumulated from two pieces in shared memory. */
 #ifndef KD_KERNELS_CUDA_DEVICE_CONV_TILE_CUH
 #define KD_KERNELS_CUDA_DEVICE_CONV_TILE_CUH
 

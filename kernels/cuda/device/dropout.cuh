@@ -1,11 +1,11 @@
-/* Dropout inside of a kernel: the draws of the `dropout` op, made anew wherever they are wanted. */
+/* Dropout inside other kernels, with the draws of the `dropout` op.  Masks are recomputed, never stored. */
 #ifndef KD_KERNELS_CUDA_DEVICE_DROPOUT_CUH
 #define KD_KERNELS_CUDA_DEVICE_DROPOUT_CUH
 
 #include "kernels/cuda/device/kd_cuda.cuh"
 #include "kernels/kd_rng.h"
 
-/* What a mask leaves of N neighbours: bit j of `kept` set, v[j] `up`; not set, 0, be v[j] NaN. */
+/* Mask of N neighbours.  Bit j of `kept` set: v[j] is multiplied by `up`.  Not set: the result is 0, even for NaN. */
 struct kd_mask {
     uint32_t kept;
     float up;

@@ -1,6 +1,6 @@
-/* The gradient that st_gate and stc_gate share: a gate made of a factor a frame, a factor a joint and a factor a
- * channel.  One kernel reads dy and x once and leaves the plane's sums where the op's struct says; gates.cu
- * launches. */
+/* The gradient shared by st_gate and stc_gate, whose gates are a product of one factor per frame, per joint and per
+ * channel.  The kernel reads dy and x once; the struct G of each op stores the sums of a plane.  gates.cu launches it.
+ * */
 #ifndef KD_KERNELS_CUDA_DEVICE_GATE_BACK_CUH
 #define KD_KERNELS_CUDA_DEVICE_GATE_BACK_CUH
 
@@ -28,7 +28,7 @@ static __device__ float column_sum(const float *part, int64_t rows, int64_t cols
     return sum;
 }
 
-/* The gradient of a gate behind a sigmoid, by one block: sum of part (n) times the sigmoid's slope. */
+/* Gradient of a gate that passes through a sigmoid: sum of part (n) times sigmoid'(gate).  One block. */
 static __device__ void gate_gradient(const float *part, int64_t n, const float *gate, float *dgate, bool add)
 {
     float sum = 0.0f;
@@ -44,7 +44,7 @@ static __device__ void gate_gradient(const float *part, int64_t n, const float *
 
 /* ---- the kernel ------------------------------------------------------------------------------ */
 
-/* y = x + a (x time[f] joint[v] channel - x).  G says where the factors are and where the plane's sums go:
+/* y = x + a (x time[f] joint[v] channel - x).  G loads the factors and stores the plane's sums:
  *   weight(plane) a; time(plane, f); joint(plane, v); channel(plane)
  *   put_time(plane, f, sum_v dy x joint); put_joint(plane, v, sum_f dy x time); put_plane(plane, sum dy x time joint,
  *   sum dy x) */

@@ -1,5 +1,4 @@
-/* What every kernel in cuda/ is written with: the subset of CUDA C that both nvcc and the SIMT shim (tests/simt/)
- * compile.
+/* The language of all kernels in cuda/: the subset of CUDA C that nvcc and the SIMT shim (tests/simt/) both compile.
  *
  * Allowed: thread and block indices, KD_SHARED memory, __syncthreads, __syncwarp, warp shuffles, __ballot_sync, integer
  * atomics, the maths of <cmath> in f32.  Not used: float atomics (their order is not fixed, so their sum is not),
@@ -51,13 +50,13 @@ struct kd_half {
         type *const name = static_cast<type *>(simt_shared_bytes(&kd_site_##name, (count) * sizeof(type)))
 #endif
 
-/* What run() returns: did the launches succeed?  No synchronisation: errors inside kernels show at the next one. */
+/* Status of the launches, for run().  It does not wait; an error inside a kernel shows at the next wait. */
 static inline kd_status kd_launched(void)
 {
     return cudaPeekAtLastError() == cudaSuccess ? KD_OK : KD_E_DEVICE;
 }
 
-/* A device function that is called, not copied: what is rare and long. */
+/* A device function that is not inlined: for long code on rare paths. */
 #if defined(__CUDACC__)
 #    define KD_NOINLINE __noinline__
 #else
@@ -131,7 +130,7 @@ static inline void st(kd_half *p, int64_t i, float v)
 }
 #endif
 
-/* Store, or add to what is there (kd_call.accum). */
+/* Store v, or add it to the stored value (kd_call.accum). */
 template <typename T> static __device__ __forceinline__ void put(T *p, int64_t i, float v, bool add)
 {
     st(p, i, add ? ld(p, i) + v : v);
@@ -175,7 +174,7 @@ static __device__ __forceinline__ void ld_upto(float *dst, const T *p, int64_t i
         dst[j] = i + j < n ? ld(p, i + j) : 0.0f;
     }
 }
-/* Store, or add to what is there. */
+/* Store a pack, or add it to the stored one. */
 template <int N, typename T>
 static __device__ __forceinline__ void put_upto(T *p, int64_t i, int64_t n, const float *src, bool add)
 {
@@ -251,7 +250,7 @@ template <typename A> static __device__ A kd_block_sum(A v)
     const int lane = (int)threadIdx.x % KD_WARP, warp = (int)threadIdx.x / KD_WARP;
     const int warps = ((int)blockDim.x + KD_WARP - 1) / KD_WARP;
     v = kd_warp_sum(v);
-    __syncthreads(); /* the last call's readers are done */
+    __syncthreads(); /* wait for readers of the previous call */
     if (lane == 0) {
         part[warp] = v;
     }
@@ -307,7 +306,7 @@ static __device__ inline float kd_act(int kind, float x)
     }
 }
 
-/* dy/dx at x. */
+/* act'(x). */
 static __device__ inline float kd_act_slope(int kind, float x)
 {
     switch (kind) {
@@ -330,10 +329,10 @@ static __device__ inline float kd_act_slope(int kind, float x)
     }
 }
 
-/* dy times the slope at x. */
+/* dy act'(x). */
 static __device__ inline float kd_act_grad(int kind, float x, float dy)
 {
-    if (kind == KD_ACT_RELU) { /* what is cut off passes nothing, not even NaN */
+    if (kind == KD_ACT_RELU) { /* 0 where x <= 0, even if dy is NaN */
         return x > 0.0f ? dy : x <= 0.0f ? 0.0f : x;
     }
     return dy * kd_act_slope(kind, x);
@@ -398,7 +397,7 @@ static __global__ void kd_parts_kernel(const float *part, int64_t parts, int64_t
     }
 }
 
-/* Sum of part (parts, na + nb): the first na go to a, the others to b; either may be null. */
+/* Column sums of part (parts, na + nb): the first na into a, the others into b; either may be null. */
 static inline void kd_sum_parts(const kd_call *c, const float *part, int64_t parts, float *a, int64_t na, bool add_a,
                                 float *b, int64_t nb, bool add_b)
 {

@@ -1,5 +1,5 @@
-/* Tensors (N,C,T,V) as N*C planes of T*V elements, a block each: what joints.cu and gates.cu share.  A block knows its
- * channel, indices inside a plane are `int`, and the plane's sums stay in the block. */
+/* Tensors (N,C,T,V) as N*C planes of T*V elements, one block per plane; shared by joints.cu, gates.cu and stc_pool.cu.
+ * Indices inside a plane are `int`, and sums over a plane stay in its block. */
 #ifndef KD_KERNELS_CUDA_DEVICE_PLANES_CUH
 #define KD_KERNELS_CUDA_DEVICE_PLANES_CUH
 
@@ -10,7 +10,7 @@ struct kd_planes {
     int C, T, V, L; /* L = T * V */
 };
 
-/* What a block works on. */
+/* The plane of a block. */
 struct kd_plane {
     int64_t it, n; /* it = n * C + c */
     int c;
@@ -71,7 +71,7 @@ template <typename T, int W, typename F> static __global__ void kd_plane_map(con
     }
 }
 
-/* Output 0 of the call from its input 0. */
+/* Launch kd_plane_map from input 0 to output 0 of the call. */
 template <typename T, typename F> static kd_status kd_plane_map_run(const kd_call *c, const F &fn)
 {
     constexpr int W = kd_width<T>::value;

@@ -1,5 +1,5 @@
 /* Linear layers with an exact GELU in the same kernel through cuDNN, in bf16 and fp16, which cuBLASLt's epilogues do
- * not have (kd_fuse.c asks for them):
+ * not have (graph/fuse.c asks for them):
  *
  *   linear         pre = x W^T + b, y = gelu(pre); the f32 bias as it is; pre is written where training keeps it
  *   linear_bwd_x   dx = (dy W) gelu'(pre) */
