@@ -1,8 +1,8 @@
 /* Names of a model's tensors in files: what a reader of weights asks of the model.
  *
- * A model has official names (its own parameters' names).  Files of other programs carry other names for the same tensors:
- * each such naming is a dialect, and dialect 0 is the official one.  The model provides a kd_name_map; who opens weights
- * (formats/weights/weights.h) passes the map, so that the reader itself knows no model.
+ * A model has official names (its own parameters' names).  Files of other programs carry other names for the same
+ * tensors: each such naming is a dialect, and dialect 0 is the official one.  The model provides a kd_name_map; who
+ * opens weights (formats/weights/weights.h) passes the map, so that the reader itself knows no model.
  */
 #ifndef KD_KERNELS_KD_NAMES_H
 #define KD_KERNELS_KD_NAMES_H

@@ -60,6 +60,12 @@ static kd_status finish_optim(kd_config *c, kd_err *err)
                            o->milestones.v[i], o->milestones.v[i - 1]);
         }
     }
+    for (int i = 0; i < o->rules.n; i++) {
+        if (o->rules.v[i].match[0] == '\0') {
+            return KD_FAIL(err, KD_E_CONFIG,
+                           "optim.rules[%d].match: expected the start of a parameter's name, found nothing", i);
+        }
+    }
     if (o->min_lr > o->base_lr) {
         return KD_FAIL(err, KD_E_CONFIG, "optim.min_lr: expected at most base_lr (%g), found %g", o->base_lr,
                        o->min_lr);

@@ -50,6 +50,46 @@ static bool path_of(const kd_yaml_node *n, char *buf, size_t size)
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
+/* One key of item i of a list of maps. */
+static kd_status bind_map_key(const kd_cfg_row *row, size_t i, const kd_yaml_node *n, void *item, kd_err *err)
+{
+    char path[KD_CFG_PATH_MAX + 80];
+    char at[400];
+    char what[KD_CFG_WHAT];
+    const kd_cfg_row *field = NULL;
+    for (size_t k = 0; k < row->item->n_rows && field == NULL; k++) {
+        field = strcmp(row->item->row[k].path, n->key) == 0 ? &row->item->row[k] : NULL;
+    }
+    (void)snprintf(path, sizeof path, "%s[%zu].%.60s", row->path, i, n->key);
+    where(n, field != NULL, path, at, sizeof at);
+    if (field == NULL) {
+        kd_cfg_expected(row, what, sizeof what);
+        return KD_FAIL(err, KD_E_CONFIG, "%s: unknown key; expected %s", at, what);
+    }
+    if (n->kind != KD_YAML_SCALAR) {
+        return KD_FAIL(err, KD_E_CONFIG, "%s: expected a value, found %s", at, kind_text(n));
+    }
+    if (!kd_cfg_set_item(field, item, 0, n->text, n->plain, what)) {
+        return KD_FAIL(err, KD_E_CONFIG, "%s: %s", at, what);
+    }
+    return KD_OK;
+}
+
+/* Item i of a list of maps. */
+static kd_status bind_map(const kd_cfg_row *row, size_t i, const kd_yaml_node *n, void *item, kd_err *err)
+{
+    char at[400];
+    kd_cfg_map_defaults(row, item);
+    if (n->kind != KD_YAML_MAP) {
+        where(n, true, row->path, at, sizeof at);
+        return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: expected a map, found %s", at, i, kind_text(n));
+    }
+    for (const kd_yaml_node *c = n->child; c != NULL; c = c->next) {
+        KD_TRY(bind_map_key(row, i, c, item, err));
+    }
+    return KD_OK;
+}
+
 static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg, kd_err *err)
 {
     char at[400];
@@ -66,6 +106,10 @@ static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_conf
     kd_cfg_list_set_count(row, cfg, (int)n->count);
     size_t i = 0;
     for (const kd_yaml_node *c = n->child; c != NULL; c = c->next, i++) {
+        if (row->type == KD_CFG_MAPS) {
+            KD_TRY(bind_map(row, i, c, kd_cfg_map_at(row, cfg, i), err));
+            continue;
+        }
         where(c, true, row->path, at, sizeof at);
         if (c->kind != KD_YAML_SCALAR) {
             return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: expected a value, found %s", at, i, kind_text(c));

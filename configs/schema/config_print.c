@@ -82,9 +82,9 @@ static void quoted_text(const char *s, char *buf, size_t size)
     buf[used] = '\0';
 }
 
-void kd_cfg_item_text(const kd_cfg_row *row, const kd_config *cfg, size_t i, char *buf, size_t size)
+void kd_cfg_item_text(const kd_cfg_row *row, const void *base, size_t i, char *buf, size_t size)
 {
-    const char *field = (const char *)cfg + row->offset;
+    const char *field = (const char *)base + row->offset;
     int v = 0;
     int64_t v64 = 0;
     double x = 0;
@@ -94,7 +94,7 @@ void kd_cfg_item_text(const kd_cfg_row *row, const kd_config *cfg, size_t i, cha
     case KD_CFG_ENUM:
         memcpy(&v, field, sizeof v);
         if (row->type == KD_CFG_ENUM) {
-            (void)kd_config_enum_name(row->path, v, buf);
+            kd_cfg_enum_text(row, v, buf, size);
         } else {
             (void)snprintf(buf, size, "%d", v);
         }
@@ -125,9 +125,24 @@ void kd_cfg_item_text(const kd_cfg_row *row, const kd_config *cfg, size_t i, cha
     case KD_CFG_PATHS:
         quoted_text(((const kd_cfg_paths *)(const void *)field)->v[i], buf, size);
         break;
+    case KD_CFG_MAPS:
     case KD_CFG_SECTION:
         break;
     }
+}
+
+/* "{match: head., lr_scale: 10, decay: keep}" */
+static void map_text(text *t, const kd_cfg_row *row, const void *item)
+{
+    char value[ITEM_BYTES];
+    for (size_t k = 0; k < row->item->n_rows; k++) {
+        puts_to(t, k == 0 ? "{" : ", ");
+        puts_to(t, row->item->row[k].path);
+        puts_to(t, ": ");
+        kd_cfg_item_text(&row->item->row[k], item, 0, value, sizeof value);
+        puts_to(t, value);
+    }
+    puts_to(t, "}");
 }
 
 static void value_text(text *t, const kd_cfg_row *row, const kd_config *cfg)
@@ -141,10 +156,14 @@ static void value_text(text *t, const kd_cfg_row *row, const kd_config *cfg)
     }
     puts_to(t, "[");
     for (int i = 0; i < kd_cfg_list_count(row, cfg); i++) {
-        kd_cfg_item_text(row, cfg, (size_t)i, item, sizeof item);
         if (i > 0) {
             puts_to(t, ", ");
         }
+        if (row->type == KD_CFG_MAPS) {
+            map_text(t, row, (const char *)cfg + row->offset + row->item->first + (size_t)i * row->item->bytes);
+            continue;
+        }
+        kd_cfg_item_text(row, cfg, (size_t)i, item, sizeof item);
         puts_to(t, item);
     }
     puts_to(t, "]");

@@ -1,16 +1,9 @@
-/* The schema table and what follows from one row of it: defaults, parsing and printing of a value,
- * nearest names. */
+/* The schema table, and the nearest name of a key. */
 #include "configs/schema/config_table.h"
 
 #include "formats/data/sets/data_set.h"
 #include "student/model/student.h"
 #include "teacher/model/teacher.h"
-
-#include <errno.h>
-#include <limits.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #define TEACHER KD_CFG_TEACHER
 #define STUDENT KD_CFG_STUDENT
@@ -19,8 +12,21 @@
 
 #define KD_ROW_TEXT_(...)  #__VA_ARGS__
 #define KD_ROW_TEXT(...)   KD_ROW_TEXT_(__VA_ARGS__)
-#define SECTION(path, doc) {path, KD_CFG_SECTION, 0, 0, "", 0, 0, NULL, NULL, NULL, 0, doc},
+#define SECTION(key, text) {.path = key, .type = KD_CFG_SECTION, .fallback = "", .doc = text},
 
+static const kd_cfg_row RULE_ROWS[] = {
+#define KD_OWNER   kd_param_rule
+#define KD_SECTION /* the item itself */
+#define KD_OPTIONS "kernels/optim/param_rule.inc"
+#include "configs/schema/rows.inc"
+#undef KD_OWNER
+};
+static const kd_cfg_item rule_item = {.row = RULE_ROWS,
+                                      .n_rows = KD_COUNTOF(RULE_ROWS),
+                                      .first = offsetof(kd_param_rules, v),
+                                      .bytes = sizeof(kd_param_rule)};
+
+#define KD_OWNER kd_config
 const kd_cfg_row kd_cfg_rows[] = {
 #include "configs/schema/schema.inc"
 };
@@ -133,321 +139,4 @@ const char *kd_cfg_nearest(const char *path)
         }
     }
     return best;
-}
-
-/* ---- one value ------------------------------------------------------------------------------- */
-
-/* i-th of "a|b|c" and its length; NULL when there are fewer. */
-static const char *enum_item(const char *names, int i, size_t *len)
-{
-    const char *p = names;
-    for (int at = 0;; at++) {
-        const size_t n = strcspn(p, "|");
-        if (at == i) {
-            *len = n;
-            return p;
-        }
-        if (p[n] == '\0') {
-            return NULL;
-        }
-        p += n + 1;
-    }
-}
-
-/* "one of a|b|c" from a registry. */
-static void registry_text(const kd_cfg_row *row, char *buf, size_t size)
-{
-    size_t used = (size_t)snprintf(buf, size, "one of ");
-    const char *name = NULL;
-    for (int i = 0; (name = row->registry(i)) != NULL && used + strlen(name) + 1 < size; i++) {
-        used += (size_t)snprintf(buf + used, size - used, "%s%s", i > 0 ? "|" : "", name);
-    }
-}
-
-static const char *registry_name(size_t i, const void *user)
-{
-    return ((const kd_cfg_row *)user)->registry((int)i);
-}
-
-static size_t registry_count(const kd_cfg_row *row)
-{
-    int n = 0;
-    while (row->registry(n) != NULL) {
-        n++;
-    }
-    return (size_t)n;
-}
-
-void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size)
-{
-    switch (row->type) {
-    case KD_CFG_INT:
-    case KD_CFG_INT64:
-        (void)snprintf(buf, size, "an integer in [%.0f, %.0f]", row->lo, row->hi);
-        break;
-    case KD_CFG_REAL:
-        (void)snprintf(buf, size, "a number in [%g, %g]", row->lo, row->hi);
-        break;
-    case KD_CFG_BOOL:
-        (void)snprintf(buf, size, "true or false");
-        break;
-    case KD_CFG_ENUM:
-        (void)snprintf(buf, size, "one of %s", row->names);
-        break;
-    case KD_CFG_NAME_OF:
-        registry_text(row, buf, size);
-        break;
-    case KD_CFG_STR:
-        (void)snprintf(buf, size, "text of at most %zu bytes", row->cap - 1);
-        break;
-    case KD_CFG_REALS:
-        (void)snprintf(buf, size, "a list of %zu numbers in [%g, %g]", row->cap, row->lo, row->hi);
-        break;
-    case KD_CFG_INTS:
-        (void)snprintf(buf, size, "a list of at most %zu integers in [%.0f, %.0f]", row->cap, row->lo, row->hi);
-        break;
-    case KD_CFG_NAMES:
-        (void)snprintf(buf, size, "a list of at most %zu names of at most %d bytes", row->cap, KD_CFG_NAME - 1);
-        break;
-    case KD_CFG_PATHS:
-        (void)snprintf(buf, size, "a path, or a list of at most %zu", row->cap);
-        break;
-    case KD_CFG_SECTION:
-        (void)snprintf(buf, size, "a map");
-        break;
-    }
-}
-
-static void say(const kd_cfg_row *row, const char *text, char *what)
-{
-    char expected[KD_CFG_WHAT - 160];
-    kd_cfg_expected(row, expected, sizeof expected);
-    const size_t n = (size_t)snprintf(what, KD_CFG_WHAT, "expected %s, found '%.60s'", expected, text);
-    const char *near = NULL;
-    if (row->type == KD_CFG_NAME_OF) {
-        near = kd_nearest(text, registry_count(row), registry_name, row);
-    }
-    if (near != NULL) {
-        (void)snprintf(what + n, KD_CFG_WHAT - n, "; did you mean '%s'?", near);
-    }
-}
-
-/* Decimal integer without blanks; false when it is anything else or beyond 2^53. */
-static bool parse_integer(const char *text, int64_t *out)
-{
-    const char *p = text + (text[0] == '-' || text[0] == '+');
-    if (*p == '\0' || strlen(p) > 16 || strspn(p, "0123456789") != strlen(p)) {
-        return false;
-    }
-    errno = 0;
-    const long long v = strtoll(text, NULL, 10);
-    *out = (int64_t)v;
-    return errno == 0;
-}
-
-/* Decimal number: digits with an optional point and exponent ("1e-3" and ".75" included; no hex,
- * nan, inf). */
-static bool parse_real(const char *text, double *out)
-{
-    if (text[0] == '\0' || strlen(text) > 40 || strspn(text, "0123456789+-.eE") != strlen(text) ||
-        strpbrk(text, "0123456789") == NULL) {
-        return false;
-    }
-    char *end = NULL;
-    *out = strtod(text, &end);
-    return *end == '\0' && isfinite(*out);
-}
-
-static bool set_number(const kd_cfg_row *row, char *field, size_t i, const char *text)
-{
-    int64_t n = 0;
-    double x = 0;
-    if (row->type == KD_CFG_REAL || row->type == KD_CFG_REALS) {
-        if (!parse_real(text, &x) || !(x >= row->lo && x <= row->hi)) {
-            return false;
-        }
-        memcpy(field + i * sizeof x, &x, sizeof x);
-        return true;
-    }
-    if (!parse_integer(text, &n) || (double)n < row->lo || (double)n > row->hi) {
-        return false;
-    }
-    if (row->type == KD_CFG_INT64) {
-        memcpy(field, &n, sizeof n);
-        return true;
-    }
-    const int v = (int)n;
-    const size_t at = row->type == KD_CFG_INTS ? (i + 1) * sizeof v : 0;
-    memcpy(field + at, &v, sizeof v);
-    return true;
-}
-
-/* Control characters and the line breaks of Unicode would not survive printing; no path or name
- * needs them. */
-static bool clean_text(const char *s)
-{
-    for (; *s != '\0'; s++) {
-        const unsigned char c = (unsigned char)s[0];
-        const unsigned char d = (unsigned char)s[1];
-        if (c < 0x20 || c == 0x7f || (c == 0xc2 && d < 0xa0)) {
-            return false;
-        }
-        if (c == 0xe2 && d == 0x80 && ((unsigned char)s[2] & 0xfeu) == 0xa8) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool set_enum(const kd_cfg_row *row, char *field, const char *text)
-{
-    size_t len = 0;
-    const char *name;
-    for (int i = 0; (name = enum_item(row->names, i, &len)) != NULL; i++) {
-        if (strlen(text) == len && strncmp(text, name, len) == 0) {
-            memcpy(field, &row->values[i], sizeof row->values[i]);
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool set_name(const kd_cfg_row *row, char *field, const char *text)
-{
-    const char *name;
-    for (int i = 0; (name = row->registry(i)) != NULL; i++) {
-        if (strcmp(text, name) == 0) {
-            KD_ASSERT(strlen(name) < row->cap);
-            memset(field, 0, row->cap);
-            memcpy(field, name, strlen(name));
-            return true;
-        }
-    }
-    return false;
-}
-
-bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char *text, bool plain, char *what)
-{
-    char *field = (char *)cfg + row->offset;
-    bool ok = false;
-    switch (row->type) {
-    case KD_CFG_INT:
-    case KD_CFG_INT64:
-    case KD_CFG_REAL:
-    case KD_CFG_REALS:
-    case KD_CFG_INTS:
-        ok = plain && set_number(row, field, i, text);
-        break;
-    case KD_CFG_BOOL: {
-        const bool v = strcmp(text, "true") == 0;
-        ok = plain && (v || strcmp(text, "false") == 0);
-        if (ok) {
-            memcpy(field, &v, sizeof v);
-        }
-        break;
-    }
-    case KD_CFG_ENUM:
-        ok = set_enum(row, field, text);
-        break;
-    case KD_CFG_NAME_OF:
-        ok = set_name(row, field, text);
-        break;
-    case KD_CFG_STR:
-        ok = strlen(text) < row->cap && clean_text(text);
-        if (ok) {
-            memset(field, 0, row->cap);
-            memcpy(field, text, strlen(text));
-        }
-        break;
-    case KD_CFG_NAMES:
-        ok = text[0] != '\0' && strlen(text) < KD_CFG_NAME && clean_text(text);
-        if (ok) {
-            char *name = ((kd_cfg_names *)(void *)field)->v[i];
-            memset(name, 0, KD_CFG_NAME);
-            memcpy(name, text, strlen(text));
-        }
-        break;
-    case KD_CFG_PATHS:
-        ok = text[0] != '\0' && strlen(text) < KD_CFG_PATH && clean_text(text);
-        if (ok) {
-            char *path = ((kd_cfg_paths *)(void *)field)->v[i];
-            memset(path, 0, KD_CFG_PATH);
-            memcpy(path, text, strlen(text));
-        }
-        break;
-    case KD_CFG_SECTION:
-        break;
-    }
-    if (!ok) {
-        say(row, text, what);
-    }
-    return ok;
-}
-
-int kd_cfg_list_count(const kd_cfg_row *row, const kd_config *cfg)
-{
-    if (row->type == KD_CFG_REALS) {
-        return (int)row->cap;
-    }
-    int n = 0;
-    memcpy(&n, (const char *)cfg + row->offset, sizeof n); /* first member of every list struct */
-    return n;
-}
-
-void kd_cfg_list_set_count(const kd_cfg_row *row, kd_config *cfg, int n)
-{
-    if (row->type == KD_CFG_REALS) {
-        return;
-    }
-    char *field = (char *)cfg + row->offset;
-    const size_t bytes = row->type == KD_CFG_NAMES   ? sizeof(kd_cfg_names)
-                         : row->type == KD_CFG_PATHS ? sizeof(kd_cfg_paths)
-                                                     : (row->cap + 1) * sizeof(int);
-    memset(field, 0, bytes); /* no stale items: equal configs are equal bytes */
-    memcpy(field, &n, sizeof n);
-}
-
-static void default_list(const kd_cfg_row *row, kd_config *cfg)
-{
-    char text[160];
-    char what[KD_CFG_WHAT];
-    int n = 0;
-    KD_ASSERT(strlen(row->fallback) < sizeof text);
-    (void)snprintf(text, sizeof text, "%s", row->fallback);
-    char *save = NULL;
-    kd_cfg_list_set_count(row, cfg, 0);
-    for (char *p = strtok_r(text, "[], ", &save); p != NULL; p = strtok_r(NULL, "[], ", &save)) {
-        KD_ASSERT(kd_cfg_set_item(row, cfg, (size_t)n, p, true, what));
-        n++;
-    }
-    KD_ASSERT(row->type == KD_CFG_REALS ? n == (int)row->cap : n == 0);
-}
-
-void kd_config_defaults(kd_config *out)
-{
-    memset(out, 0, sizeof *out); /* padding too */
-    for (size_t i = 0; i < kd_cfg_row_count; i++) {
-        const kd_cfg_row *row = &kd_cfg_rows[i];
-        char what[KD_CFG_WHAT];
-        if (kd_cfg_is_list(row)) {
-            default_list(row, out);
-        } else if (row->type != KD_CFG_SECTION) {
-            KD_ASSERT(kd_cfg_set_item(row, out, 0, row->fallback, true, what));
-        }
-    }
-}
-
-const char *kd_config_enum_name(const char *path, int value, char buf[KD_CFG_NAME])
-{
-    const kd_cfg_row *row = kd_cfg_find(path);
-    const char *name = NULL;
-    size_t len = 0;
-    for (int i = 0; row != NULL && row->type == KD_CFG_ENUM; i++) {
-        name = enum_item(row->names, i, &len);
-        if (name == NULL || row->values[i] == value) {
-            break;
-        }
-    }
-    (void)snprintf(buf, KD_CFG_NAME, "%.*s", name == NULL ? 1 : (int)len, name == NULL ? "?" : name);
-    return buf;
 }

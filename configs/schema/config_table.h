@@ -16,10 +16,13 @@ typedef enum kd_cfg_type {
     KD_CFG_REALS, /* double[cap] */
     KD_CFG_INTS,  /* {int n; int v[cap]} */
     KD_CFG_NAMES, /* kd_cfg_names */
-    KD_CFG_PATHS  /* kd_cfg_paths */
+    KD_CFG_PATHS, /* kd_cfg_paths */
+    KD_CFG_MAPS   /* {int n; struct v[cap]} whose items have rows of their own */
 } kd_cfg_type;
 
 enum { KD_CFG_TEACHER = 1, KD_CFG_STUDENT = 2, KD_CFG_BOTH = 3, KD_CFG_LOCAL = 4 };
+
+struct kd_cfg_item;
 
 typedef struct kd_cfg_row {
     const char *path;
@@ -30,9 +33,17 @@ typedef struct kd_cfg_row {
     const char *names;              /* of an enum, "a|b|c" */
     const int *values;              /* of the enum, in the order of the names */
     const char *(*registry)(int i); /* KD_CFG_NAME_OF: i-th known name, NULL past the last */
+    const struct kd_cfg_item *item; /* KD_CFG_MAPS: what an item is */
     unsigned flags;                 /* 0 for sections */
     const char *doc;
 } kd_cfg_row;
+
+/* An item of a list of maps; offsets of its rows are from the start of the item. */
+typedef struct kd_cfg_item {
+    const kd_cfg_row *row;
+    size_t n_rows;
+    size_t first, bytes; /* offset of item 0 in the list, size of an item */
+} kd_cfg_item;
 
 extern const kd_cfg_row kd_cfg_rows[];
 extern const size_t kd_cfg_row_count;
@@ -50,16 +61,23 @@ const char *kd_cfg_nearest(const char *path);
 
 #define KD_CFG_WHAT 480 /* bytes of the text that says what was expected and found */
 
-/* Parse one scalar into item `i` of the row's field.  false: `what` (KD_CFG_WHAT bytes) says what
+/* Parse one scalar into item `i` of the row's field in the struct `base`: the config, or an item of a list of maps.  false: `what` (KD_CFG_WHAT bytes) says what
  * was expected and found.  `plain`: the text had no quotes. */
-bool kd_cfg_set_item(const kd_cfg_row *row, kd_config *cfg, size_t i, const char *text, bool plain, char *what);
+bool kd_cfg_set_item(const kd_cfg_row *row, void *base, size_t i, const char *text, bool plain, char *what);
 
 /* Number of items of a list now set / to set.  Only for list types. */
 int kd_cfg_list_count(const kd_cfg_row *row, const kd_config *cfg);
 void kd_cfg_list_set_count(const kd_cfg_row *row, kd_config *cfg, int n);
 
+/* Item i of a list of maps, and its defaults. */
+void *kd_cfg_map_at(const kd_cfg_row *row, kd_config *cfg, size_t i);
+void kd_cfg_map_defaults(const kd_cfg_row *row, void *item);
+
+/* The name of an enum's value; "?" when it has none. */
+void kd_cfg_enum_text(const kd_cfg_row *row, int value, char *buf, size_t size);
+
 /* Item i as YAML text (quoted when needed).  `buf` of at least 2 * KD_CFG_PATH + 8 bytes. */
-void kd_cfg_item_text(const kd_cfg_row *row, const kd_config *cfg, size_t i, char *buf, size_t size);
+void kd_cfg_item_text(const kd_cfg_row *row, const void *base, size_t i, char *buf, size_t size);
 
 /* "integer in [16, 1024]", "one of a|b|c", ...; registries are asked for their names. */
 void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size);
@@ -67,7 +85,7 @@ void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size);
 static inline bool kd_cfg_is_list(const kd_cfg_row *row)
 {
     return row->type == KD_CFG_REALS || row->type == KD_CFG_INTS || row->type == KD_CFG_NAMES ||
-           row->type == KD_CFG_PATHS;
+           row->type == KD_CFG_PATHS || row->type == KD_CFG_MAPS;
 }
 
 #endif

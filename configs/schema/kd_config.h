@@ -19,6 +19,7 @@
 #include "distill/batch/mixup_opts.h"
 #include "distill/kd/loss_opts.h"
 #include "formats/data/data_opts.h"
+#include "kernels/optim/param_rules.h"
 #include "student/model/student_opts.h"
 #include "student/skeleton/skeleton_opts.h"
 #include "teacher/clip/clip_opts.h"

@@ -99,7 +99,7 @@ static kd_built skeleton_build(kd_model *m, kd_graph *g, const kd_build *b)
 static void skeleton_groups(kd_model *m, const kd_config *cfg)
 {
     (void)cfg;
-    kd_student_param_groups(m->params, ((const net *)m->net)->student.model, true);
+    kd_student_param_groups(m->params, ((const net *)m->net)->student.model);
 }
 
 static const char *skeleton_start(const kd_config *cfg)

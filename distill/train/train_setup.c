@@ -80,6 +80,7 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
     KD_TRY(kd_model_init(&t->model, &t->loss, (uint64_t)c->train.seed, err));
     KD_TRY(load_start(t, err));
     t->o->task->groups(&t->model, c);
+    KD_TRY(kd_param_rules_apply(t->model.params, c->optim.decay, &c->optim.rules, err));
     const kd_memory_need need = {.loss = &t->loss,
                                  .batch = c->train.batch_size,
                                  .eval_batch = c->eval.batch_size,

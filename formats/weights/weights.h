@@ -8,8 +8,8 @@
  *
  * Names.  A name map (kernels/kd_names.h) translates the names of files into those of its model, if one of the tensors
  * shows that the weights are that model's; several tensors of a file may then become one.  Without a map, and for other
- * models, names are kept, but for a module. or _orig_mod. that every name carries.  Two tensors with one name after that
- * are an error.
+ * models, names are kept, but for a module. or _orig_mod. that every name carries.  Two tensors with one name after
+ * that are an error.
  */
 #ifndef KD_FORMATS_WEIGHTS_WEIGHTS_H
 #define KD_FORMATS_WEIGHTS_WEIGHTS_H
@@ -62,8 +62,8 @@ size_t kd_weights_dropped(const kd_weights *w);      /* tensors that the map lef
 /* SHA-256 of the file (reads all of it). */
 KD_NODISCARD kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256_HEX], kd_err *err);
 
-/* Write all tensors under the names of a dialect of the map (0 where not mapped); `dtype` (KD_F32, KD_BF16, KD_F16) converts
- * floating-point tensors, NULL keeps them.  A path ending in .pth, .pt or .bin gives a torch file
+/* Write all tensors under the names of a dialect of the map (0 where not mapped); `dtype` (KD_F32, KD_BF16, KD_F16)
+ * converts floating-point tensors, NULL keeps them.  A path ending in .pth, .pt or .bin gives a torch file
  * (state dict under the dialect's key; "model" where not mapped), any other a
  * safetensors file.  KD_E_ARG: a tensor has no name there. */
 KD_NODISCARD kd_status kd_weights_save(kd_weights *w, const char *path, int dialect, const kd_dtype *dtype,

@@ -132,10 +132,6 @@ bool kd_student_is_head(const char *name)
     return strncmp(name, "classifier.", 11) == 0 || strncmp(name, "fc.", 3) == 0;
 }
 
-/* Fragments any family's rules contain, and the one they all forgot. */
-static const char *const spared[] = {"bias",      "bn",       "norm", "alpha", "A_learned",     "a_learned",
-                                     "pool_gate", "je.embed", "edge", ".gate", "anchor_logits", NULL};
-
 static bool contains_any(const char *name, const char *const *fragments)
 {
     for (; *fragments != NULL; fragments++) {
@@ -146,16 +142,11 @@ static bool contains_any(const char *name, const char *const *fragments)
     return false;
 }
 
-void kd_student_param_groups(kd_params *p, const kd_student_info *model, bool parity)
+void kd_student_param_groups(kd_params *p, const kd_student_info *model)
 {
     for (int i = 0; i < kd_params_count(p); i++) {
         kd_param_info *info = kd_params_at(p, i);
-        const bool norm = (info->flags & KD_PARAM_NO_DECAY) != 0;
-        const bool weight = (info->flags & KD_PARAM_MATRIX) != 0;
-        bool spare = norm || (!weight && contains_any(info->name, spared));
-        if (parity) {
-            spare = contains_any(info->name, model->family->no_decay) || (norm && !model->family->norms_decay);
-        }
-        info->decay = !spare && !info->buffer;
+        const bool norm = (info->flags & KD_PARAM_NO_DECAY) != 0 && !model->family->norms_decay;
+        info->decay = !norm && !info->buffer && !contains_any(info->name, model->family->no_decay);
     }
 }

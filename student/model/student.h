@@ -55,11 +55,10 @@ typedef struct kd_student_out {
  * result then holds absent values. */
 kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_val *streams);
 
-/* Weight-decay groups of the reference recipe (names containing bias, bn, norm, alpha, ...).
- * parity: keep the reference's misses (shared_a_learned is decayed, normalisation weights inside
- * sequences of LAST v1 and LAST-E too); otherwise normalisations, adjacencies, gates and embeddings
- * are never decayed. */
-void kd_student_param_groups(kd_params *p, const kd_student_info *model, bool parity);
+/* Weight-decay groups of the reference's recipe, which goes by names (bias, bn, norm, alpha, ...).  Its misses are
+ * kept: shared_a_learned decays, and normalisation weights inside sequences of LAST v1 and LAST-E do.  A recipe changes
+ * groups by optim.decay and optim.rules. */
+void kd_student_param_groups(kd_params *p, const kd_student_info *model);
 
 /* Constant tensors of the reference's state_dict (graph matrices, shift tables) that are no
  * parameters here: name and values, for writing complete state_dicts and for checking what a file

@@ -38,7 +38,7 @@ teacher/clip         kernels teacher/model formats/
 student/model        kernels
 student/skeleton     kernels formats/
 student/stream       kernels student/model
-configs/schema       kernels formats/ teacher/ student/ distill/batch distill/kd
+configs/schema       kernels kernels/optim formats/ teacher/ student/ distill/batch distill/kd
 distill/report       kernels formats/
 distill/batch        kernels formats/
 distill/kd           kernels formats/
@@ -46,7 +46,7 @@ distill/run          kernels formats/ configs/schema
 distill/model        kernels formats/ configs/schema teacher/ student/ distill/kd distill/batch
 distill/eval         kernels formats/ configs/schema teacher/ student/ distill/batch distill/model distill/report distill/run
 distill/task         kernels formats/ configs/schema teacher/ student/ distill/batch distill/kd distill/model distill/report
-distill/train        kernels formats/ configs/schema teacher/ student/ distill/
+distill/train        kernels kernels/optim formats/ configs/schema teacher/ student/ distill/
 tools/sample         kernels formats/ distill/run
 tools/parity         kernels formats/ configs/schema teacher/ student/ distill/
 tools/bench          kernels formats/ configs/schema teacher/ student/ distill/ tools

@@ -176,24 +176,36 @@ static void decay_groups(void **state)
     (void)state;
     kd_student_cfg cfg = config_of("sfz-nano");
     kd_params *p = declare(&cfg, KD_OK, "");
-    kd_student_param_groups(p, cfg.model, true);
+    kd_student_param_groups(p, cfg.model);
     assert_true(decays(p, "shared_a_learned.0"));
     assert_true(decays(p, "stages.0.0.gcn_convs.0.weight"));
     assert_false(decays(p, "stages.0.0.residual.1.weight"));
     assert_false(decays(p, "stages.2.0.tla.gate"));
     assert_false(decays(p, "stages.1.0.je.embed.weight"));
-    kd_student_param_groups(p, cfg.model, false);
-    assert_false(decays(p, "shared_a_learned.0"));
-    assert_true(decays(p, "stages.0.0.gcn_convs.0.weight"));
     kd_params_free(p);
     cfg = config_of("last-v1-small");
     p = declare(&cfg, KD_OK, "");
-    kd_student_param_groups(p, cfg.model, true);
+    kd_student_param_groups(p, cfg.model);
     assert_true(decays(p, "stem.1.weight")); /* the reference goes by name, and this one has no "bn" in it */
     assert_false(decays(p, "blocks.blocks.0.agcn.A_learned"));
-    kd_student_param_groups(p, cfg.model, false);
-    assert_false(decays(p, "stem.1.weight"));
     kd_params_free(p);
+}
+
+/* What a state_dict carries besides parameters; and which parameters are the classifier's. */
+static void other_names(void **state)
+{
+    (void)state;
+    const kd_student_info *sfz = kd_student_find("sfz-nano"), *e3 = kd_student_find("last-e3-nano");
+    assert_true(kd_student_is_constant(sfz, "stages.1.0.brasp.shift_indices"));
+    assert_true(kd_student_is_constant(sfz, "stages.2.0.A_learned.1"));
+    assert_true(kd_student_is_constant(sfz, "stages.2.0._A_fixed_0"));
+    assert_true(kd_student_is_constant(sfz, "A_flat") && !kd_student_is_constant(sfz, "A"));
+    assert_true(kd_student_is_constant(e3, "A") && !kd_student_is_constant(e3, "A_flat"));
+    assert_true(kd_student_is_constant(e3, "head_bn.num_batches_tracked"));
+    assert_true(kd_student_is_constant(kd_student_find("last-v1-base"), "blocks.blocks.3.agcn.A_physical"));
+    assert_false(kd_student_is_constant(e3, "fc.weight"));
+    assert_true(kd_student_is_head("fc.bias") && kd_student_is_head("classifier.1.weight"));
+    assert_false(kd_student_is_head("head_bn.weight"));
 }
 
 typedef struct seen {
@@ -285,8 +297,9 @@ static void initial_values(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(graph_matrices), cmocka_unit_test(shift_tables),         cmocka_unit_test(registry),
-        cmocka_unit_test(decay_groups),   cmocka_unit_test(checkpoint_constants), cmocka_unit_test(initial_values),
+        cmocka_unit_test(graph_matrices), cmocka_unit_test(shift_tables), cmocka_unit_test(registry),
+        cmocka_unit_test(decay_groups),   cmocka_unit_test(other_names),  cmocka_unit_test(checkpoint_constants),
+        cmocka_unit_test(initial_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
