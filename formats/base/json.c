@@ -475,18 +475,6 @@ kd_status kd_json_get_f64s(const kd_json *obj, const char *key, double *out, siz
     return KD_OK;
 }
 
-kd_status kd_json_get_f32s(const kd_json *obj, const char *key, float *out, size_t n, kd_err *err)
-{
-    const kd_json *a;
-    KD_TRY(array_of(obj, key, n, &a, err));
-    for (size_t i = 0; i < n; i++) {
-        double v = 0.0;
-        KD_TRY(kd_json_as_f64(kd_json_at(a, i), &v, err));
-        out[i] = (float)v;
-    }
-    return KD_OK;
-}
-
 kd_status kd_json_get_i64s(const kd_json *obj, const char *key, int64_t *out, size_t n, kd_err *err)
 {
     const kd_json *a;

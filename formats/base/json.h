@@ -101,7 +101,6 @@ KD_NODISCARD kd_status kd_json_get_object(const kd_json *obj, const char *key, c
 KD_NODISCARD kd_status kd_json_get_array(const kd_json *obj, const char *key, const kd_json **out, kd_err *err);
 /* Exactly n numbers into out (null as NaN in the real ones). */
 KD_NODISCARD kd_status kd_json_get_f64s(const kd_json *obj, const char *key, double *out, size_t n, kd_err *err);
-KD_NODISCARD kd_status kd_json_get_f32s(const kd_json *obj, const char *key, float *out, size_t n, kd_err *err);
 KD_NODISCARD kd_status kd_json_get_i64s(const kd_json *obj, const char *key, int64_t *out, size_t n, kd_err *err);
 
 /* The same, but an absent key gives `absent`; a present key of the wrong type is still an error. */
@@ -119,21 +118,16 @@ KD_NODISCARD kd_status kd_json_as_str(const kd_json *node, const char **out, kd_
 
 /* ---- building: set on objects (replaces a member of that key), push on arrays ---------------- */
 
-void kd_json_set_null(kd_json *obj, const char *key);
 void kd_json_set_bool(kd_json *obj, const char *key, bool v);
 void kd_json_set_i64(kd_json *obj, const char *key, int64_t v);
 void kd_json_set_f64(kd_json *obj, const char *key, double v);
 void kd_json_set_str(kd_json *obj, const char *key, const char *v); /* copies; NULL writes null; invalid UTF-8 -> '?' */
-void kd_json_set_strf(kd_json *obj, const char *key, const char *fmt, ...) KD_PRINTF(3, 4);
-kd_json *kd_json_set_object(kd_json *obj, const char *key); /* the new empty member, owned by obj's root */
+kd_json *kd_json_set_object(kd_json *obj, const char *key);         /* the new empty member, owned by obj's root */
 kd_json *kd_json_set_array(kd_json *obj, const char *key);
 void kd_json_set_f64s(kd_json *obj, const char *key, const double *v, size_t n);
-void kd_json_set_f32s(kd_json *obj, const char *key, const float *v, size_t n);
 void kd_json_set_i64s(kd_json *obj, const char *key, const int64_t *v, size_t n);
 void kd_json_set_copy(kd_json *obj, const char *key, const kd_json *from); /* deep copy from any document */
 
-void kd_json_push_null(kd_json *arr);
-void kd_json_push_bool(kd_json *arr, bool v);
 void kd_json_push_i64(kd_json *arr, int64_t v);
 void kd_json_push_f64(kd_json *arr, double v);
 void kd_json_push_str(kd_json *arr, const char *v);

@@ -124,11 +124,6 @@ static void put_copy(kd_json *to, const char *key, const kd_json *from)
     }
 }
 
-void kd_json_set_null(kd_json *obj, const char *key)
-{
-    (void)kd_json_add(obj, key, KD_JSON_NULL);
-}
-
 void kd_json_set_bool(kd_json *obj, const char *key, bool v)
 {
     put_bool(obj, key, v);
@@ -149,16 +144,6 @@ void kd_json_set_str(kd_json *obj, const char *key, const char *v)
     put_str(obj, key, v);
 }
 
-void kd_json_set_strf(kd_json *obj, const char *key, const char *fmt, ...)
-{
-    char buf[1024];
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(buf, sizeof buf, fmt, ap);
-    va_end(ap);
-    put_str(obj, key, buf);
-}
-
 kd_json *kd_json_set_object(kd_json *obj, const char *key)
 {
     return kd_json_add(obj, key, KD_JSON_OBJECT);
@@ -177,14 +162,6 @@ void kd_json_set_f64s(kd_json *obj, const char *key, const double *v, size_t n)
     }
 }
 
-void kd_json_set_f32s(kd_json *obj, const char *key, const float *v, size_t n)
-{
-    kd_json *a = kd_json_set_array(obj, key);
-    for (size_t i = 0; i < n; i++) {
-        put_f64(a, NULL, (double)v[i]);
-    }
-}
-
 void kd_json_set_i64s(kd_json *obj, const char *key, const int64_t *v, size_t n)
 {
     kd_json *a = kd_json_set_array(obj, key);
@@ -196,16 +173,6 @@ void kd_json_set_i64s(kd_json *obj, const char *key, const int64_t *v, size_t n)
 void kd_json_set_copy(kd_json *obj, const char *key, const kd_json *from)
 {
     put_copy(obj, key, from);
-}
-
-void kd_json_push_null(kd_json *arr)
-{
-    (void)kd_json_add(arr, NULL, KD_JSON_NULL);
-}
-
-void kd_json_push_bool(kd_json *arr, bool v)
-{
-    put_bool(arr, NULL, v);
 }
 
 void kd_json_push_i64(kd_json *arr, int64_t v)

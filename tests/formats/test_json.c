@@ -254,7 +254,7 @@ static void test_file(void **state)
     char path[] = "/tmp/kd_json_XXXXXX";
     assert_true(mkstemp(path) >= 0);
     kd_json *doc = kd_json_object();
-    kd_json_set_strf(doc, "id", "S%03d", 7);
+    kd_json_set_str(doc, "id", "S007");
     assert_int_equal(kd_json_write(doc, path, NULL), KD_OK);
     kd_json *back = NULL;
     assert_int_equal(kd_json_load(path, &back, NULL), KD_OK);
