@@ -133,7 +133,7 @@ static kd_backend *open_backend(void)
 #if defined(KD_TEST_SIMT)
     CHECK(kd_backend_cuda_open(NULL, &be, NULL) == KD_OK);
 #else
-    be = test_f64_backend_open();
+    be = kd_f64_backend_open();
     CHECK(be != NULL);
 #endif
     return be;
