@@ -39,8 +39,8 @@ awk -v nvcc="$([ -s "$compiled" ] && echo 1 || echo 0)" '
             line = sprintf("%-24s|%s%s|%s%s|%s%s%s|", o,
                 cell(o, "ref", "f32"), cell(o, "ref", "bf16"), cell(o, "fast", "f32"),
                 cell(o, "fast", "bf16"), cell(o, "shim", "f32"), cell(o, "shim", "bf16"), cell(o, "shim", "fp16"))
-            print line (nvcc ? cell(o, "nvcc", "f32") cell(o, "nvcc", "bf16") cell(o, "nvcc", "fp16") \
-                : "      -      -      -")
+            if (nvcc) { line = line cell(o, "nvcc", "f32") cell(o, "nvcc", "bf16") cell(o, "nvcc", "fp16") }
+            print line (nvcc ? "" : "      -      -      -")
         }
         if (!fast) { print "fast CPU column: left out, this build or processor has no such kernels" }
         printf "%d ops (forward and backward are rows of their own), %d holes\n", ops, holes
