@@ -33,7 +33,7 @@ double kd_element(kd_dtype t, const void *data, int64_t i)
     case KD_U8:
         return (double)((const uint8_t *)data)[i];
     default:
-        KD_ASSERT(!"a dtype of kd_dtype");
+        KD_ASSERT(false && "a dtype of kd_dtype");
         return 0.0;
     }
 }

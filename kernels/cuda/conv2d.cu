@@ -155,9 +155,9 @@ static __global__ __launch_bounds__(THREADS, R == 8 ? 3 : 5) void conv_product(c
     KD_SHARED(vec4, ws, 2 * DEPTH * left::PITCH / 4);
     KD_SHARED(vec4, xs, 2 * DEPTH * BN / 4);
     const int M = BACK ? g.cig : g.cog, K = BACK ? g.cog : g.cig, tiles = (M + BM - 1) / BM;
-    const int64_t tile = blockIdx.x / tiles, q0 = kd_div(tile, g.groups) * BN,
+    const int64_t tile = blockIdx.x / (unsigned)tiles, q0 = kd_div(tile, g.groups) * BN,
                   positions = g.n * g.template out_plane<BACK>();
-    const int m0 = (int)(blockIdx.x % tiles) * BM, group = (int)kd_mod(tile, g.groups);
+    const int m0 = (int)(blockIdx.x % (unsigned)tiles) * BM, group = (int)kd_mod(tile, g.groups);
     const int steps_a_tap = (K + DEPTH - 1) / DEPTH, steps = steps_a_tap * (POINT ? 1 : g.kh * g.kw);
     float sum[R][R] = {};
     left a;

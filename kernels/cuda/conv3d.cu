@@ -115,9 +115,10 @@ static __global__ __launch_bounds__(THREADS) void conv_product(const T *src, con
     KD_SHARED(vec4, ws, DEPTH *PITCH / 4);
     KD_SHARED(vec4, xs, DEPTH *BN / 4);
     const int M = BACK ? g.cig : g.cog, K = (BACK ? g.cog : g.cig) * g.taps, tiles = (M + BM - 1) / BM;
-    const int64_t tile = blockIdx.x / tiles, positions = g.n * g.template volume<BACK>(),
+    const int64_t tile = blockIdx.x / (unsigned)tiles, positions = g.n * g.template volume<BACK>(),
                   volume = g.template volume<BACK>();
-    const int m0 = (int)(blockIdx.x % tiles) * BM, group = (int)kd_mod(tile, g.groups), tid = (int)threadIdx.x;
+    const int m0 = (int)(blockIdx.x % (unsigned)tiles) * BM, group = (int)kd_mod(tile, g.groups),
+              tid = (int)threadIdx.x;
     const int64_t q0 = kd_div(tile, g.groups) * BN, q = q0 + tid, sample = kd_div(q, volume);
     const int64_t src_volume = g.template volume<!BACK>();
     const voxel at = voxel_of(BACK ? g.in : g.out, q - sample * volume);

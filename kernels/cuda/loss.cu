@@ -114,8 +114,8 @@ template <bool WIDE, typename Loss> static __global__ void loss_rows(Loss f, int
         if (threadIdx.x == 0 && gridDim.x == 1) {
             put_mean(f.out[t], f.factor[t], sum, count, f.add[t]);
         } else if (threadIdx.x == 0) {
-            part[2 * (t * gridDim.x + blockIdx.x)] = sum;
-            part[2 * (t * gridDim.x + blockIdx.x) + 1] = count;
+            part[2 * ((unsigned)t * gridDim.x + blockIdx.x)] = sum;
+            part[2 * ((unsigned)t * gridDim.x + blockIdx.x) + 1] = count;
         }
     }
 }
