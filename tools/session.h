@@ -39,8 +39,8 @@ typedef enum kd_weights_use {
     KD_WEIGHTS_MODEL  /* the model itself: without --config the recipe is the one that lies with them */
 } kd_weights_use;
 
-/* Config: that of `c` and the weights (may be NULL), with the sets.  KD_E_CONFIG when its task belongs to another program
- * than `program`.  Then the device the config asks for, said in one line. */
+/* Config: that of `c` and the weights (may be NULL), with the sets.  KD_E_CONFIG when its task belongs to another
+ * program than `program`.  Then the device the config asks for, said in one line. */
 KD_NODISCARD kd_status kd_session_open(const kd_common *c, const char *program, const char *weights, kd_weights_use use,
                                        kd_sets *sets, kd_session *out, kd_err *err);
 void kd_session_close(kd_session *s); /* zeroed is legal */

@@ -61,8 +61,8 @@ const char *kd_cfg_nearest(const char *path);
 
 #define KD_CFG_WHAT 480 /* bytes of the text that says what was expected and found */
 
-/* Parse one scalar into item `i` of the row's field in the struct `base`: the config, or an item of a list of maps.  false: `what` (KD_CFG_WHAT bytes) says what
- * was expected and found.  `plain`: the text had no quotes. */
+/* Parse one scalar into item `i` of the row's field in the struct `base`: the config, or an item of a list of maps.
+ * false: `what` (KD_CFG_WHAT bytes) says what was expected and found.  `plain`: the text had no quotes. */
 bool kd_cfg_set_item(const kd_cfg_row *row, void *base, size_t i, const char *text, bool plain, char *what);
 
 /* Number of items of a list now set / to set.  Only for list types. */

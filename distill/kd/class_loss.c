@@ -1,6 +1,7 @@
 /* Cross-entropy with the labels, and the softened divergence from a teacher's logits (Hinton et al. 2015, section 2).
  *
- * One op gives both when a run has both of the first store: the op reads the logits once and its gradient is one pass. */
+ * One op gives both when a run has both of the first store: the op reads the logits once and its gradient is one
+ * pass. */
 #include "distill/kd/terms.h"
 #include "kernels/kd_layers.h"
 

@@ -2,19 +2,19 @@
  *
  *   loss = sum_i weight_i(epoch) * term_i
  *
- * A term reads the labels, a teacher's logits or a teacher's features; several stores may teach, and a term that reads a
- * store is there once a store.  Students and teachers are trained by the same table: a run without stores keeps the terms
- * that read labels alone.
+ * A term reads the labels, a teacher's logits or a teacher's features; several stores may teach, and a term that reads
+ * a store is there once a store.  Students and teachers are trained by the same table: a run without stores keeps the
+ * terms that read labels alone.
  *
- * The training program takes these inputs, with "_2", "_3" ... behind the names that belong to the second and later store:
- *   "target" (B,...) and "valid" (B)     labels, smoothed and mixed; 1 or 0 a row
+ * The training program takes these inputs, with "_2", "_3" ... behind the names that belong to the second and later
+ *   store: "target" (B,...) and "valid" (B)     labels, smoothed and mixed; 1 or 0 a row
  *   "teacher_valid" (B)                  1 where the store holds the sample
- *   "teacher" (B,K)                      the store's logits; where batches are mixed, probabilities at the temperature of
- *                                        the term, mixed on the host: one input a term then, numbered by term
+ *   "teacher" (B,K)                      the store's logits; where batches are mixed, probabilities at the temperature
+ *                                        of the term, mixed on the host: one input a term then, numbered by term
  *   "teacher_feature" (B,P)              the store's features
  *   "weight_<log name>" ()               of a term whose weight changes from epoch to epoch
- * Where the training data stay on the device, "teacher_has" (S), "teacher_table" (S,K) and "feature_table" (S,P) are written
- * once in place of the three teacher inputs (mixed probabilities are fed all the same).
+ * Where the training data stay on the device, "teacher_has" (S), "teacher_table" (S,K) and "feature_table" (S,P) are
+ * written once in place of the three teacher inputs (mixed probabilities are fed all the same).
  * Outputs: "loss" and each term under its log name ("loss_ce", "loss_kd", ...).
  */
 #ifndef KD_DISTILL_KD_LOSS_H
@@ -77,8 +77,8 @@ typedef struct kd_loss {
     bool mixed;                     /* batches are mixed (mixup, CutMix) */
 } kd_loss;
 
-/* The loss that the options describe, for these stores (stores, feature_dim and mixed of `out` are set): terms that read a
- * store once a store; without stores the cross-entropy alone, with weight 1.  KD_E_OOM. */
+/* The loss that the options describe, for these stores (stores, feature_dim and mixed of `out` are set): terms that
+ * read a store once a store; without stores the cross-entropy alone, with weight 1.  KD_E_OOM. */
 KD_NODISCARD kd_status kd_loss_make(const kd_loss_opts *o, kd_loss *out, kd_err *err);
 /* Does a run with these options read the features of its stores? */
 bool kd_loss_wants_features(const kd_loss_opts *o);

@@ -107,7 +107,8 @@ typedef struct kd_assessment {
 typedef struct kd_resident {
     /* Rows to upload once, in listing order: one tensor, into the program's input "table" (S,...). */
     kd_status (*rows)(void *source, kd_producer *out, kd_err *err);
-    /* Rows of a batch then: small tensors (draws).  The program's input "sample" i32 (B) says which samples (-1: zeros). */
+    /* Rows of a batch then: small tensors (draws).  The program's input "sample" i32 (B) says which samples (-1:
+     * zeros). */
     kd_producer (*draws)(void *source);
 } kd_resident;
 
@@ -120,28 +121,28 @@ typedef struct kd_task {
     const char *example;   /* a recipe to name in messages, below configs/ */
     bool may_distil;       /* its loss may read a teacher's store */
 
-    /* ---- models by name, without a recipe (`kd model info NAME`) ---- */
+    /* ---- models by name, without a recipe (`kd model info NAME`) ----------------------------- */
     const char *name_key;    /* the key that names a model: "teacher.variant" */
     const char *name_prefix; /* before the name in listings: "videomae2-" */
     const char *(*name_at)(int i);
     const char *depth_key, *recompute_key; /* NULL: the task has no such key */
     const char *const *plain;              /* `--set` texts that leave the training-only extras out; NULL-terminated */
 
-    /* ---- the model ---- */
+    /* ---- the model --------------------------------------------------------------------------- */
     /* Fills net, name, inputs, outputs, target, record, ... of a model whose other members are set. */
     kd_status (*open)(const kd_config *cfg, kd_model *m, kd_err *err);
     kd_built (*build)(kd_model *m, kd_graph *g, const kd_build *b);
     void (*groups)(kd_model *m, const kd_config *cfg); /* weight decay and learning rate factor of every parameter */
     const char *(*start)(const kd_config *cfg);        /* "": random */
 
-    /* ---- files of weights ---- */
+    /* ---- files of weights -------------------------------------------------------------------- */
     const kd_name_map *names;               /* names that other code gives the tensors; NULL: none */
     bool (*is_head)(const char *name);      /* belongs to the classifier, whose size is the data set's */
     bool (*may_be_fresh)(const char *name); /* a pre-trained file may lack it */
     bool (*is_constant)(const kd_model *m,
                         const char *name); /* in the reference's files, no parameter here; may be NULL */
 
-    /* ---- the data ---- */
+    /* ---- the data ---------------------------------------------------------------------------- */
     int (*views)(const kd_config *cfg, char text[24]); /* rows a sample has in KD_PASS_TEST, and "5x3" */
     /* cached: rows may be kept in memory between epochs. */
     kd_status (*source)(const kd_config *cfg, const kd_model *m, const kd_half *half, kd_pass pass, bool cached,
@@ -152,7 +153,7 @@ typedef struct kd_task {
     /* The batch's labels as the loss reads them: (B, m->target). */
     void (*target)(const kd_model *m, const kd_config *cfg, const kd_batch *b, const kd_mix *mix, float *target);
 
-    /* ---- the results ---- */
+    /* ---- the results ------------------------------------------------------------------------- */
     const char *figure,
         *figure_text; /* "top1", "top-1": measure gives it first; the epoch of its maximum is the best */
     /* Views of one sample to its record; out[i] (views, width of m->output[i]), work: [2 * record]. */

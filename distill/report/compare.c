@@ -191,7 +191,7 @@ static kd_status measure_group(kd_comparison *c, kd_group *g, kd_err *err)
         value[KD_FIG_NLL][i] = m->nll;
         value[KD_FIG_BRIER][i] = m->brier;
         compare_calibration cal;
-        KD_TRY(compare_calibrate(r, &cal, typical ? g->before : spare, typical ? g->after : spare, err));
+        KD_TRY(kdi_compare_calibrate(r, &cal, typical ? g->before : spare, typical ? g->after : spare, err));
         value[KD_FIG_ECE][i] = cal.ece;
         value[KD_FIG_TEMPERATURE][i] = cal.temperature;
         value[KD_FIG_NLL_SCALED][i] = cal.nll_scaled;
@@ -271,7 +271,7 @@ kd_status kd_compare(const kd_report *const *report, size_t n_reports, const kd_
         KD_GO(measure_group(out, &out->group[g], err));
     }
     KD_GO(intervals(out, err));
-    KD_GO(compare_warn(out, err));
+    KD_GO(kdi_compare_warn(out, err));
 done:
     kd_free(teacher);
     if (st != KD_OK) {

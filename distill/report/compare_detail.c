@@ -62,8 +62,8 @@ static size_t take_half(const kd_report *r, bool first, float *score, int32_t *l
     return n;
 }
 
-kd_status compare_calibrate(const kd_report *r, compare_calibration *out, kd_calibration_bin before[KD_ECE_BINS],
-                            kd_calibration_bin after[KD_ECE_BINS], kd_err *err)
+kd_status kdi_compare_calibrate(const kd_report *r, compare_calibration *out, kd_calibration_bin before[KD_ECE_BINS],
+                                kd_calibration_bin after[KD_ECE_BINS], kd_err *err)
 {
     const size_t k = (size_t)r->classes;
     float *score = kd_calloc(r->n * k, sizeof *score);
@@ -173,7 +173,7 @@ static void warn_about_group(kd_comparison *c, size_t index)
     }
 }
 
-kd_status compare_warn(kd_comparison *c, kd_err *err)
+kd_status kdi_compare_warn(kd_comparison *c, kd_err *err)
 {
     (void)err;
     if (c->n < 200) {
@@ -212,7 +212,7 @@ static int compare_pairs_by_count(const void *a, const void *b)
     return x->prediction < y->prediction ? -1 : x->prediction > y->prediction;
 }
 
-kd_status compare_pairs(const kd_comparison *c, size_t report, compare_pair **out, size_t *n, kd_err *err)
+kd_status kdi_compare_pairs(const kd_comparison *c, size_t report, compare_pair **out, size_t *n, kd_err *err)
 {
     const size_t k = (size_t)c->classes;
     *n = 0;
@@ -244,7 +244,7 @@ kd_status compare_pairs(const kd_comparison *c, size_t report, compare_pair **ou
 
 /* ---- the verdict ----------------------------------------------------------------------------- */
 
-const char *compare_word(const kd_interval *d)
+const char *kdi_compare_word(const kd_interval *d)
 {
     return d->low > 0.0 ? "better" : d->high < 0.0 ? "worse" : "not settled";
 }
@@ -266,7 +266,7 @@ char *kd_compare_verdict(const kd_comparison *c)
               fabs(gap), gap >= 0.0 ? "below" : "above", 100.0 * c->group[0].top1.mean);
     for (size_t g = 2; g < c->n_groups; g++) {
         const kd_group *x = &c->group[g];
-        const char *word = compare_word(&x->to_baseline);
+        const char *word = kdi_compare_word(&x->to_baseline);
         kd_text_f(&t, " Against %.80s, %.80s is %+.1f points (%+.1f to %+.1f): %s.", c->group[1].label, x->label,
                   100.0 * x->to_baseline.mean, 100.0 * x->to_baseline.low, 100.0 * x->to_baseline.high,
                   strcmp(word, "not settled") == 0 ? "the data do not settle which is better" : word);

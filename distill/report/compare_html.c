@@ -7,12 +7,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-int html_color(size_t group)
+int kdi_html_color(size_t group)
 {
     return group == 0 ? 0 : 1 + (int)((group - 1) % (HTML_COLORS - 1));
 }
 
-void html_section(kd_text *t, const char *id, const char *title)
+void kdi_html_section(kd_text *t, const char *id, const char *title)
 {
     kd_text_f(t, "<section id=\"%s\"><h2>%s</h2>\n", id, title);
 }
@@ -37,8 +37,8 @@ static void page_head(kd_text *t, const kd_comparison *c)
                    "<link rel=\"icon\" href=\"data:,\">\n<title>Teacher and students: ");
     kd_text_html(t, c->teacher->dataset);
     kd_text_add(t, "</title>\n<style>\n");
-    for (int i = 0; i < COMPARE_STYLE_PARTS; i++) {
-        kd_text_add(t, COMPARE_STYLE[i]);
+    for (int i = 0; i < kdi_compare_style_parts; i++) {
+        kd_text_add(t, kdi_compare_style[i]);
         kd_text_add(t, "\n");
     }
     kd_text_add(t, "</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#accuracy\">Skip to the figures</a>\n"
@@ -89,20 +89,20 @@ static void page_cards(kd_text *t, const kd_comparison *c)
     (void)snprintf(note, sizeof note, "top-1, %.0f %% interval %.1f to %.1f, %zu run%s", 100.0 * c->opts.confidence,
                    100.0 * student->top1.low, 100.0 * student->top1.high, student->n_runs,
                    student->n_runs == 1 ? "" : "s");
-    card(t, html_color(best), value, student->label, note);
+    card(t, kdi_html_color(best), value, student->label, note);
     if (c->n_groups > 2) {
         const size_t shown = best > 1 ? best : 2;
         const kd_group *g = &c->group[shown];
         (void)snprintf(value, sizeof value, "%+.1f points", 100.0 * g->to_baseline.mean);
-        (void)snprintf(note, sizeof note, "against %.60s: %s", c->group[1].label, compare_word(&g->to_baseline));
-        card(t, html_color(shown), value, g->label, note);
+        (void)snprintf(note, sizeof note, "against %.60s: %s", c->group[1].label, kdi_compare_word(&g->to_baseline));
+        card(t, kdi_html_color(shown), value, g->label, note);
     }
     if (r->parameters > 0 && c->teacher->parameters > 0) {
         (void)snprintf(value, sizeof value, "%.3g\xc3\x97 smaller",
                        (double)c->teacher->parameters / (double)r->parameters);
         (void)snprintf(note, sizeof note, "%.3g M parameters against %.3g M", (double)r->parameters * 1e-6,
                        (double)c->teacher->parameters * 1e-6);
-        card(t, html_color(best), value, "the best student", note);
+        card(t, kdi_html_color(best), value, "the best student", note);
     }
     kd_text_add(t, "</div>\n");
 }
@@ -148,7 +148,7 @@ static void accuracy_table(kd_text *t, const kd_comparison *c)
               100.0 * c->opts.confidence, c->opts.draws);
     for (size_t i = 0; i < c->n_groups; i++) {
         const kd_group *g = &c->group[i];
-        kd_text_f(t, "<tr><th scope=\"row\"><span class=\"key c%d\"></span>", html_color(i));
+        kd_text_f(t, "<tr><th scope=\"row\"><span class=\"key c%d\"></span>", kdi_html_color(i));
         kd_text_html(t, g->label);
         kd_text_f(t, "</th><td>%zu</td>", g->n_runs);
         cell(t, &g->figure[KD_FIG_TOP1], g->n_runs, 100.0, 1);
@@ -179,7 +179,7 @@ static kd_status html_accuracy(kd_text *t, const kd_comparison *c, kd_err *err)
     for (size_t i = 0; i < c->n_groups; i++) {
         const kd_group *g = &c->group[i];
         row[i].label = g->label;
-        row[i].color = html_color(i);
+        row[i].color = kdi_html_color(i);
         row[i].interval = percent(&g->top1);
         row[i].point = point + at;
         row[i].n_points = g->n_runs;
@@ -187,7 +187,7 @@ static kd_status html_accuracy(kd_text *t, const kd_comparison *c, kd_err *err)
             point[at++] = (float)(100.0 * c->report[g->run[k]]->metrics.top1);
         }
     }
-    html_section(t, "accuracy", "Accuracy, side by side");
+    kdi_html_section(t, "accuracy", "Accuracy, side by side");
     kd_text_add(t, "<p>Top-1 in percent.  The line is the mean over runs, each dot one seed, the band the "
                    "interval in which the mean would fall with other samples and other seeds.</p>\n"
                    "<div class=\"wide\" tabindex=\"0\">");
@@ -203,7 +203,7 @@ static kd_status html_accuracy(kd_text *t, const kd_comparison *c, kd_err *err)
 static void html_differences(kd_text *t, const kd_comparison *c)
 {
     kd_svg_row row[KD_COMPARE_GROUPS_MAX];
-    html_section(t, "differences", "Differences that count");
+    kdi_html_section(t, "differences", "Differences that count");
     kd_text_add(t, "<p>Points of top-1, on the same samples.  A band that crosses zero means that "
                    "these data do "
                    "not settle which of the two is better.</p>\n");
@@ -215,7 +215,7 @@ static void html_differences(kd_text *t, const kd_comparison *c)
         }
         for (size_t g = first; g < c->n_groups; g++) {
             row[g - first].label = c->group[g].label;
-            row[g - first].color = html_color(g);
+            row[g - first].color = kdi_html_color(g);
             row[g - first].interval = percent(pass == 0 ? &c->group[g].to_baseline : &c->group[g].to_teacher);
         }
         kd_text_add(t, "<h3>Against ");
@@ -289,7 +289,7 @@ static kd_status html_classes(kd_text *t, const kd_comparison *c, kd_err *err)
         kd_free(name);
         return KD_FAIL(err, KD_E_OOM, "compare: out of memory");
     }
-    html_section(t, "classes", "Class by class");
+    kdi_html_section(t, "classes", "Class by class");
     kd_text_add(t, "<p>Accuracy of the student minus the teacher's, per class, in points; the "
                    "right column is the "
                    "teacher's accuracy.  Bars to the left: what the student lost.</p>\n");
@@ -317,7 +317,7 @@ static kd_status html_classes(kd_text *t, const kd_comparison *c, kd_err *err)
         }
         kd_text_add(t, "</summary><div class=\"wide\" tabindex=\"0\">");
         kd_svg_bars(t, "Accuracy per class against the teacher",
-                    "Difference of the accuracy of every class, student minus teacher", bar, shown, html_color(g));
+                    "Difference of the accuracy of every class, student minus teacher", bar, shown, kdi_html_color(g));
         kd_text_add(t, "</div></details>\n");
     }
     class_table(t, c);
@@ -348,12 +348,12 @@ kd_status kd_compare_write_html(const kd_comparison *c, const char *path, kd_err
     KD_GO(html_accuracy(&t, c, err));
     html_differences(&t, c);
     KD_GO(html_classes(&t, c, err));
-    KD_GO(html_agreement(&t, c, err));
-    KD_GO(html_errors(&t, c, err));
-    html_calibration(&t, c);
-    html_size(&t, c);
-    html_confusion(&t, c);
-    html_provenance(&t, c);
+    KD_GO(kdi_html_agreement(&t, c, err));
+    KD_GO(kdi_html_errors(&t, c, err));
+    kdi_html_calibration(&t, c);
+    kdi_html_size(&t, c);
+    kdi_html_confusion(&t, c);
+    kdi_html_provenance(&t, c);
     kd_text_f(&t,
               "</main>\n<footer>Made by lastkd %s; one file, no network, no "
               "scripts.</footer>\n</body>\n</html>\n",

@@ -8,16 +8,16 @@
 enum { HTML_COLORS = 7 };
 
 /* Class c0 for the teacher, c1..c6 for the students in turn. */
-int html_color(size_t group);
+int kdi_html_color(size_t group);
 
 /* "<section id=...><h2>...</h2>"; the caller closes it. */
-void html_section(kd_text *t, const char *id, const char *title);
+void kdi_html_section(kd_text *t, const char *id, const char *title);
 
-KD_NODISCARD kd_status html_agreement(kd_text *t, const kd_comparison *c, kd_err *err);
-KD_NODISCARD kd_status html_errors(kd_text *t, const kd_comparison *c, kd_err *err);
-void html_calibration(kd_text *t, const kd_comparison *c);
-void html_size(kd_text *t, const kd_comparison *c);
-void html_confusion(kd_text *t, const kd_comparison *c);
-void html_provenance(kd_text *t, const kd_comparison *c);
+KD_NODISCARD kd_status kdi_html_agreement(kd_text *t, const kd_comparison *c, kd_err *err);
+KD_NODISCARD kd_status kdi_html_errors(kd_text *t, const kd_comparison *c, kd_err *err);
+void kdi_html_calibration(kd_text *t, const kd_comparison *c);
+void kdi_html_size(kd_text *t, const kd_comparison *c);
+void kdi_html_confusion(kd_text *t, const kd_comparison *c);
+void kdi_html_provenance(kd_text *t, const kd_comparison *c);
 
 #endif

@@ -48,10 +48,10 @@ static void p_value(char *out, size_t size, double p)
     }
 }
 
-kd_status html_agreement(kd_text *t, const kd_comparison *c, kd_err *err)
+kd_status kdi_html_agreement(kd_text *t, const kd_comparison *c, kd_err *err)
 {
     (void)err;
-    html_section(t, "agreement", "Where they agree");
+    kdi_html_section(t, "agreement", "Where they agree");
     kd_text_add(t, "<p>How often teacher and student are right on the same sample.  The run with "
                    "the median top-1 "
                    "stands for a student with several seeds.  McNemar's exact test asks whether "
@@ -62,7 +62,7 @@ kd_status html_agreement(kd_text *t, const kd_comparison *c, kd_err *err)
         const kd_agreement *a = &g->agreement;
         char p[48];
         p_value(p, sizeof p, g->mcnemar);
-        kd_text_f(t, "<h3><span class=\"key c%d\"></span>", html_color(i));
+        kd_text_f(t, "<h3><span class=\"key c%d\"></span>", kdi_html_color(i));
         kd_text_html(t, g->label);
         kd_text_f(t, " <small>(seed %lld)</small></h3>\n", (long long)c->report[g->typical]->seed);
         kd_text_add(t, "<div class=\"wide\" tabindex=\"0\"><table "
@@ -86,17 +86,17 @@ kd_status html_agreement(kd_text *t, const kd_comparison *c, kd_err *err)
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
-kd_status html_errors(kd_text *t, const kd_comparison *c, kd_err *err)
+kd_status kdi_html_errors(kd_text *t, const kd_comparison *c, kd_err *err)
 {
     enum { MOST = 15 };
-    html_section(t, "errors", "Where the student errs and the teacher does not");
+    kdi_html_section(t, "errors", "Where the student errs and the teacher does not");
     kd_text_add(t, "<p>Pairs of classes, most frequent first.  A pair that tops this list for every "
                    "student is "
                    "something the video shows and the skeleton does not.</p>\n<div class=\"grid3\">\n");
     for (size_t i = 1; i < c->n_groups; i++) {
         compare_pair *pair = NULL;
         size_t n = 0;
-        KD_TRY(compare_pairs(c, c->group[i].typical, &pair, &n, err));
+        KD_TRY(kdi_compare_pairs(c, c->group[i].typical, &pair, &n, err));
         kd_text_add(t, "<div><div class=\"wide\" tabindex=\"0\"><table><caption>");
         kd_text_html(t, c->group[i].label);
         kd_text_f(t,
@@ -127,9 +127,9 @@ kd_status html_errors(kd_text *t, const kd_comparison *c, kd_err *err)
 
 /* ---- calibration ----------------------------------------------------------------------------- */
 
-void html_calibration(kd_text *t, const kd_comparison *c)
+void kdi_html_calibration(kd_text *t, const kd_comparison *c)
 {
-    html_section(t, "calibration", "Calibration");
+    kdi_html_section(t, "calibration", "Calibration");
     kd_text_add(t, "<p>How far stated confidence can be believed: on the diagonal it can.  Dashed, open "
                    "circles: as "
                    "trained; solid: after one temperature, fitted on one half of the samples and measured "
@@ -142,7 +142,7 @@ void html_calibration(kd_text *t, const kd_comparison *c)
         kd_text_f(t, "<small>ECE %.3f, after %.3f</small></figcaption>", g->figure[KD_FIG_ECE].mean,
                   g->figure[KD_FIG_ECE_SCALED].mean);
         kd_svg_reliability(t, "Reliability diagram", "Accuracy against confidence, before and after a temperature",
-                           g->before, g->after, KD_ECE_BINS, html_color(i));
+                           g->before, g->after, KD_ECE_BINS, kdi_html_color(i));
         kd_text_add(t, "</figure>\n");
     }
     kd_text_f(t,
@@ -155,7 +155,7 @@ void html_calibration(kd_text *t, const kd_comparison *c)
               KD_ECE_BINS);
     for (size_t i = 0; i < c->n_groups; i++) {
         const kd_spread *f = c->group[i].figure;
-        kd_text_f(t, "<tr><th scope=\"row\"><span class=\"key c%d\"></span>", html_color(i));
+        kd_text_f(t, "<tr><th scope=\"row\"><span class=\"key c%d\"></span>", kdi_html_color(i));
         kd_text_html(t, c->group[i].label);
         kd_text_f(t,
                   "</th><td>%.3f</td><td>%.3f</td><td>%.3f</td><td>%.3f</td><td>%.3f</td><td>%.2f</"
@@ -193,10 +193,10 @@ static void count_cell(kd_text *t, int64_t v, int64_t teacher)
     kd_text_add(t, "</td>");
 }
 
-void html_size(kd_text *t, const kd_comparison *c)
+void kdi_html_size(kd_text *t, const kd_comparison *c)
 {
     const kd_report *teacher = c->teacher;
-    html_section(t, "size", "Size and speed");
+    kdi_html_section(t, "size", "Size and speed");
     kd_text_add(t, "<div class=\"wide\" tabindex=\"0\"><table><caption>Multiply-adds are for one sample and "
                    "view; "
                    "latency as measured when the report was made, on the named device</caption><thead><tr><th "
@@ -207,7 +207,7 @@ void html_size(kd_text *t, const kd_comparison *c)
                    "</thead><tbody>\n");
     for (size_t i = 0; i < c->n_groups; i++) {
         const kd_report *r = c->report[c->group[i].typical];
-        kd_text_f(t, "<tr><th scope=\"row\"><span class=\"key c%d\"></span>", html_color(i));
+        kd_text_f(t, "<tr><th scope=\"row\"><span class=\"key c%d\"></span>", kdi_html_color(i));
         kd_text_html(t, c->group[i].label);
         kd_text_add(t, "<br><small>");
         kd_text_html(t, r->model);
@@ -240,9 +240,9 @@ static const char *class_of(int i, const void *ctx)
     return r->class_names != NULL ? r->class_names[i] : "?";
 }
 
-void html_confusion(kd_text *t, const kd_comparison *c)
+void kdi_html_confusion(kd_text *t, const kd_comparison *c)
 {
-    html_section(t, "confusion", "Confusion");
+    kdi_html_section(t, "confusion", "Confusion");
     kd_text_add(t, "<p>Rows are the true classes, columns the answers; the shade is the part of "
                    "the row.  Of several "
                    "seeds, the median run.</p>\n");
@@ -252,7 +252,7 @@ void html_confusion(kd_text *t, const kd_comparison *c)
         kd_text_html(t, c->group[i].label);
         kd_text_add(t, "</summary><div class=\"wide\" tabindex=\"0\">");
         kd_svg_confusion(t, "Confusion matrix", "True classes by rows, answers by columns", r->metrics.confusion,
-                         c->classes, class_of, r, html_color(i));
+                         c->classes, class_of, r, kdi_html_color(i));
         kd_text_add(t, "</div></details>\n");
     }
     kd_text_add(t, "</section>\n");
@@ -303,11 +303,11 @@ static void run_facts(kd_text *t, const kd_report *r)
     kd_text_add(t, "</details>\n");
 }
 
-void html_provenance(kd_text *t, const kd_comparison *c)
+void kdi_html_provenance(kd_text *t, const kd_comparison *c)
 {
     const kd_report *r = c->teacher;
     char number[96];
-    html_section(t, "provenance", "Protocol and provenance");
+    kdi_html_section(t, "provenance", "Protocol and provenance");
     kd_text_add(t, "<p>The same for every report here, or the comparison would have been refused:</p><dl>\n");
     fact(t, "Data set", r->dataset, false);
     fact(t, "Split", r->split, false);

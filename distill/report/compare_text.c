@@ -67,7 +67,7 @@ static kd_status put_pairs(const kd_comparison *c, kd_json *o, const kd_group *g
 {
     compare_pair *pair = NULL;
     size_t n = 0;
-    KD_TRY(compare_pairs(c, g->typical, &pair, &n, err));
+    KD_TRY(kdi_compare_pairs(c, g->typical, &pair, &n, err));
     kd_json *a = kd_json_set_array(o, "student_errs_teacher_does_not");
     for (size_t i = 0; i < n; i++) {
         char buf[24];
@@ -193,7 +193,7 @@ static void md_differences(const kd_comparison *c, kd_text *t)
                   100.0 * g->to_teacher.high, g->mcnemar);
         if (i > 1) {
             kd_text_f(t, " %+.1f (%+.1f to %+.1f), %s |\n", 100.0 * g->to_baseline.mean, 100.0 * g->to_baseline.low,
-                      100.0 * g->to_baseline.high, compare_word(&g->to_baseline));
+                      100.0 * g->to_baseline.high, kdi_compare_word(&g->to_baseline));
         } else {
             kd_text_add(t, " baseline |\n");
         }

@@ -40,7 +40,7 @@ static int compare_rows(const void *a, const void *b)
     return strcmp(((const id_row *)a)->id, ((const id_row *)b)->id);
 }
 
-kd_status report_hash_ids(kd_report *r, kd_err *err)
+kd_status kdi_report_hash_ids(kd_report *r, kd_err *err)
 {
     id_row *row = kd_calloc(r->n, sizeof *row);
     char *text = NULL;
@@ -75,7 +75,7 @@ done:
     return st;
 }
 
-kd_status report_measure(kd_report *r, kd_err *err)
+kd_status kdi_report_measure(kd_report *r, kd_err *err)
 {
     const kd_scores s = {r->logits, r->labels, r->n, r->classes};
     return kd_metrics_compute(&s, 1.0, r->ece_bins > 0 ? r->ece_bins : KD_ECE_BINS, &r->metrics, err);
@@ -242,10 +242,10 @@ static void now_utc(char out[32])
 kd_status kd_report_write(kd_report *r, const char *path, kd_err *err)
 {
     KD_TRY(check_members(r, err));
-    KD_TRY(report_hash_ids(r, err));
+    KD_TRY(kdi_report_hash_ids(r, err));
     kd_metrics_free(&r->metrics);
     if (r->measured == NULL) {
-        KD_TRY(report_measure(r, err));
+        KD_TRY(kdi_report_measure(r, err));
     } else {
         r->metrics = *r->measured;
     }

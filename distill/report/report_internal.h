@@ -6,7 +6,7 @@
 
 #define REPORT_FORMAT "lastkd report"
 
-KD_NODISCARD kd_status report_hash_ids(kd_report *r, kd_err *err); /* also refuses duplicate ids */
-KD_NODISCARD kd_status report_measure(kd_report *r, kd_err *err);
+KD_NODISCARD kd_status kdi_report_hash_ids(kd_report *r, kd_err *err); /* also refuses duplicate ids */
+KD_NODISCARD kd_status kdi_report_measure(kd_report *r, kd_err *err);
 
 #endif

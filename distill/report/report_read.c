@@ -180,8 +180,8 @@ static kd_status prove(kd_report *r, kd_err *err)
     const char *hash = NULL;
     double top1 = 0.0;
     double nll = 0.0;
-    KD_TRY(report_hash_ids(r, err));
-    KD_TRY(report_measure(r, err));
+    KD_TRY(kdi_report_hash_ids(r, err));
+    KD_TRY(kdi_report_measure(r, err));
     KD_TRY(kd_json_get_object(r->doc, "metrics", &m, err));
     KD_TRY(kd_json_get_f64(m, "top1", &top1, err));
     KD_TRY(kd_json_get_f64(m, "nll", &nll, err));

@@ -1,7 +1,7 @@
 /* Task "student": a model of the LAST family on skeleton sequences.
  *
- * Inputs: the streams the model names ("joint", "velocity", "bone"), f32 (B,3,frames,joints,bodies).  Where the training
- * sequences stay on the device: "table" (S,3,frames,joints,bodies), "sample" i32 (B), "draw" and "idraw"
+ * Inputs: the streams the model names ("joint", "velocity", "bone"), f32 (B,3,frames,joints,bodies).  Where the
+ * training sequences stay on the device: "table" (S,3,frames,joints,bodies), "sample" i32 (B), "draw" and "idraw"
  * (skeleton_streams of kernels/kd_ops.h). */
 #include "distill/task/classify.h"
 #include "distill/task/tasks.h"

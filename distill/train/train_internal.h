@@ -73,8 +73,9 @@ typedef struct kd_trainer {
 KD_NODISCARD kd_status kdi_train_setup(kd_trainer *t, kd_err *err);
 void kdi_train_close(kd_trainer *t);
 
-/* train_resident.c: does the training half stay on the device (sets t->model.kept)?  If so, instead of opening t->train:
- * read the half once, put the samples and the teachers' rows into t->program, and make t->train a source of draws. */
+/* train_resident.c: does the training half stay on the device (sets t->model.kept)?  If so, instead of opening
+ * t->train: read the half once, put the samples and the teachers' rows into t->program, and make t->train a source of
+ * draws. */
 KD_NODISCARD kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *err);
 KD_NODISCARD kd_status kdi_resident_open(kd_trainer *t, kd_err *err);
 

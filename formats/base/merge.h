@@ -14,7 +14,8 @@ void kd_probabilities(double *x, size_t k, double temperature);
 /* log sum_i exp(z[i] / temperature), without overflow. */
 double kd_log_sum_exp(const float *z, size_t k, double temperature);
 
-/* The mean over the views (n, k): of their softmax, or under `score` of the logits themselves.  `mean` [k], `work` [k]. */
+/* The mean over the views (n, k): of their softmax, or under `score` of the logits themselves.  `mean` [k], `work`
+ * [k]. */
 void kd_merge_mean(const float *views, int n, size_t k, bool score, double *work, double *mean);
 
 /* One row of logits whose softmax is the merged prediction: one view is copied, otherwise the logarithm of the mean

@@ -1,5 +1,5 @@
-/* The kernel table of one CPU variant: see kd_real.h.  CMake sets KD_HAS_<family>, 0 where the variant leaves the family
- * out.  The table has no kernels of such a family, and the caller takes the next slower variant. */
+/* The kernel table of one CPU variant: see kd_real.h.  CMake sets KD_HAS_<family>, 0 where the variant leaves the
+ * family out.  The table has no kernels of such a family, and the caller takes the next slower variant. */
 #include "kernels/cpu/kd_real.h"
 
 #define KD_OP(ID, name, family, n_in, n_out, flags) extern const kd_kernel_def KD_K(name);

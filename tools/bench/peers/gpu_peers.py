@@ -1,4 +1,5 @@
 """PyTorch's side of `gpu_torch.py`: steps of models in several forms, single kernels, and how they are timed."""
+
 import statistics
 import time
 
@@ -35,7 +36,9 @@ def timed(run, seconds):
 class Step:
     """A step that is made on its first turn and keeps its state for the others.
 
-    `peak`: tell the allocator's peak of the first turn, less what other steps hold.  It does not see inside CUDA graphs."""
+    `peak`: tell the allocator's peak of the first turn, less what other steps hold.  It does not see inside CUDA
+    graphs.
+    """
 
     def __init__(self, make, peak=True):
         self.make, self.run, self.peak, self.memory = make, None, peak, {}
@@ -53,7 +56,8 @@ class Step:
 
 
 class Training:
-    """Loss, backward, clipping, fused AdamW.  `half`: weights and gradients in bf16 beside an f32 master copy that is stepped."""
+    """Loss, backward, clipping, fused AdamW.  `half`: weights and gradients in bf16 beside an f32 master copy that is
+    stepped."""
 
     def __init__(self, model, inputs, half=False, autocast=False):
         self.model = model.to(torch.bfloat16) if half else model
@@ -147,9 +151,11 @@ def variants(row, args):
     """Name -> Step of every form of PyTorch that the row is compared with."""
     mode = None if args.compile_mode == "default" else args.compile_mode
     if "size" not in row:
-        return {"eager": Step(lambda: student_training(row, False, False)),
-                "graph": Step(lambda: student_training(row, False, True), peak=False),
-                "compile, graph": Step(lambda: student_training(row, True, True), peak=False)}
+        return {
+            "eager": Step(lambda: student_training(row, False, False)),
+            "graph": Step(lambda: student_training(row, False, True), peak=False),
+            "compile, graph": Step(lambda: student_training(row, True, True), peak=False),
+        }
     choose_backend()
     if row["phase"] == "eval":
         return {"compile": Step(lambda: vit_eval(row, mode))}
@@ -162,8 +168,10 @@ def variants(row, args):
 # ---- kernels
 # -----------------------------------------------------------------------------------------------------------------
 
-BACKENDS = {"cudnn": getattr(torch.backends.cuda, "enable_cudnn_sdp", lambda on: None),  # from PyTorch 2.5
-            "flash": torch.backends.cuda.enable_flash_sdp}
+BACKENDS = {
+    "cudnn": getattr(torch.backends.cuda, "enable_cudnn_sdp", lambda on: None),  # from PyTorch 2.5
+    "flash": torch.backends.cuda.enable_flash_sdp,
+}
 found = {}  # backend -> (forward, backward) seconds
 
 

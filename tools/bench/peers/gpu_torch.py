@@ -3,27 +3,37 @@
 
     gpu_torch.py --kd build-gpu/kd --out build-gpu/report/bench
 
-Both sides take turns on the same card, `--rounds` times a row; a row's time is the median of its turns, and the spread stands
+Both sides take turns on the same card, `--rounds` times a row; a row's time is the median of its turns, and the spread
+stands
 beside it.  A time is taken over many steps and one wait at their end.  What is compared:
 
-* ViT training: bf16 activations and products, f32 master weights, AdamW, clipping, cross-entropy with soft targets.  PyTorch:
-  torch.compile, scaled_dot_product_attention by the faster of its backends at this shape, fused AdamW, weights and gradients in
-  bf16 with an f32 master copy.  That is our arithmetic and its faster form: autocast keeps the residual stream in f32 and casts
+* ViT training: bf16 activations and products, f32 master weights, AdamW, clipping, cross-entropy with soft targets.
+PyTorch:
+  torch.compile, scaled_dot_product_attention by the faster of its backends at this shape, fused AdamW, weights and
+  gradients in
+  bf16 with an f32 master copy.  That is our arithmetic and its faster form: autocast keeps the residual stream in f32
+  and casts
   every weight in every step.  `--autocast` times that too, and the ratio is against the faster one.
 * ViT evaluation: PyTorch compiled, bf16 weights, inference_mode.
-* Clips lie on the card before the clock starts: ours are pictures of bytes, which its program normalises; PyTorch's are bf16 and
+* Clips lie on the card before the clock starts: ours are pictures of bytes, which its program normalises; PyTorch's are
+bf16 and
   normalised already.
-* Students: f32 without TF32 on both sides, and with TF32 on both.  PyTorch eager, eager in one CUDA graph a step (optimiser
+* Students: f32 without TF32 on both sides, and with TF32 on both.  PyTorch eager, eager in one CUDA graph a step
+(optimiser
   included), and compiled in one graph.
 * Kernels at the shapes of ViT-L.
 
-Utilisation is 3 x forward (training) or forward FLOPs over the rate of an 8192^3 bf16 product with random data, measured in the
-same run on both sides; the larger one is the denominator.  Memory: ours is what the card lost, libraries included; PyTorch's is
+Utilisation is 3 x forward (training) or forward FLOPs over the rate of an 8192^3 bf16 product with random data,
+measured in the
+same run on both sides; the larger one is the denominator.  Memory: ours is what the card lost, libraries included;
+PyTorch's is
 the peak of its allocator, without what its cache holds beyond.
 
-Rows come in order of importance, and none is begun after `--budget` seconds: the next call with the same --out goes on where this
+Rows come in order of importance, and none is begun after `--budget` seconds: the next call with the same --out goes on
+where this
 one stopped.  Without PyTorch our side is timed alone, and the table says so.
 """
+
 import argparse
 import fnmatch
 import gc
@@ -37,6 +47,7 @@ from datetime import datetime, timezone
 
 try:
     import torch
+
     if not torch.cuda.is_available():
         raise ImportError("it sees no card")
     import gpu_peers as peers
@@ -61,7 +72,9 @@ def rows(quick):
     out = {}
 
     def vit(size, phase, batch):
-        out[f"vit-{size} {phase} {batch}"] = dict(model=f"videomae2-{size}", size=size, phase=phase, batch=batch, dtype="bf16")
+        out[f"vit-{size} {phase} {batch}"] = dict(
+            model=f"videomae2-{size}", size=size, phase=phase, batch=batch, dtype="bf16"
+        )
 
     def student(name, tf32):
         key = f"{name} train 64 {'tf32' if tf32 else 'f32'}"
@@ -90,10 +103,22 @@ def rows(quick):
 # ---- our side
 # ----------------------------------------------------------------------------------------------------------------
 
+
 def kd(args, command, dtype, env=None):
     """One call of `kd bench`: the JSON document."""
-    line = [args.kd, "bench", *command, "--device", args.device, "--dtype", dtype, "--seconds", str(args.seconds), "--json",
-            "--quiet"]
+    line = [
+        args.kd,
+        "bench",
+        *command,
+        "--device",
+        args.device,
+        "--dtype",
+        dtype,
+        "--seconds",
+        str(args.seconds),
+        "--json",
+        "--quiet",
+    ]
     done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=300)
     if done.returncode != 0:
         raise Refused(" ".join(done.stderr.split())[:300] or f"exit code {done.returncode}")
@@ -110,6 +135,7 @@ def our_variants(row):
 
 # ---- one row
 # -----------------------------------------------------------------------------------------------------------------
+
 
 def summary(times):
     """times: one median a turn."""
@@ -141,7 +167,9 @@ def measure(args, row):
                 del ours[name]
                 continue
             times.setdefault(name, []).append(got["median_s"])
-            out["ours"][name] = {k: got[k] for k in ("device_bytes", "arena_bytes", "macs", "params", "burst") if k in got}
+            out["ours"][name] = {
+                k: got[k] for k in ("device_bytes", "arena_bytes", "macs", "params", "burst") if k in got
+            }
         for name in list(theirs):
             try:
                 seconds, memory = theirs[name].turn(args.seconds)
@@ -174,6 +202,7 @@ def release(everything=False):
 # ---- kernels and the denominator
 # ---------------------------------------------------------------------------------------------
 
+
 def kernels(args):
     """({name: row}, matmul rates) of both sides."""
     doc = kd(args, ["kernels", "--batch", str(args.kernel_batch)], "bf16")
@@ -195,6 +224,7 @@ def kernels(args):
 
 # ---- telling
 # -----------------------------------------------------------------------------------------------------------------
+
 
 def best_peer(result):
     """The fastest of PyTorch's forms."""
@@ -233,28 +263,44 @@ def mib(entry, field):
 
 
 def model_lines(doc):
-    lines = ["| row | side | ms (least-most) | samples/s | of matmul | MiB | ours is faster by |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| row | side | ms (least-most) | samples/s | of matmul | MiB | ours is faster by |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for key, r in doc["rows"].items():
         batch, rate = int(key.split()[2]), r.get("matmul")
-        sides = [(n, e, "device_bytes") for n, e in r["ours"].items()] + [(n, e, "peak_bytes") for n, e in r["peer"].items()]
+        sides = [(n, e, "device_bytes") for n, e in r["ours"].items()] + [
+            (n, e, "peak_bytes") for n, e in r["peer"].items()
+        ]
         ours = r["ours"].get("kd")
         for name, e, field in sides:
             share = f"{r['flop'] / e['s'] / rate:.1%}" if "flop" in r and rate else ""
             ratio = f"{e['s'] / ours['s']:.2f}x" if ours and name in r["peer"] else ""
             lines.append(f"| {key} | {name} | {span(e)} | {batch / e['s']:.1f} | {share} | {mib(e, field)} | {ratio} |")
-        lines += [f"| {key} | {name} | did not run: {why.replace('|', '/')} | | | | |" for name, why in r["refused"].items()]
+        lines += [
+            f"| {key} | {name} | did not run: {why.replace('|', '/')} | | | | |" for name, why in r["refused"].items()
+        ]
     return lines
 
 
 def kernel_lines(run):
-    lines = ["", f"Kernels, bf16, {run['kernel_batch']} clips:", "", "| kernel | ours ms | TFLOP/s | of matmul | PyTorch ms | ratio |",
-             "|---|---|---|---|---|---|"]
+    lines = [
+        "",
+        f"Kernels, bf16, {run['kernel_batch']} clips:",
+        "",
+        "| kernel | ours ms | TFLOP/s | of matmul | PyTorch ms | ratio |",
+        "|---|---|---|---|---|---|",
+    ]
     rate = max(run["matmul"].values(), default=0.0)
     for name, k in run["kernels"].items():
         if "ours_s" not in k:
             continue
         flop = k["gflop"] * 1e9 / k["ours_s"]
-        told = (f"{flop * 1e-12:.3g}" if k["gflop"] else "") + " | " + (f"{flop / rate:.0%}" if k["gflop"] and rate else "")
+        told = (
+            (f"{flop * 1e-12:.3g}" if k["gflop"] else "")
+            + " | "
+            + (f"{flop / rate:.0%}" if k["gflop"] and rate else "")
+        )
         peer = f"{k['peer_s'] * 1e3:.3f} | {k['peer_s'] / k['ours_s']:.2f}x" if "peer_s" in k else " | "
         lines.append(f"| {name} | {k['ours_s'] * 1e3:.3f} | {told} | {peer} |")
     return lines
@@ -263,8 +309,14 @@ def kernel_lines(run):
 def markdown(doc, wanted):
     run = doc["runs"][-1]
     rates = ", ".join(f"{name} {rate * 1e-12:.0f} TFLOP/s" for name, rate in run["matmul"].items()) or "not measured"
-    lines = ["## Benchmark", "", f"{run['date']}, {run['device']}; {run['peer']}; {run['kd']}.", "",
-             f"8192^3 bf16 product in this run: {rates}; shares are of the larger. A row has the rate of its own run.", ""]
+    lines = [
+        "## Benchmark",
+        "",
+        f"{run['date']}, {run['device']}; {run['peer']}; {run['kd']}.",
+        "",
+        f"8192^3 bf16 product in this run: {rates}; shares are of the larger. A row has the rate of its own run.",
+        "",
+    ]
     lines += model_lines(doc) + kernel_lines(run)
     goals = [(key, *v) for key, r in doc["rows"].items() for v in verdicts(key, r, share_of(r))]
     if goals:
@@ -295,7 +347,10 @@ def load(path):
 
 
 def save(args, doc, wanted):
-    for path, text in ((args.out + ".json", json.dumps(doc, indent=1) + "\n"), (args.out + ".md", markdown(doc, wanted))):
+    for path, text in (
+        (args.out + ".json", json.dumps(doc, indent=1) + "\n"),
+        (args.out + ".md", markdown(doc, wanted)),
+    ):
         with open(path + ".new", "w", encoding="utf-8") as f:
             f.write(text)
         os.replace(path + ".new", path)
@@ -305,7 +360,9 @@ def card_state():
     """Clocks, heat and power as they are now."""
     fields = "name,driver_version,clocks.sm,clocks.mem,temperature.gpu,power.draw,power.limit"
     try:
-        done = subprocess.run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv"], capture_output=True, text=True, timeout=20)
+        done = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={fields}", "--format=csv"], capture_output=True, text=True, timeout=20
+        )
         return done.stdout.strip()
     except OSError:
         return "no nvidia-smi"
@@ -338,13 +395,26 @@ def main():
     except Refused as e:
         print(f"kd bench kernels: {e}")
         return 1
-    version = f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if torch else \
-        f"PyTorch left out: {NO_TORCH}"
-    run = {"date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "device": first.get("device", ""), "peer": version,
-           "kd": first["version"], "matmul": matmul, "kernels": table, "kernel_batch": args.kernel_batch, "card_before": card_state()}
+    version = (
+        f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+        if torch
+        else f"PyTorch left out: {NO_TORCH}"
+    )
+    run = {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "device": first.get("device", ""),
+        "peer": version,
+        "kd": first["version"],
+        "matmul": matmul,
+        "kernels": table,
+        "kernel_batch": args.kernel_batch,
+        "card_before": card_state(),
+    }
     if torch is not None:
         run["attention_backend"] = peers.chosen_backend()
-    doc["rows"] = {k: r for k, r in doc["rows"].items() if r["device"] == run["device"]}  # of another card: not comparable
+    doc["rows"] = {
+        k: r for k, r in doc["rows"].items() if r["device"] == run["device"]
+    }  # of another card: not comparable
     doc["runs"].append(run)
     broken = 0
     for key, row in wanted.items():
@@ -357,13 +427,20 @@ def main():
         doc["rows"][key] = result
         broken += any("memory" not in why.lower() for why in result["refused"].values())
         save(args, doc, wanted)
-        print(key, {n: f"{e['s'] * 1e3:.3f} ms" for n, e in {**result["ours"], **result["peer"]}.items()}, result["refused"] or "",
-              flush=True)
+        print(
+            key,
+            {n: f"{e['s'] * 1e3:.3f} ms" for n, e in {**result["ours"], **result["peer"]}.items()},
+            result["refused"] or "",
+            flush=True,
+        )
     run["card_after"] = card_state()
     save(args, doc, wanted)
     left = sum(key not in doc["rows"] for key in wanted)
-    print(f"{len(wanted) - left} of {len(wanted)} rows, {broken} with a side that failed"
-          + (f"; {left} left for another call" if left else "") + ("" if torch else f"; PyTorch left out: {NO_TORCH}"))
+    print(
+        f"{len(wanted) - left} of {len(wanted)} rows, {broken} with a side that failed"
+        + (f"; {left} left for another call" if left else "")
+        + ("" if torch else f"; PyTorch left out: {NO_TORCH}")
+    )
     return 1 if broken else 0
 
 

@@ -4,11 +4,14 @@
     peer_torch.py --kd build/kd model videomae2-l --dtype bf16 --threads 2
     peer_torch.py --kd build/kd kernels --dtype f32
 
-Both sides take turns, so that a busy machine is busy for both.  Two ratios are printed, peer / ours: of the best wall time and of the
+Both sides take turns, so that a busy machine is busy for both.  Two ratios are printed, peer / ours: of the best wall
+time and of the
 median processor time (all threads); above 1 we are faster.  PyTorch runs eager, in inference mode for eval, with
-scaled_dot_product_attention, weights in the dtype asked for.  PyTorch is needed for this comparison only; nothing of lastkd
+scaled_dot_product_attention, weights in the dtype asked for.  PyTorch is needed for this comparison only; nothing of
+lastkd
 uses it.
 """
+
 import argparse
 import json
 import statistics
@@ -116,8 +119,21 @@ def kernel_steps(dtype):
 
 
 def ours(args, command):
-    line = [args.kd, "bench", *command, "--device", "cpu", "--dtype", args.dtype, "--threads", str(args.threads),
-            "--seconds", str(args.seconds), "--json", "--quiet"]
+    line = [
+        args.kd,
+        "bench",
+        *command,
+        "--device",
+        "cpu",
+        "--dtype",
+        args.dtype,
+        "--threads",
+        str(args.threads),
+        "--seconds",
+        str(args.seconds),
+        "--json",
+        "--quiet",
+    ]
     out = subprocess.run(line, check=True, capture_output=True, text=True).stdout
     return json.loads(out)["rows"]
 

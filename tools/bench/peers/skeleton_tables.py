@@ -1,8 +1,33 @@
-"""Joint tables of the students in plain Python (what student/model/skeleton_graph.c computes in C): for `students_torch.py`."""
+"""Joint tables of the students in plain Python (what student/model/skeleton_graph.c computes in C): for
+`students_torch.py`."""
 
 JOINTS = 25
-EDGES = [(0, 1), (1, 20), (2, 20), (3, 2), (4, 20), (5, 4), (6, 5), (7, 6), (8, 20), (9, 8), (10, 9), (11, 10), (12, 0), (13, 12),
-         (14, 13), (15, 14), (16, 0), (17, 16), (18, 17), (19, 18), (21, 22), (22, 7), (23, 24), (24, 11)]
+EDGES = [
+    (0, 1),
+    (1, 20),
+    (2, 20),
+    (3, 2),
+    (4, 20),
+    (5, 4),
+    (6, 5),
+    (7, 6),
+    (8, 20),
+    (9, 8),
+    (10, 9),
+    (11, 10),
+    (12, 0),
+    (13, 12),
+    (14, 13),
+    (15, 14),
+    (16, 0),
+    (17, 16),
+    (18, 17),
+    (19, 18),
+    (21, 22),
+    (22, 7),
+    (23, 24),
+    (24, 11),
+]
 V1_EDGES = EDGES[:20] + [(7, 21), (7, 22), (11, 23), (11, 24)]  # hand tips hang on the hand
 PARTS = [{0, 1, 2, 20}, {3}, {4, 5, 6, 7, 21, 22}, {8, 9, 10, 11, 23, 24}, {12, 13, 14, 15}, {16, 17, 18, 19}]
 ARMS, LEGS, TORSO = [4, 5, 6, 7, 21, 22, 8, 9, 10, 11, 23, 24], list(range(12, 20)), [0, 1, 2, 3, 20]
@@ -26,7 +51,8 @@ def same_part(i, j):
 
 
 def semantic():
-    """Raw partitions (3,25,25): pairs within two hops in one part, in two parts and adjacent, in two parts and further."""
+    """Raw partitions (3,25,25): pairs within two hops in one part, in two parts and adjacent, in two parts and
+    further."""
     out = [[[0.0] * JOINTS for _ in range(JOINTS)] for _ in range(3)]
     d = distances()
     for i in range(JOINTS):
@@ -64,10 +90,14 @@ def sgp(channels):
     """The same form: neighbours in the part, then in the next part, by weight; the last third stays."""
     d, third = distances(), channels // 3
     degree = [sum(x <= 2 for x in row) for row in d]
-    inside = [sorted((j for j in range(JOINTS) if j != v and d[v][j] <= 2 and same_part(v, j)), key=lambda j: degree[j])
-              for v in range(JOINTS)]
-    across = [sorted((j for j in range(JOINTS) if d[v][j] == 1 and not same_part(v, j)), key=lambda j: degree[j])
-              for v in range(JOINTS)]
+    inside = [
+        sorted((j for j in range(JOINTS) if j != v and d[v][j] <= 2 and same_part(v, j)), key=lambda j: degree[j])
+        for v in range(JOINTS)
+    ]
+    across = [
+        sorted((j for j in range(JOINTS) if d[v][j] == 1 and not same_part(v, j)), key=lambda j: degree[j])
+        for v in range(JOINTS)
+    ]
     rows = []
     for c in range(channels):
         lists = inside if c < third else across if c < 2 * third else [[]] * JOINTS

@@ -1,8 +1,11 @@
 """Two students in PyTorch, layer by layer as the reference builds them: what `gpu_torch.py` times beside ours.
 
-Each class counts its parameters against the published number, so that a layer left out is an error.  Nothing here is trained;
-tables and fixed adjacencies are the real ones, because gathers and their scatter-adds cost what their indices make them cost.
+Each class counts its parameters against the published number, so that a layer left out is an error.  Nothing here is
+trained;
+tables and fixed adjacencies are the real ones, because gathers and their scatter-adds cost what their indices make them
+cost.
 """
+
 import math
 
 import torch
@@ -125,7 +128,9 @@ class SfzNano(nn.Module):
         self.register_buffer("fixed", torch.tensor(semantic()))
         self.learned = nn.ParameterList(torch.zeros(JOINTS, JOINTS) for _ in range(3))
         self.blocks = nn.ModuleList(
-            ZeroBlock(widths[i], widths[i + 1], 1 if i == 0 else 2, rates[i], 12 if i == 2 else 0, dropout) for i in range(3))
+            ZeroBlock(widths[i], widths[i + 1], 1 if i == 0 else 2, rates[i], 12 if i == 2 else 0, dropout)
+            for i in range(3)
+        )
         self.pool_gate = nn.Parameter(torch.full((1,), 4.0))
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(widths[3], CLASSES))
         check(self)
@@ -190,8 +195,8 @@ class LastV1Block(nn.Module):
         x = F.relu(self.bn(y) + self.residual(x))
         s = self.shift
         back = torch.cat((x[:, :s, :1], x[:, :s, :-1]), 2)
-        ahead = torch.cat((x[:, s:2 * s, 1:], x[:, s:2 * s, -1:]), 2)
-        x = torch.cat((back, ahead, x[:, 2 * s:]), 1)
+        ahead = torch.cat((x[:, s : 2 * s, 1:], x[:, s : 2 * s, -1:]), 2)
+        x = torch.cat((back, ahead, x[:, 2 * s :]), 1)
         n, c, t, v = x.shape
         tokens = x.permute(0, 3, 2, 1).reshape(n * v, t, c)
         y = self.drop(self.norm(tokens + self.drop(self.attention(tokens))))

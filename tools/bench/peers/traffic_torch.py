@@ -3,10 +3,13 @@
 
     traffic_torch.py [sfz-nano]
 
-A dispatcher hook sees every operation of a step (forward, loss, backward, clipping, fused AdamW) and adds up the tensors it takes
-and gives; views are left out, a dimension of stride 0 counts once.  What `test_cuda_simt a_step_only_asks` prints is the same
+A dispatcher hook sees every operation of a step (forward, loss, backward, clipping, fused AdamW) and adds up the
+tensors it takes
+and gives; views are left out, a dimension of stride 0 counts once.  What `test_cuda_simt a_step_only_asks` prints is
+the same
 count of our fused program: batch 64, one body, 64 frames, f32.
 """
+
 import collections
 import sys
 
@@ -16,8 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from students_torch import CLASSES, JOINTS, STUDENTS
 
 BATCH, FRAMES = 64, 64
-VIEWS = set("view _unsafe_view expand permute t transpose unsqueeze squeeze slice select as_strided detach alias reshape split "
-            "unbind split_with_sizes chunk _reshape_alias movedim".split())
+VIEWS = set(
+    "view _unsafe_view expand permute t transpose unsqueeze squeeze slice select as_strided detach alias reshape split "
+    "unbind split_with_sizes chunk _reshape_alias movedim".split()
+)
 
 
 def size(tensor):
