@@ -285,7 +285,7 @@ void kd_cfg_list_set_count(const kd_cfg_row *row, kd_config *cfg, int n)
     const size_t bytes = row->type == KD_CFG_NAMES   ? sizeof(kd_cfg_names)
                          : row->type == KD_CFG_PATHS ? sizeof(kd_cfg_paths)
                          : row->type == KD_CFG_MAPS  ? row->item->first + row->cap * row->item->bytes
-                                                    : (row->cap + 1) * sizeof(int);
+                                                     : (row->cap + 1) * sizeof(int);
     memset(field, 0, bytes); /* no stale items: equal configs are equal bytes */
     memcpy(field, &n, sizeof n);
 }

@@ -179,6 +179,12 @@ void kd_loss_text(const kd_loss *l, char *out, size_t size)
 
 /* ---- the graph ------------------------------------------------------------------------------- */
 
+/* What the loss is computed in: f32, f64 in tests. */
+static kd_dtype stat_of(const kd_graph *g)
+{
+    return kd_stat_dtype(kd_graph_dtype(g));
+}
+
 static kd_shape batched(int64_t rows, const kd_shape *item)
 {
     kd_shape s = {item->rank + 1, {rows}};
@@ -195,9 +201,9 @@ static kd_val rows(kd_graph *g, const kd_loss_batch *b, const char *name, const 
     char text[KD_TERM_NAME];
     kd_loss_name(b->sample.id == 0 ? name : table_name, store, text);
     if (b->sample.id == 0) {
-        return kd_input(g, text, KD_F32, batched(b->batch, &item));
+        return kd_input(g, text, stat_of(g), batched(b->batch, &item));
     }
-    return kd_node2(g, KD_OP_TAKE_ROWS, NULL, kd_input(g, text, KD_F32, batched(b->kept, &item)), b->sample);
+    return kd_node2(g, KD_OP_TAKE_ROWS, NULL, kd_input(g, text, stat_of(g), batched(b->kept, &item)), b->sample);
 }
 
 /* The inputs of one store. */
@@ -229,7 +235,7 @@ static void read_store(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, co
     in->teacher_valid = s->valid;
     if ((t->def->reads & KD_READS_LOGITS) != 0) {
         const kd_shape mixed = kd_shape2(b->batch, b->classes);
-        in->teacher = l->mixed ? kd_input(g, t->input, KD_F32, mixed) : s->logits;
+        in->teacher = l->mixed ? kd_input(g, t->input, stat_of(g), mixed) : s->logits;
     }
     if ((t->def->reads & KD_READS_FEATURES) != 0) {
         if (s->feature.id == 0) {
@@ -261,8 +267,8 @@ static void build_terms(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, k
 {
     store_inputs store[KD_STORES_MAX];
     kd_term_inputs in = {.loss = l, .logits = b->logits, .features = b->features};
-    in.target = kd_input(g, "target", KD_F32, batched(b->batch, &b->target));
-    in.valid = kd_input(g, "valid", KD_F32, kd_shape1(b->batch));
+    in.target = kd_input(g, "target", stat_of(g), batched(b->batch, &b->target));
+    in.valid = kd_input(g, "valid", stat_of(g), kd_shape1(b->batch));
     for (int s = 0; s < KD_MAX(l->stores, 1); s++) {
         store[s] = open_store(g, l, b, s);
     }
@@ -289,7 +295,7 @@ static void schedule(kd_graph *g, const kd_loss *l, kd_val *term, float *w)
     for (int i = 0; i < l->n; i++) {
         if (kd_term_is_scheduled(&l->term[i])) {
             (void)snprintf(name, sizeof name, "weight_%s", l->term[i].log);
-            term[i] = kd_mul(g, term[i], kd_input(g, name, KD_F32, kd_shape0()));
+            term[i] = kd_mul(g, term[i], kd_input(g, name, stat_of(g), kd_shape0()));
             w[i] = 1.0f;
         }
     }

@@ -1,0 +1,397 @@
+/* The table of loss terms: every row against golden values and gradients (golden/terms/<row>.json, made by PyTorch in
+ * f64), in f64 to rounding and in f32 as close as PyTorch's own f32 run; and what runs make of rows: pairs, several
+ * stores, many terms, weights that change. */
+#include "configs/schema/kd_config.h"
+#include "distill/kd/loss.h"
+#include "formats/base/json.h"
+#include "kernels/kd_ops.h"
+#include "kernels/kd_program.h"
+#include "tests/kernels/f64_backend.h"
+#include "tools/parity/parity_gen.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+enum { B = 6, K = 11, S = 8, P = 12 };
+
+static void ok(kd_status st, const kd_err *err)
+{
+    if (st != KD_OK) {
+        fail_msg("%s", err->msg);
+    }
+}
+
+/* ---- the inputs of the goldens --------------------------------------------------------------- */
+
+static void draw(const char *name, float scale, int n, double *out)
+{
+    const uint32_t crc = kd_crc32(name, strlen(name));
+    for (int i = 0; i < n; i++) {
+        out[i] = (double)(kd_parity_gen_unit(crc, (uint32_t)i) * scale);
+    }
+}
+
+typedef struct data {
+    double z[B * K], t[B * K], target[B * K], s[B * S], f[B * P], w[P * S];
+} data;
+
+static void make_data(double smoothing, data *d)
+{
+    const uint32_t label_crc = kd_crc32("label", strlen("label"));
+    draw("student.logits", 3.0f, B * K, d->z);
+    draw("teacher.logits", 5.0f, B * K, d->t);
+    draw("student.features", 1.0f, B * S, d->s);
+    draw("teacher.features", 1.0f, B * P, d->f);
+    draw("projector.weight", 0.5f, P * S, d->w);
+    for (int b = 0; b < B; b++) {
+        const int label = (int)(kd_parity_gen_u24(label_crc, (uint32_t)b) % K);
+        for (int k = 0; k < K; k++) {
+            d->target[b * K + k] = smoothing / K + (k == label ? 1.0 - smoothing : 0.0);
+        }
+    }
+}
+
+/* ---- a loss of its own: logits and features are inputs -------------------------------------- */
+
+typedef struct bench {
+    kd_dtype t;
+    kd_backend *be;
+    kd_params *params;
+    kd_program *p;
+} bench;
+
+static void put(void *dst, kd_dtype t, const double *src, int n)
+{
+    for (int i = 0; dst != NULL && i < n; i++) {
+        if (t == KD_F64) {
+            ((double *)dst)[i] = src[i];
+        } else {
+            ((float *)dst)[i] = (float)src[i];
+        }
+    }
+}
+
+static double at(const void *p, kd_dtype t, int i)
+{
+    return t == KD_F64 ? ((const double *)p)[i] : (double)((const float *)p)[i];
+}
+
+static void *tensor(const bench *b, const char *name)
+{
+    return kd_program_tensor(b->p, name).data;
+}
+
+static void bench_open(bench *b, const kd_loss *l)
+{
+    kd_err err = {0};
+    b->params = kd_params_create(b->t);
+    kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = b->params, .dtype = b->t, .training = true});
+    const kd_val wanted[2] = {kd_input(g, "z", b->t, kd_shape2(B, K)), kd_input(g, "s", b->t, kd_shape2(B, S))};
+    const kd_loss_batch batch = {
+        .batch = B, .classes = K, .target = kd_shape1(K), .logits = wanted[0], .features = wanted[1]};
+    const kd_val loss = kd_loss_build(g, l, &batch);
+    bool features = false;
+    for (int s = 0; s < KD_MAX(l->stores, 1); s++) {
+        features = features || kd_loss_reads(l, s, KD_READS_FEATURES);
+    }
+    const bool logits = kd_loss_reads(l, 0, KD_READS_LABELS | KD_READS_LOGITS);
+    const kd_compile_opts opts = {
+        .loss = loss, .grad_inputs = wanted + (logits ? 0 : 1), .n_grad_inputs = logits && features ? 2 : 1};
+    ok(kd_params_alloc(b->params, b->be, b->t, true, &err), &err);
+    ok(kd_program_compile(g, b->be, &opts, &b->p, &err), &err);
+}
+
+static void bench_close(bench *b)
+{
+    kd_program_free(b->p);
+    kd_params_free(b->params);
+}
+
+/* Feed everything; every store answers alike. */
+static void bench_run(const bench *b, const kd_loss *l, const data *d)
+{
+    static const double ones[B] = {1, 1, 1, 1, 1, 1};
+    char name[KD_TERM_NAME];
+    put(tensor(b, "z"), b->t, d->z, B * K);
+    put(tensor(b, "s"), b->t, d->s, B * S);
+    put(tensor(b, "target"), b->t, d->target, B * K);
+    put(tensor(b, "valid"), b->t, ones, B);
+    for (int s = 0; s < l->stores; s++) {
+        kd_loss_name("teacher_valid", s, name);
+        put(tensor(b, name), b->t, ones, B);
+        kd_loss_name("teacher_feature", s, name);
+        put(tensor(b, name), b->t, d->f, B * P);
+    }
+    for (int i = 0; i < l->n; i++) {
+        put(tensor(b, l->term[i].input), b->t, d->t, B * K);
+    }
+    for (int i = 0; i < kd_params_count(b->params); i++) {
+        const bool weight = kd_params_at(b->params, i)->shape.rank == 2;
+        const double zero[P] = {0};
+        put(kd_params_value(b->params, i), b->t, weight ? d->w : zero, weight ? P * S : P);
+    }
+    assert_int_equal(kd_params_changed(b->params), KD_OK);
+    assert_int_equal(kd_params_zero_grad(b->params), KD_OK);
+    assert_int_equal(kd_program_run(b->p, NULL), KD_OK);
+}
+
+/* ---- every row against its goldens ----------------------------------------------------------- */
+
+static void compare(const kd_json *c, const char *key, const void *got, kd_dtype t, double tol)
+{
+    const kd_json *list = kd_json_get(c, key);
+    const char *name = "";
+    (void)!kd_json_get_str(c, "name", &name, NULL);
+    for (size_t i = 0; i < kd_json_count(list); i++) {
+        double want = NAN;
+        assert_int_equal(kd_json_as_f64(kd_json_at(list, i), &want, NULL), KD_OK);
+        if (!(fabs(at(got, t, (int)i) - want) <= tol)) {
+            fail_msg("%s: %s[%zu] is %.17g, golden %.17g, allowed %.2g (%s)", name, key, i, at(got, t, (int)i), want,
+                     tol, kd_dtype_name(t));
+        }
+    }
+}
+
+static void golden_case(const kd_term_def *def, const kd_json *c, kd_backend *be, kd_dtype t)
+{
+    kd_err err = {0};
+    kd_config *cfg = kd_calloc(1, sizeof *cfg);
+    const char *sets[8] = {"kind=student"};
+    const kd_json *options = kd_json_get(c, "options");
+    double smoothing = 0.0, value = NAN, value_f32 = NAN, grad_f32 = NAN;
+    size_t n = 1;
+    data *d = kd_calloc(1, sizeof *d);
+    assert_true(cfg != NULL && d != NULL && kd_json_count(options) < KD_COUNTOF(sets));
+    for (size_t i = 0; i < kd_json_count(options); i++) {
+        ok(kd_json_as_str(kd_json_at(options, i), &sets[n++], &err), &err);
+    }
+    ok(kd_config_load(NULL, 0, sets, n, cfg, &err), &err);
+    ok(kd_json_get_f64(c, "smoothing", &smoothing, &err), &err);
+    ok(kd_json_get_f64(c, "value", &value, &err), &err);
+    ok(kd_json_get_f64(c, "value_f32", &value_f32, &err), &err);
+    ok(kd_json_get_f64(c, "grad_f32_maxabsdiff", &grad_f32, &err), &err);
+
+    kd_loss l = {.stores = 1, .feature_dim = {P}};
+    kd_term term = {.def = def};
+    def->read(&cfg->kd, &term);
+    assert_true(term.weight > 0.0); /* the options of a golden turn the term on */
+    term.weight = 1.0;
+    ok(kd_loss_add(&l, &term, &err), &err);
+    bench b = {.t = t, .be = be};
+    bench_open(&b, &l);
+    make_data(smoothing, d);
+    bench_run(&b, &l, d);
+
+    const double got = at(tensor(&b, term.def->log), t, 0);
+    const double tol = t == KD_F64 ? 1e-13 * fabs(value) : 4.0 * fabs(value_f32 - value) + 0x1p-22 * fabs(value);
+    if (!(fabs(got - value) <= tol)) {
+        fail_msg("%s is %.17g, golden %.17g, allowed %.2g (%s)", def->name, got, value, tol, kd_dtype_name(t));
+    }
+    const double grad_tol = t == KD_F64 ? 1e-14 : 4.0 * grad_f32;
+    const bool features = (def->reads & KD_READS_FEATURES) != 0;
+    compare(c, "grad", tensor(&b, features ? "grad:s" : "grad:z"), t, grad_tol);
+    if (kd_json_get(c, "grad_projector") != NULL) {
+        const int w = kd_params_find(b.params, "kd.projector.weight");
+        compare(c, "grad_projector", kd_params_grad(b.params, w), t, grad_tol);
+    }
+    bench_close(&b);
+    kd_loss_free(&l);
+    kd_free(d);
+    kd_free(cfg);
+}
+
+static void every_row(kd_backend *be, kd_dtype t)
+{
+    assert_non_null(be);
+    for (int i = 0; i < kd_term_count(); i++) {
+        const kd_term_def *def = kd_term_at(i);
+        kd_json *doc = NULL;
+        kd_err err = {0};
+        char path[512];
+        (void)snprintf(path, sizeof path, "%s/terms/%s.json", KD_GOLDEN_DIR, def->name);
+        ok(kd_json_load(path, &doc, &err), &err); /* a row without goldens fails here */
+        assert_true(kd_json_count(doc) > 0);
+        for (size_t c = 0; c < kd_json_count(doc); c++) {
+            golden_case(def, kd_json_at(doc, c), be, t);
+        }
+        kd_json_free(doc);
+    }
+    kd_backend_close(be);
+}
+
+static void rows_in_f64(void **state)
+{
+    (void)state;
+    every_row(kd_f64_backend_open(), KD_F64);
+}
+
+static void rows_in_f32(void **state)
+{
+    (void)state;
+    kd_backend *be = NULL;
+    assert_int_equal(kd_backend_cpu_open(0, &be, NULL), KD_OK);
+    every_row(be, KD_F32);
+}
+
+static void rows_in_f32_plain(void **state)
+{
+    (void)state;
+    kd_backend *be = NULL;
+    assert_int_equal(kd_backend_cpu_open(1, &be, NULL), KD_OK);
+    be->plain = true;
+    every_row(be, KD_F32);
+}
+
+/* ---- what a run makes of them ---------------------------------------------------------------- */
+
+/* The loss is the weighted sum of its terms, whatever their number. */
+static void expect_sum(const bench *b, const kd_loss *l, const double *weight)
+{
+    double sum = 0.0;
+    for (int i = 0; i < l->n; i++) {
+        sum += weight[i] * at(tensor(b, l->term[i].log), b->t, 0);
+    }
+    const double got = at(tensor(b, "loss"), b->t, 0);
+    if (!(fabs(got - sum) <= 1e-13 * fabs(sum))) {
+        fail_msg("the loss of %d terms is %.17g, their weighted sum %.17g", l->n, got, sum);
+    }
+}
+
+static void make_loss(const char *const *sets, size_t n, int stores, kd_loss *out)
+{
+    kd_err err = {0};
+    kd_config *cfg = kd_calloc(1, sizeof *cfg);
+    assert_non_null(cfg);
+    ok(kd_config_load(NULL, 0, sets, n, cfg, &err), &err);
+    *out = (kd_loss){.stores = stores};
+    for (int s = 0; s < stores; s++) {
+        out->feature_dim[s] = P;
+    }
+    ok(kd_loss_make(&cfg->kd, out, &err), &err);
+    kd_free(cfg);
+}
+
+static void terms_of_many_stores(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"kind=student", "kd.weight=0.25", "kd.ce_weight=2", "kd.feature=mse",
+                                       "kd.feature_weight=0.125"};
+    double weight[32] = {2.0};
+    kd_loss l;
+    make_loss(sets, KD_COUNTOF(sets), KD_STORES_MAX, &l);
+    assert_int_equal(l.n, 1 + 2 * KD_STORES_MAX); /* the sum op takes six at a time */
+    for (int i = 1; i < l.n; i++) {
+        weight[i] = i <= KD_STORES_MAX ? 0.25 : 0.125;
+        for (int j = 0; j < i; j++) {
+            assert_string_not_equal(l.term[i].log, l.term[j].log);
+        }
+    }
+    assert_string_equal(l.term[1].log, "loss_kd");
+    assert_string_equal(l.term[2].log, "loss_kd_2");
+    assert_string_equal(l.term[2].input, "teacher_2");
+    data *d = kd_calloc(1, sizeof *d);
+    assert_non_null(d);
+    make_data(0.0, d);
+    bench b = {.t = KD_F64, .be = kd_f64_backend_open()};
+    bench_open(&b, &l);
+    bench_run(&b, &l, d);
+    expect_sum(&b, &l, weight);
+    const double first = at(tensor(&b, "loss_kd"), KD_F64, 0);
+    for (int s = 1; s < KD_STORES_MAX; s++) { /* stores that answer alike give alike terms */
+        assert_true(fabs(at(tensor(&b, l.term[1 + s].log), KD_F64, 0) - first) <= 1e-13 * first);
+    }
+    bench_close(&b);
+    kd_backend_close(b.be);
+    kd_loss_free(&l);
+    kd_free(d);
+}
+
+static void weights_that_change(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"kind=student",       "kd.weight=0.5",      "kd.ce_weight=1",
+                                       "kd.schedule=linear", "kd.warmup_epochs=4", "kd.stop_epoch=9"};
+    kd_loss l;
+    make_loss(sets, KD_COUNTOF(sets), 1, &l);
+    assert_int_equal(l.n, 2);
+    const kd_term *kl = &l.term[1];
+    assert_true(kd_term_is_scheduled(kl) && !kd_term_is_scheduled(&l.term[0]));
+    assert_true(kd_term_weight(kl, 0.0, 10.0) == 0.0);
+    assert_true(fabs(kd_term_weight(kl, 2.0, 10.0) - 0.5 * 0.5 * 0.8) <
+                1e-15); /* half of the warm-up, 0.8 of the line */
+    assert_true(fabs(kd_term_weight(kl, 5.0, 10.0) - 0.5 * 0.5) < 1e-15);
+    assert_true(kd_term_weight(kl, 9.0, 10.0) == 0.0);
+    const kd_term cosine = {.def = kl->def, .weight = 2.0, .shape = KD_WEIGHT_COSINE};
+    assert_true(fabs(kd_term_weight(&cosine, 5.0, 10.0) - 1.0) < 1e-15 && kd_term_weight(&cosine, 10.0, 10.0) < 1e-15);
+
+    data *d = kd_calloc(1, sizeof *d);
+    assert_non_null(d);
+    make_data(0.0, d);
+    bench b = {.t = KD_F64, .be = kd_f64_backend_open()};
+    bench_open(&b, &l);
+    for (int i = 0; i < 3; i++) {
+        const double w[2] = {1.0, 0.3 * i};
+        put(tensor(&b, "weight_loss_kd"), KD_F64, &w[1], 1);
+        bench_run(&b, &l, d);
+        expect_sum(&b, &l, w);
+    }
+    bench_close(&b);
+    kd_backend_close(b.be);
+    kd_loss_free(&l);
+    kd_free(d);
+}
+
+/* Cross-entropy and KL come from one op; their gradient is that of both terms apart. */
+static void a_pair_is_its_parts(void **state)
+{
+    (void)state;
+    static const char *const both[] = {"kind=student", "kd.weight=0.75", "kd.ce_weight=0.5", "kd.temperature=3"};
+    double whole[B * K], parts[B * K] = {0};
+    data *d = kd_calloc(1, sizeof *d);
+    kd_backend *be = kd_f64_backend_open();
+    kd_err err = {0};
+    assert_true(d != NULL && be != NULL);
+    make_data(0.1, d);
+    kd_loss l;
+    make_loss(both, KD_COUNTOF(both), 1, &l);
+    for (int part = 0; part < 3; part++) { /* 0: both; 1 and 2: each alone */
+        kd_loss one = {.stores = 1, .feature_dim = {P}};
+        if (part > 0) {
+            ok(kd_loss_add(&one, &l.term[part - 1], &err), &err);
+        }
+        bench b = {.t = KD_F64, .be = be};
+        bench_open(&b, part == 0 ? &l : &one);
+        bench_run(&b, part == 0 ? &l : &one, d);
+        const double *grad = tensor(&b, "grad:z");
+        for (int i = 0; i < B * K; i++) {
+            if (part == 0) {
+                whole[i] = grad[i];
+            } else {
+                parts[i] += grad[i];
+            }
+        }
+        bench_close(&b);
+        kd_loss_free(&one);
+    }
+    for (int i = 0; i < B * K; i++) {
+        assert_true(fabs(whole[i] - parts[i]) <= 1e-15);
+    }
+    kd_backend_close(be);
+    kd_loss_free(&l);
+    kd_free(d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_in_f64),         cmocka_unit_test(rows_in_f32),
+        cmocka_unit_test(rows_in_f32_plain),   cmocka_unit_test(terms_of_many_stores),
+        cmocka_unit_test(weights_that_change), cmocka_unit_test(a_pair_is_its_parts),
+    };
+    return cmocka_run_group_tests_name("loss", tests, NULL, NULL);
+}
