@@ -1,4 +1,4 @@
-/* What all backends share, and the CPU backend. */
+/* Functions of all backends, and the CPU backend. */
 #include "kernels/kd_backend.h"
 
 #include "kernels/fast/fast.h"

@@ -1,4 +1,4 @@
-/* What the processor offers, found once at run time.  A kernel that needs a feature asks here,
+/* Features of the processor, found once at run time.  A kernel that needs a feature asks here,
  * never at build time: one binary runs on any x86-64.  Other architectures report no feature and
  * run the reference kernels. */
 #ifndef KD_KERNELS_KD_CPU_H

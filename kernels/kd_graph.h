@@ -121,7 +121,7 @@ const void *kd_grad_attr(kd_grad_ctx *c);
 bool kd_grad_wants(kd_grad_ctx *c, int i); /* does anything need the gradient of input i? */
 kd_graph *kd_grad_graph(kd_grad_ctx *c);   /* for kd_spec_of, kd_node (gradient-side helper nodes) */
 
-/* Append a backward node.  Output j is the gradient of forward input grad_of[j] (-1: a helper value nobody needs).
+/* Append a backward node.  Output j is the gradient of forward input grad_of[j] (-1: a helper value).
  * Outputs whose input wants no gradient are left absent (kernel sees data == NULL).  For inputs that are parameters the
  * output is the parameter's gradient slot, accumulated; otherwise gradients of one value are summed by add nodes.
  * If nothing is wanted the node is not emitted.  Returns output 0, absent if there is none. */

@@ -61,7 +61,7 @@ int64_t kd_program_macs(const kd_program *p);
  * caches. */
 size_t kd_program_operand_bytes(const kd_program *p);
 
-/* Listing: one line a node: index, scope, op, operands, shapes, offset and lifetime of what it writes. */
+/* Listing: one line a node: index, scope, op, operands, shapes, offset and lifetime of its outputs. */
 void kd_program_dump(const kd_program *p, FILE *f);
 
 /* Independent check of the plan: no two values that are alive at the same time share bytes.  KD_E_STATE otherwise. */

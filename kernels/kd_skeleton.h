@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-/* What is computed with: float, but for the f64 kernels of the tests. */
+/* The type of all arithmetic: float; double in the f64 kernels of the tests. */
 #ifdef KD_SKELETON_F64
 typedef double kd_skel_real;
 #else

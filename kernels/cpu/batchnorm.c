@@ -1,5 +1,5 @@
 /* batchnorm (training), batchnorm_bwd, bn_update, batchnorm_eval.  A channel is one loop iteration:
- * sums run over samples in order, two passes for the variance.  What fusion puts behind the affine map goes through
+ * sums run over samples in order, two passes for the variance.  The fused nodes after the affine map work on
  * rows of KD_CHUNK; without it the loops run over the operands themselves. */
 #include "kernels/cpu/act_fn.h"
 #include "kernels/cpu/chunk.h"
@@ -41,7 +41,7 @@ static void affine(const act_t *restrict x, act_t *restrict y, real m, real a, r
     }
 }
 
-/* ---- what stands behind the affine map ------------------------------------------------------- */
+/* ---- the fused nodes after the affine map ---------------------------------------------------- */
 
 typedef struct bn_tail {
     const kd_batchnorm_attr *at;

@@ -1,4 +1,4 @@
-/* The product behind conv2d: acc[m][j] += sum_k w[m][k] x[k][j] on tiles that fit the first-level
+/* The product inside conv2d: acc[m][j] += sum_k w[m][k] x[k][j] on tiles that fit the first-level
  * cache.  Whoever calls it packs a piece of the left operand (scalars) and of the right one (rows
  * of up to KD_TILE_N positions); the inner loop is 4 x 4 rows over contiguous positions, so it
  * vectorises whatever the tile's width. */

@@ -3,7 +3,7 @@
 #include "kernels/cpu/chunk.h"
 #include "kernels/cpu/drop.h"
 
-/* Row of the normalised input: x itself, or x + keep b as it is stored (add_layernorm). */
+/* Row of the normalised input: x, or round(x + keep b) (add_layernorm). */
 typedef struct row_of {
     const act_t *x, *b;
     real keep;
@@ -18,7 +18,7 @@ static inline real rounded(real v)
 
 static inline real dropped(real keep, real v)
 {
-    return keep == R(0.0) ? R(0.0) : keep * v; /* what is dropped passes nothing, not even NaN */
+    return keep == R(0.0) ? R(0.0) : keep * v; /* a dropped value contributes 0, NaN included */
 }
 
 static inline real term(const row_of *s, int64_t j)

@@ -118,7 +118,7 @@ static kd_status class_loss_run(const kd_call *c)
 
 const kd_kernel_def KD_K(class_loss) = {.run = class_loss_run};
 
-/* What a row's gradient d (mass softmax(z/T) - p) is made of; `on`: the term exists and the row counts. */
+/* Factors of a row's gradient d (mass softmax(z/T) - p).  `on`: the term exists and the row is valid. */
 typedef struct class_term {
     bool on;
     real d, lse, mass;

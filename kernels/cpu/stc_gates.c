@@ -14,7 +14,7 @@ static gates gates_of(const kd_tensor *in)
     return g;
 }
 
-/* What the sigmoid of frame t of sample s is applied to. */
+/* The argument of the sigmoid of frame t of sample s. */
 static real before_sigmoid(const gates *g, int64_t s, int64_t t)
 {
     const int64_t from = KD_MAX((int64_t)0, g->taps / 2 - t), to = KD_MIN(g->taps, g->t + g->taps / 2 - t);

@@ -3,7 +3,7 @@
  * A channel's elements are cut into slices, a block each.  Two launches: the first leaves the slices' statistics in
  * scratch, the second merges them anew in every warp (a lane a slice, so at most 32) and writes its own slice.  Means
  * and squares are those of small groups, merged as Chan et al. do: x is read once and a large mean cancels exactly.
- * What fusion puts behind the affine map (bn_tail.cuh) is done in the second launch; kernels are templates over TAIL,
+ * The fused nodes after the affine map (bn_tail.cuh) run in the second launch; kernels are templates over TAIL,
  * so that a batch norm by itself keeps its registers. */
 #include "kernels/cuda/device/bn_tail.cuh"
 

@@ -15,7 +15,7 @@ struct volume_geom { /* dims in the order T, H, W; in: x, out: y */
     int in[3], out[3], kernel[3], stride[3], pad[3], dilation[3];
     int64_t volume_in, volume_out;
 
-    template <bool BACK> __host__ __device__ int64_t volume() const /* positions of what is written */
+    template <bool BACK> __host__ __device__ int64_t volume() const /* positions of the output */
     {
         return BACK ? volume_in : volume_out;
     }
@@ -56,7 +56,7 @@ static __device__ __forceinline__ voxel voxel_of(const int *dims, int64_t p)
     return {(int)plane, (int)(row - plane * dims[1]), (int)(p - row * dims[2])};
 }
 
-/* One dim: what place `at` reads through tap k; false: nothing.  BACK: `at` is a place of x and what is read is dy. */
+/* One dim: the index that position `at` reads through tap k; false: padding.  BACK: `at` is in x, the index in dy. */
 template <bool BACK>
 static __device__ __forceinline__ bool source(const volume_geom &g, int dim, int at, int k, int *from)
 {

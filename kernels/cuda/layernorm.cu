@@ -46,7 +46,7 @@ static __device__ __forceinline__ void add_terms(float *v, const source<T> &s, i
     }
 }
 
-/* N terms again: each lane reads what it stored itself.  x may be sum, so x is read once where there is one. */
+/* N terms again: each lane reads its own stores.  x may be sum, so x is read once where there is one. */
 template <int N, bool ADD, typename T>
 static __device__ __forceinline__ void terms(float *v, const source<T> &s, int64_t i, float keep)
 {
@@ -151,7 +151,8 @@ template <typename T> struct sink {
     int64_t per;
 };
 
-/* dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy gamma.  dx may be dy: a lane writes what it alone has read. */
+/* dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy gamma.  dx may be dy: a lane writes only elements it alone has
+ * read. */
 template <typename T, int N>
 static __global__ void layernorm_dx(const T *dy, const T *x, const float *gamma, const float *mean, const float *rstd,
                                     sink<T> to, int64_t rows, int C)

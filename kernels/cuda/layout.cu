@@ -124,7 +124,7 @@ template <int N, bool JOIN, typename T> static __global__ void copy_pieces(piece
             part = s.part[i];
         }
     }
-    if (x == nullptr) { /* a gradient nobody wants */
+    if (x == nullptr) { /* this gradient is not needed */
         return;
     }
     const int64_t packs = part / N;

@@ -32,11 +32,11 @@ template <typename T> struct problem {
     bool packed_a, packed_b;
     const float *bias; /* (N) or null */
     int act;
-    T *pre;          /* (M,N) what act is applied to goes here, or null */
-    const T *behind; /* (M,N): instead of act, times act' of this */
-    T *y;            /* (M,N) goes here */
-    float *f;        /* or here, slice s at f + s * stride; both null: only the sums of a are wanted */
-    float *sum_a;    /* (M), sum over k of a(m, k), slice s at sum_a + s * stride; or null */
+    T *pre;            /* (M,N) what act is applied to goes here, or null */
+    const T *slope_at; /* (M,N) or null: multiply by act'(slope_at) instead of applying act */
+    T *y;              /* (M,N) goes here */
+    float *f;          /* or here, slice s at f + s * stride; both null: only the sums of a are wanted */
+    float *sum_a;      /* (M), sum over k of a(m, k), slice s at sum_a + s * stride; or null */
     int64_t stride;
     bool add, add_sum;
 };
@@ -169,7 +169,7 @@ static __device__ __forceinline__ void emit(O *to, int64_t at, float *v, int64_t
     }
 }
 
-/* Four neighbours of a row; what lies behind its end is 0. */
+/* Four neighbours of a row; 0 past its end. */
 template <typename T>
 static __device__ __forceinline__ void load_quad(float *v, const T *from, int64_t at, int64_t left, bool whole)
 {
@@ -212,8 +212,8 @@ static __device__ __forceinline__ void finish(const problem<T> &g, const float (
             }
             float v[4], x[4];
             ld_pack<4>(v, mem, (int64_t)p * 4);
-            if (g.behind != nullptr) {
-                load_quad(x, g.behind, m * g.N + n, g.N - n, whole);
+            if (g.slope_at != nullptr) {
+                load_quad(x, g.slope_at, m * g.N + n, g.N - n, whole);
             }
 #pragma unroll
             for (int j = 0; j < 4; j++) {
@@ -224,7 +224,7 @@ static __device__ __forceinline__ void finish(const problem<T> &g, const float (
             }
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                v[j] = g.behind != nullptr ? kd_act_grad(g.act, x[j], v[j]) : kd_act(g.act, v[j]);
+                v[j] = g.slope_at != nullptr ? kd_act_grad(g.act, x[j], v[j]) : kd_act(g.act, v[j]);
             }
             if (g.f == nullptr && g.y == nullptr) {
                 continue;
@@ -354,7 +354,7 @@ template <typename T> static kd_status linear_bwd_x_run(const kd_call *c)
     g.M = rows, g.N = Ci, g.K = Co, g.per = Co;
     g.y = kd_out<T>(c, 0);
     g.act = static_cast<const kd_linear_attr *>(c->attr)->act;
-    g.behind = g.act != KD_ACT_NONE ? kd_in<T>(c, 2) : nullptr;
+    g.slope_at = g.act != KD_ACT_NONE ? kd_in<T>(c, 2) : nullptr;
     g.add = kd_adds(c, 0);
     if (rows > 0 && c->out[0].data != nullptr) {
         launch<T, true, false>(c, g, 1);

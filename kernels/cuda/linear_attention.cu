@@ -27,7 +27,7 @@ template <int D> struct la_shape {
 /* Tiles are read four floats at a time. */
 typedef kd_pack<float, 4> quad;
 
-/* What a block works on: its sequence, its first head, how many of its heads there are. */
+/* The part of a block: its sequence, its first head, its number of heads. */
 struct la_block {
     int64_t s;
     int head, heads;

@@ -1,4 +1,4 @@
-/* What a build without CUDA answers. */
+/* The CUDA backend of a build without CUDA: opening it is refused. */
 #include "kernels/kd_backend.h"
 
 kd_status kd_backend_cuda_open(const kd_cuda_opts *opts, kd_backend **out, kd_err *err)

@@ -121,7 +121,7 @@ template <typename U> static kd_status update(const kd_call *c, int at, U u)
     return kd_launched();
 }
 
-/* What follows a parameter: its average and its low-precision copy, where there are any. */
+/* The average and the low-precision copy of a parameter; either may be null. */
 template <typename T> struct followers {
     float *ema;
     T *low;
@@ -247,7 +247,7 @@ template <typename T> struct sgd_update {
         }
         if (buf != nullptr) {
             float old[W];
-            if (!first) { /* the first step starts the buffer: what is there is not read */
+            if (!first) { /* the first step starts the buffer without reading it */
                 ld_pack<W>(old, buf, i);
             }
 #pragma unroll

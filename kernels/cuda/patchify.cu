@@ -49,7 +49,7 @@ static __device__ __forceinline__ spot corner_of(const patches &g, int64_t k)
 
 /* ---- forward --------------------------------------------------------------------------------- */
 
-/* What rows are made of; pointers may be null. */
+/* Operands of patchify; pointers may be null. */
 struct clips {
     const float *table, *lam;
     const int32_t *place, *perm, *cut;

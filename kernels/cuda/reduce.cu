@@ -76,7 +76,7 @@ static __device__ __forceinline__ int64_t walk_at(const walk &w, int64_t i)
 struct reduction {
     walk kept, gone; /* dims of x */
     int64_t n_out, n_red;
-    bool rows; /* what is removed lies together in x (or there is nothing else) */
+    bool rows; /* the removed dims are contiguous in x */
     int packs; /* rows: removed elements are read this many at a time */
 };
 
@@ -138,8 +138,8 @@ struct least {
     }
 };
 
-/* What the threads of one output have, put together in a fixed order; all of them get it.  Every thread of the block
- * calls. */
+/* The partial results of the threads of one output, combined in a fixed order; all of them get the result.  Every
+ * thread of the block calls. */
 template <bool ROWS, typename A, typename Op> static __device__ A together(A v, Op op)
 {
     if (ROWS) {
@@ -364,7 +364,7 @@ KD_CUDA_OP(reduce_bwd)
 
 /* ---- softmax: a warp a row; later passes find it in the first-level cache -------------------- */
 
-/* y may be x: a lane writes what it alone reads. */
+/* y may be x: a lane writes only elements it alone reads. */
 template <int N, typename T>
 static __global__ void softmax_rows(const T *x, T *y, int64_t rows, int64_t K, float out_scale, bool add)
 {

@@ -21,7 +21,7 @@ template <typename T> static gates<T> gates_of(const kd_call *c, int first)
             (int)c->in[first + 2].shape.dim[2]};
 }
 
-/* What the sigmoid of this sample's frame i is applied to. */
+/* The argument of the sigmoid of this sample's frame i. */
 template <typename T> static __device__ __forceinline__ float before_sigmoid(const gates<T> &g, int64_t i)
 {
     const T *x = g.time + blockIdx.x * 2 * g.t;

@@ -24,7 +24,7 @@ static dim3 piece_grid(const pool_pieces &s)
     return dim3((unsigned)(s.p.n * s.per));
 }
 
-/* What a block works on, and where its thread starts. */
+/* The piece of a block, and where its thread starts. */
 struct pool_piece {
     int64_t n, at; /* at: channel 0 of the first position */
     int from, frames, len;

@@ -1,4 +1,4 @@
-/* What the two convolution files for AVX-512 share.  Include only in files compiled for x86-64-v4.
+/* Shared by the two convolution files for AVX-512.  Include only in files compiled for x86-64-v4.
  */
 #ifndef KD_KERNELS_FAST_CONV512_H
 #define KD_KERNELS_FAST_CONV512_H

@@ -1,4 +1,4 @@
-/* A matrix product of oneDNN behind a kernel: what is multiplied is described, the rest is kept in kd_call.prep. */
+/* A matrix product of oneDNN inside a kernel.  The caller describes the operands; kd_call.prep holds the rest. */
 #ifndef KD_KERNELS_FAST_ONEDNN_H
 #define KD_KERNELS_FAST_ONEDNN_H
 

@@ -13,7 +13,7 @@ typedef struct reduction {
     int64_t dim[KD_MAX_RANK];
     int64_t step[KD_MAX_RANK]; /* how far the output moves with each dim; 0: reduced */
     int64_t rows, outs;        /* rows of x and outputs of one leading index */
-    int64_t count;             /* elements behind one output */
+    int64_t count;             /* elements of one output */
     bool last, max, bf16;      /* last: the last dim is reduced */
 } reduction;
 

@@ -65,7 +65,7 @@ static bn_chain chain_before_add(const kd_graph *g, int32_t k, bool recompute)
 
 /* If value v ends the chain of a batch norm that node `add` alone reads, the stage of that chain; else BN_AFFINE - 1.
  * */
-static int stage_behind(const kd_graph *g, int32_t v, int32_t add, bool recompute)
+static int stage_before(const kd_graph *g, int32_t v, int32_t add, bool recompute)
 {
     for (int32_t w = v; kdi_is_node(g, w);) {
         const int32_t k = g->values[w].node;
@@ -92,7 +92,7 @@ static void link_add(const kd_graph *g, bn_chain *c, bool recompute)
     }
     const kdi_node *add = &g->nodes[j];
     const int32_t v = g->nodes[c->last].out[0], other = add->in[0] == v ? add->in[1] : add->in[0];
-    if (stage_behind(g, other, j, recompute) <= (int)c->stage && kdi_same_spec(g, v, other)) {
+    if (stage_before(g, other, j, recompute) <= (int)c->stage && kdi_same_spec(g, v, other)) {
         c->residual = other;
         take_link(c, j, BN_ADD);
     }

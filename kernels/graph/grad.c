@@ -213,7 +213,7 @@ kd_val kd_grad_emit(kd_grad_ctx *c, kd_op op, const void *attr, const kd_val *in
         }
         if (grad_of[o] < 0 || !kd_grad_wants(c, grad_of[o])) {
             if (grad_of[o] >= 0) {
-                g->nodes[k].out[o] = 0; /* nobody wants it: the kernel sees no data */
+                g->nodes[k].out[o] = 0; /* no gradient is needed: the kernel sees no data */
             }
             continue;
         }

@@ -19,7 +19,7 @@ typedef enum kdi_kind {
 typedef struct kdi_value {
     kd_spec spec;
     kdi_kind kind;
-    int32_t src;     /* KDI_VIEW: what it looks at */
+    int32_t src;     /* KDI_VIEW: the viewed value */
     int32_t root;    /* end of the view chain; itself otherwise */
     int32_t node;    /* KDI_NODE: producer */
     int32_t param;   /* KDI_PARAM, KDI_BUFFER, KDI_PGRAD: index in kd_params */

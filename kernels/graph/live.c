@@ -1,4 +1,4 @@
-/* What lives and how long: dead nodes, static nodes, lifetimes of values, operands in place. */
+/* Liveness: dead nodes, static nodes, lifetimes of values, operands in place. */
 #include "kernels/graph/program_internal.h"
 
 /* ---- dead nodes ------------------------------------------------------------------------------ */

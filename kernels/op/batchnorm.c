@@ -11,7 +11,7 @@ static kd_status check_channels(const char *op, const kd_spec *x, const kd_spec 
     return KD_OK;
 }
 
-/* What fusion puts behind the affine map. */
+/* The attributes that fusion sets. */
 static kd_status check_tail(const char *op, const kd_batchnorm_attr *at, kd_err *err)
 {
     const bool acts = at->act >= KD_ACT_NONE && at->act <= KD_ACT_SIGMOID && at->act_out >= KD_ACT_NONE &&

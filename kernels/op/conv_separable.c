@@ -1,4 +1,4 @@
-/* conv_separable: a depthwise convolution and the pointwise one behind it, or two such branches of
+/* conv_separable: a depthwise convolution and the pointwise one after it, or two such branches of
  * one input side by side.  Its gradients are those of concat and conv2d. */
 #include "kernels/op/rule.h"
 
@@ -26,8 +26,8 @@ static kd_status branch_infer(const kd_spec *x, const kd_spec *of, const kd_conv
     KD_TRY(kd_op_def_conv2d.infer(in, 3, &deep, h, err));
     KD_TRY(kd_rule_is("conv_separable", "Wd", &of[0], x->dtype,
                       kd_shape4(channels, 1, of[0].shape.dim[2], of[0].shape.dim[3]), err));
-    const kd_spec behind[3] = {*h, of[2], of[3]};
-    KD_TRY(kd_op_def_conv2d.infer(behind, 3, &pointwise, y, err));
+    const kd_spec point[3] = {*h, of[2], of[3]};
+    KD_TRY(kd_op_def_conv2d.infer(point, 3, &pointwise, y, err));
     return kd_rule_is("conv_separable", "Wp", &of[2], x->dtype, kd_shape4(of[2].shape.dim[0], channels, 1, 1), err);
 }
 

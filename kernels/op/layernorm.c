@@ -77,7 +77,7 @@ static kd_status add_layernorm_grad(kd_grad_ctx *c)
     const kd_val ds = kd_grad_dout(c, 0), dy = kd_grad_dout(c, 1);
     const kd_dropout_attr drop = {at->p, at->rng_id, 1};
     const bool drops = at->p > 0.0f;
-    if (dy.id == 0) { /* nobody reads the normalised rows: a sum is left */
+    if (dy.id == 0) { /* the normalised rows have no reader: only the sum is left */
         kd_grad_pass(c, 0, ds);
         if (drops) {
             kd_grad_emit(c, KD_OP_DROPOUT, &drop, &ds, 1, (const int[]){1}, 1);

@@ -4,7 +4,7 @@
 
 #include "kernels/op/rule.h"
 
-/* What the attributes of both say. */
+/* The attributes of either op. */
 typedef struct kd_window {
     int dims; /* 2 or 3 */
     int32_t stride[3], pad[3], dilation[3], kernel[3];

@@ -194,7 +194,7 @@ void kd_optim_free(kd_optim *o)
 
 /* ---- one step -------------------------------------------------------------------------------- */
 
-/* What a captured graph repeats: no host number in it. */
+/* The captured part of a step: it reads no number from the host. */
 static kd_status apply(void *user)
 {
     kd_optim *o = user;

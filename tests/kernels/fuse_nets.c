@@ -52,7 +52,8 @@ kd_val kept_branch(kd_graph *g, kd_val x)
     return branches(g, x, true);
 }
 
-/* The gradient of a mean goes to x, as an output, and to a convolution whose result is read twice. */
+/* The gradient of the mean is needed twice: as the gradient of x (an output of the program), and for a convolution
+ * whose result has two readers. */
 kd_val shared_gradient(kd_graph *g, kd_val x)
 {
     const uint32_t frames_joints = 1u << 2 | 1u << 3;
@@ -63,7 +64,8 @@ kd_val shared_gradient(kd_graph *g, kd_val x)
     return head(g, kd_mul(g, a, b), false);
 }
 
-/* A convolution whose gradient is the sum of an activation's, which cannot add, and of stc_pool's, by all it gives. */
+/* Two gradients meet at h: that of the activation, whose op has no `plus`, and that of stc_pool, all of whose outputs
+ * are read. */
 kd_val pooled_twice(kd_graph *g, kd_val x)
 {
     const kd_val h = kd_conv2d(g, x, "point", 3, &(kd_conv_opts){.kernel = {1, 1}});

@@ -180,7 +180,7 @@ static bool arena_make(int device, size_t out, size_t vector, arena *t)
     return true;
 }
 
-/* One run of what is timed; 0: it failed. */
+/* Time of one run; 0: it failed. */
 typedef bool (*timed_run)(const void *what, const arena *t);
 
 /* Milliseconds of one run; negative: it failed. */

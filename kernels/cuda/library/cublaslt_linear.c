@@ -19,13 +19,13 @@ static bool has_bias(const kd_call *c)
     return c->n_in > 2 && c->in[2].data != NULL;
 }
 
-/* A bias in another type than the output's is cast into scratch, behind the workspace. */
+/* A bias in another type than the output's is cast into scratch, after the workspace. */
 static bool casts_bias(const kd_call *c)
 {
     return has_bias(c) && c->in[2].dtype != c->out[0].dtype;
 }
 
-/* The product itself: with an activation that keeps what it is applied to, y comes afterwards. */
+/* The product itself.  With an activation that also stores pre, a second kernel computes y. */
 static const kd_tensor *product_of(const kd_call *c)
 {
     return c->n_out > 1 && c->out[1].data != NULL ? &c->out[1] : &c->out[0];
@@ -187,7 +187,7 @@ static kd_status bwd_w_prepare(kd_call *c, kd_err *err)
     return wants_db(c) && g.timed && g.k >= 64 ? try_fused(c, g) : KD_OK;
 }
 
-/* What the epilogue wrote, as a matrix of one row: db is added to by a column sum. */
+/* The db that the epilogue wrote, as a matrix of one row: a column sum adds it to db. */
 static kd_tensor row_of(const kd_call *c, void *data)
 {
     return (kd_tensor){data, KD_F32, kd_shape2(1, outputs_of(c))};
@@ -217,17 +217,17 @@ static kd_status bwd_w_run(const kd_call *c)
 {
     const kd_lt_prep *p = c->prep;
     const int64_t co = outputs_of(c);
-    void *const behind = (char *)c->scratch + kd_cuda_round(p->workspace);
+    void *const tail = (char *)c->scratch + kd_cuda_round(p->workspace);
     const bool by_way = p->bgrad && adds_db(c);
     if (p->bgrad) {
-        KD_TRY(kd_lt_set_vector(p, by_way ? behind : c->out[1].data));
+        KD_TRY(kd_lt_set_vector(p, by_way ? tail : c->out[1].data));
     }
     KD_TRY(kd_lt_run(c, c->in[1].data, c->in[0].data, c->out[0].data));
     if (by_way) {
-        const kd_tensor row = row_of(c, behind);
-        return kd_cuda_column_sum(&row, co, &c->out[1], true, (char *)behind + row_bytes(c), c);
+        const kd_tensor row = row_of(c, tail);
+        return kd_cuda_column_sum(&row, co, &c->out[1], true, (char *)tail + row_bytes(c), c);
     }
-    return wants_db(c) && !p->bgrad ? kd_cuda_column_sum(&c->in[0], co, &c->out[1], adds_db(c), behind, c) : KD_OK;
+    return wants_db(c) && !p->bgrad ? kd_cuda_column_sum(&c->in[0], co, &c->out[1], adds_db(c), tail, c) : KD_OK;
 }
 
 /* ---- slots ----------------------------------------------------------------------------------- */

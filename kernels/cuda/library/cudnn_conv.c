@@ -31,7 +31,7 @@ static bool is_3d(kd_op op)
     return op == KD_OP_CONV3D || op == KD_OP_CONV3D_BWD_X || op == KD_OP_CONV3D_BWD_W;
 }
 
-/* What both kinds of attributes say; false: groups. */
+/* The attributes of conv2d or conv3d; false: groups. */
 static bool window_of(kd_dnn_window *w, kd_op op, const void *attr)
 {
     const kd_conv2d_attr *flat = attr;
@@ -47,7 +47,7 @@ static bool window_of(kd_dnn_window *w, kd_op op, const void *attr)
     return (three ? deep->groups : flat->groups) == 1;
 }
 
-/* The op of a call by what it reads: the slots serve both ranks. */
+/* The op of a call, by the rank of its operands: the slots serve both. */
 static kd_op op_of(const kd_call *c, kd_op flat, kd_op deep)
 {
     return c->in[0].shape.rank == 5 ? deep : flat;

@@ -12,7 +12,7 @@
 
 #include <cudnn.h>
 
-/* What a plan depends on, and nothing else.  Compared as bytes: start from memset. */
+/* The key of a plan.  Compared as bytes: start from memset. */
 typedef struct kd_dnn_key {
     int32_t op, device;
     int32_t type; /* cudnnDataType_t of the activations */

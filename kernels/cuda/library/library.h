@@ -1,4 +1,4 @@
-/* What the library kernels (cublaslt.c, cudnn*.c) share.  No CUDA header here.
+/* Shared by the library kernels (cublaslt.c, cudnn*.c).  No CUDA header here.
  *
  * A library slot refuses in prepare() with KD_E_UNSUPPORTED and says why in the log (verbose): the call then goes to
  * the next rank and in the end to our own kernel.  A library that fails while it runs is KD_E_DEVICE. */
