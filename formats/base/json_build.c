@@ -1,9 +1,6 @@
 /* JSON setters: see json.h.  `put_*` serve objects (key) and arrays (key NULL) alike. */
 #include "formats/base/json_internal.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 /* Bytes of the UTF-8 sequence at s, 0 when it is not well-formed (overlong and surrogates included). */
 static size_t utf8_len(const uint8_t *s)
 {

@@ -1,12 +1,17 @@
 /* Table of the teachers: see teacher.h.  Sizes s to g are the published ones of VideoMAE v1 and v2. */
 #include "teacher/model/teacher.h"
 
+/* clang-format off */
 static const kd_teacher_info TEACHERS[] = {
-    {"s", 224, 16, 2, 16, 384, 12, 6, 1536},   {"b", 224, 16, 2, 16, 768, 12, 12, 3072},
-    {"l", 224, 16, 2, 16, 1024, 24, 16, 4096}, {"h", 224, 16, 2, 16, 1280, 32, 16, 5120},
-    {"g", 224, 14, 2, 16, 1408, 40, 16, 6144}, {"tiny", 64, 8, 2, 8, 96, 4, 3, 384}, /* for the sample data set */
+    {"s", 224, 16, 2, 16, 384, 12, 6, 1536},
+    {"b", 224, 16, 2, 16, 768, 12, 12, 3072},
+    {"l", 224, 16, 2, 16, 1024, 24, 16, 4096},
+    {"h", 224, 16, 2, 16, 1280, 32, 16, 5120},
+    {"g", 224, 14, 2, 16, 1408, 40, 16, 6144},
+    {"tiny", 64, 8, 2, 8, 96, 4, 3, 384}, /* for the sample data set */
     {"custom", 224, 16, 2, 16, 0, 0, 0, 0},
 };
+/* clang-format on */
 
 const kd_teacher_info *kd_teacher_at(int i)
 {
