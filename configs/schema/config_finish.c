@@ -51,7 +51,7 @@ static kd_status finish_data(kd_data_opts *d, kd_err *err)
 static kd_status finish_optim(kd_config *c, kd_err *err)
 {
     const kd_cfg_optim *o = &c->optim;
-    if (o->schedule == KD_SCHED_MULTISTEP && o->milestones.n == 0) {
+    if (o->schedule == KD_SCHEDULE_MULTISTEP && o->milestones.n == 0) {
         return KD_FAIL(err, KD_E_CONFIG, "optim.milestones: multistep needs at least one epoch");
     }
     for (int i = 1; i < o->milestones.n; i++) {

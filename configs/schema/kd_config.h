@@ -19,6 +19,8 @@
 #include "distill/batch/mixup_opts.h"
 #include "distill/kd/loss_opts.h"
 #include "formats/data/data_opts.h"
+#include "kernels/kd_optim.h"
+#include "kernels/kd_schedule.h"
 #include "kernels/optim/param_rules.h"
 #include "student/model/student_opts.h"
 #include "student/skeleton/skeleton_opts.h"
@@ -38,13 +40,13 @@ extern "C" {
     X(KD_MERGE_PROB, "prob") \
     X(KD_MERGE_SCORE, "score")
 #define KD_CFG_OPTIMIZER_MAP(X) \
-    X(KD_OPT_ADAMW, "adamw")    \
-    X(KD_OPT_SGD, "sgd")
-#define KD_CFG_SCHEDULE_MAP(X)               \
-    X(KD_SCHED_COSINE_STEP, "cosine_step")   \
-    X(KD_SCHED_COSINE_EPOCH, "cosine_epoch") \
-    X(KD_SCHED_MULTISTEP, "multistep")       \
-    X(KD_SCHED_CONSTANT, "constant")
+    X(KD_OPTIM_ADAMW, "adamw")  \
+    X(KD_OPTIM_SGD, "sgd")
+#define KD_CFG_SCHEDULE_MAP(X)                  \
+    X(KD_SCHEDULE_COSINE_STEP, "cosine_step")   \
+    X(KD_SCHEDULE_COSINE_EPOCH, "cosine_epoch") \
+    X(KD_SCHEDULE_MULTISTEP, "multistep")       \
+    X(KD_SCHEDULE_CONSTANT, "constant")
 #define KD_CFG_DEVICE_MAP(X) \
     X(KD_CFG_AUTO, "auto")   \
     X(KD_CFG_CPU, "cpu")     \
@@ -60,8 +62,6 @@ extern "C" {
 
 KD_ENUM_OF(kd_cfg_kind, KD_CFG_KIND_MAP);
 KD_ENUM_OF(kd_cfg_merge, KD_CFG_MERGE_MAP);
-KD_ENUM_OF(kd_cfg_optimizer, KD_CFG_OPTIMIZER_MAP);
-KD_ENUM_OF(kd_cfg_schedule, KD_CFG_SCHEDULE_MAP);
 KD_ENUM_OF(kd_cfg_device, KD_CFG_DEVICE_MAP);
 KD_ENUM_OF(kd_cfg_resident, KD_CFG_RESIDENT_MAP);
 

@@ -85,7 +85,7 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
                                  .batch = c->train.batch_size,
                                  .eval_batch = c->eval.batch_size,
                                  .optimiser_slabs =
-                                     (c->optim.name == KD_OPT_ADAMW ? 2 : 1) + (c->optim.ema_decay > 0.0)};
+                                     (c->optim.name == KD_OPTIM_ADAMW ? 2 : 1) + (c->optim.ema_decay > 0.0)};
     KD_TRY(kdi_resident_plan(t, &need, err));
     KD_TRY(kd_model_check_memory(&t->model, &need, err));
     KD_TRY(kd_model_train_program(&t->model, &t->loss, c->train.batch_size, &t->program, err));
@@ -100,7 +100,7 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
 static kd_status open_optimiser(kd_trainer *t, kd_err *err)
 {
     const kd_cfg_optim *c = &t->cfg->optim;
-    const kd_optim_cfg oc = {.kind = c->name == KD_OPT_ADAMW ? KD_OPTIM_ADAMW : KD_OPTIM_SGD,
+    const kd_optim_cfg oc = {.kind = c->name,
                              .beta1 = c->betas[0],
                              .beta2 = c->betas[1],
                              .eps = c->eps,
@@ -116,9 +116,7 @@ static kd_status open_optimiser(kd_trainer *t, kd_err *err)
     const int effective = t->cfg->train.batch_size * t->accumulation;
     const double scale = c->scale_lr ? (double)effective / 256.0 : 1.0;
     const int64_t steps = t->batches / t->accumulation;
-    static const kd_schedule_kind kind[] = {KD_SCHEDULE_COSINE_STEP, KD_SCHEDULE_COSINE_EPOCH, KD_SCHEDULE_MULTISTEP,
-                                            KD_SCHEDULE_CONSTANT};
-    t->schedule = (kd_schedule){.kind = kind[c->schedule],
+    t->schedule = (kd_schedule){.kind = c->schedule,
                                 .lr = c->base_lr * scale,
                                 .min_lr = c->min_lr * scale,
                                 .warmup_lr = c->warmup_start_lr * scale,

@@ -72,7 +72,7 @@ static void one_case(const step_case *c, kd_backend *be)
     must(kd_loss_cross_entropy(false, &loss_terms, &err), &err);
     must(kd_model_init(&m, &loss_terms, 1, &err), &err);
     must(kd_model_train_program(&m, &loss_terms, BATCH, &p, &err), &err);
-    const kd_optim_cfg oc = {.kind = cfg->optim.name == KD_OPT_SGD ? KD_OPTIM_SGD : KD_OPTIM_ADAMW,
+    const kd_optim_cfg oc = {.kind = cfg->optim.name,
                              .beta1 = 0.9,
                              .beta2 = 0.999,
                              .eps = 1e-8,
