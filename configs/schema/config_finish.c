@@ -20,8 +20,9 @@ static kd_status ordered(const char *key, const double range[2], kd_err *err)
     return KD_FAIL(err, KD_E_CONFIG, "%s: expected [low, high], found [%g, %g]", key, range[0], range[1]);
 }
 
-static kd_status finish_data(kd_data_opts *d, kd_err *err)
+static kd_status finish_data(kd_config *c, kd_err *err)
 {
+    kd_data_opts *d = &c->data;
     const kd_named_split *split = NULL;
     const kd_data_set *set = kd_data_set_of_split(d->split.by, &split);
     const int fixed = set != NULL ? set->n_classes : 0;
@@ -92,8 +93,9 @@ static kd_status finish_optim(kd_config *c, kd_err *err)
     return KD_OK;
 }
 
-static kd_status finish_kd(kd_loss_opts *k, kd_err *err)
+static kd_status finish_kd(kd_config *c, kd_err *err)
 {
+    kd_loss_opts *k = &c->kd;
     if (k->ce_weight < 0.0) {
         if (k->weight > 1.0) {
             return KD_FAIL(err, KD_E_CONFIG, "kd.weight: above 1 (%g) needs kd.ce_weight, since 1 - weight is negative",
@@ -104,24 +106,46 @@ static kd_status finish_kd(kd_loss_opts *k, kd_err *err)
     return KD_OK;
 }
 
+static kd_status finish_clips(kd_config *c, kd_err *err)
+{
+    KD_TRY(kd_teacher_finish(&c->teacher, err));
+    KD_TRY(ordered("video.rrc_scale", c->video.rrc_scale, err));
+    KD_TRY(ordered("video.rrc_ratio", c->video.rrc_ratio, err));
+    if (c->video.spatial == KD_SPATIAL_SHORT_SIDE_CROP && c->video.train_short_side < c->teacher.img_size) {
+        return KD_FAIL(err, KD_E_CONFIG, "video.train_short_side: expected at least img_size (%d), found %d",
+                       c->teacher.img_size, c->video.train_short_side);
+    }
+    return KD_OK;
+}
+
+static kd_status finish_sequences(kd_config *c, kd_err *err)
+{
+    KD_TRY(ordered("skeleton_aug.scale", c->skeleton_aug.scale, err));
+    return ordered("skeleton_aug.speed", c->skeleton_aug.speed, err);
+}
+
+static kd_status finish_all(kd_config *c, kd_err *err)
+{
+    fill(&c->eval.batch_size, c->train.batch_size);
+    return finish_optim(c, err);
+}
+
 kd_status kd_config_finish(kd_config *cfg, kd_err *err)
 {
-    KD_TRY(finish_data(&cfg->data, err));
-    if (cfg->kind == KD_KIND_TEACHER) {
-        KD_TRY(kd_teacher_finish(&cfg->teacher, err));
-        KD_TRY(ordered("video.rrc_scale", cfg->video.rrc_scale, err));
-        KD_TRY(ordered("video.rrc_ratio", cfg->video.rrc_ratio, err));
-        if (cfg->video.spatial == KD_SPATIAL_SHORT_SIDE_CROP && cfg->video.train_short_side < cfg->teacher.img_size) {
-            return KD_FAIL(err, KD_E_CONFIG, "video.train_short_side: expected at least img_size (%d), found %d",
-                           cfg->teacher.img_size, cfg->video.train_short_side);
+    static const struct {
+        unsigned kinds; /* that have the sections */
+        kd_status (*finish)(kd_config *c, kd_err *err);
+    } part[] = {{KD_CFG_BOTH, finish_data},
+                {KD_CFG_TEACHER, finish_clips},
+                {KD_CFG_STUDENT, finish_sequences},
+                {KD_CFG_STUDENT, finish_kd},
+                {KD_CFG_BOTH, finish_all}};
+    for (size_t i = 0; i < KD_COUNTOF(part); i++) {
+        if ((part[i].kinds & kd_cfg_kind_flag(cfg)) != 0) {
+            KD_TRY(part[i].finish(cfg, err));
         }
-    } else {
-        KD_TRY(ordered("skeleton_aug.scale", cfg->skeleton_aug.scale, err));
-        KD_TRY(ordered("skeleton_aug.speed", cfg->skeleton_aug.speed, err));
-        KD_TRY(finish_kd(&cfg->kd, err));
     }
-    fill(&cfg->eval.batch_size, cfg->train.batch_size);
-    return finish_optim(cfg, err);
+    return KD_OK;
 }
 
 kd_clip_spec kd_config_clip(const kd_config *cfg)

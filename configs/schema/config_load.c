@@ -200,11 +200,11 @@ static kd_status bind_node(const kd_yaml_node *n, kd_config *cfg, bool *into, kd
     if (row == NULL) {
         return unknown_key(n, path, err);
     }
-    const unsigned kind = cfg->kind == KD_KIND_TEACHER ? KD_CFG_TEACHER : KD_CFG_STUDENT;
-    if ((kd_cfg_kinds_of(row) & kind) == 0) {
+    if ((kd_cfg_kinds_of(row) & kd_cfg_kind_flag(cfg)) == 0) {
+        char kind[KD_CFG_NAME];
         where(n, false, path, at, sizeof at);
         return KD_FAIL(err, KD_E_CONFIG, "%s: this key does nothing in a %s recipe; remove it or set kind", at,
-                       cfg->kind == KD_KIND_TEACHER ? "teacher" : "student");
+                       kd_config_enum_name("kind", (int)cfg->kind, kind));
     }
     return row->type == KD_CFG_SECTION ? bind_section(row, n, cfg, into, err) : bind_value(row, n, cfg, err);
 }
@@ -344,6 +344,32 @@ static void merge_into(kd_yaml_node **to, kd_yaml_node *over)
     }
 }
 
+/* A recipe put together of several that have names is called after all of them: "sfz-nano" and "ce-kd" make
+ * "sfz-nano-ce-kd", so that runs of different losses do not share a name. */
+static kd_status join_names(kd_yaml_tree *t, const kd_yaml_node *before, kd_yaml_node *after, kd_err *err)
+{
+    const kd_yaml_node *a = before != NULL ? kd_yaml_get(before, "name") : NULL;
+    const kd_yaml_node *b = kd_yaml_get(after, "name");
+    if (a == NULL || b == NULL || a->kind != KD_YAML_SCALAR || b->kind != KD_YAML_SCALAR || a->text[0] == '\0' ||
+        b->text[0] == '\0') {
+        return KD_OK;
+    }
+    char *text = kd_strf("\"%s-%s\"", a->text, b->text);
+    kd_yaml_node *joined = NULL;
+    kd_status st = text != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: out of memory", b->origin);
+    KD_GO(st);
+    KD_GO(kd_yaml_parse(t, text, strlen(text), b->origin, &joined, err));
+    kd_yaml_node *top = kd_yaml_new_map(t, b->origin);
+    if (top == NULL || !kd_yaml_put(t, top, "name", joined)) {
+        st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", b->origin);
+        goto done;
+    }
+    kd_yaml_merge(after, top);
+done:
+    kd_free(text);
+    return st;
+}
+
 /* Merge a file upon *root: its bases in their order, then the file; each base likewise. */
 static kd_status load_file(kd_yaml_tree *tree, const char *path, kd_yaml_node **root, kd_err *err)
 {
@@ -363,7 +389,9 @@ static kd_status load_file(kd_yaml_tree *tree, const char *path, kd_yaml_node **
         kd_yaml_node *whole = f->merged;
         merge_into(&whole, f->own);
         pop(&l);
-        merge_into(l.depth > 0 ? &l.stack[l.depth - 1].merged : root, whole);
+        kd_yaml_node **to = l.depth > 0 ? &l.stack[l.depth - 1].merged : root;
+        KD_GO(join_names(tree, *to, whole, err));
+        merge_into(to, whole);
     }
 done:
     while (l.depth > 0) {

@@ -208,8 +208,7 @@ static void doc_line(text *t, const kd_cfg_row *row, int depth)
 
 static bool shown(const kd_cfg_row *row, const kd_config *cfg, bool portable_only)
 {
-    const unsigned kind = cfg->kind == KD_KIND_TEACHER ? KD_CFG_TEACHER : KD_CFG_STUDENT;
-    if ((kd_cfg_kinds_of(row) & kind) == 0) {
+    if ((kd_cfg_kinds_of(row) & kd_cfg_kind_flag(cfg)) == 0) {
         return false;
     }
     return !(portable_only && (row->flags & KD_CFG_LOCAL) != 0);

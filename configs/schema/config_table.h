@@ -50,6 +50,12 @@ extern const size_t kd_cfg_row_count;
 
 #define KD_CFG_PATH_MAX 96 /* no key path is longer */
 
+/* The flag of a config's kind: KD_CFG_TEACHER, KD_CFG_STUDENT, in the order of KD_CFG_KIND_MAP. */
+static inline unsigned kd_cfg_kind_flag(const kd_config *cfg)
+{
+    return 1u << (unsigned)cfg->kind;
+}
+
 const kd_cfg_row *kd_cfg_find(const char *path);
 
 /* Kinds that own at least one key at or below `path` (a section or a key). */

@@ -1,6 +1,6 @@
-/* The door for further kinds of models: a made task, unlike the two that are built in, is trained, resumed and assessed by
- * the same code.  Its samples have two labels, two inputs of which one is rectangular, a head that only training has, an
- * output that is no row of logits, and a figure of its own by which the best epoch is chosen. */
+/* The door for further kinds of models: a made task, unlike the two that are built in, is trained, resumed and assessed
+ * by the same code.  Its samples have two labels, two inputs of which one is rectangular, a head that only training
+ * has, an output that is no row of logits, and a figure of its own by which the best epoch is chosen. */
 #include "distill/eval/assess.h"
 #include "distill/task/tasks.h"
 #include "distill/train/train.h"
