@@ -169,7 +169,7 @@ void kd_loss_text(const kd_loss *l, char *out, size_t size)
             at += (size_t)snprintf(out + at, size - at, " (store %d)", t->store + 1);
         }
         if (t->def->temperature >= 0 && at < size) {
-            at += (size_t)snprintf(out + at, size - at, ", T = %g", t->param[t->def->temperature]);
+            at += (size_t)snprintf(out + at, size - at, " at T = %g", t->param[t->def->temperature]);
         }
         if (kd_term_is_scheduled(t) && at < size) {
             at += (size_t)snprintf(out + at, size - at, " (weight by schedule)");

@@ -101,7 +101,7 @@ bool kd_loss_reads(const kd_loss *l, int store, unsigned reads);
 double kd_term_weight(const kd_term *t, double epoch, double epochs);
 bool kd_term_is_scheduled(const kd_term *t);
 
-/* "0.5 CE + 0.5 T^2 KL(teacher || student), T = 4" */
+/* "0.5 CE + 0.5 T^2 KL(teacher || student) at T = 4" */
 void kd_loss_text(const kd_loss *l, char *out, size_t size);
 
 /* `name` with the number of a store behind it: "teacher", "teacher_2". */
