@@ -255,8 +255,7 @@ static kd_status count_batches(kd_loader *l, kd_err *err)
 {
     const uint64_t step = (uint64_t)l->o.batch_size * (uint64_t)l->o.ranks;
     const uint64_t n = item_count(l);
-    const bool drop = l->o.train && !l->o.keep_last;
-    l->batches = drop ? n / step : (n + step - 1) / step;
+    l->batches = l->o.train ? n / step : (n + step - 1) / step;
     if (l->batches > 0) {
         return KD_OK;
     }

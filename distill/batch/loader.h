@@ -31,7 +31,6 @@ typedef struct kd_loader_opts {
     int workers;    /* 0: synchronous */
     int depth;      /* slots of the ring; 0: two more than the workers keep busy */
     bool train;     /* shuffled, incomplete batch dropped, endless; else listing order, padded */
-    bool keep_last; /* train: keep the incomplete batch, padded */
     uint64_t seed;
     kd_on_bad on_bad;
     int rank, ranks; /* this process takes rows rank * batch_size ... of a global batch; 0 means 1 */

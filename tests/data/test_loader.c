@@ -389,7 +389,11 @@ static void refusals(void **state)
     assert_non_null(strstr(err.msg, "batch"));
     assert_null(l);
     assert_int_equal(kd_loader_open(&(kd_loader_opts){.batch_size = 0}, &p, &l, NULL), KD_E_ARG);
-    l = open_loader(&(kd_loader_opts){.batch_size = 4, .train = true, .keep_last = true}, &p);
+    l = open_loader(
+        &(kd_loader_opts){
+            .batch_size = 4,
+        },
+        &p);
     seek(l, 0, 0);
     assert_int_equal(next(l)->valid_rows, 3);
     assert_int_equal(kd_loader_seek(l, 0, 2, NULL), KD_E_ARG);
