@@ -132,6 +132,16 @@ bool kd_loss_reads(const kd_loss *l, int store, unsigned reads)
     return false;
 }
 
+const char *kd_loss_coupled(const kd_loss *l)
+{
+    for (int i = 0; i < l->n; i++) {
+        if (l->term[i].def->coupled) {
+            return l->term[i].def->name;
+        }
+    }
+    return NULL;
+}
+
 bool kd_term_is_scheduled(const kd_term *t)
 {
     return t->shape != KD_WEIGHT_CONSTANT || t->warmup_epochs > 0.0 || t->stop_epoch > 0.0;

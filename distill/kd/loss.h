@@ -101,6 +101,9 @@ bool kd_loss_reads(const kd_loss *l, int store, unsigned reads);
 double kd_term_weight(const kd_term *t, double epoch, double epochs);
 bool kd_term_is_scheduled(const kd_term *t);
 
+/* Name of the first term that is coupled across the batch; NULL: there is none. */
+const char *kd_loss_coupled(const kd_loss *l);
+
 /* "0.5 CE + 0.5 T^2 KL(teacher || student) at T = 4" */
 void kd_loss_text(const kd_loss *l, char *out, size_t size);
 

@@ -47,6 +47,10 @@ static kd_status make_loss(kd_trainer *t, kd_err *err)
         KD_TRY(open_teacher(t, stores->v[i], err));
     }
     KD_TRY(kd_loss_make(&t->cfg->kd, &t->loss, err));
+    if (kd_loss_coupled(&t->loss) != NULL && t->cfg->optim.accumulation > 1) {
+        kd_log(KD_LOG_WARN, "loss term %s compares the samples of a batch: those of one of the %d micro-batches of %d",
+               kd_loss_coupled(&t->loss), t->cfg->optim.accumulation, t->cfg->train.batch_size);
+    }
     if (t->loss.stores > 0) {
         kd_loss_text(&t->loss, text, sizeof text);
         kd_log(KD_LOG_INFO, "loss = %s", text);

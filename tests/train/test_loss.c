@@ -346,6 +346,21 @@ static void weights_that_change(void **state)
     kd_free(d);
 }
 
+/* A term that compares the samples of a batch is named as such. */
+static void coupled_terms_are_named(void **state)
+{
+    (void)state;
+    const kd_term_def def = {.name = "made", .log = "loss_made", .reads = KD_READS_FEATURES, .coupled = true};
+    const kd_term term = {.def = &def, .weight = 1.0};
+    kd_err err = {0};
+    kd_loss l;
+    ok(kd_loss_cross_entropy(false, &l, &err), &err);
+    assert_null(kd_loss_coupled(&l));
+    ok(kd_loss_add(&l, &term, &err), &err);
+    assert_string_equal(kd_loss_coupled(&l), "made");
+    kd_loss_free(&l);
+}
+
 /* Cross-entropy and KL come from one op; their gradient is that of both terms apart. */
 static void a_pair_is_its_parts(void **state)
 {
@@ -389,9 +404,13 @@ static void a_pair_is_its_parts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_in_f64),         cmocka_unit_test(rows_in_f32),
-        cmocka_unit_test(rows_in_f32_plain),   cmocka_unit_test(terms_of_many_stores),
-        cmocka_unit_test(weights_that_change), cmocka_unit_test(a_pair_is_its_parts),
+        cmocka_unit_test(rows_in_f64),
+        cmocka_unit_test(rows_in_f32),
+        cmocka_unit_test(rows_in_f32_plain),
+        cmocka_unit_test(terms_of_many_stores),
+        cmocka_unit_test(weights_that_change),
+        cmocka_unit_test(a_pair_is_its_parts),
+        cmocka_unit_test(coupled_terms_are_named),
     };
     return cmocka_run_group_tests_name("loss", tests, NULL, NULL);
 }

@@ -291,8 +291,27 @@ static void trained_and_assessed(void **state)
     kd_free(cfg);
 }
 
+/* The kinds of recipes and the rows of the table are the same. */
+static void every_kind_has_a_task(void **state)
+{
+    (void)state;
+#define ONE(value, name) +1
+    static const int kinds = 0 KD_CFG_KIND_MAP(ONE);
+#undef ONE
+    kd_config *cfg = kd_calloc(1, sizeof *cfg);
+    assert_non_null(cfg);
+    kd_config_defaults(cfg);
+    assert_int_equal(kd_task_count(), kinds);
+    for (int i = 0; i < kinds; i++) {
+        char kind[KD_CFG_NAME];
+        cfg->kind = (kd_cfg_kind)i;
+        assert_string_equal(kd_task_of(cfg)->kind, kd_config_enum_name("kind", i, kind));
+    }
+    kd_free(cfg);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(trained_and_assessed)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_kind_has_a_task), cmocka_unit_test(trained_and_assessed)};
     return cmocka_run_group_tests_name("task", tests, NULL, NULL);
 }
