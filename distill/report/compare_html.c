@@ -7,16 +7,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-int kdi_html_color(size_t group)
-{
-    return group == 0 ? 0 : 1 + (int)((group - 1) % (HTML_COLORS - 1));
-}
-
-void kdi_html_section(kd_text *t, const char *id, const char *title)
-{
-    kd_text_f(t, "<section id=\"%s\"><h2>%s</h2>\n", id, title);
-}
-
 /* ---- head ------------------------------------------------------------------------------------ */
 
 static const struct {

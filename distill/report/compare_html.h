@@ -8,10 +8,16 @@
 enum { HTML_COLORS = 7 };
 
 /* Class c0 for the teacher, c1..c6 for the students in turn. */
-int kdi_html_color(size_t group);
+static inline int kdi_html_color(size_t group)
+{
+    return group == 0 ? 0 : 1 + (int)((group - 1) % (HTML_COLORS - 1));
+}
 
 /* "<section id=...><h2>...</h2>"; the caller closes it. */
-void kdi_html_section(kd_text *t, const char *id, const char *title);
+static inline void kdi_html_section(kd_text *t, const char *id, const char *title)
+{
+    kd_text_f(t, "<section id=\"%s\"><h2>%s</h2>\n", id, title);
+}
 
 KD_NODISCARD kd_status kdi_html_agreement(kd_text *t, const kd_comparison *c, kd_err *err);
 KD_NODISCARD kd_status kdi_html_errors(kd_text *t, const kd_comparison *c, kd_err *err);
