@@ -22,6 +22,6 @@ const kd_task *kd_task_of(const kd_config *cfg)
             return tasks[i];
         }
     }
-    KD_ASSERT(!"the schema knows a kind that has no task");
+    KD_ASSERT(false && "the schema knows a kind that has no task");
     return NULL;
 }
