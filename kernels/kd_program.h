@@ -67,8 +67,6 @@ void kd_program_dump(const kd_program *p, FILE *f);
 /* Independent check of the plan: no two values that are alive at the same time share bytes.  KD_E_STATE otherwise. */
 KD_NODISCARD kd_status kd_program_check_plan(const kd_program *p, kd_err *err);
 
-/* Per-node wall time of one more run, for `kd bench`: seconds[i] for node i, names via kd_program_node_name. */
-KD_NODISCARD kd_status kd_program_profile(kd_program *p, const kd_step *step, double *seconds);
 const char *kd_program_node_name(const kd_program *p,
                                  int i); /* "blocks.0.attn.qkv linear" in a buffer of the program */
 

@@ -1,9 +1,10 @@
 /* From a normalised skeleton sequence x (3, T, V, M) to what a student reads: augmentation, streams, noise, mask,
  * clamp.
  *
- * One text for every place that does it: the data path (student/skeleton/sequence_rules.c), the CPU kernel and the CUDA
- * kernel of skeleton_streams.  Each number of a frame is a function of (x, the sample's draws, frame, element), so
- * frames and samples may be made in any order, by any number of threads.  Frames are kept as f[c][v][m], m fastest.
+ * One text for every place that does it: the data path (student/skeleton/sequence_make.c skeleton/sequence_augment.c),
+ * the CPU kernel and the CUDA kernel of skeleton_streams.  Each number of a frame is a function of (x, the sample's
+ * draws, frame, element), so frames and samples may be made in any order, by any number of threads.  Frames are kept as
+ * f[c][v][m], m fastest.
  *
  *   joint       the coordinates, rotated about y, scaled, sheared (x += shear y), reversed in time, mirrored
  *   velocity    joint[t+1] - joint[t]; the last frame 0

@@ -25,16 +25,6 @@ const kd_term_def *kd_term_at(int i)
     return i >= 0 && i < kd_term_count() ? table[i] : NULL;
 }
 
-const kd_term_def *kd_term_find(const char *name)
-{
-    for (size_t i = 0; i < KD_COUNTOF(table); i++) {
-        if (strcmp(table[i]->name, name) == 0) {
-            return table[i];
-        }
-    }
-    return NULL;
-}
-
 /* ---- the terms of a run ---------------------------------------------------------------------- */
 
 void kd_loss_name(const char *name, int store, char out[KD_TERM_NAME])

@@ -2,20 +2,22 @@
  *
  *   loss = sum_i weight_i(epoch) * term_i
  *
- * A term reads the labels, a teacher's logits or a teacher's features; several stores may teach, and a term that reads
- * a store is there once a store.  Students and teachers are trained by the same table: a run without stores keeps the
- * terms that read labels alone.
+ * A term reads the labels, a teacher's logits or a teacher's features.  Each store gets its own copy of every term that
+ * reads stores.  Students and teachers are trained by the same table: a run without stores keeps the terms that read
+ * labels alone.
  *
- * The training program takes these inputs, with "_2", "_3" ... behind the names that belong to the second and later
- *   store: "target" (B,...) and "valid" (B)     labels, smoothed and mixed; 1 or 0 a row
- *   "teacher_valid" (B)                  1 where the store holds the sample
- *   "teacher" (B,K)                      the store's logits; where batches are mixed, probabilities at the temperature
- *                                        of the term, mixed on the host: one input a term then, numbered by term
- *   "teacher_feature" (B,P)              the store's features
- *   "weight_<log name>" ()               of a term whose weight changes from epoch to epoch
+ * Inputs of the training program.  Names of the second and later store end in _2, _3, ...
+ *
+ *   "target" (B,...), "valid" (B)    labels, smoothed and mixed; 1 or 0 a row
+ *   "teacher_valid" (B)              1 where the store holds the sample
+ *   "teacher" (B,K)                  the store's logits.  Where batches are mixed: probabilities at the temperature of
+ *                                    the term, mixed on the host; one input a term then, numbered by term
+ *   "teacher_feature" (B,P)          the store's features
+ *   "weight_<log name>" ()           of a term whose weight changes from epoch to epoch
+ *
  * Where the training data stay on the device, "teacher_has" (S), "teacher_table" (S,K) and "feature_table" (S,P) are
- * written once in place of the three teacher inputs (mixed probabilities are fed all the same).
- * Outputs: "loss" and each term under its log name ("loss_ce", "loss_kd", ...).
+ * written once in place of the three teacher inputs; mixed probabilities are fed all the same.
+ * Outputs: "loss", and each term under its log name ("loss_ce", "loss_kd", ...).
  */
 #ifndef KD_DISTILL_KD_LOSS_H
 #define KD_DISTILL_KD_LOSS_H
@@ -89,8 +91,6 @@ KD_NODISCARD kd_status kd_loss_cross_entropy(bool mixed, kd_loss *out, kd_err *e
 KD_NODISCARD kd_status kd_loss_add(kd_loss *l, const kd_term *t, kd_err *err);
 void kd_loss_free(kd_loss *l); /* zeroed is legal */
 
-/* The row of that name; NULL: none. */
-const kd_term_def *kd_term_find(const char *name);
 int kd_term_count(void);
 const kd_term_def *kd_term_at(int i);
 

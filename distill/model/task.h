@@ -11,7 +11,7 @@
 
 #include "configs/schema/kd_config.h"
 #include "distill/batch/loader.h"
-#include "distill/batch/targets.h"
+#include "distill/batch/mixup.h"
 #include "distill/model/model.h"
 #include "formats/data/dataset.h"
 #include "formats/data/rows.h"

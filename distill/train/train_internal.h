@@ -2,7 +2,7 @@
 #ifndef KD_DISTILL_TRAIN_TRAIN_INTERNAL_H
 #define KD_DISTILL_TRAIN_TRAIN_INTERNAL_H
 
-#include "distill/batch/targets.h"
+#include "distill/batch/mixup.h"
 #include "distill/eval/evaluate.h"
 #include "distill/kd/teacher_table.h"
 #include "distill/run/run.h"

@@ -69,11 +69,6 @@ const void *kd_cache_put(kd_cache *c, size_t slot, void *block, uint64_t bytes)
     return there;
 }
 
-uint64_t kd_cache_bytes(const kd_cache *c)
-{
-    return atomic_load(&((kd_cache *)c)->used);
-}
-
 uint64_t kd_memory_available(void)
 {
     char line[128];

@@ -24,8 +24,6 @@ void kd_cache_give_back(kd_cache *c, uint64_t bytes);
  * another thread was faster, its block, and ours is freed. */
 const void *kd_cache_put(kd_cache *c, size_t slot, void *block, uint64_t bytes);
 
-uint64_t kd_cache_bytes(const kd_cache *c); /* reserved and kept */
-
 /* Memory that can be had without swapping; free pages alone where the system does not say; 0: nobody knows. */
 uint64_t kd_memory_available(void);
 

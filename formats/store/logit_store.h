@@ -134,8 +134,7 @@ const char *kd_store_path(const kd_store *s);
 uint64_t kd_store_file_bytes(const kd_store *s);
 uint64_t kd_store_raw_bytes(const kd_store *s); /* of the blocks, uncompressed */
 
-/* Without reading blocks: the i-th record's id and label, and the number of an id (-1: absent). */
-const char *kd_store_id(const kd_store *s, int64_t i);
+/* Without reading blocks: the i-th record's label, and the number of an id (-1: absent). */
 int kd_store_label(const kd_store *s, int64_t i);
 int64_t kd_store_find(const kd_store *s, const char *id);
 

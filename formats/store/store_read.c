@@ -247,11 +247,6 @@ uint64_t kd_store_raw_bytes(const kd_store *s)
     return s->raw_bytes;
 }
 
-const char *kd_store_id(const kd_store *s, int64_t i)
-{
-    return i < 0 || i >= kd_store_count(s) ? NULL : s->index.id[i];
-}
-
 int kd_store_label(const kd_store *s, int64_t i)
 {
     return i < 0 || i >= kd_store_count(s) ? -1 : s->index.label[i];

@@ -79,13 +79,3 @@ done:
     kd_free(out);
     return st;
 }
-
-kd_status kd_png_write(const char *path, const uint8_t *pixels, int width, int height, int channels, kd_err *err)
-{
-    uint8_t *png = NULL;
-    size_t len = 0;
-    KD_TRY(kd_png_encode(pixels, width, height, channels, &png, &len, err));
-    const kd_status st = kd_io_write_file(path, png, len, err);
-    kd_free(png);
-    return st;
-}

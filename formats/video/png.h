@@ -9,7 +9,5 @@
  * channels), KD_E_OOM. */
 KD_NODISCARD kd_status kd_png_encode(const uint8_t *pixels, int width, int height, int channels, uint8_t **png,
                                      size_t *len, kd_err *err);
-KD_NODISCARD kd_status kd_png_write(const char *path, const uint8_t *pixels, int width, int height, int channels,
-                                    kd_err *err); /* atomic; also KD_E_WRITE */
 
 #endif

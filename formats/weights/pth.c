@@ -200,11 +200,6 @@ const char *kd_pth_key(const kd_pth *p)
     return p->key;
 }
 
-size_t kd_pth_skipped(const kd_pth *p)
-{
-    return p->skipped;
-}
-
 /* Row-major walk over a strided view with an odometer. */
 static void gather(const kd_pth_tensor *t, uint8_t *dst)
 {

@@ -50,7 +50,6 @@ size_t kd_pth_count(const kd_pth *p);
 const kd_pth_tensor *kd_pth_at(const kd_pth *p, size_t i);           /* in the order of the dict */
 const kd_pth_tensor *kd_pth_find(const kd_pth *p, const char *name); /* NULL when absent */
 const char *kd_pth_key(const kd_pth *p); /* where the dict was found: "model", "" for the top */
-size_t kd_pth_skipped(const kd_pth *p);  /* values of the dict that are no tensors */
 
 /* Elements in row-major order, in the dtype of the file; dst holds t->bytes.  Checks the storage's
  * CRC the first time: KD_E_INTEGRITY.  Not to be called from two threads at once. */

@@ -148,21 +148,6 @@ size_t kd_program_operand_bytes(const kd_program *p)
     return bytes;
 }
 
-kd_status kd_program_profile(kd_program *p, const kd_step *step, double *seconds)
-{
-    KD_TRY(kd_program_run(p, step));
-    for (int32_t k = 0; k < p->g->n_nodes; k++) {
-        const double t0 = kd_now();
-        if (!p->is_static[k]) {
-            p->at = k;
-            KD_TRY(p->defs[k]->run(&p->calls[k]));
-            KD_TRY(p->be->ops->sync(p->be));
-        }
-        seconds[k] = kd_now() - t0;
-    }
-    return KD_OK;
-}
-
 const char *kd_program_node_name(const kd_program *p, int i)
 {
     kd_program *w = (kd_program *)(uintptr_t)p; /* text is scratch space of the program */

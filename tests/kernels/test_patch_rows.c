@@ -1,5 +1,5 @@
 /* From bytes to patch rows, the first op of the teacher: bit for bit what plain loops over normalised floats make. */
-#include "distill/batch/targets.h"
+#include "distill/batch/mixup.h"
 #include "kernels/kd_graph.h"
 #include "kernels/kd_ops.h"
 #include "kernels/kd_program.h"

@@ -1,114 +1,14 @@
-/* `teacher finetune` and `distill train`. */
-#include "distill/train/train.h"
+/* `distill train`. */
 #include "tools/commands/commands.h"
-#include "tools/print.h"
-#include "tools/session.h"
-
-#include <stdio.h>
-
-typedef struct opts {
-    const char *weights, *store;
-} opts;
-
-enum {
-    COMMON = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_COMPUTE | KD_COMMON_SEED |
-             KD_COMMON_WORKERS | KD_COMMON_EPOCHS | KD_COMMON_BATCH_SIZE | KD_COMMON_LIMIT | KD_COMMON_RESUME |
-             KD_COMMON_DRY_RUN | KD_COMMON_JSON
-};
-
-static kd_status print_result(const kd_train_result *r, const kd_task *task, const char *out, bool json, kd_err *err)
-{
-    if (json) {
-        char best[64];
-        (void)snprintf(best, sizeof best, "best_%s", task->figure);
-        kd_json *d = kd_json_object();
-        kd_json_set_str(d, "type", "result");
-        kd_json_set_i64(d, "epochs", r->epochs);
-        kd_json_set_rounded(d, task->figure, r->last, 6);
-        kd_json_set_rounded(d, best, r->best, 6);
-        kd_json_set_i64(d, "best_epoch", r->best_epoch);
-        kd_json_set_rounded(d, "train_loss", r->train_loss, 6);
-        kd_json_set_rounded(d, "seconds", r->seconds, 1);
-        return kd_print_json(d, err);
-    }
-    printf("%d epochs in %.1f s: train loss %.4f, val %s %.2f %% (last), %.2f %% (best, epoch %d)\nrun directory %s\n",
-           r->epochs, r->seconds, r->train_loss, task->figure_text, 100.0 * r->last, 100.0 * r->best, r->best_epoch + 1,
-           out);
-    return KD_OK;
-}
-
-static kd_status train(const char *program, const opts *o, const kd_common *c, kd_err *err)
-{
-    kd_session s = {0};
-    kd_sets sets = {0};
-    kd_train_result r = {0};
-    kd_status st = KD_OK;
-    KD_GO(kd_sets_make(c, "train", &sets, err));
-    KD_GO(kd_sets_add(&sets, "kd.store", o->store, err));
-    KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_START, &sets, &s, err));
-    const kd_train_opts to = {.task = s.task,
-                              .cfg = s.cfg,
-                              .out_dir = c->out,
-                              .command = c->typed,
-                              .resume = c->resume,
-                              .dry_run = c->dry_run,
-                              .check = c->debug,
-                              .be = s.be,
-                              .progress = &s.progress};
-    KD_GO(kd_train(&to, &r, err));
-    if (!c->dry_run) {
-        KD_GO(print_result(&r, s.task, c->out, c->json, err));
-    }
-done:
-    kd_session_close(&s);
-    kd_sets_free(&sets);
-    return st;
-}
-
-static int run(const kd_cmd *cmd, const char *program, const char *example, int argc, char **argv)
-{
-    opts o = {0};
-    kd_common c;
-    kd_err err = {0};
-    const int rc = kd_args_parse(cmd, argc, argv, &o, &c, NULL);
-    if (rc != KD_ARGS_RUN) {
-        return rc;
-    }
-    if (c.out == NULL && !c.dry_run) {
-        return kd_usage(cmd, "--out DIR is needed: the run directory");
-    }
-    if (c.config.count == 0) {
-        return kd_usage(cmd, "--config FILE is needed: a recipe such as configs/%s", example);
-    }
-    return kd_cmd_end(cmd, train(program, &o, &c, &err), &err);
-}
-
-int kd_cmd_finetune(int argc, char **argv)
-{
-    static const kd_arg args[] = {
-        KD_OPT_STR(opts, weights, "weights", "PATH", NULL,
-                   "start from these weights: safetensors, .pth, Hugging Face, a run directory (default: the config's; "
-                   "none: random)"),
-    };
-    static const kd_cmd cmd = {
-        .name = "teacher finetune",
-        .about = "Fine-tune the video teacher; writes a run directory.",
-        .args = args,
-        .arg_count = KD_COUNTOF(args),
-        .common = COMMON,
-        .notes = "Ctrl-C saves the state; the same command with --resume continues to the same bytes.",
-        .examples = "teacher finetune --config configs/teacher/tiny.yaml --weights "
-                    "configs/teacher/tiny_pretrained.safetensors --data sample --out runs/teacher"};
-    return run(&cmd, "teacher", "teacher/tiny.yaml", argc, argv);
-}
+#include "tools/commands/training.h"
 
 int kd_cmd_distill_train(int argc, char **argv)
 {
     static const kd_arg args[] = {
-        KD_OPT_STR(opts, store, "teacher-logits", "STORE", NULL,
+        KD_OPT_STR(kd_training_opts, store, "teacher-logits", "STORE", NULL,
                    "teacher's logit store: adds the KD terms of the recipe (default: the config's; none: cross-entropy "
                    "alone)"),
-        KD_OPT_STR(opts, weights, "weights", "PATH", NULL,
+        KD_OPT_STR(kd_training_opts, weights, "weights", "PATH", NULL,
                    "start from these weights (default: the config's; none: random)"),
     };
     static const kd_cmd cmd = {
@@ -116,11 +16,11 @@ int kd_cmd_distill_train(int argc, char **argv)
         .about = "Train a skeleton student with cross-entropy and distillation.",
         .args = args,
         .arg_count = KD_COUNTOF(args),
-        .common = COMMON,
+        .common = KD_TRAINING_COMMON,
         .notes = "loss = kd.ce_weight CE + kd.weight T^2 KL(teacher || student) + kd.feature_weight feature term",
         .examples = "distill train --config configs/distill/sfz-nano_ce_kd.yaml --data sample "
                     "--teacher-logits teacher.logits.zst --seed 0 --out runs/kd-0\n"
                     "distill train --config configs/distill/sfz-nano_ce.yaml --data sample --set optim.base_lr=0.05 "
                     "--out runs/ce-0"};
-    return run(&cmd, "distill", "distill/sfz-nano_ce_kd.yaml", argc, argv);
+    return kd_training(&cmd, "distill", "distill/sfz-nano_ce_kd.yaml", argc, argv);
 }

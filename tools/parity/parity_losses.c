@@ -1,6 +1,6 @@
 /* Parity of the losses: value and gradient of cross-entropy (smoothed, mixed), T^2 KL, their
  * weighted sum, and the feature losses behind a projector. */
-#include "distill/batch/targets.h"
+#include "distill/batch/mixup.h"
 #include "kernels/kd_layers.h"
 #include "tools/parity/parity.h"
 

@@ -68,15 +68,3 @@ void kd_sample_id_format(const kd_sample_id *id, char out[KD_SAMPLE_ID_LEN + 1])
     }
     out[KD_SAMPLE_ID_LEN] = '\0';
 }
-
-int kd_sample_id_compare(const kd_sample_id *a, const kd_sample_id *b)
-{
-    const uint16_t pa[5] = {a->setup, a->camera, a->subject, a->replication, a->action};
-    const uint16_t pb[5] = {b->setup, b->camera, b->subject, b->replication, b->action};
-    for (int i = 0; i < 5; i++) {
-        if (pa[i] != pb[i]) {
-            return pa[i] < pb[i] ? -1 : 1;
-        }
-    }
-    return 0;
-}

@@ -25,7 +25,6 @@ bool kd_sample_id_parse(const char *s, size_t len, kd_sample_id *out);
 bool kd_sample_id_from_path(const char *path, kd_sample_id *out);
 /* out[KD_SAMPLE_ID_LEN + 1] */
 void kd_sample_id_format(const kd_sample_id *id, char out[KD_SAMPLE_ID_LEN + 1]);
-int kd_sample_id_compare(const kd_sample_id *a, const kd_sample_id *b); /* order of the names */
 
 /* The key of `path`: *start points into it, its length is returned; 0 when there is none ("/",
  * ".hidden"). */

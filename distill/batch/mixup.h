@@ -1,4 +1,4 @@
-/* Training targets of a batch on the host: smoothed one-hots, mixed pairs and their lambda.
+/* Mixed batches (mixup, CutMix) on the host: pairs, their lambda, smoothed and mixed targets.
  *
  * Source: timm's Mixup in mode "batch" (partner flip) and LAST's trainer (partner permute); both
  * give
@@ -11,8 +11,8 @@
  * Draws come from KD_RNG_BATCH, keyed by (seed, epoch, batch).  A row that is invalid gets a
  * zero target; a row whose partner is invalid is not mixed (its lam is 1).
  */
-#ifndef KD_DISTILL_BATCH_TARGETS_H
-#define KD_DISTILL_BATCH_TARGETS_H
+#ifndef KD_DISTILL_BATCH_MIXUP_H
+#define KD_DISTILL_BATCH_MIXUP_H
 
 #include "distill/batch/mixup_opts.h"
 #include "kernels/kd_rng.h"

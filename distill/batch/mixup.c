@@ -1,5 +1,5 @@
 /* Mixed pairs and soft targets. */
-#include "distill/batch/targets.h"
+#include "distill/batch/mixup.h"
 
 #include <math.h>
 

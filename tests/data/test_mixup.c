@@ -1,5 +1,5 @@
 /* Soft targets and mixed pairs: timm's numbers, pairs that are pairs, boxes, invalid rows. */
-#include "distill/batch/targets.h"
+#include "distill/batch/mixup.h"
 #include "formats/weights/safetensors.h"
 
 #include <math.h>

@@ -1,0 +1,75 @@
+/* Training as a command: see training.h. */
+#include "tools/commands/training.h"
+
+#include "distill/train/train.h"
+#include "tools/print.h"
+#include "tools/session.h"
+
+#include <stdio.h>
+
+static kd_status print_result(const kd_train_result *r, const kd_task *task, const char *out, bool json, kd_err *err)
+{
+    if (json) {
+        char best[64];
+        (void)snprintf(best, sizeof best, "best_%s", task->figure);
+        kd_json *d = kd_json_object();
+        kd_json_set_str(d, "type", "result");
+        kd_json_set_i64(d, "epochs", r->epochs);
+        kd_json_set_rounded(d, task->figure, r->last, 6);
+        kd_json_set_rounded(d, best, r->best, 6);
+        kd_json_set_i64(d, "best_epoch", r->best_epoch);
+        kd_json_set_rounded(d, "train_loss", r->train_loss, 6);
+        kd_json_set_rounded(d, "seconds", r->seconds, 1);
+        return kd_print_json(d, err);
+    }
+    printf("%d epochs in %.1f s: train loss %.4f, val %s %.2f %% (last), %.2f %% (best, epoch %d)\nrun directory %s\n",
+           r->epochs, r->seconds, r->train_loss, task->figure_text, 100.0 * r->last, 100.0 * r->best, r->best_epoch + 1,
+           out);
+    return KD_OK;
+}
+
+static kd_status train(const char *program, const kd_training_opts *o, const kd_common *c, kd_err *err)
+{
+    kd_session s = {0};
+    kd_sets sets = {0};
+    kd_train_result r = {0};
+    kd_status st = KD_OK;
+    KD_GO(kd_sets_make(c, "train", &sets, err));
+    KD_GO(kd_sets_add(&sets, "kd.store", o->store, err));
+    KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_START, &sets, &s, err));
+    const kd_train_opts to = {.task = s.task,
+                              .cfg = s.cfg,
+                              .out_dir = c->out,
+                              .command = c->typed,
+                              .resume = c->resume,
+                              .dry_run = c->dry_run,
+                              .check = c->debug,
+                              .be = s.be,
+                              .progress = &s.progress};
+    KD_GO(kd_train(&to, &r, err));
+    if (!c->dry_run) {
+        KD_GO(print_result(&r, s.task, c->out, c->json, err));
+    }
+done:
+    kd_session_close(&s);
+    kd_sets_free(&sets);
+    return st;
+}
+
+int kd_training(const kd_cmd *cmd, const char *program, const char *example, int argc, char **argv)
+{
+    kd_training_opts o = {0};
+    kd_common c;
+    kd_err err = {0};
+    const int rc = kd_args_parse(cmd, argc, argv, &o, &c, NULL);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    if (c.out == NULL && !c.dry_run) {
+        return kd_usage(cmd, "--out DIR is needed: the run directory");
+    }
+    if (c.config.count == 0) {
+        return kd_usage(cmd, "--config FILE is needed: a recipe such as configs/%s", example);
+    }
+    return kd_cmd_end(cmd, train(program, &o, &c, &err), &err);
+}
