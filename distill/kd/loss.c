@@ -223,7 +223,7 @@ static store_inputs open_store(kd_graph *g, const kd_loss *l, const kd_loss_batc
     return in;
 }
 
-/* Cross-entropy and the KL term behind it come from one op. */
+/* Cross-entropy and the KL term that follows come from one op. */
 static bool is_pair(const kd_loss *l, int i)
 {
     return i + 1 < l->n && l->term[i].def == &kd_term_ce && l->term[i + 1].def == &kd_term_kl;

@@ -42,7 +42,7 @@ typedef struct kd_term_inputs {
     kd_val target;                                  /* stat (B,K) */
     kd_val valid;                                   /* stat (B) */
     kd_val teacher, teacher_feature, teacher_valid; /* of the term's store */
-    kd_val *beside; /* the term of the next row, when one node gives both (cross-entropy and KL) */
+    kd_val *beside; /* out: the KL term, when the cross-entropy's op also computes it; NULL otherwise */
 } kd_term_inputs;
 
 /* A row of the table. */
@@ -79,8 +79,8 @@ typedef struct kd_loss {
     bool mixed;                     /* batches are mixed (mixup, CutMix) */
 } kd_loss;
 
-/* The loss that the options describe, for these stores (stores, feature_dim and mixed of `out` are set): terms that
- * read a store once a store; without stores the cross-entropy alone, with weight 1.  KD_E_OOM. */
+/* The loss that the options describe, for the stores of `out` (its stores, feature_dim and mixed are set).  Without
+ * stores: the cross-entropy alone, with weight 1.  KD_E_OOM. */
 KD_NODISCARD kd_status kd_loss_make(const kd_loss_opts *o, kd_loss *out, kd_err *err);
 /* Does a run with these options read the features of its stores? */
 bool kd_loss_wants_features(const kd_loss_opts *o);
@@ -107,7 +107,7 @@ const char *kd_loss_coupled(const kd_loss *l);
 /* "0.5 CE + 0.5 T^2 KL(teacher || student) at T = 4" */
 void kd_loss_text(const kd_loss *l, char *out, size_t size);
 
-/* `name` with the number of a store behind it: "teacher", "teacher_2". */
+/* `name` and the number of a store: "teacher", "teacher_2". */
 void kd_loss_name(const char *name, int store, char out[KD_TERM_NAME]);
 
 /* Where the values of a batch come from. */
