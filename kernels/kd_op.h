@@ -9,9 +9,9 @@
  *   - no allocation, no synchronisation, no log, no globals; scratch is asked for at compile time and planned;
  *   - operands are dense row-major; an absent optional input and an output nobody wants have data == NULL (any output:
  *     a recomputed layernorm may be wanted for its statistics alone); in[] has every operand the op can have;
- *   - outputs are written whole (never read), unless bit i of `accum` is set: then out[i] is added to.  Every
- *     output that can be the gradient of a parameter must honour accum; others may ignore it (the compiler
- *     only sets it for parameter gradients);
+ *   - outputs are written whole and never read, unless bit i of `accum` is set: the kernel then adds to out[i].  An
+ *     output that can be the gradient of a parameter must honour accum; others may ignore accum, because the compiler
+ *     sets it for gradients of parameters alone;
  *   - saved-for-backward values (mean, lse, ...) are declared outputs: the planner sees everything;
  *   - statistics, softmax sums, losses and parameter gradients are computed and stored in the stat dtype: f32 for
  *     f32/bf16/fp16 programs, f64 for f64 programs (tests);

@@ -411,7 +411,7 @@ typedef struct kd_group_sum_attr {
  *   in   learned stat (V,V), fixed? stat (V,V)
  *   out  A stat (V,V)
  *   V1   L = learned, S = diag(rowsum(L)^-1/2) with infinite entries replaced by 0, A = S L S; NaN for a negative row
- *   sum
+ *        sum
  *   ABS  Q = |fixed + learned|, d = max(rowsum(Q), 1e-6)^-1/2, A[v,w] = d_v Q[v,w] d_w.  The derivative of |.| at 0 is
  *        0; the clamp passes gradient where rowsum >= 1e-6
  * adj_norm_bwd

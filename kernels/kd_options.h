@@ -19,8 +19,8 @@
  *   REALS (field, n, default, lo, hi, flags, doc)                 double[n]
  *   INTS / STEPS (field, default, lo, hi, flags, doc)             kd_cfg_ints, kd_cfg_steps
  *   NAMES (field, default, flags, doc)                            kd_cfg_names
- *   PATHS (field, flags, doc)                                     kd_cfg_paths; written as one path or a list; default
- *   none RULES (field, flags, doc)                                     kd_param_rules (kernels/kd_param_rules.h)
+ *   PATHS (field, flags, doc)                                     kd_cfg_paths; one path or a list; default: none
+ *   RULES (field, flags, doc)                                     kd_param_rules (kernels/optim/param_rules.h)
  *
  * Defaults are written as in YAML.  `names` of NAME is a function const char *(int i): the i-th known name, NULL past
  * the last.  Flags say in which kind of recipe the key exists (TEACHER, STUDENT, BOTH); LOCAL: the key names a machine

@@ -21,7 +21,7 @@ extern "C" {
 typedef struct kd_params kd_params;
 
 typedef struct kd_param_info {
-    char *name; /* official checkpoint name; owned by the store */
+    char *name; /* official checkpoint name; owned by kd_params */
     kd_shape shape;
     kd_init init;
     unsigned flags; /* kd_param_flags */
@@ -51,7 +51,7 @@ KD_NODISCARD kd_status kd_params_alloc(kd_params *p, kd_backend *be, kd_dtype ac
 /* Draw every value from its init; independent of declaration order: keyed by (seed, CRC-32 of the name). */
 KD_NODISCARD kd_status kd_params_init(kd_params *p, uint64_t seed, kd_err *err);
 
-/* Whole-tensor access in f32 from the host (f64 stores convert).  n must be numel. */
+/* Whole-tensor access in f32 from the host (f64 slabs convert).  n must be numel. */
 KD_NODISCARD kd_status kd_params_read(kd_params *p, int i, float *dst, int64_t n);
 KD_NODISCARD kd_status kd_params_write(kd_params *p, int i, const float *src, int64_t n);
 KD_NODISCARD kd_status kd_params_read_grad(kd_params *p, int i, float *dst, int64_t n);

@@ -45,7 +45,7 @@ KD_RNG_FN bool kd_meets(int64_t at, int64_t n, int32_t first, int32_t len)
     return len > 0 && at < (int64_t)first + len && first < at + n;
 }
 
-/* Noise of an element of the clip, e = ((t H + y) W + x) C + c.  Its place in the sequence is far behind all other
+/* Noise of an element of the clip, e = ((t H + y) W + x) C + c.  Its place in the sequence is far beyond all other
  * draws. */
 KD_RNG_FN double kd_place_noise(const kd_place *l, int64_t e)
 {

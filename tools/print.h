@@ -7,7 +7,7 @@
 /* One line; frees doc (a root; NULL, which is a document that had no memory, gives KD_E_OOM). */
 KD_NODISCARD kd_status kd_print_json(kd_json *doc, kd_err *err);
 
-/* A measured number with `digits` digits behind the point: more would be noise.  NaN becomes null. */
+/* A measured number with `digits` digits after the point: more would be noise.  NaN becomes null. */
 void kd_json_set_rounded(kd_json *obj, const char *key, double v, int digits);
 
 #endif

@@ -1,4 +1,4 @@
-/* The listener behind distill/run/progress.h: a live bar on a terminal, a line every ten seconds elsewhere, one JSON
+/* The listener of distill/run/progress.h: a live bar on a terminal, a line every ten seconds elsewhere, one JSON
  * object a line with --json, nothing but the end with -q.  Bars and lines go to stderr, JSON to stdout.  NO_COLOR and
  * TERM=dumb are honoured. */
 #ifndef KD_TOOLS_PROGRESS_H

@@ -1,4 +1,4 @@
-/* The schema table behind kd_config: private to configs/. */
+/* The schema table that describes kd_config: private to configs/schema. */
 #ifndef KD_CONFIGS_SCHEMA_CONFIG_TABLE_H
 #define KD_CONFIGS_SCHEMA_CONFIG_TABLE_H
 

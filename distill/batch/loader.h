@@ -74,7 +74,7 @@ uint64_t kd_loader_items(const kd_loader *l);   /* rows of one epoch over all ra
  * elsewhere is dropped. */
 KD_NODISCARD kd_status kd_loader_seek(kd_loader *l, uint32_t epoch, uint64_t batch, kd_err *err);
 
-/* The next batch; *out NULL behind the last one of an evaluation.  KD_E_CANCELLED after
+/* The next batch; *out NULL after the last one of an evaluation.  KD_E_CANCELLED after
  * kd_loader_cancel. */
 KD_NODISCARD kd_status kd_loader_next(kd_loader *l, const kd_batch **out, kd_err *err);
 

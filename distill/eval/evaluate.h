@@ -1,7 +1,7 @@
 /* Forward passes over a half: every listed sample accounted for, views collected and merged per sample.
  *
  * Used by validation during training, by `eval` (records of a half, then figures and report) and by `dump-logits`
- * (each finished sample goes to the store).
+ * (each finished sample is written to the store).
  */
 #ifndef KD_DISTILL_EVAL_EVALUATE_H
 #define KD_DISTILL_EVAL_EVALUATE_H
@@ -25,7 +25,7 @@ typedef struct kd_eval_opts {
 
 typedef struct kd_eval_counts {
     size_t listed, done, failed;
-    double seconds, waited; /* in all; of it waiting for data */
+    double seconds, waited; /* seconds: total; waited: the part spent waiting for data */
 } kd_eval_counts;
 
 /* Who hears of the samples. */

@@ -21,7 +21,7 @@
 /* What rows are made for. */
 typedef enum kd_pass {
     KD_PASS_TRAIN, /* one augmented view */
-    KD_PASS_VAL,   /* one view, without chance */
+    KD_PASS_VAL,   /* one view, not augmented; without chance, except for video.val_window: random */
     KD_PASS_TEST   /* all views of the protocol */
 } kd_pass;
 
@@ -41,7 +41,7 @@ typedef struct kd_source {
 typedef struct kd_build {
     int batch;
     bool training;
-    bool mixed; /* inputs "perm" i32 (B) and "lam" (B), and of pictures "cut" i32 (4), mix the samples of the batch */
+    bool mixed; /* inputs perm i32 (B), lam (B) (and cut i32 (4), for pictures) mix the samples of the batch */
     bool kept;  /* rows are made on the device (kd_task.resident) */
 } kd_build;
 
@@ -103,7 +103,7 @@ typedef struct kd_assessment {
     kd_report_facts facts;
 } kd_assessment;
 
-/* Training samples that stay on the device, where the batch's rows are made of them. */
+/* Training samples kept on the device, from which a batch's rows are computed there. */
 typedef struct kd_resident {
     /* Rows to upload once, in listing order: one tensor, into the program's input "table" (S,...). */
     kd_status (*rows)(void *source, kd_producer *out, kd_err *err);

@@ -2,7 +2,7 @@
  *
  * Rules kept by everything here: EINTR and short writes are handled; only regular files are opened
  * for reading (a FIFO or a device never blocks us); a write is either complete and flushed to the
- * disk or absent: data go to a temporary name in the same directory, then fsync, rename, fsync of
+ * disk or absent: data are written under a temporary name in the same directory, then fsync, rename, fsync of
  * the directory.  A failed write (disk full, quota, read-only) leaves the old file and removes the
  * temporary one.  Errors name the path and the system's reason: KD_E_IO for reading, KD_E_WRITE for
  * writing.

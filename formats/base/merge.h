@@ -1,4 +1,4 @@
-/* Several views of one sample to one prediction, and the softmax behind every probability on the host.
+/* Several views of one sample to one prediction, and the softmax that makes every probability on the host.
  *
  * One text for evaluation, the logit store and the loss: `kd logits verify` recomputes what evaluation averaged, so the
  * two must not drift.  Sums run in f64, views and classes in their order.

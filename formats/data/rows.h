@@ -23,7 +23,7 @@ typedef struct kd_row_spec {
 typedef struct kd_item {
     uint32_t sample; /* index in the half */
     uint32_t view;   /* 0 in training */
-    uint32_t epoch;  /* of kd_loader_seek, and those after it in training */
+    uint32_t epoch;  /* the epoch this row belongs to; in evaluation the one given to kd_loader_seek */
 } kd_item;
 
 /* Makes rows; implemented by teacher/clip and student/skeleton.  Functions are called from several threads

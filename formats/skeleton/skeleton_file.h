@@ -13,7 +13,7 @@
  * is preprocessing.
  *
  * The reader is strict and independent of the locale: every line must be there, hold its number of
- * fields and nothing more; behind the last frame only blank lines may follow.  x, y, z must be
+ * fields and nothing more; after the last frame only blank lines may follow.  x, y, z must be
  * finite and at most 100 m; the fields that are not kept must be numbers, where the Kinect's own
  * NaN and infinity (also as -1.#IND, 1.#QNAN, 1.#INF) are legal.  Counts are checked against what
  * the rest of the file can hold before memory is taken.  An error names file:line, what was

@@ -66,8 +66,7 @@ typedef struct kd_store_view {
     const int32_t *frames; /* [n_frames] decoded frame indices */
 } kd_store_view;
 
-/* One record, as given to the writer or lent by a cursor (then valid until the cursor's next read).
- */
+/* One record, as given to the writer or lent by a cursor (then valid until the cursor's next read). */
 typedef struct kd_store_record {
     const char *id; /* "S001C001P001R001A001", or any string of 1 to 64 bytes */
     uint64_t order; /* position in the listing; a merge sorts by it */

@@ -1,4 +1,4 @@
-/* The parts the logit store is made of; private to formats/store_*.c.  Byte layout: README.md. */
+/* The parts the logit store is made of; private to formats/store/store_*.c.  Byte layout: README.md. */
 #ifndef KD_FORMATS_STORE_STORE_INTERNAL_H
 #define KD_FORMATS_STORE_STORE_INTERNAL_H
 

@@ -38,7 +38,7 @@ typedef struct kd_video_opts {
     size_t max_frames;   /* default 100000 */
     size_t max_pixels;   /* width x height, default 8192 x 4320 */
     uint64_t max_bytes;  /* file size, default 1 GiB: the compressed clip is held in memory */
-    size_t known_frames; /* the count an earlier kd_video_count gave: decoding then stops behind the
+    size_t known_frames; /* the count an earlier kd_video_count gave: decoding then stops after the
                             last picked frame and the end of the file is not judged again */
     bool lenient;
 } kd_video_opts;
@@ -79,7 +79,7 @@ typedef struct kd_video_clip {
 } kd_video_clip;
 void kd_video_clip_free(kd_video_clip *clip); /* NULL and an empty clip are legal */
 
-/* Frames idx[0..n-1], any order, repeats allowed.  An index behind the last frame is KD_E_DATA. */
+/* Frames idx[0..n-1], any order, repeats allowed.  An index past the last frame is KD_E_DATA. */
 KD_NODISCARD kd_status kd_video_read(const char *path, const kd_video_opts *opts, const size_t *idx, size_t n,
                                      kd_video_clip *clip, kd_video_info *info, kd_err *err);
 

@@ -12,6 +12,8 @@
  * or a complete new checkpoint, never a mixture.  Opening checks every byte of every file: one
  * flipped bit anywhere is KD_E_INTEGRITY, naming the file. state.json covers itself: its "xxh64" is
  * the hash of the file's text with those 16 digits set to 0.
+ *
+ * What a checkpoint of training holds: distill/train/train_state.c.
  */
 #ifndef KD_FORMATS_WEIGHTS_CHECKPOINT_H
 #define KD_FORMATS_WEIGHTS_CHECKPOINT_H

@@ -35,8 +35,8 @@
  * a body. */
 KD_NODISCARD kd_status kd_sequence_make(const kd_skeleton_opts *cfg, const kd_skeleton *skel, float *x, kd_err *err);
 
-/* The parts of it, for parity: frames a long or short recording is resampled from (pad), and
- * normalisation in place. */
+/* The parts of kd_sequence_make, for parity.  idx[i]: the source frame of output frame i, under skeleton.resample pad,
+ * for a recording of n frames.  Normalisation is in place. */
 void kd_sequence_index(size_t n, int frames, size_t *idx);
 void kd_sequence_normalize(const kd_skeleton_opts *cfg, float *x);
 
@@ -79,11 +79,10 @@ KD_NODISCARD kd_status kd_sequence_source_open(const kd_sequence_spec *spec, con
 void kd_sequence_source_close(kd_sequence_source *s);    /* NULL is legal; after its loaders */
 kd_producer kd_sequence_producer(kd_sequence_source *s); /* tensors in the order of `streams`, (3, T, 25, M) */
 
-/* The two halves of the same work when sequences stay on a device.  Rows: normalised sequences, one
- * tensor "sequence" (3, T, 25, M), for a loader in listing order; a sample that cannot be read is a
- * row of zeros and remembered.  Draws: tensors "draw" and "idraw" (kd_sequence_draw_pack; the second
- * holds i32), for a training loader; samples that were remembered fail there, with the message that
- * reading them gave. */
+/* Sequences that stay on a device.  kd_sequence_rows makes the table to upload: normalised sequences, one tensor
+ * "sequence" (3, T, 25, M), for a loader in listing order; a file that cannot be read is a row of zeros.
+ * kd_sequence_draws makes the draws of a batch, for a training loader: tensors "draw" and "idraw" (i32;
+ * kd_sequence_draw_pack).  A file that rows could not read fails in draws, with the message of reading it. */
 KD_NODISCARD kd_status kd_sequence_rows(kd_sequence_source *s, kd_producer *out, kd_err *err);
 kd_producer kd_sequence_draws(kd_sequence_source *s);
 

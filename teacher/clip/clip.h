@@ -11,8 +11,8 @@
  * in a test is defined (the first window, the centre); a video that cannot be read is an error,
  * never replaced by another; all draws are Philox (KD_RNG_SAMPLE, keyed by seed, sample, epoch).
  *
- * T = frames, H = W = side, r = video.sampling_rate, W0 = T r (64 for 16 x
- * 4), n = decoded frames.
+ * T = frames, H = W = side, r = video.sampling_rate, n = decoded frames.
+ * W0 = T r, the length of a window in frames; 64 for T = 16, r = 4.
  *
  * Frames are cached as uint8 after the resize (training with random area crops: at their own
  * size): all frames of a video for training, those of its views otherwise.  What is kept first

@@ -1,4 +1,5 @@
-/* formats/checkpoint: what is saved comes back; every flipped byte is found; a kill anywhere leaves old or new. */
+/* formats/weights/checkpoint: what is saved comes back; every flipped byte is found; a kill anywhere leaves old or
+ * new. */
 #include "formats/base/io.h"
 #include "formats/weights/checkpoint.h"
 

@@ -1,4 +1,4 @@
-/* formats/io: reads that refuse what they must, writes that are all or nothing, also when killed. */
+/* formats/base/io: reads that refuse what they must, writes that are all or nothing, also when killed. */
 #include "formats/base/io.h"
 
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* formats/json: what is accepted and refused, exact numbers, error texts, failing allocations. */
+/* formats/base/json: what is accepted and refused, exact numbers, error texts, failing allocations. */
 #include "formats/base/io.h"
 #include "formats/base/json.h"
 

@@ -1,4 +1,4 @@
-/* formats/logit_store: round trips, refusals, extending, merging, exporting. */
+/* formats/store: round trips, refusals, extending, merging, exporting. */
 #include "formats/base/zip.h"
 #include "tests/formats/store_case.h"
 

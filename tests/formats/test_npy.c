@@ -1,4 +1,4 @@
-/* formats/npy: arrays of every kind and order, what must be refused, archives, our own writer. */
+/* formats/weights/npy: arrays of every kind and order, what must be refused, archives, our own writer. */
 #include "formats/base/io.h"
 #include "formats/weights/npy.h"
 

@@ -1,4 +1,5 @@
-/* formats/pickle, formats/zip, formats/pth: the reference's files bit for bit, hostile pickles, our own writer. */
+/* formats/weights/pickle, formats/base/zip, formats/weights/pth: the reference's files bit for bit, hostile
+ * pickles, our own writer. */
 #include "formats/base/io.h"
 #include "formats/base/json.h"
 #include "formats/base/zip.h"

@@ -1,4 +1,4 @@
-/* formats/safetensors: accepts and refuses what the Rust crate does; equal content gives its bytes. */
+/* formats/weights/safetensors: accepts and refuses what the Rust crate does; equal content gives its bytes. */
 #include "formats/base/io.h"
 #include "formats/weights/safetensors.h"
 

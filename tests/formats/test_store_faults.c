@@ -1,4 +1,4 @@
-/* formats/logit_store under faults: interrupted writing, full disk, damage, no memory. */
+/* formats/store under faults: interrupted writing, full disk, damage, no memory. */
 #include "tests/formats/store_case.h"
 
 #include <fcntl.h>

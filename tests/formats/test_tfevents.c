@@ -1,4 +1,4 @@
-/* formats/tfevents: the published vectors byte for byte, framing of every record, fields by an
+/* formats/log/tfevents: the published vectors byte for byte, framing of every record, fields by an
  * independent decoder. */
 #include "formats/base/io.h"
 #include "formats/log/tfevents.h"

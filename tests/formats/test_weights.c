@@ -1,4 +1,4 @@
-/* formats/weights: every container and naming gives the same tensors under the official names. */
+/* formats/weights/weights: every container and naming gives the same tensors under the official names. */
 #include "formats/base/io.h"
 #include "formats/weights/checkpoint.h"
 #include "formats/weights/npy.h"

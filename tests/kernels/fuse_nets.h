@@ -17,7 +17,7 @@ kd_val kept_branch(kd_graph *g, kd_val x);
 /* Gradients in sums: one that is an output, one that cannot add. */
 kd_val shared_gradient(kd_graph *g, kd_val x);
 kd_val pooled_twice(kd_graph *g, kd_val x);
-/* Batch norms with much behind them, and some that must stay by themselves. */
+/* Batch norms with much to fuse after them, and some that must stay by themselves. */
 kd_val norms(kd_graph *g, kd_val x);
 
 #endif

@@ -1,5 +1,6 @@
-/* Every command of the three programs: `int kd_cmd_X(int argc, char **argv)` in tools/commands/cmd_X.c, argv[0] being
- * the verb, the result the process's exit code.  A command is listed in a program's table when its file exists. */
+/* Every command of the three programs: `int kd_cmd_X(int argc, char **argv)`, argv[0] being the verb, the result the
+ * process's exit code.  A file cmd_*.c has one command, or those of one noun or of one set of options; the root README
+ * lists which command starts in which file. */
 #ifndef KD_TOOLS_COMMANDS_COMMANDS_H
 #define KD_TOOLS_COMMANDS_COMMANDS_H
 

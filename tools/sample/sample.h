@@ -33,7 +33,7 @@ typedef struct kd_sample_result {
     uint64_t frames, video_bytes, skeleton_bytes; /* of what was written */
 } kd_sample_result;
 
-/* The i-th clip of the set; false behind the last. */
+/* The i-th clip of the set; false past the last. */
 bool kd_made_id(const kd_sample_opts *opts, size_t i, kd_synth_id *id);
 
 /* Writes everything; an interrupted call can be repeated with `resume`.  KD_E_ARG (opts, or `dir` holds something

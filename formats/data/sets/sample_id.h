@@ -3,7 +3,7 @@
  *
  * Every sample, NTU or not, is joined by its *key*: the last path component up to its first dot,
  * without a closing
- * "_rgb" or "_skeleton" when an NTU name stands before it.
+ * "_rgb" or "_skeleton" after an NTU name.
  * `nturgb+d_rgb/S001C001P001R001A001_rgb.avi` and `S001C001P001R001A001.skeleton` have the key
  * `S001C001P001R001A001`.
  */

@@ -1,7 +1,7 @@
 /* Shared by the library kernels (cublaslt.c, cudnn*.c).  No CUDA header here.
  *
- * A library slot refuses in prepare() with KD_E_UNSUPPORTED and says why in the log (verbose): the call then goes to
- * the next rank and in the end to our own kernel.  A library that fails while it runs is KD_E_DEVICE. */
+ * A library slot refuses in prepare() with KD_E_UNSUPPORTED and says why in the log (verbose): the next rank then
+ * takes the call, our own kernel in the end.  A library that fails while it runs is KD_E_DEVICE. */
 #ifndef KD_KERNELS_CUDA_LIBRARY_LIBRARY_H
 #define KD_KERNELS_CUDA_LIBRARY_LIBRARY_H
 
