@@ -14,8 +14,8 @@ enum {
                          KD_COMMON_LIMIT | KD_COMMON_RESUME | KD_COMMON_DRY_RUN | KD_COMMON_JSON
 };
 
-/* Parse into kd_training_opts, train, print the result.  program: whose tasks the recipe may name; example: a recipe for the
- * message that --config is missing.  The result is the process's exit code. */
+/* Parse into kd_training_opts, train, print the result.  program: whose tasks the recipe may name; example: a recipe
+ * for the message that --config is missing.  The result is the process's exit code. */
 int kd_training(const kd_cmd *cmd, const char *program, const char *example, int argc, char **argv);
 
 #endif
