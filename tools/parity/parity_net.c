@@ -173,9 +173,17 @@ size_t kd_parity_net_floats(const kd_parity_net *n)
     return (size_t)n->batch * 3 * (size_t)n->cfg.frames * (size_t)n->cfg.img_size * (size_t)n->cfg.img_size;
 }
 
-kd_status kd_parity_net_feed(kd_parity_net *n, const char *name, float *clip, kd_err *err)
+kd_status kd_parity_net_feed(const parity *p, kd_parity_net *n, float *clip, kd_err *err)
 {
-    kd_parity_fill(name, 2.0f, 0.0f, clip, kd_parity_net_floats(n));
+    const kd_json *input = kd_json_get(p->manifest, "input");
+    const char *name = "input";
+    double scale = 2.0, offset = 0.0;
+    if (kd_json_get(input, "name") != NULL) {
+        KD_TRY(kd_json_get_str(input, "name", &name, err));
+        KD_TRY(kd_json_get_f64(input, "scale", &scale, err));
+        KD_TRY(kd_json_get_f64(input, "offset", &offset, err));
+    }
+    kd_parity_fill(name, (float)scale, (float)offset, clip, kd_parity_net_floats(n));
     const kd_status st = kd_program_write(n->prog, "input", clip, kd_parity_net_floats(n) * sizeof *clip);
     return st == KD_OK ? st : KD_FAIL(err, st, "parity: input %s does not fit", name);
 }

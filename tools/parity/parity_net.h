@@ -31,8 +31,8 @@ void kd_parity_net_close(kd_parity_net *n); /* zeroed is legal */
  * "features", act.*. */
 KD_NODISCARD kd_status kd_parity_net_build(parity *p, kd_parity_net *n, kd_parity_net_mode mode, kd_err *err);
 size_t kd_parity_net_floats(const kd_parity_net *n); /* of "input" */
-/* Generate the named input (scale 2) into clip and the program. */
-KD_NODISCARD kd_status kd_parity_net_feed(kd_parity_net *n, const char *name, float *clip, kd_err *err);
+/* Generate the input that the manifest describes (by default "input", scale 2, offset 0) into clip and the program. */
+KD_NODISCARD kd_status kd_parity_net_feed(const parity *p, kd_parity_net *n, float *clip, kd_err *err);
 KD_NODISCARD kd_status kd_parity_net_run(kd_parity_net *n, kd_err *err);
 
 /* Output `name` against tensor `golden` of f. */

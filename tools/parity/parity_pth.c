@@ -153,7 +153,7 @@ static kd_status loaded_logits(parity *p, kd_err *err)
     for (size_t i = 0; i < all; i++) {
         KD_GO(kd_json_as_f64(kd_json_at(kd_json_at(gold, i / k), i % k), &want[i], err));
     }
-    KD_GO(kd_parity_net_feed(&n, "input", clip, err));
+    KD_GO(kd_parity_net_feed(p, &n, clip, err));
     KD_GO(kd_parity_net_run(&n, err));
     KD_GO(kd_program_read_f32(n.prog, "logits", clip, (int64_t)all));
     kd_parity_f32(p, "logits of these weights", clip, want, all,

@@ -189,7 +189,7 @@ static kd_status compare_logits(parity *p, traj *t, kd_err *err)
         diff = fmax(diff, fabs(r - want[i]));
     }
     KD_GO(kd_parity_net_build(p, n, NET_EVAL, err));
-    KD_GO(kd_parity_net_feed(n, "input", t->x, err));
+    KD_GO(kd_parity_net_feed(p, n, t->x, err));
     KD_GO(kd_parity_net_run(n, err));
     KD_GO(kd_program_read_f32(n->prog, "logits", got, (int64_t)(b * k)));
     kd_parity_f32(p, "logits of the trained model", got, want, b * k, diff);

@@ -79,7 +79,7 @@ static kd_status tiny_train(parity *p, kd_parity_net *n, kd_err *err)
         goto done;
     }
     KD_GO(kd_parity_net_build(p, n, NET_TRAIN_INPUT, err));
-    KD_GO(kd_parity_net_feed(n, "input", clip, err));
+    KD_GO(kd_parity_net_feed(p, n, clip, err));
     KD_GO(kd_json_get_f64s(p->manifest, "labels", label, KD_MIN(b, KD_COUNTOF(label)), err));
     KD_GO(kd_json_get_f64(p->manifest, "lam", &lam, err));
     KD_GO(kd_json_get_f64(p->manifest, "smoothing", &smoothing, err));
@@ -120,7 +120,7 @@ kd_status kd_parity_vit_tiny(parity *p, kd_err *err)
         st = KD_E_OOM;
         goto done;
     }
-    KD_GO(kd_parity_net_feed(&n, "input", clip, err));
+    KD_GO(kd_parity_net_feed(p, &n, clip, err));
     check_input(p, clip, kd_parity_net_floats(&n));
     KD_GO(kd_parity_net_run(&n, err));
     for (size_t i = 0; i < kd_st_count(f); i++) {
@@ -310,7 +310,7 @@ kd_status kd_parity_vit_full(parity *p, kd_err *err)
         st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         goto done;
     }
-    KD_GO(kd_parity_net_feed(&n, "input", buf, err));
+    KD_GO(kd_parity_net_feed(p, &n, buf, err));
     check_input(p, buf, kd_parity_net_floats(&n));
     KD_GO(kd_parity_net_run(&n, err));
     const kd_json *samples = kd_json_get(p->manifest, "act_samples_f64");
