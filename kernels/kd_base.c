@@ -83,7 +83,7 @@ kd_status kd_err_prefix(kd_err *err, kd_status st, const char *fmt, ...)
 
 void kd_bug(const char *file, int line, const char *what)
 {
-    fprintf(stderr, "lastkd bug: %s:%d: %s\n", file, line, what);
+    (void)fprintf(stderr, "lastkd bug: %s:%d: %s\n", file, line, what);
     abort();
 }
 
@@ -206,7 +206,7 @@ void kd_log(kd_log_level level, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "%s%s\n", tag[level], line);
+    (void)fprintf(stderr, "%s%s\n", tag[level], line);
 }
 
 void kd_log_set_level(kd_log_level level)

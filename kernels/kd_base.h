@@ -24,10 +24,12 @@ extern "C" {
 #    define KD_NODISCARD          __attribute__((warn_unused_result))
 #    define KD_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 #    define KD_UNUSED             __attribute__((unused))
+#    define KD_NORETURN           __attribute__((noreturn))
 #else
 #    define KD_NODISCARD
 #    define KD_PRINTF(fmt, first)
 #    define KD_UNUSED
+#    define KD_NORETURN
 #endif
 
 /* name, value, process exit code (1 run failed, 2 usage or config, 3 data unreadable or
@@ -99,7 +101,7 @@ kd_status kd_err_prefix(kd_err *err, kd_status st, const char *fmt, ...) KD_PRIN
 #define KD_MAX(a, b)  ((a) > (b) ? (a) : (b))
 
 /* Our own bug, never input: prints and aborts. */
-void kd_bug(const char *file, int line, const char *what);
+KD_NORETURN void kd_bug(const char *file, int line, const char *what);
 #define KD_ASSERT(cond) ((cond) ? (void)0 : kd_bug(__FILE__, __LINE__, #cond))
 
 /* ---- checked sizes: false on overflow, *out untouched ---------------------------------------- */

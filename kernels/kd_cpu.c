@@ -145,7 +145,7 @@ void kd_cpu_limit(uint32_t mask)
 const char *kd_cpu_text(char *buf, size_t size)
 {
     const uint32_t f = kd_cpu_features();
-    snprintf(buf, size, "%s%s%s%s%s", (f & KD_CPU_AMX) ? "amx " : "", (f & KD_CPU_BF16) ? "bf16 " : "",
-             (f & KD_CPU_V4) ? "v4 " : "", (f & KD_CPU_V3) ? "v3" : "", f == 0 ? "none" : "");
+    (void)snprintf(buf, size, "%s%s%s%s%s", (f & KD_CPU_AMX) ? "amx " : "", (f & KD_CPU_BF16) ? "bf16 " : "",
+                   (f & KD_CPU_V4) ? "v4 " : "", (f & KD_CPU_V3) ? "v3" : "", f == 0 ? "none" : "");
     return buf;
 }

@@ -173,8 +173,8 @@ static inline void kd_skel_row(const kd_skel_form *f, const kd_skeleton_streams_
 static inline void kd_skel_streams_of(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d,
                                       const kd_skel_real *x, kd_skel_real *const *y)
 {
-    kd_skel_real frame[2][KD_SKEL_FRAME];
-    bool there[2][KD_SKELETON_MAX_BODIES];
+    kd_skel_real frame[2][KD_SKEL_FRAME] = {{(kd_skel_real)0}};
+    bool there[2][KD_SKELETON_MAX_BODIES] = {{false}};
     int held[2] = {-1, -1}; /* frames of the augmented sequence in the two places: t is in place t mod 2 */
     const int64_t plane = (int64_t)f->joints * f->bodies;
     for (int t = 0; t < f->frames; t++) {

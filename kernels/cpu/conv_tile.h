@@ -23,10 +23,10 @@ static inline int64_t kd_tiles(int64_t n, int64_t size)
     return (n + size - 1) / size;
 }
 
+/* The m rows, and what the 4 x 4 steps add to beyond them. */
 static inline void kd_tile_clear(kd_tile *t, int64_t m, int64_t n)
 {
-    const int64_t m4 = (m + 3) / 4 * 4;
-    for (int64_t i = 0; i < m4; i++) {
+    for (int64_t i = 0; i < m || i % 4 != 0; i++) {
         for (int64_t j = 0; j < n; j++) {
             t->acc[i][j] = R(0.0);
         }

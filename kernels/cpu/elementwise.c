@@ -10,6 +10,7 @@ static kd_status add_run(const kd_call *c)
     if (n == 0) {
         return KD_OK;
     }
+    KD_ASSERT(nb > 0);                                       /* n is a multiple of nb */
     const int64_t rows = nb >= KD_CHUNK ? 1 : KD_CHUNK / nb; /* several short rows a piece */
     const int64_t width = rows * KD_MIN(nb, (int64_t)KD_CHUNK);
     const int64_t per = nb >= KD_CHUNK ? kd_chunks(nb) : 1;

@@ -241,6 +241,7 @@ static kd_status group_sum_run(const kd_call *c)
     const int64_t n = s->dim[0], ch = s->dim[1], l = s->dim[2] * s->dim[3], k = at->parts;
     const act_t *z = c->in[0].data, *a = kd_in(c, 1);
     act_t *y = c->out[0].data;
+    KD_ASSERT(k > 0);
     KD_FOR
     for (int64_t it = 0; it < n * ch; it++) {
         const int64_t b = it / ch, i = it % ch;

@@ -101,9 +101,11 @@ static kd_status class_loss_run(const kd_call *c)
     real ce = R(0.0), kl = R(0.0);
     for (int64_t b = 0; b < r.B; b++) {
         if (c->out[0].data != NULL && row_valid(r.valid, b)) {
+            KD_ASSERT(r.target != NULL);
             ce += ce_row(r.z + b * r.K, r.target + b * r.K, r.K);
         }
         if (c->out[1].data != NULL && row_valid(r.teacher_valid, b)) {
+            KD_ASSERT(r.teacher != NULL);
             kl += kl_row(&r, r.z + b * r.K, r.teacher + b * r.K);
         }
     }
@@ -129,6 +131,7 @@ static class_term ce_term(const class_rows *r, int64_t b, const real *d)
 {
     class_term s = {.on = d != NULL && row_valid(r->valid, b)};
     if (s.on) {
+        KD_ASSERT(r->target != NULL);
         s.d = *d;
         s.lse = log_sum_exp(r->z + b * r->K, r->K, R(1.0));
         for (int64_t k = 0; k < r->K; k++) {
@@ -147,6 +150,7 @@ static class_term kl_term(const class_rows *r, int64_t b, const real *d)
 {
     class_term s = {.on = d != NULL && row_valid(r->teacher_valid, b)};
     if (s.on) {
+        KD_ASSERT(r->teacher != NULL);
         const real inv_t = R(1.0) / r->T;
         s.d = *d;
         s.lse = log_sum_exp(r->z + b * r->K, r->K, inv_t);
@@ -177,6 +181,7 @@ static kd_status class_loss_bwd_run(const kd_call *c)
     KD_FOR
     for (int64_t b = 0; b < r.B; b++) {
         const class_term ce = ce_term(&r, b, dce), kl = kl_term(&r, b, dkl);
+        KD_ASSERT((!kl.on || r.teacher != NULL) && (!ce.on || r.target != NULL));
         const real inv_t = R(1.0) / r.T;
         for (int64_t i = b * r.K; i < (b + 1) * r.K; i++) {
             real g = R(0.0);

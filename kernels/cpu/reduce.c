@@ -132,6 +132,7 @@ static kd_status reduce_run(const kd_call *c)
     const kd_reduce_attr *at = c->attr;
     const kd_tensor *x = &c->in[0];
     const plan p = make_plan(&x->shape, at->axes);
+    KD_ASSERT(p.n_red > 0);
     const bool columns = p.n_kept > 0 && p.kept_stride[p.n_kept - 1] == 1;
     const int64_t inner = columns ? p.kept[p.n_kept - 1] : 1;
     const int64_t per = kd_chunks(inner), pieces = inner > 0 ? p.n_out / inner * per : 0;

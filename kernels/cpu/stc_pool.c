@@ -38,12 +38,12 @@ typedef struct marks {
     real sum[KD_CHUNK], top[KD_CHUNK], ties[KD_CHUNK];
 } marks;
 
-/* Two loops a channel: in one, compilers for AVX2 leave the comparisons to branches. */
+/* Two loops a channel: in one, compilers for AVX2 leave the comparisons to branches.  No mark beyond len is garbage. */
 static void over_channels(marks *m, const act_t *restrict x, int64_t len, int64_t channels, int64_t step)
 {
     real *restrict sum = m->sum, *restrict top = m->top, *restrict ties = m->ties;
     real next[KD_CHUNK];
-    for (int64_t j = 0; j < len; j++) {
+    for (int64_t j = 0; j < KD_CHUNK; j++) {
         sum[j] = ties[j] = R(0.0);
         top[j] = -(real)INFINITY;
     }
@@ -169,7 +169,7 @@ static kd_status stc_pool_bwd_run(const kd_call *c)
     KD_FOR
     for (int64_t k = 0; k < p.count; k++) {
         const piece here = piece_at(&p, k);
-        shares s;
+        shares s = {{R(0.0)}, {R(0.0)}, {R(0.0)}};
         shares_of(c, &p, &here, &s);
         for (int64_t ch = 0; ch < p.C; ch++) {
             const int64_t at = here.at + ch * p.T * p.V;

@@ -17,10 +17,10 @@ static size_t head_bytes(const geometry *g)
     return (size_t)(g->np * g->dp) * (4 + 7 * 2) + (size_t)g->np * 8;
 }
 
-static head head_at(const geometry *g, char *at)
+static head head_at(const geometry *g, void *at)
 {
     const int64_t each = g->np * g->dp;
-    head w = {.dqt = (float *)(void *)at};
+    head w = {.dqt = at};
     w.k = (uint16_t *)(void *)(w.dqt + each);
     w.v = w.k + each;
     w.k_turned = w.v + each;

@@ -252,7 +252,7 @@ typedef struct head {
     float *q, *dout, *dq, *lse, *delta;
 } head;
 
-static head head_at(const geometry *g, float *scratch)
+static head head_at(const geometry *g, void *scratch)
 {
     head h = {.q = scratch};
     h.dout = h.q + g->np * g->dp;

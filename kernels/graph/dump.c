@@ -11,7 +11,7 @@ static void print_operand(const kd_program *p, int32_t v, FILE *f)
     const kd_graph *g = p->g;
     char shape[KD_SHAPE_TEXT_MAX];
     if (v == 0) {
-        fprintf(f, " -");
+        (void)fprintf(f, " -");
         return;
     }
     const kdi_value *r = &g->values[g->values[v].root];
@@ -19,20 +19,20 @@ static void print_operand(const kd_program *p, int32_t v, FILE *f)
     switch (r->kind) {
     case KDI_PARAM:
     case KDI_BUFFER:
-        fprintf(f, " %s%s", kd_params_at(g->opts.params, r->param)->name, shape);
+        (void)fprintf(f, " %s%s", kd_params_at(g->opts.params, r->param)->name, shape);
         break;
     case KDI_PGRAD:
-        fprintf(f, " d:%s%s", kd_params_at(g->opts.params, r->param)->name, shape);
+        (void)fprintf(f, " d:%s%s", kd_params_at(g->opts.params, r->param)->name, shape);
         break;
     case KDI_INPUT:
     case KDI_CONST:
-        fprintf(f, " %s%s", r->name, shape);
+        (void)fprintf(f, " %s%s", r->name, shape);
         break;
     default:
-        fprintf(f, " %%%d%s", (int)r->node, shape);
+        (void)fprintf(f, " %%%d%s", (int)r->node, shape);
         for (int o = 1; o < g->nodes[r->node].n_out; o++) {
             if (g->nodes[r->node].out[o] == g->values[v].root) {
-                fprintf(f, ".%d", o);
+                (void)fprintf(f, ".%d", o);
             }
         }
     }
@@ -41,29 +41,30 @@ static void print_operand(const kd_program *p, int32_t v, FILE *f)
 void kd_program_dump(const kd_program *p, FILE *f)
 {
     const kd_graph *g = p->g;
-    fprintf(f, "# %d nodes, %s, arena %zu bytes (%zu without reuse)\n", (int)g->n_nodes,
-            p->trains ? "forward and backward" : "forward", p->arena_bytes, p->sum_bytes);
-    fprintf(f, "# node: scope op <- operands -> results @offset[first,last]; s static, b backward, + accumulates\n");
+    (void)fprintf(f, "# %d nodes, %s, arena %zu bytes (%zu without reuse)\n", (int)g->n_nodes,
+                  p->trains ? "forward and backward" : "forward", p->arena_bytes, p->sum_bytes);
+    (void)fprintf(f,
+                  "# node: scope op <- operands -> results @offset[first,last]; s static, b backward, + accumulates\n");
     for (int32_t k = 0; k < g->n_nodes; k++) {
         const kdi_node *n = &g->nodes[k];
-        fprintf(f, "%%%d%s%s: %s %s <-", (int)k, p->is_static[k] ? "s" : "", n->backward ? "b" : "",
-                n->scope[0] != '\0' ? n->scope : ".", kd_op_get(n->op)->name);
+        (void)fprintf(f, "%%%d%s%s: %s %s <-", (int)k, p->is_static[k] ? "s" : "", n->backward ? "b" : "",
+                      n->scope[0] != '\0' ? n->scope : ".", kd_op_get(n->op)->name);
         for (int i = 0; i < n->n_in; i++) {
             print_operand(p, n->in[i], f);
         }
-        fprintf(f, " ->");
+        (void)fprintf(f, " ->");
         for (int o = 0; o < n->n_out; o++) {
             const int32_t v = n->out[o];
             print_operand(p, v, f);
             if ((n->accum >> o) & 1u) {
-                fprintf(f, "+");
+                (void)fprintf(f, "+");
             } else if (v != 0 && p->storage[v] >= 0) {
                 const kdi_slot *s = &p->slots[p->storage[v]];
-                fprintf(f, " %s@%zu[%d,%d]", kd_dtype_name(g->values[v].spec.dtype), s->offset, (int)s->first,
-                        (int)s->last);
+                (void)fprintf(f, " %s@%zu[%d,%d]", kd_dtype_name(g->values[v].spec.dtype), s->offset, (int)s->first,
+                              (int)s->last);
             }
         }
-        fprintf(f, "\n");
+        (void)fprintf(f, "\n");
     }
 }
 

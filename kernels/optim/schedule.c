@@ -21,7 +21,8 @@ static double by_step(const kd_schedule *s, int64_t step)
 
 static double by_epoch(const kd_schedule *s, int64_t step)
 {
-    const double e = (double)(step / s->steps_per_epoch);
+    const int64_t epoch = step / s->steps_per_epoch;
+    const double e = (double)epoch;
     if (e < s->warmup_epochs) {
         const double start = s->warmup_lr / s->lr;
         return s->lr * (start + (1.0 - start) * e / s->warmup_epochs);
