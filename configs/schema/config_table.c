@@ -12,7 +12,7 @@
 
 #define KD_ROW_TEXT_(...)  #__VA_ARGS__
 #define KD_ROW_TEXT(...)   KD_ROW_TEXT_(__VA_ARGS__)
-#define SECTION(key, text) {.path = key, .type = KD_CFG_SECTION, .fallback = "", .doc = text},
+#define SECTION(key, text) {.path = (key), .type = KD_CFG_SECTION, .fallback = "", .doc = (text)},
 
 static const kd_cfg_row RULE_ROWS[] = {
 #define KD_OWNER   kd_param_rule

@@ -64,7 +64,8 @@ static void paint(const int64_t *counts, int classes, int cell, uint8_t *rgb)
             total += row[c];
         }
         for (int x = 0; x < side; x++) {
-            const double share = total == 0 ? 0.0 : (double)row[x / cell] / (double)total;
+            const int predicted = x / cell;
+            const double share = total == 0 ? 0.0 : (double)row[predicted] / (double)total;
             uint8_t *px = rgb + 3 * ((size_t)y * (size_t)side + (size_t)x);
             px[0] = (uint8_t)(255.0 - 228.0 * share);
             px[1] = (uint8_t)(255.0 - 180.0 * share);

@@ -80,7 +80,7 @@ uint64_t kd_memory_available(void)
         }
     }
     if (f != NULL) {
-        fclose(f);
+        (void)fclose(f);
     }
     if (kib > 0) {
         return (uint64_t)kib * 1024;

@@ -32,6 +32,7 @@ static void merge(kd_catalog *c)
     while (i < c->scan[0].n || j < c->scan[1].n) {
         const kd_scan_item *a = i < c->scan[0].n ? &c->scan[0].item[i] : NULL;
         const kd_scan_item *b = j < c->scan[1].n ? &c->scan[1].item[j] : NULL;
+        KD_ASSERT(a != NULL || b != NULL);
         const int order = a == NULL ? 1 : b == NULL ? -1 : strcmp(a->key, b->key);
         if (order <= 0) {
             if (take(a, true, !two)) {

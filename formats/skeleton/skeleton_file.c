@@ -335,7 +335,7 @@ static kd_status all_frames(scanner *s, const kd_skel_opts *opts, kd_skeleton *o
 {
     size_t room = 0;
     for (size_t t = 0; t < out->frames; t++) {
-        size_t bodies;
+        size_t bodies = 0;
         KD_TRY(count_line(s, "a body count", KD_SKEL_MAX_BODIES, "more than any sensor gives", &bodies));
         const size_t fit = (size_t)(s->end - s->p) / BODY_BYTES_MIN;
         if (bodies > fit) {

@@ -207,7 +207,7 @@ static kd_status restore_sections(const kd_store_head *h, const block_head *b, u
     return KD_OK;
 }
 
-static kd_status split_records(const kd_store_head *h, const block_head *b, uint8_t *content, kd_block *out,
+static kd_status split_records(const kd_store_head *h, const block_head *b, const uint8_t *content, kd_block *out,
                                kd_err *err)
 {
     const uint8_t *meta = content + KD_STORE_BLOCK_HEAD;

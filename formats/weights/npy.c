@@ -229,12 +229,12 @@ bool kd_npy_dtype(const kd_npy *a, kd_st_dtype *out)
 {
     static const struct {
         char kind;
-        size_t item;
         kd_st_dtype t;
+        size_t item;
     } map[] = {
-        {'b', 1, KD_ST_BOOL}, {'i', 1, KD_ST_I8},  {'i', 2, KD_ST_I16}, {'i', 4, KD_ST_I32},
-        {'i', 8, KD_ST_I64},  {'u', 1, KD_ST_U8},  {'u', 2, KD_ST_U16}, {'u', 4, KD_ST_U32},
-        {'u', 8, KD_ST_U64},  {'f', 2, KD_ST_F16}, {'f', 4, KD_ST_F32}, {'f', 8, KD_ST_F64},
+        {'b', KD_ST_BOOL, 1}, {'i', KD_ST_I8, 1},  {'i', KD_ST_I16, 2}, {'i', KD_ST_I32, 4},
+        {'i', KD_ST_I64, 8},  {'u', KD_ST_U8, 1},  {'u', KD_ST_U16, 2}, {'u', KD_ST_U32, 4},
+        {'u', KD_ST_U64, 8},  {'f', KD_ST_F16, 2}, {'f', KD_ST_F32, 4}, {'f', KD_ST_F64, 8},
     };
     for (size_t i = 0; i < KD_COUNTOF(map); i++) {
         if (map[i].kind == a->kind && map[i].item == a->item) {
@@ -321,6 +321,7 @@ kd_status kd_npy_to_i64(const kd_npy *a, int64_t *dst, kd_err *err)
     }
     kd_npy_copy(a, tmp);
     kd_status st = KD_OK;
+    KD_ASSERT(a->item > 0 && a->item <= sizeof(uint64_t));
     for (size_t i = 0; i < a->count && st == KD_OK; i++) {
         uint64_t v = 0;
         for (size_t k = a->item; k-- > 0;) {

@@ -133,6 +133,7 @@ static kd_status extend_top(kd_pk_machine *m, kd_pk_type type, size_t count)
     if (m->depth - kd_pkm_floor_of(m) < count + 1) {
         return kd_pkm_bad(m, "the stack is too short");
     }
+    KD_ASSERT(m->stack != NULL && count <= 2);
     kd_pk_node *item[2];
     m->depth -= count;
     memcpy(item, m->stack + m->depth, count * sizeof *item);

@@ -6,20 +6,20 @@
 #define V KD_JOINTS
 
 /* clang-format off */
-static const int8_t graph_bones[24][2] = {
+static const uint8_t graph_bones[24][2] = {
     {0, 1}, {1, 20}, {2, 20}, {3, 2}, {4, 20}, {5, 4}, {6, 5}, {7, 6}, {8, 20}, {9, 8}, {10, 9}, {11, 10},
     {12, 0}, {13, 12}, {14, 13}, {15, 14}, {16, 0}, {17, 16}, {18, 17}, {19, 18},
     {21, 22}, {22, 7}, {23, 24}, {24, 11}};
-static const int8_t v1_bones[24][2] = {
+static const uint8_t v1_bones[24][2] = {
     {0, 1}, {1, 20}, {2, 20}, {3, 2}, {4, 20}, {5, 4}, {6, 5}, {7, 6}, {8, 20}, {9, 8}, {10, 9}, {11, 10},
     {12, 0}, {13, 12}, {14, 13}, {15, 14}, {16, 0}, {17, 16}, {18, 17}, {19, 18},
     {7, 21}, {7, 22}, {11, 23}, {11, 24}};
 /* 0 torso, 1 head, 2 left arm, 3 right arm, 4 left leg, 5 right leg */
-static const int8_t body_part[V] = {
+static const uint8_t body_part[V] = {
     0, 0, 0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0, 2, 2, 3, 3};
-static const int8_t arm_ring[12] = {4, 5, 6, 7, 21, 22, 8, 9, 10, 11, 23, 24};
-static const int8_t leg_ring[8] = {12, 13, 14, 15, 16, 17, 18, 19};
-static const int8_t torso_ring[5] = {0, 1, 2, 3, 20};
+static const uint8_t arm_ring[12] = {4, 5, 6, 7, 21, 22, 8, 9, 10, 11, 23, 24};
+static const uint8_t leg_ring[8] = {12, 13, 14, 15, 16, 17, 18, 19};
+static const uint8_t torso_ring[5] = {0, 1, 2, 3, 20};
 static const int32_t parts_reference[V] = {
     0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 0, 1, 1, 2, 2, 0, 0};
 static const int32_t parts_corrected[V] = {
@@ -138,7 +138,7 @@ void kd_skel_norm_columns(float *a, int k)
 /* ---- shift tables ---------------------------------------------------------------------------- */
 
 /* Row `c` of a table: ring neighbours `step` places on, everyone else itself. */
-static void ring_row(const int8_t *ring, int len, int step, int32_t *row)
+static void ring_row(const uint8_t *ring, int len, int step, int32_t *row)
 {
     for (int v = 0; v < V; v++) {
         row[v] = v;

@@ -77,7 +77,8 @@ void kd_vit_sinusoid(int64_t tokens, int64_t dim, float *out)
 {
     for (int64_t n = 0; n < tokens; n++) {
         for (int64_t j = 0; j < dim; j++) {
-            const double angle = (double)n / pow(10000.0, 2.0 * (double)(j / 2) / (double)dim);
+            const int64_t pair = j / 2;
+            const double angle = (double)n / pow(10000.0, 2.0 * (double)pair / (double)dim);
             out[n * dim + j] = (float)(j % 2 == 0 ? sin(angle) : cos(angle));
         }
     }

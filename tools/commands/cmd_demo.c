@@ -30,12 +30,12 @@ static int run_line(line *l, int step, int steps, const char *what, int (*run)(i
 {
     char *argv[MAX_ARGS + 2];
     if (!quiet) {
-        fprintf(stderr, "\n[%d/%d] %s\n  $ %s", step, steps, what, l->program);
+        (void)fprintf(stderr, "\n[%d/%d] %s\n  $ %s", step, steps, what, l->program);
         for (int i = 0; i < l->n; i++) {
             const char *quote = strchr(l->word[i], ' ') != NULL ? "'" : "";
-            fprintf(stderr, " %s%s%s", quote, l->word[i], quote);
+            (void)fprintf(stderr, " %s%s%s", quote, l->word[i], quote);
         }
-        fprintf(stderr, "\n");
+        (void)fprintf(stderr, "\n");
     }
     for (int i = 0; i < l->n; i++) {
         argv[i] = (char *)(uintptr_t)l->word[i];
@@ -45,7 +45,7 @@ static int run_line(line *l, int step, int steps, const char *what, int (*run)(i
     const int skip = strcmp(l->program, "kd") == 0 ? 1 : 0;
     const int rc = run(l->n - skip, argv + skip);
     if (rc != 0) {
-        fprintf(stderr, "kd demo: step %d (%s) ended with exit code %d\n", step, what, rc);
+        (void)fprintf(stderr, "kd demo: step %d (%s) ended with exit code %d\n", step, what, rc);
     }
     return rc;
 }

@@ -202,7 +202,11 @@ kd_status kd_parity_net_compare(parity *p, kd_parity_net *n, const kd_st_file *f
     const size_t count = (size_t)kd_shape_numel(&t.shape);
     double *want = NULL;
     float *got = kd_calloc(count + 1, sizeof *got);
-    kd_status st = got != NULL ? KD_OK : KD_E_OOM;
+    kd_status st = KD_OK;
+    if (got == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "parity: no memory for %s", name);
+        goto done;
+    }
     KD_GO(kd_parity_tensor(f, golden, count, &want, err));
     KD_GO(kd_program_read_f32(n->prog, name, got, (int64_t)count));
     kd_parity_f32(p, name, got, want, count, diff);

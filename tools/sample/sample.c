@@ -111,7 +111,8 @@ static kd_status write_clip(void *ctx, size_t i, kd_err *err)
     job *j = ctx;
     kd_synth_clip *clip = kd_alloc(sizeof *clip);
     kd_synth_id id;
-    (void)kd_made_id(j->opts, i, &id);
+    const bool made = kd_made_id(j->opts, i, &id);
+    KD_ASSERT(made);
     char *skeleton = kd_strf("%s/S003C%03dP%03dR%03dA%03d.skeleton", j->skeleton_dir, id.camera, id.performer,
                              id.replication, id.action);
     char *video =

@@ -235,6 +235,7 @@ static vec3 guessed(const kd_synth_frame *f, int joint, const vec3 *drift)
     static const double BELOW[KD_SYNTH_JOINTS] = {
         [5] = 0.26,  [6] = 0.45,  [7] = 0.50,  [21] = 0.55, [22] = 0.50, [9] = 0.26,  [10] = 0.45, [11] = 0.50,
         [23] = 0.55, [24] = 0.50, [13] = 0.38, [14] = 0.76, [15] = 0.80, [17] = 0.38, [18] = 0.76, [19] = 0.80};
+    KD_ASSERT(limb >= 0);
     const double *root = f->joint[ROOT[limb]];
     const double *real = f->joint[joint];
     const vec3 hang = v3(root[0], root[1] - BELOW[joint], root[2]);
