@@ -231,6 +231,7 @@ static tracking draw_tracking(kd_rng *r, int frames, bool bad)
 static vec3 guessed(const kd_synth_frame *f, int joint, const vec3 *drift)
 {
     const int limb = limb_of(joint);
+    KD_ASSERT(limb >= 0);
     static const int ROOT[LIMBS] = {4, 8, 12, 16};
     static const double BELOW[KD_SYNTH_JOINTS] = {
         [5] = 0.26,  [6] = 0.45,  [7] = 0.50,  [21] = 0.55, [22] = 0.50, [9] = 0.26,  [10] = 0.45, [11] = 0.50,
