@@ -31,20 +31,28 @@ static bool is_3d(kd_op op)
     return op == KD_OP_CONV3D || op == KD_OP_CONV3D_BWD_X || op == KD_OP_CONV3D_BWD_W;
 }
 
-/* The attributes of conv2d or conv3d; false: groups. */
+/* The attributes of conv2d or conv3d; false: groups. One loop per rank: gcc miscompiles one loop over both. */
 static bool window_of(kd_dnn_window *w, kd_op op, const void *attr)
 {
-    const kd_conv2d_attr *flat = attr;
-    const kd_conv3d_attr *deep = attr;
-    const bool three = is_3d(op);
     memset(w, 0, sizeof *w);
-    w->dims = three ? 3 : 2;
-    for (int i = 0; i < (int)w->dims; i++) {
-        w->stride[i] = three ? deep->stride[i] : flat->stride[i];
-        w->pad[i] = three ? deep->pad[i] : flat->pad[i];
-        w->dilation[i] = three ? deep->dilation[i] : flat->dilation[i];
+    if (is_3d(op)) {
+        const kd_conv3d_attr *a = attr;
+        w->dims = 3;
+        for (int i = 0; i < 3; i++) {
+            w->stride[i] = a->stride[i];
+            w->pad[i] = a->pad[i];
+            w->dilation[i] = a->dilation[i];
+        }
+        return a->groups == 1;
     }
-    return (three ? deep->groups : flat->groups) == 1;
+    const kd_conv2d_attr *a = attr;
+    w->dims = 2;
+    for (int i = 0; i < 2; i++) {
+        w->stride[i] = a->stride[i];
+        w->pad[i] = a->pad[i];
+        w->dilation[i] = a->dilation[i];
+    }
+    return a->groups == 1;
 }
 
 /* The op of a call, by the rank of its operands: the slots serve both. */
