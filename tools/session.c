@@ -141,11 +141,12 @@ kd_status kd_session_open(const kd_common *c, const char *program, const char *w
     KD_TRY(load(c, weights, use, sets, out, err));
     if (strcmp(out->task->program, program) != 0) {
         kinds_of(program, kinds, sizeof kinds);
-        return KD_FAIL(err, KD_E_CONFIG, "%s: a %s recipe; `%s` expects kind: %s",
+        const bool recipe = c->config.count > 0 || weights == NULL;
+        return KD_FAIL(err, KD_E_CONFIG, "%s: %s of a %s; `%s` expects kind: %s",
                        c->config.count > 0 ? c->config.item[0]
                        : weights != NULL   ? weights
                                            : "config",
-                       out->task->kind, program, kinds);
+                       recipe ? "recipe" : "weights", out->task->kind, program, kinds);
     }
     if (use == KD_WEIGHTS_START && weights != NULL) { /* the key is the task's, which the recipe names */
         KD_TRY(kd_sets_add(sets, out->task->start_key, weights, err));

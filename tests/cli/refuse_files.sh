@@ -30,8 +30,8 @@ refused 2 "train\.epochs: expected an integer" \
     "$teacher" finetune --config teacher.yaml --set train.epochs=few --out never -q
 refused 2 '(--epochs|train\.epochs)' "$teacher" finetune --config teacher.yaml --epochs few --out never -q
 refused '[23]' 'nowhere\.yaml' "$teacher" finetune --config nowhere.yaml --out never -q
-refused 2 'student recipe' "$teacher" finetune --config student.yaml --out never -q
-refused 2 'teacher recipe' "$distill" train --config teacher.yaml --out never -q
+refused 2 'recipe of a student' "$teacher" finetune --config student.yaml --out never -q
+refused 2 'recipe of a teacher' "$distill" train --config teacher.yaml --out never -q
 refused 2 '.' "$teacher" finetune --config teacher.yaml --outt never
 refused 2 '.' "$teacher" finetoon
 
