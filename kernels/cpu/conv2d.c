@@ -20,23 +20,29 @@ static inline void conv_columns(const conv_geom *g, int64_t kx, int64_t *lo, int
     }
 }
 
+/* dst[j] = plane[from + j] for j in [0, n); zero outside of the plane's `size` values. */
+static inline void conv_read_shifted(const act_t *restrict plane, int64_t size, int64_t from, int64_t n,
+                                     real *restrict dst)
+{
+    const int64_t lo = KD_MIN(n, KD_MAX((int64_t)0, -from));
+    const int64_t hi = KD_MAX(lo, KD_MIN(n, size - from));
+    for (int64_t j = 0; j < lo; j++) {
+        dst[j] = R(0.0);
+    }
+    for (int64_t j = lo; j < hi; j++) {
+        dst[j] = ld(plane, from + j);
+    }
+    for (int64_t j = hi; j < n; j++) {
+        dst[j] = R(0.0);
+    }
+}
+
 /* dst[j] = x plane at output positions [p, p+n) under tap (ky, kx); zero outside. */
 static inline void conv_read(const conv_geom *g, const act_t *restrict plane, int64_t ky, int64_t kx, int64_t p,
                              int64_t n, real *restrict dst)
 {
     if (g->rows) {
-        const int64_t shift = (ky * g->dh - g->ph) * g->w;
-        const int64_t lo = KD_MIN(n, KD_MAX((int64_t)0, -(p + shift)));
-        const int64_t hi = KD_MAX(lo, KD_MIN(n, g->h * g->w - (p + shift)));
-        for (int64_t j = 0; j < lo; j++) {
-            dst[j] = R(0.0);
-        }
-        for (int64_t j = lo; j < hi; j++) {
-            dst[j] = ld(plane, p + shift + j);
-        }
-        for (int64_t j = hi; j < n; j++) {
-            dst[j] = R(0.0);
-        }
+        conv_read_shifted(plane, g->h * g->w, p + (ky * g->dh - g->ph) * g->w, n, dst);
         return;
     }
     int64_t lo, hi;
@@ -75,18 +81,7 @@ static inline void conv_read_back(const conv_geom *g, const act_t *restrict plan
                                   int64_t n, real *restrict dst)
 {
     if (g->rows) {
-        const int64_t shift = (g->ph - ky * g->dh) * g->w;
-        const int64_t lo = KD_MIN(n, KD_MAX((int64_t)0, -(p + shift)));
-        const int64_t hi = KD_MAX(lo, KD_MIN(n, g->ho * g->wo - (p + shift)));
-        for (int64_t j = 0; j < lo; j++) {
-            dst[j] = R(0.0);
-        }
-        for (int64_t j = lo; j < hi; j++) {
-            dst[j] = ld(plane, p + shift + j);
-        }
-        for (int64_t j = hi; j < n; j++) {
-            dst[j] = R(0.0);
-        }
+        conv_read_shifted(plane, g->ho * g->wo, p + (g->ph - ky * g->dh) * g->w, n, dst);
         return;
     }
     for (int64_t j = 0; j < n;) {
