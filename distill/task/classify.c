@@ -96,8 +96,7 @@ static kd_report describe(const kd_assessment *a)
     const kd_config *cfg = a->cfg;
     const kd_model *m = a->model;
     const kd_report_facts *f = &a->facts;
-    const kd_half_counts *c = &a->data->half[a->half].counts;
-    const size_t excluded = c->no_video + c->no_skeleton + c->known_missing + c->over_limit;
+    const size_t excluded = a->data->half[a->half].n_left;
     return (kd_report){.kind = m->task->kind,
                        .label = f->label != NULL       ? f->label
                                 : cfg->name[0] != '\0' ? cfg->name

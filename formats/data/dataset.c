@@ -17,7 +17,7 @@ typedef struct builder {
     kd_catalog files;
     kd_listing list[KD_HALVES];
     char *list_path[KD_HALVES];
-    size_t room[KD_HALVES], text_room;
+    size_t room[KD_HALVES], left_room[KD_HALVES], text_room;
     int most; /* largest label listed */
     kd_err *err;
 } builder;
@@ -26,6 +26,7 @@ typedef struct builder {
 typedef struct listed {
     const char *key;
     const char *video_dir, *video, *skeleton_dir, *skeleton;
+    const char *path;       /* as the list names the sample; NULL: no list does */
     const kd_sample_id *id; /* NULL: the key is no data set's sample name */
     int label;
 } listed;
@@ -57,6 +58,50 @@ static kd_status own(builder *b, char *text, const char **out)
     return KD_OK;
 }
 
+/* Where the file of one kind was looked for; NULL: out of memory. */
+static char *tried(const builder *b, const listed *s, bool video)
+{
+    const kd_data_opts *cfg = b->cfg;
+    const kd_data_set *layout = kd_data_set_of_layout(cfg->layout);
+    const char *own = video ? cfg->video_dir : cfg->skeleton_dir;
+    const char *below = own[0] != '\0' || layout == NULL ? own : video ? layout->video_dir : layout->skeleton_dir;
+    char *dir = below[0] != '\0' ? kd_path_join(cfg->root, below) : kd_strdup(cfg->root);
+    char *path = NULL;
+    if (dir == NULL) {
+        return NULL;
+    }
+    if (s->path != NULL && video != kd_is_skeleton_name(s->path)) {
+        path = kd_path_join(strcmp(cfg->layout, KD_LAYOUT_LIST) == 0 ? dir : cfg->root, s->path);
+    } else {
+        path = kd_strf("%s/%s%s", dir, s->key, video ? s->id != NULL ? "_rgb.avi" : ".*" : ".skeleton");
+    }
+    kd_free(dir);
+    return path;
+}
+
+/* The sample is listed and not used. */
+static kd_status leave(builder *b, kd_half_id which, const listed *s, kd_fate why)
+{
+    kd_half *half = &b->ds->half[which];
+    kd_left_out l = {.why = why, .label = s->label};
+    if (why == KD_FATE_NO_VIDEO || why == KD_FATE_NO_SKELETON) {
+        KD_TRY(own(b, tried(b, s, why == KD_FATE_NO_VIDEO), &l.file));
+    }
+    KD_TRY(own(b, kd_strdup(s->key), &l.id));
+    if (half->n_left == b->left_room[which]) {
+        const size_t room = b->left_room[which] == 0 ? 64 : 2 * b->left_room[which];
+        kd_left_out *p = kd_realloc(half->left, half->n_left * sizeof *p, room * sizeof *p);
+        if (p == NULL) {
+            return no_memory(b);
+        }
+        half->left = p;
+        b->left_room[which] = room;
+    }
+    half->left[half->n_left++] = l;
+    half->counts.left[why]++;
+    return KD_OK;
+}
+
 static kd_status add(builder *b, kd_half_id which, const listed *s)
 {
     kd_half *half = &b->ds->half[which];
@@ -64,16 +109,13 @@ static kd_status add(builder *b, kd_half_id which, const listed *s)
     b->most = KD_MAX(b->most, s->label);
     const bool missing = b->set != NULL && b->set->missing != NULL && s->id != NULL && b->set->missing(s->id);
     if (missing && !b->cfg->with_missing) {
-        half->counts.known_missing++;
-        return KD_OK;
+        return leave(b, which, s, KD_FATE_KNOWN_MISSING);
     }
     if ((b->need & KD_NEED_VIDEO) != 0 && s->video == NULL) {
-        half->counts.no_video++;
-        return KD_OK;
+        return leave(b, which, s, KD_FATE_NO_VIDEO);
     }
     if ((b->need & KD_NEED_SKELETON) != 0 && s->skeleton == NULL) {
-        half->counts.no_skeleton++;
-        return KD_OK;
+        return leave(b, which, s, KD_FATE_NO_SKELETON);
     }
     if (half->n == b->room[which]) {
         const size_t room = b->room[which] == 0 ? 1024 : 2 * b->room[which];
@@ -182,6 +224,7 @@ static kd_status split_lists(builder *b)
             if (it != NULL) {
                 s = from_file(it);
             }
+            s.path = item->path;
             found += it != NULL;
             s.label = item->label;
             if (strcmp(b->cfg->layout, KD_LAYOUT_LIST) == 0) {
@@ -201,12 +244,25 @@ static int by_id(const void *a, const void *b)
     return strcmp(((const kd_data_sample *)a)->id, ((const kd_data_sample *)b)->id);
 }
 
+static int by_left_id(const void *a, const void *b)
+{
+    return strcmp(((const kd_left_out *)a)->id, ((const kd_left_out *)b)->id);
+}
+
+static bool left_find(const kd_half *half, const char *id)
+{
+    const kd_left_out key = {.id = id};
+    return half->n_left > 0 && bsearch(&key, half->left, half->n_left, sizeof key, by_left_id) != NULL;
+}
+
+/* Ids of all that is listed, on either side, kept or left out: each once. */
 static kd_status disjoint(const builder *b)
 {
     const kd_half *t = &b->ds->half[KD_HALF_TRAIN], *v = &b->ds->half[KD_HALF_VAL];
-    for (size_t i = 0; i < v->n; i++) {
-        if (kd_half_find(t, v->sample[i].id) >= 0) {
-            return KD_FAIL(b->err, KD_E_DATA, "%s: in the training and in the validation half", v->sample[i].id);
+    for (size_t i = 0; i < v->n + v->n_left; i++) {
+        const char *id = i < v->n ? v->sample[i].id : v->left[i - v->n].id;
+        if (kd_half_find(t, id) >= 0 || left_find(t, id)) {
+            return KD_FAIL(b->err, KD_E_DATA, "%s: in the training and in the validation half", id);
         }
     }
     for (int h = 0; h < KD_HALVES; h++) {
@@ -236,14 +292,20 @@ static kd_status labels(const builder *b)
     return KD_OK;
 }
 
-static void finish_half(const kd_data_opts *cfg, kd_half *half)
+static kd_status finish_half(builder *b, kd_half_id which)
 {
+    kd_half *half = &b->ds->half[which];
+    const size_t limit = (size_t)b->cfg->limit;
     if (half->n > 1) {
         qsort(half->sample, half->n, sizeof *half->sample, by_id);
     }
-    if (cfg->limit > 0 && half->n > (size_t)cfg->limit) {
-        half->counts.over_limit = half->n - (size_t)cfg->limit;
-        half->n = (size_t)cfg->limit;
+    while (limit > 0 && half->n > limit) {
+        const kd_data_sample *s = &half->sample[--half->n];
+        const listed l = {.key = s->id, .label = s->label};
+        KD_TRY(leave(b, which, &l, KD_FATE_OVER_LIMIT));
+    }
+    if (half->n_left > 1) {
+        qsort(half->left, half->n_left, sizeof *half->left, by_left_id);
     }
     for (size_t i = 0; i < half->n; i++) {
         const kd_data_sample *s = &half->sample[i];
@@ -251,6 +313,7 @@ static void finish_half(const kd_data_opts *cfg, kd_half *half)
         half->counts.skeletons += s->skeleton != NULL;
         half->counts.pairs += s->video != NULL && s->skeleton != NULL;
     }
+    return KD_OK;
 }
 
 static kd_status not_empty(const builder *b, unsigned halves)
@@ -258,14 +321,20 @@ static kd_status not_empty(const builder *b, unsigned halves)
     static const char *const NAME[] = {"training", "validation"};
     for (int h = 0; h < KD_HALVES; h++) {
         const kd_half *half = &b->ds->half[h];
-        if ((halves >> h & 1) != 0 && half->n == 0) {
-            const kd_half_counts *c = &half->counts;
-            return KD_FAIL(b->err, KD_E_DATA,
-                           "%s: the %s half is empty (split %s: %zu listed, %zu without video, %zu "
-                           "without skeleton, %zu known missing; %zu found outside the split)",
-                           b->cfg->root, NAME[h], b->ds->split, c->listed, c->no_video, c->no_skeleton,
-                           c->known_missing, b->ds->unplaced);
+        if ((halves >> h & 1) == 0 || half->n > 0) {
+            continue;
         }
+        char *left = kd_fates_text(half->counts.left);
+        if (left == NULL) {
+            return no_memory(b);
+        }
+        const char *file = half->n_left > 0 ? half->left[0].file : NULL;
+        const kd_status st =
+            KD_FAIL(b->err, KD_E_DATA, "%s: the %s half is empty (split %s: %zu listed; left out: %s%s%s; %zu outside)",
+                    b->cfg->root, NAME[h], b->ds->split, half->counts.listed, left, file != NULL ? ", tried " : "",
+                    file != NULL ? file : "", b->ds->unplaced);
+        kd_free(left);
+        return st;
     }
     return KD_OK;
 }
@@ -286,7 +355,7 @@ static kd_status build(builder *b, unsigned halves)
     KD_TRY(kd_dataset_name_split(cfg, b->list, b->ds, b->err));
     KD_TRY(kd_dataset_name_classes(cfg, b->most + 1, b->ds, b->err));
     for (int h = 0; h < KD_HALVES; h++) {
-        finish_half(cfg, &b->ds->half[h]);
+        KD_TRY(finish_half(b, (kd_half_id)h));
     }
     KD_TRY(not_empty(b, halves));
     KD_TRY(disjoint(b));
@@ -328,24 +397,7 @@ void kd_dataset_free(kd_dataset *ds)
     kd_free(ds->split);
     for (int h = 0; h < KD_HALVES; h++) {
         kd_free(ds->half[h].sample);
+        kd_free(ds->half[h].left);
     }
     *ds = (kd_dataset){0};
-}
-
-int64_t kd_half_find(const kd_half *half, const char *id)
-{
-    size_t lo = 0, hi = half->n;
-    while (lo < hi) {
-        const size_t mid = lo + (hi - lo) / 2;
-        const int order = strcmp(half->sample[mid].id, id);
-        if (order == 0) {
-            return (int64_t)mid;
-        }
-        if (order < 0) {
-            lo = mid + 1;
-        } else {
-            hi = mid;
-        }
-    }
-    return -1;
 }

@@ -5,7 +5,7 @@
  * setup) in both halves of a split by it, every label inside the class list, no half empty that
  * is asked for.  Samples of a half are sorted by id (bytes); their number in that order is the
  * sample index that keys every random draw, so `data.limit` keeps the first ones and their
- * draws.  A sample that lacks a file that is needed is left out and counted, never replaced.
+ * draws.  A sample that lacks a file that is needed is left out and named, never replaced.
  *
  * The published missing-skeleton lists apply to the published splits; other data may reuse NTU's
  * names. Layout list needs split list: paths in the lists are relative to root (and
@@ -21,7 +21,9 @@
 #ifndef KD_FORMATS_DATA_DATASET_H
 #define KD_FORMATS_DATA_DATASET_H
 
+#include "formats/base/hash.h"
 #include "formats/data/data_opts.h"
+#include "formats/data/fate.h"
 
 #define KD_NEED_VIDEO    1u
 #define KD_NEED_SKELETON 2u
@@ -36,19 +38,18 @@ typedef struct kd_data_sample {
     int setup, camera, performer, replication, action; /* of the NTU name; 0 otherwise */
 } kd_data_sample;
 
-/* Why listed samples are not in a half. */
 typedef struct kd_half_counts {
-    size_t listed;                   /* on this side of the split */
-    size_t no_video;                 /* left out: video needed and absent */
-    size_t no_skeleton;              /* left out: skeleton needed and absent */
-    size_t known_missing;            /* left out: published missing-skeleton list, without data.with_missing */
-    size_t over_limit;               /* left out: data.limit */
+    size_t listed;                   /* on this side of the split: n + n_left */
+    size_t left[KD_FATES];           /* of kd_half.left, by fate */
     size_t videos, skeletons, pairs; /* of the samples kept: those that have the file, and both */
 } kd_half_counts;
 
+/* Every listed sample is in `sample` or in `left`, in one of them. */
 typedef struct kd_half {
     kd_data_sample *sample; /* [n], sorted by id */
     size_t n;
+    kd_left_out *left; /* [n_left], sorted by id */
+    size_t n_left;
     kd_half_counts counts;
 } kd_half;
 
@@ -76,5 +77,8 @@ char *kd_dataset_summary(const kd_dataset *ds);
 
 /* Index of an id in a half; -1 when absent. */
 int64_t kd_half_find(const kd_half *half, const char *id);
+
+/* The identity of a half: SHA-256 over the lines "id<TAB>label<LF>" of its samples, in their order. */
+KD_NODISCARD kd_status kd_half_digest(const kd_half *half, char hex[KD_SHA256_HEX], kd_err *err);
 
 #endif

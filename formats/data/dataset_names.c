@@ -228,10 +228,13 @@ kd_status kd_dataset_name_classes(const kd_data_opts *cfg, int seen, kd_dataset 
 static char *half_text(const char *name, const kd_half *half)
 {
     const kd_half_counts *c = &half->counts;
-    return kd_strf("%s: %zu samples of %zu listed (%zu videos, %zu skeletons, %zu pairs); left out: "
-                   "%zu known missing, %zu without video, %zu without skeleton, %zu over the limit",
-                   name, half->n, c->listed, c->videos, c->skeletons, c->pairs, c->known_missing, c->no_video,
-                   c->no_skeleton, c->over_limit);
+    char *left = kd_fates_text(c->left);
+    char *text = left != NULL
+                     ? kd_strf("%s: %zu samples of %zu listed (%zu videos, %zu skeletons, %zu pairs); left out: %s",
+                               name, half->n, c->listed, c->videos, c->skeletons, c->pairs, left)
+                     : NULL;
+    kd_free(left);
+    return text;
 }
 
 char *kd_dataset_summary(const kd_dataset *ds)

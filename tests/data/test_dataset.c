@@ -114,8 +114,8 @@ static void published_split(void **state)
     assert_int_equal(t->sample[0].label, 2);
     assert_int_equal(t->sample[0].performer, 1);
     assert_int_equal(t->counts.listed, 4);
-    assert_int_equal(t->counts.no_video, 1);
-    assert_int_equal(t->counts.known_missing, 1);
+    assert_int_equal(t->counts.left[KD_FATE_NO_VIDEO], 1);
+    assert_int_equal(t->counts.left[KD_FATE_KNOWN_MISSING], 1);
     assert_int_equal(v->n, 2);
     assert_int_equal(v->counts.pairs, 1);
     assert_null(v->sample[0].skeleton);
@@ -133,14 +133,54 @@ static void published_split(void **state)
     kd_dataset_free(&ds);
     ok(kd_dataset_open(w->cfg, KD_NEED_VIDEO | KD_NEED_SKELETON, BOTH, &ds, &err), &err);
     assert_int_equal(ds.half[KD_HALF_VAL].n, 1);
-    assert_int_equal(ds.half[KD_HALF_VAL].counts.no_skeleton, 1);
+    assert_int_equal(ds.half[KD_HALF_VAL].counts.left[KD_FATE_NO_SKELETON], 1);
     kd_dataset_free(&ds);
     w->cfg->with_missing = true;
     w->cfg->limit = 1;
     ok(kd_dataset_open(w->cfg, KD_NEED_VIDEO, BOTH, &ds, &err), &err);
     assert_int_equal(ds.half[KD_HALF_TRAIN].n, 1);
-    assert_int_equal(ds.half[KD_HALF_TRAIN].counts.over_limit, 2);
-    assert_int_equal(ds.half[KD_HALF_TRAIN].counts.known_missing, 0);
+    assert_int_equal(ds.half[KD_HALF_TRAIN].counts.left[KD_FATE_OVER_LIMIT], 2);
+    assert_int_equal(ds.half[KD_HALF_TRAIN].counts.left[KD_FATE_KNOWN_MISSING], 0);
+    kd_dataset_free(&ds);
+}
+
+/* Every listed sample is kept or left out with its reason, in the order of ids; limits leave out the last. */
+static void fates(void **state)
+{
+    static const struct {
+        const char *id;
+        kd_fate why;
+        const char *file; /* its end; NULL: no file is named */
+    } want[] = {{"S001C001P001R001A002", KD_FATE_NO_SKELETON, "nturgb+d_skeletons/S001C001P001R001A002.skeleton"},
+                {"S001C001P001R001A004", KD_FATE_NO_VIDEO, "nturgb+d_rgb/S001C001P001R001A004_rgb.avi"},
+                {"S001C001P002R001A005", KD_FATE_OVER_LIMIT, NULL},
+                {"S001C003P002R002A012", KD_FATE_KNOWN_MISSING, NULL}};
+    world *w = *state;
+    kd_err err = {0};
+    kd_dataset ds;
+    put_ntu(w, 1, 1, 1, 1, true, true);
+    put_ntu(w, 1, 1, 1, 2, true, false);
+    put_ntu(w, 1, 1, 1, 3, true, true);
+    put_ntu(w, 1, 1, 1, 4, false, true);
+    put_ntu(w, 1, 1, 2, 5, true, true);
+    put_ntu(w, 1, 2, 3, 7, true, true);
+    put(w, "nturgb+d_rgb/S001C003P002R002A012_rgb.avi", "x");
+    w->cfg->limit = 2;
+    ok(kd_dataset_open(w->cfg, KD_NEED_VIDEO | KD_NEED_SKELETON, BOTH, &ds, &err), &err);
+    const kd_half *t = &ds.half[KD_HALF_TRAIN];
+    assert_int_equal(t->n_left, KD_COUNTOF(want));
+    assert_int_equal(t->counts.listed, t->n + t->n_left);
+    for (size_t i = 0; i < KD_COUNTOF(want); i++) {
+        const kd_left_out *l = &t->left[i];
+        assert_string_equal(l->id, want[i].id);
+        assert_int_equal(l->why, want[i].why);
+        assert_true(want[i].file == NULL ? l->file == NULL : kd_path_has_suffix(l->file, want[i].file));
+    }
+    char hex[KD_SHA256_HEX], again[KD_SHA256_HEX];
+    static const char text[] = "S001C001P001R001A001\t0\nS001C001P001R001A003\t2\n";
+    ok(kd_half_digest(t, hex, &err), &err);
+    ok(kd_sha256(text, strlen(text), again, &err), &err);
+    assert_string_equal(hex, again);
     kd_dataset_free(&ds);
 }
 
@@ -206,7 +246,7 @@ static void lists(void **state)
     ok(kd_dataset_open(w->cfg, KD_NEED_VIDEO, BOTH, &ds, &err), &err);
     const kd_half *t = &ds.half[KD_HALF_TRAIN];
     assert_int_equal(t->n, 2);
-    assert_int_equal(t->counts.no_video, 1);
+    assert_int_equal(t->counts.left[KD_FATE_NO_VIDEO], 1);
     assert_string_equal(t->sample[0].id, "run fast");
     assert_int_equal(t->sample[0].label, 1);
     assert_non_null(t->sample[1].skeleton);
@@ -410,6 +450,7 @@ static void memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(published_split, begin, end),
+                                       cmocka_unit_test_setup_teardown(fates, begin, end),
                                        cmocka_unit_test_setup_teardown(custom_splits, begin, end),
                                        cmocka_unit_test_setup_teardown(lists, begin, end),
                                        cmocka_unit_test_setup_teardown(refusals, begin, end),
