@@ -24,7 +24,7 @@ typedef struct kd_student_info {
     int feature_dim;                        /* of the pooled vector the classifier reads */
     const char *about;                      /* one line for `kd model info` */
     int64_t params;                         /* trainable scalars with 60 classes */
-    float dropout, drop_path;               /* the reference's rates */
+    float dropout, drop_path;               /* the reference's rates; drop_path negative: nothing to drop */
     const struct kd_student_family *family; /* internal: who builds it, */
     const void *size;                       /* and its widths, in a struct of that family */
 } kd_student_info;
