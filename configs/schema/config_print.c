@@ -246,7 +246,7 @@ char *kd_config_yaml(const kd_config *cfg, bool docs, bool portable_only)
     return t.p;
 }
 
-kd_status kd_config_hash(const kd_config *cfg, char hex[KD_CFG_HASH])
+kd_status kd_config_hash(const kd_config *cfg, const char *inputs, char hex[KD_CFG_HASH])
 {
     kd_config *recipe = kd_alloc(sizeof *recipe);
     if (recipe == NULL) {
@@ -259,8 +259,10 @@ kd_status kd_config_hash(const kd_config *cfg, char hex[KD_CFG_HASH])
     if (canonical == NULL) {
         return KD_E_OOM;
     }
-    const kd_status st = kd_sha256(canonical, strlen(canonical), hex, NULL);
+    char *whole = kd_strf("%s%s", canonical, inputs);
     kd_free(canonical);
+    const kd_status st = whole != NULL ? kd_sha256(whole, strlen(whole), hex, NULL) : KD_E_OOM;
+    kd_free(whole);
     return st;
 }
 

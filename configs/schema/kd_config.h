@@ -136,9 +136,10 @@ KD_NODISCARD kd_status kd_config_finish(kd_config *cfg, kd_err *err);
  * is hashed. */
 char *kd_config_yaml(const kd_config *cfg, bool docs, bool portable_only);
 
-/* SHA-256 (hex) of kd_config_yaml(cfg, false, true) with train.seed 0: runs of one recipe with several seeds share it;
- * equal hash and equal seed mean that equal results are expected. */
-KD_NODISCARD kd_status kd_config_hash(const kd_config *cfg, char hex[KD_CFG_HASH]);
+/* SHA-256 (hex) of kd_config_yaml(cfg, false, true) with train.seed 0, and of `inputs`: runs of one recipe with several
+ * seeds share it.  inputs: text that stands for the contents of the files that the recipe names (weights, stores),
+ * whose paths are not portable; "" when it names none, or for the recipe's text alone. */
+KD_NODISCARD kd_status kd_config_hash(const kd_config *cfg, const char *inputs, char hex[KD_CFG_HASH]);
 
 /* First difference between two configs among portable keys: "optim.base_lr: 0.001 here, 0.002
  * there" into `text`; false when there is none.  Used to refuse a resume with another recipe. */

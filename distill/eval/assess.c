@@ -63,7 +63,7 @@ static kd_status assess_open(const kd_assess_opts *o, assessment *a, kd_load_rep
     KD_TRY(kd_dataset_open(&o->cfg->data, task->need, 1u << o->half, &a->data, err));
     KD_TRY(kd_model_open(task, o->cfg, a->data.n_classes, o->be, &a->model, err));
     KD_TRY(kd_model_declare(&a->model, NULL, err));
-    KD_TRY(kd_model_load(&a->model, o->weights, false, load, err));
+    KD_TRY(kd_model_load(&a->model, o->weights, false, a->data.classes, load, err));
     kd_log(KD_LOG_INFO, "weights %s: %d tensors, sha256 %.12s", o->weights, load->matched, load->sha256);
     KD_TRY(kd_model_eval_program(&a->model, o->cfg->eval.batch_size, &a->program, err));
     return task->source(o->cfg, &a->model, &a->data.half[o->half], KD_PASS_TEST, true, &a->source, err);
@@ -82,19 +82,24 @@ static kd_status assess(const kd_assess_opts *o, assessment *a, kd_assess_result
                              .phase = "evaluate"};
     KD_TRY(kd_eval_fill(&a->model, a->program, o->cfg, &eo, &a->records, err));
     KD_TRY(o->task->measure(&a->model, o->cfg, &a->records, &result->figures, err));
-    kd_assessment found = {
-        .cfg = o->cfg,
-        .data = &a->data,
-        .half = o->half,
-        .model = &a->model,
-        .records = &a->records,
-        .figures = &result->figures,
-        .facts = {.label = o->label, .command = o->command, .weights_hash = load.sha256, .views = result->views}};
+    kd_assessment found = {.cfg = o->cfg,
+                           .data = &a->data,
+                           .half = o->half,
+                           .model = &a->model,
+                           .records = &a->records,
+                           .figures = &result->figures,
+                           .facts = {.label = o->label,
+                                     .command = o->command,
+                                     .weights_hash = load.sha256,
+                                     .origin = load.has_origin ? &load.origin : NULL,
+                                     .views = result->views}};
     KD_TRY(kd_assess_latency(&a->model, &found.facts, err));
     result->latency_ms = found.facts.latency_ms;
+    const kd_half *half = &a->data.half[o->half];
     result->done = a->records.n;
-    result->failed = a->records.n_failed;
-    result->listed = result->done + result->failed;
+    result->failed = a->records.n_failed + kd_half_failures(half);
+    result->listed = half->n + half->n_left;
+    result->excluded = result->listed - result->done - result->failed;
     return o->out != NULL ? o->task->report(&found, o->out, err) : KD_OK;
 }
 

@@ -16,8 +16,8 @@ typedef struct kd_assess_opts {
 } kd_assess_opts;
 
 typedef struct kd_assess_result {
-    kd_figures figures; /* freed by kd_figures_free; `detail` is gone */
-    size_t listed, done, failed;
+    kd_figures figures;                    /* freed by kd_figures_free; `detail` is gone */
+    size_t listed, done, failed, excluded; /* listed = done + failed + excluded */
     double latency_ms;
     char views[24];
 } kd_assess_result;

@@ -49,17 +49,22 @@ static void dump_close(dump *d)
     kd_free(d->work);
 }
 
-static kd_status open_writer(dump *d, const char *weights_hash, kd_err *err)
+static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
 {
     const kd_dump_opts *o = d->o;
-    char hash[KD_CFG_HASH] = "", merge[KD_CFG_NAME];
-    KD_TRY(kd_config_hash(o->cfg, hash));
+    char hash[KD_CFG_HASH] = "", merge[KD_CFG_NAME], ids[KD_HALVES][KD_SHA256_HEX];
+    KD_TRY(kd_identity_recipe(load->has_origin ? &load->origin : NULL, o->cfg, hash, err));
+    for (int h = 0; h < KD_HALVES; h++) {
+        KD_TRY(kd_half_list_digest(&d->data.half[h], ids[h], err));
+    }
     const size_t total = (o->train ? d->data.half[KD_HALF_TRAIN].n : 0) + (o->val ? d->data.half[KD_HALF_VAL].n : 0);
     const kd_store_manifest m = {.teacher = d->model.name,
-                                 .teacher_sha256 = weights_hash,
+                                 .teacher_sha256 = load->sha256,
                                  .config_hash = hash,
                                  .data_set = d->data.name,
                                  .split = d->data.split,
+                                 .train_ids = ids[KD_HALF_TRAIN],
+                                 .val_ids = ids[KD_HALF_VAL],
                                  .parts = o->train && o->val ? "train,val"
                                           : o->train         ? "train"
                                                              : "val",
@@ -136,8 +141,9 @@ static kd_status emit(void *user, uint32_t sample, int views, const float *const
 
 static void failure(void *user, uint32_t sample, const char *message)
 {
-    const dump *d = user;
-    kd_log(KD_LOG_WARN, "%s: left out: %s", d->half->sample[sample].id, message);
+    (void)user;
+    (void)sample;
+    kd_log(KD_LOG_WARN, "left out: %s", message);
 }
 
 static kd_status dump_half(dump *d, kd_half_id id, double *top1, kd_err *err)
@@ -167,9 +173,10 @@ static kd_status dump_half(dump *d, kd_half_id id, double *top1, kd_err *err)
     const kd_status st = kd_eval_run(&d->model, d->program, &eo, &sink, &counts, err);
     close_source(d);
     d->order_base += h->n;
-    d->r->listed += h->n;
+    d->r->listed += h->n + h->n_left;
     d->r->done += first + counts.done;
-    d->r->failed += counts.failed;
+    d->r->failed += counts.failed + kd_half_failures(h);
+    d->r->excluded += h->n_left - kd_half_failures(h);
     *top1 = d->seen != 0 ? (double)d->right / (double)d->seen : NAN;
     return st;
 }
@@ -198,7 +205,7 @@ static kd_status dump_open(dump *d, kd_load_report *load, kd_err *err)
                        d->model.record != d->model.classes ? "other predictions" : "no features");
     }
     KD_TRY(kd_model_declare(&d->model, NULL, err));
-    KD_TRY(kd_model_load(&d->model, o->weights, false, load, err));
+    KD_TRY(kd_model_load(&d->model, o->weights, false, d->data.classes, load, err));
     d->n_views = o->task->views(o->cfg, d->protocol);
     return KD_OK;
 }
@@ -228,7 +235,7 @@ kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
     }
     KD_GO(kd_model_eval_program(&d.model, o->cfg->eval.batch_size, &d.program, err));
     KD_GO(make_buffers(&d, err));
-    KD_GO(open_writer(&d, load.sha256, err));
+    KD_GO(open_writer(&d, &load, err));
     if (o->train) {
         KD_GO(dump_half(&d, KD_HALF_TRAIN, &result->top1_train, err));
     }

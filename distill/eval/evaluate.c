@@ -193,6 +193,13 @@ static kd_status fill_record(void *user, uint32_t sample, int views, const float
     return KD_OK;
 }
 
+static void say_failed(void *user, uint32_t sample, const char *message)
+{
+    (void)user;
+    (void)sample;
+    kd_log(KD_LOG_WARN, "left out: %s", message);
+}
+
 /* The samples of the half that are not among the records. */
 static void list_failed(kd_records *r, size_t listed)
 {
@@ -226,7 +233,7 @@ kd_status kd_eval_fill(kd_model *m, kd_program *program, const kd_config *cfg, c
 {
     const kd_producer *p = o->producer;
     filling f = {.m = m, .cfg = cfg, .producer = p, .r = out};
-    const kd_eval_sink sink = {.user = &f, .emit = fill_record};
+    const kd_eval_sink sink = {.user = &f, .emit = fill_record, .failure = o->quiet ? NULL : say_failed};
     kd_eval_counts counts;
     kd_status st = KD_OK;
     KD_GO(make_room(out, p->samples, (size_t)m->record, p->n_labels, &f.work, err));

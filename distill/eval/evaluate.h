@@ -20,6 +20,7 @@ typedef struct kd_eval_opts {
     kd_on_bad on_bad;            /* skip: a sample with an unreadable view is not emitted, and counted as failed */
     const kd_progress *progress; /* may be NULL */
     const char *phase;           /* what the progress line calls it */
+    bool quiet;                  /* kd_eval_fill: failed samples have been named before */
     uint64_t first_item;         /* items (sample x view) already done elsewhere: a resumed dump */
 } kd_eval_opts;
 

@@ -9,7 +9,7 @@
  * Inputs of the training program.  Names of the second and later store end in _2, _3, ...
  *
  *   "target" (B,...), "valid" (B)    labels, smoothed and mixed; 1 or 0 a row
- *   "teacher_valid" (B)              1 where the store holds the sample
+ *   "teacher_valid" (B)              1 where the sample was read
  *   "teacher" (B,K)                  the store's logits.  Where batches are mixed: probabilities at the temperature of
  *                                    the term, mixed on the host; one input a term then, numbered by term
  *   "teacher_feature" (B,P)          the store's features

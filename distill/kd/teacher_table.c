@@ -18,38 +18,88 @@ static kd_status same_classes(const kd_dataset *ds, const kd_store *store, const
     return KD_OK;
 }
 
-/* Records of ids outside the half, per sample the record number (-1: none), labels agree. */
-static kd_status join(const kd_half *half, const kd_store *store, bool allow_missing, int64_t *record,
-                      kd_teacher_table *t, kd_err *err)
+/* "S001C001P001R001A001, S001C001P001R001A002, ..." of the samples that are marked; kd_free. */
+static char *first_ids(const kd_half *half, const uint8_t *marked)
 {
-    const char *lacking = NULL;
+    enum { MOST = 3 };
+    char *text = kd_strdup("");
+    int n = 0;
+    for (size_t i = 0; i < half->n && n <= MOST && text != NULL; i++) {
+        if (marked[i] != 0) {
+            char *longer = kd_strf("%s%s%s", text, n > 0 ? ", " : "", n < MOST ? half->sample[i].id : "...");
+            kd_free(text);
+            text = longer;
+            n++;
+        }
+    }
+    return text;
+}
+
+/* Marks the samples without a record and compares the labels of the others. */
+static kd_status mark_lacking(const kd_half *half, const kd_store *store, uint8_t *lacks, size_t *count, kd_err *err)
+{
+    *count = 0;
     for (size_t i = 0; i < half->n; i++) {
         const kd_data_sample *s = &half->sample[i];
-        record[i] = kd_store_find(store, s->id);
-        if (record[i] < 0) {
-            if (lacking == NULL) {
-                lacking = s->id;
-            }
-            t->no_record++;
-            continue;
-        }
-        t->joined++;
-        const int label = kd_store_label(store, record[i]);
-        if (label != s->label) {
+        const int64_t record = kd_store_find(store, s->id);
+        lacks[i] = record < 0;
+        *count += record < 0;
+        if (record >= 0 && kd_store_label(store, record) != s->label) {
             return KD_FAIL(err, KD_E_DATA, "%s: %s has label %d, in the data set it has %d", kd_store_path(store),
-                           s->id, label, s->label);
+                           s->id, kd_store_label(store, record), s->label);
         }
-    }
-    t->extra = (size_t)kd_store_count(store) - t->joined;
-    if (t->joined == 0) {
-        return KD_FAIL(err, KD_E_DATA, "%s: none of its %lld records is one of the %zu samples", kd_store_path(store),
-                       (long long)kd_store_count(store), half->n);
-    }
-    if (t->no_record > 0 && !allow_missing) {
-        return KD_FAIL(err, KD_E_DATA, "%s: no record for %zu of %zu samples, the first is %s; dump the half whole",
-                       kd_store_path(store), t->no_record, half->n, lacking);
     }
     return KD_OK;
+}
+
+static kd_status leave_lacking_out(kd_half *half, const kd_store *store, const uint8_t *lacks, size_t count,
+                                   kd_on_bad on_bad, kd_err *err)
+{
+    kd_status st = KD_OK;
+    char *ids = first_ids(half, lacks);
+    if (ids == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory to join %zu samples", half->n);
+    }
+    if (count == half->n) {
+        st = KD_FAIL(err, KD_E_DATA, "%s: none of its %lld records is one of the %zu samples (%s)",
+                     kd_store_path(store), (long long)kd_store_count(store), half->n, ids);
+    } else if (on_bad == KD_BAD_FAIL) {
+        st = KD_FAIL(err, KD_E_DATA,
+                     "%s: no record for %zu of %zu samples: %s; dump them, or set data.on_bad_sample: skip to leave "
+                     "them out",
+                     kd_store_path(store), count, half->n, ids);
+    } else {
+        kd_log(KD_LOG_WARN, "%s: %zu of %zu samples left out, %s: %s", kd_store_path(store), count, half->n,
+               kd_fate_text(KD_FATE_NO_TEACHER), ids);
+        st = kd_half_leave_out(half, lacks, KD_FATE_NO_TEACHER, err);
+    }
+    kd_free(ids);
+    return st;
+}
+
+kd_status kd_teacher_join(const kd_dataset *ds, kd_half *half, const kd_store *store, kd_on_bad on_bad, kd_err *err)
+{
+    const kd_store_manifest *m = kd_store_get_manifest(store);
+    size_t lacking = 0;
+    KD_TRY(same_classes(ds, store, m, err));
+    if (m->split == NULL || strcmp(m->split, ds->split) != 0) {
+        return KD_FAIL(err, KD_E_DATA, "%s: of split '%s', the data set is split '%s'", kd_store_path(store),
+                       m->split != NULL ? m->split : "", ds->split);
+    }
+    if (m->data_set == NULL || strcmp(m->data_set, ds->name) != 0) {
+        kd_log(KD_LOG_WARN, "%s: made from data set '%s', joined to '%s' by ids and labels alone", kd_store_path(store),
+               m->data_set != NULL ? m->data_set : "", ds->name);
+    }
+    uint8_t *lacks = kd_calloc(KD_MAX(half->n, 1), sizeof *lacks);
+    if (lacks == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory to join %zu samples", half->n);
+    }
+    kd_status st = mark_lacking(half, store, lacks, &lacking, err);
+    if (st == KD_OK && lacking > 0) {
+        st = leave_lacking_out(half, store, lacks, lacking, on_bad, err);
+    }
+    kd_free(lacks);
+    return st;
 }
 
 static size_t argmax(const float *v, int n)
@@ -63,8 +113,7 @@ static size_t argmax(const float *v, int n)
     return best;
 }
 
-static kd_status load(const kd_half *half, const kd_store *store, const int64_t *record, kd_teacher_table *t,
-                      kd_err *err)
+static kd_status load(const kd_half *half, const kd_store *store, kd_teacher_table *t, kd_err *err)
 {
     const bool score = strcmp(kd_store_get_manifest(store)->merge, "score") == 0;
     kd_store_cursor *cursor = NULL;
@@ -78,20 +127,17 @@ static kd_status load(const kd_half *half, const kd_store *store, const int64_t 
     }
     KD_GO(kd_store_cursor_new(store, &cursor, err));
     for (size_t i = 0; i < half->n; i++) {
-        if (record[i] < 0) {
-            continue;
-        }
         kd_store_record r;
         float *logits = t->logits + i * k;
-        KD_GO(kd_store_read(cursor, record[i], &r, err));
+        KD_GO(kd_store_read_id(cursor, half->sample[i].id, &r, err));
         kd_merge_logits(r.logits, r.n_views, k, score, work, logits);
         if (t->feature != NULL) {
             memcpy(t->feature + i * (size_t)t->feature_dim, r.feature, (size_t)t->feature_dim * sizeof *t->feature);
         }
         right += argmax(logits, t->n_classes) == (size_t)half->sample[i].label;
-        t->has[i] = 1;
     }
-    t->top1 = (double)right / (double)t->joined;
+    t->extra = (size_t)kd_store_count(store) - half->n;
+    t->top1 = (double)right / (double)KD_MAX(half->n, 1);
 done:
     kd_free(work);
     kd_store_cursor_free(cursor);
@@ -103,49 +149,37 @@ static kd_status room(kd_teacher_table *t, kd_err *err)
     size_t logits, features;
     if (kd_size_mul(t->n, (size_t)t->n_classes, &logits) && kd_size_mul(t->n, (size_t)t->feature_dim, &features)) {
         t->logits = kd_calloc(logits, sizeof *t->logits);
-        t->has = kd_calloc(t->n, sizeof *t->has);
         if (features > 0) {
             t->feature = kd_calloc(features, sizeof *t->feature);
         }
-        if (t->logits != NULL && t->has != NULL && (features == 0 || t->feature != NULL)) {
+        if (t->logits != NULL && (features == 0 || t->feature != NULL)) {
             return KD_OK;
         }
     }
     return KD_FAIL(err, KD_E_OOM, "no memory for the teacher's logits of %zu samples", t->n);
 }
 
-kd_status kd_teacher_table_load(const kd_dataset *ds, kd_half_id which, const kd_store *store, bool with_features,
-                                bool allow_missing, kd_teacher_table *out, kd_err *err)
+kd_status kd_teacher_table_load(const kd_half *half, const kd_store *store, bool with_features, kd_teacher_table *out,
+                                kd_err *err)
 {
-    const kd_half *half = &ds->half[which];
     const kd_store_manifest *m = kd_store_get_manifest(store);
-    kd_teacher_table t = {.n = half->n, .n_classes = ds->n_classes};
-    int64_t *record = NULL;
-    kd_status st;
+    kd_teacher_table t = {.n = half->n, .n_classes = m->n_classes};
     *out = (kd_teacher_table){0};
-    KD_TRY(same_classes(ds, store, m, err));
-    if (m->split == NULL || strcmp(m->split, ds->split) != 0) {
-        return KD_FAIL(err, KD_E_DATA, "%s: of split '%s', the data set is split '%s'", kd_store_path(store),
-                       m->split != NULL ? m->split : "", ds->split);
-    }
     if (with_features && m->feature_dim == 0) {
         return KD_FAIL(err, KD_E_DATA, "%s: holds no features; dump it with --features, or set kd.feature to none",
                        kd_store_path(store));
     }
     t.feature_dim = with_features ? m->feature_dim : 0;
-    record = kd_calloc(KD_MAX(half->n, 1), sizeof *record);
-    if (record == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "no memory to join %zu samples", half->n);
+    kd_status st = room(&t, err);
+    if (st == KD_OK) {
+        st = load(half, store, &t, err);
     }
-    KD_GO(join(half, store, allow_missing, record, &t, err));
-    KD_GO(room(&t, err));
-    KD_GO(load(half, store, record, &t, err));
+    if (st != KD_OK) {
+        kd_teacher_table_free(&t);
+        return st;
+    }
     *out = t;
-    t = (kd_teacher_table){0};
-done:
-    kd_free(record);
-    kd_teacher_table_free(&t);
-    return st;
+    return KD_OK;
 }
 
 void kd_teacher_table_free(kd_teacher_table *t)
@@ -155,6 +189,5 @@ void kd_teacher_table_free(kd_teacher_table *t)
     }
     kd_free(t->logits);
     kd_free(t->feature);
-    kd_free(t->has);
     *t = (kd_teacher_table){0};
 }

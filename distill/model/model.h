@@ -8,6 +8,7 @@
 #define KD_DISTILL_MODEL_MODEL_H
 
 #include "distill/kd/loss.h"
+#include "distill/model/identity.h"
 #include "kernels/kd_params.h"
 #include "kernels/kd_program.h"
 
@@ -42,11 +43,9 @@ typedef struct kd_model {
     int64_t kept; /* training samples that stay on the device; 0: batches are fed */
 } kd_model;
 
-struct kd_config;
-
 /* The model of a resolved recipe for `classes` classes; parameters are declared but not allocated or drawn. */
-KD_NODISCARD kd_status kd_model_open(const struct kd_task *task, const struct kd_config *cfg, int classes,
-                                     kd_backend *be, kd_model *out, kd_err *err);
+KD_NODISCARD kd_status kd_model_open(const struct kd_task *task, const kd_config *cfg, int classes, kd_backend *be,
+                                     kd_model *out, kd_err *err);
 void kd_model_close(kd_model *m); /* zeroed is legal */
 
 /* Declare everything and allocate; values are zero.  loss: what is trained for (gradients, and parameters that terms
@@ -78,13 +77,18 @@ typedef struct kd_load_report {
     int matched, missing, unexpected, reshaped; /* tensors; reshaped: head of another class count, left fresh */
     char missing_names[400];                    /* the first few, for the log */
     char unexpected_names[400];
-    char sha256[65]; /* of the file(s) */
+    char sha256[65];    /* of the file(s) */
+    bool has_origin;    /* a checkpoint of ours: */
+    kd_identity origin; /* what it came from */
 } kd_load_report;
 
 /* Load weights from a run directory, checkpoint directory, safetensors file or .pth (formats/weights/weights.h).
- * `fresh_head`: a missing or differently sized head, and a missing fc_norm, stay at their initial values (fine-tuning
- * from another data set); any other missing tensor is an error: KD_E_DATA naming the first few. */
-KD_NODISCARD kd_status kd_model_load(kd_model *m, const char *path, bool fresh_head, kd_load_report *report,
-                                     kd_err *err);
+ * `fresh_head`: a missing head, one of another size or of other class names, and a missing fc_norm, stay at their
+ * initial values (fine-tuning from another data set); any other missing tensor is an error: KD_E_DATA naming the first
+ * few.  classes: [m->classes] names of the data set in label order, compared with those that the weights carry; NULL:
+ * there is no data set.  Without `fresh_head` other names, or the same in another order, are KD_E_DATA.
+ * KD_E_NUMERIC: a value that is not finite. */
+KD_NODISCARD kd_status kd_model_load(kd_model *m, const char *path, bool fresh_head, char *const *classes,
+                                     kd_load_report *report, kd_err *err);
 
 #endif

@@ -87,7 +87,8 @@ void kd_figures_free(kd_figures *f); /* zeroed is legal */
 typedef struct kd_report_facts {
     const char *label;                 /* NULL: the recipe's name, else the model's */
     const char *command;               /* as typed */
-    const char *weights_hash;          /* NULL: not from a file (end of training) */
+    const char *weights_hash;          /* NULL: no file holds them */
+    const kd_identity *origin;         /* of the weights; NULL: they do not say */
     const char *views;                 /* "1x1", "5x3" */
     double latency_ms, latency_p90_ms; /* 0: not measured */
     int64_t macs;

@@ -100,22 +100,35 @@ static void put_protocol(kd_json *d, const kd_report *r)
     kd_json_set_i64(p, "samples", (int64_t)r->n);
 }
 
+/* "failed", "failed_ids", "failed_why", or the same of "excluded". */
+static void put_left(kd_json *p, const kd_report *r, bool failed)
+{
+    kd_json_set_i64(p, failed ? "failed" : "excluded", failed ? r->failed : r->excluded);
+    kd_json *ids = kd_json_set_array(p, failed ? "failed_ids" : "excluded_ids");
+    kd_json *why = kd_json_set_array(p, failed ? "failed_why" : "excluded_why");
+    for (size_t i = 0; i < r->n_left; i++) {
+        if (r->left[i].failed == failed) {
+            kd_json_push_str(ids, r->left[i].id);
+            kd_json_push_str(why, r->left[i].why);
+        }
+    }
+}
+
 static void put_data(kd_json *d, const kd_report *r)
 {
     kd_json *p = kd_json_set_object(d, "data");
     kd_json_set_str(p, "root", r->root);
     kd_json_set_i64(p, "listed", r->listed);
     kd_json_set_i64(p, "done", (int64_t)r->n);
-    kd_json_set_i64(p, "failed", r->failed);
-    kd_json_set_i64(p, "excluded", r->excluded);
-    kd_json *ids = kd_json_set_array(p, "excluded_ids");
-    for (size_t i = 0; i < r->n_excluded_ids; i++) {
-        kd_json_push_str(ids, r->excluded_ids[i]);
-    }
+    put_left(p, r, true);
+    put_left(p, r, false);
     kd_json *h = kd_json_set_object(d, "hashes");
     kd_json_set_str(h, "ids", r->ids_hash);
     kd_json_set_str(h, "config", r->config_hash);
     kd_json_set_str(h, "weights", r->weights_hash);
+    kd_json_set_str(h, "start_weights", r->start_weights_hash);
+    kd_json_set_str(h, "train_ids", r->train_ids_hash);
+    kd_json_set_str(h, "val_ids", r->val_ids_hash);
     kd_json_set_str(h, "teacher_weights", r->teacher_weights_hash);
     kd_json_set_str(h, "store", r->store_hash);
     kd_json_set_str(h, "decoder", r->decoder);
@@ -222,11 +235,6 @@ static kd_status check_members(const kd_report *r, kd_err *err)
     if (r->n == 0 || r->classes < 1 || r->ids == NULL || r->labels == NULL || r->logits == NULL) {
         return KD_FAIL(err, KD_E_ARG, "report: no predictions");
     }
-    const int64_t accounted = (int64_t)r->n + r->failed + r->excluded;
-    if (r->listed != 0 && r->listed != accounted) {
-        return KD_FAIL(err, KD_E_DATA, "report: %lld samples listed, but %zu done + %lld failed + %lld excluded",
-                       (long long)r->listed, r->n, (long long)r->failed, (long long)r->excluded);
-    }
     return KD_OK;
 }
 
@@ -249,9 +257,12 @@ kd_status kd_report_write(kd_report *r, const char *path, kd_err *err)
     } else {
         r->metrics = *r->measured;
     }
-    if (r->listed == 0) {
-        r->listed = (int64_t)r->n + r->failed + r->excluded;
+    r->failed = r->excluded = 0;
+    for (size_t i = 0; i < r->n_left; i++) {
+        r->failed += r->left[i].failed;
+        r->excluded += !r->left[i].failed;
     }
+    r->listed = (int64_t)(r->n + r->n_left);
     char now[32];
     now_utc(now);
     kd_json *d = kd_json_object();

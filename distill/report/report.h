@@ -4,8 +4,11 @@
  *   format "lastkd report", version
  *   kind "teacher" | "student", label, seed, created, tool, command
  *   protocol   dataset, split, half, modality, views, merge, classes [names], samples
- *   data       root, listed, done, failed, excluded, excluded_ids [..]       done + failed + excluded = listed
- *   hashes     ids (SHA-256 of "id label" lines in id order), config, weights, teacher_weights, store, decoder
+ *   data       root, listed, done, failed, failed_ids [..], failed_why [..], excluded,
+ *              excluded_ids [..], excluded_why [..]; done + failed + excluded = listed; ids and reasons in pairs
+ *   hashes     ids (SHA-256 of "id label" lines in id order), config, weights, decoder; of what the weights came from:
+ *              start_weights, train_ids, val_ids (SHA-256 of "id<TAB>label" lines), teacher_weights, store; null where
+ *              there is none or nobody knows
  *   model      name, parameters, macs, bytes; latency {ms, p90_ms, batch, device, threads, dtype}
  *   config     the resolved recipe as YAML text
  *   metrics    top1, top5, mean_class_accuracy, macro_f1, micro_f1, nll, ece, brier (fractions of 1)
@@ -29,6 +32,12 @@
 
 enum { KD_REPORT_VERSION = 1 };
 
+/* A listed sample without a prediction. */
+typedef struct kd_report_left {
+    const char *id, *why;
+    bool failed; /* wanted and not to be had; false: excluded on purpose */
+} kd_report_left;
+
 typedef struct kd_report {
     const char *kind, *label, *created, *command; /* created NULL: now, UTC */
     const char *tool;                             /* NULL: this build's kd_version() */
@@ -39,11 +48,12 @@ typedef struct kd_report {
     int classes;
 
     const char *root;
-    int64_t listed, failed, excluded; /* listed 0: n + failed + excluded */
-    const char *const *excluded_ids;  /* [n_excluded_ids]: failed and excluded samples */
-    size_t n_excluded_ids;
+    const kd_report_left *left; /* [n_left]: failed and excluded samples */
+    size_t n_left;
+    int64_t listed, failed, excluded; /* computed */
 
     const char *config_hash, *weights_hash, *teacher_weights_hash, *store_hash, *decoder;
+    const char *start_weights_hash, *train_ids_hash, *val_ids_hash;
     char ids_hash[65]; /* computed */
 
     const char *model;

@@ -73,21 +73,62 @@ static kd_status read_protocol(kd_report *r, kd_err *err)
     return KD_OK;
 }
 
+/* Pairs of ids and reasons, appended to r->left. */
+static kd_status read_pairs(const kd_json *p, bool failed, kd_report_left *left, size_t *at, kd_err *err)
+{
+    const kd_json *ids = NULL, *why = NULL;
+    KD_TRY(kd_json_get_array(p, failed ? "failed_ids" : "excluded_ids", &ids, err));
+    KD_TRY(kd_json_get_array(p, failed ? "failed_why" : "excluded_why", &why, err));
+    for (size_t i = 0; i < kd_json_count(ids); i++) {
+        kd_report_left *l = &left[(*at)++];
+        l->failed = failed;
+        KD_TRY(kd_json_as_str(kd_json_at(ids, i), &l->id, err));
+        KD_TRY(kd_json_as_str(kd_json_at(why, i), &l->why, err));
+    }
+    return KD_OK;
+}
+
+/* The account of the half: every listed sample is done, failed or excluded, and named. */
+static kd_status read_left(kd_report *r, const kd_json *p, kd_err *err)
+{
+    int64_t done = 0;
+    KD_TRY(kd_json_get_i64(p, "listed", &r->listed, err));
+    KD_TRY(kd_json_get_i64(p, "done", &done, err));
+    KD_TRY(kd_json_get_i64(p, "failed", &r->failed, err));
+    KD_TRY(kd_json_get_i64(p, "excluded", &r->excluded, err));
+    const size_t n_failed = kd_json_count(kd_json_get(p, "failed_ids"));
+    const size_t n_excluded = kd_json_count(kd_json_get(p, "excluded_ids"));
+    if (r->failed != (int64_t)n_failed || r->excluded != (int64_t)n_excluded ||
+        (uint64_t)r->listed != (uint64_t)done + n_failed + n_excluded) {
+        return KD_FAIL(err, KD_E_INTEGRITY,
+                       "%s: data: expected listed = done + failed + excluded, each named; found %lld, %lld, %lld (%zu "
+                       "named), %lld (%zu named)",
+                       r->path, (long long)r->listed, (long long)done, (long long)r->failed, n_failed,
+                       (long long)r->excluded, n_excluded);
+    }
+    kd_report_left *left = kd_calloc(n_failed + n_excluded + 1, sizeof *left);
+    r->owned[1] = left;
+    r->left = left;
+    if (left == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "report: out of memory");
+    }
+    KD_TRY(read_pairs(p, true, left, &r->n_left, err));
+    return read_pairs(p, false, left, &r->n_left, err);
+}
+
 static kd_status read_data(kd_report *r, kd_err *err)
 {
     const kd_json *p = NULL;
     const kd_json *h = NULL;
-    const char **ids = NULL;
     KD_TRY(kd_json_get_object(r->doc, "data", &p, err));
     KD_TRY(optional(p, "root", &r->root, err));
-    KD_TRY(kd_json_get_i64(p, "listed", &r->listed, err));
-    KD_TRY(kd_json_get_i64(p, "failed", &r->failed, err));
-    KD_TRY(kd_json_get_i64(p, "excluded", &r->excluded, err));
-    KD_TRY(strings(p, "excluded_ids", &ids, &r->n_excluded_ids, &r->owned[1], err));
-    r->excluded_ids = ids;
+    KD_TRY(read_left(r, p, err));
     KD_TRY(kd_json_get_object(r->doc, "hashes", &h, err));
     KD_TRY(optional(h, "config", &r->config_hash, err));
     KD_TRY(optional(h, "weights", &r->weights_hash, err));
+    KD_TRY(optional(h, "start_weights", &r->start_weights_hash, err));
+    KD_TRY(optional(h, "train_ids", &r->train_ids_hash, err));
+    KD_TRY(optional(h, "val_ids", &r->val_ids_hash, err));
     KD_TRY(optional(h, "teacher_weights", &r->teacher_weights_hash, err));
     KD_TRY(optional(h, "store", &r->store_hash, err));
     return optional(h, "decoder", &r->decoder, err);

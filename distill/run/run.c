@@ -16,44 +16,101 @@ const char *kd_run_path(kd_run *r, const char *name)
     return r->path;
 }
 
-bool kd_run_has_checkpoint(const kd_run *r)
+/* What lies in a directory that is to become a run. */
+typedef struct found {
+    bool config, log, checkpoint, report;
+} found;
+
+static kd_status exists(const char *dir, const char *name, bool *yes, kd_err *err)
 {
-    char path[KD_RUN_PATH + 128];
-    (void)snprintf(path, sizeof path, "%s/checkpoints/last", r->dir);
-    return kd_ckpt_exists(path);
+    char *path = kd_path_join(dir, name);
+    const kd_status st = path != NULL ? kd_io_exists(path, yes, err) : KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
+    kd_free(path);
+    return st;
 }
 
-/* Something was trained here.  A folder in which a run ended before its first step (data or recipe refused) is free. */
-static bool has_begun(kd_run *r)
+static kd_status look(const char *dir, found *f, kd_err *err)
 {
-    return r->log_bytes != 0 || kd_run_has_checkpoint(r) || kd_path_exists(kd_run_path(r, "report.json"));
+    uint64_t bytes = 0;
+    int fd = -1;
+    char *last = kd_path_join(dir, "checkpoints/last"), *log = kd_path_join(dir, "log.jsonl");
+    kd_status st = last != NULL && log != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
+    *f = (found){.config = false};
+    KD_GO(st);
+    KD_GO(kd_ckpt_exists(last, &f->checkpoint, err));
+    KD_GO(exists(dir, "config.yaml", &f->config, err));
+    KD_GO(exists(dir, "report.json", &f->report, err));
+    KD_GO(exists(dir, "log.jsonl", &f->log, err));
+    if (f->log) { /* an empty one was left by a run that ended before its first step */
+        KD_GO(kd_io_open_read(log, &fd, &bytes, err));
+        (void)close(fd);
+        f->log = bytes > 0;
+    }
+done:
+    kd_free(last);
+    kd_free(log);
+    return st;
 }
 
-/* A run that is there already: only a resume with the same recipe may go on in it. */
-static kd_status check_existing(kd_run *r, const kd_config *cfg, bool resume, kd_err *err)
+/* The same recipe, but that a run may be given more epochs. */
+static kd_status same_recipe(const char *dir, const kd_config *cfg, kd_err *err)
 {
-    char path[KD_RUN_PATH + 128], diff[400];
-    (void)snprintf(path, sizeof path, "%s", kd_run_path(r, "config.yaml"));
-    if (!kd_path_exists(path) || !has_begun(r)) {
+    char diff[400];
+    char *path = kd_path_join(dir, "config.yaml");
+    kd_config *old = kd_calloc(1, sizeof *old);
+    kd_status st = KD_OK;
+    if (old == NULL || path == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "run: out of memory");
+        goto done;
+    }
+    KD_GO(kd_config_load(&(const char *){path}, 1, NULL, 0, old, err));
+    const int epochs = old->train.epochs;
+    old->train.epochs = KD_MAX(epochs, cfg->train.epochs);
+    if (kd_config_diff(old, cfg, diff, sizeof diff)) {
+        st = KD_FAIL(err, KD_E_CONFIG, "%s: resume with another recipe: %s (the run's own value first)", dir, diff);
+    } else if (cfg->train.epochs > epochs) {
+        kd_log(KD_LOG_WARN, "%s: the run had %d epochs and goes on to %d: from here on its learning rate is that of %d",
+               dir, epochs, cfg->train.epochs, cfg->train.epochs);
+    }
+done:
+    kd_free(old);
+    kd_free(path);
+    return st;
+}
+
+kd_status kd_run_check(const char *dir, const kd_config *cfg, bool resume, bool *begun, kd_err *err)
+{
+    found f;
+    KD_TRY(look(dir, &f, err));
+    *begun = f.log || f.checkpoint || f.report;
+    if (!*begun) {
+        if (resume) {
+            kd_log(KD_LOG_INFO, "%s holds no run yet: --resume starts one", dir);
+        }
         return KD_OK;
     }
     if (!resume) {
         return KD_FAIL(err, KD_E_STATE, "%s already holds a run: continue it with --resume, or choose another --out",
-                       r->dir);
+                       dir);
     }
-    kd_config *old = kd_calloc(1, sizeof *old);
-    if (old == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "run: out of memory");
+    if (!f.checkpoint) {
+        return KD_FAIL(err, KD_E_DATA,
+                       "%s: expected checkpoints/last, found a %s without it: this run cannot be resumed; restore the "
+                       "checkpoint or choose another --out",
+                       dir, f.log ? "log.jsonl" : "report.json");
     }
-    kd_status st = kd_config_load(&(const char *){path}, 1, NULL, 0, old, err);
-    if (st == KD_OK && kd_config_diff(old, cfg, diff, sizeof diff)) {
-        st = KD_FAIL(err, KD_E_CONFIG, "%s: resume with another recipe: %s (the run's own value first)", r->dir, diff);
+    if (!f.config) {
+        return KD_FAIL(err, KD_E_DATA, "%s: expected the run's config.yaml beside its checkpoints, found none", dir);
     }
-    kd_free(old);
-    return st;
+    return same_recipe(dir, cfg, err);
 }
 
-static kd_status write_config(kd_run *r, const kd_config *cfg, kd_err *err)
+bool kd_run_begun(const kd_run *r)
+{
+    return r->begun;
+}
+
+kd_status kd_run_write_config(kd_run *r, const kd_config *cfg, kd_err *err)
 {
     char *yaml = kd_config_yaml(cfg, false, false);
     if (yaml == NULL) {
@@ -91,12 +148,8 @@ kd_status kd_run_open(const char *dir, const kd_config *cfg, bool resume, kd_run
     }
     KD_GO(kd_io_mkdirs(dir, err));
     KD_GO(kd_io_lock(kd_run_path(r, "lock"), &r->lock, err));
+    KD_GO(kd_run_check(dir, cfg, resume, &r->begun, err));
     KD_GO(open_log(r, err));
-    KD_GO(check_existing(r, cfg, resume, err));
-    KD_GO(write_config(r, cfg, err));
-    if (!kd_run_has_checkpoint(r)) {
-        KD_GO(kd_run_log_cut(r, 0, err)); /* nothing to resume from: the run starts over */
-    }
 done:
     if (st != KD_OK) {
         kd_run_close(r);

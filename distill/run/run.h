@@ -11,13 +11,20 @@
 
 typedef struct kd_run kd_run;
 
-/* Make or reopen `dir`.  Without `resume` a directory that already holds a run is refused (KD_E_STATE); with it, an
- * existing run must have the same portable config (KD_E_CONFIG names the first difference), and an empty or absent
- * directory starts a new one. */
+/* May a run go on, or start, in `dir`?  Writes nothing.  Without `resume` a directory that already holds a run is
+ * refused (KD_E_STATE).  With it, an existing run must have the same portable config (KD_E_CONFIG names the first
+ * difference; more epochs are legal and said) and its checkpoint (KD_E_DATA), and an empty or absent directory starts a
+ * new one, which the log says.  *begun: there is a checkpoint to go on from. */
+KD_NODISCARD kd_status kd_run_check(const char *dir, const kd_config *cfg, bool resume, bool *begun, kd_err *err);
+
+/* kd_run_check, then make or reopen `dir`. */
 KD_NODISCARD kd_status kd_run_open(const char *dir, const kd_config *cfg, bool resume, kd_run **out, kd_err *err);
 void kd_run_close(kd_run *r); /* NULL is legal */
 
-bool kd_run_has_checkpoint(const kd_run *r); /* checkpoints/last can be resumed from */
+/* config.yaml: once nothing is left that could refuse the run. */
+KD_NODISCARD kd_status kd_run_write_config(kd_run *r, const kd_config *cfg, kd_err *err);
+
+bool kd_run_begun(const kd_run *r); /* as kd_run_check found it */
 /* "<dir>/<name>" into a buffer of the run that the next call overwrites. */
 const char *kd_run_path(kd_run *r, const char *name);
 

@@ -15,6 +15,7 @@ struct kd_run {
     kd_lock *lock;
     int log_fd;
     uint64_t log_bytes;
+    bool begun;
     struct kd_tfevents *events;
     bool events_failed; /* said once */
 };

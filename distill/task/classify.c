@@ -2,7 +2,6 @@
 #include "distill/task/classify.h"
 
 #include "distill/report/report.h"
-#include "formats/base/hash.h"
 #include "formats/base/merge.h"
 
 #include <stdio.h>
@@ -73,22 +72,45 @@ static const char **ids_of(const kd_half *h, const uint32_t *index, size_t n)
     return ids;
 }
 
-/* The store that taught: its hash; of several stores the hash of their hashes, in order. */
-static kd_status hash_stores(const kd_config *cfg, const kd_task *task, char out[KD_SHA256_HEX], kd_err *err)
+/* Every listed sample without a record: those that were left out before, and those that could not be read. */
+static kd_report_left *left_of(const kd_half *h, const kd_records *r)
 {
-    const kd_cfg_paths *stores = &cfg->kd.store;
-    char all[KD_CFG_MAX_PATHS * KD_SHA256_HEX];
     size_t n = 0;
-    out[0] = '\0';
-    for (int i = 0; i < stores->n && task->may_distil; i++) {
-        KD_TRY(kd_sha256_file(stores->v[i], all + n, err));
-        n += KD_SHA256_HEX - 1;
+    kd_report_left *left = kd_calloc(h->n_left + r->n_failed + 1, sizeof *left);
+    for (size_t i = 0; i < h->n_left && left != NULL; i++) {
+        left[n++] = (kd_report_left){h->left[i].id, kd_fate_text(h->left[i].why), kd_fate_is_failure(h->left[i].why)};
     }
-    if (n == KD_SHA256_HEX - 1) {
-        memcpy(out, all, KD_SHA256_HEX);
+    for (size_t i = 0; i < r->n_failed && left != NULL; i++) {
+        left[n++] = (kd_report_left){h->sample[r->failed[i]].id, kd_fate_text(KD_FATE_UNREADABLE), true};
+    }
+    return left;
+}
+
+/* Hashes of what the weights came from. */
+typedef struct hashes {
+    char config[KD_CFG_HASH], store[KD_SHA256_HEX], teacher_weights[KD_SHA256_HEX];
+} hashes;
+
+static const char *or_null(const char *text)
+{
+    return text[0] != '\0' ? text : NULL;
+}
+
+static kd_status put_hashes(const kd_assessment *a, hashes *h, kd_report *rep, kd_err *err)
+{
+    const kd_identity *o = a->facts.origin;
+    KD_TRY(kd_identity_recipe(o, a->cfg, h->config, err));
+    rep->config_hash = h->config;
+    if (o == NULL) {
         return KD_OK;
     }
-    return n > 0 ? kd_sha256(all, n, out, err) : KD_OK;
+    KD_TRY(kd_identity_stores(o, h->store, h->teacher_weights, err));
+    rep->store_hash = or_null(h->store);
+    rep->teacher_weights_hash = or_null(h->teacher_weights);
+    rep->start_weights_hash = or_null(o->weights);
+    rep->train_ids_hash = o->half[KD_HALF_TRAIN].ids;
+    rep->val_ids_hash = o->half[KD_HALF_VAL].ids;
+    return KD_OK;
 }
 
 static kd_report describe(const kd_assessment *a)
@@ -96,7 +118,6 @@ static kd_report describe(const kd_assessment *a)
     const kd_config *cfg = a->cfg;
     const kd_model *m = a->model;
     const kd_report_facts *f = &a->facts;
-    const size_t excluded = a->data->half[a->half].n_left;
     return (kd_report){.kind = m->task->kind,
                        .label = f->label != NULL       ? f->label
                                 : cfg->name[0] != '\0' ? cfg->name
@@ -111,10 +132,7 @@ static kd_report describe(const kd_assessment *a)
                        .class_names = (const char *const *)a->data->classes,
                        .classes = a->data->n_classes,
                        .root = cfg->data.root,
-                       .listed = (int64_t)(a->records->n + a->records->n_failed + excluded),
-                       .failed = (int64_t)a->records->n_failed,
-                       .excluded = (int64_t)excluded,
-                       .n_excluded_ids = a->records->n_failed,
+                       .n_left = a->data->half[a->half].n_left + a->records->n_failed,
                        .weights_hash = f->weights_hash,
                        .decoder = m->task->decoder != NULL ? m->task->decoder() : NULL,
                        .model = m->name,
@@ -137,28 +155,26 @@ static kd_report describe(const kd_assessment *a)
 kd_status kd_classify_report(const kd_assessment *a, const char *path, kd_err *err)
 {
     const kd_half *h = &a->data->half[a->half];
-    char hash[KD_CFG_HASH] = "", store_hash[KD_SHA256_HEX], merge[KD_CFG_NAME];
+    char merge[KD_CFG_NAME];
+    hashes hash = {.config = ""};
     const char **ids = ids_of(h, a->records->sample, a->records->n);
-    const char **excluded = ids_of(h, a->records->failed, a->records->n_failed);
+    kd_report_left *left = left_of(h, a->records);
     char *yaml = kd_config_yaml(a->cfg, false, false);
     kd_status st = KD_OK;
     kd_report rep = describe(a);
-    if (ids == NULL || excluded == NULL || yaml == NULL) {
+    if (ids == NULL || left == NULL || yaml == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "report: out of memory");
         goto done;
     }
-    KD_GO(kd_config_hash(a->cfg, hash));
-    KD_GO(hash_stores(a->cfg, a->model->task, store_hash, err));
+    KD_GO(put_hashes(a, &hash, &rep, err));
     rep.merge = kd_config_enum_name("eval.merge", (int)a->cfg->eval.merge, merge);
-    rep.config_hash = hash;
-    rep.store_hash = store_hash[0] != '\0' ? store_hash : NULL;
     rep.config = yaml;
     rep.ids = ids;
-    rep.excluded_ids = excluded;
+    rep.left = left;
     st = kd_report_write(&rep, path, err);
 done:
     kd_free(ids);
-    kd_free(excluded);
+    kd_free(left);
     kd_free(yaml);
     return st;
 }

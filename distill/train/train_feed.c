@@ -17,11 +17,10 @@ kd_status kdi_feed_open(kd_trainer *t, kd_err *err)
     t->target = kd_calloc(b * (size_t)kd_shape_numel(&t->model.target), sizeof *t->target);
     t->teacher_rows = kd_calloc(b * k, sizeof *t->teacher_rows);
     t->mixed_rows = kd_calloc(b * k, sizeof *t->mixed_rows);
-    t->teacher_valid = kd_calloc(b, sizeof *t->teacher_valid);
     t->feature_rows = kd_calloc(b * (size_t)dim, sizeof *t->feature_rows);
     t->work = kd_calloc(k, sizeof *t->work);
     const bool ok = t->mix.perm && t->kept && t->mix.lam && t->target && t->teacher_rows && t->mixed_rows &&
-                    t->teacher_valid && t->feature_rows && t->work;
+                    t->feature_rows && t->work;
     return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "training: out of memory for a batch");
 }
 
@@ -33,7 +32,6 @@ void kdi_feed_close(kd_trainer *t)
     kd_free(t->target);
     kd_free(t->teacher_rows);
     kd_free(t->mixed_rows);
-    kd_free(t->teacher_valid);
     kd_free(t->feature_rows);
     kd_free(t->work);
 }
@@ -54,17 +52,12 @@ static kd_status put_of(kd_trainer *t, const char *name, int store, const void *
 
 /* ---- teachers -------------------------------------------------------------------------------- */
 
-static bool has_record(const kd_trainer *t, const kd_batch *b, int store, int row)
-{
-    return b->valid[row] != 0.0f && t->teacher[store].has[b->sample[row]];
-}
-
-/* Rows of a table of the store for the batch; zeros where the store lacks the sample. */
-static void gather_rows(const kd_trainer *t, const kd_batch *b, int store, const float *table, size_t width, float *dst)
+/* Rows of a store's table for the batch; zeros for a sample that was lost. */
+static void gather_rows(const kd_batch *b, const float *table, size_t width, float *dst)
 {
     for (int i = 0; i < b->rows; i++) {
         float *row = dst + (size_t)i * width;
-        if (has_record(t, b, store, i)) {
+        if (b->valid[i] != 0.0f) {
             memcpy(row, table + (size_t)b->sample[i] * width, width * sizeof *row);
         } else {
             memset(row, 0, width * sizeof *row);
@@ -97,7 +90,7 @@ static kd_status put_mixed(kd_trainer *t, const kd_batch *b, int store, kd_err *
         if (term->store != store || (term->def->reads & KD_READS_LOGITS) == 0) {
             continue;
         }
-        gather_rows(t, b, store, t->teacher[store].logits, k, t->teacher_rows);
+        gather_rows(b, t->teacher[store].logits, k, t->teacher_rows);
         soften(t, t->teacher_rows, b->rows, term->def->temperature >= 0 ? term->param[term->def->temperature] : 1.0);
         kd_mix_rows(t->teacher_rows, b->rows, k, t->mix.perm, t->mix.lam, t->mixed_rows);
         KD_TRY(put(t, term->input, t->mixed_rows, (size_t)b->rows * k * sizeof(float), err));
@@ -118,16 +111,13 @@ static kd_status put_teacher(kd_trainer *t, const kd_batch *b, int store, kd_err
     if (t->model.kept > 0 || !(logits || features)) {
         return KD_OK;
     }
-    for (int i = 0; i < b->rows; i++) {
-        t->teacher_valid[i] = has_record(t, b, store, i) ? 1.0f : 0.0f;
-    }
-    KD_TRY(put_of(t, "teacher_valid", store, t->teacher_valid, n * sizeof(float), err));
+    KD_TRY(put_of(t, "teacher_valid", store, b->valid, n * sizeof(float), err));
     if (logits && !t->loss.mixed) {
-        gather_rows(t, b, store, table->logits, k, t->teacher_rows);
+        gather_rows(b, table->logits, k, t->teacher_rows);
         KD_TRY(put_of(t, "teacher", store, t->teacher_rows, n * k * sizeof(float), err));
     }
     if (features) {
-        gather_rows(t, b, store, table->feature, dim, t->feature_rows);
+        gather_rows(b, table->feature, dim, t->feature_rows);
         KD_TRY(put_of(t, "teacher_feature", store, t->feature_rows, n * dim * sizeof(float), err));
     }
     return KD_OK;

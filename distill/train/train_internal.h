@@ -5,21 +5,26 @@
 #include "distill/batch/mixup.h"
 #include "distill/eval/evaluate.h"
 #include "distill/kd/teacher_table.h"
+#include "distill/model/identity.h"
 #include "distill/run/run.h"
 #include "distill/train/train.h"
+#include "formats/weights/checkpoint.h"
 #include "kernels/kd_optim.h"
 #include "kernels/kd_schedule.h"
 
 /* Where a run stands: everything a checkpoint has to remember besides tensors. */
 typedef struct kd_train_state {
-    int64_t epoch;   /* epoch in progress */
-    int64_t batch;   /* next batch within it */
-    int64_t step;    /* optimiser steps attempted */
-    int64_t micro;   /* programs run: the `step` of the random streams */
-    int64_t skipped; /* steps without an update: gradient not finite */
-    double sum_loss; /* over the batches of the epoch so far */
+    int64_t epoch;                /* epoch in progress */
+    int64_t batch;                /* next batch within it */
+    int64_t step;                 /* optimiser steps attempted */
+    int64_t micro;                /* programs run: the `step` of the random streams */
+    int64_t skipped;              /* steps without an update: gradient not finite */
+    int64_t broken;               /* of them, those that no loss scale explains */
+    double sum_loss, sum_squares; /* of the losses of the epoch's batches so far, and of their squares */
     int64_t sum_batches;
-    double best, last, last_loss; /* best, last: the first figure of the task */
+    double best, last;            /* the first figure of the task */
+    double first_loss, last_loss; /* mean of the first epoch, NAN before its end, and of the last one that ended */
+    double first_error;           /* standard error of first_loss; NAN where the epoch had one batch */
     int64_t best_epoch;
     uint64_t log_bytes;
 } kd_train_state;
@@ -33,8 +38,8 @@ typedef struct kd_fetched {
 
 /* A batch the device was asked to do; its numbers are looked at one batch later. */
 typedef struct kd_pending {
-    bool open, steps, logs; /* steps: the optimiser step followed it; logs: and its log line is wanted */
-    int64_t step;           /* optimiser steps attempted, this one included */
+    bool open, steps, logs; /* steps: the optimiser step followed it; logs: that of its step gets a line in the log */
+    int64_t step;           /* the optimiser step that it is part of, from 1 */
     double lr;
     uint64_t mark;   /* when it is reached, `got` is filled */
     kd_fetched *got; /* of host_alloc() */
@@ -44,7 +49,9 @@ typedef struct kd_trainer {
     const kd_train_opts *o;
     const kd_config *cfg;
     kd_run *run;
+    kd_ckpt *before; /* the checkpoint that the run goes on from; NULL: a new run */
     kd_dataset data;
+    kd_identity origin;
     kd_model model;
     kd_loss loss;
     kd_teacher_table teacher[KD_STORES_MAX]; /* [loss.stores] */
@@ -58,13 +65,15 @@ typedef struct kd_trainer {
     /* host side of one batch */
     kd_mix mix;
     int32_t *kept; /* data that stay on the device: which of them, -1 for a sample that was lost */
-    float *target, *teacher_rows, *mixed_rows, *feature_rows, *teacher_valid;
+    float *target, *teacher_rows, *mixed_rows, *feature_rows;
     double *work;          /* [classes] */
     const void *total;     /* loss on the device */
     const void **term;     /* [loss.n] */
     kd_pending pending[2]; /* by micro-batch, even and odd */
     double step_loss;      /* mean over the micro-batches of the step so far */
+    double *step_term;     /* [loss.n] likewise, of each term, in steps that are logged */
     int bad_in_a_row;
+    bool failed_named; /* samples of the validation half that cannot be read */
     kd_train_state s;
     double started;
 } kd_trainer;
@@ -92,8 +101,24 @@ KD_NODISCARD kd_status kdi_train_batch(kd_trainer *t, const kd_batch *b, kd_err 
 /* Waits for everything asked for: before a checkpoint, at the end of an epoch. */
 KD_NODISCARD kd_status kdi_train_settle(kd_trainer *t, kd_err *err);
 
+/* train_origin.c: t->before is opened where --resume finds a run; what differs from it is refused. */
+KD_NODISCARD kd_status kdi_train_open_before(kd_trainer *t, kd_err *err);
+KD_NODISCARD kd_status kdi_train_same_origin(kd_trainer *t, kd_err *err); /* data and stores */
+KD_NODISCARD kd_status kdi_train_start_weights(kd_trainer *t, kd_err *err);
+/* The first lines of the log: every listed sample that is left out. */
+KD_NODISCARD kd_status kdi_train_log_data(kd_trainer *t, kd_err *err);
+
 /* train_state.c: `name` is "last", "best" or "epoch-N". */
 KD_NODISCARD kd_status kdi_train_save(kd_trainer *t, const char *name, kd_err *err);
-KD_NODISCARD kd_status kdi_train_load(kd_trainer *t, kd_err *err);
+KD_NODISCARD kd_status kdi_train_load(kd_trainer *t, kd_err *err); /* from t->before */
+
+/* train_measure.c: validation, and the report of the run's last weights. */
+KD_NODISCARD kd_status kdi_train_validate(kd_trainer *t, kd_records *records, kd_figures *figures, kd_err *err);
+KD_NODISCARD kd_status kdi_train_log_validation(kd_trainer *t, const kd_records *records, const kd_figures *figures,
+                                                kd_err *err);
+KD_NODISCARD kd_status kdi_train_report(kd_trainer *t, const kd_records *records, const kd_figures *figures,
+                                        kd_err *err);
+/* The report of a finished run, where it is missing or of other weights. */
+KD_NODISCARD kd_status kdi_train_report_late(kd_trainer *t, kd_err *err);
 
 #endif

@@ -127,7 +127,7 @@ static kd_status upload_teacher(kd_trainer *t, int store, kd_err *err)
         return KD_FAIL(err, KD_E_OOM, "training data: out of memory for %zu samples", n);
     }
     for (size_t i = 0; i < n; i++) {
-        valid[i] = table->has[i] ? 1.0f : 0.0f;
+        valid[i] = 1.0f; /* samples without a record were left out; a lost one gathers a zero */
     }
     const kd_status st = upload_of(t, "teacher_has", store, valid, n, err);
     kd_free(valid);

@@ -22,30 +22,50 @@ static kd_status open_data(kd_trainer *t, kd_err *err)
 
 /* ---- teachers and the loss ------------------------------------------------------------------- */
 
-static kd_status open_teacher(kd_trainer *t, const char *path, kd_err *err)
+/* Opens all stores before one is loaded: what a store lacks is left out of the half that all are joined to. */
+static kd_status join_teachers(kd_trainer *t, kd_store **store, kd_err *err)
 {
-    const bool feature = kd_loss_wants_features(&t->cfg->kd);
+    const kd_cfg_paths *paths = &t->cfg->kd.store;
+    kd_half *half = &t->data.half[KD_HALF_TRAIN];
+    for (int i = 0; i < paths->n; i++) {
+        KD_TRY(kd_store_open(paths->v[i], &store[i], err));
+        KD_TRY(kd_teacher_join(&t->data, half, store[i], t->cfg->data.on_bad_sample, err));
+        KD_TRY(kd_identity_add_store(&t->origin, store[i], err));
+    }
+    return KD_OK;
+}
+
+static kd_status load_teacher(kd_trainer *t, const kd_store *store, kd_err *err)
+{
     kd_teacher_table *table = &t->teacher[t->loss.stores];
-    kd_store *store = NULL;
-    kd_status st = KD_OK;
-    KD_GO(kd_store_open(path, &store, err));
-    KD_GO(kd_teacher_table_load(&t->data, KD_HALF_TRAIN, store, feature, false, table, err));
+    const kd_half *half = &t->data.half[KD_HALF_TRAIN];
+    KD_TRY(kd_teacher_table_load(half, store, kd_loss_wants_features(&t->cfg->kd), table, err));
     t->loss.feature_dim[t->loss.stores++] = table->feature_dim;
     kd_log(KD_LOG_INFO, "teacher %s (%s): joined %zu of %zu training samples, teacher top-1 on them %.2f %%",
-           kd_store_get_manifest(store)->teacher, path, table->joined, table->n, 100.0 * table->top1);
+           kd_store_get_manifest(store)->teacher, kd_store_path(store), table->n, half->n + half->n_left,
+           100.0 * table->top1);
+    return KD_OK;
+}
+
+static kd_status open_teachers(kd_trainer *t, kd_err *err)
+{
+    kd_store *store[KD_STORES_MAX] = {NULL};
+    kd_status st = KD_OK;
+    KD_GO(join_teachers(t, store, err));
+    for (int i = 0; i < t->origin.n_stores; i++) {
+        KD_GO(load_teacher(t, store[i], err));
+    }
 done:
-    kd_store_close(store);
+    for (int i = 0; i < KD_STORES_MAX; i++) {
+        kd_store_close(store[i]);
+    }
     return st;
 }
 
 static kd_status make_loss(kd_trainer *t, kd_err *err)
 {
-    const kd_cfg_paths *stores = &t->cfg->kd.store;
     char text[600];
     t->loss.mixed = t->cfg->mixup.alpha > 0.0 || t->cfg->mixup.cutmix_alpha > 0.0;
-    for (int i = 0; i < stores->n && t->o->task->may_distil; i++) {
-        KD_TRY(open_teacher(t, stores->v[i], err));
-    }
     KD_TRY(kd_loss_make(&t->cfg->kd, &t->loss, err));
     if (kd_loss_coupled(&t->loss) != NULL && t->cfg->optim.accumulation > 1) {
         kd_log(KD_LOG_WARN, "loss term %s compares the samples of a batch: those of one of the %d micro-batches of %d",
@@ -62,27 +82,12 @@ static kd_status make_loss(kd_trainer *t, kd_err *err)
 
 /* ---- model, optimiser, schedule -------------------------------------------------------------- */
 
-static kd_status load_start(kd_trainer *t, kd_err *err)
-{
-    const char *path = t->o->task->start(t->cfg);
-    if (path[0] == '\0') {
-        kd_log(KD_LOG_INFO, "weights: random start, seed %lld", (long long)t->cfg->train.seed);
-        return KD_OK;
-    }
-    kd_load_report r;
-    KD_TRY(kd_model_load(&t->model, path, true, &r, err));
-    kd_log(KD_LOG_INFO, "weights %s: %d tensors matched, %d left fresh%s%s, %d unused%s%s; sha256 %.12s", path,
-           r.matched, r.missing + r.reshaped, r.missing_names[0] != '\0' ? ": " : "", r.missing_names, r.unexpected,
-           r.unexpected_names[0] != '\0' ? ": " : "", r.unexpected_names, r.sha256);
-    return KD_OK;
-}
-
 static kd_status open_model(kd_trainer *t, kd_err *err)
 {
     const kd_config *c = t->cfg;
     KD_TRY(kd_model_open(t->o->task, c, t->data.n_classes, t->o->be, &t->model, err));
     KD_TRY(kd_model_init(&t->model, &t->loss, (uint64_t)c->train.seed, err));
-    KD_TRY(load_start(t, err));
+    KD_TRY(kdi_train_start_weights(t, err));
     t->o->task->groups(&t->model, c);
     KD_TRY(kd_param_rules_apply(t->model.params, c->optim.decay, &c->optim.rules, err));
     const kd_memory_need need = {.loss = &t->loss,
@@ -176,6 +181,11 @@ static kd_status open_sources(kd_trainer *t, kd_err *err)
 kd_status kdi_train_setup(kd_trainer *t, kd_err *err)
 {
     KD_TRY(open_data(t, err));
+    if (t->o->task->may_distil) {
+        KD_TRY(open_teachers(t, err));
+    }
+    KD_TRY(kd_identity_of_data(&t->data, &t->origin, err));
+    KD_TRY(kdi_train_same_origin(t, err));
     KD_TRY(make_loss(t, err));
     KD_TRY(open_model(t, err));
     KD_TRY(open_sources(t, err));
@@ -206,6 +216,7 @@ void kdi_train_close(kd_trainer *t)
     }
     kd_loss_free(&t->loss);
     kd_dataset_free(&t->data);
+    kd_ckpt_close(t->before);
     kd_run_close(t->run);
     kdi_feed_close(t);
 }

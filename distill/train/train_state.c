@@ -1,16 +1,17 @@
 /* Training, checkpoints: what is written, and how a run is put back to where it was. */
 #include "distill/train/train_internal.h"
-#include "formats/weights/checkpoint.h"
 
+#include <math.h>
 #include <stdio.h>
 
 /* ---- counters -------------------------------------------------------------------------------- */
 
 /* One list for writing and reading: a counter cannot be saved and forgotten. */
-#define KD_STATE_INTS(X) X(epoch) X(batch) X(step) X(micro) X(skipped) X(sum_batches) X(best_epoch)
-#define KD_STATE_REALS(X)       \
-    X(sum_loss, "sum_loss", "") \
-    X(best, "best_", t->o->task->figure) X(last, "last_", t->o->task->figure) X(last_loss, "last_loss", "")
+#define KD_STATE_INTS(X) X(epoch) X(batch) X(step) X(micro) X(skipped) X(broken) X(sum_batches) X(best_epoch)
+#define KD_STATE_REALS(X)                                                                                       \
+    X(sum_loss, "sum_loss", "")                                                                                 \
+    X(sum_squares, "sum_squares", "") X(best, "best_", t->o->task->figure) X(last, "last_", t->o->task->figure) \
+        X(first_loss, "first_loss", "") X(first_error, "first_error", "") X(last_loss, "last_loss", "")
 
 /* The key of a figure carries its name: "best_top1". */
 static const char *key(const char *prefix, const char *name, char buf[64])
@@ -24,7 +25,7 @@ static kd_json *state_json(kd_trainer *t, const double *ctl)
     kd_json *doc = kd_json_object();
     char *yaml = kd_config_yaml(t->cfg, false, false);
     char hash[KD_CFG_HASH] = "", buf[64];
-    (void)!kd_config_hash(t->cfg, hash);
+    (void)!kd_identity_recipe(&t->origin, t->cfg, hash, NULL);
     kd_json_set_str(doc, "kind", t->model.task->kind);
     kd_json_set_str(doc, "model", t->model.name);
     kd_json_set_str(doc, "lastkd", kd_version());
@@ -36,6 +37,7 @@ static kd_json *state_json(kd_trainer *t, const double *ctl)
     for (int i = 0; i < t->data.n_classes; i++) {
         kd_json_push_str(names, t->data.classes[i]);
     }
+    kd_identity_put(&t->origin, doc);
     kd_json *s = kd_json_set_object(doc, "training");
 #define KD_PUT_INT(name) kd_json_set_i64(s, #name, t->s.name);
     KD_STATE_INTS(KD_PUT_INT)
@@ -166,6 +168,28 @@ static kd_status group_copy(const group *g, kd_backend *be, bool to_host)
     return KD_OK;
 }
 
+/* Weights that are not finite never replace those that are. */
+static kd_status check_finite(const group *g, const char *kept, kd_err *err)
+{
+    for (size_t i = 0; i < g->n; i++) {
+        const kd_st_tensor *x = &g->tensor[i];
+        const float *v = x->data;
+        size_t n = 1;
+        for (size_t d = 0; d < x->rank; d++) {
+            n *= (size_t)x->dim[d];
+        }
+        for (size_t k = 0; k < n; k++) {
+            if (!isfinite(v[k])) {
+                return KD_FAIL(err, KD_E_NUMERIC,
+                               "weights: %s is not finite (value %zu): the run diverged; the last "
+                               "good state is in %s",
+                               x->name, k, kept);
+            }
+        }
+    }
+    return KD_OK;
+}
+
 kd_status kdi_train_save(kd_trainer *t, const char *name, kd_err *err)
 {
     char sub[80];
@@ -179,6 +203,7 @@ kd_status kdi_train_save(kd_trainer *t, const char *name, kd_err *err)
         st = KD_FAIL(err, KD_E_OOM, "checkpoint %s: out of memory", sub);
         goto done;
     }
+    KD_GO(check_finite(&model, kd_run_path(t->run, "checkpoints"), err));
     if (kd_optim_read_control(t->optim, ctl) != KD_OK) {
         st = KD_FAIL(err, KD_E_DEVICE, "checkpoint %s: the device does not answer", sub);
         goto done;
@@ -216,9 +241,8 @@ static kd_status copy_tensors(const kd_st_file *f, const group *l, const char *d
 kd_status kdi_train_load(kd_trainer *t, kd_err *err)
 {
     group model = {0}, optim = {0};
-    kd_ckpt *c = NULL;
+    kd_ckpt *const c = t->before;
     kd_status st = KD_OK;
-    KD_GO(kd_ckpt_open_last(kd_run_path(t->run, "checkpoints/last"), &c, err));
     if (group_open(&model, t, false) != KD_OK || group_open(&optim, t, true) != KD_OK) {
         st = KD_FAIL(err, KD_E_OOM, "resume: out of memory");
         goto done;
@@ -233,7 +257,6 @@ kd_status kdi_train_load(kd_trainer *t, kd_err *err)
     kd_log(KD_LOG_INFO, "resumed from %s: epoch %lld, batch %lld, step %lld", kd_ckpt_dir(c), (long long)t->s.epoch + 1,
            (long long)t->s.batch, (long long)t->s.step);
 done:
-    kd_ckpt_close(c);
     group_free(&model);
     group_free(&optim);
     return st;

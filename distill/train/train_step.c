@@ -24,7 +24,7 @@ static kd_status log_lost(kd_trainer *t, const kd_batch *b, int64_t batch, kd_er
         }
         const char *id = t->data.half[KD_HALF_TRAIN].sample[b->sample[i]].id;
         if (bad[k].times == 1) {
-            kd_log(KD_LOG_WARN, "%s: left out of training: %s", id, bad[k].message);
+            kd_log(KD_LOG_WARN, "left out of training: %s", bad[k].message);
         }
         kd_json *rec = kd_json_object();
         kd_json_set_str(rec, "type", "lost");
@@ -45,7 +45,8 @@ kd_status kdi_train_pending_open(kd_trainer *t, kd_err *err)
     const size_t n = (size_t)t->loss.n;
     t->total = kd_program_tensor(t->program, "loss").data;
     t->term = kd_calloc(n, sizeof *t->term);
-    if (t->term == NULL) {
+    t->step_term = kd_calloc(n, sizeof *t->step_term);
+    if (t->term == NULL || t->step_term == NULL) {
         return KD_FAIL(err, KD_E_OOM, "training: out of memory");
     }
     for (size_t i = 0; i < n; i++) {
@@ -67,6 +68,7 @@ void kdi_train_pending_close(kd_trainer *t)
         }
     }
     kd_free(t->term);
+    kd_free(t->step_term);
 }
 
 /* Forward, loss, backward of one micro-batch, and the optimiser step when it is the last of its step. */
@@ -79,7 +81,7 @@ static kd_status issue(kd_trainer *t, kd_pending *p, kd_err *err)
                           .loss_scale = kd_optim_loss_scale(t->optim)};
     kd_status st = kd_program_run(t->program, &step);
     if (st != KD_OK) {
-        return KD_FAIL(err, st, "epoch %lld batch %lld: %s: %s", (long long)t->s.epoch, (long long)t->s.batch,
+        return KD_FAIL(err, st, "epoch %lld batch %lld: %s: %s", (long long)t->s.epoch + 1, (long long)t->s.batch,
                        kd_program_where(t->program), kd_status_text(st));
     }
     t->s.micro++;
@@ -87,9 +89,9 @@ static kd_status issue(kd_trainer *t, kd_pending *p, kd_err *err)
     p->steps = t->s.batch % t->accumulation == 0;
     p->lr = kd_schedule_lr(&t->schedule, t->s.step);
     st = p->steps ? kd_optim_step(t->optim, p->lr, NULL) : KD_OK;
+    p->step = t->s.step + 1; /* the one that the micro-batch is part of */
+    p->logs = p->step % t->cfg->train.log_interval == 0;
     t->s.step += p->steps ? 1 : 0;
-    p->step = t->s.step;
-    p->logs = p->steps && p->step % t->cfg->train.log_interval == 0;
     st = st == KD_OK ? be->ops->fetch(be, &p->got->loss, t->total, sizeof(float)) : st;
     for (int i = 0; i < t->loss.n && p->logs && st == KD_OK; i++) {
         st = be->ops->fetch(be, &p->got->term[i], t->term[i], sizeof(float));
@@ -114,9 +116,9 @@ static kd_status log_step(kd_trainer *t, const kd_pending *p, kd_err *err)
     kd_run_scalar(t->run, "train/loss", p->step, t->step_loss);
     for (int i = 0; i < t->loss.n; i++) {
         const char *name = t->loss.term[i].log;
-        kd_json_set_f64(rec, name, (double)p->got->term[i]);
+        kd_json_set_f64(rec, name, t->step_term[i]);
         (void)snprintf(tag, sizeof tag, "train/%s", name);
-        kd_run_scalar(t->run, tag, p->step, (double)p->got->term[i]);
+        kd_run_scalar(t->run, tag, p->step, t->step_term[i]);
     }
     kd_json_set_f64(rec, "lr", p->lr);
     kd_json_set_f64(rec, "grad_norm", norm);
@@ -140,6 +142,7 @@ static kd_status skipped(kd_trainer *t, const kd_pending *p, kd_err *err)
                (long long)p->step, p->got->ctl[KD_CTL_LOSS_SCALE]);
         return KD_OK;
     }
+    t->s.broken++;
     kd_log(KD_LOG_WARN, "step %lld: gradient is not finite (loss %g); step skipped", (long long)p->step, t->step_loss);
     if (++t->bad_in_a_row >= MAX_SKIPPED_IN_A_ROW) {
         return KD_FAIL(err, KD_E_NUMERIC, "%d steps in a row without a finite gradient: last good state is in %s",
@@ -161,8 +164,12 @@ static kd_status settle(kd_trainer *t, kd_pending *p, kd_err *err)
     }
     const double loss = (double)p->got->loss;
     t->s.sum_loss += loss;
+    t->s.sum_squares += loss * loss;
     t->s.sum_batches++;
     t->step_loss += loss / (double)t->accumulation;
+    for (int i = 0; i < t->loss.n && p->logs; i++) {
+        t->step_term[i] += (double)p->got->term[i] / (double)t->accumulation;
+    }
     if (!p->steps) {
         return KD_OK;
     }
@@ -175,6 +182,7 @@ static kd_status settle(kd_trainer *t, kd_pending *p, kd_err *err)
         }
     }
     t->step_loss = 0.0;
+    memset(t->step_term, 0, (size_t)t->loss.n * sizeof *t->step_term);
     return KD_OK;
 }
 

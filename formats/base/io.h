@@ -89,6 +89,8 @@ char *kd_path_dir(const char *path);              /* "a/b" -> "a", "b" -> ".", "
 char *kd_path_stem(const char *path);             /* "a/b.c.d" -> "b.c" */
 const char *kd_path_base(const char *path);       /* "a/b" -> "b" (points into path) */
 bool kd_path_exists(const char *path);
+/* The same where a wrong "no" would do harm: KD_E_IO when the system cannot say (no permission, a failing disk). */
+KD_NODISCARD kd_status kd_io_exists(const char *path, bool *yes, kd_err *err);
 bool kd_path_is_dir(const char *path);
 bool kd_path_is_file(const char *path);                        /* regular, links followed */
 bool kd_path_has_suffix(const char *path, const char *suffix); /* ".pth", ignoring case */

@@ -342,6 +342,16 @@ bool kd_path_exists(const char *path)
     return lstat(path, &sb) == 0;
 }
 
+kd_status kd_io_exists(const char *path, bool *yes, kd_err *err)
+{
+    struct stat sb;
+    *yes = lstat(path, &sb) == 0;
+    if (!*yes && errno != ENOENT && errno != ENOTDIR) {
+        return KD_FAIL(err, KD_E_IO, "%s: cannot tell whether it is there: %s", path, strerror(errno));
+    }
+    return KD_OK;
+}
+
 bool kd_path_is_dir(const char *path)
 {
     struct stat sb;

@@ -78,7 +78,15 @@ char *kd_dataset_summary(const kd_dataset *ds);
 /* Index of an id in a half; -1 when absent. */
 int64_t kd_half_find(const kd_half *half, const char *id);
 
+/* Takes the samples whose drop[i] is not 0 out of `sample` and puts them into `left`.  KD_E_OOM changes nothing. */
+KD_NODISCARD kd_status kd_half_leave_out(kd_half *half, const uint8_t *drop, kd_fate why, kd_err *err);
+
 /* The identity of a half: SHA-256 over the lines "id<TAB>label<LF>" of its samples, in their order. */
 KD_NODISCARD kd_status kd_half_digest(const kd_half *half, char hex[KD_SHA256_HEX], kd_err *err);
+/* The same over all that is listed, but what data.limit cuts off: files that come or go do not change it. */
+KD_NODISCARD kd_status kd_half_list_digest(const kd_half *half, char hex[KD_SHA256_HEX], kd_err *err);
+
+/* How many of `left` are failures (kd_fate_is_failure). */
+size_t kd_half_failures(const kd_half *half);
 
 #endif

@@ -29,6 +29,10 @@ typedef struct kd_left_out {
 
 const char *kd_fate_text(kd_fate why); /* "no video" */
 
+/* A sample that was wanted and could not be had; the others were excluded on purpose.
+ * In every account: listed = done + failed + excluded. */
+bool kd_fate_is_failure(kd_fate why);
+
 /* "2 no video, 1 over the limit" of counts by fate; "nothing" when all are 0.  kd_free; NULL: out of memory. */
 char *kd_fates_text(const size_t n[KD_FATES]);
 

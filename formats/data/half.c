@@ -12,6 +12,11 @@ const char *kd_fate_text(kd_fate why)
     return TEXT[why];
 }
 
+bool kd_fate_is_failure(kd_fate why)
+{
+    return why != KD_FATE_KNOWN_MISSING && why != KD_FATE_QUARANTINED && why != KD_FATE_OVER_LIMIT;
+}
+
 char *kd_fates_text(const size_t n[KD_FATES])
 {
     char *text = kd_strdup("");
@@ -47,21 +52,106 @@ int64_t kd_half_find(const kd_half *half, const char *id)
     return -1;
 }
 
-kd_status kd_half_digest(const kd_half *half, char hex[KD_SHA256_HEX], kd_err *err)
+typedef struct digest {
+    char *text;
+    size_t room, used;
+} digest;
+
+static void add_line(digest *d, const char *id, int label)
 {
-    size_t room = 1, used = 0;
+    const int n = snprintf(d->text + d->used, d->room - d->used, "%s\t%d\n", id, label);
+    d->used += (size_t)KD_MAX(n, 0);
+}
+
+/* with_left: what is left out takes part, in id order with the samples. */
+static kd_status hash_half(const kd_half *half, bool with_left, char hex[KD_SHA256_HEX], kd_err *err)
+{
+    digest d = {.room = 1};
+    const size_t n_left = with_left ? half->n_left : 0;
     for (size_t i = 0; i < half->n; i++) {
-        room += strlen(half->sample[i].id) + 16; /* a tab, a label, a line feed */
+        d.room += strlen(half->sample[i].id) + 16; /* a tab, a label, a line feed */
     }
-    char *text = kd_alloc(room);
-    if (text == NULL) {
+    for (size_t i = 0; i < n_left; i++) {
+        d.room += strlen(half->left[i].id) + 16;
+    }
+    d.text = kd_alloc(d.room);
+    if (d.text == NULL) {
         return KD_FAIL(err, KD_E_OOM, "no memory for the digest of %zu samples", half->n);
     }
-    for (size_t i = 0; i < half->n; i++) {
-        const int n = snprintf(text + used, room - used, "%s\t%d\n", half->sample[i].id, half->sample[i].label);
-        used += (size_t)KD_MAX(n, 0);
+    for (size_t i = 0, k = 0; i < half->n || k < n_left;) {
+        if (i < half->n && (k == n_left || strcmp(half->sample[i].id, half->left[k].id) < 0)) {
+            add_line(&d, half->sample[i].id, half->sample[i].label);
+            i++;
+        } else {
+            if (half->left[k].why != KD_FATE_OVER_LIMIT) {
+                add_line(&d, half->left[k].id, half->left[k].label);
+            }
+            k++;
+        }
     }
-    const kd_status st = kd_sha256(text, used, hex, err);
-    kd_free(text);
+    const kd_status st = kd_sha256(d.text, d.used, hex, err);
+    kd_free(d.text);
     return st;
+}
+
+kd_status kd_half_digest(const kd_half *half, char hex[KD_SHA256_HEX], kd_err *err)
+{
+    return hash_half(half, false, hex, err);
+}
+
+kd_status kd_half_list_digest(const kd_half *half, char hex[KD_SHA256_HEX], kd_err *err)
+{
+    return hash_half(half, true, hex, err);
+}
+
+size_t kd_half_failures(const kd_half *half)
+{
+    size_t n = 0;
+    for (int i = 0; i < KD_FATES; i++) {
+        n += kd_fate_is_failure((kd_fate)i) ? half->counts.left[i] : 0;
+    }
+    return n;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    return strcmp(((const kd_left_out *)a)->id, ((const kd_left_out *)b)->id);
+}
+
+static void count_files(kd_half *half)
+{
+    kd_half_counts *c = &half->counts;
+    c->videos = c->skeletons = c->pairs = 0;
+    for (size_t i = 0; i < half->n; i++) {
+        const kd_data_sample *s = &half->sample[i];
+        c->videos += s->video != NULL;
+        c->skeletons += s->skeleton != NULL;
+        c->pairs += s->video != NULL && s->skeleton != NULL;
+    }
+}
+
+kd_status kd_half_leave_out(kd_half *half, const uint8_t *drop, kd_fate why, kd_err *err)
+{
+    size_t n = 0, kept = 0;
+    for (size_t i = 0; i < half->n; i++) {
+        n += drop[i] != 0;
+    }
+    kd_left_out *left = kd_realloc(half->left, half->n_left * sizeof *left, (half->n_left + n + 1) * sizeof *left);
+    if (left == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory to leave %zu samples out", n);
+    }
+    half->left = left;
+    for (size_t i = 0; i < half->n; i++) {
+        const kd_data_sample s = half->sample[i];
+        if (drop[i] == 0) {
+            half->sample[kept++] = s;
+        } else {
+            left[half->n_left++] = (kd_left_out){.id = s.id, .why = why, .label = s.label};
+        }
+    }
+    half->n = kept;
+    half->counts.left[why] += n;
+    count_files(half);
+    qsort(left, half->n_left, sizeof *left, by_id);
+    return KD_OK;
 }

@@ -42,6 +42,8 @@ typedef struct kd_store_manifest {
     const char *config_hash;    /* of the teacher's resolved config, hex */
     const char *data_set;       /* "ntu60", "sample" */
     const char *split;          /* "ntu60-xsub", or the rule of another split */
+    const char *train_ids;      /* SHA-256 of the training half's list, "id<TAB>label" lines; */
+    const char *val_ids;        /* and of the validation half's, hex */
     const char *parts;          /* halves dumped: "train", "val", "train,val" */
     const char *views;          /* "5x3": clips x crops */
     const char *merge;          /* how views were averaged into prob: "prob" (softmax first) or "score" */

@@ -52,6 +52,8 @@ kd_status kd_store_head_make(const kd_store_manifest *m, kd_store_head *out, kd_
     kd_json_set_str(doc, "config_hash", text(m->config_hash));
     kd_json_set_str(doc, "data_set", text(m->data_set));
     kd_json_set_str(doc, "split", text(m->split));
+    kd_json_set_str(doc, "train_ids", text(m->train_ids));
+    kd_json_set_str(doc, "val_ids", text(m->val_ids));
     kd_json_set_str(doc, "parts", text(m->parts));
     kd_json_set_str(doc, "views", text(m->views));
     kd_json_set_str(doc, "merge", text(m->merge));
@@ -109,6 +111,8 @@ static kd_status get_fields(kd_store_head *h, kd_err *err)
     KD_TRY(kd_json_get_str(doc, "config_hash", &m->config_hash, err));
     KD_TRY(kd_json_get_str(doc, "data_set", &m->data_set, err));
     KD_TRY(kd_json_get_str(doc, "split", &m->split, err));
+    KD_TRY(kd_json_opt_str(doc, "train_ids", "", &m->train_ids, err));
+    KD_TRY(kd_json_opt_str(doc, "val_ids", "", &m->val_ids, err));
     KD_TRY(kd_json_get_str(doc, "parts", &m->parts, err));
     KD_TRY(kd_json_get_str(doc, "views", &m->views, err));
     KD_TRY(kd_json_get_str(doc, "merge", &m->merge, err));

@@ -256,6 +256,16 @@ done:
     return st;
 }
 
+/* Is the checkpoint itself at fault (absent, incomplete, damaged), and not the machine? */
+static bool is_lost(const char *dir, kd_status st)
+{
+    bool there = true;
+    char *path = kd_path_join(dir, "state.json");
+    const bool gone = st == KD_E_IO && path != NULL && kd_io_exists(path, &there, NULL) == KD_OK && !there;
+    kd_free(path);
+    return gone || st == KD_E_INTEGRITY || st == KD_E_FORMAT;
+}
+
 kd_status kd_ckpt_open_last(const char *dir, kd_ckpt **out, kd_err *err)
 {
     kd_err first = {0};
@@ -267,7 +277,7 @@ kd_status kd_ckpt_open_last(const char *dir, kd_ckpt **out, kd_err *err)
     if (prev == NULL) {
         return KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
     }
-    const kd_status again = st != KD_E_OOM ? kd_ckpt_open(prev, out, NULL) : st;
+    const kd_status again = is_lost(dir, st) ? kd_ckpt_open(prev, out, NULL) : st;
     if (again == KD_OK) {
         (*out)->fell_back = true;
         kd_log(KD_LOG_WARN, "%s; taking the previous checkpoint %s", first.msg, prev);
@@ -289,14 +299,19 @@ void kd_ckpt_close(kd_ckpt *c)
     kd_free(c);
 }
 
-bool kd_ckpt_exists(const char *dir)
+kd_status kd_ckpt_exists(const char *dir, bool *yes, kd_err *err)
 {
-    char *a = kd_path_join(dir, "state.json");
-    char *b = kd_strf("%s.prev/state.json", dir);
-    const bool yes = (a != NULL && kd_path_is_file(a)) || (b != NULL && kd_path_is_file(b));
-    kd_free(a);
-    kd_free(b);
-    return yes;
+    char *prev = kd_strf("%s.prev", dir);
+    *yes = false;
+    if (prev == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
+    }
+    kd_status st = kd_io_exists(dir, yes, err);
+    if (st == KD_OK && !*yes) {
+        st = kd_io_exists(prev, yes, err);
+    }
+    kd_free(prev);
+    return st;
 }
 
 const char *kd_ckpt_dir(const kd_ckpt *c)

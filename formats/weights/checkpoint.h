@@ -44,12 +44,13 @@ typedef struct kd_ckpt kd_ckpt;
 KD_NODISCARD kd_status kd_ckpt_open(const char *dir, kd_ckpt **out, kd_err *err);
 
 /* The same, but when `dir` is absent or damaged, `<dir>.prev` is taken if it is whole, which a
- * warning in the log says.  When both fail the error is that of `dir`. */
+ * warning in the log says.  Another failure (memory, a disk that does not answer) never leads to
+ * another checkpoint.  When both fail the error is that of `dir`. */
 KD_NODISCARD kd_status kd_ckpt_open_last(const char *dir, kd_ckpt **out, kd_err *err);
 void kd_ckpt_close(kd_ckpt *c); /* NULL is legal; tensors and state end with it */
 
-/* True when `dir` or `<dir>.prev` holds a state.json: there is something to resume from. */
-bool kd_ckpt_exists(const char *dir);
+/* Is there a checkpoint directory `dir` or `<dir>.prev`, whole or not?  KD_E_IO, KD_E_OOM: nobody can say. */
+KD_NODISCARD kd_status kd_ckpt_exists(const char *dir, bool *yes, kd_err *err);
 
 const char *kd_ckpt_dir(const kd_ckpt *c);                             /* the directory really used */
 bool kd_ckpt_fell_back(const kd_ckpt *c);                              /* `.prev` was taken */

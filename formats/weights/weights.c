@@ -134,21 +134,61 @@ static kd_status open_file(kd_weights *w, const char *path, kd_err *err)
     return st;
 }
 
+/* `last` stands in for `best` while no epoch has been measured, not after `best` was lost. */
+static kd_status check_no_best(const kd_weights *w, const char *run, kd_err *err)
+{
+    const kd_json *training = kd_json_get(kd_ckpt_state(w->ck), "training");
+    int64_t best = -1;
+    KD_TRY(kd_json_opt_i64(training, "best_epoch", -1, &best, err));
+    if (best >= 0) {
+        return KD_FAIL(err, KD_E_DATA,
+                       "%s: checkpoints/best is gone (it was epoch %lld); name %s/checkpoints/last to "
+                       "take the last weights instead",
+                       run, (long long)best + 1, run);
+    }
+    kd_log(KD_LOG_WARN, "%s: no epoch has been measured: taking checkpoints/last", run);
+    return KD_OK;
+}
+
+/* The checkpoint that a directory is, or that of a run.  *found: there is one, and it was opened or cannot be. */
+static kd_status open_checkpoint_of(kd_weights *w, const char *path, bool *found, kd_err *err)
+{
+    char *state = kd_path_join(path, "state.json"), *best = kd_path_join(path, "checkpoints/best");
+    char *last = kd_path_join(path, "checkpoints/last");
+    kd_status st = KD_OK;
+    if (state == NULL || best == NULL || last == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        goto done;
+    }
+    KD_GO(kd_io_exists(state, found, err));
+    if (*found) {
+        st = open_checkpoint(w, path, err);
+        goto done;
+    }
+    KD_GO(kd_ckpt_exists(best, found, err));
+    if (*found) {
+        st = open_checkpoint(w, best, err);
+        goto done;
+    }
+    KD_GO(kd_ckpt_exists(last, found, err));
+    if (*found) {
+        KD_GO(open_checkpoint(w, last, err));
+        st = check_no_best(w, path, err);
+    }
+done:
+    kd_free(state);
+    kd_free(best);
+    kd_free(last);
+    return st;
+}
+
 static kd_status open_dir(kd_weights *w, const char *path, kd_err *err)
 {
-    static const char *const inner[] = {"", "checkpoints/best", "checkpoints/last"};
     static const char *const files[] = {"model.safetensors", "pytorch_model.bin", "mp_rank_00_model_states.pt"};
-    for (size_t i = 0; i < KD_COUNTOF(inner); i++) {
-        char *dir = i == 0 ? kd_strdup(path) : kd_path_join(path, inner[i]);
-        if (dir == NULL) {
-            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
-        }
-        const bool found = kd_ckpt_exists(dir);
-        const kd_status st = found ? open_checkpoint(w, dir, err) : KD_OK;
-        kd_free(dir);
-        if (found) {
-            return st;
-        }
+    bool checkpoint = false;
+    const kd_status st_checkpoint = open_checkpoint_of(w, path, &checkpoint, err);
+    if (checkpoint || st_checkpoint != KD_OK) {
+        return st_checkpoint;
     }
     for (size_t i = 0; i < KD_COUNTOF(files); i++) {
         char *file = kd_path_join(path, files[i]);

@@ -4,7 +4,7 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "$1" && pwd)
 source=$(cd "$2" && pwd)
-work=$build/tests/cli/$(basename "$0" .sh)
+work=$build/tests/$(basename "$here")/$(basename "$0" .sh)
 rm -rf "$work"
 mkdir -p "$work" && cd "$work" || exit 1
 kd=$build/kd

@@ -359,17 +359,17 @@ static void write_store(const char *path, const kd_dataset *ds, const char *spli
     ok(kd_store_writer_close(out, &err), &err);
 }
 
-static void join_refused(const kd_dataset *ds, const char *path, const char *word)
+static void join_refused(kd_dataset *ds, const char *path, const char *word)
 {
     kd_err err = {0};
     kd_store *s = NULL;
-    kd_teacher_table t;
+    const size_t before = ds->half[KD_HALF_TRAIN].n;
     ok(kd_store_open(path, &s, &err), &err);
-    assert_int_equal(kd_teacher_table_load(ds, KD_HALF_TRAIN, s, false, false, &t, &err), KD_E_DATA);
+    assert_int_equal(kd_teacher_join(ds, &ds->half[KD_HALF_TRAIN], s, KD_BAD_FAIL, &err), KD_E_DATA);
     if (strstr(err.msg, word) == NULL) {
         fail_msg("'%s' is not in: %s", word, err.msg);
     }
-    assert_null(t.logits);
+    assert_int_equal(ds->half[KD_HALF_TRAIN].n, before);
     kd_store_close(s);
 }
 
@@ -393,26 +393,34 @@ static void teacher_table(void **state)
     kd_store *s = NULL;
     kd_teacher_table t;
     ok(kd_store_open(path[0], &s, &err), &err);
-    ok(kd_teacher_table_load(&ds, KD_HALF_TRAIN, s, true, false, &t, &err), &err);
-    assert_int_equal(t.joined, 3);
+    kd_half *half = &ds.half[KD_HALF_TRAIN];
+    ok(kd_teacher_join(&ds, half, s, KD_BAD_FAIL, &err), &err);
+    ok(kd_teacher_table_load(half, s, true, &t, &err), &err);
+    assert_int_equal(t.n, 3);
     assert_int_equal(t.extra, 0);
     assert_true(fabs(t.top1 - 2.0 / 3.0) < 1e-12);
-    assert_true(t.logits[4 + 1] == 3.0f && t.feature[2 * 2] == 2.0f && t.has[2] == 1);
+    assert_true(t.logits[4 + 1] == 3.0f && t.feature[2 * 2] == 2.0f);
     kd_teacher_table_free(&t);
     kd_store_close(s);
     /* two views: softmax(logits) is the mean of the views' softmaxes */
     write_store(path[1], &ds, ds.split, 2, 0, 2);
     join_refused(&ds, path[1], "no record for 1 of 3");
     ok(kd_store_open(path[1], &s, &err), &err);
-    ok(kd_teacher_table_load(&ds, KD_HALF_TRAIN, s, false, true, &t, &err), &err);
-    assert_int_equal(t.no_record, 1);
-    assert_int_equal(t.has[2], 0);
+    const char *lacking = half->sample[2].id;
+    ok(kd_teacher_join(&ds, half, s, KD_BAD_SKIP, &err), &err);
+    assert_int_equal(half->n, 2);
+    assert_int_equal(half->n_left, 1);
+    assert_string_equal(half->left[0].id, lacking);
+    assert_int_equal(half->left[0].why, KD_FATE_NO_TEACHER);
+    ok(kd_teacher_table_load(half, s, false, &t, &err), &err);
     assert_null(t.feature);
     const double e3 = exp(3.0), e1 = exp(1.0);
     const double want = log(0.5 * (e3 / (e3 + 3.0) + e1 / (e1 + 3.0)));
     assert_true(fabs((double)t.logits[4 + 1] - want) < 1e-6);
     kd_teacher_table_free(&t);
     kd_store_close(s);
+    kd_dataset_free(&ds);
+    ok(kd_dataset_open(w->cfg, KD_NEED_SKELETON, BOTH, &ds, &err), &err);
     write_store(path[2], &ds, "ntu60-xsub", 1, 0, 3);
     join_refused(&ds, path[2], "split");
     write_store(path[3], &ds, ds.split, 1, 1, 3);

@@ -33,7 +33,7 @@ int kd_cmd_config_check(int argc, char **argv)
         char kind[KD_CFG_NAME];
         st = kd_config_load((const char *const *)&in.item[i], 1, c.set.item, (size_t)c.set.count, cfg, &err);
         if (st == KD_OK) {
-            st = kd_config_hash(cfg, hash);
+            st = kd_config_hash(cfg, "", hash);
         }
         if (st == KD_OK) {
             printf("%s: ok, %s recipe '%s', hash %.16s\n", in.item[i],

@@ -43,6 +43,7 @@ static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_er
         kd_json_set_i64(d, "listed", (int64_t)r->listed);
         kd_json_set_i64(d, "done", (int64_t)r->done);
         kd_json_set_i64(d, "failed", (int64_t)r->failed);
+        kd_json_set_i64(d, "excluded", (int64_t)r->excluded);
         kd_json_set_str(d, "views", r->views);
         kd_json_set_rounded(d, "latency_ms", r->latency_ms, 3);
         return kd_print_json(d, err);
@@ -52,8 +53,8 @@ static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_er
         printf(x->share ? "%s%s %.2f %%" : "%s%s %.4f", i != 0 ? "  " : "", x->text,
                x->share ? 100.0 * x->value : x->value);
     }
-    printf("\n%zu samples listed, %zu evaluated, %zu failed; views %s; one sample in %.2f ms\n", r->listed, r->done,
-           r->failed, r->views, r->latency_ms);
+    printf("\n%zu samples listed: %zu done, %zu failed, %zu excluded; views %s; one sample in %.2f ms\n", r->listed,
+           r->done, r->failed, r->excluded, r->views, r->latency_ms);
     if (c->out != NULL) {
         printf("report %s\n", c->out);
     }
@@ -154,6 +155,7 @@ static kd_status print_dump(const kd_dump_result *r, const kd_common *c, kd_err 
         kd_json_set_i64(d, "listed", (int64_t)r->listed);
         kd_json_set_i64(d, "done", (int64_t)r->done);
         kd_json_set_i64(d, "failed", (int64_t)r->failed);
+        kd_json_set_i64(d, "excluded", (int64_t)r->excluded);
         kd_json_set_i64(d, "resumed", (int64_t)r->resumed);
         kd_json_set_i64(d, "bytes", (int64_t)r->bytes);
         kd_json_set_rounded(d, "seconds", r->seconds, 1);
@@ -161,8 +163,8 @@ static kd_status print_dump(const kd_dump_result *r, const kd_common *c, kd_err 
         kd_json_set_rounded(d, "top1_val", r->top1_val, 6);
         return kd_print_json(d, err);
     }
-    printf("%zu samples listed, %zu in the store, %zu failed; %.2f MiB in %.1f s\n", r->listed, r->done, r->failed,
-           (double)r->bytes / 1048576.0, r->seconds);
+    printf("%zu samples listed: %zu done, %zu failed, %zu excluded; %.2f MiB in %.1f s\n", r->listed, r->done,
+           r->failed, r->excluded, (double)r->bytes / 1048576.0, r->seconds);
     if (!isnan(r->top1_train)) {
         printf("top-1 on the training half: %.2f %%\n", 100.0 * r->top1_train);
     }

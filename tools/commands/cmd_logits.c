@@ -111,6 +111,7 @@ static void info_text(const kd_store *s, const tally *t)
            or_dash(m->config_hash));
     printf("data       %s, split %s, %s, %d classes\n", or_dash(m->data_set), or_dash(m->split), or_dash(m->parts),
            m->n_classes);
+    printf("lists      training %.16s, validation %.16s\n", or_dash(m->train_ids), or_dash(m->val_ids));
     printf("views      %s, merged by %s, decoded by %s\n", or_dash(m->views), m->merge, or_dash(m->decoder));
     printf("stored     logits %s", kd_dtype_name(m->logit_dtype));
     if (m->feature_dim > 0) {

@@ -84,7 +84,7 @@ static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c,
     KD_GO(class_count(p, o->weights, &classes, err));
     KD_GO(kd_model_open(p->s.task, p->s.cfg, classes, p->s.be, &p->model, err));
     KD_GO(kd_model_declare(&p->model, NULL, err));
-    KD_GO(kd_model_load(&p->model, o->weights, false, &load, err));
+    KD_GO(kd_model_load(&p->model, o->weights, false, NULL, &load, err));
     KD_GO(kd_model_eval_program(&p->model, 1, &p->program, err));
     p->views = p->s.task->views(p->s.cfg, protocol);
     p->logits = kd_calloc((size_t)p->views * (size_t)classes, sizeof *p->logits);
@@ -163,6 +163,12 @@ static kd_status predict(predictor *p, const char *file, const opts *o, bool jso
     }
     const float *const out[] = {p->logits};
     p->s.task->gather(&p->model, p->s.cfg, out, p->views, p->work, p->prob);
+    for (int i = 0; i < p->model.classes; i++) {
+        if (!isfinite(p->prob[i])) {
+            return KD_FAIL(err, KD_E_NUMERIC, "%s: expected finite logits, the model gave %g for class %d", file,
+                           (double)p->prob[i], i);
+        }
+    }
     print_top(p, file, o, 1e3 * spent, json);
     return KD_OK;
 }

@@ -1,0 +1,212 @@
+/* What a model came from: see identity.h. */
+#include "distill/model/identity.h"
+
+#include <stdio.h>
+
+static const char *const HALF[KD_HALVES] = {"training", "validation"};
+
+static void set(char *to, size_t size, const char *from)
+{
+    (void)snprintf(to, size, "%s", from != NULL ? from : "");
+}
+
+/* ---- making ---------------------------------------------------------------------------------- */
+
+static kd_status hash_names(char *const *name, int n, char hex[KD_SHA256_HEX], kd_err *err)
+{
+    size_t room = 1, at = 0;
+    for (int i = 0; i < n; i++) {
+        room += strlen(name[i]) + 1;
+    }
+    char *text = kd_alloc(room);
+    if (text == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for the names of %d classes", n);
+    }
+    for (int i = 0; i < n; i++) {
+        at += (size_t)snprintf(text + at, room - at, "%s\n", name[i]);
+    }
+    const kd_status st = kd_sha256(text, at, hex, err);
+    kd_free(text);
+    return st;
+}
+
+kd_status kd_identity_of_data(const kd_dataset *ds, kd_identity *id, kd_err *err)
+{
+    set(id->data_set, sizeof id->data_set, ds->name);
+    set(id->split, sizeof id->split, ds->split);
+    for (int h = 0; h < KD_HALVES; h++) {
+        id->half[h].samples = (int64_t)ds->half[h].n;
+        KD_TRY(kd_half_digest(&ds->half[h], id->half[h].ids, err));
+    }
+    return hash_names(ds->classes, ds->n_classes, id->classes, err);
+}
+
+kd_status kd_identity_add_store(kd_identity *id, const kd_store *store, kd_err *err)
+{
+    KD_ASSERT(id->n_stores < KD_STORES_MAX);
+    const kd_store_manifest *m = kd_store_get_manifest(store);
+    kd_identity_store *s = &id->store[id->n_stores];
+    KD_TRY(kd_sha256_file(kd_store_path(store), s->sha256, err));
+    set(s->teacher, sizeof s->teacher, m->teacher);
+    set(s->teacher_weights, sizeof s->teacher_weights, m->teacher_sha256);
+    id->n_stores++;
+    return KD_OK;
+}
+
+/* ---- JSON ------------------------------------------------------------------------------------ */
+
+void kd_identity_put(const kd_identity *id, kd_json *state)
+{
+    kd_json *o = kd_json_set_object(state, "identity");
+    kd_json_set_str(o, "data_set", id->data_set);
+    kd_json_set_str(o, "split", id->split);
+    kd_json_set_str(o, "classes", id->classes);
+    for (int h = 0; h < KD_HALVES; h++) {
+        kd_json *half = kd_json_set_object(o, HALF[h]);
+        kd_json_set_i64(half, "samples", id->half[h].samples);
+        kd_json_set_str(half, "ids", id->half[h].ids);
+    }
+    kd_json_set_str(o, "weights", id->weights);
+    kd_json *stores = kd_json_set_array(o, "stores");
+    for (int i = 0; i < id->n_stores; i++) {
+        kd_json *s = kd_json_push_object(stores);
+        kd_json_set_str(s, "sha256", id->store[i].sha256);
+        kd_json_set_str(s, "teacher", id->store[i].teacher);
+        kd_json_set_str(s, "teacher_weights", id->store[i].teacher_weights);
+    }
+}
+
+static kd_status get(const kd_json *o, const char *key, char *to, size_t size, kd_err *err)
+{
+    const char *text = NULL;
+    KD_TRY(kd_json_get_str(o, key, &text, err));
+    set(to, size, text);
+    return KD_OK;
+}
+
+static kd_status get_stores(const kd_json *o, kd_identity *id, kd_err *err)
+{
+    const kd_json *list = NULL;
+    KD_TRY(kd_json_get_array(o, "stores", &list, err));
+    if (kd_json_count(list) > KD_STORES_MAX) {
+        return KD_FAIL(err, KD_E_FORMAT, "identity: %zu stores, at most %d are legal", kd_json_count(list),
+                       KD_STORES_MAX);
+    }
+    for (size_t i = 0; i < kd_json_count(list); i++) {
+        kd_identity_store *s = &id->store[id->n_stores++];
+        const kd_json *e = kd_json_at(list, i);
+        KD_TRY(get(e, "sha256", s->sha256, sizeof s->sha256, err));
+        KD_TRY(get(e, "teacher", s->teacher, sizeof s->teacher, err));
+        KD_TRY(get(e, "teacher_weights", s->teacher_weights, sizeof s->teacher_weights, err));
+    }
+    return KD_OK;
+}
+
+kd_status kd_identity_get(const kd_json *state, kd_identity *id, kd_err *err)
+{
+    const kd_json *o = NULL;
+    memset(id, 0, sizeof *id);
+    KD_TRY(kd_json_get_object(state, "identity", &o, err));
+    KD_TRY(get(o, "data_set", id->data_set, sizeof id->data_set, err));
+    KD_TRY(get(o, "split", id->split, sizeof id->split, err));
+    KD_TRY(get(o, "classes", id->classes, sizeof id->classes, err));
+    for (int h = 0; h < KD_HALVES; h++) {
+        const kd_json *half = NULL;
+        KD_TRY(kd_json_get_object(o, HALF[h], &half, err));
+        KD_TRY(kd_json_get_i64(half, "samples", &id->half[h].samples, err));
+        KD_TRY(get(half, "ids", id->half[h].ids, sizeof id->half[h].ids, err));
+    }
+    KD_TRY(get(o, "weights", id->weights, sizeof id->weights, err));
+    return get_stores(o, id, err);
+}
+
+/* ---- comparing ------------------------------------------------------------------------------- */
+
+static bool stores_differ(const kd_identity *then, const kd_identity *now, char *text, size_t size)
+{
+    if (then->n_stores > 0 && now->n_stores == 0) {
+        (void)snprintf(text, size,
+                       "the run has a teacher (%s, store sha256 %.12s), this command has none; give --teacher-logits",
+                       then->store[0].teacher, then->store[0].sha256);
+        return true;
+    }
+    if (then->n_stores == 0 && now->n_stores > 0) {
+        (void)snprintf(text, size, "the run has no teacher, this command has one (%s); leave --teacher-logits out",
+                       now->store[0].teacher);
+        return true;
+    }
+    if (then->n_stores != now->n_stores) {
+        (void)snprintf(text, size, "stores of teachers: %d then, %d now", then->n_stores, now->n_stores);
+        return true;
+    }
+    for (int i = 0; i < now->n_stores; i++) {
+        if (strcmp(then->store[i].sha256, now->store[i].sha256) != 0) {
+            (void)snprintf(text, size, "store %d of %d: sha256 %.12s then (%s), %.12s now (%s)", i + 1, now->n_stores,
+                           then->store[i].sha256, then->store[i].teacher, now->store[i].sha256, now->store[i].teacher);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool kd_identity_differs(const kd_identity *then, const kd_identity *now, char *text, size_t size)
+{
+    const struct {
+        const char *what, *then, *now;
+    } name[] = {{"data set", then->data_set, now->data_set}, {"split", then->split, now->split}};
+    for (int h = 0; h < KD_HALVES; h++) { /* the lists before the names: they say more */
+        if (strcmp(then->half[h].ids, now->half[h].ids) != 0) {
+            (void)snprintf(text, size, "%s half: %lld samples then, %lld now%s", HALF[h],
+                           (long long)then->half[h].samples, (long long)now->half[h].samples,
+                           then->half[h].samples == now->half[h].samples ? ", of other ids or labels" : "");
+            return true;
+        }
+    }
+    for (size_t i = 0; i < KD_COUNTOF(name); i++) {
+        if (strcmp(name[i].then, name[i].now) != 0) {
+            (void)snprintf(text, size, "%s: '%s' then, '%s' now", name[i].what, name[i].then, name[i].now);
+            return true;
+        }
+    }
+    if (strcmp(then->classes, now->classes) != 0) {
+        (void)snprintf(text, size, "the class names or their order are others");
+        return true;
+    }
+    return stores_differ(then, now, text, size);
+}
+
+/* ---- hashes of hashes ------------------------------------------------------------------------ */
+
+kd_status kd_identity_stores(const kd_identity *id, char store[KD_SHA256_HEX], char teacher_weights[KD_SHA256_HEX],
+                             kd_err *err)
+{
+    char all[2][KD_STORES_MAX * KD_SHA256_HEX] = {"", ""};
+    store[0] = teacher_weights[0] = '\0';
+    if (id->n_stores == 1) {
+        set(store, KD_SHA256_HEX, id->store[0].sha256);
+        set(teacher_weights, KD_SHA256_HEX, id->store[0].teacher_weights);
+    }
+    if (id->n_stores < 2) {
+        return KD_OK;
+    }
+    for (int i = 0; i < id->n_stores; i++) {
+        strcat(all[0], id->store[i].sha256);
+        strcat(all[1], id->store[i].teacher_weights);
+    }
+    KD_TRY(kd_sha256(all[0], strlen(all[0]), store, err));
+    return kd_sha256(all[1], strlen(all[1]), teacher_weights, err);
+}
+
+kd_status kd_identity_recipe(const kd_identity *id, const kd_config *cfg, char hex[KD_CFG_HASH], kd_err *err)
+{
+    char inputs[(KD_STORES_MAX + 1) * (KD_SHA256_HEX + 16)] = "";
+    size_t at = 0;
+    if (id != NULL && id->weights[0] != '\0') {
+        at += (size_t)snprintf(inputs, sizeof inputs, "weights %s\n", id->weights);
+    }
+    for (int i = 0; id != NULL && i < id->n_stores; i++) {
+        at += (size_t)snprintf(inputs + at, sizeof inputs - at, "store %s\n", id->store[i].sha256);
+    }
+    const kd_status st = kd_config_hash(cfg, inputs, hex);
+    return st == KD_OK ? st : KD_FAIL(err, st, "recipe: out of memory for its hash");
+}

@@ -1,0 +1,59 @@
+/* What a model came from: the data it saw, the weights it started from, the stores that taught it.
+ *
+ * Training computes the identity, every checkpoint carries it (state.json, key "identity"), a resume compares it, a
+ * report takes it over.  Hashes are SHA-256 in hex; "" says that there is none.
+ */
+#ifndef KD_DISTILL_MODEL_IDENTITY_H
+#define KD_DISTILL_MODEL_IDENTITY_H
+
+#include "configs/schema/kd_config.h"
+#include "distill/kd/loss.h"
+#include "formats/base/hash.h"
+#include "formats/base/json.h"
+#include "formats/data/dataset.h"
+#include "formats/store/logit_store.h"
+
+/* One half of the data. */
+typedef struct kd_identity_half {
+    int64_t samples;
+    char ids[KD_SHA256_HEX]; /* kd_half_digest */
+} kd_identity_half;
+
+/* One store and its teacher. */
+typedef struct kd_identity_store {
+    char sha256[KD_SHA256_HEX];
+    char teacher[64], teacher_weights[KD_SHA256_HEX]; /* as its manifest says */
+} kd_identity_store;
+
+typedef struct kd_identity {
+    char data_set[KD_CFG_PATH], split[1024];
+    char classes[KD_SHA256_HEX]; /* of the names in label order, a line each */
+    kd_identity_half half[KD_HALVES];
+    char weights[KD_SHA256_HEX]; /* that training started from; "": random */
+    int n_stores;
+    kd_identity_store store[KD_STORES_MAX];
+} kd_identity;
+
+/* The part that the data set decides: names, classes, both halves. */
+KD_NODISCARD kd_status kd_identity_of_data(const kd_dataset *ds, kd_identity *id, kd_err *err);
+/* Append a store; reads the whole file. */
+KD_NODISCARD kd_status kd_identity_add_store(kd_identity *id, const kd_store *store, kd_err *err);
+
+void kd_identity_put(const kd_identity *id, kd_json *state);
+/* KD_E_FORMAT where `state` has no identity. */
+KD_NODISCARD kd_status kd_identity_get(const kd_json *state, kd_identity *id, kd_err *err);
+
+/* First difference but for `weights`, as a sentence that names both sides ("training half: 36 samples then, 35 now");
+ * false when there is none. */
+bool kd_identity_differs(const kd_identity *then, const kd_identity *now, char *text, size_t size);
+
+/* One hash for all stores, one for all teachers: that of the only one, else of all in order; "" without stores. */
+KD_NODISCARD kd_status kd_identity_stores(const kd_identity *id, char store[KD_SHA256_HEX],
+                                          char teacher_weights[KD_SHA256_HEX], kd_err *err);
+
+/* The hash of a run's recipe: kd_config_hash with the contents of the files that the recipe names by path.  Equal hash
+ * and equal seed mean that equal results are expected on equal data.  id NULL: the recipe names no such file. */
+KD_NODISCARD kd_status kd_identity_recipe(const kd_identity *id, const kd_config *cfg, char hex[KD_CFG_HASH],
+                                          kd_err *err);
+
+#endif

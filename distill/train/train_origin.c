@@ -1,0 +1,132 @@
+/* Training, what a run came from: written at its start, compared when it is resumed. */
+#include "distill/run/samples.h"
+#include "distill/train/train_internal.h"
+
+#include <stdio.h>
+
+/* ---- the run before -------------------------------------------------------------------------- */
+
+kd_status kdi_train_open_before(kd_trainer *t, kd_err *err)
+{
+    bool begun = false;
+    char *last = NULL;
+    if (t->o->out_dir == NULL) {
+        return KD_OK; /* a dry run without --out */
+    }
+    if (t->run != NULL) {
+        begun = kd_run_begun(t->run);
+    } else {
+        KD_TRY(kd_run_check(t->o->out_dir, t->cfg, t->o->resume, &begun, err));
+    }
+    if (!begun) {
+        return KD_OK;
+    }
+    last = kd_strf("%s/checkpoints/last", t->o->out_dir);
+    const kd_status st =
+        last != NULL ? kd_ckpt_open_last(last, &t->before, err) : KD_FAIL(err, KD_E_OOM, "resume: out of memory");
+    kd_free(last);
+    return st;
+}
+
+kd_status kdi_train_same_origin(kd_trainer *t, kd_err *err)
+{
+    kd_identity then;
+    char diff[400], which[300];
+    if (t->before == NULL) {
+        return KD_OK;
+    }
+    KD_TRY(kd_identity_get(kd_ckpt_state(t->before), &then, err));
+    if (!kd_identity_differs(&then, &t->origin, diff, sizeof diff)) {
+        return KD_OK;
+    }
+    char *path = kd_strf("%s/samples.tsv", t->o->out_dir);
+    which[0] = '\0';
+    if (path != NULL) {
+        kd_samples_differ(path, &t->data, which, sizeof which);
+    }
+    kd_free(path);
+    return KD_FAIL(err, KD_E_DATA, "%s: --resume expects what the run began with: %s%s%s", t->o->out_dir, diff,
+                   which[0] != '\0' ? "; " : "", which);
+}
+
+/* ---- weights --------------------------------------------------------------------------------- */
+
+/* The start of a run that is resumed lies behind it; other weights than its own are refused, not ignored. */
+static kd_status resumed_start(kd_trainer *t, const char *path, kd_err *err)
+{
+    kd_identity then;
+    kd_weights *w = NULL;
+    char hash[KD_SHA256_HEX] = "";
+    KD_TRY(kd_identity_get(kd_ckpt_state(t->before), &then, err));
+    memcpy(t->origin.weights, then.weights, sizeof then.weights);
+    if (path[0] == '\0') {
+        return KD_OK;
+    }
+    if (then.weights[0] == '\0') {
+        return KD_FAIL(err, KD_E_CONFIG, "%s: the run began with random weights; leave --weights %s out to resume it",
+                       t->o->out_dir, path);
+    }
+    kd_status st = kd_weights_open(path, t->o->task->names, &w, NULL);
+    if (st == KD_E_IO) {
+        kd_log(KD_LOG_INFO, "weights %s: not there and not needed, the run goes on from its checkpoint", path);
+        return KD_OK;
+    }
+    if (st != KD_OK) {
+        return kd_weights_open(path, t->o->task->names, &w, err);
+    }
+    st = kd_weights_sha256(w, hash, err);
+    kd_weights_close(w);
+    if (st == KD_OK && strcmp(hash, then.weights) != 0) {
+        st = KD_FAIL(err, KD_E_CONFIG, "%s: the run began with weights of sha256 %.12s, %s has %.12s", t->o->out_dir,
+                     then.weights, path, hash);
+    }
+    return st;
+}
+
+kd_status kdi_train_start_weights(kd_trainer *t, kd_err *err)
+{
+    const char *path = t->o->task->start(t->cfg);
+    if (t->before != NULL) {
+        return resumed_start(t, path, err);
+    }
+    if (path[0] == '\0') {
+        kd_log(KD_LOG_INFO, "weights: random start, seed %lld", (long long)t->cfg->train.seed);
+        return KD_OK;
+    }
+    kd_load_report r;
+    KD_TRY(kd_model_load(&t->model, path, true, t->data.classes, &r, err));
+    memcpy(t->origin.weights, r.sha256, sizeof t->origin.weights);
+    kd_log(KD_LOG_INFO, "weights %s: %d tensors matched, %d left fresh%s%s, %d unused%s%s; sha256 %.12s", path,
+           r.matched, r.missing + r.reshaped, r.missing_names[0] != '\0' ? ": " : "", r.missing_names, r.unexpected,
+           r.unexpected_names[0] != '\0' ? ": " : "", r.unexpected_names, r.sha256);
+    return KD_OK;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static kd_status log_half(kd_trainer *t, kd_half_id which, kd_err *err)
+{
+    const kd_half *half = &t->data.half[which];
+    kd_json *rec = kd_json_object();
+    kd_json_set_str(rec, "type", "data");
+    kd_json_set_str(rec, "half", which == KD_HALF_TRAIN ? "train" : "val");
+    kd_json_set_i64(rec, "listed", (int64_t)(half->n + half->n_left));
+    kd_json_set_i64(rec, "used", (int64_t)half->n);
+    kd_json *left = kd_json_set_array(rec, "left_out");
+    for (size_t i = 0; i < half->n_left; i++) {
+        const kd_left_out *l = &half->left[i];
+        kd_json *one = kd_json_push_object(left);
+        kd_json_set_str(one, "id", l->id);
+        kd_json_set_str(one, "why", kd_fate_text(l->why));
+        if (l->file != NULL) {
+            kd_json_set_str(one, "file", l->file);
+        }
+    }
+    return kd_run_log(t->run, rec, err);
+}
+
+kd_status kdi_train_log_data(kd_trainer *t, kd_err *err)
+{
+    KD_TRY(log_half(t, KD_HALF_TRAIN, err));
+    return log_half(t, KD_HALF_VAL, err);
+}
