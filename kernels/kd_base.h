@@ -80,6 +80,16 @@ kd_status kd_err_prefix(kd_err *err, kd_status st, const char *fmt, ...) KD_PRIN
 /* Its value is `code` itself, so that the compiler sees a failure path as one. */
 #define KD_FAIL(err, code, ...) ((void)kd_err_set((err), (code), __FILE__, __LINE__, __VA_ARGS__), (code))
 
+/* Text of others (names, labels, paths, messages of libraries) for a terminal, a log or a row of a table: `out` [size],
+ * size >= 4, gets it on one line.  Control characters, line separators, marks that turn the direction of writing and
+ * bytes that are no UTF-8 become \n, \r, \t, \xNN or \uNNNN; what does not fit is cut and ends in "...".  Returns
+ * `out`.  The message of a kd_err and the lines of kd_log have gone through it. */
+char *kd_show(char *out, size_t size, const char *text);
+
+/* kd_show of a path or a name as an argument of printf. */
+#define KD_SHOWN(text) kd_show((char[KD_SHOWN_MAX]){0}, KD_SHOWN_MAX, (text))
+enum { KD_SHOWN_MAX = 4608 };
+
 /* Return at once on failure; only where there is nothing to free. */
 #define KD_TRY(expr)                         \
     do {                                     \
