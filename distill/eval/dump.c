@@ -79,7 +79,7 @@ static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
                                  .feature_dtype = KD_F16,
                                  .expected = o->cfg->data.on_bad_sample == KD_BAD_FAIL ? (int64_t)total : 0};
     kd_store_resume_info info;
-    KD_TRY(kd_store_writer_open(o->out, &m, o->resume, &d->writer, &info, err));
+    KD_TRY(kd_store_writer_open(o->out, &m, o->start, &d->writer, &info, err));
     if (info.records != 0) {
         kd_log(KD_LOG_INFO, "resume: %lld records are there, %llu bytes of an unfinished end dropped",
                (long long)info.records, (unsigned long long)info.dropped_bytes);

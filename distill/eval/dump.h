@@ -4,6 +4,7 @@
 
 #include "distill/model/task.h"
 #include "distill/run/progress.h"
+#include "formats/store/logit_store.h"
 
 typedef struct kd_dump_opts {
     const kd_task *task;
@@ -13,7 +14,8 @@ typedef struct kd_dump_opts {
     bool train, val;      /* halves, in this order */
     bool features;        /* what the classifier reads, f16 */
     kd_dtype logit_dtype; /* KD_F16 or KD_F32 */
-    bool resume, dry_run;
+    kd_store_start start; /* of the store: new, resumed or replaced */
+    bool dry_run;
     kd_backend *be;
     const kd_progress *progress;
 } kd_dump_opts;

@@ -3,10 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <sys/file.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -55,9 +56,22 @@ static ssize_t hooked_write(int fd, const void *data, size_t bytes)
     return n;
 }
 
+const char *kdi_kind_of(mode_t mode)
+{
+    return S_ISDIR(mode)    ? "directory"
+           : S_ISFIFO(mode) ? "pipe"
+           : S_ISSOCK(mode) ? "socket"
+           : S_ISCHR(mode)  ? "character device"
+           : S_ISBLK(mode)  ? "block device"
+           : S_ISLNK(mode)  ? "symbolic link"
+                            : "special file";
+}
+
 kd_status kd_io_fail_write(kd_err *err, const char *what, const char *path, int code)
 {
-    const char *advice = code == ENOSPC || code == EDQUOT ? "; free some space and run again" : "";
+    const char *advice = code == ENOSPC || code == EDQUOT ? "; free some space and run again"
+                         : code == EFBIG                  ? "; raise the limit (ulimit -f) and run again"
+                                                          : "";
     return KD_FAIL(err, KD_E_WRITE, "%s: cannot %s: %s%s", path, what, strerror(code), advice);
 }
 
@@ -81,10 +95,7 @@ kd_status kd_io_open_read(const char *path, int *fd, uint64_t *bytes, kd_err *er
     }
     if (!S_ISREG(sb.st_mode)) {
         (void)close(f);
-        return KD_FAIL(err, KD_E_IO, "%s: expected a regular file, found a %s", path,
-                       S_ISDIR(sb.st_mode)    ? "directory"
-                       : S_ISFIFO(sb.st_mode) ? "pipe"
-                                              : "special file");
+        return KD_FAIL(err, KD_E_IO, "%s: expected a regular file, found a %s", path, kdi_kind_of(sb.st_mode));
     }
     *fd = f;
     if (bytes != NULL) {
@@ -145,6 +156,57 @@ done:
     return st;
 }
 
+/* Live maps, for a signal handler: a slot is taken and given back by its state alone. */
+enum { MAPS_MAX = 1024, SLOT_FREE = 0, SLOT_TAKEN, SLOT_LIVE };
+static struct {
+    _Atomic int state;
+    const uint8_t *data;
+    size_t bytes;
+    char *path;
+} maps[MAPS_MAX];
+
+/* Without a slot or memory the map works, but nobody can name its file. */
+static void note_map(const kd_map *map, const char *path)
+{
+    char *copy = kd_strdup(path);
+    for (size_t i = 0; copy != NULL && i < MAPS_MAX; i++) {
+        int expected = SLOT_FREE;
+        if (atomic_compare_exchange_strong(&maps[i].state, &expected, SLOT_TAKEN)) {
+            maps[i].data = map->data;
+            maps[i].bytes = map->bytes;
+            maps[i].path = copy;
+            atomic_store(&maps[i].state, SLOT_LIVE);
+            return;
+        }
+    }
+    kd_free(copy);
+}
+
+static void forget_map(const kd_map *map)
+{
+    for (size_t i = 0; i < MAPS_MAX; i++) {
+        if (atomic_load(&maps[i].state) == SLOT_LIVE && maps[i].data == map->data) {
+            char *path = maps[i].path;
+            atomic_store(&maps[i].state, SLOT_FREE);
+            kd_free(path);
+            return;
+        }
+    }
+}
+
+const char *kd_io_map_at(const void *address, uint64_t *offset)
+{
+    const uintptr_t at = (uintptr_t)address;
+    for (size_t i = 0; i < MAPS_MAX; i++) {
+        const uintptr_t start = (uintptr_t)maps[i].data;
+        if (atomic_load(&maps[i].state) == SLOT_LIVE && at >= start && at - start < maps[i].bytes) {
+            *offset = at - start;
+            return maps[i].path;
+        }
+    }
+    return NULL;
+}
+
 kd_status kd_io_map(const char *path, kd_map *out, kd_err *err)
 {
     int fd = -1;
@@ -159,6 +221,7 @@ kd_status kd_io_map(const char *path, kd_map *out, kd_err *err)
                          (unsigned long long)size, strerror(errno));
         } else {
             *out = (kd_map){p, (size_t)size};
+            note_map(out, path);
         }
     }
     (void)close(fd); /* the mapping keeps the file */
@@ -168,6 +231,7 @@ kd_status kd_io_map(const char *path, kd_map *out, kd_err *err)
 void kd_io_unmap(kd_map *map)
 {
     if (map != NULL && map->data != NULL) {
+        forget_map(map);
         (void)munmap((void *)(uintptr_t)map->data, map->bytes);
         *map = (kd_map){NULL, 0};
     }
@@ -232,60 +296,49 @@ kd_status kd_io_sync_parent(const char *path, kd_err *err)
 
 struct kd_writer {
     int fd;
-    char *path;
+    char *path;   /* as the caller knows the file */
+    char *target; /* what is replaced: behind a symbolic link, if `path` is one */
     char *tmp;
     uint8_t *buf;
     size_t used;
     uint64_t total;
 };
 
-/* Open `<path>.tmp`.  A fixed name means that what a killed run left is reused, not piled up; the lock on it keeps
- * two live writers apart (without lock support the open alone has to do). */
-static kd_status open_temp(const char *tmp, const char *path, int *out, kd_err *err)
-{
-    for (int tries = 0; tries < 16; tries++) {
-        kd_io_step();
-        const int fd = open(tmp, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-        if (fd < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
-            return kd_io_fail_write(err, "create", tmp, errno);
-        }
-        if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-            (void)close(fd);
-            return KD_FAIL(err, KD_E_WRITE, "%s: another process is writing it right now", path);
-        }
-        struct stat a;
-        struct stat b;
-        if (fstat(fd, &a) == 0 && S_ISREG(a.st_mode) && stat(tmp, &b) == 0 && a.st_ino == b.st_ino &&
-            a.st_dev == b.st_dev) {
-            if (ftruncate(fd, 0) == 0) {
-                *out = fd;
-                return KD_OK;
-            }
-            const int code = errno;
-            (void)close(fd);
-            return kd_io_fail_write(err, "empty", tmp, code);
-        }
-        (void)close(fd); /* renamed or removed by its former owner between open and lock */
-    }
-    return KD_FAIL(err, KD_E_WRITE, "%s: cannot get a temporary file of our own at %s", path, tmp);
-}
-
 static void writer_free(kd_writer *w)
 {
     if (w->fd >= 0) {
         (void)close(w->fd);
     }
+    kd_io_temp_end(w->tmp);
     kd_free(w->path);
+    kd_free(w->target);
     kd_free(w->tmp);
     kd_free(w->buf);
     kd_free(w);
 }
 
+kd_status kd_io_target(const char *path, char **out, kd_err *err)
+{
+    struct stat sb;
+    char real[PATH_MAX];
+    const char *target = path;
+    if (lstat(path, &sb) == 0 && S_ISLNK(sb.st_mode)) {
+        if (realpath(path, real) == NULL) {
+            return KD_FAIL(err, KD_E_WRITE, "%s: a symbolic link that leads to no file: %s", path, strerror(errno));
+        }
+        target = real;
+    }
+    if (stat(target, &sb) == 0 && !S_ISREG(sb.st_mode)) {
+        return KD_FAIL(err, KD_E_WRITE, "%s: expected a regular file or a free name, found a %s", path,
+                       kdi_kind_of(sb.st_mode));
+    }
+    *out = kd_strdup(target);
+    return *out != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+}
+
 kd_status kd_writer_open(const char *path, kd_writer **out, kd_err *err)
 {
+    kd_status st = KD_OK;
     *out = NULL;
     kd_writer *w = kd_calloc(1, sizeof *w);
     if (w == NULL) {
@@ -293,20 +346,19 @@ kd_status kd_writer_open(const char *path, kd_writer **out, kd_err *err)
     }
     w->fd = -1;
     w->path = kd_strdup(path);
-    w->tmp = kd_strf("%s.tmp", path);
     w->buf = kd_alloc(WRITER_BUFFER);
-    kd_status st = KD_OK;
-    if (w->path == NULL || w->tmp == NULL || w->buf == NULL) {
+    if (w->path == NULL || w->buf == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
-    } else {
-        st = open_temp(w->tmp, path, &w->fd, err);
+        goto done;
     }
+    KD_GO(kd_io_target(path, &w->target, err));
+    KD_GO(kd_io_temp_open(w->target, &w->tmp, &w->fd, err));
+    *out = w;
+done:
     if (st != KD_OK) {
         writer_free(w);
-        return st;
     }
-    *out = w;
-    return KD_OK;
+    return st;
 }
 
 static kd_status writer_flush(kd_writer *w, kd_err *err)
@@ -346,7 +398,7 @@ kd_status kd_writer_commit(kd_writer *w, kd_err *err)
     }
     if (st == KD_OK) {
         kd_io_step();
-        if (rename(w->tmp, w->path) != 0) {
+        if (rename(w->tmp, w->target) != 0) {
             st = kd_io_fail_write(err, "rename", w->path, errno);
         }
     }
@@ -354,7 +406,7 @@ kd_status kd_writer_commit(kd_writer *w, kd_err *err)
         kd_writer_abort(w);
         return st;
     }
-    st = kd_io_sync_parent(w->path, err);
+    st = kd_io_sync_parent(w->target, err);
     writer_free(w);
     return st;
 }

@@ -109,30 +109,33 @@ kd_status kd_io_replace_dir(const char *tmp, const char *path, const char *prev,
 {
     kd_status st = KD_OK;
     char *own = NULL;
-    const char *old = prev;
-    if (old == NULL) {
-        old = own = kd_strf("%s.old", path);
-        if (own == NULL) {
-            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
-        }
-    }
     KD_GO(kd_io_sync_dir(tmp, err));
     if (!kd_path_exists(path)) {
-        KD_GO(kd_io_rename(tmp, path, err));
-    } else {
-        kd_io_step();
-        if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
-            KD_GO(kd_io_sync_parent(path, err)); /* the new one is in place; tmp now holds the old one */
-            KD_GO(kd_io_remove_tree(old, err));
-            KD_GO(kd_io_rename(tmp, old, err));
-        } else { /* no exchange on this file system: the old one stays reachable at `old` in between */
-            KD_GO(kd_io_remove_tree(old, err));
-            KD_GO(kd_io_rename(path, old, err));
-            KD_GO(kd_io_rename(tmp, path, err));
-        }
+        st = kd_io_rename(tmp, path, err);
+        goto done;
     }
+    kd_io_step();
+    if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
+        KD_GO(kd_io_sync_parent(path, err)); /* the new one is in place; tmp now holds the old one */
+        if (prev == NULL) {
+            st = kd_io_remove_tree(tmp, err);
+            goto done;
+        }
+        KD_GO(kd_io_remove_tree(prev, err));
+        st = kd_io_rename(tmp, prev, err);
+        goto done;
+    }
+    /* no exchange on this file system: the old one stays reachable in between */
+    own = prev == NULL ? kdi_set_aside_name(path) : kd_strdup(prev);
+    if (own == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        goto done;
+    }
+    KD_GO(kd_io_remove_tree(own, err));
+    KD_GO(kd_io_rename(path, own, err));
+    KD_GO(kd_io_rename(tmp, path, err));
     if (prev == NULL) {
-        KD_GO(kd_io_remove_tree(old, err));
+        KD_GO(kd_io_remove_tree(own, err));
     }
 done:
     kd_free(own);
@@ -238,12 +241,27 @@ static void read_holder(int fd, char *buf, size_t cap)
     buf[len] = '\0';
 }
 
+/* A lock is rewritten: a link, or somebody's file of this name, must not be. */
+static kd_status check_own(int fd, const char *path, kd_err *err)
+{
+    struct stat sb;
+    char text[128];
+    read_holder(fd, text, sizeof text);
+    const bool single = fstat(fd, &sb) == 0 && S_ISREG(sb.st_mode) && sb.st_nlink <= 1;
+    if (single && (sb.st_size == 0 || strncmp(text, "pid ", 4) == 0)) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_WRITE, "%s: expected a lock file of a run, found %s; move it away or choose another place",
+                   path, single ? "another text" : "a file with other names, or none");
+}
+
 kd_status kd_io_lock(const char *path, kd_lock **out, kd_err *err)
 {
     *out = NULL;
-    const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
+    const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0666);
     if (fd < 0) {
-        return kd_io_fail_write(err, "create the lock", path, errno);
+        return errno == ELOOP ? KD_FAIL(err, KD_E_WRITE, "%s: expected a lock file, found a symbolic link", path)
+                              : kd_io_fail_write(err, "create the lock", path, errno);
     }
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         const int code = errno;
@@ -257,6 +275,11 @@ kd_status kd_io_lock(const char *path, kd_lock **out, kd_err *err)
                        "%s: in use by %s; wait for it to end or choose another "
                        "directory",
                        path, holder[0] != '\0' ? holder : "another process");
+    }
+    const kd_status st = check_own(fd, path, err);
+    if (st != KD_OK) {
+        (void)close(fd);
+        return st;
     }
     kd_lock *lock = kd_alloc(sizeof *lock);
     if (lock == NULL) {
@@ -362,6 +385,12 @@ bool kd_path_is_file(const char *path)
 {
     struct stat sb;
     return stat(path, &sb) == 0 && S_ISREG(sb.st_mode);
+}
+
+bool kd_path_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 bool kd_path_has_suffix(const char *path, const char *suffix)

@@ -1,8 +1,15 @@
-/* Shared by io.c and io_dir.c. */
+/* Shared by the files of io.h. */
 #ifndef KD_FORMATS_BASE_IO_INTERNAL_H
 #define KD_FORMATS_BASE_IO_INTERNAL_H
 
 #include "formats/base/io.h"
+
+#include <sys/types.h>
+
+const char *kdi_kind_of(mode_t mode); /* "directory", "pipe", ... */
+
+/* A free name beside `path` that kd_io_sweep leaves alone (kd_free); NULL: out of memory. */
+char *kdi_set_aside_name(const char *path);
 
 void kd_io_step(void); /* fault hook: call before everything that changes the disk */
 

@@ -90,11 +90,19 @@ typedef struct kd_store_resume_info {
     bool was_complete;      /* the store had been finished; appending reopens it */
 } kd_store_resume_info;
 
-/* Open `path` for writing.  Without `resume` an existing store or part file is refused
- * (KD_E_STATE).  With it: no file starts a new one; a manifest that differs is refused with the
- * first difference (KD_E_DATA); whole valid blocks and tail records are kept.  `info` may be NULL.
+/* A store that is written stands in "<path>.part", the records of its last block in "<path>.part.tail", until it is
+ * finished. */
+typedef enum kd_store_start {
+    KD_STORE_NEW,     /* an existing store or part file is refused (KD_E_STATE) */
+    KD_STORE_RESUME,  /* whole valid blocks and tail records are kept; no file starts a new one */
+    KD_STORE_REPLACE, /* starts over; an existing store stays until the new one is finished */
+    KD_STORE_ONCE     /* KD_STORE_REPLACE that nobody resumes: the part has a temporary name (io.h) */
+} kd_store_start;
+
+/* Open `path` for writing.  KD_STORE_RESUME refuses a manifest that differs with the first difference (KD_E_DATA).
+ * Files under the names of part and tail that are not of a store are refused (KD_E_STATE).  `info` may be NULL.
  * KD_E_LOCKED when another process writes here, KD_E_IO / KD_E_WRITE from the system. */
-KD_NODISCARD kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manifest, bool resume,
+KD_NODISCARD kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manifest, kd_store_start start,
                                             kd_store_writer **out, kd_store_resume_info *info, kd_err *err);
 
 /* True when a record with this id has been appended (now or before the resume). */
@@ -162,9 +170,10 @@ KD_NODISCARD kd_status kd_store_verify(const char *path, void (*fault)(void *use
                                        kd_store_verify_report *report, kd_err *err);
 
 /* Merge stores with equal manifests (rank shards) into `out_path`, by `order`; the bytes are those
- * of one writer given all records in that order.  KD_E_DATA: manifests differ (says where), an id
- * occurs twice. */
-KD_NODISCARD kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_path, kd_err *err);
+ * of one writer given all records in that order.  A killed merge is repeated.  KD_E_DATA: manifests differ (says
+ * where), an id occurs twice.  KD_E_STATE: there is an `out_path`, and no `replace`. */
+KD_NODISCARD kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_path, bool replace,
+                                      kd_err *err);
 
 /* NumPy archive, written atomically, gathered in memory first.  N records, V views in all: ids S64,
  * labels i4, order u8, n_views i4 [N]; view_offset i8 [N + 1] into logits f4 [V, C], view i4 [V, 5]

@@ -1,4 +1,5 @@
 /* Merging rank shards into one store. */
+#include "formats/base/io.h"
 #include "formats/store/store_reader.h"
 
 #include <stdlib.h>
@@ -82,10 +83,13 @@ static kd_status sort_rows(merge *g, kd_err *err)
     return KD_OK;
 }
 
-kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_path, kd_err *err)
+kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_path, bool replace, kd_err *err)
 {
     if (n == 0) {
         return KD_FAIL(err, KD_E_ARG, "merge: no stores given");
+    }
+    if (!replace && kd_path_exists(out_path)) {
+        return KD_FAIL(err, KD_E_STATE, "%s: already there", out_path);
     }
     merge g = {.n = n};
     kd_store_writer *w = NULL;
@@ -102,7 +106,7 @@ kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_pat
     if (m.expected > 0) {
         m.expected = (int64_t)g.n_rows;
     }
-    KD_GO(kd_store_writer_open(out_path, &m, false, &w, NULL, err));
+    KD_GO(kd_store_writer_open(out_path, &m, KD_STORE_ONCE, &w, NULL, err));
     for (size_t i = 0; i < g.n_rows; i++) {
         kd_store_record rec;
         KD_GO(kd_store_read(g.c[g.row[i].shard], g.row[i].record, &rec, err));

@@ -7,8 +7,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#define TAIL_MAGIC 0x5254444Bu /* "KDTR" */
-#define TAIL_MAX   ((size_t)1 << 30)
+#define TAIL_MAX ((size_t)1 << 30)
 
 typedef struct raw_list {
     kd_raw *v;
@@ -43,7 +42,7 @@ void kd_store_tail_entry(const kd_raw *r, uint8_t *p)
     const size_t n = kd_raw_bytes(r);
     KD_ASSERT(r->data != NULL);
     memcpy(p + KD_STORE_TAIL_HEAD, r->data, n);
-    kd_put32(p, TAIL_MAGIC);
+    kd_put32(p, KD_STORE_TAIL_MAGIC);
     kd_put32(p + 4, (uint32_t)n);
     kd_put64(p + 8, kd_xxh64(r->data, n));
 }
@@ -214,7 +213,7 @@ static kd_status read_tail(kd_store_writer *w, raw_list *list, kd_store_resume_i
     while (bytes - at >= KD_STORE_TAIL_HEAD) {
         const uint8_t *p = text + at;
         const size_t n = kd_get32(p + 4);
-        if (kd_get32(p) != TAIL_MAGIC || n > bytes - at - KD_STORE_TAIL_HEAD || n == 0 ||
+        if (kd_get32(p) != KD_STORE_TAIL_MAGIC || n > bytes - at - KD_STORE_TAIL_HEAD || n == 0 ||
             kd_get64(p + 8) != kd_xxh64(p + KD_STORE_TAIL_HEAD, n)) {
             break;
         }
@@ -276,7 +275,7 @@ static kd_status write_tail(kd_store_writer *w, const kd_raw *rec, size_t n, kd_
     if (w->tail_fd >= 0) {
         (void)close(w->tail_fd);
     }
-    w->tail_fd = open(w->tail, O_WRONLY | O_APPEND | O_CLOEXEC);
+    w->tail_fd = open(w->tail, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
     if (w->tail_fd < 0) {
         return KD_FAIL(err, KD_E_WRITE, "%s: cannot open: %s", w->tail, strerror(errno));
     }
@@ -307,6 +306,7 @@ kd_status kd_store_take_part(kd_store_writer *w, kd_store_resume_info *info, kd_
     size_t manifest_bytes = 0;
     uint64_t dropped = 0;
     kd_status st = KD_OK;
+    KD_GO(kd_store_check_tail(w, err));
     KD_GO(kd_io_map(w->part, &map, err));
     KD_GO(match_manifest(w, &map, &manifest_bytes, err));
     if (manifest_bytes > 0) {
@@ -385,6 +385,7 @@ kd_status kd_store_reopen_finished(kd_store_writer *w, kd_err *err)
     }
     KD_GO(kd_io_fd_write(w->fd, map.data, (size_t)end, w->part, err));
     KD_GO(kd_io_fd_sync(w->fd, w->part, err));
+    KD_GO(kd_store_check_tail(w, err));
     (void)unlink(w->tail);
     kd_index_free(&w->index);
     w->finished = false;

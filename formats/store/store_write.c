@@ -26,6 +26,9 @@ static void writer_free(kd_store_writer *w)
     kd_index_free(&w->index);
     kd_store_head_free(&w->head);
     kd_zstd_packer_free(w->z);
+    if (w->tail == NULL) {
+        kd_io_temp_end(w->part);
+    }
     kd_free(w->path);
     kd_free(w->part);
     kd_free(w->tail);
@@ -34,19 +37,39 @@ static void writer_free(kd_store_writer *w)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+/* Whether the file begins with `magic` or is empty, and has no other name. */
+static bool begins_with(int fd, uint32_t magic)
+{
+    struct stat sb;
+    uint8_t want[4], found[4];
+    kd_put32(want, magic);
+    const ssize_t n = pread(fd, found, sizeof found, 0); /* less than all of it: killed early */
+    return fstat(fd, &sb) == 0 && S_ISREG(sb.st_mode) && sb.st_nlink <= 1 && n >= 0 &&
+           memcmp(found, want, (size_t)n) == 0;
+}
+
+static kd_status not_ours(const char *path, kd_err *err)
+{
+    return KD_FAIL(err, KD_E_STATE,
+                   "%s: expected the unfinished part of a store, found another file; move it away or choose another "
+                   "name for the store",
+                   path);
+}
+
 /* The part file, locked.  It may be renamed or removed by its owner between open and lock: then
  * once more. */
 static kd_status lock_part(kd_store_writer *w, kd_err *err)
 {
     for (int tries = 0; tries < 16; tries++) {
-        const int fd = open(w->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
+        const int fd = open(w->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0666);
         struct stat a;
         struct stat b;
         if (fd < 0) {
             if (errno == EINTR) {
                 continue;
             }
-            return KD_FAIL(err, KD_E_WRITE, "%s: cannot create: %s", w->part, strerror(errno));
+            return errno == ELOOP ? not_ours(w->part, err)
+                                  : KD_FAIL(err, KD_E_WRITE, "%s: cannot create: %s", w->part, strerror(errno));
         }
         if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
             (void)close(fd);
@@ -59,12 +82,28 @@ static kd_status lock_part(kd_store_writer *w, kd_err *err)
         }
         (void)close(fd);
     }
-    return KD_FAIL(err, KD_E_WRITE, "%s: expected a regular file of our own", w->part);
+    return not_ours(w->part, err);
+}
+
+kd_status kd_store_check_tail(const kd_store_writer *w, kd_err *err)
+{
+    if (w->tail == NULL || !kd_path_exists(w->tail)) {
+        return KD_OK;
+    }
+    const int fd = open(w->tail, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+    const bool ours = fd >= 0 && begins_with(fd, KD_STORE_TAIL_MAGIC);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return ours ? KD_OK : not_ours(w->tail, err);
 }
 
 static kd_status open_tail(kd_store_writer *w, kd_err *err)
 {
-    w->tail_fd = open(w->tail, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (w->tail == NULL) {
+        return KD_OK;
+    }
+    w->tail_fd = open(w->tail, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
     if (w->tail_fd < 0) {
         return KD_FAIL(err, KD_E_WRITE, "%s: cannot create: %s", w->tail, strerror(errno));
     }
@@ -77,6 +116,7 @@ static kd_status start_fresh(kd_store_writer *w, kd_err *err)
     size_t bytes = 0;
     KD_TRY(kd_store_head_frame(&w->head, &frame, &bytes, err));
     kd_status st = KD_OK;
+    KD_GO(kd_store_check_tail(w, err));
     if (ftruncate(w->fd, 0) != 0 || lseek(w->fd, 0, SEEK_SET) != 0) {
         st = KD_FAIL(err, KD_E_WRITE, "%s: cannot empty: %s", w->part, strerror(errno));
         goto done;
@@ -84,26 +124,31 @@ static kd_status start_fresh(kd_store_writer *w, kd_err *err)
     KD_GO(kd_io_fd_write(w->fd, frame, bytes, w->part, err));
     KD_GO(kd_io_fd_sync(w->fd, w->part, err));
     w->end = bytes;
-    (void)unlink(w->tail);
+    if (w->tail != NULL) {
+        (void)unlink(w->tail);
+    }
     KD_GO(open_tail(w, err));
 done:
     kd_free(frame);
     return st;
 }
 
-static kd_status open_locked(kd_store_writer *w, bool resume, kd_store_resume_info *info, kd_err *err)
+static kd_status open_locked(kd_store_writer *w, kd_store_start start, kd_store_resume_info *info, kd_err *err)
 {
     struct stat sb;
     if (fstat(w->fd, &sb) != 0) {
         return KD_FAIL(err, KD_E_WRITE, "%s: cannot examine: %s", w->part, strerror(errno));
     }
     const bool finished = kd_path_exists(w->path);
-    if (!resume && (finished || sb.st_size > 0)) {
+    if (start == KD_STORE_NEW && (finished || sb.st_size > 0)) {
         if (sb.st_size == 0) {
             (void)unlink(w->part);
         }
         return KD_FAIL(err, KD_E_STATE, "%s: already there%s; resume, or choose another name",
                        finished ? w->path : w->part, finished ? "" : ", unfinished");
+    }
+    if (start == KD_STORE_REPLACE || start == KD_STORE_ONCE) {
+        return begins_with(w->fd, KD_STORE_MANIFEST_MAGIC) ? start_fresh(w, err) : not_ours(w->part, err);
     }
     if (finished) {
         KD_TRY(kd_store_take_finished(w, (uint64_t)sb.st_size, info, err));
@@ -114,8 +159,23 @@ static kd_status open_locked(kd_store_writer *w, bool resume, kd_store_resume_in
     return sb.st_size == 0 ? start_fresh(w, err) : kd_store_take_part(w, info, err);
 }
 
-kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manifest, bool resume, kd_store_writer **out,
-                               kd_store_resume_info *info, kd_err *err)
+/* The names, and w->fd on the part. */
+static kd_status open_part(kd_store_writer *w, const char *path, kd_store_start start, kd_err *err)
+{
+    KD_TRY(kd_io_target(path, &w->path, err));
+    if (start == KD_STORE_ONCE) {
+        return kd_io_temp_open(w->path, &w->part, &w->fd, err);
+    }
+    w->part = kd_strf("%s.part", w->path);
+    w->tail = kd_strf("%s.part.tail", w->path);
+    if (w->part == NULL || w->tail == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    }
+    return lock_part(w, err);
+}
+
+kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manifest, kd_store_start start,
+                               kd_store_writer **out, kd_store_resume_info *info, kd_err *err)
 {
     *out = NULL;
     kd_store_resume_info unused;
@@ -128,17 +188,14 @@ kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manife
     w->fd = w->tail_fd = -1;
     kd_status st = KD_OK;
     KD_GO(kd_store_head_make(manifest, &w->head, err));
-    w->path = kd_strdup(path);
-    w->part = kd_strf("%s.part", path);
-    w->tail = kd_strf("%s.part.tail", path);
     w->z = kd_zstd_packer_new();
     w->pending = kd_calloc((size_t)w->head.m.block_records, sizeof *w->pending);
-    if (w->path == NULL || w->part == NULL || w->tail == NULL || w->z == NULL || w->pending == NULL) {
+    if (w->z == NULL || w->pending == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
         goto done;
     }
-    KD_GO(lock_part(w, err));
-    KD_GO(open_locked(w, resume, info, err));
+    KD_GO(open_part(w, path, start, err));
+    KD_GO(open_locked(w, start, info, err));
     info->records = (int64_t)w->index.n;
     *out = w;
 done:
@@ -194,7 +251,7 @@ kd_status kd_store_flush(kd_store_writer *w, bool clear_tail, kd_err *err)
     }
     w->n_pending = 0;
     w->pending_bytes = 0;
-    if (clear_tail) { /* what stays behind after a failure is recognised by its ids */
+    if (clear_tail && w->tail != NULL) { /* what stays behind after a failure is recognised by its ids */
         (void)!ftruncate(w->tail_fd, 0);
         w->tail_bytes = 0;
     }
@@ -236,9 +293,11 @@ kd_status kd_store_push(kd_store_writer *w, kd_raw *r, bool tail, kd_err *err)
     kd_raw_id(r, id);
     if (tail) {
         const uint64_t before = w->tail_bytes;
-        KD_TRY(put_tail(w, r, err));
+        KD_TRY(w->tail != NULL ? put_tail(w, r, err) : KD_OK);
         if (!kd_index_add(&w->index, id, kd_raw_label(r))) {
-            (void)!ftruncate(w->tail_fd, (off_t)before);
+            if (w->tail != NULL) {
+                (void)!ftruncate(w->tail_fd, (off_t)before);
+            }
             w->tail_bytes = before;
             return KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->part);
         }
@@ -295,7 +354,9 @@ static kd_status write_end(kd_store_writer *w, kd_err *err)
     KD_GO(kd_io_fd_write(w->fd, table, table_bytes, w->part, err));
     KD_GO(kd_io_fd_sync(w->fd, w->part, err));
     KD_GO(kd_io_rename(w->part, w->path, err));
-    (void)unlink(w->tail);
+    if (w->tail != NULL) {
+        (void)unlink(w->tail);
+    }
 done:
     kd_free(row);
     kd_free(index);
@@ -355,7 +416,9 @@ void kd_store_writer_discard(kd_store_writer *w)
 {
     if (w != NULL) {
         (void)unlink(w->part);
-        (void)unlink(w->tail);
+        if (w->tail != NULL) {
+            (void)unlink(w->tail);
+        }
     }
     writer_free(w);
 }

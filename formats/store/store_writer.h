@@ -4,8 +4,10 @@
 
 #include "formats/store/store_internal.h"
 
+#define KD_STORE_TAIL_MAGIC 0x5254444Bu /* "KDTR" */
+
 struct kd_store_writer {
-    char *path, *part, *tail; /* final, under construction, records of the block in progress */
+    char *path, *part, *tail; /* final, under construction, records of the block in progress; no tail: not resumable */
     int fd, tail_fd;          /* fd holds the lock */
     kd_store_head head;
     kd_zstd_packer *z;
@@ -30,6 +32,8 @@ void kd_store_seek_rows(const kd_store_head *h, const kd_store_index *ix, size_t
 /* One entry of the tail file: "KDTR", u32 bytes, u64 XXH64, record.  `p` has room for head and
  * record. */
 void kd_store_tail_entry(const kd_raw *r, uint8_t *p);
+/* KD_E_STATE: what has the name of the tail file is none. */
+KD_NODISCARD kd_status kd_store_check_tail(const kd_store_writer *w, kd_err *err);
 /* A non-empty part file. */
 KD_NODISCARD kd_status kd_store_take_part(kd_store_writer *w, kd_store_resume_info *info, kd_err *err);
 /* A finished store under the final name: sets w->finished, unless the part file already goes

@@ -16,7 +16,7 @@
 #define GOP_ONE_KEY 1000000 /* longer than any clip: the first picture stays the only key frame */
 
 struct kd_video_writer {
-    char *path, *tmp;
+    char *path, *target, *tmp; /* as given, what is replaced, under construction */
     AVFormatContext *fmt;
     AVStream *stream;
     AVCodecContext *enc;
@@ -118,10 +118,8 @@ static kd_status open_output(kd_video_writer *w, const char *container, const kd
     }
     /* Created here, so that it is empty and ours; FFmpeg opens by URL and "file:" keeps odd names
      * literal. */
-    const int fd = open(w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        return KD_FAIL(err, KD_E_WRITE, "%s: cannot create: %s", w->tmp, strerror(errno));
-    }
+    int fd = -1;
+    KD_TRY(kd_io_temp_open(w->target, &w->tmp, &fd, err));
     (void)close(fd);
     char *url = kd_strf("file:%s", w->tmp);
     if (url == NULL) {
@@ -178,7 +176,9 @@ static void writer_free(kd_video_writer *w)
     av_frame_free(&w->frame);
     av_packet_free(&w->packet);
     kd_free(w->rgb);
+    kd_io_temp_end(w->tmp);
     kd_free(w->path);
+    kd_free(w->target);
     kd_free(w->tmp);
     kd_free(w);
 }
@@ -208,11 +208,11 @@ kd_status kd_video_writer_open(const char *path, int width, int height, int fps_
     }
     kd_av_log_enter(&log);
     w->path = kd_strdup(path);
-    w->tmp = kd_strf("%s.tmp.%ld", path, (long)getpid());
-    if (w->path == NULL || w->tmp == NULL) {
+    if (w->path == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "%s: no memory for its name", path);
         goto done;
     }
+    KD_GO(kd_io_target(path, &w->target, err));
     if (avformat_alloc_output_context2(&w->fmt, NULL, container, NULL) < 0 || w->fmt == NULL) {
         st = KD_FAIL(err, KD_E_UNSUPPORTED, "%s: this FFmpeg writes no container '%s'", path, container);
         goto done;
@@ -318,11 +318,11 @@ kd_status kd_video_writer_close(kd_video_writer *w, kd_err *err)
     st = kd_io_fd_sync(fd, w->tmp, err);
     (void)close(fd);
     if (st == KD_OK) {
-        st = kd_io_rename(w->tmp, w->path, err);
+        st = kd_io_rename(w->tmp, w->target, err);
     }
     kept = st == KD_OK;
 done:
-    if (!kept) {
+    if (!kept && w->tmp != NULL) {
         (void)unlink(w->tmp);
     }
     writer_free(w);

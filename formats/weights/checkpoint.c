@@ -81,10 +81,11 @@ kd_status kd_ckpt_save(const char *dir, const kd_ckpt_group *group, size_t group
 {
     kd_status st = KD_OK;
     kd_json *doc = kd_json_object();
-    char *tmp = kd_strf("%s.tmp", dir);
+    char *tmp = NULL;
+    char *parent = kd_path_dir(dir);
     char *prev = kd_strf("%s.prev", dir);
     bool made = false;
-    if (doc == NULL || tmp == NULL || prev == NULL) {
+    if (doc == NULL || parent == NULL || prev == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
         goto done;
     }
@@ -92,8 +93,9 @@ kd_status kd_ckpt_save(const char *dir, const kd_ckpt_group *group, size_t group
         st = KD_FAIL(err, KD_E_ARG, "%s: %zu groups of tensors, at most %d", dir, groups, MAX_GROUPS);
         goto done;
     }
-    KD_GO(kd_io_remove_tree(tmp, err)); /* of a run that was killed */
-    KD_GO(kd_io_mkdirs(tmp, err));
+    KD_GO(kd_io_mkdirs(parent, err));
+    kd_io_sweep(parent); /* of a run that was killed */
+    KD_GO(kd_io_temp_dir(dir, &tmp, err));
     made = true;
     kd_json_set_str(doc, "format", format_name);
     kd_json_set_i64(doc, "version", 1);
@@ -111,6 +113,7 @@ done:
     }
     kd_json_free(doc);
     kd_free(tmp);
+    kd_free(parent);
     kd_free(prev);
     return st;
 }

@@ -7,7 +7,7 @@
  *              "files": {"model.safetensors": {"bytes": 1234, "xxh64": "..."}, ...},
  *              "state": <the caller's object>, "xxh64": "<of this file>"}
  *
- * Saving writes `<dir>.tmp`, flushes every file, then exchanges directories: a kill at any point
+ * Saving writes a temporary directory beside `dir`, flushes every file, then exchanges directories: a kill at any point
  * leaves at `dir` (or, on file systems without an atomic exchange, at `<dir>.prev`) a complete old
  * or a complete new checkpoint, never a mixture.  Opening checks every byte of every file: one
  * flipped bit anywhere is KD_E_INTEGRITY, naming the file. state.json covers itself: its "xxh64" is

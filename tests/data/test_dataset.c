@@ -335,7 +335,7 @@ static void write_store(const char *path, const kd_dataset *ds, const char *spli
                                  .logit_dtype = KD_F32,
                                  .feature_dim = 2,
                                  .feature_dtype = KD_F32};
-    ok(kd_store_writer_open(path, &m, false, &out, NULL, &err), &err);
+    ok(kd_store_writer_open(path, &m, KD_STORE_NEW, &out, NULL, &err), &err);
     for (size_t i = 0; i < records; i++) {
         const int32_t frames[1] = {0};
         float logits[8] = {0};

@@ -109,7 +109,7 @@ void write_some(const char *path, const kd_store_manifest *m, int from, int to, 
 {
     kd_err err = {0};
     kd_store_writer *w = NULL;
-    ok(kd_store_writer_open(path, m, resume, &w, NULL, &err), &err);
+    ok(kd_store_writer_open(path, m, resume ? KD_STORE_RESUME : KD_STORE_NEW, &w, NULL, &err), &err);
     for (int i = from; i < to; i += step) {
         sample s;
         make_sample(i, &s);

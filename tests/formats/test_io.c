@@ -57,6 +57,16 @@ static void expect_text(const char *path, const char *text)
     kd_free(data);
 }
 
+/* How many names the folder holds. */
+static size_t entries(void)
+{
+    char **names = NULL;
+    size_t n = 0;
+    assert_int_equal(kd_io_list_dir(root, &names, &n, NULL), KD_OK);
+    kd_free(names);
+    return n;
+}
+
 static void test_read(void **state)
 {
     (void)state;
@@ -119,10 +129,6 @@ static void test_write(void **state)
     }
     assert_int_equal(kd_writer_tell(w), total);
     assert_false(kd_path_exists(p)); /* nothing under the name before commit */
-    kd_err err = {0};
-    kd_writer *second = NULL;
-    assert_int_equal(kd_writer_open(p, &second, &err), KD_E_WRITE); /* two writers of one name */
-    assert_null(second);
     assert_int_equal(kd_writer_commit(w, NULL), KD_OK);
     kd_map m;
     assert_int_equal(kd_io_map(p, &m, NULL), KD_OK);
@@ -136,7 +142,7 @@ static void test_write(void **state)
     kd_free(block);
     assert_int_equal(kd_writer_open(p, &w, NULL), KD_OK);
     kd_writer_abort(w);
-    assert_false(kd_path_exists(in_root("big.tmp")));
+    assert_int_equal(entries(), 1);
     assert_int_equal(kd_io_write_file(in_root("no/dir"), "x", 1, NULL), KD_E_WRITE);
 }
 
@@ -154,7 +160,7 @@ static void test_disk_full(void **state)
         assert_non_null(strstr(err.msg, "No space left"));
         assert_non_null(strstr(err.msg, "/f: "));
         expect_text(p, "old");
-        assert_false(kd_path_exists(in_root("f.tmp")));
+        assert_int_equal(entries(), 1);
     }
     kd_io_fail_after_bytes(10);
     assert_int_equal(kd_io_write_file(p, "0123456789", 10, NULL), KD_OK);
@@ -207,6 +213,109 @@ static void test_killed_file(void **state)
         put(in_root("k"), "after"); /* what the killed one left does not stand in the way */
     }
     assert_true(killed >= 4); /* create, write, sync, rename */
+}
+
+/* Temporary files and directories of a process that was killed go at the next sweep; those of a live one, and files of
+ * others, whatever they are called, stay. */
+static void leave_temps(void)
+{
+    char *name = NULL;
+    int fd = -1;
+    if (kd_io_temp_open(in_root("t"), &name, &fd, NULL) != KD_OK ||
+        kd_io_temp_dir(in_root("t/"), &name, NULL) != KD_OK || kd_io_write_file(name, "", 0, NULL) == KD_OK) {
+        _exit(3);
+    }
+    char inner[300];
+    (void)snprintf(inner, sizeof inner, "%s/x", name);
+    _exit(kd_io_write_file(inner, "x", 1, NULL) == KD_OK ? 0 : 3);
+}
+
+static void test_sweep(void **state)
+{
+    (void)state;
+    const char *const users[] = {"a.tmp", "t.12345678-1-0.tmp", "t.tmp.99999", "t.-1-1.tmp", ".tmp"};
+    for (size_t i = 0; i < KD_COUNTOF(users); i++) {
+        put(in_root(users[i]), "mine");
+    }
+    assert_true(survives(0, leave_temps));
+    assert_int_equal(entries(), KD_COUNTOF(users) + 2);
+    char *name = NULL;
+    int fd = -1;
+    assert_int_equal(kd_io_temp_open(in_root("t"), &name, &fd, NULL), KD_OK);
+    kd_io_sweep(root);
+    assert_int_equal(entries(), KD_COUNTOF(users) + 1);
+    assert_true(kd_path_is_file(name));
+    for (size_t i = 0; i < KD_COUNTOF(users); i++) {
+        expect_text(in_root(users[i]), "mine");
+    }
+    kd_io_unlink_temps(); /* what a signal handler does */
+    assert_false(kd_path_exists(name));
+    kd_io_temp_end(name);
+    kd_free(name);
+    (void)close(fd);
+    kd_io_sweep(in_root("absent"));
+}
+
+/* A name of 255 bytes, in which UTF-8 has two bytes a character. */
+static void test_long_name(void **state)
+{
+    (void)state;
+    char name[256];
+    char path[400];
+    for (size_t i = 0; i < 254; i += 2) {
+        memcpy(name + i, "\xc3\xa9", 2);
+    }
+    name[254] = '\0';
+    (void)snprintf(path, sizeof path, "%s/%s", root, name);
+    put(path, "x");
+    expect_text(path, "x");
+    assert_int_equal(entries(), 1);
+}
+
+/* Links stay links, devices and pipes stay what they are. */
+static void test_targets(void **state)
+{
+    (void)state;
+    struct stat sb;
+    kd_err err = {0};
+    put(in_root("real"), "old");
+    assert_int_equal(symlink("real", in_root("link")), 0);
+    put(in_root("link"), "new");
+    expect_text(in_root("real"), "new");
+    assert_true(lstat(in_root("link"), &sb) == 0 && S_ISLNK(sb.st_mode));
+    assert_int_equal(symlink("nothing", in_root("dangling")), 0);
+    assert_int_equal(kd_io_write_file(in_root("dangling"), "x", 1, &err), KD_E_WRITE);
+    assert_non_null(strstr(err.msg, "leads to no file"));
+    assert_int_equal(mkfifo(in_root("fifo"), 0600), 0);
+    err = (kd_err){0};
+    assert_int_equal(kd_io_write_file(in_root("fifo"), "x", 1, &err), KD_E_WRITE);
+    assert_non_null(strstr(err.msg, "found a pipe"));
+    assert_true(stat(in_root("fifo"), &sb) == 0 && S_ISFIFO(sb.st_mode));
+    err = (kd_err){0};
+    assert_int_equal(kd_io_write_file("/dev/null", "x", 1, &err), KD_E_WRITE);
+    assert_non_null(strstr(err.msg, "character device"));
+    err = (kd_err){0};
+    assert_int_equal(kd_io_write_file(root, "x", 1, &err), KD_E_WRITE);
+    assert_non_null(strstr(err.msg, "found a directory"));
+    assert_true(kd_path_same(in_root("link"), in_root("real")));
+    assert_false(kd_path_same(in_root("dangling"), in_root("real")));
+}
+
+/* A handler finds the file of an address; after unmapping nobody does. */
+static void test_map_at(void **state)
+{
+    (void)state;
+    kd_map m;
+    uint64_t at = 0;
+    put(in_root("mapped"), "0123456789");
+    assert_int_equal(kd_io_map(in_root("mapped"), &m, NULL), KD_OK);
+    assert_string_equal(kd_io_map_at(m.data + 7, &at), in_root("mapped"));
+    assert_int_equal(at, 7);
+    assert_null(kd_io_map_at(m.data + 10, &at));
+    assert_null(kd_io_map_at(&m, &at));
+    const uint8_t *p = m.data;
+    kd_io_unmap(&m);
+    assert_null(kd_io_map_at(p, &at));
 }
 
 static void make_dir(const char *dir, const char *text)
@@ -262,9 +371,11 @@ static void test_killed_dir(void **state)
         }
     }
     make_dir(in_root("d.tmp"), "newest");
+    put(in_root("d.old"), "mine");
     assert_int_equal(kd_io_replace_dir(in_root("d.tmp"), in_root("d"), NULL, NULL), KD_OK);
     assert_true(dir_is(in_root("d"), "newest"));
-    assert_false(kd_path_exists(in_root("d.old")));
+    expect_text(in_root("d.old"), "mine");
+    assert_int_equal(entries(), 3); /* d, d.prev, d.old */
 }
 
 static void test_dirs(void **state)
@@ -319,6 +430,27 @@ static void test_lock(void **state)
     kd_io_unlock(a);
 }
 
+/* What is no lock of ours is neither cut nor followed. */
+static void test_foreign_lock(void **state)
+{
+    (void)state;
+    kd_lock *a = NULL;
+    kd_err err = {0};
+    put(in_root("mine"), "pid of the gardener");
+    assert_int_equal(symlink("mine", in_root("lock1")), 0);
+    assert_int_equal(kd_io_lock(in_root("lock1"), &a, &err), KD_E_WRITE);
+    assert_non_null(strstr(err.msg, "symbolic link"));
+    assert_int_equal(link(in_root("mine"), in_root("lock2")), 0);
+    assert_int_equal(kd_io_lock(in_root("lock2"), &a, NULL), KD_E_WRITE);
+    expect_text(in_root("mine"), "pid of the gardener");
+    put(in_root("lock3"), "{\"a\": 1}");
+    err = (kd_err){0};
+    assert_int_equal(kd_io_lock(in_root("lock3"), &a, &err), KD_E_WRITE);
+    assert_non_null(strstr(err.msg, "move it away"));
+    expect_text(in_root("lock3"), "{\"a\": 1}");
+    assert_null(a);
+}
+
 static void expect_path(char *got, const char *expected)
 {
     assert_string_equal(got, expected);
@@ -354,6 +486,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_killed_dir, setup, teardown),
         cmocka_unit_test_setup_teardown(test_dirs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lock, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_foreign_lock, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_sweep, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_long_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_targets, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_map_at, setup, teardown),
         cmocka_unit_test(test_paths),
     };
     return cmocka_run_group_tests_name("io", tests, NULL, NULL);

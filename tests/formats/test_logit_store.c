@@ -57,8 +57,8 @@ static void test_refusals(void **state)
     kd_store_writer *w2 = NULL;
     const char *path = in_root("ref.logits.zst");
     kd_store_manifest m = manifest(KD_F16);
-    ok(kd_store_writer_open(path, &m, false, &w, NULL, &err), &err);
-    assert_int_equal(kd_store_writer_open(path, &m, true, &w2, NULL, &err), KD_E_LOCKED);
+    ok(kd_store_writer_open(path, &m, KD_STORE_NEW, &w, NULL, &err), &err);
+    assert_int_equal(kd_store_writer_open(path, &m, KD_STORE_RESUME, &w2, NULL, &err), KD_E_LOCKED);
     assert_null(w2);
     sample s;
     make_sample(1, &s);
@@ -90,18 +90,18 @@ static void test_refusals(void **state)
     assert_non_null(strstr(err.msg, s.id));
     kd_store_writer_abandon(w);
     err = (kd_err){0};
-    assert_int_equal(kd_store_writer_open(path, &m, false, &w, NULL, &err), KD_E_STATE);
+    assert_int_equal(kd_store_writer_open(path, &m, KD_STORE_NEW, &w, NULL, &err), KD_E_STATE);
     m.split = "ntu60-xview";
     err = (kd_err){0};
-    assert_int_equal(kd_store_writer_open(path, &m, true, &w, NULL, &err), KD_E_DATA);
+    assert_int_equal(kd_store_writer_open(path, &m, KD_STORE_RESUME, &w, NULL, &err), KD_E_DATA);
     assert_non_null(strstr(err.msg, "split: \"ntu60-xview\" here, \"ntu60-xsub\" there"));
     m = manifest(KD_F16);
     m.merge = "max";
-    assert_int_equal(kd_store_writer_open(path, &m, true, &w, NULL, NULL), KD_E_DATA);
+    assert_int_equal(kd_store_writer_open(path, &m, KD_STORE_RESUME, &w, NULL, NULL), KD_E_DATA);
     m = manifest(KD_F16);
     m.expected = 7;
     err = (kd_err){0};
-    ok(kd_store_writer_open(in_root("few.logits.zst"), &m, false, &w, NULL, &err), &err);
+    ok(kd_store_writer_open(in_root("few.logits.zst"), &m, KD_STORE_NEW, &w, NULL, &err), &err);
     assert_int_equal(kd_store_writer_close(w, &err), KD_E_DATA);
     assert_false(kd_path_exists(in_root("few.logits.zst")));
     kd_store *st = NULL;
@@ -121,7 +121,7 @@ static void test_extend_finished(void **state)
         kd_store_resume_info info;
         kd_store_writer *w = NULL;
         kd_err err = {0};
-        ok(kd_store_writer_open(path, &m, true, &w, &info, &err), &err);
+        ok(kd_store_writer_open(path, &m, KD_STORE_RESUME, &w, &info, &err), &err);
         assert_true(info.was_complete && info.records == first);
         ok(kd_store_writer_close(w, &err), &err); /* nothing added: nothing changes */
         assert_false(kd_path_exists(in_root("ext.logits.zst.part")));
@@ -145,18 +145,18 @@ static void test_merge(void **state)
         write_some(path[r], &m, r, RECORDS, 3, false, true);
     }
     const char *out = in_root("merged.logits.zst");
-    ok(kd_store_merge(list, 3, out, &err), &err);
+    ok(kd_store_merge(list, 3, out, false, &err), &err);
     assert_same_file(out, in_root("one.logits.zst"));
-    assert_int_equal(kd_store_merge(list, 3, out, &err), KD_E_STATE); /* never over an existing store */
+    assert_int_equal(kd_store_merge(list, 3, out, false, &err), KD_E_STATE); /* never over an existing store */
     list[0] = list[1];
     err = (kd_err){0};
-    assert_int_equal(kd_store_merge(list, 2, in_root("twice.logits.zst"), &err), KD_E_DATA);
+    assert_int_equal(kd_store_merge(list, 2, in_root("twice.logits.zst"), false, &err), KD_E_DATA);
     assert_non_null(strstr(err.msg, "id S001C"));
     m.teacher_sha256 = "11";
     write_some(in_root("other.logits.zst"), &m, 50, 52, 1, false, true);
     list[0] = in_root("other.logits.zst");
     err = (kd_err){0};
-    assert_int_equal(kd_store_merge(list, 2, in_root("twice.logits.zst"), &err), KD_E_DATA);
+    assert_int_equal(kd_store_merge(list, 2, in_root("twice.logits.zst"), false, &err), KD_E_DATA);
     assert_non_null(strstr(err.msg, "teacher_sha256"));
     assert_false(kd_path_exists(in_root("twice.logits.zst")));
     assert_false(kd_path_exists(in_root("twice.logits.zst.part")));

@@ -29,7 +29,7 @@ static void test_resume_at_every_byte(void **state)
             const char *path = in_root("cut.logits.zst");
             spill(in_root("cut.logits.zst.part"), part, both ? n_part : cut);
             spill(in_root("cut.logits.zst.part.tail"), tail, both ? cut : n_tail);
-            ok(kd_store_writer_open(path, &m, true, &w, &info, &err), &err);
+            ok(kd_store_writer_open(path, &m, KD_STORE_RESUME, &w, &info, &err), &err);
             assert_int_equal(info.records, kd_store_writer_count(w));
             if (both) {
                 assert_true(info.records >= 8 && (cut < n_tail || info.records == 11));
@@ -100,7 +100,7 @@ static void test_disk_full(void **state)
         kd_store_writer *w = NULL;
         kd_err err = {0};
         kd_io_fail_after_bytes(room);
-        kd_status st = kd_store_writer_open(path, &m, true, &w, NULL, &err);
+        kd_status st = kd_store_writer_open(path, &m, KD_STORE_RESUME, &w, NULL, &err);
         for (int i = 0; i < RECORDS && st == KD_OK; i++) {
             sample s;
             make_sample(i, &s);
@@ -217,7 +217,7 @@ static void test_no_memory(void **state)
     for (uint64_t n = 1; !through && n < 4000; n += n < 80 ? 1 : 7) {
         kd_store_writer *w = NULL;
         kd_alloc_fail_at(n);
-        kd_status st = kd_store_writer_open(path, &m, true, &w, NULL, NULL);
+        kd_status st = kd_store_writer_open(path, &m, KD_STORE_RESUME, &w, NULL, NULL);
         for (int i = 0; i < 9 && st == KD_OK; i++) {
             sample s;
             make_sample(i, &s);

@@ -55,7 +55,7 @@ static void write_store(const char *path, const char *list, kd_dtype logit, kd_d
     kd_store *s = NULL;
     kd_store_cursor *c = NULL;
     kd_store_record r;
-    assert_int_equal(kd_store_writer_open(path, &m, false, &w, NULL, NULL), KD_OK);
+    assert_int_equal(kd_store_writer_open(path, &m, KD_STORE_NEW, &w, NULL, NULL), KD_OK);
     for (int i = 0; i < N; i++) {
         char id[32];
         const int32_t frames[3] = {i, i + 4, i + 8};

@@ -65,7 +65,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)snprintf(path, sizeof path, "%s/s.zst", dir);
     (void)snprintf(part, sizeof part, "%s.part", path);
     (void)snprintf(tail, sizeof tail, "%s.tail", part);
-    KD_ASSERT(kd_store_writer_open(path, &m, false, &w, NULL, NULL) == KD_OK);
+    KD_ASSERT(kd_store_writer_open(path, &m, KD_STORE_NEW, &w, NULL, NULL) == KD_OK);
     append_all(w);
     KD_ASSERT(kd_store_writer_close(w, NULL) == KD_OK);
     KD_ASSERT(kd_io_read_file(path, (size_t)1 << 20, &whole, &whole_bytes, NULL) == KD_OK);
@@ -94,7 +94,7 @@ static void resume(void)
 {
     const kd_store_manifest m = manifest();
     kd_store_writer *w = NULL;
-    if (kd_store_writer_open(path, &m, true, &w, NULL, NULL) != KD_OK) {
+    if (kd_store_writer_open(path, &m, KD_STORE_RESUME, &w, NULL, NULL) != KD_OK) {
         return;
     }
     append_all(w);

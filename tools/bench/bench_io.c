@@ -83,7 +83,7 @@ static kd_status write_store(void *ctx)
     kd_store_writer *w = NULL;
     kd_rng r = kd_rng_make(1, KD_RNG_TEST, 0, 0);
     (void)unlink(s->path);
-    KD_TRY(kd_store_writer_open(s->path, &m, false, &w, NULL, NULL));
+    KD_TRY(kd_store_writer_open(s->path, &m, KD_STORE_NEW, &w, NULL, NULL));
     for (int i = 0; i < RECORDS; i++) {
         char id[KD_STORE_ID_MAX];
         for (int k = 0; k < STORE_CLASSES; k++) {

@@ -190,7 +190,7 @@ static kd_status dump(const char *program, const opts *o, const kd_common *c, kd
                                 .val = strstr(o->split, "val") != NULL,
                                 .features = o->features != NULL,
                                 .logit_dtype = strcmp(o->logits, "f16") == 0 ? KD_F16 : KD_F32,
-                                .resume = c->resume,
+                                .start = c->resume ? KD_STORE_RESUME : KD_STORE_NEW,
                                 .dry_run = c->dry_run,
                                 .be = s.be,
                                 .progress = &s.progress};

@@ -229,7 +229,7 @@ int kd_cmd_logits_merge(int argc, char **argv)
         return kd_usage(&MERGE, "--out: expected the store to write");
     }
     kd_err err = {0};
-    const kd_status st = kd_store_merge((const char *const *)in.item, (size_t)in.count, a.out, &err);
+    const kd_status st = kd_store_merge((const char *const *)in.item, (size_t)in.count, a.out, false, &err);
     if (st == KD_OK) {
         printf("%s: merged from %d stores\n", a.out, in.count);
     }
