@@ -306,11 +306,17 @@ static kd_status push(loader *l, char *path, const kd_yaml_node *by, kd_err *err
                            by->column, path);
         }
     }
-    const kd_status st = read_yaml(l->tree, path, &f->own, err);
-    if (st != KD_OK) {
-        return st == KD_E_IO && by != NULL ? kd_err_prefix(err, st, "%s:%d:%d: base", by->origin, by->line, by->column)
-                                           : st;
+    kd_status st = read_yaml(l->tree, path, &f->own, err);
+    if (st == KD_E_IO) { /* a recipe that is not there is the command line's fault, or that of the file that names it */
+        st = KD_E_CONFIG;
+        if (err != NULL) {
+            err->code = st;
+        }
+        if (by != NULL) {
+            (void)kd_err_prefix(err, st, "%s:%d:%d: base", by->origin, by->line, by->column);
+        }
     }
+    KD_TRY(st);
     return take_base(f->own, &f->base, err);
 }
 

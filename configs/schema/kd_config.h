@@ -109,7 +109,7 @@ typedef struct kd_config {
  * before the file, in order.  Maps merge key by key; lists and values replace.  Without files: the defaults.  Where no
  * file has `kind` the recipe is a teacher's.
  * KD_E_CONFIG with "file:line:column: key: ..." for every fault of the text (unknown key with the nearest known name,
- * wrong type, out of range, duplicate key, alias growth, base cycle); KD_E_IO when a file cannot be read. */
+ * wrong type, out of range, duplicate key, alias growth, base cycle, a file that cannot be read). */
 KD_NODISCARD kd_status kd_config_load(const char *const *paths, size_t n_paths, const char *const *sets, size_t n_sets,
                                       kd_config *out, kd_err *err);
 

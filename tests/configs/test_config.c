@@ -240,10 +240,10 @@ static void test_base(void **state)
     assert_non_null(strstr(err.msg, "0.yaml:1:17: train.epochs")); /* the file at fault, not the child */
     write_text(file[0], "base: gone.yaml\n");
     err = (kd_err){0};
-    assert_int_equal(kd_config_load(&(const char *){file[0]}, 1, NULL, 0, &cfg, &err), KD_E_IO);
+    assert_int_equal(kd_config_load(&(const char *){file[0]}, 1, NULL, 0, &cfg, &err), KD_E_CONFIG);
     assert_non_null(strstr(err.msg, "0.yaml:1:1: base"));
     err = (kd_err){0};
-    assert_int_equal(kd_config_load(&(const char *){dir}, 1, NULL, 0, &cfg, &err), KD_E_IO);
+    assert_int_equal(kd_config_load(&(const char *){dir}, 1, NULL, 0, &cfg, &err), KD_E_CONFIG);
     assert_int_equal(kd_io_remove_tree(dir, &err), KD_OK);
 }
 
@@ -282,7 +282,7 @@ static void test_composition(void **state)
     write_text(file[0], "train: {epochs: 1}\n");
     write_text(file[3], "base:\n  - 0.yaml\n  - gone.yaml\n");
     err = (kd_err){0};
-    assert_int_equal(kd_config_load(&(const char *){file[3]}, 1, NULL, 0, &cfg, &err), KD_E_IO);
+    assert_int_equal(kd_config_load(&(const char *){file[3]}, 1, NULL, 0, &cfg, &err), KD_E_CONFIG);
     assert_non_null(strstr(err.msg, "3.yaml:3:5: base: "));
     static const char *const WRONG[] = {"base: [0.yaml, [1.yaml]]\n", "base: [0.yaml, '']\n", "base: {a: 0.yaml}\n",
                                         "base: []\n"};
