@@ -1,5 +1,6 @@
 /* File access: see io.h. */
 #include "formats/base/io_internal.h"
+#include "formats/base/sniff.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -77,6 +78,15 @@ kd_status kd_io_fail_write(kd_err *err, const char *what, const char *path, int 
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
+/* Every file that is read passes here, so that no reader has to know what a failed download looks like. */
+static kd_status check_genuine(int fd, const char *path, kd_err *err)
+{
+    char head[KD_SNIFF_BYTES];
+    const ssize_t n = pread(fd, head, sizeof head, 0); /* an error is the reader's to meet */
+    const char *found = n > 0 ? kd_sniff(head, (size_t)n) : NULL;
+    return found == NULL ? KD_OK : KD_FAIL(err, KD_E_FORMAT, "%s: %s", path, found);
+}
+
 kd_status kd_io_open_read(const char *path, int *fd, uint64_t *bytes, kd_err *err)
 {
     int f;
@@ -96,6 +106,11 @@ kd_status kd_io_open_read(const char *path, int *fd, uint64_t *bytes, kd_err *er
     if (!S_ISREG(sb.st_mode)) {
         (void)close(f);
         return KD_FAIL(err, KD_E_IO, "%s: expected a regular file, found a %s", path, kdi_kind_of(sb.st_mode));
+    }
+    const kd_status st = check_genuine(f, path, err);
+    if (st != KD_OK) {
+        (void)close(f);
+        return st;
     }
     *fd = f;
     if (bytes != NULL) {

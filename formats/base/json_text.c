@@ -147,6 +147,10 @@ kd_status kd_json_load(const char *path, kd_json **out, kd_err *err)
     uint8_t *text = NULL;
     size_t bytes = 0;
     KD_TRY(kd_io_read_file(path, MAX_FILE, &text, &bytes, err));
+    if (bytes == 0) {
+        kd_free(text);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: expected JSON, found an empty file", path);
+    }
     const kd_status st = kd_json_parse((const char *)text, bytes, path, out, err);
     kd_free(text);
     return st;

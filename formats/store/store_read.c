@@ -38,8 +38,8 @@ static kd_status read_head(kd_store *s, kd_err *err)
 {
     uint8_t *p = NULL;
     if (s->file_bytes < KD_ZSTD_SKIPPABLE_HEAD) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: not a logit store (%llu bytes)", s->path,
-                       (unsigned long long)s->file_bytes);
+        return KD_FAIL(err, KD_E_FORMAT, "%s: expected a logit store, found %s of %llu bytes", s->path,
+                       s->file_bytes == 0 ? "an empty file" : "a file", (unsigned long long)s->file_bytes);
     }
     KD_TRY(kd_store_read_at(s, 0, KD_ZSTD_SKIPPABLE_HEAD, &p, err));
     const uint32_t magic = kd_get32(p);

@@ -110,6 +110,9 @@ static kd_status open_file(kd_weights *w, const char *path, kd_err *err)
 {
     kd_map map;
     KD_TRY(kd_io_map(path, &map, err));
+    if (map.bytes == 0) {
+        return KD_FAIL(err, KD_E_FORMAT, "%s: expected weights, found an empty file", path);
+    }
     const bool pth =
         map.bytes >= 4 && (memcmp(map.data, "PK\3\4", 4) == 0 || (map.data[0] == 0x80 && map.data[1] <= 5));
     const bool tar = map.bytes >= 262 && memcmp(map.data + 257, "ustar", 5) == 0;
