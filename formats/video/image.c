@@ -173,3 +173,21 @@ kd_status kd_image_crop(const uint8_t *src, int src_width, int src_height, size_
     }
     return KD_OK;
 }
+
+void kd_image_turn(const uint8_t *src, int width, int height, size_t src_stride, int degrees, uint8_t *dst,
+                   size_t dst_stride)
+{
+    const size_t in_stride = src_stride != 0 ? src_stride : (size_t)width * 3;
+    const int ow = degrees % 180 == 0 ? width : height;
+    const int oh = degrees % 180 == 0 ? height : width;
+    const size_t out_stride = dst_stride != 0 ? dst_stride : (size_t)ow * 3;
+    KD_ASSERT(degrees == 0 || degrees == 90 || degrees == 180 || degrees == 270);
+    for (int y = 0; y < oh; y++) {
+        uint8_t *o = dst + (size_t)y * out_stride;
+        for (int x = 0; x < ow; x++) {
+            const int sx = degrees == 0 ? x : degrees == 90 ? y : degrees == 180 ? width - 1 - x : width - 1 - y;
+            const int sy = degrees == 0 ? y : degrees == 90 ? height - 1 - x : degrees == 180 ? height - 1 - y : x;
+            memcpy(o + 3 * (size_t)x, src + (size_t)sy * in_stride + 3 * (size_t)sx, 3);
+        }
+    }
+}

@@ -32,4 +32,9 @@ void kd_image_short_side(int width, int height, int side, int *out_width, int *o
 KD_NODISCARD kd_status kd_image_crop(const uint8_t *src, int src_width, int src_height, size_t src_stride, int x, int y,
                                      int width, int height, bool flip, uint8_t *dst, size_t dst_stride, kd_err *err);
 
+/* Turn clockwise by 0, 90, 180 or 270 degrees.  dst must not overlap src; at 90 and 270 dst has `height` columns and
+ * `width` rows. */
+void kd_image_turn(const uint8_t *src, int width, int height, size_t src_stride, int degrees, uint8_t *dst,
+                   size_t dst_stride);
+
 #endif

@@ -5,6 +5,7 @@
  * read it from there. */
 #include "formats/video/video.h"
 
+#include "formats/video/image.h"
 #include "formats/video/video_av.h"
 
 #include <libavcodec/avcodec.h>
@@ -21,8 +22,10 @@ typedef struct reader {
     AVFrame *frame;
     struct SwsContext *sws;
     int sws_w, sws_h, sws_fmt, sws_space, sws_range;
+    int w, h; /* of the first frame, before it is turned */
     uint8_t *rgb;
     size_t rgb_stride;
+    uint8_t *turned; /* the frame as its rotation tag shows it; NULL: no tag */
     uint8_t *want;
     size_t want_n, want_last; /* frames marked; index behind the last marked one */
     kd_video_pick pick;
@@ -49,7 +52,7 @@ const char *kd_video_decoder_version(void)
 
 static kd_status open_decoder(reader *r, kd_err *err)
 {
-    const AVCodecParameters *par = r->in.stream->codecpar;
+    const AVCodecParameters *par = r->in.par;
     const AVCodec *codec = avcodec_find_decoder(par->codec_id);
     if (codec == NULL) {
         return KD_FAIL(err, KD_E_FORMAT, "%s: this FFmpeg has no decoder for %s", r->in.path, r->in.info->codec);
@@ -81,8 +84,8 @@ static kd_status open_decoder(reader *r, kd_err *err)
  * frame's. */
 static kd_status set_scaler(reader *r, const AVFrame *f, kd_err *err)
 {
-    const int w = r->in.info->width;
-    const int h = r->in.info->height;
+    const int w = r->w;
+    const int h = r->h;
     if (r->sws != NULL && r->sws_w == f->width && r->sws_h == f->height && r->sws_fmt == f->format &&
         r->sws_space == (int)f->colorspace && r->sws_range == (int)f->color_range) {
         return KD_OK;
@@ -92,6 +95,9 @@ static kd_status set_scaler(reader *r, const AVFrame *f, kd_err *err)
         size_t bytes;
         if (!kd_size_mul(r->rgb_stride, (size_t)h + 1, &bytes) || (r->rgb = kd_alloc(bytes)) == NULL) {
             return KD_FAIL(err, KD_E_OOM, "%s: no memory for a frame of %dx%d", r->in.path, w, h);
+        }
+        if (r->in.info->rotation != 0 && (r->turned = kd_alloc((size_t)w * (size_t)h * 3)) == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "%s: no memory to turn a frame of %dx%d", r->in.path, w, h);
         }
     }
     sws_freeContext(r->sws);
@@ -127,11 +133,16 @@ static kd_status deliver(reader *r, size_t index, kd_err *err)
     const int stride[4] = {(int)r->rgb_stride, 0, 0, 0};
     const int rows =
         sws_scale(r->sws, (const uint8_t *const *)r->frame->data, r->frame->linesize, 0, r->frame->height, dst, stride);
-    if (rows != r->in.info->height) {
+    if (rows != r->h) {
         return KD_FAIL(err, KD_E_FORMAT, "%s: frame %zu: converting to RGB gave %d of %d rows", r->in.path, index, rows,
-                       r->in.info->height);
+                       r->h);
     }
-    return r->sink(r->ctx, index, r->rgb, r->in.info->width, r->in.info->height, r->rgb_stride, err);
+    const kd_video_info *info = r->in.info;
+    if (info->rotation == 0) {
+        return r->sink(r->ctx, index, r->rgb, r->w, r->h, r->rgb_stride, err);
+    }
+    kd_image_turn(r->rgb, r->w, r->h, r->rgb_stride, info->rotation, r->turned, 0);
+    return r->sink(r->ctx, index, r->turned, info->width, info->height, (size_t)info->width * 3, err);
 }
 
 static kd_status judge_frame(reader *r, size_t index, kd_err *err)
@@ -145,14 +156,17 @@ static kd_status judge_frame(reader *r, size_t index, kd_err *err)
     if (index >= r->in.opts.max_frames) {
         return KD_FAIL(err, KD_E_DATA, "%s: more than %zu frames, the limit", r->in.path, r->in.opts.max_frames);
     }
-    if (index == 0) {
-        info->width = f->width;
-        info->height = f->height;
-    } else if (f->width != info->width || f->height != info->height) {
+    if (r->w == 0) { /* the first frame; of a folder, the first that is wanted */
+        const bool upright = info->rotation % 180 == 0;
+        r->w = f->width;
+        r->h = f->height;
+        info->width = upright ? f->width : f->height;
+        info->height = upright ? f->height : f->width;
+    } else if (f->width != r->w || f->height != r->h) {
         info->size_changes++;
         if (!r->in.opts.lenient) {
             return KD_FAIL(err, KD_E_DATA, "%s: frame %zu is %dx%d, the frames before are %dx%d", r->in.path, index,
-                           f->width, f->height, info->width, info->height);
+                           f->width, f->height, r->w, r->h);
         }
     }
     const bool flagged = f->decode_error_flags != 0 || (f->flags & AV_FRAME_FLAG_CORRUPT) != 0;
@@ -198,6 +212,12 @@ static kd_status drain(reader *r, size_t *count, bool *stop, kd_err *err)
     }
 }
 
+/* The pictures of a folder do not need each other: only those that are wanted are read. */
+static bool passed_over(const reader *r, size_t i)
+{
+    return r->in.dir != NULL && r->sink != NULL && (i >= r->want_n || r->want[i] == 0);
+}
+
 static kd_status decode_pass(reader *r, size_t *count, kd_err *err)
 {
     bool stop = false;
@@ -209,7 +229,14 @@ static kd_status decode_pass(reader *r, size_t *count, kd_err *err)
     r->in.log.errors = 0; /* what probing said about streams we do not read is not about our frames */
     r->in.log.last[0] = '\0';
     for (size_t i = 0; i <= r->in.n_packets && !stop; i++) {
-        const AVPacket *packet = i < r->in.n_packets ? r->in.packet[i] : NULL; /* NULL: flush */
+        const AVPacket *packet = NULL; /* the last one, NULL: flush */
+        if (i < r->in.n_packets && passed_over(r, i)) {
+            (*count)++;
+            continue;
+        }
+        if (i < r->in.n_packets) {
+            KD_TRY(kd_av_input_packet(&r->in, i, &packet, err));
+        }
         const int rc = avcodec_send_packet(r->dec, packet);
         if (rc == AVERROR(ENOMEM)) {
             return KD_FAIL(err, KD_E_OOM, "%s: no memory to decode picture %zu", r->in.path, i);
@@ -224,6 +251,12 @@ static kd_status decode_pass(reader *r, size_t *count, kd_err *err)
             }
         }
         KD_TRY(drain(r, count, &stop, err));
+        if (r->in.dir != NULL && packet != NULL && *count != i + 1 && !r->in.opts.lenient) {
+            return KD_FAIL(err, KD_E_FORMAT, "%s: no picture decodes from it; extract the frames again", r->in.path);
+        }
+    }
+    if (r->in.dir != NULL) {
+        r->in.path = r->in.dir;
     }
     if (r->in.log.errors != 0 && !r->in.opts.lenient) {
         r->in.info->damaged++;
@@ -246,6 +279,7 @@ static void reader_free(reader *r)
     avcodec_free_context(&r->dec);
     kd_free(r->want);
     kd_free(r->rgb);
+    kd_free(r->turned);
     kd_av_input_free(&r->in);
 }
 

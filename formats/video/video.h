@@ -13,16 +13,25 @@
  *
  * Strict by default.  A clip is refused, never patched, when
  *   - a packet or a frame is marked corrupt, the decoder fails, conceals or reports an error;
- *   - the file ends early: fewer packets than the container claims;
+ *   - the file ends early: fewer packets than the container claims, in AVI fewer than the last time stamp tells;
  *   - the picture size changes inside the clip;
  *   - there is no video stream, no frame, more frames or pixels or bytes than the limits;
- *   - the path is not a regular file.
+ *   - the path is neither a regular file nor a folder of numbered pictures.
  * `lenient` keeps damaged frames, counts them in kd_video_info.damaged, takes the decoded count for
  * the truth and scales frames of another size to the first frame's.
  *
  * Colour: RGB24, full range, from the matrix and range the stream names; where it names none,
- * BT.601 limited range, as for NTU.  Rotation tags are not applied.  kd_video_decoder_version()
- * names all of this; stores record it.
+ * BT.601 limited range, as for NTU.  kd_video_decoder_version() names all of this; stores record it.
+ *
+ * Rotation.  Frames are turned by 90, 180 or 270 degrees where the container's display matrix says so, as decord and
+ * OpenCV turn them: any other angle is passed over, and of a matrix that mirrors only the angle is read.
+ *
+ * Repeats.  An AVI may hold chunks without bytes, which show the picture before once more.  Its header counts them, the
+ * decoder delivers nothing for them, and neither does this: the delivered frames are the clip (FFmpeg's own, PyAV's,
+ * decord's and OpenCV's count).
+ *
+ * Folders.  A folder of numbered pictures (formats/video/frames.h) is a video whose frames they are; only the wanted
+ * ones are read.
  *
  * Errors: KD_E_IO (cannot open, not a regular file), KD_E_FORMAT (not a video, corrupt), KD_E_DATA
  * (truncated, limits, size change, index out of range), KD_E_OOM, KD_E_WRITE, KD_E_UNSUPPORTED
@@ -44,13 +53,15 @@ typedef struct kd_video_opts {
 } kd_video_opts;
 
 typedef struct kd_video_info {
-    int width, height;   /* of the first frame */
+    int width, height;   /* of the first frame, as it is delivered */
     size_t frames;       /* delivered by the decoder (kd_video_probe: packets) */
     uint64_t claimed;    /* by the container; 0 when it does not say */
     size_t packets;      /* compressed pictures in the file */
     size_t damaged;      /* frames, packets or decoder reports that strict reading refuses */
     size_t size_changes; /* frames of another size than the first */
     size_t passes;       /* decode passes this call needed: 0, 1 or 2 */
+    int rotation;        /* degrees clockwise its tag turned the frames by: 0, 90, 180, 270; width and height are those
+                            after it */
     double fps;          /* 0 when unknown; for display only */
     char codec[32], container[32], pix_fmt[32];
 } kd_video_info;

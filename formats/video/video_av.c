@@ -1,8 +1,11 @@
-/* FFmpeg's log and error names: see video_av.h. */
+/* FFmpeg's log, error names and side data: see video_av.h. */
 #include "formats/video/video_av.h"
 
+#include <libavformat/avformat.h>
+#include <libavutil/display.h>
 #include <libavutil/error.h>
 #include <libavutil/log.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -47,4 +50,27 @@ const char *kd_av_strerror(int code, char text[KD_AV_ERRSTR])
         (void)snprintf(text, KD_AV_ERRSTR, "FFmpeg error %d", code);
     }
     return text;
+}
+
+int kd_av_rotation(const AVStream *stream)
+{
+    const int32_t *matrix = NULL;
+    size_t bytes = 0;
+#if LIBAVFORMAT_VERSION_INT >= AV_VERSION_INT(60, 15, 100)
+    const AVPacketSideData *d = av_packet_side_data_get(
+        stream->codecpar->coded_side_data, stream->codecpar->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
+    matrix = d != NULL ? (const int32_t *)(const void *)d->data : NULL;
+    bytes = d != NULL ? d->size : 0;
+#else
+    matrix = (const int32_t *)(const void *)av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, &bytes);
+#endif
+    if (matrix == NULL || bytes < 9 * sizeof *matrix) {
+        return 0;
+    }
+    const double angle = -av_display_rotation_get(matrix); /* counter-clockwise; NaN for a matrix of zeros */
+    if (!(fabs(angle) <= 360.0)) {
+        return 0;
+    }
+    const int turn = ((int)lround(angle) + 360) % 360;
+    return turn % 90 == 0 ? turn : 0;
 }

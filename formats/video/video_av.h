@@ -3,6 +3,7 @@
 #ifndef KD_FORMATS_VIDEO_VIDEO_AV_H
 #define KD_FORMATS_VIDEO_VIDEO_AV_H
 
+#include "formats/video/frames.h"
 #include "formats/video/video.h"
 
 /* FFmpeg prints on stderr by default.  While a kd_av_log is entered on a thread, messages of that
@@ -19,9 +20,17 @@ void kd_av_log_leave(kd_av_log *log);
 #define KD_AV_ERRSTR 96
 const char *kd_av_strerror(int code, char text[KD_AV_ERRSTR]);
 
-/* A file opened, its video stream chosen, its compressed pictures in memory. */
+struct AVStream;
+
+/* Degrees clockwise that the display matrix of a stream turns its pictures by: 90, 180, 270; 0 for none and for any
+ * other angle.  Read as decord and OpenCV read the matrix: from its angle alone, so that a mirrored matrix counts as
+ * the turn it resembles. */
+int kd_av_rotation(const struct AVStream *stream);
+
+/* A file opened, its video stream chosen, its compressed pictures in memory; or a folder of pictures, each read when
+ * it is decoded. */
 typedef struct kd_av_input {
-    const char *path;
+    const char *path;   /* for messages: the file, or the picture of a folder that was read last */
     kd_video_opts opts; /* resolved: no zero means "default" any more */
     kd_video_info *info;
     kd_av_log log; /* entered from kd_av_input_init to _free */
@@ -31,15 +40,29 @@ typedef struct kd_av_input {
     struct AVIOContext *io;
     struct AVFormatContext *fmt;
     struct AVStream *stream;
-    struct AVPacket **packet; /* [n_packets] in file order */
+    struct AVCodecParameters *par; /* of the stream; of a folder its own */
+    struct AVPacket **packet;      /* [n_packets] in file order; NULL for a folder */
     size_t n_packets, room;
     size_t damaged;   /* packets marked corrupt */
     size_t discarded; /* packets an edit list cuts off: decoded, never shown */
+    uint64_t shown;   /* AVI: last time stamp + 1, the pictures on the screen, repeats included */
+    const char *dir;  /* of a folder of pictures; NULL: a file */
+    kd_frames frames;
+    char *picture_path;
+    struct AVPacket *picture; /* the one read last */
 } kd_av_input;
 
 void kd_av_input_init(kd_av_input *in, const char *path, const kd_video_opts *opts, kd_video_info *info);
 KD_NODISCARD kd_status kd_av_input_load(kd_av_input *in, kd_err *err); /* open and read all packets */
 void kd_av_input_free(kd_av_input *in);
+
+/* Compressed picture i of n_packets, valid until the next call. */
+KD_NODISCARD kd_status kd_av_input_packet(kd_av_input *in, size_t i, const struct AVPacket **packet, kd_err *err);
+
+/* What kd_av_input_load and kd_av_input_packet do where the path is a folder (video_folder.c). */
+KD_NODISCARD kd_status kd_av_folder_load(kd_av_input *in, kd_err *err);
+KD_NODISCARD kd_status kd_av_folder_packet(kd_av_input *in, size_t i, kd_err *err); /* into in->picture */
+void kd_av_folder_free(kd_av_input *in);
 
 /* FFmpeg refused (code rc) to `what` this file: the fitting status and line. */
 kd_status kd_av_input_fail(const kd_av_input *in, int rc, const char *what, kd_err *err);

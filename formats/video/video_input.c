@@ -122,8 +122,10 @@ static void describe(kd_av_input *in)
     kd_video_info *info = in->info;
     const AVCodecParameters *par = in->stream->codecpar;
     const char *pix = av_get_pix_fmt_name((enum AVPixelFormat)par->format);
-    info->width = par->width;
-    info->height = par->height;
+    in->par = in->stream->codecpar;
+    info->rotation = kd_av_rotation(in->stream);
+    info->width = info->rotation % 180 == 0 ? par->width : par->height;
+    info->height = info->rotation % 180 == 0 ? par->height : par->width;
     info->claimed = in->stream->nb_frames > 0 ? (uint64_t)in->stream->nb_frames : 0;
     const AVRational rate = in->stream->avg_frame_rate;
     info->fps = rate.den != 0 ? (double)rate.num / (double)rate.den : 0.0;
@@ -199,10 +201,52 @@ static kd_status keep_packet(kd_av_input *in, AVPacket *packet, kd_err *err)
     return KD_OK;
 }
 
+/* AVI numbers its chunks: a chunk without bytes means "show the last picture again", and FFmpeg passes over such chunks
+ * but counts them in the time stamps. */
+static bool is_avi(const kd_av_input *in)
+{
+    return strcmp(in->fmt->iformat->name, "avi") == 0;
+}
+
+/* Chunks without bytes that follow the last picture, whose data end at `at`: no time stamp tells of them. */
+static uint64_t empty_tail(const kd_av_input *in, uint64_t at)
+{
+    const int stream = in->stream->index;
+    uint8_t h[8];
+    uint64_t n = 0;
+    for (at += at & 1; at <= in->size - KD_MIN(in->size, sizeof h); n++) {
+        const ssize_t got = pread(in->fd, h, sizeof h, (off_t)at);
+        const bool chunk = got == sizeof h && h[0] == '0' + stream / 10 && h[1] == '0' + stream % 10 && h[2] == 'd' &&
+                           (h[3] == 'c' || h[3] == 'b');
+        if (!chunk || (h[4] | h[5] | h[6] | h[7]) != 0) {
+            break;
+        }
+        at += sizeof h;
+    }
+    return n;
+}
+
+/* A claim that neither the pictures nor, in AVI, the last time stamp bear out. */
+static kd_status judge_claim(const kd_av_input *in, size_t empty, uint64_t end, kd_err *err)
+{
+    const uint64_t claimed = in->info->claimed;
+    if (in->opts.lenient || claimed <= in->n_packets + empty || claimed <= in->shown) {
+        return KD_OK;
+    }
+    if (is_avi(in) && claimed <= in->shown + empty_tail(in, end)) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_DATA,
+                   "%s: truncated or a wrong header: the container claims %" PRIu64
+                   " frames, the file holds %zu; fetch it again",
+                   in->path, claimed, in->n_packets);
+}
+
 static kd_status load_packets(kd_av_input *in, kd_err *err)
 {
     kd_status st = KD_OK;
     size_t empty = 0;
+    uint64_t end = 0; /* of the last picture's data */
     AVPacket *packet = av_packet_alloc();
     if (packet == NULL) {
         return KD_FAIL(err, KD_E_OOM, "%s: no memory for a packet", in->path);
@@ -221,7 +265,7 @@ static kd_status load_packets(kd_av_input *in, kd_err *err)
             goto done;
         }
         if (packet->stream_index != in->stream->index || packet->size == 0) {
-            /* an empty picture in AVI means "show the last one again": claimed, never decoded */
+            /* claimed, never decoded */
             empty += packet->stream_index == in->stream->index;
             av_packet_unref(packet);
             continue;
@@ -240,6 +284,10 @@ static kd_status load_packets(kd_av_input *in, kd_err *err)
             st = KD_FAIL(err, KD_E_DATA, "%s: more than %zu frames, the limit", in->path, in->opts.max_frames);
             goto done;
         }
+        if (is_avi(in) && packet->dts >= 0) {
+            in->shown = KD_MAX(in->shown, (uint64_t)packet->dts + 1);
+            end = (uint64_t)KD_MAX(packet->pos, 0) + (uint64_t)packet->size;
+        }
         KD_GO(keep_packet(in, packet, err));
     }
     in->info->packets = in->n_packets;
@@ -247,11 +295,8 @@ static kd_status load_packets(kd_av_input *in, kd_err *err)
     if (in->n_packets == 0) {
         st = KD_FAIL(err, KD_E_FORMAT, "%s: expected frames, found none (the container claims %" PRIu64 ")", in->path,
                      in->info->claimed);
-    } else if (in->info->claimed > in->n_packets + empty && !in->opts.lenient) {
-        st = KD_FAIL(err, KD_E_DATA,
-                     "%s: truncated or a wrong header: the container claims %" PRIu64
-                     " frames, the file holds %zu; fetch it again",
-                     in->path, in->info->claimed, in->n_packets);
+    } else {
+        st = judge_claim(in, empty, end, err);
     }
 done:
     av_packet_free(&packet);
@@ -281,13 +326,27 @@ void kd_av_input_init(kd_av_input *in, const char *path, const kd_video_opts *op
 
 kd_status kd_av_input_load(kd_av_input *in, kd_err *err)
 {
+    if (kd_path_is_dir(in->path)) {
+        return kd_av_folder_load(in, err);
+    }
     KD_TRY(open_input(in, err));
     return load_packets(in, err);
 }
 
+kd_status kd_av_input_packet(kd_av_input *in, size_t i, const AVPacket **packet, kd_err *err)
+{
+    if (in->dir == NULL) {
+        *packet = in->packet[i];
+        return KD_OK;
+    }
+    *packet = in->picture;
+    return kd_av_folder_packet(in, i, err);
+}
+
 void kd_av_input_free(kd_av_input *in)
 {
-    for (size_t i = 0; i < in->n_packets; i++) {
+    kd_av_folder_free(in);
+    for (size_t i = 0; in->packet != NULL && i < in->n_packets; i++) {
         av_packet_free(&in->packet[i]);
     }
     kd_free(in->packet);

@@ -211,6 +211,18 @@ static kd_status on_frame(void *ctx, size_t index, const uint8_t *rgb, int width
     return KD_OK;
 }
 
+/* Once a process: a data set of phone clips has thousands. */
+static void say_rotation(const decode *d)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    if (d->info.rotation != 0 && !atomic_flag_test_and_set(&said)) {
+        kd_log(KD_LOG_INFO,
+               "%s: rotated by %d degrees as its tag says, and so is every clip with such a tag "
+               "(`kd dataset check` counts them)",
+               d->path, d->info.rotation);
+    }
+}
+
 kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *item, const kd_reel **out, kd_err *err)
 {
     const kd_data_sample *sample = &s->half->sample[item->sample];
@@ -225,6 +237,7 @@ kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *i
         forget(&d);
         return kd_err_prefix(err, st, "%s", sample->id);
     }
+    say_rotation(&d);
     atomic_store(&s->known[item->sample],
                  (uint64_t)d.frames << 32 | (uint64_t)d.r->width << 16 | (uint64_t)d.r->height);
     if (d.reserved > 0) {

@@ -121,7 +121,7 @@ $files"
 $files"
 }
 
-one FFmpeg 'lib(av|sw)' formats/video 4
+one FFmpeg 'lib(av|sw)' formats/video 5
 one zstd 'zstd' formats/base
 one xxHash 'xxhash' formats/base
 one libyaml 'yaml' configs/schema

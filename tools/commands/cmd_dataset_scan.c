@@ -222,6 +222,7 @@ typedef struct check_job {
     const kd_scan *scan;
     finding *found;
     _Atomic uint64_t frames;
+    _Atomic size_t rotated; /* videos with a rotation tag */
 } check_job;
 
 /* Damage is a finding, not a failure of the run; running out of memory is. */
@@ -252,6 +253,7 @@ static kd_status check_one(void *ctx, size_t i, kd_err *err)
         kd_free(path);
         f->video_frames = info.frames;
         atomic_fetch_add(&j->frames, info.frames);
+        atomic_fetch_add(&j->rotated, st == KD_OK && info.rotation != 0 ? 1 : 0);
         KD_TRY(keep(st, &own, &f->video, err));
     }
     if (it->skeleton != NULL) {
@@ -318,7 +320,7 @@ static kd_status check_all(const kd_common *c, const kd_progress *progress, kd_e
     check_counts counts = {0, 0, 0, 0, 0};
     KD_TRY(scan_data(c->data, &s, err));
     const size_t n = c->limit > 0 ? KD_MIN((size_t)c->limit, s.n) : s.n;
-    check_job j = {c->data, &s, kd_calloc(n, sizeof(finding)), 0};
+    check_job j = {c->data, &s, kd_calloc(n, sizeof(finding)), 0, 0};
     char *out = kd_path_join(c->out != NULL ? c->out : c->data, "quarantine.tsv");
     kd_status st = KD_OK;
     if (j.found == NULL || out == NULL) {
@@ -338,13 +340,16 @@ static kd_status check_all(const kd_common *c, const kd_progress *progress, kd_e
     if (st != KD_OK) {
         goto done;
     }
-    (void)printf(c->json ? "{\"videos\": %zu, \"frames\": %" PRIu64 ", \"skeletons\": %zu, "
-                           "\"damaged_videos\": %zu, \"damaged_skeletons\": %zu, \"unequal\": %zu, "
-                           "\"skipped\": %zu}\n"
-                         : "%zu videos decoded (%" PRIu64 " frames), %zu skeletons parsed: %zu videos and "
-                           "%zu skeletons damaged, %zu pairs of unequal length, %zu samples not looked at\n",
-                 counts.videos, atomic_load(&j.frames), counts.skeletons, counts.bad_videos, counts.bad_skeletons,
-                 counts.unequal, s.n - n);
+    (void)printf(
+        c->json
+            ? "{\"videos\": %zu, \"frames\": %" PRIu64 ", \"skeletons\": %zu, "
+              "\"damaged_videos\": %zu, \"damaged_skeletons\": %zu, \"unequal\": %zu, "
+              "\"skipped\": %zu, \"rotated\": %zu}\n"
+            : "%zu videos decoded (%" PRIu64 " frames), %zu skeletons parsed: %zu videos and "
+              "%zu skeletons damaged, %zu pairs of unequal length, %zu samples not looked at, %zu videos rotated as "
+              "their tags say\n",
+        counts.videos, atomic_load(&j.frames), counts.skeletons, counts.bad_videos, counts.bad_skeletons,
+        counts.unequal, s.n - n, atomic_load(&j.rotated));
     if (counts.bad_videos + counts.bad_skeletons > 0) {
         st = KD_FAIL(err, KD_E_DATA, "%zu damaged files, named in %s", counts.bad_videos + counts.bad_skeletons, out);
     }
