@@ -13,6 +13,9 @@
 #define END_BYTES   22u
 #define MAX_COMMENT 65535u
 
+#define CLAIM_FACTOR 64u /* weights deflate to nine tenths, padded skeletons to a tenth */
+#define CLAIM_SLACK  ((uint64_t)64 << 20)
+
 typedef struct member {
     kd_zip_entry e;
     uint64_t begin; /* of the local header */
@@ -301,6 +304,22 @@ const kd_zip_entry *kd_zip_find(const kd_zip *z, const char *name)
     const member key = {.e = {.name = name}};
     const member *m = z->count > 0 ? bsearch(&key, z->m, z->count, sizeof *z->m, by_name) : NULL;
     return m != NULL ? &m->e : NULL;
+}
+
+kd_status kd_zip_check_claims(const kd_zip *z, kd_err *err)
+{
+    uint64_t claimed = 0;
+    for (size_t i = 0; i < z->count; i++) {
+        if (__builtin_add_overflow(claimed, z->m[i].e.bytes, &claimed)) {
+            claimed = UINT64_MAX;
+            break;
+        }
+    }
+    if (claimed / CLAIM_FACTOR <= z->bytes + CLAIM_SLACK / CLAIM_FACTOR) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_DATA, "%s: claims to unpack to %llu bytes, expected at most %u times its %llu", z->origin,
+                   (unsigned long long)claimed, CLAIM_FACTOR, (unsigned long long)z->bytes);
 }
 
 /* ---- content --------------------------------------------------------------------------------- */

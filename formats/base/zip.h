@@ -34,6 +34,10 @@ size_t kd_zip_count(const kd_zip *z);
 const kd_zip_entry *kd_zip_at(const kd_zip *z, size_t i);           /* sorted by name */
 const kd_zip_entry *kd_zip_find(const kd_zip *z, const char *name); /* NULL when absent */
 
+/* KD_E_DATA when the members together claim far more than a file of numbers unpacks to (64 times the archive and 64 MiB
+ * more): a few MB that would take gigabytes. */
+KD_NODISCARD kd_status kd_zip_check_claims(const kd_zip *z, kd_err *err);
+
 /* KD_E_INTEGRITY unless a stored member's bytes have its CRC; KD_E_FORMAT if it is not stored. */
 KD_NODISCARD kd_status kd_zip_check_stored(const kd_zip *z, const kd_zip_entry *e, kd_err *err);
 

@@ -56,6 +56,7 @@ kd_status kd_npz_open(const char *path, size_t max_bytes, kd_npz **out, kd_err *
     z->max_bytes = max_bytes;
     KD_GO(kd_io_map(path, &z->map, err));
     KD_GO(kd_zip_parse(z->map.data, z->map.bytes, path, &z->zip, err));
+    KD_GO(kd_zip_check_claims(z->zip, err));
     KD_GO(read_names(z, err));
     *out = z;
     z = NULL;

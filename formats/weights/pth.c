@@ -1,13 +1,34 @@
 /* PyTorch file reader: see pth.h. */
 #include "formats/weights/pth_internal.h"
 
-#define MAX_PICKLE ((size_t)1 << 30)
+#define MAX_PACKED_PICKLE ((size_t)64 << 20) /* unpacked; a stored one is bounded by its file */
 
 /* ---- the two file forms ---------------------------------------------------------------------- */
+
+static kd_status check_byteorder(const kd_pth *p, kd_err *err)
+{
+    char *name = kd_strf("%s/byteorder", p->prefix);
+    if (name == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", p->origin);
+    }
+    const kd_zip_entry *e = kd_zip_find(p->zip, name);
+    kd_free(name);
+    if (e == NULL) {
+        return KD_OK; /* of torch before 2.1 */
+    }
+    uint8_t *text = NULL;
+    KD_TRY(kd_zip_read(p->zip, e, 64, &text, err));
+    const bool little = e->bytes == 6 && memcmp(text, "little", 6) == 0;
+    kd_free(text);
+    return little ? KD_OK
+                  : KD_FAIL(err, KD_E_UNSUPPORTED,
+                            "%s: written on a big-endian machine; save it again on a little-endian one", p->origin);
+}
 
 static kd_status open_zip(kd_pth *p, const uint8_t *data, size_t bytes, kd_err *err)
 {
     KD_TRY(kd_zip_parse(data, bytes, p->origin, &p->zip, err));
+    KD_TRY(kd_zip_check_claims(p->zip, err));
     const kd_zip_entry *pkl = NULL;
     for (size_t i = 0; i < kd_zip_count(p->zip); i++) {
         const kd_zip_entry *e = kd_zip_at(p->zip, i);
@@ -27,15 +48,15 @@ static kd_status open_zip(kd_pth *p, const uint8_t *data, size_t bytes, kd_err *
         return KD_FAIL(err, KD_E_OOM, "%s: out of memory", p->origin);
     }
     *strchr(p->prefix, '/') = '\0';
-    char *order = kd_strf("%s/byteorder", p->prefix);
-    const kd_zip_entry *b = order != NULL ? kd_zip_find(p->zip, order) : NULL;
-    kd_free(order);
-    if (b != NULL && (b->packed != 6 || memcmp(b->data, "little", 6) != 0)) {
-        return KD_FAIL(err, KD_E_UNSUPPORTED,
-                       "%s: written on a big-endian machine; save it again on a little-endian one", p->origin);
+    KD_TRY(check_byteorder(p, err));
+    const uint8_t *text = pkl->data;
+    if (pkl->method == 0) {
+        KD_TRY(kd_zip_check_stored(p->zip, pkl, err));
+    } else {
+        KD_TRY(kd_zip_read(p->zip, pkl, MAX_PACKED_PICKLE, &p->pickle_copy, err));
+        text = p->pickle_copy;
     }
-    KD_TRY(kd_zip_read(p->zip, pkl, MAX_PICKLE, &p->pickle_copy, err));
-    KD_TRY(kd_pk_parse(p->pickle_copy, (size_t)pkl->bytes, p->origin, &p->pk, NULL, err));
+    KD_TRY(kd_pk_parse(text, (size_t)pkl->bytes, p->origin, &p->pk, NULL, err));
     return kd_pth_collect_storages(p, err);
 }
 
@@ -167,6 +188,7 @@ void kd_pth_close(kd_pth *p)
     kd_zip_close(p->zip);
     kd_io_unmap(&p->map);
     kd_free(p->pickle_copy);
+    kd_free(p->unpacked);
     kd_free(p->prefix);
     kd_free(p->origin);
     kd_free(p->st);
@@ -201,7 +223,7 @@ const char *kd_pth_key(const kd_pth *p)
 }
 
 /* Row-major walk over a strided view with an odometer. */
-static void gather(const kd_pth_tensor *t, uint8_t *dst)
+static void gather(const kd_pth_tensor *t, const uint8_t *src, uint8_t *dst)
 {
     const size_t item = kd_st_dtype_bits(t->dtype) / 8;
     int64_t index[KD_PTH_MAX_RANK] = {0};
@@ -210,7 +232,7 @@ static void gather(const kd_pth_tensor *t, uint8_t *dst)
         for (size_t k = 0; k < t->rank; k++) {
             from += (size_t)index[k] * (size_t)t->stride[k];
         }
-        memcpy(dst + i * item, t->at + from * item, item);
+        memcpy(dst + i * item, src + from * item, item);
         for (size_t k = t->rank; k-- > 0;) {
             if (++index[k] < t->dim[k]) {
                 break;
@@ -220,20 +242,39 @@ static void gather(const kd_pth_tensor *t, uint8_t *dst)
     }
 }
 
-kd_status kd_pth_read(kd_pth *p, const kd_pth_tensor *t, void *dst, kd_err *err)
+/* The bytes of a storage, checked. */
+static kd_status storage_bytes(kd_pth *p, kd_pth_storage *s, const uint8_t **data, kd_err *err)
 {
-    kd_pth_storage *s = &p->st[t->storage];
+    if (s->entry != NULL && s->entry->method != 0) {
+        if (p->unpacked_of != s) {
+            kd_free(p->unpacked);
+            p->unpacked = NULL;
+            p->unpacked_of = NULL;
+            KD_TRY(kd_zip_read(p->zip, s->entry, (size_t)s->bytes, &p->unpacked, err));
+            p->unpacked_of = s;
+        }
+        *data = p->unpacked;
+        return KD_OK;
+    }
     if (!s->checked) {
         KD_TRY(kd_zip_check_stored(p->zip, s->entry, err));
         s->checked = true;
     }
+    *data = s->data;
+    return KD_OK;
+}
+
+kd_status kd_pth_read(kd_pth *p, const kd_pth_tensor *t, void *dst, kd_err *err)
+{
+    const uint8_t *data = NULL;
+    KD_TRY(storage_bytes(p, &p->st[t->storage], &data, err));
     if (t->count == 0) {
         return KD_OK;
     }
     if (t->contiguous) {
-        memcpy(dst, t->at, t->bytes);
+        memcpy(dst, data + t->offset, t->bytes);
     } else {
-        gather(t, dst);
+        gather(t, data + t->offset, dst);
     }
     return KD_OK;
 }

@@ -13,7 +13,11 @@
  * student (the first one present that holds tensors, up to three levels deep), else the top
  * dictionary itself.
  *
- * Zip members must be stored (not compressed); their CRC is checked when a tensor is read.
+ * Zip members may be stored, as torch.save writes them, or deflated, as an archive that was packed again holds them;
+ * their CRC is checked when a tensor is read.  A deflated storage is unpacked when a tensor of it is read and kept
+ * until one of another storage is: memory stays below the largest storage.  It must unpack to the bytes its tensors
+ * name, the pickle to at most 64 MiB, and the archive must not claim more than a packed file can hold
+ * (kd_zip_check_claims).
  */
 #ifndef KD_FORMATS_WEIGHTS_PTH_H
 #define KD_FORMATS_WEIGHTS_PTH_H
@@ -33,10 +37,10 @@ typedef struct kd_pth_tensor {
     int64_t dim[KD_PTH_MAX_RANK];
     int64_t stride[KD_PTH_MAX_RANK]; /* elements */
     size_t count;
-    size_t bytes;      /* of the tensor when contiguous */
-    bool contiguous;   /* row-major in the file */
-    const uint8_t *at; /* first element; any alignment */
-    size_t storage;    /* index of its storage, for the CRC */
+    size_t bytes;    /* of the tensor when contiguous */
+    bool contiguous; /* row-major in the file */
+    uint64_t offset; /* of the first element in its storage, in bytes; any alignment */
+    size_t storage;  /* index of its storage */
 } kd_pth_tensor;
 
 typedef struct kd_pth kd_pth;

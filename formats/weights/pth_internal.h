@@ -10,8 +10,8 @@
 typedef struct kd_pth_storage {
     const kd_pk_node *key; /* string; node shared by nobody, compared by text */
     kd_st_dtype dtype;
-    bool untyped; /* dtype says bytes; numel counts bytes */
-    const uint8_t *data;
+    bool untyped;        /* dtype says bytes; numel counts bytes */
+    const uint8_t *data; /* NULL: not found yet, or deflated */
     uint64_t bytes;
     const kd_zip_entry *entry; /* zip form */
     bool checked;
@@ -21,8 +21,10 @@ struct kd_pth {
     kd_map map;
     char *origin;
     kd_zip *zip;
-    uint8_t *pickle_copy; /* a compressed data.pkl, unpacked */
-    char *prefix;         /* zip form: members are <prefix>/data/<key> */
+    uint8_t *pickle_copy; /* a deflated data.pkl, unpacked */
+    uint8_t *unpacked;    /* of one deflated storage */
+    const kd_pth_storage *unpacked_of;
+    char *prefix; /* zip form: members are <prefix>/data/<key> */
     kd_pk *pk;
     kd_pth_storage *st;
     size_t storages;

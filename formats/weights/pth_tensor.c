@@ -148,8 +148,8 @@ kd_pth_storage *kd_pth_find_storage(const kd_pth *p, const kd_pk_node *key)
 /* Zip form: find the member of a storage the first time a tensor asks for it. */
 static kd_status locate(kd_pth *p, kd_pth_storage *s, const char *name, kd_err *err)
 {
-    if (s->data != NULL || p->zip == NULL) {
-        return s->data != NULL ? KD_OK : bad(p, err, name, "its storage is not in the file");
+    if (s->data != NULL || s->entry != NULL || p->zip == NULL) {
+        return s->data != NULL || s->entry != NULL ? KD_OK : bad(p, err, name, "its storage is not in the file");
     }
     if (s->key->u.s.size > 128) {
         return bad(p, err, name, "its storage has an overlong key");
@@ -163,11 +163,11 @@ static kd_status locate(kd_pth *p, kd_pth_storage *s, const char *name, kd_err *
     if (s->entry == NULL) {
         return bad(p, err, name, "its storage is not in the archive");
     }
-    if (s->entry->method != 0) {
-        return bad(p, err, name, "its storage is compressed");
-    }
     if (s->entry->bytes < s->bytes) {
         return bad(p, err, name, "its storage is too short");
+    }
+    if (s->entry->method != 0) {
+        return s->entry->bytes == s->bytes ? KD_OK : bad(p, err, name, "its storage unpacks to more than it says");
     }
     s->data = s->entry->data;
     return KD_OK;
@@ -275,7 +275,7 @@ static kd_status rebuild(kd_pth *p, const kd_pk_node *args, bool v3, kd_pth_tens
     if (t->count > KD_MAX(s->bytes / item, (uint64_t)1 << 24) || !kd_size_mul(t->count, item, &t->bytes)) {
         return bad(p, err, t->name, "it is far larger than its storage");
     }
-    t->at = s->data + from * item;
+    t->offset = from * item;
     t->storage = (size_t)(s - p->st);
     return KD_OK;
 }

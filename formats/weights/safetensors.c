@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #define MAX_HEADER ((uint64_t)100000000)
+#define MAX_VALUES ((size_t)1 << 20) /* of the header's JSON: 16 each for 65536 tensors, the most weights.h takes */
+#define MAX_DEPTH  16
 
 /* ---- element types --------------------------------------------------------------------------- */
 
@@ -285,6 +287,31 @@ done:
     return st;
 }
 
+/* A tree of the header takes tens of bytes a value: values are counted before it is built.  Tensors nest three deep. */
+static kd_status check_values(const uint8_t *p, size_t n, kd_err *err)
+{
+    size_t values = 0, depth = 0, deepest = 0;
+    bool text = false;
+    for (size_t i = 0; i < n; i++) {
+        if (text && p[i] == '\\') {
+            i++; /* what it escapes */
+        } else if (p[i] == '"') {
+            text = !text;
+        } else if (!text) {
+            const bool opens = p[i] == '[' || p[i] == '{';
+            const bool closes = p[i] == ']' || p[i] == '}';
+            values += opens || p[i] == ',';
+            depth = opens ? depth + 1 : closes && depth > 0 ? depth - 1 : depth;
+            deepest = KD_MAX(deepest, depth);
+        }
+    }
+    if (values > MAX_VALUES || deepest > MAX_DEPTH) {
+        return KD_FAIL(err, KD_E_DATA, "a header of %zu values, %zu deep: at most %zu and %d are read", values, deepest,
+                       MAX_VALUES, MAX_DEPTH);
+    }
+    return KD_OK;
+}
+
 static kd_status parse(kd_st_file *f, const uint8_t *p, size_t bytes, kd_err *err)
 {
     if (bytes < 8) {
@@ -305,6 +332,7 @@ static kd_status parse(kd_st_file *f, const uint8_t *p, size_t bytes, kd_err *er
     if (n == 0 || p[8] != '{') {
         return KD_FAIL(err, KD_E_FORMAT, "the header does not start with '{'");
     }
+    KD_TRY(check_values(p + 8, (size_t)n, err));
     KD_TRY(kd_json_parse((const char *)p + 8, (size_t)n, NULL, &f->header, err));
     return read_entries(f, p + 8 + n, bytes - 8 - n, err);
 }

@@ -26,8 +26,8 @@ for k in lfs html answer empty; do
     cp $k c.yaml
     [ $k = empty ] || refused 3 "c.yaml: .*${says[$k]}" "$kd" config check c.yaml # an empty recipe is all defaults
     cp $k l.csv
-    printf 'base: %s/teacher/tiny.yaml\ndata: {layout: list, split: list, train_list: l.csv, val_list: l.csv, num_classes: 2}\n' \
-        "$configs" >list.yaml
+    printf 'base: %s/teacher/tiny.yaml\ndata: {layout: list, split: list, num_classes: 2, %s}\n' "$configs" \
+        'train_list: l.csv, val_list: l.csv' >list.yaml
     refused '[34]' "l.csv: .*${says[$k]}" "$teacher" finetune --config list.yaml --data v --out run
 done
 finish
