@@ -1,13 +1,8 @@
-/* From YAML text to kd_config: files and their bases, the --set texts, the walk over the merged tree. */
+/* From YAML text to kd_config: the --set texts, the walk over the merged tree. */
+#include "configs/schema/config_files.h"
 #include "configs/schema/config_table.h"
-#include "configs/schema/yaml_tree.h"
-#include "formats/base/io.h"
 
-#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
-
-enum { MAX_DEPTH = 16, MAX_FILES = 64 }; /* bases of bases; files that one file leads to */
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
@@ -20,11 +15,6 @@ static void where(const kd_yaml_node *n, bool value, const char *path, char *buf
         (void)snprintf(buf, size, "%.200s:%d:%d: %s", n->origin, value ? n->value_line : n->line,
                        value ? n->value_column : n->column, path);
     }
-}
-
-static const char *kind_text(const kd_yaml_node *n)
-{
-    return n->kind == KD_YAML_MAP ? "a map" : n->kind == KD_YAML_LIST ? "a list" : "a value";
 }
 
 /* Dotted path of a node of the merged tree; false when it cannot be a key of ours because it is too
@@ -67,7 +57,7 @@ static kd_status bind_map_key(const kd_cfg_row *row, size_t i, const kd_yaml_nod
         return KD_FAIL(err, KD_E_CONFIG, "%s: unknown key; expected %s", at, what);
     }
     if (n->kind != KD_YAML_SCALAR) {
-        return KD_FAIL(err, KD_E_CONFIG, "%s: expected a value, found %s", at, kind_text(n));
+        return KD_FAIL(err, KD_E_CONFIG, "%s: expected a value, found %s", at, kd_cfg_kind_text(n));
     }
     if (!kd_cfg_set_item(field, item, 0, n->text, n->plain, what)) {
         return KD_FAIL(err, KD_E_CONFIG, "%s: %s", at, what);
@@ -82,7 +72,7 @@ static kd_status bind_map(const kd_cfg_row *row, size_t i, const kd_yaml_node *n
     kd_cfg_map_defaults(row, item);
     if (n->kind != KD_YAML_MAP) {
         where(n, true, row->path, at, sizeof at);
-        return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: expected a map, found %s", at, i, kind_text(n));
+        return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: expected a map, found %s", at, i, kd_cfg_kind_text(n));
     }
     for (const kd_yaml_node *c = n->child; c != NULL; c = c->next) {
         KD_TRY(bind_map_key(row, i, c, item, err));
@@ -99,9 +89,10 @@ static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_conf
         where(n, true, row->path, at, sizeof at);
         kd_cfg_expected(row, what, sizeof what);
         if (n->kind != KD_YAML_LIST) {
-            return KD_FAIL(err, KD_E_CONFIG, "%s: expected %s, found %s", at, what, kind_text(n));
+            return KD_FAIL(err, KD_E_CONFIG, "%s: expected %s, found %s", at, what, kd_cfg_kind_text(n));
         }
-        return KD_FAIL(err, KD_E_CONFIG, "%s: expected %s, found %zu items", at, what, n->count);
+        return KD_FAIL(err, KD_E_CONFIG, "%s: expected %s, found %zu items%s", at, what, n->count,
+                       row->type == KD_CFG_REALS && n->count == 2 * row->cap ? "; a decimal comma? write points" : "");
     }
     kd_cfg_list_set_count(row, cfg, (int)n->count);
     size_t i = 0;
@@ -112,7 +103,7 @@ static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_conf
         }
         where(c, true, row->path, at, sizeof at);
         if (c->kind != KD_YAML_SCALAR) {
-            return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: expected a value, found %s", at, i, kind_text(c));
+            return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: expected a value, found %s", at, i, kd_cfg_kind_text(c));
         }
         if (!kd_cfg_set_item(row, cfg, i, c->text, c->plain, what)) {
             return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: %s", at, i, what);
@@ -148,7 +139,7 @@ static kd_status bind_value(const kd_cfg_row *row, const kd_yaml_node *n, kd_con
     where(n, true, row->path, at, sizeof at);
     if (n->kind != KD_YAML_SCALAR) {
         kd_cfg_expected(row, what, sizeof what);
-        return KD_FAIL(err, KD_E_CONFIG, "%s: expected %s, found %s", at, what, kind_text(n));
+        return KD_FAIL(err, KD_E_CONFIG, "%s: expected %s, found %s", at, what, kd_cfg_kind_text(n));
     }
     if (kd_yaml_is_null(n) && row->type != KD_CFG_STR) {
         kd_cfg_expected(row, what, sizeof what);
@@ -161,10 +152,34 @@ static kd_status bind_value(const kd_cfg_row *row, const kd_yaml_node *n, kd_con
     return KD_OK;
 }
 
+/* The key before an unknown one, where both came of "{base_lr: 0,001}": key 001 without a value. */
+static const kd_yaml_node *cut_by_comma(const kd_yaml_node *n)
+{
+    const kd_yaml_node *before = NULL;
+    for (const kd_yaml_node *c = n->parent->child; c != n; c = c->next) {
+        before = c;
+    }
+    const bool digits = strspn(n->key, "0123456789") > 0 && strspn(n->key, "0123456789eE+-") == strlen(n->key);
+    const bool half = before != NULL && before->kind == KD_YAML_SCALAR && before->plain && before->text[0] != '\0' &&
+                      strspn(before->text, "+-0123456789") == strlen(before->text);
+    return digits && half && kd_yaml_is_null(n) ? before : NULL;
+}
+
 static kd_status unknown_key(const kd_yaml_node *n, const char *path, kd_err *err)
 {
+    static const char *const base[] = {"_base_", "__base__", "BASE", "_BASE_", "extends", "defaults", "include"};
     char at[400];
     where(n, false, path, at, sizeof at);
+    const kd_yaml_node *cut = cut_by_comma(n);
+    if (cut != NULL) {
+        return KD_FAIL(err, KD_E_CONFIG, "%s: unknown key; '%s: %s,%s' has a decimal comma: write %s.%s", at, cut->key,
+                       cut->text, n->key, cut->text, n->key);
+    }
+    for (size_t i = 0; i < KD_COUNTOF(base); i++) {
+        if (strcmp(path, base[i]) == 0) {
+            return KD_FAIL(err, KD_E_CONFIG, "%s: unknown key; did you mean 'base', the path of a recipe?", at);
+        }
+    }
     const char *near = kd_cfg_nearest(path);
     if (near != NULL) {
         return KD_FAIL(err, KD_E_CONFIG, "%s: unknown key; did you mean '%s'?", at, near);
@@ -187,7 +202,7 @@ static kd_status bind_section(const kd_cfg_row *row, const kd_yaml_node *n, kd_c
         return bind_value(kd_cfg_find("data.split.by"), n, cfg, err);
     }
     where(n, true, row->path, at, sizeof at);
-    return KD_FAIL(err, KD_E_CONFIG, "%s: expected a map of keys, found %s", at, kind_text(n));
+    return KD_FAIL(err, KD_E_CONFIG, "%s: expected a map of keys, found %s", at, kd_cfg_kind_text(n));
 }
 
 static kd_status bind_node(const kd_yaml_node *n, kd_config *cfg, bool *into, kd_err *err)
@@ -231,181 +246,6 @@ static kd_status bind_tree(const kd_yaml_node *root, kd_config *cfg, kd_err *err
     return KD_OK;
 }
 
-/* ---- files ----------------------------------------------------------------------------------- */
-
-static kd_status expect_map(const kd_yaml_node *root, kd_err *err)
-{
-    if (root->kind == KD_YAML_MAP) {
-        return KD_OK;
-    }
-    return KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: expected `key: value` lines, found %s", root->origin, root->value_line,
-                   root->value_column, kind_text(root));
-}
-
-static kd_status read_yaml(kd_yaml_tree *t, const char *path, kd_yaml_node **root, kd_err *err)
-{
-    uint8_t *text = NULL;
-    size_t len = 0;
-    KD_TRY(kd_io_read_file(path, KD_YAML_MAX_BYTES, &text, &len, err));
-    kd_status st = kd_yaml_parse(t, text, len, path, root, err);
-    kd_free(text);
-    return st == KD_OK ? expect_map(*root, err) : st;
-}
-
-/* A file whose bases are being read. */
-typedef struct open_file {
-    char *path;               /* as the file that names it leads to it */
-    char *real;               /* from realpath: a cycle is recognised whatever the spelling */
-    kd_yaml_node *own;        /* the file's keys without `base` */
-    const kd_yaml_node *base; /* the next base to read; NULL: none is left */
-    kd_yaml_node *merged;     /* the bases read so far; NULL: none yet */
-} open_file;
-
-typedef struct loader {
-    kd_yaml_tree *tree;
-    open_file stack[MAX_DEPTH];
-    int depth, files; /* open now, read in all */
-} loader;
-
-/* Take `base` out of a file's keys: the first of the values that name files; NULL where there is none. */
-static kd_status take_base(kd_yaml_node *own, const kd_yaml_node **first, kd_err *err)
-{
-    kd_yaml_node *base = kd_yaml_get(own, "base");
-    *first = NULL;
-    if (base == NULL) {
-        return KD_OK;
-    }
-    kd_yaml_unlink(base);
-    const bool list = base->kind == KD_YAML_LIST && base->child != NULL;
-    *first = list ? base->child : base;
-    for (const kd_yaml_node *n = *first; n != NULL; n = list ? n->next : NULL) {
-        if (n->kind != KD_YAML_SCALAR || n->text[0] == '\0') {
-            return KD_FAIL(err, KD_E_CONFIG,
-                           "%s:%d:%d: base: expected the path of a YAML file or a list of paths, found %s", n->origin,
-                           n->value_line, n->value_column, n->kind == KD_YAML_SCALAR ? "nothing" : kind_text(n));
-        }
-    }
-    return KD_OK;
-}
-
-/* Read a file (path: owned from here on) that `by` names; NULL: the command line does. */
-static kd_status push(loader *l, char *path, const kd_yaml_node *by, kd_err *err)
-{
-    if (l->depth == MAX_DEPTH || l->files == MAX_FILES) {
-        const kd_status st =
-            KD_FAIL(err, KD_E_CONFIG, "%s: more than %d files, or bases %d deep", path, MAX_FILES, MAX_DEPTH);
-        kd_free(path);
-        return st;
-    }
-    open_file *f = &l->stack[l->depth++];
-    *f = (open_file){.path = path, .real = realpath(path, NULL)};
-    l->files++;
-    for (int i = 0; i + 1 < l->depth && f->real != NULL; i++) {
-        if (l->stack[i].real != NULL && strcmp(l->stack[i].real, f->real) == 0) {
-            return KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: base: %s leads back to itself", by->origin, by->line,
-                           by->column, path);
-        }
-    }
-    kd_status st = read_yaml(l->tree, path, &f->own, err);
-    if (st == KD_E_IO) { /* a recipe that is not there is the command line's fault, or that of the file that names it */
-        st = KD_E_CONFIG;
-        if (err != NULL) {
-            err->code = st;
-        }
-        if (by != NULL) {
-            (void)kd_err_prefix(err, st, "%s:%d:%d: base", by->origin, by->line, by->column);
-        }
-    }
-    KD_TRY(st);
-    return take_base(f->own, &f->base, err);
-}
-
-static void pop(loader *l)
-{
-    open_file *f = &l->stack[--l->depth];
-    kd_free(f->path);
-    free(f->real);
-}
-
-/* The next base of the file on top; relative to that file. */
-static kd_status push_base(loader *l, kd_err *err)
-{
-    open_file *f = &l->stack[l->depth - 1];
-    const kd_yaml_node *by = f->base;
-    const bool list = by->parent != NULL;
-    f->base = list ? by->next : NULL;
-    char *dir = kd_path_dir(f->path);
-    char *path = dir == NULL ? NULL : kd_path_join(dir, by->text);
-    kd_free(dir);
-    return path != NULL ? push(l, path, by, err) : KD_FAIL(err, KD_E_OOM, "%s: out of memory", f->path);
-}
-
-/* `over` upon *to, which may be NULL. */
-static void merge_into(kd_yaml_node **to, kd_yaml_node *over)
-{
-    if (*to == NULL) {
-        *to = over;
-    } else {
-        kd_yaml_merge(*to, over);
-    }
-}
-
-/* A recipe put together of several that have names is called after all of them: "sfz-nano" and "ce-kd" make
- * "sfz-nano-ce-kd", so that runs of different losses do not share a name. */
-static kd_status join_names(kd_yaml_tree *t, const kd_yaml_node *before, kd_yaml_node *after, kd_err *err)
-{
-    const kd_yaml_node *a = before != NULL ? kd_yaml_get(before, "name") : NULL;
-    const kd_yaml_node *b = kd_yaml_get(after, "name");
-    if (a == NULL || b == NULL || a->kind != KD_YAML_SCALAR || b->kind != KD_YAML_SCALAR || a->text[0] == '\0' ||
-        b->text[0] == '\0') {
-        return KD_OK;
-    }
-    char *text = kd_strf("\"%s-%s\"", a->text, b->text);
-    kd_yaml_node *joined = NULL;
-    kd_status st = text != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: out of memory", b->origin);
-    KD_GO(st);
-    KD_GO(kd_yaml_parse(t, text, strlen(text), b->origin, &joined, err));
-    kd_yaml_node *top = kd_yaml_new_map(t, b->origin);
-    if (top == NULL || !kd_yaml_put(t, top, "name", joined)) {
-        st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", b->origin);
-        goto done;
-    }
-    kd_yaml_merge(after, top);
-done:
-    kd_free(text);
-    return st;
-}
-
-/* Merge a file upon *root: its bases in their order, then the file; each base likewise. */
-static kd_status load_file(kd_yaml_tree *tree, const char *path, kd_yaml_node **root, kd_err *err)
-{
-    loader l = {.tree = tree};
-    kd_status st = KD_OK;
-    char *first = kd_strdup(path);
-    if (first == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
-    }
-    KD_GO(push(&l, first, NULL, err));
-    while (l.depth > 0) {
-        open_file *f = &l.stack[l.depth - 1];
-        if (f->base != NULL) {
-            KD_GO(push_base(&l, err));
-            continue;
-        }
-        kd_yaml_node *whole = f->merged;
-        merge_into(&whole, f->own);
-        pop(&l);
-        kd_yaml_node **to = l.depth > 0 ? &l.stack[l.depth - 1].merged : root;
-        KD_GO(join_names(tree, *to, whole, err));
-        merge_into(to, whole);
-    }
-done:
-    while (l.depth > 0) {
-        pop(&l);
-    }
-    return st;
-}
-
 /* ---- --set ----------------------------------------------------------------------------------- */
 
 /* Lay "a.b=value" upon the tree. */
@@ -446,7 +286,7 @@ static kd_status apply_set(kd_yaml_tree *t, kd_yaml_node *root, const char *text
         st = KD_FAIL(err, KD_E_OOM, "--set: out of memory");
         goto done;
     }
-    kd_yaml_merge(root, top);
+    kd_cfg_lay_upon(&root, top);
 done:
     kd_free(origin);
     return st;
@@ -473,7 +313,7 @@ kd_status kd_config_load(const char *const *paths, size_t n_paths, const char *c
     kd_yaml_node *root = NULL;
     kd_status st = KD_OK;
     for (size_t i = 0; i < n_paths; i++) {
-        KD_GO(load_file(t, paths[i], &root, err));
+        KD_GO(kd_cfg_read_file(t, paths[i], &root, err));
     }
     if (root == NULL) {
         root = kd_yaml_new_map(t, "config");
@@ -498,7 +338,7 @@ kd_status kd_config_parse(const void *text, size_t len, const char *name, const 
     kd_yaml_node *root = NULL;
     kd_status st = KD_OK;
     KD_GO(kd_yaml_parse(t, text, len, name, &root, err));
-    KD_GO(expect_map(root, err));
+    KD_GO(kd_cfg_expect_map(root, err));
     const kd_yaml_node *base = kd_yaml_get(root, "base");
     if (base != NULL) {
         st = KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: base: only files can have one", name, base->line, base->column);

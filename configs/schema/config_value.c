@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 /* i-th of "a|b|c" and its length; NULL when there are fewer. */
 static const char *enum_item(const char *names, int i, size_t *len)
@@ -99,25 +100,18 @@ void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size)
     }
 }
 
-static void say(const kd_cfg_row *row, const char *text, char *what)
+/* "010", "-01.5": eight for a reader of YAML 1.1, ten for one of 1.2. */
+static bool has_leading_zero(const char *text)
 {
-    char expected[KD_CFG_WHAT - 160];
-    kd_cfg_expected(row, expected, sizeof expected);
-    const size_t n = (size_t)snprintf(what, KD_CFG_WHAT, "expected %s, found '%.60s'", expected, text);
-    const char *near = NULL;
-    if (row->type == KD_CFG_NAME_OF) {
-        near = kd_nearest(text, registry_count(row), registry_name, row);
-    }
-    if (near != NULL) {
-        (void)snprintf(what + n, KD_CFG_WHAT - n, "; did you mean '%s'?", near);
-    }
+    text += text[0] == '-' || text[0] == '+';
+    return text[0] == '0' && text[1] >= '0' && text[1] <= '9';
 }
 
 /* Decimal integer without blanks; false when it is anything else or beyond 2^53. */
 static bool parse_integer(const char *text, int64_t *out)
 {
     const char *p = text + (text[0] == '-' || text[0] == '+');
-    if (*p == '\0' || strlen(p) > 16 || strspn(p, "0123456789") != strlen(p)) {
+    if (*p == '\0' || strlen(p) > 16 || has_leading_zero(text) || strspn(p, "0123456789") != strlen(p)) {
         return false;
     }
     errno = 0;
@@ -130,13 +124,139 @@ static bool parse_integer(const char *text, int64_t *out)
  * nan, inf). */
 static bool parse_real(const char *text, double *out)
 {
-    if (text[0] == '\0' || strlen(text) > 40 || strspn(text, "0123456789+-.eE") != strlen(text) ||
-        strpbrk(text, "0123456789") == NULL) {
+    if (text[0] == '\0' || strlen(text) > 40 || has_leading_zero(text) ||
+        strspn(text, "0123456789+-.eE") != strlen(text) || strpbrk(text, "0123456789") == NULL) {
         return false;
     }
     char *end = NULL;
     *out = strtod(text, &end);
     return *end == '\0' && isfinite(*out);
+}
+
+/* Control characters and the line breaks of Unicode would not survive printing; no path or name needs them. */
+static bool clean_char(const char *s)
+{
+    const unsigned char c = (unsigned char)s[0];
+    const unsigned char d = (unsigned char)s[1];
+    return c >= 0x20 && c != 0x7f && !(c == 0xc2 && d < 0xa0) &&
+           !(c == 0xe2 && d == 0x80 && ((unsigned char)s[2] & 0xfeu) == 0xa8);
+}
+
+static bool clean_text(const char *s)
+{
+    while (*s != '\0' && clean_char(s)) {
+        s++;
+    }
+    return *s == '\0';
+}
+
+static bool is_text(const kd_cfg_row *row)
+{
+    return row->type == KD_CFG_STR || row->type == KD_CFG_NAMES || row->type == KD_CFG_PATHS;
+}
+
+/* `text` fit for a terminal and one line: control characters and the line breaks of Unicode as \n, \x1b, ... */
+static void shown(const char *text, char *buf, size_t size)
+{
+    size_t n = 0;
+    int left = 0; /* bytes of a line break of Unicode that are still to come */
+    for (const char *p = text; *p != '\0' && n + 5 < size && n < 60; p++) {
+        const unsigned char c = (unsigned char)*p;
+        const char *name = strchr("\nn\tt\rr", *p);
+        if (left == 0 && !clean_char(p)) {
+            left = c == 0xe2 ? 3 : c == 0xc2 ? 2 : 1;
+        }
+        if (left == 0) {
+            buf[n++] = *p;
+            continue;
+        }
+        left--;
+        n += (size_t)(c < 0x20 && name != NULL ? snprintf(buf + n, size - n, "\\%c", name[1])
+                                               : snprintf(buf + n, size - n, "\\x%02x", c));
+    }
+    buf[n] = '\0';
+}
+
+static bool is_number(const kd_cfg_row *row)
+{
+    return row->type == KD_CFG_INT || row->type == KD_CFG_INT64 || row->type == KD_CFG_REAL ||
+           row->type == KD_CFG_REALS || row->type == KD_CFG_INTS;
+}
+
+/* What a number that people write in their way should be: a decimal comma, a separator, a leading zero, 50.0. */
+static void number_advice(const kd_cfg_row *row, const char *text, bool plain, char *buf, size_t size)
+{
+    const bool whole = row->type != KD_CFG_REAL && row->type != KD_CFG_REALS;
+    char plainer[48];
+    double x = 0;
+    buf[0] = '\0';
+    if (strlen(text) >= sizeof plainer) {
+        return;
+    }
+    (void)snprintf(plainer, sizeof plainer, "%s", text);
+    char *comma = strchr(plainer, ',');
+    if (comma != NULL) {
+        *comma = '.';
+        if (!parse_real(plainer, &x)) {
+            return;
+        }
+        (void)snprintf(buf, size,
+                       whole ? "; a comma separates items: write the number without it"
+                             : "; write the decimal point: %s",
+                       plainer);
+    } else if (!plain && (parse_real(text, &x) || has_leading_zero(text))) {
+        (void)snprintf(buf, size, ", quoted, which is text; write it without quotes");
+    } else if (has_leading_zero(text)) {
+        (void)snprintf(buf, size, "; YAML readers take a leading zero for octal: write it without");
+    } else if (whole && parse_real(text, &x) && x == rint(x) && fabs(x) < 1e15) {
+        (void)snprintf(buf, size, "; write %.0f", x);
+    }
+}
+
+/* What to write instead; empty when nobody knows. */
+static void advice(const kd_cfg_row *row, const char *text, bool plain, char *buf, size_t size)
+{
+    static const char *const yes[] = {"yes", "on", "y", "1"}, *const no[] = {"no", "off", "n", "0"};
+    buf[0] = '\0';
+    if (is_number(row)) {
+        number_advice(row, text, plain, buf, size);
+        return;
+    }
+    for (size_t i = 0; row->type == KD_CFG_BOOL && i < KD_COUNTOF(yes); i++) {
+        const bool is_yes = strcasecmp(text, yes[i]) == 0;
+        if (is_yes || strcasecmp(text, no[i]) == 0) {
+            (void)snprintf(buf, size, "; write %s", is_yes ? "true" : "false");
+        }
+    }
+    if (row->type == KD_CFG_BOOL && !plain) {
+        (void)snprintf(buf, size, ", quoted, which is text; write it without quotes");
+    }
+    if (row->type == KD_CFG_NAME_OF) {
+        const char *near = kd_nearest(text, registry_count(row), registry_name, row);
+        if (near != NULL) {
+            (void)snprintf(buf, size, "; did you mean '%s'?", near);
+        }
+    }
+}
+
+static void say(const kd_cfg_row *row, const char *text, bool plain, char *what)
+{
+    char expected[KD_CFG_WHAT - 220], found[72], more[100];
+    shown(text, found, sizeof found);
+    if (is_text(row) && !clean_text(text)) {
+        (void)snprintf(what, KD_CFG_WHAT,
+                       "expected text without control characters, found '%s'; in double quotes a backslash begins an "
+                       "escape: use single quotes or /",
+                       found);
+        return;
+    }
+    if (is_text(row) && plain && strcmp(text, "None") == 0) {
+        (void)snprintf(what, KD_CFG_WHAT, "'None' is text in YAML; leave the value empty or write null");
+        return;
+    }
+    kd_cfg_expected(row, expected, sizeof expected);
+    advice(row, text, plain, more, sizeof more);
+    (void)snprintf(what, KD_CFG_WHAT, "expected %s, found '%s'%s", expected, found, more);
 }
 
 static bool set_number(const kd_cfg_row *row, char *field, size_t i, const char *text)
@@ -160,23 +280,6 @@ static bool set_number(const kd_cfg_row *row, char *field, size_t i, const char 
     const int v = (int)n;
     const size_t at = row->type == KD_CFG_INTS ? (i + 1) * sizeof v : 0;
     memcpy(field + at, &v, sizeof v);
-    return true;
-}
-
-/* Control characters and the line breaks of Unicode would not survive printing; no path or name
- * needs them. */
-static bool clean_text(const char *s)
-{
-    for (; *s != '\0'; s++) {
-        const unsigned char c = (unsigned char)s[0];
-        const unsigned char d = (unsigned char)s[1];
-        if (c < 0x20 || c == 0x7f || (c == 0xc2 && d < 0xa0)) {
-            return false;
-        }
-        if (c == 0xe2 && d == 0x80 && ((unsigned char)s[2] & 0xfeu) == 0xa8) {
-            return false;
-        }
-    }
     return true;
 }
 
@@ -207,6 +310,15 @@ static bool set_name(const kd_cfg_row *row, char *field, const char *text)
     return false;
 }
 
+/* true, True and TRUE: what YAML 1.2 and PyYAML both take for it. */
+static bool is_word(const char *text, const char *word)
+{
+    const bool tail = strcmp(text + (text[0] != '\0'), word + 1) == 0;
+    const bool capitals = strcasecmp(text, word) == 0 && text[1] == word[1] - 'a' + 'A';
+    return (tail && (text[0] == word[0] || text[0] == word[0] - 'a' + 'A')) ||
+           (capitals && strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == strlen(text));
+}
+
 bool kd_cfg_set_item(const kd_cfg_row *row, void *base, size_t i, const char *text, bool plain, char *what)
 {
     char *field = (char *)base + row->offset;
@@ -220,8 +332,8 @@ bool kd_cfg_set_item(const kd_cfg_row *row, void *base, size_t i, const char *te
         ok = plain && set_number(row, field, i, text);
         break;
     case KD_CFG_BOOL: {
-        const bool v = strcmp(text, "true") == 0;
-        ok = plain && (v || strcmp(text, "false") == 0);
+        const bool v = is_word(text, "true");
+        ok = plain && (v || is_word(text, "false"));
         if (ok) {
             memcpy(field, &v, sizeof v);
         }
@@ -234,7 +346,7 @@ bool kd_cfg_set_item(const kd_cfg_row *row, void *base, size_t i, const char *te
         ok = set_name(row, field, text);
         break;
     case KD_CFG_STR:
-        ok = strlen(text) < row->cap && clean_text(text);
+        ok = strlen(text) < row->cap && clean_text(text) && !(plain && strcmp(text, "None") == 0);
         if (ok) {
             memset(field, 0, row->cap);
             memcpy(field, text, strlen(text));
@@ -249,7 +361,7 @@ bool kd_cfg_set_item(const kd_cfg_row *row, void *base, size_t i, const char *te
         }
         break;
     case KD_CFG_PATHS:
-        ok = text[0] != '\0' && strlen(text) < KD_CFG_PATH && clean_text(text);
+        ok = text[0] != '\0' && strlen(text) < KD_CFG_PATH && clean_text(text) && !(plain && strcmp(text, "None") == 0);
         if (ok) {
             char *path = ((kd_cfg_paths *)(void *)field)->v[i];
             memset(path, 0, KD_CFG_PATH);
@@ -261,7 +373,7 @@ bool kd_cfg_set_item(const kd_cfg_row *row, void *base, size_t i, const char *te
         break;
     }
     if (!ok) {
-        say(row, text, what);
+        say(row, text, plain, what);
     }
     return ok;
 }

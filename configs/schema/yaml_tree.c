@@ -182,7 +182,8 @@ void kd_yaml_merge(kd_yaml_node *base, kd_yaml_node *over)
 bool kd_yaml_is_null(const kd_yaml_node *node)
 {
     return node->kind == KD_YAML_SCALAR && node->plain &&
-           (node->text[0] == '\0' || strcmp(node->text, "~") == 0 || strcmp(node->text, "null") == 0);
+           (node->text[0] == '\0' || strcmp(node->text, "~") == 0 || strcmp(node->text, "null") == 0 ||
+            strcmp(node->text, "Null") == 0 || strcmp(node->text, "NULL") == 0);
 }
 
 #if !defined(KD_HAVE_YAML)
@@ -445,8 +446,13 @@ static kd_status parser_failed(const parse *p, const yaml_parser_t *y)
         return KD_FAIL(p->err, KD_E_CONFIG, "%s: byte %zu: %s; expected UTF-8 text", p->origin, y->problem_offset,
                        what);
     }
-    return KD_FAIL(p->err, KD_E_CONFIG, "%s:%zu:%zu: not YAML: %s", p->origin, y->problem_mark.line + 1,
-                   y->problem_mark.column + 1, what);
+    const bool escape = strstr(what, "hexdecimal") != NULL || strstr(what, "escape character") != NULL;
+    const bool token = strstr(what, "cannot start any token") != NULL;
+    return KD_FAIL(p->err, KD_E_CONFIG, "%s:%zu:%zu: not YAML: %s%s", p->origin, y->problem_mark.line + 1,
+                   y->problem_mark.column + 1, what,
+                   escape  ? "; in double quotes a backslash begins an escape: use single quotes or /"
+                   : token ? " (a tab? indent by blanks; a text that begins with such a sign needs quotes)"
+                           : "");
 }
 
 kd_status kd_yaml_parse(kd_yaml_tree *t, const void *text, size_t len, const char *origin, kd_yaml_node **root,

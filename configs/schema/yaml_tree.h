@@ -62,7 +62,7 @@ void kd_yaml_unlink(kd_yaml_node *node);
  * Depth is bounded by the parser. */
 void kd_yaml_merge(kd_yaml_node *base, kd_yaml_node *over);
 
-/* Plain empty text, `~` or `null`. */
+/* Plain empty text, `~`, `null`, `Null` or `NULL`. */
 bool kd_yaml_is_null(const kd_yaml_node *node);
 
 #ifdef __cplusplus

@@ -6,7 +6,7 @@ printf '\xef\xbb\xbf\n<!DOCTYPE html><html><title>Sign in</title></html>\n' >htm
 printf 'Entry not found' >answer
 : >empty
 declare -A says=([lfs]='a Git LFS pointer, not the file: run .git lfs pull' [html]='a web page, not the file'
-    [answer]='the answer of a server' [empty]='(an empty file|end of the file|expected samples, found none|end of file)')
+    [answer]='the answer of a server' [empty]='(an empty file|end of the file|found none|end of file)')
 tiny="--config $configs/teacher/tiny.yaml"
 for k in lfs html answer empty; do
     for e in safetensors pth npz bin pt; do
