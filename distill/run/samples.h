@@ -1,5 +1,5 @@
-/* samples.tsv of a run directory: the ids and labels of both halves that the run trains and validates on, so that a
- * resume on other data can say what is different.  Lines "half<TAB>id<TAB>label<LF>", half train or val, in id order. */
+/* samples.tsv of a run directory: ids and labels of both halves, so that a resume on other data can say what is
+ * different.  Lines "half<TAB>id<TAB>label<LF>", half train or val, in id order. */
 #ifndef KD_DISTILL_RUN_SAMPLES_H
 #define KD_DISTILL_RUN_SAMPLES_H
 

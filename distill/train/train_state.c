@@ -8,10 +8,14 @@
 
 /* One list for writing and reading: a counter cannot be saved and forgotten. */
 #define KD_STATE_INTS(X) X(epoch) X(batch) X(step) X(micro) X(skipped) X(broken) X(sum_batches) X(best_epoch)
-#define KD_STATE_REALS(X)                                                                                       \
-    X(sum_loss, "sum_loss", "")                                                                                 \
-    X(sum_squares, "sum_squares", "") X(best, "best_", t->o->task->figure) X(last, "last_", t->o->task->figure) \
-        X(first_loss, "first_loss", "") X(first_error, "first_error", "") X(last_loss, "last_loss", "")
+#define KD_STATE_REALS(X)                \
+    X(sum_loss, "sum_loss", "")          \
+    X(sum_squares, "sum_squares", "")    \
+    X(best, "best_", t->o->task->figure) \
+    X(last, "last_", t->o->task->figure) \
+    X(first_loss, "first_loss", "")      \
+    X(first_error, "first_error", "")    \
+    X(last_loss, "last_loss", "")
 
 /* The key of a figure carries its name: "best_top1". */
 static const char *key(const char *prefix, const char *name, char buf[64])

@@ -389,11 +389,14 @@ static void big_report(const big *b, kd_report *r, const char *kind, const char 
 
 static char *slurp(const char *path)
 {
-    uint8_t *data = NULL;
-    size_t bytes = 0;
-    kd_err err = {0};
-    ok(kd_io_read_file(path, 64 << 20, &data, &bytes, &err), &err);
-    return (char *)data;
+    enum { MOST = 64 << 20 };
+    FILE *f = fopen(path, "rb"); /* our reader takes no web page for a file of data */
+    char *text = kd_alloc(MOST);
+    assert_non_null(f);
+    assert_non_null(text);
+    text[fread(text, 1, MOST - 1, f)] = '\0';
+    assert_int_equal(fclose(f), 0);
+    return text;
 }
 
 static void test_page(void **state)

@@ -26,7 +26,9 @@ absent n.logits.zst
 refused 1 'expected finite values' train --epochs 1 --weights nan.safetensors --out from-nan
 
 # a run whose loss ends above its beginning; the weights stay
-fast() { train --epochs 3 --set optim.base_lr="$1" --set optim.min_lr="$1" --set optim.clip_grad=0 --out "lr-$1"; }
+fast() {
+    train --epochs 3 --set optim.base_lr="$1" --set optim.min_lr="$1" --set optim.clip_grad=0 --out "lr-$1"
+}
 refused 1 'diverged: mean loss [0-9.]+ in the last epoch, [0-9.]+ in the first; the weights are kept in' fast 0.5
 present lr-0.5/checkpoints/last/model.safetensors
 refused 1 'diverged|not finite' fast 3
@@ -36,8 +38,8 @@ present lr-100/checkpoints/last/model.safetensors
 # the terms of an accumulated step are means over its micro-batches, as the loss is: weighted, they add up to it
 accepted "$teacher" dump-logits --config "$configs/teacher/tiny.yaml" --data data --set 'data.split.train=[1,2]' \
     --weights "$configs/teacher/tiny_pretrained.safetensors" --split train --out s.logits.zst --threads 1 -q
-accepted train --config "$configs/distill/ce_kd.yaml" --teacher-logits s.logits.zst --epochs 1 --out acc --batch-size 4 \
-    --set optim.accumulation=3 --set train.log_interval=1 --set kd.weight=0.5 --set kd.feature=none
+accepted train --config "$configs/distill/ce_kd.yaml" --teacher-logits s.logits.zst --epochs 1 --out acc \
+    --batch-size 4 --set optim.accumulation=3 --set train.log_interval=1 --set kd.weight=0.5 --set kd.feature=none
 awk '/"type":"train"/ {
     for (name in v) delete v[name]
     n = split($0, f, /[,{}]/)

@@ -70,8 +70,8 @@ accepted fit --out l --epochs 2 --resume
 
 # weights
 start=$configs/teacher/tiny_pretrained.safetensors
-tune() { "$teacher" finetune --config "$configs/teacher/tiny.yaml" --data data --set data.split.train=[1,2] --threads 1 \
-    --limit 16 --set optim.base_lr=1e-5 -q "$@"; }
+tune() { "$teacher" finetune --config "$configs/teacher/tiny.yaml" --data data --set data.split.train=[1,2] \
+    --threads 1 --limit 16 --set optim.base_lr=1e-5 -q "$@"; }
 accepted tune --weights "$start" --epochs 1 --out w
 accepted tune --epochs 1 --out r
 refused 2 'began with random weights' tune --weights "$start" --epochs 2 --out r --resume
