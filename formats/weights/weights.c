@@ -3,6 +3,7 @@
 
 #include "formats/base/io.h"
 #include "formats/weights/checkpoint.h"
+#include "formats/weights/hf.h"
 #include "formats/weights/npy.h"
 #include "formats/weights/pth.h"
 #include "formats/weights/weights_priv.h"
@@ -15,10 +16,12 @@
 struct kd_weights {
     char *file;
     const char *format;
-    kd_st_file *st; /* one of st, ck (through its group), pth and npz is the source */
+    kd_st_file *st; /* one of st, ck (through its group), pth, npz and shards is the source */
     kd_ckpt *ck;
     kd_pth *pth;
     kd_npz *npz;
+    kdi_shards *shards;
+    kd_json *hf; /* {"classes": [...]} of a Hugging Face folder that names them; NULL: none */
     struct npz_array {
         kd_npy a;
         kd_st_dtype dtype;
@@ -34,32 +37,29 @@ struct kd_weights {
 
 /* ---- the tensors of the file, whatever it is ------------------------------------------------- */
 
-typedef struct raw {
-    const char *name;
-    kd_st_dtype dtype;
-    size_t rank;
-    const int64_t *dim;
-    size_t count;
-    size_t bytes;
-} raw;
-
 static size_t raw_count(const kd_weights *w)
 {
-    return w->pth != NULL ? kd_pth_count(w->pth) : w->npz != NULL ? kd_npz_count(w->npz) : kd_st_count(w->tensors);
+    return w->shards != NULL ? kdi_shards_count(w->shards)
+           : w->pth != NULL  ? kd_pth_count(w->pth)
+           : w->npz != NULL  ? kd_npz_count(w->npz)
+                             : kd_st_count(w->tensors);
 }
 
-static raw raw_at(const kd_weights *w, size_t i)
+static kdi_raw raw_at(const kd_weights *w, size_t i)
 {
+    if (w->shards != NULL) {
+        return kdi_shards_at(w->shards, i);
+    }
     if (w->pth != NULL) {
         const kd_pth_tensor *t = kd_pth_at(w->pth, i);
-        return (raw){t->name, t->dtype, t->rank, t->dim, t->count, t->bytes};
+        return (kdi_raw){t->name, t->dtype, t->rank, t->dim, t->count, t->bytes};
     }
     if (w->npz != NULL) {
         const kd_npy *a = &w->array[i].a;
-        return (raw){kd_npz_name(w->npz, i), w->array[i].dtype, a->rank, a->dim, a->count, a->bytes};
+        return (kdi_raw){kd_npz_name(w->npz, i), w->array[i].dtype, a->rank, a->dim, a->count, a->bytes};
     }
     const kd_st_entry *e = kd_st_at(w->tensors, i);
-    return (raw){e->name, e->dtype, e->rank, e->dim, e->count, e->bytes};
+    return (kdi_raw){e->name, e->dtype, e->rank, e->dim, e->count, e->bytes};
 }
 
 /* ---- finding the file ------------------------------------------------------------------------ */
@@ -109,6 +109,11 @@ static bool is_npz(const kd_map *map)
 static kd_status open_file(kd_weights *w, const char *path, kd_err *err)
 {
     kd_map map;
+    if (kdi_is_shard_index(path)) {
+        w->file = kd_strdup(path);
+        w->format = "sharded";
+        return w->file != NULL ? kdi_shards_open(path, &w->shards, err) : KD_FAIL(err, KD_E_OOM, "%s", path);
+    }
     KD_TRY(kd_io_map(path, &map, err));
     if (map.bytes == 0) {
         return KD_FAIL(err, KD_E_FORMAT, "%s: expected weights, found an empty file", path);
@@ -187,7 +192,8 @@ done:
 
 static kd_status open_dir(kd_weights *w, const char *path, kd_err *err)
 {
-    static const char *const files[] = {"model.safetensors", "pytorch_model.bin", "mp_rank_00_model_states.pt"};
+    static const char *const files[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
+                                        "pytorch_model.bin.index.json", "mp_rank_00_model_states.pt"};
     bool checkpoint = false;
     const kd_status st_checkpoint = open_checkpoint_of(w, path, &checkpoint, err);
     if (checkpoint || st_checkpoint != KD_OK) {
@@ -207,7 +213,7 @@ static kd_status open_dir(kd_weights *w, const char *path, kd_err *err)
     }
     return KD_FAIL(err, KD_E_IO,
                    "%s: no weights in this directory (looked for state.json, checkpoints/best, "
-                   "checkpoints/last, model.safetensors, pytorch_model.bin)",
+                   "checkpoints/last, model.safetensors, pytorch_model.bin, their .index.json)",
                    path);
 }
 
@@ -247,7 +253,7 @@ static size_t common_wrapper(const kd_weights *w)
 /* Add tensor i of the file under `name`, or stack it onto the one that has that name already. */
 static kd_status add(kd_weights *w, size_t i, const char *name, int part, kd_err *err)
 {
-    const raw r = raw_at(w, i);
+    const kdi_raw r = raw_at(w, i);
     kd_weight *t = NULL;
     /* the parts of one stack are neighbours or nearly so: look back a little, then everywhere */
     for (size_t k = w->count; part >= 0 && k-- > 0 && t == NULL;) {
@@ -349,6 +355,24 @@ static kd_status build(kd_weights *w, const kd_name_map *map, kd_err *err)
 
 /* ---- open and close -------------------------------------------------------------------------- */
 
+static kd_status read_classes(kd_weights *w, const char *path, kd_err *err)
+{
+    kd_json *config = NULL;
+    KD_TRY(kd_hf_config(path, &config, NULL, err));
+    kd_status st = KD_OK;
+    if (config != NULL) {
+        w->hf = kd_json_object();
+        kd_json *names = kd_json_set_array(w->hf, "classes");
+        st = names != NULL ? kd_hf_class_names(config, names, err) : KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        if (st == KD_OK && kd_json_count(names) == 0) {
+            kd_json_free(w->hf);
+            w->hf = NULL;
+        }
+    }
+    kd_json_free(config);
+    return st;
+}
+
 kd_status kd_weights_open(const char *path, const kd_name_map *map, kd_weights **out, kd_err *err)
 {
     *out = NULL;
@@ -359,6 +383,7 @@ kd_status kd_weights_open(const char *path, const kd_name_map *map, kd_weights *
     }
     KD_GO(kd_path_is_dir(path) ? open_dir(w, path, err) : open_file(w, path, err));
     KD_GO(build(w, map, err));
+    KD_GO(read_classes(w, path, err));
     *out = w;
     w = NULL;
 done:
@@ -381,6 +406,8 @@ void kd_weights_close(kd_weights *w)
     kd_ckpt_close(w->ck);
     kd_pth_close(w->pth);
     kd_npz_close(w->npz);
+    kdi_shards_close(w->shards);
+    kd_json_free(w->hf);
     kd_free(w->array);
     kd_free(w);
 }
@@ -450,6 +477,9 @@ const kd_json *kd_weights_meta(const kd_weights *w)
     if (w->ck != NULL) {
         return kd_ckpt_state(w->ck);
     }
+    if (w->hf != NULL) {
+        return w->hf;
+    }
     return w->st != NULL ? kd_st_meta_all(w->st) : NULL;
 }
 
@@ -460,7 +490,7 @@ size_t kd_weights_dropped(const kd_weights *w)
 
 kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256_HEX], kd_err *err)
 {
-    return kd_sha256_file(w->file, hex, err);
+    return w->shards != NULL ? kdi_shards_sha256(w->shards, hex, err) : kd_sha256_file(w->file, hex, err);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -473,7 +503,9 @@ kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst, kd_e
             continue;
         }
         const size_t i = (size_t)t->part[k];
-        if (w->pth != NULL) {
+        if (w->shards != NULL) {
+            KD_TRY(kdi_shards_read(w->shards, i, p, err));
+        } else if (w->pth != NULL) {
             KD_TRY(kd_pth_read(w->pth, kd_pth_at(w->pth, i), p, err));
         } else if (w->npz != NULL) {
             kd_npy_copy(&w->array[i].a, p);

@@ -3,8 +3,8 @@
  * A path may be a safetensors file; a .pth/.pt/.bin of torch.save; a .npz of NumPy, its arrays by name (all told by
  * content, not by suffix);
  * a checkpoint directory of ours; a run directory (its checkpoints/best, else checkpoints/last); a
- * directory as Hugging Face or DeepSpeed write it (model.safetensors, pytorch_model.bin,
- * mp_rank_00_model_states.pt).
+ * directory as Hugging Face or DeepSpeed write it (model.safetensors, pytorch_model.bin, the .index.json of either where
+ * the weights are in several files, mp_rank_00_model_states.pt).
  *
  * Names.  A name map (kernels/kd_names.h) translates the names of files into those of its model, if one of the tensors
  * shows that the weights are that model's; several tensors of a file may then become one.  Without a map, and for other
@@ -52,20 +52,21 @@ KD_NODISCARD kd_status kd_weights_read_f32(kd_weights *w, const kd_weight *t, fl
 KD_NODISCARD kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst, kd_err *err);
 
 const char *kd_weights_file(const kd_weights *w);    /* the file really read */
-const char *kd_weights_format(const kd_weights *w);  /* "safetensors", "pth", "npz", "checkpoint" */
+const char *kd_weights_format(const kd_weights *w);  /* "safetensors", "pth", "npz", "sharded", "checkpoint" */
 const char *kd_weights_key(const kd_weights *w);     /* .pth: where the state dict was ("model"), else "" */
 bool kd_weights_mapped(const kd_weights *w);         /* the tensors are those of the map's model */
 int kd_weights_dialect(const kd_weights *w);         /* what the file used, of the map's; 0 where not mapped */
-const kd_json *kd_weights_meta(const kd_weights *w); /* safetensors metadata or a checkpoint's state; may be NULL */
+const kd_json *kd_weights_meta(const kd_weights *w); /* a checkpoint's state; {"classes"} of a Hugging Face folder
+                                                      * that names them; else safetensors metadata; may be NULL */
 size_t kd_weights_dropped(const kd_weights *w);      /* tensors that the map left out */
 
-/* SHA-256 of the file (reads all of it). */
+/* SHA-256 of the file (reads all of it); of several files, of the lines that sha256sum prints of them. */
 KD_NODISCARD kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256_HEX], kd_err *err);
 
 /* Write all tensors under the names of a dialect of the map (0 where not mapped); `dtype` (KD_F32, KD_BF16, KD_F16)
  * converts floating-point tensors, NULL keeps them.  A path ending in .pth, .pt or .bin gives a torch file
- * (state dict under the dialect's key; "model" where not mapped), any other a
- * safetensors file.  KD_E_ARG: a tensor has no name there. */
+ * (state dict under the dialect's key; "model" where not mapped), one in .safetensors a safetensors file.  KD_E_ARG:
+ * another ending, or a tensor has no name there. */
 KD_NODISCARD kd_status kd_weights_save(kd_weights *w, const char *path, int dialect, const kd_dtype *dtype,
                                        kd_err *err);
 

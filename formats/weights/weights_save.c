@@ -145,10 +145,14 @@ kd_status kd_weights_save(kd_weights *w, const char *path, int dialect, const kd
     const kd_name_map *map = kdi_weights_map(w);
     const char *key = map != NULL ? map->torch_key[dialect] : "model";
     output o = {.w = w};
+    const bool torch =
+        kd_path_has_suffix(path, ".pth") || kd_path_has_suffix(path, ".pt") || kd_path_has_suffix(path, ".bin");
+    if (!torch && !kd_path_has_suffix(path, ".safetensors")) {
+        return KD_FAIL(err, KD_E_ARG, "%s: expected a name ending in .safetensors, .pth, .pt or .bin%s", path,
+                       kd_path_has_suffix(path, ".onnx") ? "; ONNX is not written" : "");
+    }
     kd_status st = plan(&o, dialect, dtype, err);
     if (st == KD_OK) {
-        const bool torch =
-            kd_path_has_suffix(path, ".pth") || kd_path_has_suffix(path, ".pt") || kd_path_has_suffix(path, ".bin");
         st = torch ? kd_pth_write_from(path, key, o.t, o.count, fetch, &o, err) : save_safetensors(&o, path, err);
     }
     kd_free(o.t);
