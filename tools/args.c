@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 enum { NAME_MAX_LEN = 48 };
 
@@ -109,6 +110,12 @@ static bool choice_holds(const char *choices, const char *text)
     return false;
 }
 
+static bool ends_in_onnx(const char *path)
+{
+    const size_t n = strlen(path);
+    return n >= 5 && strcasecmp(path + n - 5, ".onnx") == 0;
+}
+
 /* 0, or the exit code after the message. */
 static int store_value(const kd_cmd *cmd, const kd_arg *a, const char *text, void *base)
 {
@@ -148,6 +155,9 @@ static int store_value(const kd_cmd *cmd, const kd_arg *a, const char *text, voi
     case KD_ARG_STR:
         if (*text == '\0') {
             return kd_usage(cmd, "--%s: expected %s, found an empty text", a->name, a->meta);
+        }
+        if (strcmp(a->name, "out") == 0 && ends_in_onnx(text)) {
+            return kd_usage(cmd, "--out: ONNX is not written, so nothing is written to %s; choose another name", text);
         }
         memcpy(dest, &text, sizeof text);
         return 0;

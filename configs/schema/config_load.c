@@ -1,5 +1,6 @@
 /* From YAML text to kd_config: the --set texts, the walk over the merged tree. */
 #include "configs/schema/config_files.h"
+#include "configs/schema/config_hf.h"
 #include "configs/schema/config_table.h"
 
 #include <stdio.h>
@@ -292,19 +293,42 @@ done:
     return st;
 }
 
-static kd_status apply_and_bind(kd_yaml_tree *t, kd_yaml_node *root, const char *const *sets, size_t n_sets,
-                                kd_config *out, kd_err *err)
+static kd_status apply_sets(kd_yaml_tree *t, kd_yaml_node *root, const char *const *sets, size_t n_sets, kd_err *err)
 {
     for (size_t i = 0; i < n_sets; i++) {
         KD_TRY(apply_set(t, root, sets[i], err));
     }
+    return KD_OK;
+}
+
+static kd_status bind_all(const kd_yaml_node *root, kd_config *out, kd_err *err)
+{
     kd_config_defaults(out);
     KD_TRY(bind_tree(root, out, err));
     return kd_config_finish(out, err);
 }
 
-kd_status kd_config_load(const char *const *paths, size_t n_paths, const char *const *sets, size_t n_sets,
-                         kd_config *out, kd_err *err)
+/* Bind a tree over the config.json of its weights. */
+static kd_status bind_with_hf(kd_yaml_tree *t, kd_yaml_node *root, const char *model, kd_config *out, kd_err *err)
+{
+    const kd_yaml_node *kind = kd_yaml_get(root, "kind");
+    const kd_yaml_node *start = kd_yaml_get(kd_yaml_get(root, "teacher"), "weights");
+    const bool teacher = kind == NULL || strcmp(kind->text, "teacher") == 0;
+    const char *weights = model != NULL ? model : start != NULL && !kd_yaml_is_null(start) ? start->text : "";
+    kd_cfg_hf hf = {NULL, NULL};
+    kd_status st = KD_OK;
+    if (teacher && weights[0] != '\0') {
+        KD_GO(kd_cfg_hf_under(t, weights, &root, &hf, err));
+    }
+    KD_GO(bind_all(root, out, err));
+    st = kd_cfg_hf_check(&hf, out, model == NULL, err);
+done:
+    kd_cfg_hf_free(&hf);
+    return st;
+}
+
+kd_status kd_cfg_load(const char *const *paths, size_t n_paths, const char *const *sets, size_t n_sets,
+                      const char *model, kd_config *out, kd_err *err)
 {
     kd_yaml_tree *t = kd_yaml_tree_new();
     if (t == NULL) {
@@ -322,10 +346,17 @@ kd_status kd_config_load(const char *const *paths, size_t n_paths, const char *c
         st = KD_FAIL(err, KD_E_OOM, "config: out of memory");
         goto done;
     }
-    KD_GO(apply_and_bind(t, root, sets, n_sets, out, err));
+    KD_GO(apply_sets(t, root, sets, n_sets, err));
+    KD_GO(bind_with_hf(t, root, model, out, err));
 done:
     kd_yaml_tree_free(t);
     return st;
+}
+
+kd_status kd_config_load(const char *const *paths, size_t n_paths, const char *const *sets, size_t n_sets,
+                         kd_config *out, kd_err *err)
+{
+    return kd_cfg_load(paths, n_paths, sets, n_sets, NULL, out, err);
 }
 
 kd_status kd_config_parse(const void *text, size_t len, const char *name, const char *const *sets, size_t n_sets,
@@ -344,7 +375,8 @@ kd_status kd_config_parse(const void *text, size_t len, const char *name, const 
         st = KD_FAIL(err, KD_E_CONFIG, "%s:%d:%d: base: only files can have one", name, base->line, base->column);
         goto done;
     }
-    KD_GO(apply_and_bind(t, root, sets, n_sets, out, err));
+    KD_GO(apply_sets(t, root, sets, n_sets, err));
+    KD_GO(bind_all(root, out, err));
 done:
     kd_yaml_tree_free(t);
     return st;

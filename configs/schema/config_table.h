@@ -56,6 +56,11 @@ static inline unsigned kd_cfg_kind_flag(const kd_config *cfg)
     return 1u << (unsigned)cfg->kind;
 }
 
+/* kd_config_load; model: the weights that the recipe is to describe, whose config.json it must agree with; NULL: those
+ * that training starts from (teacher.weights). */
+KD_NODISCARD kd_status kd_cfg_load(const char *const *paths, size_t n_paths, const char *const *sets, size_t n_sets,
+                                   const char *model, kd_config *out, kd_err *err);
+
 const kd_cfg_row *kd_cfg_find(const char *path);
 
 /* Kinds that own at least one key at or below `path` (a section or a key). */

@@ -1,6 +1,7 @@
 /* The recipe that belongs to weights: see kd_config.h. */
-#include "configs/schema/kd_config.h"
+#include "configs/schema/config_table.h"
 #include "formats/base/io.h"
+#include "formats/weights/hf.h"
 
 #include <stdio.h>
 
@@ -15,7 +16,7 @@ kd_status kd_config_of_weights(const char *const *configs, size_t n_configs, con
 {
     char path[1200];
     if (n_configs > 0) {
-        return kd_config_load(configs, n_configs, sets, n_sets, out, err);
+        return kd_cfg_load(configs, n_configs, sets, n_sets, weights, out, err);
     }
     if (weights != NULL && !kd_path_exists(weights)) {
         return KD_FAIL(err, KD_E_IO,
@@ -35,6 +36,18 @@ kd_status kd_config_of_weights(const char *const *configs, size_t n_configs, con
             return kd_config_load(&(const char *){path}, 1, sets, n_sets, out, err);
         }
     }
-    return KD_FAIL(err, KD_E_CONFIG, "%s: no config.yaml beside these weights: name the recipe with --config",
-                   weights != NULL ? weights : "--weights");
+    if (weights != NULL) {
+        kd_json *hf = NULL;
+        KD_TRY(kd_hf_config(weights, &hf, NULL, err));
+        const bool found = hf != NULL;
+        kd_json_free(hf);
+        if (found) {
+            return kd_cfg_load(NULL, 0, sets, n_sets, weights, out, err);
+        }
+    }
+    return KD_FAIL(
+        err, KD_E_CONFIG,
+        "%s: no config.yaml of a run and no config.json of Hugging Face beside these weights: name the recipe "
+        "with --config",
+        weights != NULL ? weights : "--weights");
 }

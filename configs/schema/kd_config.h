@@ -18,6 +18,7 @@
 
 #include "distill/batch/mixup_opts.h"
 #include "distill/kd/loss_opts.h"
+#include "formats/base/json.h"
 #include "formats/data/data_opts.h"
 #include "kernels/kd_optim.h"
 #include "kernels/kd_schedule.h"
@@ -107,9 +108,11 @@ typedef struct kd_config {
 /* Fill `out` with: schema defaults, then the files in order, then the `--set` texts ("a.b=value", value in YAML flow
  * form) in order, then kd_config_finish.  A file's `base:`, a path or a list of paths relative to the file, is merged
  * before the file, in order.  Maps merge key by key; lists and values replace.  Without files: the defaults.  Where no
- * file has `kind` the recipe is a teacher's.
+ * file has `kind` the recipe is a teacher's.  A teacher whose `teacher.weights` is a Hugging Face folder takes what the
+ * recipe leaves out (sizes, epsilons, pooling, mean and std of pixels) from the folder's config.json.
  * KD_E_CONFIG with "file:line:column: key: ..." for every fault of the text (unknown key with the nearest known name,
- * wrong type, out of range, duplicate key, alias growth, base cycle, a file that cannot be read). */
+ * wrong type, out of range, duplicate key, alias growth, base cycle, a file that cannot be read), or where the recipe
+ * says otherwise than config.json. */
 KD_NODISCARD kd_status kd_config_load(const char *const *paths, size_t n_paths, const char *const *sets, size_t n_sets,
                                       kd_config *out, kd_err *err);
 
@@ -118,7 +121,9 @@ KD_NODISCARD kd_status kd_config_parse(const void *text, size_t len, const char 
                                        size_t n_sets, kd_config *out, kd_err *err);
 
 /* The recipe that belongs to weights: the files when there are some, merged in order, else config.yaml of the run that
- * the weights lie in.  sets: `--set` texts on top.  KD_E_CONFIG: there is no recipe; KD_E_IO: there are no weights. */
+ * the weights lie in, else what config.json of their Hugging Face folder says.  sets: `--set` texts on top.  Where
+ * there is a config.json the recipe must agree with it.  KD_E_CONFIG: there is no recipe, or it does not; KD_E_IO:
+ * there are no weights. */
 KD_NODISCARD kd_status kd_config_of_weights(const char *const *configs, size_t n_configs, const char *weights,
                                             const char *const *sets, size_t n_sets, kd_config *out, kd_err *err);
 
@@ -144,6 +149,12 @@ KD_NODISCARD kd_status kd_config_hash(const kd_config *cfg, const char *inputs, 
 /* First difference between two configs among portable keys: "optim.base_lr: 0.001 here, 0.002
  * there" into `text`; false when there is none.  Used to refuse a resume with another recipe. */
 bool kd_config_diff(const kd_config *a, const kd_config *b, char *text, size_t size);
+
+/* The same model for transformers: config.json and preprocessor_config.json into two empty objects.  names: class names
+ * in label order (an array, may be NULL); classes: of the head, 0 for none.  KD_E_ARG: transformers has no such
+ * model. */
+KD_NODISCARD kd_status kd_config_to_hf(const kd_config *cfg, const kd_json *names, int classes, kd_json *config,
+                                       kd_json *processor, kd_err *err);
 
 /* What clips and sequences of a finished config depend on. */
 kd_clip_spec kd_config_clip(const kd_config *cfg);

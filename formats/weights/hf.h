@@ -1,5 +1,5 @@
-/* What stands beside weights in a folder as Hugging Face's save_pretrained writes it: config.json (sizes, epsilons, names
- * of classes) and preprocessor_config.json (how pictures are normalised). */
+/* What stands beside weights in a folder as Hugging Face's save_pretrained writes it: config.json (sizes, epsilons,
+ * names of classes) and preprocessor_config.json (how pictures are normalised). */
 #ifndef KD_FORMATS_WEIGHTS_HF_H
 #define KD_FORMATS_WEIGHTS_HF_H
 

@@ -3,8 +3,8 @@
  * A path may be a safetensors file; a .pth/.pt/.bin of torch.save; a .npz of NumPy, its arrays by name (all told by
  * content, not by suffix);
  * a checkpoint directory of ours; a run directory (its checkpoints/best, else checkpoints/last); a
- * directory as Hugging Face or DeepSpeed write it (model.safetensors, pytorch_model.bin, the .index.json of either where
- * the weights are in several files, mp_rank_00_model_states.pt).
+ * directory as Hugging Face or DeepSpeed write it (model.safetensors, pytorch_model.bin, the .index.json of either
+ * where the weights are in several files, mp_rank_00_model_states.pt).
  *
  * Names.  A name map (kernels/kd_names.h) translates the names of files into those of its model, if one of the tensors
  * shows that the weights are that model's; several tensors of a file may then become one.  Without a map, and for other

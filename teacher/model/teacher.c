@@ -56,6 +56,9 @@ kd_status kd_teacher_finish(kd_teacher_opts *t, kd_err *err)
     fill(&t->depth, size->depth);
     fill(&t->heads, size->heads);
     fill(&t->mlp_hidden, size->mlp_hidden > 0 ? size->mlp_hidden : 4 * t->dim);
+    if (t->fc_norm_eps == 0.0) {
+        t->fc_norm_eps = t->norm_eps;
+    }
     if (t->dim == 0 || t->depth == 0 || t->heads == 0) {
         return KD_FAIL(err, KD_E_CONFIG, "teacher: variant %s needs dim, depth and heads; found %d, %d, %d", t->variant,
                        t->dim, t->depth, t->heads);
@@ -82,7 +85,7 @@ kd_vit_cfg kd_teacher_model(const kd_teacher_opts *t, int classes, const double 
                     .drop_path = (float)t->drop_path,
                     .head_drop = (float)t->head_drop,
                     .eps = (float)t->norm_eps,
-                    .fc_norm_eps = (float)t->norm_eps,
+                    .fc_norm_eps = (float)(t->fc_norm_eps > 0.0 ? t->fc_norm_eps : t->norm_eps),
                     .init_scale = (float)t->init_scale,
                     .xavier = t->init == KD_TEACHER_INIT_XAVIER,
                     .recompute = t->recompute};

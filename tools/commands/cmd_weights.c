@@ -212,71 +212,6 @@ static int kd_cmd_info(int argc, char **argv)
     return kd_cmd_end(&INFO, info(&o, &c, &in, &err), &err);
 }
 
-/* ---- convert --------------------------------------------------------------------------------- */
-
-typedef struct convert_opts {
-    const char *to;
-    const char *dtype;
-    bool force;
-} convert_opts;
-
-static const kd_arg CONVERT_ARGS[] = {
-    KD_OPT_CHOICE(convert_opts, to, "to", "official", "official|hf|mmaction2",
-                  "names to write: VideoMAE's own, Hugging Face's or MMAction2's"),
-    KD_OPT_CHOICE(convert_opts, dtype, "dtype", "keep", "keep|f32|bf16|fp16", "type of floating-point tensors"),
-    KD_OPT_FLAG(convert_opts, force, "force", "replace OUT if it exists"),
-};
-
-static const kd_cmd CONVERT = {
-    .name = "kd weights convert",
-    .operands = "IN OUT",
-    .about = "Write weights under other names, in another container or dtype.",
-    .args = CONVERT_ARGS,
-    .arg_count = KD_COUNTOF(CONVERT_ARGS),
-    .min_operands = 2,
-    .max_operands = 2,
-    .notes = "OUT ending in .pth, .pt or .bin is a PyTorch file that torch.load reads "
-             "(weights_only too), any\n"
-             "other name a safetensors file. Names are translated for VideoMAE only.",
-};
-
-static kd_status convert(const convert_opts *o, const kd_operands *in, kd_err *err)
-{
-    kd_weights *w = NULL;
-    const int dialect = kd_names_dialect(&kd_vit_names, o->to);
-    kd_dtype dtype = KD_F32;
-    const bool keep = strcmp(o->dtype, "keep") == 0;
-    const char *out = in->item[1];
-    KD_ASSERT(dialect >= 0 && (keep || kd_dtype_parse(o->dtype, &dtype)));
-    if (kd_path_exists(out) && !o->force) {
-        return KD_FAIL(err, KD_E_ARG, "%s exists; choose another name or give --force", out);
-    }
-    KD_TRY(kd_weights_open(in->item[0], &kd_vit_names, &w, err));
-    kd_status st = KD_OK;
-    if (dialect != KD_VIT_OFFICIAL && !kd_weights_mapped(w)) {
-        st = KD_FAIL(err, KD_E_ARG, "%s holds no VideoMAE: --to %s has no meaning for it", in->item[0], o->to);
-    } else {
-        st = kd_weights_save(w, out, dialect, keep ? NULL : &dtype, err);
-    }
-    if (st == KD_OK) {
-        printf("%s -> %s: %zu tensors, %s names\n", kd_weights_file(w), out, kd_weights_count(w), o->to);
-    }
-    kd_weights_close(w);
-    return st;
-}
-
-static int kd_cmd_convert(int argc, char **argv)
-{
-    convert_opts o;
-    kd_operands in;
-    const int rc = kd_args_parse(&CONVERT, argc, argv, &o, NULL, &in);
-    if (rc != KD_ARGS_RUN) {
-        return rc;
-    }
-    kd_err err = {0};
-    return kd_cmd_end(&CONVERT, convert(&o, &in, &err), &err);
-}
-
 /* ---- diff ------------------------------------------------------------------------------------ */
 
 typedef struct diff_opts {
@@ -415,7 +350,7 @@ int kd_cmd_weights(int argc, char **argv)
 {
     static const kd_verb VERBS[] = {
         {"info", kd_cmd_info, "container, naming, hash, parameters, model"},
-        {"convert", kd_cmd_convert, "other names, another container or dtype"},
+        {"convert", kd_cmd_weights_convert, "other names, another container or dtype"},
         {"diff", kd_cmd_diff, "compare two sets of weights"},
         {NULL, NULL, NULL},
     };

@@ -1,0 +1,165 @@
+/* kd weights convert: weights under other names, in other files, as a Hugging Face folder. */
+#include "configs/schema/kd_config.h"
+#include "formats/base/io.h"
+#include "formats/weights/hf.h"
+#include "formats/weights/weights.h"
+#include "teacher/model/vit_names.h"
+#include "tools/commands/commands.h"
+
+#include <stdio.h>
+
+typedef struct convert_opts {
+    const char *to;
+    const char *dtype;
+    bool force;
+} convert_opts;
+
+static const kd_arg CONVERT_ARGS[] = {
+    KD_OPT_CHOICE(convert_opts, to, "to", "official", "official|hf|mmaction2",
+                  "names to write: VideoMAE's own, Hugging Face's or MMAction2's"),
+    KD_OPT_CHOICE(convert_opts, dtype, "dtype", "keep", "keep|f32|bf16|fp16", "type of floating-point tensors"),
+    KD_OPT_FLAG(convert_opts, force, "force", "replace OUT if it exists"),
+};
+
+static const kd_cmd CONVERT = {
+    .name = "kd weights convert",
+    .operands = "IN OUT",
+    .about = "Write weights under other names, in another container or dtype.",
+    .args = CONVERT_ARGS,
+    .arg_count = KD_COUNTOF(CONVERT_ARGS),
+    .common = KD_COMMON_CONFIG,
+    .min_operands = 2,
+    .max_operands = 2,
+    .notes = "OUT ending in .pth, .pt or .bin is a PyTorch file that torch.load reads (weights_only too), one in\n"
+             ".safetensors a safetensors file; other endings are refused. With --to hf a name without an ending is a\n"
+             "folder that from_pretrained takes: model.safetensors, config.json, preprocessor_config.json. Its sizes\n"
+             "are those of the weights' own recipe (of the run, or config.json beside them), else of --config.\n"
+             "Names are translated for VideoMAE only.",
+};
+
+/* transformers builds fc_norm with this epsilon whatever config.json says. */
+#define HF_FC_NORM_EPS 1e-5
+
+/* Class count of the head; 0: none. */
+static int head_classes(const kd_weights *w)
+{
+    const kd_weight *head = kd_weights_find(w, "head.weight");
+    return head != NULL && head->rank == 2 ? (int)head->dim[0] : 0;
+}
+
+/* May a folder of weights be written at `dir`: absent, empty, or (force) one of Hugging Face's already. */
+static kd_status check_folder(const char *dir, bool force, kd_err *err)
+{
+    char **names = NULL;
+    size_t n = 0;
+    kd_json *config = NULL;
+    if (!kd_path_exists(dir)) {
+        return KD_OK;
+    }
+    if (kd_path_is_dir(dir)) {
+        KD_TRY(kd_io_list_dir(dir, &names, &n, err));
+        kd_free(names);
+        KD_TRY(n > 0 ? kd_hf_config(dir, &config, NULL, err) : KD_OK);
+    }
+    const bool ours = kd_path_is_dir(dir) && (n == 0 || (force && config != NULL));
+    kd_json_free(config);
+    return ours ? KD_OK
+                : KD_FAIL(err, KD_E_ARG, "%s exists and is no %s; choose another name%s", dir,
+                          kd_path_is_dir(dir) ? "empty folder" : "folder",
+                          force || !kd_path_is_dir(dir) ? "" : " or give --force to replace weights of Hugging Face");
+}
+
+static kd_status write_json(const char *dir, const char *name, const kd_json *doc, kd_err *err)
+{
+    char *path = kd_path_join(dir, name);
+    const kd_status st = path != NULL ? kd_json_write(doc, path, err) : KD_FAIL(err, KD_E_OOM, "%s: no memory", dir);
+    kd_free(path);
+    return st;
+}
+
+/* A folder that from_pretrained takes; config.json comes last, so that a folder with one is whole. */
+static kd_status save_folder(kd_weights *w, const kd_config *cfg, const char *dir, const kd_dtype *dtype, kd_err *err)
+{
+    kd_json *config = kd_json_object();
+    kd_json *processor = kd_json_object();
+    char *file = kd_path_join(dir, "model.safetensors");
+    kd_status st = file != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: no memory", dir);
+    KD_GO(st);
+    KD_GO(kd_config_to_hf(cfg, kd_json_get(kd_weights_meta(w), "classes"), head_classes(w), config, processor, err));
+    KD_GO(kd_io_mkdirs(dir, err));
+    KD_GO(kd_weights_save(w, file, KD_VIT_HF, dtype, err));
+    KD_GO(write_json(dir, "preprocessor_config.json", processor, err));
+    KD_GO(write_json(dir, "config.json", config, err));
+    if (cfg->teacher.pooling == KD_POOL_MEAN && cfg->teacher.fc_norm_eps != HF_FC_NORM_EPS) {
+        printf("fc_norm: trained with epsilon %g, transformers computes it with %g: logits differ in the last digits\n",
+               cfg->teacher.fc_norm_eps, HF_FC_NORM_EPS);
+    }
+done:
+    kd_free(file);
+    kd_json_free(config);
+    kd_json_free(processor);
+    return st;
+}
+
+/* The recipe of the weights, which has what no tensor shows: heads, clip size, epsilons. */
+static kd_status convert_folder(kd_weights *w, const char *in, const char *out, const kd_common *c,
+                                const kd_dtype *dtype, kd_err *err)
+{
+    kd_config *cfg = kd_calloc(1, sizeof *cfg);
+    if (cfg == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for a recipe");
+    }
+    kd_status st = kd_config_of_weights(c->config.item, (size_t)c->config.count, in, NULL, 0, cfg, err);
+    if (st == KD_OK) {
+        st = save_folder(w, cfg, out, dtype, err);
+    }
+    kd_free(cfg);
+    return st;
+}
+
+static kd_status convert(const convert_opts *o, const kd_common *c, const kd_operands *in, kd_err *err)
+{
+    kd_weights *w = NULL;
+    const int dialect = kd_names_dialect(&kd_vit_names, o->to);
+    kd_dtype dtype = KD_F32;
+    const bool keep = strcmp(o->dtype, "keep") == 0;
+    const char *out = in->item[1];
+    const bool folder = dialect == KD_VIT_HF &&
+                        (strchr(kd_path_base(out), '.') == NULL || kd_path_is_dir(out) || out[strlen(out) - 1] == '/');
+    KD_ASSERT(dialect >= 0 && (keep || kd_dtype_parse(o->dtype, &dtype)));
+    if (c->config.count > 0 && !folder) {
+        return KD_FAIL(err, KD_E_ARG, "--config: only for a folder (--to hf, OUT without an ending)");
+    }
+    if (folder) {
+        KD_TRY(check_folder(out, o->force, err));
+    } else if (kd_path_exists(out) && !o->force) {
+        return KD_FAIL(err, KD_E_ARG, "%s exists; choose another name or give --force", out);
+    }
+    KD_TRY(kd_weights_open(in->item[0], &kd_vit_names, &w, err));
+    kd_status st = KD_OK;
+    if (dialect != KD_VIT_OFFICIAL && !kd_weights_mapped(w)) {
+        st = KD_FAIL(err, KD_E_ARG, "%s holds no VideoMAE: --to %s has no meaning for it", in->item[0], o->to);
+    } else if (folder) {
+        st = convert_folder(w, in->item[0], out, c, keep ? NULL : &dtype, err);
+    } else {
+        st = kd_weights_save(w, out, dialect, keep ? NULL : &dtype, err);
+    }
+    if (st == KD_OK) {
+        printf("%s -> %s: %zu tensors, %s names\n", kd_weights_file(w), out, kd_weights_count(w), o->to);
+    }
+    kd_weights_close(w);
+    return st;
+}
+
+int kd_cmd_weights_convert(int argc, char **argv)
+{
+    convert_opts o;
+    kd_common c;
+    kd_operands in;
+    const int rc = kd_args_parse(&CONVERT, argc, argv, &o, &c, &in);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    kd_err err = {0};
+    return kd_cmd_end(&CONVERT, convert(&o, &c, &in, &err), &err);
+}
