@@ -1,7 +1,7 @@
 #!/bin/sh
 # kd parity from outside: parity.sh golden|refuse|reference KD DIR [DIR...]
 #   golden     every fixture below the directories passes, in f32 and in bf16
-#   refuse     DIR is a teacher fixture: changed, unusable and unknown ones must not pass
+#   refuse     DIR DIR: a teacher fixture and a trajectory; changed, unusable and unknown ones must not pass
 #   reference  like golden in f32; 77 (skipped) when the first directory does not exist
 set -u
 mode=$1 kd=$2
@@ -23,6 +23,28 @@ run() {
     code=$?
 }
 
+# stopped: the last run printed one failed item and nothing behind it but the fixture's and the run's last lines
+stopped() {
+    [ "$(grep -c 'FAIL$' "$tmp/out")" -eq 1 ] || { cat "$tmp/out" >&2; fail "expected one failed item"; }
+    [ "$(sed -n '/FAIL$/,$p' "$tmp/out" | wc -l)" -eq 4 ] || { cat "$tmp/out" >&2; fail "expected the end after it"; }
+}
+
+# changed NAME SED: a copy of the fixture whose manifest went through sed, and its run
+changed() {
+    cp -R "$source" "$tmp/$1"
+    sed "$2" "$source/manifest.json" >"$tmp/$1/manifest.json"
+    cmp -s "$source/manifest.json" "$tmp/$1/manifest.json" && fail "$1: sed changed nothing"
+    run "$tmp/$1"
+}
+
+# changed_run NAME SED: the same of the trajectory
+changed_run() {
+    mkdir "$tmp/$1"
+    sed "$2" "$steps" >"$tmp/$1/steps.json"
+    cmp -s "$steps" "$tmp/$1/steps.json" && fail "$1: sed changed nothing"
+    run "$tmp/$1"
+}
+
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 
@@ -37,7 +59,7 @@ reference)
     "$kd" parity "$@" || fail "f32"
     ;;
 refuse)
-    source=$1
+    source=$1 steps=$2
     cp -R "$source" "$tmp/same"
     run "$tmp/same"
     expect 0 " 0 failed"
@@ -62,11 +84,58 @@ refuse)
         run "$tmp/tensor"
         expect 1 "^act.*FAIL"
     done
-    # a weight whose checksum is another one
-    cp -R "$source" "$tmp/crc"
-    sed 's/"crc32": "[0-9a-f]/"crc32": "g/' "$source/manifest.json" >"$tmp/crc/manifest.json"
-    run "$tmp/crc"
-    expect 1 "^weights: CRC.*FAIL"
+    # weights and an input of other checksums, scales, offsets, shapes and names: the fixture ends there, in one line
+    changed crc 's/"crc32": "[0-9a-f]/"crc32": "g/g'
+    expect 1 "^weights: CRC of patch_embed.proj.weight: expected g[0-9a-f]*, found [0-9a-f]*; stopped .*FAIL"
+    stopped
+    changed scale 's/\("head.weight": {[^}]*"scale": \)[0-9.]*/\10.5/'
+    expect 1 "^weights: CRC of head.weight: .*FAIL"
+    stopped
+    changed offset 's/\("fc_norm.weight": {[^}]*"offset": \)[0-9.]*/\10.5/'
+    expect 1 "^weights: CRC of fc_norm.weight: .*FAIL"
+    stopped
+    changed generator 's/"gen_name": "other.blocks.1.gamma_1"/"gen_name": "another"/'
+    expect 1 "^weights: CRC of blocks.1.gamma_1: .*FAIL"
+    stopped
+    changed shape 's/\("head.bias": {"shape": \[\)5/\17/'
+    expect 1 "^weights: names and shapes: expected head.bias .*FAIL"
+    stopped
+    changed name 's/"head.bias": {"shape"/"head.other": {"shape"/'
+    expect 1 "^weights: names and shapes: expected head.bias .*, found none; stopped .*FAIL"
+    stopped
+    for change in 's/clip.of.mine/input/' 's/\("input": {[^}]*"scale": \)[0-9.]*/\12/' \
+        's/\("input": {[^}]*"offset": \)-[0-9.]*/\10/'; do
+        rm -rf "$tmp/input"
+        changed input "$change"
+        expect 1 "^input: CRC: .*FAIL"
+        stopped
+    done
+    # what the manifest says of losses is obeyed
+    changed smoothing 's/"smoothing": 0.25/"smoothing": 0.1/'
+    expect 1 "^loss.ls .*FAIL"
+    changed lam 's/"lam": 0.35/"lam": 0.4/'
+    expect 1 "^loss.soft .*FAIL"
+    changed eps 's/"ln_eps": 1e-05/"ln_eps": 0.01/'
+    expect 1 "^logits .*FAIL"
+    # a key that nobody reads is named
+    changed keys 's/^"batch"/"colour": 3, "batch"/; s/"offset"/"hue": 1, "offset"/g; s/"depth"/"width": 2, "depth"/'
+    expect 0 "^colour .* a key of the manifest that this build does not read"
+    expect 0 "^params/\*/hue .*does not read"
+    expect 0 "^input/hue .*does not read"
+    expect 0 "^config/width .*does not read"
+    [ "$(grep -c 'does not read' "$tmp/out")" -eq 4 ] || fail "a key of many tensors was named more than once"
+    # a trajectory: rates, smoothing, scale of the input, decay
+    changed_run rates 's/"final_value": 0.0002/"final_value": 0.0003/'
+    expect 1 "^learning rates: .*FAIL"
+    changed_run unstated 's/^"schedule"/"timetable"/'
+    expect 0 "^learning rates: 3 + 17 steps, 0.0005 to 0.004 to 0.0002 .* ok"
+    expect 0 "^timetable .*does not read"
+    changed_run steps_smoothing 's/"smoothing": 0.15/"smoothing": 0.1/'
+    expect 1 "^step 0 batch 0 loss .*FAIL"
+    changed_run steps_scale 's/"scale": 1.25, "offset": 0.1/"scale": 2.0, "offset": 0.1/'
+    expect 1 "^step 0 batch 0 loss .*FAIL"
+    changed_run steps_decay 's/"layer_decay": 0.6/"layer_decay": 0.7/'
+    expect 1 "^final weights.*FAIL"
     # unusable: no safetensors; broken JSON; nothing; a kind nobody knows
     mkdir "$tmp/bare" "$tmp/broken" "$tmp/empty" "$tmp/other"
     cp "$source/manifest.json" "$tmp/bare/"

@@ -15,23 +15,99 @@ typedef struct kind {
     kd_parity_checker run;
     const char *keys[4];
     const char *member;
+    const char *read; /* the keys that the checker reads or need not read: kd_parity_unread */
 } kind;
 
+#define INPUT "input/name input/shape input/scale input/offset input/crc32 input/first4 "
+#define WEIGHT \
+    "params/*/shape params/*/scale params/*/offset params/*/crc32 params/*/gen_name params/*/first4 params/*/numel "
+#define CONFIG                                                                                             \
+    "config/img_size config/patch_size config/num_classes config/embed_dim config/depth config/num_heads " \
+    "config/mlp_ratio config/qkv_bias config/all_frames config/tubelet_size config/use_mean_pooling "      \
+    "config/init_values config/init_scale config/cos_attn config/use_learnable_pos_emb ln_eps fc_norm_eps "
+#define SUMMARY(path) path "/l2 " path "/sum " path "/numel " path "/idx " path "/val " path "/f32_maxabsdiff "
+#define ABOUT         "case source note generator "
+
 static const kind KINDS[] = {
-    {"teacher model", kd_parity_vit_tiny, {"config", "losses", "grads", "params"}, NULL},
-    {"teacher forward pass", kd_parity_vit_full, {"act_norms_f64", "params", "input", NULL}, NULL},
-    {"teacher training", kd_parity_vit_traj, {"config", "history", "final", "layer_decay"}, NULL},
-    {"layer-wise learning rates", kd_parity_layer_decay, {"layer_decay", "depth", "params", NULL}, NULL},
-    {"learning rate schedules", kd_parity_cosine, {NULL}, "args"},
-    {"position tables", kd_parity_sinusoid, {NULL}, "crc32_bytes"},
-    {"frame sampling", kd_parity_sampling, {"test_seg5_starts_in_strided_list", NULL}, NULL},
-    {"picture sizes and crops", kd_parity_spatial, {NULL}, "resized_h"},
-    {"resized pictures", kd_parity_resize, {NULL}, "in_hw"},
-    {"merging of views", kd_parity_merge, {"logits", "prob", "score", NULL}, NULL},
-    {"PyTorch files", kd_parity_pth, {"keys", "shapes", "crc32", "pretrain_keys"}, NULL},
-    {"distillation losses", kd_parity_losses, {"losses", "inputs", "student_dim", "teacher_dim"}, NULL},
-    {"LAST losses", kd_parity_student_losses, {"student", "teacher", "values_f64", "perm"}, NULL},
-    {"student model", kd_parity_student, {"family", "variant", "param_order", "tensors"}, NULL},
+    {"teacher model",
+     kd_parity_vit_tiny,
+     {"config", "losses", "grads", "params"},
+     NULL,
+     ABOUT CONFIG INPUT WEIGHT
+     "batch labels lam smoothing losses/ce losses/ls losses/soft losses_f32/ce losses_f32/ls losses_f32/soft act_l2 "
+     "f32_logit_maxabsdiff v1_vs_v2_logit_maxabsdiff n_params " SUMMARY("grads/ls/*") SUMMARY("grads/soft/*")
+         SUMMARY("grads/soft_input")},
+    {"teacher forward pass",
+     kd_parity_vit_full,
+     {"act_norms_f64", "params", "input", NULL},
+     NULL,
+     ABOUT INPUT WEIGHT
+     "ln_eps fc_norm_eps num_heads config/num_heads num_classes batch n_params act_norms_f64 act_norms_f32 "
+     "act_sample_idx act_samples_f64 f32_logit_maxabsdiff f32_feature_maxabsdiff logit_absmax argmax"},
+    {"teacher training",
+     kd_parity_vit_traj,
+     {"config", "history", "final", "layer_decay"},
+     NULL,
+     ABOUT CONFIG INPUT WEIGHT
+     "clip accum ema_decay layer_decay weight_decay betas eps smoothing history/lr history/lam history/losses "
+     "history/grad_norm history_f32_losses final_eval_logits final_eval_logits_f32 schedule/base_value "
+     "schedule/final_value schedule/epochs schedule/niter_per_ep schedule/warmup_epochs schedule/warmup_steps "
+     "schedule/start_warmup_value " SUMMARY("final/*") SUMMARY("ema/*")},
+    {"layer-wise learning rates",
+     kd_parity_layer_decay,
+     {"layer_decay", "depth", "params", NULL},
+     NULL,
+     ABOUT "layer_decay depth n_groups groups values params/*/layer params/*/scale params/*/wd"},
+    {"learning rate schedules",
+     kd_parity_cosine,
+     {NULL},
+     "args",
+     "*/args/base_value */args/final_value */args/epochs */args/niter_per_ep */args/warmup_epochs "
+     "*/args/warmup_steps */args/start_warmup_value */len */first */last */max */argmax"},
+    {"position tables", kd_parity_sinusoid, {NULL}, "crc32_bytes", "*/shape */l2 */sum */crc32_bytes"},
+    {"frame sampling",
+     kd_parity_sampling,
+     {"test_seg5_starts_in_strided_list", NULL},
+     NULL,
+     ABOUT "test_seg5_starts_in_strided_list"},
+    {"picture sizes and crops",
+     kd_parity_spatial,
+     {NULL},
+     "resized_h",
+     "*/resized_h */resized_w */axis */offsets */val_center_y */val_center_x"},
+    {"resized pictures",
+     kd_parity_resize,
+     {NULL},
+     "in_hw",
+     "*/in_hw */out_hw */name */in_crc32 */out_crc32 */emulation_maxdiff */emulation_ndiff */stored"},
+    {"merging of views", kd_parity_merge, {"logits", "prob", "score", NULL}, NULL, ABOUT "logits prob score"},
+    {"PyTorch files",
+     kd_parity_pth,
+     {"keys", "shapes", "crc32", "pretrain_keys"},
+     NULL,
+     ABOUT INPUT "config/img config/frames config/dim config/depth config/heads config/classes config/mean_pool "
+                 "config/init_values config/eps keys shapes crc32 crc32_f16 pretrain_keys logits_for_input_2 strided"},
+    {"distillation losses",
+     kd_parity_losses,
+     {"losses", "inputs", "student_dim", "teacher_dim"},
+     NULL,
+     ABOUT "batch classes student_dim teacher_dim label losses/*/value losses/*/value_f32 losses/*/grad_f32_maxabsdiff "
+           "inputs/*/shape inputs/*/scale inputs/*/offset inputs/*/crc32 inputs/*/first4"},
+    {"LAST losses",
+     kd_parity_student_losses,
+     {"student", "teacher", "values_f64", "perm"},
+     NULL,
+     ABOUT "labels perm lam values_f64 student/name student/shape student/ko student/ks teacher/name teacher/shape "
+           "teacher/ko teacher/ks"},
+    {"student model",
+     kd_parity_student,
+     {"family", "variant", "param_order", "tensors"},
+     NULL,
+     ABOUT "family variant params classes macs_single_body eval_batch train_batch labels input/layout "
+           "input/name_prefix input/shape input/streams input/ks input/ko input/data_crc32 input/generated "
+           "input/cut_frame loss_total loss_ce ib_loss f32_vs_f64 grad_global_l2 params_without_grad "
+           "analytically_zero_grad_params logits_eval_absmax param_order tensors/name tensors/shape tensors/kind "
+           "tensors/crc32 tensors/ko tensors/ks tensors/data_crc32"},
 };
 
 static bool fits(const kind *k, const kd_json *doc)
@@ -78,8 +154,7 @@ static void headline(const walk *w, const char *dir, const char *what, const cha
     }
 }
 
-static void run_fixture(walk *w, const char *dir, const char *file, const char *name, kd_parity_checker run,
-                        const kd_json *doc)
+static void run_fixture(walk *w, const char *dir, const char *file, const kind *k, const kd_json *doc)
 {
     kd_err err = {0};
     char label[1024];
@@ -87,8 +162,11 @@ static void run_fixture(walk *w, const char *dir, const char *file, const char *
     (void)snprintf(label, sizeof label, "%s%s%s", dir, plain ? "" : "/", plain ? "" : file);
     parity p = {.dir = dir, .label = label, .manifest = doc, .be = w->be, .dtype = w->dtype, .json = w->json};
     const double start = kd_now();
-    headline(w, label, name, "");
-    const kd_status st = run(&p, &err);
+    headline(w, label, k->name, "");
+    if (doc != NULL) {
+        kd_parity_unread(&p, k->read);
+    }
+    const kd_status st = k->run(&p, &err);
     w->fixtures++;
     w->covered_here++;
     w->items += p.items;
@@ -100,7 +178,7 @@ static void run_fixture(walk *w, const char *dir, const char *file, const char *
         headline(w, label, "not covered", err.msg);
         return;
     }
-    if (st != KD_OK) {
+    if (st != KD_OK && !p.stopped) {
         w->unusable++;
         headline(w, label, "could not be run", err.msg);
         kd_log(KD_LOG_ERROR, "%s: %s", label, err.msg);
@@ -132,7 +210,7 @@ static void visit_json(walk *w, const char *dir, const char *file, bool *known)
         const kind *k = classify(doc);
         if (k != NULL) {
             *known = true;
-            run_fixture(w, dir, file, k->name, k->run, doc);
+            run_fixture(w, dir, file, k, doc);
         } else if (strcmp(file, "manifest.json") == 0) {
             *known = true;
             w->not_covered++;
@@ -144,6 +222,8 @@ static void visit_json(walk *w, const char *dir, const char *file, bool *known)
 }
 
 /* Tables without a manifest are known by their tensors. */
+static const kind CONSTANTS = {.name = "graph constants", .run = kd_parity_constants};
+
 static bool is_constants(const char *path)
 {
     kd_st_file *f = NULL;
@@ -168,7 +248,7 @@ static kd_status visit_dir(walk *w, const char *dir, char **pending, int *n_pend
         if (path == NULL) {
             st = KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         } else if (!known && kd_path_has_suffix(path, ".safetensors") && is_constants(path)) {
-            run_fixture(w, dir, names[i], "graph constants", kd_parity_constants, NULL);
+            run_fixture(w, dir, names[i], &CONSTANTS, NULL);
         } else if (kd_path_is_dir(path) && *n_pending < DIRS_MAX) {
             pending[(*n_pending)++] = path;
             path = NULL;
@@ -238,7 +318,8 @@ int kd_cmd_parity(int argc, char **argv)
         .notes = "allowed, f32: 10 x the difference between the reference's own f32 and f64 runs, "
                  "at least 16 x 2^-24 x\n"
                  "the largest value.  bf16: 2^16 x that difference, at least 8 x 2^-8 x the "
-                 "largest value.  A NaN never passes.",
+                 "largest value.\nActivations, f32: 2 x 2^-24 x sqrt(terms of the longest sum x branches "
+                 "added before) x the\nlargest value.  A NaN never passes.",
     };
     kd_common common;
     kd_operands in;

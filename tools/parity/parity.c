@@ -33,16 +33,43 @@ void kd_parity_item(parity *p, const char *name, double error, double allowed)
 
 void kd_parity_check(parity *p, const char *name, bool ok, const char *detail)
 {
-    char text[200];
+    char text[560];
     (void)snprintf(text, sizeof text, "%s%s%s", name, detail != NULL ? " " : "", detail != NULL ? detail : "");
     kd_parity_item(p, text, ok ? 0.0 : 1.0, 0.0);
 }
 
+kd_status kd_parity_stop(parity *p, const char *what, const char *expected, const char *found)
+{
+    char text[512];
+    (void)snprintf(text, sizeof text, "%s: expected %s, found %s; stopped", what, expected, found);
+    kd_parity_check(p, text, false, NULL);
+    p->stopped = true;
+    return KD_E_DATA;
+}
+
+kd_status kd_parity_crc(parity *p, const char *what, const void *data, size_t bytes, const char *crc)
+{
+    char have[12];
+    (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(data, bytes));
+    return strcmp(have, crc) == 0 ? KD_OK : kd_parity_stop(p, what, crc, have);
+}
+
 void kd_parity_skip(parity *p, const char *name, const char *why)
 {
-    if (!p->json) {
-        printf("%-44s not covered: %s\n", name, why);
+    if (p->json) {
+        kd_json *o = kd_json_object();
+        char *text = NULL;
+        kd_json_set_str(o, "fixture", p->label);
+        kd_json_set_str(o, "item", name);
+        kd_json_set_str(o, "not_covered", why);
+        if (kd_json_dump(o, KD_JSON_COMPACT, &text, NULL, NULL) == KD_OK) {
+            printf("%s\n", text);
+        }
+        kd_free(text);
+        kd_json_free(o);
+        return;
     }
+    printf("%-44s not covered: %s\n", name, why);
 }
 
 double kd_parity_allowed(const parity *p, double diff, double largest)
@@ -53,6 +80,14 @@ double kd_parity_allowed(const parity *p, double diff, double largest)
     }
     const double unit = p->dtype == KD_F16 ? 0x1p-11 : 0x1p-8;
     return fmax(unit / 0x1p-24 * diff, PARITY_HALF * unit * largest);
+}
+
+double kd_parity_allowed_sum(const parity *p, double terms, double branches, double largest)
+{
+    if (p->dtype == KD_F32) {
+        return PARITY_SUM * 0x1p-24 * sqrt(terms * branches) * largest;
+    }
+    return PARITY_HALF * (p->dtype == KD_F16 ? 0x1p-11 : 0x1p-8) * sqrt(branches) * largest;
 }
 
 void kd_parity_f32(parity *p, const char *name, const float *got, const double *want, size_t n, double diff)
@@ -151,7 +186,7 @@ kd_status kd_parity_tensor(const kd_st_file *f, const char *name, size_t n, doub
 void kd_parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s,
                        double diff, double *worst)
 {
-    double l2 = 0.0, want_l2 = 0.0, idx[64], val[64], error = 0.0, largest = 0.0;
+    double l2 = 0.0, want_l2 = 0.0, sum = 0.0, want_sum = NAN, idx[64], val[64], error = 0.0, largest = 0.0;
     const size_t k = KD_MIN(kd_json_count(kd_json_get(s, "idx")), KD_COUNTOF(idx));
     if (kd_json_get_f64(s, "l2", &want_l2, NULL) != KD_OK || kd_json_get_f64s(s, "idx", idx, k, NULL) != KD_OK ||
         kd_json_get_f64s(s, "val", val, k, NULL) != KD_OK) {
@@ -160,8 +195,10 @@ void kd_parity_summary(parity *p, const char *what, const char *name, const floa
     }
     for (int64_t i = 0; i < n; i++) {
         l2 += (double)v[i] * (double)v[i];
+        sum += (double)v[i];
     }
     l2 = sqrt(l2);
+    want_sum = kd_json_get_f64(s, "sum", &want_sum, NULL) == KD_OK ? want_sum : sum;
     for (size_t j = 0; j < k; j++) {
         const double e = idx[j] >= 0.0 && idx[j] < (double)n ? fabs((double)v[(int64_t)idx[j]] - val[j]) : NAN;
         error = e <= error ? error : e;
@@ -170,11 +207,13 @@ void kd_parity_summary(parity *p, const char *what, const char *name, const floa
     const double rms = want_l2 / sqrt((double)n);
     const double allowed = kd_parity_allowed(p, diff, fmax(largest, 4.0 * rms));
     const double l2_error = fabs(l2 - want_l2), l2_allowed = kd_parity_allowed(p, diff, want_l2) + 1e-6 * want_l2;
-    *worst = fmax(*worst, fmax(error / allowed, l2_error / l2_allowed));
-    if (!(error <= allowed) || !(l2_error <= l2_allowed)) {
+    /* errors of the terms of a sum have either sign */
+    const double sum_error = fabs(sum - want_sum), sum_allowed = allowed * sqrt((double)n);
+    *worst = fmax(*worst, fmax(error / allowed, fmax(l2_error / l2_allowed, sum_error / sum_allowed)));
+    if (!(error <= allowed) || !(l2_error <= l2_allowed) || !(sum_error <= sum_allowed)) {
         char text[256];
         (void)snprintf(text, sizeof text, "%s %s", what, name);
-        kd_parity_item(p, text, fmax(error, l2_error), allowed);
+        kd_parity_item(p, text, fmax(error, fmax(l2_error, sum_error)), allowed);
         *worst = NAN;
     }
 }

@@ -234,16 +234,20 @@ static bool parse_name(const char *name, loss_case *c)
 static kd_status generate(parity *p, const char *name, float *out, size_t n, kd_err *err)
 {
     const kd_json *inputs = NULL, *e = NULL;
-    double scale = 1.0;
+    double scale = 1.0, offset = 0.0;
     int64_t crc = 0;
+    char want[12];
     KD_TRY(kd_json_get_object(p->manifest, "inputs", &inputs, err));
     KD_TRY(kd_json_get_object(inputs, name, &e, err));
     KD_TRY(kd_json_get_f64(e, "scale", &scale, err));
-    KD_TRY(kd_json_get_i64(e, "crc32", &crc, err));
-    kd_parity_fill(name, (float)scale, 0.0f, out, n);
+    KD_TRY(kd_json_opt_f64(e, "offset", 0.0, &offset, err));
+    KD_TRY(kd_json_get_range(e, "crc32", 0, UINT32_MAX, &crc, err));
+    kd_parity_fill(name, (float)scale, (float)offset, out, n);
     char text[96];
     (void)snprintf(text, sizeof text, "input %s: CRC", name);
-    kd_parity_check(p, text, (int64_t)kd_crc32(out, n * sizeof *out) == crc, NULL);
+    (void)snprintf(want, sizeof want, "%08x", (unsigned)crc);
+    KD_TRY(kd_parity_crc(p, text, out, n * sizeof *out, want));
+    kd_parity_check(p, text, true, NULL);
     return KD_OK;
 }
 
@@ -264,8 +268,17 @@ static kd_status read_losses(parity *p, loss_data *d, kd_err *err)
     KD_TRY(generate(p, "student.features", d->s, (size_t)(b * s), err));
     KD_TRY(generate(p, "teacher.features", d->f, (size_t)(b * t), err));
     KD_TRY(generate(p, "projector.weight", d->w, (size_t)(t * s), err));
+    int64_t label[ROWS_MAX];
+    const bool listed = kd_json_get(p->manifest, "label") != NULL;
+    if (listed) {
+        KD_TRY(kd_json_get_i64s(p->manifest, "label", label, (size_t)d->rows, err));
+    }
     for (int i = 0; i < d->rows; i++) {
-        d->label[i] = (int32_t)(kd_parity_u24("label", (uint32_t)i) % (uint32_t)d->classes);
+        d->label[i] =
+            listed ? (int32_t)label[i] : (int32_t)(kd_parity_u24("label", (uint32_t)i) % (uint32_t)d->classes);
+        if (listed && (label[i] < 0 || label[i] >= d->classes)) {
+            return KD_FAIL(err, KD_E_DATA, "label: class %lld of %d", (long long)label[i], d->classes);
+        }
     }
     return KD_OK;
 }

@@ -20,7 +20,7 @@ kd_status kd_parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err)
 {
     const kd_json *j = NULL;
     int64_t img, patch, classes, dim, depth, heads, frames, tubelet;
-    double ratio, init, eps;
+    double ratio, init, eps, fc_eps;
     bool mean;
     KD_TRY(kd_json_get_object(m, "config", &j, err));
     KD_TRY(kd_json_get_range(j, "img_size", 1, 4096, &img, err));
@@ -35,6 +35,7 @@ kd_status kd_parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err)
     KD_TRY(kd_json_opt_f64(j, "init_values", 0.0, &init, err));
     KD_TRY(kd_json_opt_bool(j, "use_mean_pooling", true, &mean, err));
     KD_TRY(kd_json_opt_f64(m, "ln_eps", 1e-6, &eps, err));
+    KD_TRY(kd_json_opt_f64(m, "fc_norm_eps", eps, &fc_eps, err));
     *c = (kd_vit_cfg){.img_size = (int)img,
                       .frames = (int)frames,
                       .patch = (int)patch,
@@ -47,7 +48,7 @@ kd_status kd_parity_net_cfg(const kd_json *m, kd_vit_cfg *c, kd_err *err)
                       .init_values = (float)init,
                       .cls_pooling = !mean,
                       .eps = (float)eps,
-                      .fc_norm_eps = (float)eps,
+                      .fc_norm_eps = (float)fc_eps,
                       .init_scale = 1.0f,
                       .taps = true};
     KD_TRY(kd_json_opt_bool(j, "qkv_bias", true, &c->qkv_bias, err));
@@ -84,42 +85,82 @@ void kd_parity_net_rule(const char *name, int64_t fan_in, float *scale, float *o
     }
 }
 
+static bool has_shape(const kd_json *list, const kd_shape *shape)
+{
+    bool same = (int)kd_json_count(list) == shape->rank;
+    for (int i = 0; same && i < shape->rank; i++) {
+        int64_t d = -1;
+        same = kd_json_as_i64(kd_json_at(list, (size_t)i), &d, NULL) == KD_OK && d == shape->dim[i];
+    }
+    return same;
+}
+
+/* The model has the parameters that the manifest lists, by name and shape. */
+static kd_status check_names(parity *p, const kd_parity_net *n, const kd_json *list)
+{
+    for (int i = 0; i < kd_params_count(n->params); i++) {
+        const kd_param_info *e = kd_params_at(n->params, i);
+        const kd_json *entry = kd_json_get(list, e->name);
+        const kd_json *shape = kd_json_get(entry, "shape");
+        if (entry == NULL || (shape != NULL && !has_shape(shape, &e->shape))) {
+            char want[160], have[KD_SHAPE_TEXT_MAX];
+            (void)kd_shape_text(&e->shape, have, sizeof have);
+            (void)snprintf(want, sizeof want, "%s %s", e->name, have);
+            return kd_parity_stop(p, "weights: names and shapes", want, entry == NULL ? "none" : "another shape");
+        }
+    }
+    for (size_t i = 0; i < kd_json_count(list); i++) {
+        const char *name = kd_json_key(kd_json_at(list, i));
+        if (kd_params_find(n->params, name) < 0) {
+            return kd_parity_stop(p, "weights: names and shapes", name, "no such parameter");
+        }
+    }
+    kd_parity_check(p, "weights: names are the reference's", true, NULL);
+    return KD_OK;
+}
+
+/* Values of parameter e into v. */
+static kd_status generate(parity *p, const kd_param_info *e, const kd_json *entry, float *v, kd_err *err)
+{
+    float scale, offset;
+    double s = 0.0, o = 0.0;
+    const char *name = NULL, *crc = NULL;
+    char what[200];
+    kd_parity_net_rule(e->name, e->shape.rank > 0 ? e->numel / e->shape.dim[0] : 1, &scale, &offset);
+    KD_TRY(kd_json_opt_f64(entry, "scale", (double)scale, &s, err));
+    KD_TRY(kd_json_opt_f64(entry, "offset", (double)offset, &o, err));
+    KD_TRY(kd_json_opt_str(entry, "gen_name", e->name, &name, err));
+    kd_parity_fill(name, (float)s, (float)o, v, (size_t)e->numel);
+    if (entry == NULL) {
+        return KD_OK;
+    }
+    KD_TRY(kd_json_get_str(entry, "crc32", &crc, err));
+    (void)snprintf(what, sizeof what, "weights: CRC of %s", e->name);
+    return kd_parity_crc(p, what, v, (size_t)e->numel * sizeof *v, crc);
+}
+
 static kd_status fill_params(parity *p, kd_parity_net *n, kd_err *err)
 {
     const kd_json *list = NULL;
-    int bad = 0, unknown = 0;
-    const bool listed = kd_json_get(p->manifest, "params") != NULL;
-    if (listed) {
+    if (kd_json_get(p->manifest, "params") != NULL) {
         KD_TRY(kd_json_get_object(p->manifest, "params", &list, err));
+        KD_TRY(check_names(p, n, list));
     }
     for (int i = 0; i < kd_params_count(n->params); i++) {
         const kd_param_info *e = kd_params_at(n->params, i);
-        float scale, offset;
         float *v = kd_alloc((size_t)e->numel * sizeof *v);
         if (v == NULL) {
             return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         }
-        kd_parity_net_rule(e->name, e->shape.rank > 0 ? e->numel / e->shape.dim[0] : 1, &scale, &offset);
-        kd_parity_fill(e->name, scale, offset, v, (size_t)e->numel);
-        const kd_json *entry = kd_json_get(list, e->name);
-        const char *crc = NULL;
-        if (listed && (entry == NULL || kd_json_get_str(entry, "crc32", &crc, NULL) != KD_OK)) {
-            unknown++;
-        } else if (listed) {
-            char have[12];
-            (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(v, (size_t)e->numel * sizeof *v));
-            bad += strcmp(have, crc) != 0;
-        }
-        const kd_status st = kd_params_write(n->params, i, v, e->numel);
+        kd_status st = generate(p, e, kd_json_get(list, e->name), v, err);
+        st = st == KD_OK ? kd_params_write(n->params, i, v, e->numel) : st;
         kd_free(v);
         KD_TRY(st);
     }
-    if (listed) {
+    if (list != NULL) {
         char text[80];
         (void)snprintf(text, sizeof text, "(%d parameters)", kd_params_count(n->params));
-        kd_parity_check(p, "weights: CRC of every tensor", bad == 0, text);
-        kd_parity_check(p, "weights: names are the reference's",
-                        unknown == 0 && (size_t)kd_params_count(n->params) == kd_json_count(list), NULL);
+        kd_parity_check(p, "weights: CRC of every tensor", true, text);
     }
     return kd_params_changed(n->params);
 }
@@ -173,17 +214,34 @@ size_t kd_parity_net_floats(const kd_parity_net *n)
     return (size_t)n->batch * 3 * (size_t)n->cfg.frames * (size_t)n->cfg.img_size * (size_t)n->cfg.img_size;
 }
 
-kd_status kd_parity_net_feed(const parity *p, kd_parity_net *n, float *clip, kd_err *err)
+static kd_status check_input(parity *p, const kd_parity_net *n, const kd_json *input, const float *clip, kd_err *err)
+{
+    const kd_vit_cfg *c = &n->cfg;
+    const kd_shape want = kd_shape5(n->batch, 3, c->frames, c->img_size, c->img_size);
+    const kd_json *shape = kd_json_get(input, "shape");
+    const char *crc = NULL;
+    if (shape != NULL && !has_shape(shape, &want)) {
+        char text[KD_SHAPE_TEXT_MAX];
+        (void)kd_shape_text(&want, text, sizeof text);
+        return kd_parity_stop(p, "input: shape", text, "another in the manifest");
+    }
+    if (kd_json_get(input, "crc32") == NULL) {
+        return KD_OK;
+    }
+    KD_TRY(kd_json_get_str(input, "crc32", &crc, err));
+    return kd_parity_crc(p, "input: CRC", clip, kd_parity_net_floats(n) * sizeof *clip, crc);
+}
+
+kd_status kd_parity_net_feed(parity *p, kd_parity_net *n, float *clip, kd_err *err)
 {
     const kd_json *input = kd_json_get(p->manifest, "input");
-    const char *name = "input";
-    double scale = 2.0, offset = 0.0;
-    if (kd_json_get(input, "name") != NULL) {
-        KD_TRY(kd_json_get_str(input, "name", &name, err));
-        KD_TRY(kd_json_get_f64(input, "scale", &scale, err));
-        KD_TRY(kd_json_get_f64(input, "offset", &offset, err));
-    }
+    const char *name = NULL;
+    double scale = 0.0, offset = 0.0;
+    KD_TRY(kd_json_opt_str(input, "name", "input", &name, err));
+    KD_TRY(kd_json_opt_f64(input, "scale", 2.0, &scale, err));
+    KD_TRY(kd_json_opt_f64(input, "offset", 0.0, &offset, err));
     kd_parity_fill(name, (float)scale, (float)offset, clip, kd_parity_net_floats(n));
+    KD_TRY(check_input(p, n, input, clip, err));
     const kd_status st = kd_program_write(n->prog, "input", clip, kd_parity_net_floats(n) * sizeof *clip);
     return st == KD_OK ? st : KD_FAIL(err, st, "parity: input %s does not fit", name);
 }
@@ -194,23 +252,66 @@ kd_status kd_parity_net_run(kd_parity_net *n, kd_err *err)
     return st == KD_OK ? st : KD_FAIL(err, st, "parity: %s: %s", kd_program_where(n->prog), kd_status_text(st));
 }
 
-/* Compare output `name` with tensor `golden` of the fixture. */
+double kd_parity_net_allowed(const parity *p, const kd_parity_net *n, const char *name, double largest)
+{
+    const kd_vit_cfg *c = &n->cfg;
+    const int row = 3 * c->tubelet * c->patch * c->patch, wide = KD_MAX(c->mlp_hidden, c->dim);
+    int block = c->depth - 1;
+    double branches = 1.0; /* at the patches */
+    if (sscanf(name, "act.block%d", &block) == 1 || strcmp(name, "features") == 0) {
+        branches = 2.0 * (double)(block + 1);
+    }
+    return kd_parity_allowed_sum(p, (double)KD_MAX(row, wide), branches, largest);
+}
+
+/* Output `name` and tensor `golden` of the fixture; kd_free both. */
+static kd_status read_both(kd_parity_net *n, const kd_st_file *f, const char *name, const char *golden, float **got,
+                           double **want, size_t *count, kd_err *err)
+{
+    const kd_tensor t = kd_program_tensor(n->prog, name);
+    *count = t.data != NULL ? (size_t)kd_shape_numel(&t.shape) : 0;
+    *want = NULL;
+    *got = kd_calloc(*count + 1, sizeof **got);
+    if (*got == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "parity: no memory for %s", name);
+    }
+    if (*count == 0) {
+        return KD_FAIL(err, KD_E_DATA, "parity: %s is no activation of this model", name);
+    }
+    KD_TRY(kd_parity_tensor(f, golden, *count, want, err));
+    return kd_program_read_f32(n->prog, name, *got, (int64_t)*count);
+}
+
 kd_status kd_parity_net_compare(parity *p, kd_parity_net *n, const kd_st_file *f, const char *name, const char *golden,
                                 double diff, kd_err *err)
 {
-    const kd_tensor t = kd_program_tensor(n->prog, name);
-    const size_t count = (size_t)kd_shape_numel(&t.shape);
+    float *got = NULL;
     double *want = NULL;
-    float *got = kd_calloc(count + 1, sizeof *got);
-    kd_status st = KD_OK;
-    if (got == NULL) {
-        st = KD_FAIL(err, KD_E_OOM, "parity: no memory for %s", name);
-        goto done;
+    size_t count = 0;
+    const kd_status st = read_both(n, f, name, golden, &got, &want, &count, err);
+    if (st == KD_OK) {
+        kd_parity_f32(p, name, got, want, count, diff);
     }
-    KD_GO(kd_parity_tensor(f, golden, count, &want, err));
-    KD_GO(kd_program_read_f32(n->prog, name, got, (int64_t)count));
-    kd_parity_f32(p, name, got, want, count, diff);
-done:
+    kd_free(got);
+    kd_free(want);
+    return st;
+}
+
+kd_status kd_parity_net_activation(parity *p, kd_parity_net *n, const kd_st_file *f, const char *name,
+                                   const char *golden, kd_err *err)
+{
+    float *got = NULL;
+    double *want = NULL, worst = 0.0, largest = 0.0;
+    size_t count = 0;
+    const kd_status st = read_both(n, f, name, golden, &got, &want, &count, err);
+    for (size_t i = 0; st == KD_OK && i < count; i++) {
+        const double e = fabs((double)got[i] - want[i]);
+        worst = e <= worst ? worst : e; /* keeps NaN */
+        largest = fmax(largest, fabs(want[i]));
+    }
+    if (st == KD_OK) {
+        kd_parity_item(p, name, worst, kd_parity_net_allowed(p, n, name, largest));
+    }
     kd_free(got);
     kd_free(want);
     return st;

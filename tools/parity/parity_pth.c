@@ -2,6 +2,7 @@
  * shapes and checksums, and the logits of a model that was loaded from the generated weights. */
 #include "formats/base/io.h"
 #include "formats/weights/pth.h"
+#include "kernels/kd_ops.h"
 #include "tools/parity/parity_net.h"
 
 #include <math.h>
@@ -106,7 +107,8 @@ static kd_status loaded_logits(parity *p, kd_err *err)
 {
     const kd_json *c = NULL, *gold = kd_json_get(p->manifest, "logits_for_input_2");
     const int batch = (int)kd_json_count(gold);
-    int64_t img, frames, dim, depth, heads, classes;
+    const kd_json *shapes = kd_json_get(p->manifest, "shapes");
+    int64_t img, frames, dim, depth, heads, classes, patch[5], fc1[2];
     double eps, init;
     bool mean;
     kd_parity_net n = {0};
@@ -123,20 +125,24 @@ static kd_status loaded_logits(parity *p, kd_err *err)
     KD_GO(kd_json_get_range(c, "depth", 1, 200, &depth, err));
     KD_GO(kd_json_get_range(c, "heads", 1, 256, &heads, err));
     KD_GO(kd_json_get_range(c, "classes", 1, 100000, &classes, err));
+    KD_GO(kd_json_get_i64s(shapes, "patch_embed.proj.weight", patch, KD_COUNTOF(patch), err));
+    KD_GO(kd_json_get_i64s(shapes, "blocks.0.mlp.fc1.weight", fc1, KD_COUNTOF(fc1), err));
     KD_GO(kd_json_opt_f64(c, "eps", 1e-6, &eps, err));
     KD_GO(kd_json_opt_f64(c, "init_values", 0.0, &init, err));
     KD_GO(kd_json_opt_bool(c, "mean_pool", true, &mean, err));
     const kd_vit_cfg cfg = {.img_size = (int)img,
                             .frames = (int)frames,
-                            .patch = 16,
-                            .tubelet = 2,
+                            .patch = (int)KD_MIN(patch[4], (int64_t)KD_MAX_PATCH),
+                            .tubelet = (int)KD_MIN(patch[2], frames),
                             .dim = (int)dim,
                             .depth = (int)depth,
                             .heads = (int)heads,
-                            .mlp_hidden = 4 * (int)dim,
+                            .mlp_hidden = (int)KD_MIN(fc1[0], (int64_t)65536),
                             .classes = (int)classes,
                             .init_values = (float)init,
-                            .qkv_bias = true,
+                            .qkv_bias = kd_json_get(shapes, "blocks.0.attn.q_bias") != NULL,
+                            .cos_attn = kd_json_get(shapes, "blocks.0.attn.scale") != NULL,
+                            .learnable_pos = kd_json_get(shapes, "pos_embed") != NULL,
                             .cls_pooling = !mean,
                             .eps = (float)eps,
                             .fc_norm_eps = (float)eps,

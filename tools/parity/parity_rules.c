@@ -391,13 +391,9 @@ static kd_status one_resize(parity *p, const kd_json *c, kd_err *err)
         goto done;
     }
     kd_parity_gen_picture(kd_crc32(name, strlen(name)), (int)in[0], (int)in[1], src);
-    char have[12];
-    (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(src, n));
-    if (strcmp(have, in_crc) != 0) {
-        st = KD_FAIL(err, KD_E_DATA, "%s: the picture of that name has CRC %s, the manifest says %s", name, have,
-                     in_crc);
-        goto done;
-    }
+    char have[12], what[160];
+    (void)snprintf(what, sizeof what, "%s: CRC of picture %s", kd_json_key(c), name);
+    KD_GO(kd_parity_crc(p, what, src, n, in_crc));
     KD_GO(kd_image_resize_once(src, (int)in[1], (int)in[0], 3 * (size_t)in[1], dst, (int)out[1], (int)out[0],
                                3 * (size_t)out[1], err));
     (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(dst, m));

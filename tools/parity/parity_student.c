@@ -7,11 +7,17 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { GENERATED = 4, CUT_FRAME = 40, SAMPLES = 16 }; /* clips drawn; edit of sample 1; gradient samples a tensor */
+enum {
+    BATCH_MAX = 64,
+    GENERATED = 4,  /* clips drawn at least, by the fixtures' README */
+    CUT_FRAME = 40, /* of sample 1: from this frame on body 0 is empty; a manifest may say another */
+    SAMPLES = 16    /* of a tensor's gradient */
+};
 
 typedef struct pupil {
     kd_student_cfg cfg;
-    int eval_batch, train_batch;
+    int eval_batch, train_batch, generated;
+    int64_t cut_frame;
     int64_t stream; /* floats of one sample of a stream */
     kd_params *params;
     kd_program *prog;
@@ -24,15 +30,22 @@ static kd_status read_pupil(const kd_json *m, pupil *s, kd_err *err)
 {
     const char *family = NULL, *variant = NULL;
     const kd_json *input = NULL;
-    int64_t shape[5], classes, eval_batch, train_batch;
+    int64_t shape[5], classes, eval_batch, train_batch, generated;
     char name[96];
     KD_TRY(kd_json_get_str(m, "family", &family, err));
     KD_TRY(kd_json_get_str(m, "variant", &variant, err));
     KD_TRY(kd_json_get_object(m, "input", &input, err));
     KD_TRY(kd_json_get_i64s(input, "shape", shape, KD_COUNTOF(shape), err));
     KD_TRY(kd_json_get_range(m, "classes", 1, 100000, &classes, err));
-    KD_TRY(kd_json_get_range(m, "eval_batch", 1, GENERATED, &eval_batch, err));
-    KD_TRY(kd_json_get_range(m, "train_batch", 1, GENERATED, &train_batch, err));
+    KD_TRY(kd_json_get_range(m, "eval_batch", 1, BATCH_MAX, &eval_batch, err));
+    KD_TRY(kd_json_get_range(m, "train_batch", 1, BATCH_MAX, &train_batch, err));
+    KD_TRY(kd_json_opt_i64(input, "generated", KD_MAX(KD_MAX(eval_batch, train_batch), (int64_t)GENERATED), &generated,
+                           err));
+    KD_TRY(kd_json_opt_i64(input, "cut_frame", CUT_FRAME, &s->cut_frame, err));
+    if (generated < KD_MAX(eval_batch, train_batch) || generated > BATCH_MAX) {
+        return KD_FAIL(err, KD_E_DATA, "input.generated: expected the larger batch to %d clips, found %lld", BATCH_MAX,
+                       (long long)generated);
+    }
     const bool zero = strcmp(family, "zero") == 0;
     (void)snprintf(name, sizeof name, "%s%s-%s", zero ? "sfz" : "last-", zero ? "" : family, variant);
     const kd_student_info *info = kd_student_find(name);
@@ -51,6 +64,7 @@ static kd_status read_pupil(const kd_json *m, pupil *s, kd_err *err)
                               .bodies = (int)shape[4]};
     s->eval_batch = (int)eval_batch;
     s->train_batch = (int)train_batch;
+    s->generated = (int)generated;
     s->stream = 3 * shape[2] * shape[3] * shape[4];
     return KD_OK;
 }
@@ -97,46 +111,61 @@ static bool same_shape(const kd_json *shape, const kd_shape *have)
     return same;
 }
 
+/* CRC of n floats against member `key` of the manifest's object, an integer. */
+static kd_status check_crc(parity *p, const kd_json *of, const char *key, const char *what, const float *v, size_t n,
+                           kd_err *err)
+{
+    int64_t crc = 0;
+    char want[12];
+    KD_TRY(kd_json_get_range(of, key, 0, UINT32_MAX, &crc, err));
+    (void)snprintf(want, sizeof want, "%08x", (unsigned)crc);
+    return kd_parity_crc(p, what, v, n * sizeof *v, want);
+}
+
 static kd_status fill(parity *p, pupil *s, kd_err *err)
 {
     const kd_json *all = NULL;
-    size_t unknown = 0, bad = 0;
-    char text[96];
+    char text[300];
     KD_TRY(kd_json_get_array(p->manifest, "tensors", &all, err));
     for (size_t t = 0; t < kd_json_count(all); t++) {
         const kd_json *e = kd_json_at(all, t);
         const char *name = NULL;
-        int64_t ko = 0, ks = 0, crc = 0;
+        int64_t ko = 0, ks = 0;
         KD_TRY(kd_json_get_str(e, "name", &name, err));
         KD_TRY(kd_json_get_range(e, "ko", -1048576, 1048576, &ko, err));
         KD_TRY(kd_json_get_range(e, "ks", -1048576, 1048576, &ks, err));
-        KD_TRY(kd_json_get_i64(e, "data_crc32", &crc, err));
         const int i = kd_params_find(s->params, name);
         const kd_param_info *info = i >= 0 ? kd_params_at(s->params, i) : NULL;
         if (info == NULL || !same_shape(kd_json_get(e, "shape"), &info->shape)) {
-            unknown++;
-            continue;
+            return kd_parity_stop(p, "weights: names and shapes", name,
+                                  info == NULL ? "no such tensor in the model" : "another shape in the model");
         }
         float *v = kd_alloc((size_t)info->numel * sizeof *v);
         if (v == NULL) {
             return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
         }
         kd_parity_fill_last(name, ko, ks, v, (size_t)info->numel);
-        bad += (int64_t)kd_crc32(v, (size_t)info->numel * sizeof *v) != crc;
-        const kd_status st = kd_params_write(s->params, i, v, info->numel);
+        (void)snprintf(text, sizeof text, "weights: CRC of %s", name);
+        kd_status st = check_crc(p, e, "data_crc32", text, v, (size_t)info->numel, err);
+        st = st == KD_OK ? kd_params_write(s->params, i, v, info->numel) : st;
         kd_free(v);
         KD_TRY(st);
     }
+    if ((size_t)kd_params_count(s->params) != kd_json_count(all)) {
+        char want[40], have[40];
+        (void)snprintf(want, sizeof want, "%zu tensors", kd_json_count(all));
+        (void)snprintf(have, sizeof have, "%d in the model", kd_params_count(s->params));
+        return kd_parity_stop(p, "weights: names and shapes", want, have);
+    }
     (void)snprintf(text, sizeof text, "weights: CRC of %zu tensors", kd_json_count(all));
-    kd_parity_check(p, text, bad == 0, NULL);
-    kd_parity_check(p, "weights: names and shapes are the reference's",
-                    unknown == 0 && (size_t)kd_params_count(s->params) == kd_json_count(all), NULL);
+    kd_parity_check(p, text, true, NULL);
+    kd_parity_check(p, "weights: names and shapes are the reference's", true, NULL);
     return kd_params_changed(s->params);
 }
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
 
-/* Sample 0: body 1 is empty.  Sample 1: body 0 is empty from frame 40 on. */
+/* Sample 0: body 1 is empty.  Sample 1: body 0 is empty from the cut on. */
 static void edit(const pupil *s, float *x)
 {
     const kd_student_cfg *c = &s->cfg;
@@ -145,7 +174,7 @@ static void edit(const pupil *s, float *x)
         if (c->bodies > 1) {
             x[i * c->bodies + 1] = 0.0f;
         }
-        if (i / c->joints % c->frames >= CUT_FRAME) {
+        if (s->generated > 1 && i / c->joints % c->frames >= s->cut_frame) {
             x[s->stream + i * c->bodies] = 0.0f;
         }
     }
@@ -156,8 +185,8 @@ static kd_status feed(parity *p, pupil *s, pupil_mode mode, bool check, kd_err *
     const int batch = mode == EVAL ? s->eval_batch : s->train_batch;
     const kd_json *input = kd_json_get(p->manifest, "input");
     const char *prefix = NULL;
-    int64_t label[GENERATED];
-    const size_t all = (size_t)(GENERATED * s->stream), k = (size_t)s->cfg.classes;
+    int64_t label[BATCH_MAX];
+    const size_t all = (size_t)(s->generated * s->stream), k = (size_t)s->cfg.classes;
     float *x = kd_calloc(KD_MAX(all, (size_t)batch * k), sizeof *x);
     kd_status st = x != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
     if (st != KD_OK) {
@@ -166,16 +195,17 @@ static kd_status feed(parity *p, pupil *s, pupil_mode mode, bool check, kd_err *
     KD_GO(kd_json_opt_str(input, "name_prefix", "input.", &prefix, err));
     for (int i = 0; i < s->cfg.model->n_streams; i++) {
         const char *stream = s->cfg.model->streams[i];
-        int64_t ks = 0, crc = 0;
+        int64_t ks = 0, ko = 0;
         char name[128];
         KD_GO(kd_json_get_range(kd_json_get(input, "ks"), stream, -1048576, 1048576, &ks, err));
-        KD_GO(kd_json_get_i64(kd_json_get(input, "data_crc32"), stream, &crc, err));
+        KD_GO(kd_json_opt_i64(kd_json_get(input, "ko"), stream, 0, &ko, err));
         (void)snprintf(name, sizeof name, "%s%s", prefix, stream);
-        kd_parity_fill_last(name, 0, ks, x, all);
+        kd_parity_fill_last(name, ko, ks, x, all);
         edit(s, x);
+        (void)snprintf(name, sizeof name, "input %s: CRC", stream);
+        KD_GO(check_crc(p, kd_json_get(input, "data_crc32"), stream, name, x, all, err));
         if (check) {
-            (void)snprintf(name, sizeof name, "input %s: CRC", stream);
-            kd_parity_check(p, name, (int64_t)kd_crc32(x, all * sizeof *x) == crc, NULL);
+            kd_parity_check(p, name, true, NULL);
         }
         KD_GO(kd_program_write(s->prog, stream, x, (size_t)batch * (size_t)s->stream * sizeof *x));
     }

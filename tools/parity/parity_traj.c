@@ -9,16 +9,14 @@
 
 #define STEPS_MAX    64
 #define MICRO_MAX    16
-#define SMOOTHING    0.1  /* of every trajectory, by the fixtures' README */
-#define PEAK_TO_END  1e-3 /* its schedule: 1e-2 to 1e-5, */
-#define WARMUP_SHARE 3    /* one epoch of three from 0 */
+#define SCHEDULE_MAX 100000 /* steps of a schedule of which the history shows the beginning */
 
 typedef struct traj {
     kd_parity_net net;
     kd_optim *optim;
-    double weight_decay, layer_decay, clip, ema, eps, betas[2];
+    double weight_decay, layer_decay, clip, ema, eps, betas[2], smoothing;
     int64_t accum, steps;
-    double peak;
+    double lr[STEPS_MAX], peak;
     float *x, *target;
 } traj;
 
@@ -32,6 +30,7 @@ static kd_status read_traj(const kd_json *m, traj *t, kd_err *err)
     KD_TRY(kd_json_get_f64s(m, "betas", t->betas, 2, err));
     KD_TRY(kd_json_get_f64(m, "clip", &t->clip, err)); /* null: NaN */
     KD_TRY(kd_json_get_f64(m, "ema_decay", &t->ema, err));
+    KD_TRY(kd_json_opt_f64(m, "smoothing", 0.1, &t->smoothing, err)); /* by the fixtures' README */
     KD_TRY(kd_json_get_array(m, "history", &history, err));
     t->clip = isnan(t->clip) ? 0.0 : t->clip;
     t->ema = isnan(t->ema) ? 0.0 : t->ema;
@@ -40,48 +39,109 @@ static kd_status read_traj(const kd_json *m, traj *t, kd_err *err)
         return KD_FAIL(err, KD_E_DATA, "history: expected 1 to %d steps, found %lld", STEPS_MAX, (long long)t->steps);
     }
     for (int64_t s = 0; s < t->steps; s++) {
-        double lr = 0.0;
-        KD_TRY(kd_json_get_f64(kd_json_at(history, (size_t)s), "lr", &lr, err));
-        t->peak = fmax(t->peak, lr);
+        KD_TRY(kd_json_get_f64(kd_json_at(history, (size_t)s), "lr", &t->lr[s], err));
+        t->peak = fmax(t->peak, t->lr[s]);
     }
     return KD_OK;
 }
 
-/* Learning rates of the whole run against the schedule. */
-static kd_status compare_schedule(parity *p, const traj *t, kd_err *err)
+/* ---- the schedule ---------------------------------------------------------------------------- */
+
+static double schedule_error(const traj *t, const kd_schedule *s)
 {
-    const kd_schedule s = {.kind = KD_SCHEDULE_COSINE_STEP,
-                           .lr = t->peak,
-                           .min_lr = t->peak * PEAK_TO_END,
-                           .steps_per_epoch = KD_MAX(t->steps / WARMUP_SHARE, 1),
-                           .epochs = WARMUP_SHARE,
-                           .warmup_steps = KD_MAX(t->steps / WARMUP_SHARE, 1)};
-    const kd_json *history = kd_json_get(p->manifest, "history");
     double worst = 0.0;
     for (int64_t i = 0; i < t->steps; i++) {
-        double lr = 0.0;
-        KD_TRY(kd_json_get_f64(kd_json_at(history, (size_t)i), "lr", &lr, err));
-        const double e = fabs(kd_schedule_lr(&s, i) - lr);
+        const double e = fabs(kd_schedule_lr(s, i) - t->lr[i]);
         worst = e <= worst ? worst : e;
     }
-    kd_parity_item(p, "learning rates of the schedule", worst, 1e-14 * t->peak);
+    return worst;
+}
+
+/* The schedule that the manifest states, by the names of the reference's cosine_scheduler. */
+static kd_status stated_schedule(const kd_json *args, kd_schedule *s, kd_err *err)
+{
+    int64_t warmup_epochs = 0, warmup_steps = -1;
+    KD_TRY(kd_json_get_f64(args, "base_value", &s->lr, err));
+    KD_TRY(kd_json_get_f64(args, "final_value", &s->min_lr, err));
+    KD_TRY(kd_json_get_range(args, "epochs", 1, SCHEDULE_MAX, &s->epochs, err));
+    KD_TRY(kd_json_get_range(args, "niter_per_ep", 1, SCHEDULE_MAX, &s->steps_per_epoch, err));
+    KD_TRY(kd_json_opt_i64(args, "warmup_epochs", 0, &warmup_epochs, err));
+    KD_TRY(kd_json_opt_i64(args, "warmup_steps", -1, &warmup_steps, err));
+    KD_TRY(kd_json_opt_f64(args, "start_warmup_value", 0.0, &s->warmup_lr, err));
+    s->warmup_steps = warmup_steps > 0 ? warmup_steps : warmup_epochs * s->steps_per_epoch;
     return KD_OK;
 }
 
-/* Batch k of step s: generated clips mixed with the flipped batch, smoothed and mixed targets. */
-static kd_status feed_micro(traj *t, int64_t s, int64_t k, double lam, kd_err *err)
+/* The schedule behind the rates of a history that states none: the warm-up ends at the first rate that is the largest,
+ * and is followed by half a cosine whose length and end make the best of the rates. */
+static kd_schedule fitted_schedule(const traj *t, double *error)
 {
+    int64_t top = 0;
+    while (top + 1 < t->steps && t->lr[top] != t->peak) {
+        top++;
+    }
+    const bool twice = top + 1 < t->steps && t->lr[top + 1] == t->peak; /* w-1 and w both use the peak */
+    const int64_t warm = top + (twice ? 1 : 0);
+    kd_schedule best = {.kind = KD_SCHEDULE_COSINE_STEP};
+    *error = INFINITY;
+    for (int64_t n = t->steps; n<SCHEDULE_MAX && * error> 1e-14 * t->peak; n++) {
+        const double share =
+            0.5 * (1.0 + cos(3.14159265358979323846 * (double)(t->steps - 1 - warm) / (double)(n - warm)));
+        const double low = share < 1.0 ? (t->lr[t->steps - 1] - t->peak * share) / (1.0 - share) : t->peak;
+        const kd_schedule s = {.kind = KD_SCHEDULE_COSINE_STEP,
+                               .lr = t->peak,
+                               .min_lr = low,
+                               .warmup_lr = warm > 0 ? t->lr[0] : t->peak,
+                               .steps_per_epoch = n,
+                               .epochs = 1,
+                               .warmup_steps = warm};
+        const double e = schedule_error(t, &s);
+        if (low >= -1e-12 * t->peak && e < *error) {
+            *error = e;
+            best = s;
+        }
+    }
+    return best;
+}
+
+/* Learning rates of the run against the schedule. */
+static kd_status compare_schedule(parity *p, const traj *t, kd_err *err)
+{
+    const kd_json *args = kd_json_get(p->manifest, "schedule");
+    kd_schedule s = {.kind = KD_SCHEDULE_COSINE_STEP};
+    double error = 0.0;
+    char text[160];
+    if (args != NULL) {
+        KD_TRY(stated_schedule(args, &s, err));
+        error = schedule_error(t, &s);
+    } else {
+        s = fitted_schedule(t, &error);
+    }
+    (void)snprintf(text, sizeof text, "learning rates: %lld + %lld steps, %g to %g to %g", (long long)s.warmup_steps,
+                   (long long)(s.epochs * s.steps_per_epoch - s.warmup_steps), s.warmup_lr, s.lr, s.min_lr);
+    kd_parity_item(p, text, error, 1e-14 * t->peak);
+    return KD_OK;
+}
+
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+/* Batch k of step s: generated clips mixed with the flipped batch, smoothed and mixed targets. */
+static kd_status feed_micro(parity *p, traj *t, int64_t s, int64_t k, double lam, kd_err *err)
+{
+    const kd_json *input = kd_json_get(p->manifest, "input");
     char name[64];
-    double label[64];
+    double label[64], scale = 0.0, offset = 0.0;
     kd_parity_net *n = &t->net;
     const size_t all = kd_parity_net_floats(n), one = all / (size_t)n->batch;
     (void)snprintf(name, sizeof name, "train.%d.%d.label", (int)s, (int)k);
     for (int b = 0; b < n->batch; b++) {
         label[b] = (double)(kd_parity_u24(name, (uint32_t)b) % (uint32_t)n->cfg.classes);
     }
-    kd_parity_targets(label, n->batch, n->cfg.classes, SMOOTHING, lam, true, t->target);
+    kd_parity_targets(label, n->batch, n->cfg.classes, t->smoothing, lam, true, t->target);
+    KD_TRY(kd_json_opt_f64(input, "scale", 2.0, &scale, err));
+    KD_TRY(kd_json_opt_f64(input, "offset", 0.0, &offset, err));
     (void)snprintf(name, sizeof name, "train.%d.%d.input", (int)s, (int)k);
-    kd_parity_fill(name, 2.0f, 0.0f, t->x, all);
+    kd_parity_fill(name, (float)scale, (float)offset, t->x, all);
     for (int b = 0; b < n->batch / 2; b++) { /* the pair exchanges its shares */
         float *u = t->x + (size_t)b * one, *v = t->x + (size_t)(n->batch - 1 - b) * one;
         for (size_t i = 0; i < one; i++) {
@@ -111,7 +171,7 @@ static kd_status one_step(parity *p, traj *t, int64_t s, kd_err *err)
         const kd_step step = {.step = (uint64_t)(s * t->accum + k), .grad_scale = 1.0f / (float)t->accum};
         float loss = 0.0f;
         double ref = want[k];
-        KD_TRY(feed_micro(t, s, k, lam, err));
+        KD_TRY(feed_micro(p, t, s, k, lam, err));
         const kd_status st = kd_program_run(t->net.prog, &step);
         if (st != KD_OK) {
             return KD_FAIL(err, st, "parity: %s: %s", kd_program_where(t->net.prog), kd_status_text(st));

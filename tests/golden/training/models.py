@@ -1,6 +1,7 @@
 """The two models in PyTorch, as their authors define them: VideoMAE's fine-tuning model and LAST-E v3 nano.
 
 `w` holds the parameters by the official names, `keep(n)` the factor of each row at the n-th draw of drop path.
+`tap(name, value)` sees the activations of the teacher.
 """
 import torch
 import torch.nn.functional as F
@@ -18,29 +19,34 @@ def path_rates(top, n):
     return [float(torch.tensor(top, dtype=torch.float32) * i / (n - 1)) for i in range(n)]
 
 
-def teacher(w, cfg, clip, keep):
+def teacher(w, cfg, clip, keep, eps=1e-6, fc_norm_eps=1e-6, tap=lambda name, value: None):
     """clip (B,3,T,H,W), normalised."""
     dim, heads = cfg["dim"], cfg["heads"]
     stride = (cfg["tubelet"], cfg["patch"], cfg["patch"])
     x = F.conv3d(clip, w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], stride=stride).flatten(2).transpose(1, 2)
     rows, tokens = x.shape[:2]
+    tap("patch_embed", x)
     x = x + sinusoid(tokens, dim).to(x.dtype)
     for i in range(cfg["depth"]):
         b = "blocks.%d." % i
 
         def norm(name):
-            return F.layer_norm(x, (dim,), w[b + name + ".weight"], w[b + name + ".bias"], 1e-6)
+            return F.layer_norm(x, (dim,), w[b + name + ".weight"], w[b + name + ".bias"], eps)
 
         q = w[b + "attn.q_bias"]
         qkv = F.linear(norm("norm1"), w[b + "attn.qkv.weight"], torch.cat([q, torch.zeros_like(q), w[b + "attn.v_bias"]]))
         q, k, v = qkv.reshape(rows, tokens, 3, heads, dim // heads).permute(2, 0, 3, 1, 4)
         a = ((q * (dim // heads) ** -0.5) @ k.transpose(-2, -1)).softmax(-1) @ v
         a = F.linear(a.transpose(1, 2).reshape(rows, tokens, dim), w[b + "attn.proj.weight"], w[b + "attn.proj.bias"])
+        tap("block%d.attn" % i, a)
         x = x + keep(2 * i)[:, None, None] * w[b + "gamma_1"] * a
         h = F.gelu(F.linear(norm("norm2"), w[b + "mlp.fc1.weight"], w[b + "mlp.fc1.bias"]))
         h = F.linear(h, w[b + "mlp.fc2.weight"], w[b + "mlp.fc2.bias"])
+        tap("block%d.mlp" % i, h)
         x = x + keep(2 * i + 1)[:, None, None] * w[b + "gamma_2"] * h
-    x = F.layer_norm(x.mean(1), (dim,), w["fc_norm.weight"], w["fc_norm.bias"], 1e-6)
+        tap("block%d" % i, x)
+    x = F.layer_norm(x.mean(1), (dim,), w["fc_norm.weight"], w["fc_norm.bias"], fc_norm_eps)
+    tap("features", x)
     return F.linear(x, w["head.weight"], w["head.bias"])
 
 
