@@ -76,9 +76,29 @@ KD_NODISCARD kd_status kd_bootstrap_difference(const float *a, size_t ga, const 
                                                int draws, double confidence, uint64_t seed, kd_interval *out,
                                                kd_err *err);
 
+/* Samples that belong together: of one person, of one camera. */
+typedef struct kd_clusters {
+    const uint32_t *of; /* [samples] index of the sample's cluster, below n */
+    size_t n;
+} kd_clusters;
+
+/* The same with whole clusters drawn instead of samples (Field and Welsh 2007, the cluster bootstrap): people move in
+ * their own way, so that clips of one person are no independent samples.  A draw's mean is over the samples of the
+ * drawn clusters.  gb 0: the mean of `a` alone.  KD_E_ARG also for fewer than two clusters. */
+KD_NODISCARD kd_status kd_bootstrap_clusters(const float *a, size_t ga, const float *b, size_t gb, size_t n,
+                                             const kd_clusters *clusters, int draws, double confidence, uint64_t seed,
+                                             kd_interval *out, kd_err *err);
+
 /* Exact two-sided McNemar test: of the samples on which two classifiers differ in being right, `a` went one way and `b`
  * the other; probability of a split at least as uneven when both ways are equally likely. */
 double kd_mcnemar(int64_t a, int64_t b);
+
+/* McNemar's question with clusters as units: difference[k] is, among the samples of cluster k, how often only the first
+ * classifier is right minus how often only the second one is.  Probability of a sum at least as far from zero when the
+ * sign of every cluster's difference is a coin (the exact randomization test of Gail et al. 1996, Statistics in
+ * Medicine 15, 1069).  With one sample a cluster the result is kd_mcnemar's.  Never below 2^(1 - n): few people cannot
+ * prove much. */
+KD_NODISCARD kd_status kd_mcnemar_clusters(const int64_t *difference, size_t n, double *p, kd_err *err);
 
 typedef struct kd_agreement {
     int64_t both_right, only_first, only_second, both_wrong;

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+enum { MOST_GROUPS = 1024 };
+
 /* Words of one bootstrap draw, four from each Philox block. */
 typedef struct words {
     uint64_t seed;
@@ -70,7 +72,6 @@ static void draw_groups(words *w, uint32_t *group, size_t groups)
 kd_status kd_bootstrap_difference(const float *a, size_t ga, const float *b, size_t gb, size_t n, int draws,
                                   double confidence, uint64_t seed, kd_interval *out, kd_err *err)
 {
-    enum { MOST_GROUPS = 1024 };
     if (n == 0 || n > UINT32_MAX || ga == 0 || ga > MOST_GROUPS || gb > MOST_GROUPS || draws < 100 ||
         !(confidence > 0.0 && confidence < 1.0)) {
         return KD_FAIL(err, KD_E_ARG, "bootstrap: %zu samples, %zu and %zu groups, %d draws", n, ga, gb, draws);
@@ -112,6 +113,126 @@ kd_status kd_bootstrap(const float *value, size_t groups, size_t n, int draws, d
 {
     return kd_bootstrap_difference(value, groups, NULL, 0, n, draws, confidence, seed, out, err);
 }
+
+/* ---- clusters -------------------------------------------------------------------------------- */
+
+/* Sums of one side by group and cluster, [groups][clusters]. */
+static void sum_clusters(const float *value, size_t groups, size_t n, const kd_clusters *c, double *sum)
+{
+    for (size_t g = 0; g < groups; g++) {
+        for (size_t i = 0; i < n; i++) {
+            sum[g * c->n + c->of[i]] += (double)value[g * n + i];
+        }
+    }
+}
+
+/* Mean over the samples of the drawn clusters of one drawn list of groups. */
+static double drawn_cluster_mean(const double *sum, const double *count, size_t n, const uint32_t *cluster,
+                                 const uint32_t *group, size_t groups)
+{
+    double total = 0.0, samples = 0.0;
+    for (size_t k = 0; k < n; k++) {
+        samples += count[cluster[k]];
+        for (size_t g = 0; g < groups; g++) {
+            total += sum[group[g] * n + cluster[k]];
+        }
+    }
+    return total / (samples * (double)groups);
+}
+
+kd_status kd_bootstrap_clusters(const float *a, size_t ga, const float *b, size_t gb, size_t n,
+                                const kd_clusters *clusters, int draws, double confidence, uint64_t seed,
+                                kd_interval *out, kd_err *err)
+{
+    const size_t k = clusters->n;
+    if (n == 0 || k < 2 || k > n || ga == 0 || ga > MOST_GROUPS || gb > MOST_GROUPS || draws < 100 ||
+        !(confidence > 0.0 && confidence < 1.0)) {
+        return KD_FAIL(err, KD_E_ARG, "bootstrap: %zu samples in %zu clusters, %zu and %zu groups, %d draws", n, k, ga,
+                       gb, draws);
+    }
+    double *mean = kd_calloc((size_t)draws, sizeof *mean);
+    double *sum = kd_calloc((ga + gb + 1) * k, sizeof *sum); /* of a, of b, counts */
+    uint32_t *drawn = kd_calloc(k + ga + gb, sizeof *drawn); /* clusters, groups of a, groups of b */
+    kd_status st = KD_OK;
+    if (mean == NULL || sum == NULL || drawn == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "bootstrap: out of memory for %zu clusters", k);
+        goto done;
+    }
+    double *count = sum + (ga + gb) * k;
+    uint32_t *group = drawn + k;
+    sum_clusters(a, ga, n, clusters, sum);
+    sum_clusters(b, gb, n, clusters, sum + ga * k);
+    for (size_t i = 0; i < n; i++) {
+        count[clusters->of[i]] += 1.0;
+    }
+    for (int d = 0; d < draws; d++) {
+        words w = {seed, (uint32_t)d, 2, 0, {{0, 0, 0, 0}}};
+        draw_groups(&w, drawn, k);
+        words v = {seed, (uint32_t)d, 3, 0, {{0, 0, 0, 0}}};
+        draw_groups(&v, group, ga);
+        draw_groups(&v, group + ga, gb);
+        mean[d] = drawn_cluster_mean(sum, count, k, drawn, group, ga);
+        if (gb > 0) {
+            mean[d] -= drawn_cluster_mean(sum + ga * k, count, k, drawn, group + ga, gb);
+        }
+    }
+    qsort(mean, (size_t)draws, sizeof *mean, compare_double);
+    out->mean = plain_mean(a, ga * n) - (gb > 0 ? plain_mean(b, gb * n) : 0.0);
+    out->low = quantile(mean, draws, 0.5 - 0.5 * confidence);
+    out->high = quantile(mean, draws, 0.5 + 0.5 * confidence);
+done:
+    kd_free(mean);
+    kd_free(sum);
+    kd_free(drawn);
+    return st;
+}
+
+kd_status kd_mcnemar_clusters(const int64_t *difference, size_t n, double *p, kd_err *err)
+{
+    int64_t most = 0, found = 0;
+    for (size_t k = 0; k < n; k++) {
+        most += difference[k] < 0 ? -difference[k] : difference[k];
+        found += difference[k];
+    }
+    /* chance[most + s]: probability that the signed differences so far sum to s. */
+    const size_t size = 2 * (size_t)most + 1;
+    double *chance = kd_calloc(size, sizeof *chance), *next = kd_calloc(size, sizeof *next);
+    kd_status st = KD_OK;
+    *p = 1.0;
+    if (chance == NULL || next == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "test by clusters: out of memory");
+        goto done;
+    }
+    chance[most] = 1.0;
+    int64_t reach = 0; /* sums so far lie within it */
+    for (size_t k = 0; k < n; k++) {
+        const int64_t d = difference[k] < 0 ? -difference[k] : difference[k];
+        if (d == 0) {
+            continue;
+        }
+        memset(next, 0, size * sizeof *next);
+        for (int64_t s = -reach; s <= reach; s++) {
+            next[most + s + d] += 0.5 * chance[most + s];
+            next[most + s - d] += 0.5 * chance[most + s];
+        }
+        reach += d;
+        double *swap = chance;
+        chance = next;
+        next = swap;
+    }
+    const int64_t far = found < 0 ? -found : found;
+    double sum = 0.0;
+    for (int64_t s = -most; s <= most; s++) {
+        sum += s <= -far || s >= far ? chance[most + s] : 0.0;
+    }
+    *p = KD_MIN(1.0, sum);
+done:
+    kd_free(chance);
+    kd_free(next);
+    return st;
+}
+
+/* ---- two classifiers ------------------------------------------------------------------------- */
 
 double kd_mcnemar(int64_t a, int64_t b)
 {

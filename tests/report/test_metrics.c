@@ -204,6 +204,56 @@ static void test_mcnemar(void **state)
     assert_true(kd_mcnemar(400, 900) > 0.0);
 }
 
+/* Persons that are all right or all wrong: clips tell nothing that the person does not. */
+static void test_clusters(void **state)
+{
+    (void)state;
+    enum { N = 400, PERSONS = 4 };
+    static float value[N];
+    static uint32_t of[N], own[N];
+    for (int i = 0; i < N; i++) {
+        of[i] = (uint32_t)(i * PERSONS / N);
+        own[i] = (uint32_t)i;
+        value[i] = of[i] != 3 ? 1.0f : 0.0f;
+    }
+    const kd_clusters persons = {of, PERSONS}, singles = {own, N}, one = {of, 1};
+    kd_interval clip, person, single;
+    assert_int_equal(kd_bootstrap(value, 1, N, 4000, 0.95, 7, &clip, NULL), KD_OK);
+    assert_int_equal(kd_bootstrap_clusters(value, 1, NULL, 0, N, &persons, 4000, 0.95, 7, &person, NULL), KD_OK);
+    near(person.mean, 0.75, 0.0);
+    near(person.low, 0.25, 0.0); /* draws of 4 persons: 0, 1/4, ... with 1/256, 12/256, 54/256, ... */
+    near(person.high, 1.0, 0.0);
+    assert_true(clip.high - clip.low < 0.1);
+    assert_int_equal(kd_bootstrap_clusters(value, 1, NULL, 0, N, &singles, 4000, 0.95, 7, &single, NULL), KD_OK);
+    near(single.low, clip.low, 0.01); /* a clip a cluster: the plain bootstrap, with other draws */
+    near(single.high, clip.high, 0.01);
+    assert_int_equal(kd_bootstrap_clusters(value, 1, value, 1, N, &persons, 500, 0.95, 7, &single, NULL), KD_OK);
+    near(single.low, 0.0, 0.0); /* paired: the same persons on both sides */
+    near(single.high, 0.0, 0.0);
+    assert_int_equal(kd_bootstrap_clusters(value, 1, NULL, 0, N, &one, 500, 0.95, 7, &single, NULL), KD_E_ARG);
+}
+
+static void test_mcnemar_clusters(void **state)
+{
+    (void)state;
+    int64_t single[13], few[4] = {30, 2, 5, 1}, torn[4] = {30, -20, -5, 1}, none[3] = {0, 0, 0};
+    double p = 0.0;
+    for (int i = 0; i < 13; i++) { /* 10 against 3, one sample a cluster */
+        single[i] = i < 10 ? 1 : -1;
+    }
+    assert_int_equal(kd_mcnemar_clusters(single, 13, &p, NULL), KD_OK);
+    near(p, kd_mcnemar(10, 3), 1e-12);
+    assert_int_equal(kd_mcnemar_clusters(few, 4, &p, NULL), KD_OK);
+    near(p, 2.0 / 16.0, 1e-12); /* 38 against 0: by clip 7e-12, but only four people */
+    assert_int_equal(kd_mcnemar_clusters(torn, 4, &p, NULL), KD_OK);
+    near(p, 14.0 / 16.0, 1e-12); /* only 30 - 20 - 5 - 1 and its negative are nearer to zero than 6 */
+    assert_int_equal(kd_mcnemar_clusters(none, 3, &p, NULL), KD_OK);
+    near(p, 1.0, 0.0);
+    kd_alloc_fail_at(2);
+    assert_int_equal(kd_mcnemar_clusters(few, 4, &p, NULL), KD_E_OOM);
+    kd_alloc_fail_at(0);
+}
+
 static void test_agreement(void **state)
 {
     (void)state;
@@ -228,6 +278,8 @@ int main(void)
         cmocka_unit_test(test_temperature),
         cmocka_unit_test(test_bootstrap),
         cmocka_unit_test(test_mcnemar),
+        cmocka_unit_test(test_clusters),
+        cmocka_unit_test(test_mcnemar_clusters),
         cmocka_unit_test(test_agreement),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
