@@ -92,7 +92,8 @@ static kd_status assess(const kd_assess_opts *o, assessment *a, kd_assess_result
                                      .command = o->command,
                                      .weights_hash = load.sha256,
                                      .origin = load.has_origin ? &load.origin : NULL,
-                                     .views = result->views}};
+                                     .views = result->views,
+                                     .selected_on = load.best ? "val" : NULL}};
     KD_TRY(kd_assess_latency(&a->model, &found.facts, err));
     result->latency_ms = found.facts.latency_ms;
     const kd_half *half = &a->data.half[o->half];

@@ -78,6 +78,7 @@ typedef struct kd_load_report {
     char missing_names[400];                    /* the first few, for the log */
     char unexpected_names[400];
     char sha256[65];    /* of the file(s) */
+    bool best;          /* a run's `best` checkpoint: chosen among its epochs on the validation half */
     bool has_origin;    /* a checkpoint of ours: */
     kd_identity origin; /* what it came from */
 } kd_load_report;

@@ -1,6 +1,7 @@
 /* Weights into a model: every tensor accounted for.  See model.h. */
 #include "distill/model/model.h"
 #include "distill/model/task.h"
+#include "formats/base/io.h"
 #include "formats/weights/weights.h"
 
 #include <math.h>
@@ -199,6 +200,16 @@ done:
     return st;
 }
 
+/* Of .../checkpoints/best/model.safetensors. */
+static bool of_best(const kd_weights *w)
+{
+    char *dir = kd_path_dir(kd_weights_file(w));
+    const bool best = dir != NULL && strcmp(kd_weights_format(w), "checkpoint") == 0 &&
+                      (strcmp(kd_path_base(dir), "best") == 0 || strcmp(kd_path_base(dir), "best.prev") == 0);
+    kd_free(dir);
+    return best;
+}
+
 kd_status kd_model_load(kd_model *m, const char *path, bool fresh_head, char *const *classes, kd_load_report *report,
                         kd_err *err)
 {
@@ -229,6 +240,7 @@ kd_status kd_model_load(kd_model *m, const char *path, bool fresh_head, char *co
     if (report->has_origin) {
         KD_GO(kd_identity_get(kd_weights_meta(w), &report->origin, err));
     }
+    report->best = of_best(w);
     st = kd_params_changed(m->params);
 done:
     kd_weights_close(w);

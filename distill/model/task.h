@@ -90,6 +90,7 @@ typedef struct kd_report_facts {
     const char *weights_hash;          /* NULL: no file holds them */
     const kd_identity *origin;         /* of the weights; NULL: they do not say */
     const char *views;                 /* "1x1", "5x3" */
+    const char *selected_on;           /* half by which the weights were chosen among epochs; NULL: they were not */
     double latency_ms, latency_p90_ms; /* 0: not measured */
     int64_t macs;
 } kd_report_facts;

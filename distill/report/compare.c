@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-const char *kd_figure_key(kd_figure f)
+const char *kd_figure_key(kd_compare_figure f)
 {
     static const char *const KEY[KD_FIG_COUNT] = {"top1",
                                                   "top5",
@@ -49,6 +49,37 @@ static kd_status same_protocol(const kd_report *t, const kd_report *s, kd_err *e
         (void)snprintf(what, sizeof what, "name of class %d", c);
         KD_TRY(same_text(t, s, what, kd_report_class(t, c, a), kd_report_class(s, c, b), err));
     }
+    return KD_OK;
+}
+
+/* A student that was taught by other weights than those reported says nothing about this teacher. */
+static kd_status same_teacher(kd_comparison *c, const kd_report *s, kd_err *err)
+{
+    const kd_report *t = c->teacher;
+    const char *taught = s->teacher_weights_hash;
+    if (taught == NULL || taught[0] == '\0') {
+        return KD_OK; /* taught by nobody */
+    }
+    if (t->weights_hash == NULL || t->weights_hash[0] == '\0') {
+        kdi_compare_warning(c, kd_strf("%s (seed %lld) was taught by the weights %.12s; the report of %s does not name "
+                                       "its weights: whether they are the same cannot be checked.",
+                                       s->label, (long long)s->seed, taught, t->label));
+        return KD_OK;
+    }
+    if (strstr(taught, t->weights_hash) != NULL) { /* of several teachers the hashes stand in a row */
+        return KD_OK;
+    }
+    if (!c->opts.any_teacher) {
+        return KD_FAIL(
+            err, KD_E_INTEGRITY,
+            "%s was taught by the weights %.12s, but %s reports the weights %.12s: evaluate the teacher that "
+            "wrote the logits, or give --any-teacher",
+            s->path != NULL ? s->path : s->label, taught, t->path != NULL ? t->path : t->label, t->weights_hash);
+    }
+    kdi_compare_warning(c,
+                        kd_strf("%s (seed %lld) was taught by other weights (%.12s) than those reported here (%.12s): "
+                                "what it gained or lost is not this teacher's doing.",
+                                s->label, (long long)s->seed, taught, t->weights_hash));
     return KD_OK;
 }
 
@@ -149,6 +180,28 @@ static kd_spread spread_of(const double *v, size_t n)
     return s;
 }
 
+static bool same_run(const kd_report *a, const kd_report *b)
+{
+    const bool hashes = a->weights_hash != NULL && b->weights_hash != NULL && a->weights_hash[0] != '\0';
+    return a->seed == b->seed || (hashes && strcmp(a->weights_hash, b->weights_hash) == 0);
+}
+
+/* Seeds that tell something of the spread: a run given twice, or evaluated twice, is one. */
+static void count_seeds(const kd_comparison *c, kd_group *g)
+{
+    g->n_seeds = 0;
+    for (size_t i = 0; i < g->n_runs; i++) {
+        const kd_report *r = c->report[g->run[i]], *first = c->report[g->run[0]];
+        size_t j = 0;
+        while (j < i && !same_run(r, c->report[g->run[j]])) {
+            j++;
+        }
+        g->n_seeds += j == i;
+        g->mixed_recipes |=
+            r->config_hash != NULL && first->config_hash != NULL && strcmp(r->config_hash, first->config_hash) != 0;
+    }
+}
+
 static double top1_of(const kd_comparison *c, size_t report)
 {
     return c->report[report]->metrics.top1;
@@ -175,6 +228,7 @@ static kd_status measure_group(kd_comparison *c, kd_group *g, kd_err *err)
 {
     double value[KD_FIG_COUNT][KD_COMPARE_RUNS_MAX];
     g->typical = typical_run(c, g);
+    count_seeds(c, g);
     g->right = kd_calloc(g->n_runs * c->n, sizeof *g->right);
     if (g->right == NULL) {
         return KD_FAIL(err, KD_E_OOM, "compare: out of memory");
@@ -208,7 +262,7 @@ static kd_status measure_group(kd_comparison *c, kd_group *g, kd_err *err)
     }
     g->agreement = kd_agree(c->prediction[0], c->prediction[g->typical], c->teacher->labels, c->n);
     g->mcnemar = kd_mcnemar(g->agreement.only_first, g->agreement.only_second);
-    return KD_OK;
+    return kdi_compare_by_factor(c, g, err);
 }
 
 static kd_status intervals(kd_comparison *c, kd_err *err)
@@ -225,6 +279,8 @@ static kd_status intervals(kd_comparison *c, kd_err *err)
             KD_TRY(kd_bootstrap_difference(g->right, g->n_runs, c->group[1].right, c->group[1].n_runs, c->n, o->draws,
                                            o->confidence, o->seed, &g->to_baseline, err));
         }
+        KD_TRY(kdi_compare_person_intervals(c, g, err));
+        g->verdict = kdi_compare_judge(c, g);
     }
     return KD_OK;
 }
@@ -251,6 +307,7 @@ kd_status kd_compare(const kd_report *const *report, size_t n_reports, const kd_
     kd_status st = KD_OK;
     for (size_t i = 1; i < n_reports; i++) {
         KD_GO(same_protocol(report[0], report[i], err));
+        KD_GO(same_teacher(out, report[i], err));
     }
     teacher = sorted_places(report[0]);
     out->prediction = kd_calloc(n_reports, sizeof *out->prediction);
@@ -266,6 +323,7 @@ kd_status kd_compare(const kd_report *const *report, size_t n_reports, const kd_
         }
         KD_GO(join(out, teacher, report[i], out->prediction[i], err));
     }
+    KD_GO(kdi_compare_factors(out, err));
     KD_GO(assign_groups(out, err));
     for (size_t g = 0; g < out->n_groups; g++) {
         KD_GO(measure_group(out, &out->group[g], err));
@@ -286,6 +344,8 @@ void kd_comparison_free(kd_comparison *c)
         kd_free(c->prediction[i]);
     }
     kd_free((void *)c->prediction);
+    kdi_compare_factors_free(c);
+    kdi_compare_curves_free(c);
     for (size_t g = 0; g < c->n_groups; g++) {
         kd_free(c->group[g].run);
         kd_free(c->group[g].recall);

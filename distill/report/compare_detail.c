@@ -107,7 +107,7 @@ done:
 
 /* ---- warnings -------------------------------------------------------------------------------- */
 
-static void warn(kd_comparison *c, char *text)
+void kdi_compare_warning(kd_comparison *c, char *text)
 {
     if (text == NULL || c->n_warnings == KD_COMPARE_WARNINGS_MAX) {
         kd_free(text);
@@ -125,20 +125,14 @@ static void warn_about_run(kd_comparison *c, const kd_report *r)
 {
     const kd_report *t = c->teacher;
     if (r->failed > 0) {
-        warn(c, kd_strf("%s (seed %lld): %lld samples could not be read and are not in the figures.", r->label,
-                        (long long)r->seed, (long long)r->failed));
+        kdi_compare_warning(c, kd_strf("%s (seed %lld): %lld samples could not be read and are not in the figures.",
+                                       r->label, (long long)r->seed, (long long)r->failed));
     }
     if (r == t) {
         return;
     }
-    if (r->teacher_weights_hash != NULL && r->teacher_weights_hash[0] != '\0' && t->weights_hash != NULL &&
-        !same(r->teacher_weights_hash, t->weights_hash)) {
-        warn(c, kd_strf("%s (seed %lld) was distilled from other teacher weights (%.12s...) than those "
-                        "reported here (%.12s...).",
-                        r->label, (long long)r->seed, r->teacher_weights_hash, t->weights_hash));
-    }
     if (same(r->weights_hash, t->weights_hash)) {
-        warn(c, kd_strf("%s (seed %lld) has the teacher's own weights.", r->label, (long long)r->seed));
+        kdi_compare_warning(c, kd_strf("%s (seed %lld) has the teacher's own weights.", r->label, (long long)r->seed));
     }
 }
 
@@ -146,30 +140,63 @@ static void warn_about_group(kd_comparison *c, size_t index)
 {
     const kd_group *g = &c->group[index];
     const kd_report *r = c->report[g->typical];
-    if (g->n_runs < 3) {
-        warn(c, kd_strf("%s: %zu seed%s; the spread between seeds is %s. Three or more are needed to "
-                        "tell a difference from luck.",
-                        g->label, g->n_runs, g->n_runs == 1 ? "" : "s", g->n_runs == 1 ? "unknown" : "poorly known"));
+    if (g->n_seeds < KD_COMPARE_SEEDS) {
+        kdi_compare_warning(
+            c,
+            kd_strf("%s: %zu seed%s; the spread between seeds is %s. %d or more are needed to tell a difference from "
+                    "luck.",
+                    g->label, g->n_seeds, g->n_seeds == 1 ? "" : "s", g->n_seeds == 1 ? "unknown" : "poorly known",
+                    KD_COMPARE_SEEDS));
     }
     for (size_t i = 0; i < g->n_runs; i++) {
         for (size_t j = i + 1; j < g->n_runs; j++) {
             if (same(c->report[g->run[i]]->weights_hash, c->report[g->run[j]]->weights_hash)) {
-                warn(c, kd_strf("%s: two of its runs have the same weights; they are one run "
-                                "counted twice.",
-                                g->label));
+                kdi_compare_warning(c, kd_strf("%s: two of its runs have the same weights; they are one run "
+                                               "counted twice.",
+                                               g->label));
             }
         }
-        if (!same(c->report[g->run[i]]->config_hash, r->config_hash) && r->config_hash != NULL) {
-            warn(c, kd_strf("%s: its runs were made with different configs.", g->label));
-            break;
-        }
+    }
+    if (g->mixed_recipes) {
+        kdi_compare_warning(
+            c, kd_strf("%s: its runs were made with different recipes; they are no seeds of one.", g->label));
     }
     if (g->figure[KD_FIG_TOP1].mean <= 1.5 / c->classes) {
-        warn(c, kd_strf("%s is near chance (%.1f %% with %d classes).", g->label, 100.0 * g->figure[KD_FIG_TOP1].mean,
-                        c->classes));
+        kdi_compare_warning(c, kd_strf("%s is near chance (%.1f %% with %d classes).", g->label,
+                                       100.0 * g->figure[KD_FIG_TOP1].mean, c->classes));
     }
     if (strcmp(r->views, c->teacher->views) != 0) {
-        warn(c, kd_strf("%s was measured with %s views, the teacher with %s.", g->label, r->views, c->teacher->views));
+        kdi_compare_warning(
+            c, kd_strf("%s was measured with %s views, the teacher with %s.", g->label, r->views, c->teacher->views));
+    }
+}
+
+/* Weights chosen by the figure that is reported. */
+static void warn_about_choice(kd_comparison *c, const kd_group *g)
+{
+    size_t chosen = 0;
+    for (size_t i = 0; i < g->n_runs; i++) {
+        chosen += same(c->report[g->run[i]]->selected_on, c->report[g->run[i]]->half);
+    }
+    if (chosen > 0) {
+        kdi_compare_warning(c, kd_strf("%s: in %zu of %zu runs the epoch was chosen that did best on the half that is "
+                                       "reported here (%s): the figures are flattered.",
+                                       g->label, chosen, g->n_runs, c->teacher->half));
+    }
+}
+
+static void warn_about_people(kd_comparison *c)
+{
+    enum { FEW = 10 };
+    const size_t n = c->factor[KD_FACTOR_PERSON].n;
+    const char *missing = kdi_compare_no_person(c);
+    if (missing != NULL) {
+        kdi_compare_warning(c, kd_strf("%s", missing));
+    } else if (n < FEW) {
+        kdi_compare_warning(
+            c, kd_strf("Only %zu persons: an interval by person is rough with so few, and a test by person cannot "
+                       "give p below %.2g.",
+                       n, pow(2.0, 1.0 - (double)n)));
     }
 }
 
@@ -177,20 +204,25 @@ kd_status kdi_compare_warn(kd_comparison *c, kd_err *err)
 {
     (void)err;
     if (c->n < 200) {
-        warn(c, kd_strf("Only %zu samples: one sample is %.1f points.", c->n, 100.0 / (double)c->n));
+        kdi_compare_warning(c, kd_strf("Only %zu samples: one sample is %.1f points.", c->n, 100.0 / (double)c->n));
     }
+    warn_about_people(c);
     for (size_t i = 0; i < c->n_reports; i++) {
         warn_about_run(c, c->report[i]);
+    }
+    for (size_t g = 0; g < c->n_groups; g++) {
+        warn_about_choice(c, &c->group[g]);
     }
     for (size_t g = 1; g < c->n_groups; g++) {
         warn_about_group(c, g);
     }
-    const kd_group *t = &c->group[0];
     for (size_t g = 1; g < c->n_groups; g++) {
-        if (c->group[g].figure[KD_FIG_TOP1].mean > t->figure[KD_FIG_TOP1].mean) {
-            warn(c, kd_strf("%s is ahead of its teacher: a stronger teacher may be worth more than a "
-                            "better recipe.",
-                            c->group[g].label));
+        const kd_group *x = &c->group[g];
+        if (x->n_seeds >= KD_COMPARE_SEEDS && x->to_teacher.low > 0.0 &&
+            (!kd_compare_by_person(c) || x->to_teacher_person.low > 0.0)) {
+            kdi_compare_warning(
+                c, kd_strf("%s is ahead of its teacher: a stronger teacher may be worth more than a better recipe.",
+                           x->label));
             break;
         }
     }
@@ -212,7 +244,8 @@ static int compare_pairs_by_count(const void *a, const void *b)
     return x->prediction < y->prediction ? -1 : x->prediction > y->prediction;
 }
 
-kd_status kdi_compare_pairs(const kd_comparison *c, size_t report, compare_pair **out, size_t *n, kd_err *err)
+kd_status kdi_compare_pairs(const kd_comparison *c, size_t report, bool teacher_right, compare_pair **out, size_t *n,
+                            kd_err *err)
 {
     const size_t k = (size_t)c->classes;
     *n = 0;
@@ -227,7 +260,7 @@ kd_status kdi_compare_pairs(const kd_comparison *c, size_t report, compare_pair 
     for (size_t i = 0; i < c->n; i++) {
         const int32_t label = c->teacher->labels[i];
         const int32_t guess = c->prediction[report][i];
-        if (c->prediction[0][i] == label && guess != label) {
+        if ((!teacher_right || c->prediction[0][i] == label) && guess != label) {
             count[(size_t)label * k + (size_t)guess]++;
         }
     }
@@ -244,9 +277,71 @@ kd_status kdi_compare_pairs(const kd_comparison *c, size_t report, compare_pair 
 
 /* ---- the verdict ----------------------------------------------------------------------------- */
 
-const char *kdi_compare_word(const kd_interval *d)
+kd_verdict kdi_compare_judge(const kd_comparison *c, const kd_group *g)
 {
-    return d->low > 0.0 ? "better" : d->high < 0.0 ? "worse" : "not settled";
+    const kd_group *b = &c->group[1];
+    const bool people = kd_compare_by_person(c);
+    const kd_interval *d = &g->to_baseline, *p = people ? &g->to_baseline_person : d;
+    if (b->mixed_recipes || g->mixed_recipes) {
+        return KD_VERDICT_MIXED_RECIPES;
+    }
+    if (b->n_seeds < KD_COMPARE_SEEDS || g->n_seeds < KD_COMPARE_SEEDS) {
+        return KD_VERDICT_FEW_SEEDS;
+    }
+    return d->low > 0.0 && p->low > 0.0     ? KD_VERDICT_BETTER
+           : d->high < 0.0 && p->high < 0.0 ? KD_VERDICT_WORSE
+                                            : KD_VERDICT_OPEN;
+}
+
+const char *kdi_compare_word(kd_verdict v)
+{
+    return v == KD_VERDICT_BETTER  ? "better"
+           : v == KD_VERDICT_WORSE ? "worse"
+           : v == KD_VERDICT_OPEN  ? "not settled"
+                                   : "no verdict";
+}
+
+void kdi_compare_missing(const kd_comparison *c, const kd_group *g, char *out, size_t size)
+{
+    const kd_group *side[2] = {&c->group[1], g};
+    size_t at = 0;
+    out[0] = '\0';
+    if (g->verdict == KD_VERDICT_MIXED_RECIPES) {
+        (void)snprintf(out, size, "the runs of %.60s are of several recipes",
+                       c->group[1].mixed_recipes ? c->group[1].label : g->label);
+        return;
+    }
+    for (int i = 0; i < 2 && g->verdict == KD_VERDICT_FEW_SEEDS && at < size; i++) {
+        const size_t have = side[i]->n_seeds;
+        at += (size_t)snprintf(out + at, size - at, "%s%zu seed%s of %.60s", i == 0 ? "" : " and ", have,
+                               have == 1 ? "" : "s", side[i]->label);
+        if (have < KD_COMPARE_SEEDS && at < size) {
+            at += (size_t)snprintf(out + at, size - at, " (%zu missing)", KD_COMPARE_SEEDS - have);
+        }
+    }
+    if (at > 0 && at < size) {
+        (void)snprintf(out + at, size - at, ", and a verdict takes %d a side", KD_COMPARE_SEEDS);
+    }
+}
+
+/* One sentence on a student against the baseline. */
+static void verdict_of(const kd_comparison *c, const kd_group *g, kd_text *t)
+{
+    char missing[320];
+    const kd_interval *d = &g->to_baseline, *p = &g->to_baseline_person;
+    kd_text_f(t, " Against %.80s, %.80s is %+.1f points (%+.1f to %+.1f by clip", c->group[1].label, g->label,
+              100.0 * d->mean, 100.0 * d->low, 100.0 * d->high);
+    if (kd_compare_by_person(c)) {
+        kd_text_f(t, ", %+.1f to %+.1f by person", 100.0 * p->low, 100.0 * p->high);
+    }
+    kdi_compare_missing(c, g, missing, sizeof missing);
+    if (missing[0] != '\0') {
+        kd_text_f(t, "): no verdict, %s.", missing);
+    } else if (g->verdict == KD_VERDICT_OPEN) {
+        kd_text_add(t, "): the data do not settle which is better.");
+    } else {
+        kd_text_f(t, "): %s.", kdi_compare_word(g->verdict));
+    }
 }
 
 char *kd_compare_verdict(const kd_comparison *c)
@@ -259,17 +354,15 @@ char *kd_compare_verdict(const kd_comparison *c)
     }
     const kd_group *b = &c->group[best];
     const double gap = -100.0 * b->to_teacher.mean;
-    kd_text_f(&t,
-              "%.80s reaches %.1f %% top-1 (%.0f %% interval %.1f to %.1f), %.1f points %s the "
-              "teacher's %.1f %%.",
-              b->label, 100.0 * b->top1.mean, 100.0 * c->opts.confidence, 100.0 * b->top1.low, 100.0 * b->top1.high,
-              fabs(gap), gap >= 0.0 ? "below" : "above", 100.0 * c->group[0].top1.mean);
+    kd_text_f(&t, "%.80s reaches %.1f %% top-1 (%.0f %% interval %.1f to %.1f by clip", b->label, 100.0 * b->top1.mean,
+              100.0 * c->opts.confidence, 100.0 * b->top1.low, 100.0 * b->top1.high);
+    if (kd_compare_by_person(c)) {
+        kd_text_f(&t, ", %.1f to %.1f by person", 100.0 * b->top1_person.low, 100.0 * b->top1_person.high);
+    }
+    kd_text_f(&t, "), %.1f points %s the teacher's %.1f %%.", fabs(gap), gap >= 0.0 ? "below" : "above",
+              100.0 * c->group[0].top1.mean);
     for (size_t g = 2; g < c->n_groups; g++) {
-        const kd_group *x = &c->group[g];
-        const char *word = kdi_compare_word(&x->to_baseline);
-        kd_text_f(&t, " Against %.80s, %.80s is %+.1f points (%+.1f to %+.1f): %s.", c->group[1].label, x->label,
-                  100.0 * x->to_baseline.mean, 100.0 * x->to_baseline.low, 100.0 * x->to_baseline.high,
-                  strcmp(word, "not settled") == 0 ? "the data do not settle which is better" : word);
+        verdict_of(c, &c->group[g], &t);
     }
     if (t.failed) {
         kd_text_free(&t);

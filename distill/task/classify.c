@@ -136,6 +136,7 @@ static kd_report describe(const kd_assessment *a)
                        .weights_hash = f->weights_hash,
                        .decoder = m->task->decoder != NULL ? m->task->decoder() : NULL,
                        .model = m->name,
+                       .selected_on = f->selected_on,
                        .parameters = kd_params_numel(m->params),
                        .macs = f->macs,
                        .bytes = kd_params_numel(m->params) * 4,

@@ -10,94 +10,10 @@
 #include <cmocka.h>
 /* clang-format on */
 
-#include "distill/report/compare.h"
-#include "formats/base/io.h"
 #include "kernels/kd_rng.h"
+#include "tests/report/made_reports.h"
 
 #define OUT KD_BUILD_DIR "/tests/compare-out"
-
-static void near(double got, double want, double tol)
-{
-    if (!(fabs(got - want) <= tol)) {
-        fail_msg("got %.12g, expected %.12g within %g", got, want, tol);
-    }
-}
-
-static void ok(kd_status st, const kd_err *err)
-{
-    if (st != KD_OK) {
-        fail_msg("%s: %s", kd_status_text(st), err->msg);
-    }
-}
-
-static void says(const kd_err *err, const char *part)
-{
-    if (strstr(err->msg, part) == NULL) {
-        fail_msg("the message '%s' does not say '%s'", err->msg, part);
-    }
-}
-
-/* ---- small reports: 8 samples, 3 classes ----------------------------------------------------- */
-
-enum { N = 8, K = 3 };
-
-static const char *const IDS[N] = {"S003C001P003R001A001", "S003C001P003R001A002", "S003C001P003R001A003",
-                                   "S003C002P003R001A001", "S003C002P003R001A002", "S003C002P003R001A003",
-                                   "S003C003P003R001A001", "S003C003P003R001A002"};
-static const int32_t LABELS[N] = {0, 1, 2, 0, 1, 2, 0, 1};
-static const char *const NAMES[K] = {"drink", "eat", "wave"};
-
-typedef struct maker {
-    kd_report r;
-    float logits[N * K];
-    const char *ids[N];
-    int32_t labels[N];
-} maker;
-
-/* A report whose prediction for sample i is guess[i]; samples are written in the order (i * step + shift) mod N. */
-static void make(maker *m, const char *kind, const char *label, int64_t seed, const int guess[N], int step)
-{
-    memset(m, 0, sizeof *m);
-    for (int i = 0; i < N; i++) {
-        const int from = i * step % N;
-        m->ids[i] = IDS[from];
-        m->labels[i] = LABELS[from];
-        m->logits[i * K + guess[from]] = 2.0f;
-    }
-    kd_report *r = &m->r;
-    r->kind = kind;
-    r->label = label;
-    r->seed = seed;
-    r->created = "2026-01-01T00:00:00Z";
-    r->tool = "test";
-    r->dataset = "sample";
-    r->split = "ntu60-xsub";
-    r->half = "val";
-    r->modality = "skeleton";
-    r->views = "1x1";
-    r->model = "m";
-    r->class_names = NAMES;
-    r->classes = K;
-    r->ids = m->ids;
-    r->labels = m->labels;
-    r->logits = m->logits;
-    r->n = N;
-}
-
-static const int TEACHER[N] = {0, 1, 2, 0, 1, 2, 1, 1};   /* one wrong: sample 6 */
-static const int STUDENT_A[N] = {1, 1, 2, 1, 1, 2, 0, 1}; /* wrong: 0, 3; right where the teacher is not: 6 */
-static const int STUDENT_B[N] = {1, 1, 2, 0, 1, 2, 1, 1}; /* wrong: 0, 6 */
-static const int STUDENT_C[N] = {0, 1, 2, 0, 1, 2, 0, 1}; /* all right */
-
-static void written(maker *m, const char *path, kd_report *back)
-{
-    kd_err err = {0};
-    ok(kd_report_write(&m->r, path, &err), &err);
-    kd_metrics_free(&m->r.metrics);
-    if (back != NULL) {
-        ok(kd_report_read(path, back, &err), &err);
-    }
-}
 
 static int set_up(void **state)
 {
@@ -426,7 +342,7 @@ static void test_page(void **state)
         ok(kd_report_read(path, &r[i], &err), &err);
         list[i] = &r[i];
     }
-    const kd_compare_opts opts = {1000, 0.95, 1, "distill compare t.json s.json --out compare"};
+    const kd_compare_opts opts = {1000, 0.95, 1, "distill compare t.json s.json --out compare", false};
     kd_comparison *c = kd_calloc(1, sizeof *c);
     assert_non_null(c);
     ok(kd_compare(list, RUNS, &opts, c, &err), &err);
@@ -478,7 +394,7 @@ static void test_hostile_names(void **state)
     }
     written(&m[0], OUT "/h0.json", &r[0]);
     written(&m[1], OUT "/h1.json", &r[1]);
-    const kd_compare_opts opts = {200, 0.9, 0, "</pre><script>"};
+    const kd_compare_opts opts = {200, 0.9, 0, "</pre><script>", false};
     ok(kd_compare(list, 2, &opts, &c, &err), &err);
     ok(kd_compare_write_html(&c, OUT "/hostile.html", &err), &err);
     ok(kd_compare_write_csv(&c, OUT "/hostile.csv", &err), &err);
@@ -509,7 +425,7 @@ static void test_out_of_memory(void **state)
     make(&m[1], "student", "S", 0, STUDENT_A, 1);
     written(&m[0], OUT "/o0.json", &r[0]);
     written(&m[1], OUT "/o1.json", &r[1]);
-    const kd_compare_opts opts = {100, 0.9, 0, NULL};
+    const kd_compare_opts opts = {100, 0.9, 0, NULL, false};
     bool done = false;
     for (uint64_t n = 1; n < 2000 && !done; n++) {
         kd_comparison c;

@@ -3,40 +3,46 @@
 #include "distill/report/text.h"
 #include "formats/base/io.h"
 #include "tools/commands/commands.h"
+#include "tools/commands/compare_latency.h"
 
 #include <stdio.h>
 
 typedef struct compare_args {
     int64_t draws;
     double confidence;
+    bool latency, any_teacher;
 } compare_args;
 
 static const kd_arg ARGS[] = {
     KD_OPT_INT(compare_args, draws, "bootstrap", "N", "2000", 100, 1000000, "draws behind every interval"),
     KD_OPT_REAL(compare_args, confidence, "confidence", "P", "0.95", 0.5, 0.999, "of the intervals"),
+    KD_OPT_FLAG(compare_args, latency, "latency",
+                "measure all models by turns, here and now (their recipes are in the reports)"),
+    KD_OPT_FLAG(compare_args, any_teacher, "any-teacher",
+                "compare students, too, that other teacher weights have taught; said in the report"),
 };
 
 static const kd_cmd CMD = {
     .name = "distill compare",
     .operands = "TEACHER.json STUDENT.json...",
-    .about = "Compares a teacher's report with its students' on the same samples: accuracy with "
-             "intervals,\n"
-             "classes, agreement, errors, calibration, size and speed, as report.html (one file, "
-             "no network),\n"
-             "report.md, report.json and report.csv.",
+    .about = "Compares a teacher's report with its students' on the same samples: accuracy with intervals by clip\n"
+             "and by person, classes, agreement, errors, learning curves, calibration, size and speed, as\n"
+             "report.html (one file, no network), report.md, report.json and report.csv.",
     .args = ARGS,
     .arg_count = KD_COUNTOF(ARGS),
-    .common = KD_COMMON_OUT | KD_COMMON_SEED | KD_COMMON_JSON,
+    .common = KD_COMMON_OUT | KD_COMMON_SEED | KD_COMMON_JSON | KD_COMMON_COMPUTE,
     .min_operands = 2,
     .max_operands = 1023,
-    .notes = "Reports are report.json files or run directories that hold one.  Students with the "
-             "same label are seeds of\n"
-             "one recipe and are averaged.  The first student is the baseline of the others: give "
-             "the one without\n"
-             "distillation first.  Unlike protocols (data set, split, classes, samples, labels) "
-             "are refused, exit code 3.\n"
-             "--out DIR is where the four files go (compare without it).",
-    .examples = "distill compare runs/teacher runs/ce-0 runs/ce-1 runs/ce-2 runs/kd-0 runs/kd-1 runs/kd-2 --out report",
+    .notes =
+        "Reports are report.json files or run directories that hold one.  Students with the same label are seeds of\n"
+        "one recipe and are averaged; with fewer than three seeds a side there are figures but no verdict.  The first\n"
+        "student is the baseline of the others: give the one without distillation first.  Unlike protocols (data\n"
+        "set, split, classes, samples, labels) are refused, exit code 3; so are students that were taught by other\n"
+        "weights than those reported (--any-teacher), exit code 4.  Learning curves come from the log.jsonl beside a\n"
+        "report.  --device, --dtype and --threads are for --latency.  --out DIR is where the four files go (compare\n"
+        "without it).",
+    .examples = "distill compare runs/teacher runs/ce-0 runs/ce-1 runs/ce-2 runs/kd-0 runs/kd-1 runs/kd-2 --latency "
+                "--out report",
 };
 
 static kd_status read_one(const char *path, kd_report *r, kd_err *err)
@@ -71,21 +77,36 @@ static kd_status write_files(const kd_comparison *c, const char *dir, kd_err *er
     return KD_OK;
 }
 
+/* "(67.1 to 77.2)", as wide as its longest. */
+static void print_interval(const kd_interval *v, const char *format)
+{
+    char text[48];
+    (void)snprintf(text, sizeof text, format, 100.0 * v->low, 100.0 * v->high);
+    (void)printf(" %-16s", text);
+}
+
 static void print_table(const kd_comparison *c, const char *dir)
 {
-    (void)printf("%-34s %4s  %-18s %-16s %s\n", "", "runs", "top-1, %", "interval", "to the first student");
+    const bool people = kd_compare_by_person(c);
+    (void)printf("%-34s %5s  %-14s %-16s %-16s %s\n", "", "seeds", "top-1, %", "by clip", people ? "by person" : "",
+                 "to the first student, by clip");
     for (size_t i = 0; i < c->n_groups; i++) {
         const kd_group *g = &c->group[i];
         char figure[48];
-        (void)snprintf(figure, sizeof figure, "%.1f +- %.1f", 100.0 * g->figure[KD_FIG_TOP1].mean,
-                       100.0 * g->figure[KD_FIG_TOP1].sd);
-        (void)printf("%-34.34s %4zu  %-18s %5.1f to %-7.1f", g->label, g->n_runs, figure, 100.0 * g->top1.low,
-                     100.0 * g->top1.high);
+        (void)snprintf(figure, sizeof figure, g->n_runs > 1 ? "%.1f +- %.1f" : "%.1f",
+                       100.0 * g->figure[KD_FIG_TOP1].mean, 100.0 * g->figure[KD_FIG_TOP1].sd);
+        (void)printf("%-34.34s %5zu  %-14s", g->label, g->n_seeds, figure);
+        print_interval(&g->top1, "%.1f to %.1f");
+        print_interval(&g->top1_person, people ? "%.1f to %.1f" : "");
         if (i > 1) {
             (void)printf(" %+.1f (%+.1f to %+.1f)", 100.0 * g->to_baseline.mean, 100.0 * g->to_baseline.low,
                          100.0 * g->to_baseline.high);
         }
         (void)putchar('\n');
+    }
+    for (size_t i = 0; i < c->n_groups && c->latency.measured; i++) {
+        const kd_latency *l = &c->group[i].latency;
+        (void)printf("%-34.34s one sample in %.3g ms (99 %% below %.3g ms)\n", c->group[i].label, l->ms, l->p99_ms);
     }
     char *verdict = kd_compare_verdict(c);
     (void)printf("\n%s\n\n%s/report.html\n", verdict != NULL ? verdict : "", dir);
@@ -131,8 +152,13 @@ static kd_status compare(const kd_common *common, const compare_args *a, const k
         KD_GO(read_one(in->item[i], &report[i], err));
         list[i] = &report[i];
     }
-    const kd_compare_opts opts = {(int)a->draws, a->confidence, (uint64_t)common->seed, command};
+    const kd_compare_opts opts = {(int)a->draws, a->confidence, (uint64_t)common->seed, command, a->any_teacher};
     KD_GO(kd_compare(list, n, &opts, c, err));
+    KD_GO(kd_compare_curves(c, err));
+    if (a->latency) {
+        const kd_device_opts device = kd_device_from(common);
+        KD_GO(kd_compare_latency(c, &device, err));
+    }
     KD_GO(write_files(c, dir, err));
     if (common->json) {
         char *path = kd_path_join(dir, "report.json");
