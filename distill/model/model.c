@@ -139,6 +139,46 @@ kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
+kd_memory kd_model_memory(const kd_model *m, int optimiser_slabs, size_t activations)
+{
+    const kd_params *p = m->params;
+    const size_t item = kd_dtype_size(kd_params_dtype(p));
+    const size_t slab = (size_t)kd_params_slab_numel(p) * item, buffers = (size_t)kd_params_buffer_numel(p) * item;
+    const bool shadow = kd_params_shadow_dtype(p) != kd_params_dtype(p);
+    return (kd_memory){.parameters =
+                           slab + buffers + (shadow ? slab / item * kd_dtype_size(kd_params_shadow_dtype(p)) : 0),
+                       .gradients = optimiser_slabs > 0 ? slab : 0,
+                       .moments = (size_t)optimiser_slabs * slab,
+                       .activations = activations};
+}
+
+size_t kd_memory_total(const kd_memory *m)
+{
+    return m->parameters + m->gradients + m->moments + m->activations;
+}
+
+static size_t put_bytes(char *out, size_t size, const char *before, size_t bytes)
+{
+    const double mib = (double)bytes / 1048576.0;
+    const int n = mib >= 1024.0 ? snprintf(out, size, "%s%.2f GiB", before, mib / 1024.0)
+                                : snprintf(out, size, mib >= 10.0 ? "%s%.0f MiB" : "%s%.2f MiB", before, mib);
+    return n > 0 ? KD_MIN((size_t)n, size - 1) : 0;
+}
+
+void kd_memory_text(const kd_memory *m, char *out, size_t size)
+{
+    const struct {
+        const char *name;
+        size_t bytes;
+    } part[] = {{", gradients ", m->gradients}, {", moments ", m->moments}, {", activations ", m->activations}};
+    size_t at = put_bytes(out, size, "", kd_memory_total(m));
+    at += put_bytes(out + at, size - at, " (parameters ", m->parameters);
+    for (size_t i = 0; i < KD_COUNTOF(part); i++) {
+        at += part[i].bytes > 0 ? put_bytes(out + at, size - at, part[i].name, part[i].bytes) : 0;
+    }
+    (void)snprintf(out + at, size - at, ")");
+}
+
 enum { WORKSPACE = 64 << 20 }; /* kernels' scratch, libraries, staging of inputs beyond their own size */
 
 /* Activations and inputs of a training step at this batch, in bytes. */
@@ -166,7 +206,7 @@ kd_status kd_model_check_memory(kd_model *m, const kd_memory_need *n, kd_err *er
     }
     KD_TRY(m->be->ops->memory(m->be, &have, &total));
     KD_TRY(compile_eval(m, n->eval_batch, true, &eval, err));
-    const size_t slabs = (size_t)n->optimiser_slabs * (size_t)kd_params_slab_numel(m->params) * sizeof(float);
+    const size_t slabs = kd_model_memory(m, n->optimiser_slabs, 0).moments; /* parameters and gradients are there */
     const size_t fixed = slabs + kd_program_arena_bytes(eval) + WORKSPACE;
     kd_program_free(eval);
     KD_TRY(training_bytes(m, n, n->batch, &step, err));

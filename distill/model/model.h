@@ -64,6 +64,21 @@ KD_NODISCARD kd_status kd_model_train_program(kd_model *m, const kd_loss *loss, 
 /* Forward program.  Outputs: m->output. */
 KD_NODISCARD kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err *err);
 
+/* What a model takes on its device, in bytes; a member is 0 where the model has none. */
+typedef struct kd_memory {
+    size_t parameters; /* values, running statistics, and the copy in the dtype of activations */
+    size_t gradients;
+    size_t moments;     /* of the optimiser, and averages of the weights */
+    size_t activations; /* and scratch: the arenas of its programs */
+} kd_memory;
+
+/* Of an allocated model.  optimiser_slabs: as in kd_memory_need, 0 without training; activations: kd_program_arena_bytes
+ * of the programs that are held at once. */
+kd_memory kd_model_memory(const kd_model *m, int optimiser_slabs, size_t activations);
+size_t kd_memory_total(const kd_memory *m);
+/* "4.92 GiB (parameters 1.13 GiB, gradients 1.13 GiB, moments 2.26 GiB, activations 410 MiB)"; size 160 is enough. */
+void kd_memory_text(const kd_memory *m, char *out, size_t size);
+
 /* Is there room on the device for training at this batch size?  Called before anything but the parameters is allocated.
  * KD_E_OOM says what is needed for what, what the device has, and the largest batch that would fit. */
 typedef struct kd_memory_need {

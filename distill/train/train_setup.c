@@ -99,10 +99,12 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
     KD_TRY(kd_model_check_memory(&t->model, &need, err));
     KD_TRY(kd_model_train_program(&t->model, &t->loss, c->train.batch_size, &t->program, err));
     KD_TRY(kd_model_eval_program(&t->model, c->eval.batch_size, &t->eval_program, err));
-    kd_log(KD_LOG_INFO, "model %s: %lld parameters, %s on %s; memory %.1f MiB training, %.1f MiB evaluation",
-           t->model.name, (long long)kd_params_numel(t->model.params), kd_dtype_name(t->model.dtype),
-           t->o->be->ops->name, (double)kd_program_arena_bytes(t->program) / 1048576.0,
-           (double)kd_program_arena_bytes(t->eval_program) / 1048576.0);
+    const kd_memory memory = kd_model_memory(
+        &t->model, need.optimiser_slabs, kd_program_arena_bytes(t->program) + kd_program_arena_bytes(t->eval_program));
+    char text[160];
+    kd_memory_text(&memory, text, sizeof text);
+    kd_log(KD_LOG_INFO, "model %s: %lld parameters, %s on %s; memory %s", t->model.name,
+           (long long)kd_params_numel(t->model.params), kd_dtype_name(t->model.dtype), t->o->be->ops->name, text);
     return KD_OK;
 }
 

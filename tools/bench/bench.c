@@ -173,8 +173,8 @@ kd_status kd_bench_print(const kd_bench *b, bool json, kd_err *err)
         }
         printf("\n");
         if (r->macs > 0.0) {
-            printf("  %.3f GMAC, %lld parameters, arena %.1f MiB", r->macs * 1e-9, (long long)r->params,
-                   (double)r->arena_bytes / 1048576.0);
+            printf("  %.3f GMAC, %lld parameters, activations and scratch %.1f MiB", r->macs * 1e-9,
+                   (long long)r->params, (double)r->arena_bytes / 1048576.0);
         }
         if (r->device_bytes > 0) {
             printf(", %.1f MiB of the card", (double)r->device_bytes / 1048576.0);

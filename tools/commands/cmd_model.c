@@ -122,6 +122,8 @@ static kd_status compile(kd_model *m, const opts *o, kd_program **p, kd_err *err
     return st;
 }
 
+enum { ADAMW_SLABS = 2 }; /* moments of the optimiser that a recipe takes unless told */
+
 static void print_info(kd_model *m, const opts *o, const kd_program *p, bool json)
 {
     int tensors = 0;
@@ -129,11 +131,15 @@ static void print_info(kd_model *m, const opts *o, const kd_program *p, bool jso
         tensors += kd_params_at(m->params, i)->buffer ? 0 : 1;
     }
     const double mib = 1048576.0;
+    const bool train = strcmp(o->phase, "train") == 0;
+    const kd_memory memory = kd_model_memory(m, train ? ADAMW_SLABS : 0, kd_program_arena_bytes(p));
     if (json) {
         printf("{\"model\":\"%s\",\"parameters\":%lld,\"tensors\":%d,\"macs\":%lld,\"nodes\":%d,\"arena_bytes\":%zu,"
-               "\"arena_bytes_without_reuse\":%zu,\"feature_dim\":%d}\n",
+               "\"arena_bytes_without_reuse\":%zu,\"parameter_bytes\":%zu,\"gradient_bytes\":%zu,\"moment_bytes\":%zu,"
+               "\"memory_bytes\":%zu,\"feature_dim\":%d}\n",
                m->name, (long long)kd_params_numel(m->params), tensors, (long long)kd_program_macs(p),
-               kd_program_nodes(p), kd_program_arena_bytes(p), kd_program_sum_bytes(p), m->feature_dim);
+               kd_program_nodes(p), kd_program_arena_bytes(p), kd_program_sum_bytes(p), memory.parameters,
+               memory.gradients, memory.moments, kd_memory_total(&memory), m->feature_dim);
         return;
     }
     printf("model         %s, %d classes\n", m->name, m->classes);
@@ -147,7 +153,10 @@ static void print_info(kd_model *m, const opts *o, const kd_program *p, bool jso
     printf("multiply-adds %.3f G for a batch of %lld (%s)\n", (double)kd_program_macs(p) * 1e-9, (long long)o->batch,
            o->phase);
     printf("program       %d nodes, %s, %s\n", kd_program_nodes(p), o->phase, o->dtype);
-    printf("memory        %.2f MiB arena (%.2f MiB without reuse)\n", (double)kd_program_arena_bytes(p) / mib,
+    char text[160];
+    kd_memory_text(&memory, text, sizeof text);
+    printf("memory        %s%s\n", text, train ? ", with AdamW" : "");
+    printf("arena         %.2f MiB (%.2f MiB without reuse)\n", (double)kd_program_arena_bytes(p) / mib,
            (double)kd_program_sum_bytes(p) / mib);
     printf("feature       %d values before the classifier\n", m->feature_dim);
 }
