@@ -46,12 +46,33 @@ static double rate_of(const kd_ticker *t, double now)
     return elapsed > 1e-3 ? (double)(t->done - t->first) / elapsed : 0.0;
 }
 
+/* Seconds until all phases are done; negative where nothing is known of them. */
+static double whole_left(const kd_ticker *t, double now)
+{
+    const uint64_t done = t->whole_before + t->done, elapsed_units = done - KD_MIN(done, t->whole_first);
+    if (t->whole_total <= t->total || elapsed_units == 0 || now - t->whole_started <= 1e-3) {
+        return -1.0;
+    }
+    return (double)(t->whole_total - KD_MIN(done, t->whole_total)) * (now - t->whole_started) / (double)elapsed_units;
+}
+
+/* ", run 2:03:10", or nothing. */
+static void whole_text(const kd_ticker *t, char *out, size_t size, double now)
+{
+    char left[32];
+    const double seconds = whole_left(t, now);
+    duration_text(left, sizeof left, seconds);
+    (void)snprintf(out, size, seconds >= 0.0 ? ", run %s" : "", left);
+}
+
 static void line_text(const kd_ticker *t, char *out, size_t size, double now)
 {
     const double rate = rate_of(t, now);
     char eta[32];
     char loss[32] = "";
     char total[32] = "";
+    char run[48];
+    whole_text(t, run, sizeof run, now);
     duration_text(eta, sizeof eta,
                   rate > 0.0 && t->total > 0 ? (double)(t->total - KD_MIN(t->done, t->total)) / rate : -1.0);
     if (isfinite(t->loss)) {
@@ -60,8 +81,8 @@ static void line_text(const kd_ticker *t, char *out, size_t size, double now)
     if (t->total > 0) {
         (void)snprintf(total, sizeof total, "/%" PRIu64, t->total);
     }
-    (void)snprintf(out, size, "%" PRIu64 "%s %s  %.*f/s%s  ETA %s", t->done, total, t->unit, rate < 10.0 ? 2 : 0, rate,
-                   loss, eta);
+    (void)snprintf(out, size, "%" PRIu64 "%s %s  %.*f/s%s  ETA %s%s", t->done, total, t->unit, rate < 10.0 ? 2 : 0,
+                   rate, loss, eta, run);
 }
 
 static unsigned terminal_columns(void)
@@ -121,6 +142,9 @@ static void json_line(const kd_ticker *t, double now, const char *event)
     if (isfinite(t->loss)) {
         (void)printf(", \"loss\": %.6g", t->loss);
     }
+    if (whole_left(t, now) >= 0.0) {
+        (void)printf(", \"run_seconds_left\": %.1f", whole_left(t, now));
+    }
     (void)printf("}\n");
     (void)fflush(stdout);
 }
@@ -154,6 +178,10 @@ static void ticker_begin(void *user, const char *phase, const char *unit, uint64
     kd_ticker *t = user;
     (void)snprintf(t->phase, sizeof t->phase, "%s", phase);
     (void)snprintf(t->unit, sizeof t->unit, "%s", unit);
+    if (t->whole_total > 0) { /* `done` is the last phase's, `first` of this one are in the whole's `first` */
+        t->whole_before += t->done;
+        t->whole_before -= KD_MIN(first, t->whole_before);
+    }
     t->first = first;
     t->done = first;
     t->total = total;
@@ -195,10 +223,26 @@ static void ticker_end(void *user, const char *summary)
         return;
     }
     char took[32];
+    char left[32] = "";
+    char run[48] = "";
     duration_text(took, sizeof took, now - t->started);
-    (void)fprintf(stderr, "%s  %" PRIu64 " %s in %s (%.*f/s)%s%s\n", t->phase, t->done, t->unit, took,
+    if (t->whole_before + t->done < t->whole_total) {
+        duration_text(left, sizeof left, whole_left(t, now));
+        (void)snprintf(run, sizeof run, "  ETA of the run %s", left);
+    }
+    (void)fprintf(stderr, "%s  %" PRIu64 " %s in %s (%.*f/s)%s%s%s\n", t->phase, t->done, t->unit, took,
                   rate_of(t, now) < 10.0 ? 2 : 0, rate_of(t, now), summary != NULL ? "  " : "",
-                  summary != NULL ? summary : "");
+                  summary != NULL ? summary : "", run);
+}
+
+static void ticker_whole(void *user, uint64_t first, uint64_t total)
+{
+    kd_ticker *t = user;
+    t->whole_first = first;
+    t->whole_before = first;
+    t->done = 0;
+    t->whole_total = total;
+    t->whole_started = kd_now();
 }
 
 static void ticker_note(void *user, const char *text)
@@ -232,6 +276,6 @@ kd_progress kd_ticker_start(kd_ticker *ticker, const kd_common *common)
     (void)sigemptyset(&action.sa_mask);
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
-    const kd_progress p = {ticker, ticker_begin, ticker_step, ticker_end, ticker_note, ticker_stop};
+    const kd_progress p = {ticker, ticker_begin, ticker_step, ticker_end, ticker_note, ticker_whole, ticker_stop};
     return p;
 }

@@ -11,7 +11,8 @@ typedef struct kd_ticker {
     bool json, quiet, tty, color, open;
     char phase[64], unit[16];
     uint64_t first, done, total;
-    double loss, started, shown;
+    uint64_t whole_first, whole_before, whole_total; /* of all phases; before: what phases before this one did */
+    double loss, started, shown, whole_started;
     unsigned drawn; /* columns of the bar on the terminal */
 } kd_ticker;
 

@@ -4,6 +4,7 @@
  * lines with --json).  Every call is cheap (the listener limits its own rate) and safe with a NULL interface.  One
  * thread calls at a time.
  *
+ *     kd_progress_whole(p, 2 * total, 40 * total);            // phases that are parts of one run, for its forecast
  *     kd_progress_begin(p, "epoch 3/40", "clips", 0, total);
  *     for (...) {
  *         kd_progress_step(p, done, loss);
@@ -29,6 +30,9 @@ typedef struct kd_progress {
     void (*end)(void *user, const char *summary);
     /* A record for the log that is worth a line of its own ("checkpoint written to ..."). */
     void (*note)(void *user, const char *text);
+    /* The phases that follow are parts of a whole of `total` units, of which `first` are done: time between phases then
+     * counts for the forecast of the whole. */
+    void (*whole)(void *user, uint64_t first, uint64_t total);
     /* True once the user asked to stop (Ctrl-C, SIGTERM): save and return KD_E_CANCELLED. */
     bool (*stop)(void *user);
 } kd_progress;
@@ -59,6 +63,13 @@ static inline void kd_progress_note(const kd_progress *p, const char *text)
 {
     if (p != NULL && p->note != NULL) {
         p->note(p->user, text);
+    }
+}
+
+static inline void kd_progress_whole(const kd_progress *p, uint64_t first, uint64_t total)
+{
+    if (p != NULL && p->whole != NULL) {
+        p->whole(p->user, first, total);
     }
 }
 

@@ -201,8 +201,9 @@ static kd_status begin(kd_trainer *t, kd_err *err)
     return kd_run_log_bytes(t->run) == 0 ? kdi_train_log_data(t, err) : KD_OK;
 }
 
-static kd_status plan_only(const kd_trainer *t)
+static kd_status plan_only(kd_trainer *t, kd_err *err)
 {
+    KD_TRY(kdi_train_forecast(t, err));
     if (t->before != NULL) {
         kd_log(KD_LOG_INFO, "would resume from %s", kd_ckpt_dir(t->before));
     }
@@ -223,12 +224,16 @@ kd_status kd_train(const kd_train_opts *o, kd_train_result *result, kd_err *err)
     KD_GO(kdi_train_open_before(&t, err));
     KD_GO(kdi_train_setup(&t, err));
     if (o->dry_run) {
-        st = plan_only(&t);
+        st = plan_only(&t, err);
         goto done;
     }
     KD_GO(begin(&t, err));
     KD_GO(kd_run_events(t.run, t.s.step, err));
     kd_run_recipe(t.run, t.cfg, t.model.name);
+    const uint64_t samples = (uint64_t)t.batches * (uint64_t)o->cfg->train.batch_size; /* of an epoch */
+    kd_progress_whole(o->progress,
+                      (uint64_t)t.s.epoch * samples + (uint64_t)t.s.batch * (uint64_t)o->cfg->train.batch_size,
+                      (uint64_t)o->cfg->train.epochs * samples);
     while (t.s.epoch < o->cfg->train.epochs) {
         KD_GO(run_epoch(&t, err));
     }

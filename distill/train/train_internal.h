@@ -112,6 +112,10 @@ KD_NODISCARD kd_status kdi_train_log_data(kd_trainer *t, kd_err *err);
 KD_NODISCARD kd_status kdi_train_save(kd_trainer *t, const char *name, kd_err *err);
 KD_NODISCARD kd_status kdi_train_load(kd_trainer *t, kd_err *err); /* from t->before */
 
+/* train_forecast.c: says how long the run would compute, from steps that are run and thrown away.  Inputs are zeros:
+ * time does not depend on them. */
+KD_NODISCARD kd_status kdi_train_forecast(kd_trainer *t, kd_err *err);
+
 /* train_measure.c: validation, and the report of the run's last weights. */
 KD_NODISCARD kd_status kdi_train_validate(kd_trainer *t, kd_records *records, kd_figures *figures, kd_err *err);
 KD_NODISCARD kd_status kdi_train_log_validation(kd_trainer *t, const kd_records *records, const kd_figures *figures,

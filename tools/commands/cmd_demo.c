@@ -188,6 +188,9 @@ static int compare(demo *d, int runs)
     for (int i = 0; i < runs; i++) {
         add(&l, d->run[i]);
     }
+    add(&l, "--latency");
+    add(&l, "--threads");
+    add(&l, d->threads);
     add(&l, "--out");
     add(&l, d->report);
     if (d->c->quiet) {

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Figures that mean what they say: memory with everything that is held, the time of the whole run, verdicts and
+# intervals, latency in one go, the teacher that taught, the half by which weights were chosen.
+# Call: figures.sh BUILD_DIR SOURCE_DIR
+. "$(dirname "$0")/setup.sh"
+
+# says PATTERN [FILE]: in what the last command wrote.
+says() { grep -Eq -- "$1" "${2:-err.txt}" || { failed "'$1' is not said"; head -5 "${2:-err.txt}"; }; }
+silent() { ! grep -Eq -- "$1" "${2:-err.txt}" || failed "'$1' is said in ${2:-err.txt}"; }
+
+samples data
+student=(--config "$configs/demo/student.yaml" --data data --set 'data.split.train=[1,2]' --threads 1 --workers 0
+    --set train.batch_size=8 --set optim.warmup_epochs=1)
+
+# Memory: parameters, gradients, moments and activations, and the sum of them.
+accepted "$kd" model info videomae2-s --phase train --json
+awk -F'[:,}]' '{ for (i = 1; i < NF; i++) v[$i] = $(i + 1)
+    sum = v["\"arena_bytes\""] + v["\"parameter_bytes\""] + v["\"gradient_bytes\""] + v["\"moment_bytes\""]
+    slab = 4 * v["\"parameters\""]
+    exit !(sum == v["\"memory_bytes\""] && v["\"gradient_bytes\""] >= slab && v["\"moment_bytes\""] >= 2 * slab) }' \
+    out.txt || failed "memory of videomae2-s: $(cat out.txt)"
+accepted "$kd" model info videomae2-s
+says '^memory .*parameters [0-9.]+ MiB, activations' out.txt
+
+# A dry run says how long the run takes; a run says when all of it ends.
+accepted "$distill" train "${student[@]}" --epochs 3 --dry-run
+says 'memory [0-9.]+ [MG]iB \(parameters .*gradients .*moments .*activations'
+says 'a batch of 8 takes [0-9.e-]+ s to compute: about [0-9]+ (s|min|h) .* 3 epochs'
+accepted "$distill" train "${student[@]}" --epochs 2 --out one
+says 'epoch 1/2  [1-9][0-9]* samples .*ETA of the run [0-9:]+'
+silent 'epoch 2/2 .*ETA of the run'
+# An epoch of one step has samples, too.
+accepted "$distill" train "${student[@]}" --epochs 1 --limit 8 --out short
+says 'epoch 1/1  8 samples'
+
+# Which half the weights were chosen on.
+accepted "$distill" eval --weights one --data data --threads 1 --out best.json
+accepted "$distill" eval --weights one/checkpoints/last --data data --threads 1 --out last.json
+says '"selected_on": "val"' best.json
+says '"selected_on": null' last.json
+says '"selected_on": null' one/report.json
+
+# One seed is no verdict, nor is one report given three times; latency is there when it was asked for.
+as() { sed "s/\"label\": \"[^\"]*\"/\"label\": \"$2\"/" last.json >"$1"; }
+as a.json A && as b.json B
+accepted "$distill" compare best.json a.json b.json --out few --bootstrap 100
+says 'no verdict, 1 seed of A \(2 missing\) and 1 seed of B \(2 missing\), and a verdict takes 3 a side' out.txt
+says 'chosen that did best on the half that is reported'
+accepted "$distill" compare best.json a.json a.json a.json b.json b.json b.json --out thrice --bootstrap 100
+says 'no verdict, 1 seed of A' out.txt
+for file in few/report.md few/report.html few/report.json thrice/report.html; do
+    says 'no verdict' $file
+    silent 'verdict": "(better|worse)|[:>] ?(better|worse)\b' $file
+done
+silent 'faster' few/report.html
+silent '"latency"' few/report.json
+accepted "$distill" compare best.json a.json --latency --threads 1 --out timed --bootstrap 100
+says 'one sample in [0-9.e+-]+ ms \(99 % below' out.txt
+says '"p99_ms"' timed/report.json
+says 'by turns in one process' timed/report.html
+# A report that holds no recipe cannot be measured.
+sed 's/^  "config": .*/  "config": null,/' a.json >bare.json
+refused 3 'no recipe' "$distill" compare best.json bare.json --latency --out timed2 --bootstrap 100
+
+# Persons: three of them; of one, no interval by person can be given.
+says 'by person' few/report.md
+says '"name": "P003"' few/report.json
+accepted "$distill" train "${student[@]}" --set 'data.split={by: subject, train: [1], val: [2]}' --epochs 1 --out single
+accepted "$distill" compare single/report.json single/report.json --out alone --bootstrap 100
+says 'one person: no interval by person can be given'
+says 'one person: no interval by person can be given' alone/report.html
+silent 'top1_interval_by_person' alone/report.json
+
+# A student of another teacher is refused with both hashes, or compared with a warning in every output.
+other=$(printf 'ab%.0s' {1..32})
+sed "s/\"teacher_weights\": [^,]*/\"teacher_weights\": \"$other\"/" a.json >taught.json
+hash=$(sed -n 's/.*"weights": "\([0-9a-f]\{12\}\).*/\1/p' best.json | head -1)
+refused 4 "abababababab.*$hash.*--any-teacher" "$distill" compare best.json taught.json --out other
+absent other
+accepted "$distill" compare best.json taught.json --any-teacher --out other --bootstrap 100
+says 'taught by other weights \(abababababab\)'
+for file in report.md report.html report.json; do
+    says 'taught by other weights \(abababababab\)' other/$file
+done
+
+# Learning curves, from the log beside the report.
+accepted "$distill" compare one one --out curves --bootstrap 100
+says 'Training loss' curves/report.html
+silent 'Training loss' few/report.html
+
+finish
