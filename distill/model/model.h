@@ -72,8 +72,8 @@ typedef struct kd_memory {
     size_t activations; /* and scratch: the arenas of its programs */
 } kd_memory;
 
-/* Of an allocated model.  optimiser_slabs: as in kd_memory_need, 0 without training; activations: kd_program_arena_bytes
- * of the programs that are held at once. */
+/* Of an allocated model.  optimiser_slabs: as in kd_memory_need, 0 without training; activations:
+ * kd_program_arena_bytes of the programs that are held at once. */
 kd_memory kd_model_memory(const kd_model *m, int optimiser_slabs, size_t activations);
 size_t kd_memory_total(const kd_memory *m);
 /* "4.92 GiB (parameters 1.13 GiB, gradients 1.13 GiB, moments 2.26 GiB, activations 410 MiB)"; size 160 is enough. */

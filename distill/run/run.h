@@ -39,7 +39,10 @@ KD_NODISCARD kd_status kd_run_events(kd_run *r, int64_t step, kd_err *err);
 void kd_run_scalar(kd_run *r, const char *tag, int64_t step, double value);
 /* The recipe: as text, and its main numbers as hyper-parameters. */
 void kd_run_recipe(kd_run *r, const kd_config *cfg, const char *model);
-/* Confusion matrix (K,K), row = truth, as an image. */
-void kd_run_confusion(kd_run *r, const char *tag, int64_t step, const int64_t *counts, int classes);
+/* Confusion matrix (K,K), row = truth, as an image; name: [K] class names, or NULL. */
+void kd_run_confusion(kd_run *r, const char *tag, int64_t step, const int64_t *counts, int classes,
+                      const char *const *name);
+/* How n values are spread. */
+void kd_run_histogram(kd_run *r, const char *tag, int64_t step, const float *value, int64_t n);
 
 #endif

@@ -3,6 +3,8 @@
 #include "formats/log/tfevents.h"
 #include "formats/video/png.h"
 
+#include <math.h>
+
 kd_status kd_run_events(kd_run *r, int64_t step, kd_err *err)
 {
     return kd_tfevents_open(r->dir, step > 0 ? step : -1, &r->events, err);
@@ -53,42 +55,56 @@ void kd_run_recipe(kd_run *r, const kd_config *cfg, const char *model)
               &err);
 }
 
-/* Row-normalised counts as shades from white to blue, a square of `cell` pixels a pair. */
-static void paint(const int64_t *counts, int classes, int cell, uint8_t *rgb)
+void kd_run_confusion(kd_run *r, const char *tag, int64_t step, const int64_t *counts, int classes,
+                      const char *const *name)
 {
-    const int side = classes * cell;
-    for (int y = 0; y < side; y++) {
-        const int64_t *row = counts + (size_t)(y / cell) * (size_t)classes;
-        int64_t total = 0;
-        for (int c = 0; c < classes; c++) {
-            total += row[c];
-        }
-        for (int x = 0; x < side; x++) {
-            const int predicted = x / cell;
-            const double share = total == 0 ? 0.0 : (double)row[predicted] / (double)total;
-            uint8_t *px = rgb + 3 * ((size_t)y * (size_t)side + (size_t)x);
-            px[0] = (uint8_t)(255.0 - 228.0 * share);
-            px[1] = (uint8_t)(255.0 - 180.0 * share);
-            px[2] = (uint8_t)(255.0 - 90.0 * share);
-        }
-    }
-}
-
-void kd_run_confusion(kd_run *r, const char *tag, int64_t step, const int64_t *counts, int classes)
-{
-    const int cell = KD_MAX(1, 480 / classes), side = classes * cell;
-    uint8_t *rgb = kd_alloc((size_t)side * (size_t)side * 3), *png = NULL;
+    kdi_picture p = {.rgb = NULL};
+    uint8_t *png = NULL;
     size_t bytes = 0;
     kd_err err = {0};
-    kd_status st = rgb != NULL ? KD_OK : KD_FAIL(&err, KD_E_OOM, "out of memory");
+    kd_status st = kdi_run_draw_confusion(counts, classes, name, &p, &err);
     if (st == KD_OK) {
-        paint(counts, classes, cell, rgb);
-        st = kd_png_encode(rgb, side, side, 3, &png, &bytes, &err);
+        st = kd_png_encode(p.rgb, p.width, p.height, 3, &png, &bytes, &err);
     }
     if (st == KD_OK) {
-        st = kd_tfevents_image(r->events, tag, step, png, bytes, side, side, 3, &err);
+        st = kd_tfevents_image(r->events, tag, step, png, bytes, p.width, p.height, 3, &err);
     }
     said_once(r, st, &err);
-    kd_free(rgb);
+    kd_free(p.rgb);
     kd_free(png);
+}
+
+/* Counts in 30 equal steps from the least to the largest value; values that are not finite are left out. */
+void kd_run_histogram(kd_run *r, const char *tag, int64_t step, const float *value, int64_t n)
+{
+    enum { BUCKETS = 30 };
+    kd_tf_histogram h = {.min = INFINITY, .max = -INFINITY};
+    double limit[BUCKETS], count[BUCKETS] = {0.0};
+    for (int64_t i = 0; i < n; i++) {
+        if (isfinite(value[i])) {
+            h.min = fmin(h.min, (double)value[i]);
+            h.max = fmax(h.max, (double)value[i]);
+            h.sum += (double)value[i];
+            h.sum_squares += (double)value[i] * (double)value[i];
+            h.num += 1.0;
+        }
+    }
+    if (h.num == 0.0) {
+        return;
+    }
+    const double width = h.max > h.min ? (h.max - h.min) / BUCKETS : 1.0;
+    for (int b = 0; b < BUCKETS; b++) {
+        limit[b] = h.min + width * (b + 1);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        if (isfinite(value[i])) {
+            const int b = (int)(((double)value[i] - h.min) / width);
+            count[KD_MIN(b, BUCKETS - 1)] += 1.0;
+        }
+    }
+    h.limit = limit;
+    h.count = count;
+    h.buckets = BUCKETS;
+    kd_err err = {0};
+    said_once(r, kd_tfevents_histogram(r->events, tag, step, &h, &err), &err);
 }

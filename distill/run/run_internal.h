@@ -22,4 +22,14 @@ struct kd_run {
 
 void kdi_run_events_close(kd_run *r);
 
+typedef struct kdi_picture {
+    int width, height;
+    uint8_t *rgb; /* [height][width][3]; kd_free */
+} kdi_picture;
+
+/* Rows of `counts` (K,K) as shares in shades from white to blue; class names left of the rows and below the columns
+ * (NULL, or more than 160 classes: none). */
+KD_NODISCARD kd_status kdi_run_draw_confusion(const int64_t *counts, int classes, const char *const *name,
+                                              kdi_picture *p, kd_err *err);
+
 #endif

@@ -30,6 +30,36 @@ static kd_status interrupted(kd_trainer *t, kd_err *err)
                    (long long)t->s.epoch + 1, (long long)t->s.batch);
 }
 
+/* Every trained tensor's values, where train.histograms asks for them. */
+static kd_status log_weights(kd_trainer *t, kd_err *err)
+{
+    const int every = t->cfg->train.histograms;
+    if (every == 0 || (t->s.epoch + 1) % every != 0) {
+        return KD_OK;
+    }
+    for (int i = 0; i < kd_params_count(t->model.params); i++) {
+        const kd_param_info *e = kd_params_at(t->model.params, i);
+        float *value = e->buffer ? NULL : kd_alloc((size_t)e->numel * sizeof *value);
+        char tag[160];
+        if (e->buffer) {
+            continue;
+        }
+        if (value == NULL) {
+            return KD_FAIL(err, KD_E_OOM, "histograms: out of memory for %s", e->name);
+        }
+        const kd_status st = kd_params_read(t->model.params, i, value, e->numel);
+        (void)snprintf(tag, sizeof tag, "weights/%s", e->name);
+        if (st == KD_OK) {
+            kd_run_histogram(t->run, tag, t->s.step, value, e->numel);
+        }
+        kd_free(value);
+        if (st != KD_OK) {
+            return KD_FAIL(err, st, "histograms: %s cannot be read", e->name);
+        }
+    }
+    return KD_OK;
+}
+
 static kd_status log_epoch(kd_trainer *t, kd_err *err)
 {
     t->s.last_loss = t->s.sum_loss / (double)KD_MAX(t->s.sum_batches, 1);
@@ -43,7 +73,9 @@ static kd_status log_epoch(kd_trainer *t, kd_err *err)
     kd_json_set_i64(rec, "epoch", t->s.epoch);
     kd_json_set_f64(rec, "train_loss", t->s.last_loss);
     kd_json_set_i64(rec, "skipped_steps", t->s.skipped);
-    return kd_run_log(t->run, rec, err);
+    KD_TRY(kd_run_log(t->run, rec, err));
+    kd_run_scalar(t->run, "epoch/train_loss", t->s.step, t->s.last_loss);
+    return log_weights(t, err);
 }
 
 /* The epoch is done and measured: its checkpoints. */
@@ -110,6 +142,8 @@ static kd_status run_epoch(kd_trainer *t, kd_err *err)
     (void)snprintf(phase, sizeof phase, "epoch %lld/%d", (long long)t->s.epoch + 1, t->cfg->train.epochs);
     KD_TRY(kd_loader_seek(t->loader, (uint32_t)t->s.epoch, (uint64_t)t->s.batch, err));
     const uint64_t rows = (uint64_t)t->cfg->train.batch_size;
+    const double began = kd_now();
+    const int64_t from = t->s.batch;
     kd_progress_begin(t->o->progress, phase, "samples", (uint64_t)t->s.batch * rows, (uint64_t)t->batches * rows);
     while (t->s.batch < t->batches) {
         const kd_batch *b = NULL;
@@ -133,6 +167,8 @@ static kd_status run_epoch(kd_trainer *t, kd_err *err)
     }
     KD_TRY(kdi_train_settle(t, err));
     kd_progress_step(t->o->progress, (uint64_t)t->s.batch * rows, t->s.sum_loss / (double)KD_MAX(t->s.sum_batches, 1));
+    kd_run_scalar(t->run, "epoch/samples_per_second", t->s.step,
+                  (double)(t->s.batch - from) * (double)rows / fmax(kd_now() - began, 1e-9));
     KD_TRY(end_of_epoch(t, err));
     char text[120];
     const bool measured = t->s.epoch % t->cfg->train.eval_every == 0 || t->s.epoch == t->cfg->train.epochs;

@@ -61,7 +61,8 @@ kd_status kdi_train_log_validation(kd_trainer *t, const kd_records *records, con
         kd_run_scalar(t->run, tag, t->s.step, f->figure[i].value);
     }
     if (f->confusion != NULL) {
-        kd_run_confusion(t->run, "val/confusion", t->s.step, f->confusion, f->classes);
+        kd_run_confusion(t->run, "val/confusion", t->s.step, f->confusion, f->classes,
+                         (const char *const *)t->data.classes);
     }
     return kd_run_log(t->run, rec, err);
 }

@@ -308,6 +308,39 @@ kd_status kd_tfevents_image(kd_tfevents *t, const char *tag, int64_t step, const
     return write_value(t, step, &v, err);
 }
 
+/* Packed doubles. */
+static void pb_doubles(pb *b, unsigned field, const double *v, size_t n)
+{
+    pb_varint(b, field << 3 | 2u);
+    pb_varint(b, 8 * n);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bits;
+        uint8_t buf[8];
+        memcpy(&bits, &v[i], sizeof bits);
+        put32(buf, (uint32_t)bits);
+        put32(buf + 4, (uint32_t)(bits >> 32));
+        pb_bytes(b, buf, sizeof buf);
+    }
+}
+
+kd_status kd_tfevents_histogram(kd_tfevents *t, const char *tag, int64_t step, const kd_tf_histogram *h, kd_err *err)
+{
+    if (t == NULL) {
+        return KD_OK;
+    }
+    pb v = {0};
+    pb histo = {0};
+    const double head[] = {h->min, h->max, h->num, h->sum, h->sum_squares};
+    pb_str(&v, 1, tag);
+    for (unsigned i = 0; i < KD_COUNTOF(head); i++) {
+        pb_double(&histo, i + 1, head[i]);
+    }
+    pb_doubles(&histo, 6, h->limit, h->buckets);
+    pb_doubles(&histo, 7, h->count, h->buckets);
+    pb_message(&v, 5, &histo);
+    return write_value(t, step, &v, err);
+}
+
 kd_status kd_tfevents_text(kd_tfevents *t, const char *tag, int64_t step, const char *text, kd_err *err)
 {
     if (t == NULL) {

@@ -24,6 +24,15 @@ KD_NODISCARD kd_status kd_tfevents_scalar(kd_tfevents *t, const char *tag, int64
 /* An encoded PNG of these dimensions; channels 1, 3 or 4. */
 KD_NODISCARD kd_status kd_tfevents_image(kd_tfevents *t, const char *tag, int64_t step, const void *png, size_t bytes,
                                          int width, int height, int channels, kd_err *err);
+/* How values are spread: bucket i holds count[i] of them, up to limit[i] and above the limit before. */
+typedef struct kd_tf_histogram {
+    double min, max, num, sum, sum_squares;
+    const double *limit, *count; /* [buckets], limits ascending */
+    size_t buckets;
+} kd_tf_histogram;
+
+KD_NODISCARD kd_status kd_tfevents_histogram(kd_tfevents *t, const char *tag, int64_t step, const kd_tf_histogram *h,
+                                             kd_err *err);
 /* Markdown. */
 KD_NODISCARD kd_status kd_tfevents_text(kd_tfevents *t, const char *tag, int64_t step, const char *text, kd_err *err);
 

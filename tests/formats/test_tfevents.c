@@ -193,6 +193,9 @@ static void test_records(void **state)
     const char *metrics[] = {"val/top1"};
     assert_int_equal(kd_tfevents_open(dir, 300, &t, &err), KD_OK);
     assert_int_equal(kd_tfevents_image(t, "confusion", 3, "PNG", 3, 20, 10, 4, &err), KD_OK);
+    const kd_tf_histogram histogram = {
+        -1.0, 3.0, 5.0, 4.0, 14.0, (const double[]){1.0, 3.0}, (const double[]){3.0, 2.0}, 2};
+    assert_int_equal(kd_tfevents_histogram(t, "weights/a", 3, &histogram, &err), KD_OK);
     assert_int_equal(kd_tfevents_text(t, "config", 0, "# yaml", &err), KD_OK);
     assert_int_equal(kd_tfevents_hparams(t, "run", hp, 2, metrics, 1, &err), KD_OK);
     assert_int_equal(kd_tfevents_end(t, true, &err), KD_OK);
@@ -209,6 +212,12 @@ static void test_records(void **state)
     IS_BYTE(&f, 20, 5, 1, 4, 2);
     IS_BYTE(&f, 4, 5, 1, 4, 3);
     IS_STR(&f, "PNG", 5, 1, 4, 4);
+    assert_true(next(&f));
+    IS_STR(&f, "weights/a", 5, 1, 1);
+    field_is(&f, PATH(5, 1, 5, 1), "\0\0\0\0\0\0\xf0\xbf", 8);                      /* least -1 */
+    field_is(&f, PATH(5, 1, 5, 5), "\0\0\0\0\0\0\x2c\x40", 8);                      /* sum of squares 14 */
+    field_is(&f, PATH(5, 1, 5, 6), "\0\0\0\0\0\0\xf0\x3f\0\0\0\0\0\0\x08\x40", 16); /* limits 1, 3 */
+    field_is(&f, PATH(5, 1, 5, 7), "\0\0\0\0\0\0\x08\x40\0\0\0\0\0\0\x00\x40", 16); /* counts 3, 2 */
     assert_true(next(&f));
     IS_STR(&f, "config", 5, 1, 1);
     IS_STR(&f, "text", 5, 1, 9, 1, 1);

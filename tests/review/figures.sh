@@ -33,6 +33,15 @@ silent 'epoch 2/2 .*ETA of the run'
 accepted "$distill" train "${student[@]}" --epochs 1 --limit 8 --out short
 says 'epoch 1/1  8 samples'
 
+# TensorBoard: all figures of a validation, loss and speed of an epoch, histograms on request.
+for tag in val/top1 val/top5 val/ece epoch/train_loss epoch/samples_per_second val/confusion; do
+    says "$tag" one/events.out.*
+done
+silent 'weights/' one/events.out.*
+accepted "$distill" train "${student[@]}" --epochs 2 --set train.histograms=2 --out spread
+says 'weights/.*weight' spread/events.out.*
+same_file one/log.jsonl spread/log.jsonl
+
 # Which half the weights were chosen on.
 accepted "$distill" eval --weights one --data data --threads 1 --out best.json
 accepted "$distill" eval --weights one/checkpoints/last --data data --threads 1 --out last.json
