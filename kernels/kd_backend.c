@@ -3,7 +3,6 @@
 
 #include "kernels/fast/fast.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -117,29 +116,6 @@ void kd_recorded_drop(kd_backend *be, kd_recorded *r)
 }
 
 /* ---- CPU ------------------------------------------------------------------------------------- */
-
-static int cgroup_cores(void)
-{
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
-    long long quota = 0, period = 0;
-    if (f == NULL) {
-        return 0;
-    }
-    const int got = fscanf(f, "%lld %lld", &quota, &period); /* "max 100000" yields 0 fields */
-    (void)fclose(f);
-    return got == 2 && period > 0 && quota > 0 ? (int)((quota + period - 1) / period) : 0;
-}
-
-int kd_cores(void)
-{
-    cpu_set_t set;
-    int n = 1;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
-        n = CPU_COUNT(&set);
-    }
-    const int quota = cgroup_cores();
-    return quota > 0 && quota < n ? quota : n;
-}
 
 /* Large blocks are mapped: zero before anybody touches them, so that looking at a model of 4 GB costs nothing, and on
  * huge pages (15 % on attention, twice the rate of a copy: PERF.md).  The page in front keeps the length.  They start

@@ -104,8 +104,11 @@ typedef struct kd_recorded {
 KD_NODISCARD kd_status kd_recorded_run(kd_backend *be, kd_recorded *r, kd_status (*body)(void *user), void *user);
 void kd_recorded_drop(kd_backend *be, kd_recorded *r); /* discard the capture; the body runs again */
 
-/* Cores this process may run on (affinity mask and cgroup quota). */
+/* Processors this process may use: its affinity mask, and the quotas of its control group and of all above it. */
 int kd_cores(void);
+/* Of quotas alone; a large number when there is none.  groups: a file like /proc/self/cgroup; mount: like
+ * /sys/fs/cgroup. */
+int kd_cores_of_groups(const char *groups, const char *mount);
 
 #ifdef __cplusplus
 }

@@ -211,6 +211,10 @@ static const kd_arg *find_option(const parser *p, const char *name, void **base,
 
 static int unknown_option(const kd_cmd *cmd, const char *typed, const char *name)
 {
+    const char *ours = kdi_foreign_option(name);
+    if (ours != NULL) {
+        return kd_usage(cmd, "unknown option %s; here: %s", typed, ours);
+    }
     const char *near = kd_nearest(name, cmd->arg_count + KD_COMMON_COUNT, option_name, cmd);
     if (near != NULL) {
         return kd_usage(cmd, "unknown option %s; did you mean --%s?", typed, near);

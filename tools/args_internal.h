@@ -11,6 +11,10 @@ static inline bool kdi_takes(const kd_cmd *cmd, size_t i)
     return ((cmd->common | always) & (1u << i)) != 0;
 }
 
+/* What to write here for an option of VideoMAE, MMAction2 or Hugging Face (foreign.inc); NULL: it is none of theirs.
+ * name: without dashes. */
+const char *kdi_foreign_option(const char *name);
+
 void kdi_print_help(const kd_cmd *cmd);
 
 /* The hidden option --describe=man|bash|parse (args.h). */

@@ -1,8 +1,9 @@
 /* See pool.h. */
 #include "tools/sample/pool.h"
 
+#include "kernels/kd_backend.h"
+
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 
 typedef struct pool {
@@ -88,10 +89,5 @@ kd_status kd_pool_run(kd_pool_fn fn, void *ctx, size_t n, int threads, const kd_
 
 int kd_pool_threads(int64_t asked)
 {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (asked > 0) {
-        return (int)asked;
-    }
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? KD_MAX(1, CPU_COUNT(&set)) : 1;
+    return asked > 0 ? (int)asked : kd_cores();
 }
