@@ -46,14 +46,24 @@ static double rate_of(const kd_ticker *t, double now)
     return elapsed > 1e-3 ? (double)(t->done - t->first) / elapsed : 0.0;
 }
 
-/* Seconds until all phases are done; negative where nothing is known of them. */
+/* Seconds until this phase is done; negative: unknown. */
+static double phase_left(const kd_ticker *t, double now)
+{
+    const double rate = rate_of(t, now);
+    return rate > 0.0 && t->total > 0 ? (double)(t->total - KD_MIN(t->done, t->total)) / rate : -1.0;
+}
+
+/* Seconds until all phases are done: the rest of this one at its own rate, the others at that of the whole, in which
+ * the time between phases counts; negative where nothing is known of them. */
 static double whole_left(const kd_ticker *t, double now)
 {
-    const uint64_t done = t->whole_before + t->done, elapsed_units = done - KD_MIN(done, t->whole_first);
-    if (t->whole_total <= t->total || elapsed_units == 0 || now - t->whole_started <= 1e-3) {
+    const uint64_t done = t->whole_before + t->done, ends = t->whole_before + t->total;
+    const uint64_t since = done - KD_MIN(done, t->whole_first);
+    const double phase = phase_left(t, now);
+    if (t->whole_total <= t->total || since == 0 || phase < 0.0) {
         return -1.0;
     }
-    return (double)(t->whole_total - KD_MIN(done, t->whole_total)) * (now - t->whole_started) / (double)elapsed_units;
+    return phase + (double)(t->whole_total - KD_MIN(ends, t->whole_total)) * (now - t->whole_started) / (double)since;
 }
 
 /* ", run 2:03:10", or nothing. */
@@ -73,8 +83,7 @@ static void line_text(const kd_ticker *t, char *out, size_t size, double now)
     char total[32] = "";
     char run[48];
     whole_text(t, run, sizeof run, now);
-    duration_text(eta, sizeof eta,
-                  rate > 0.0 && t->total > 0 ? (double)(t->total - KD_MIN(t->done, t->total)) / rate : -1.0);
+    duration_text(eta, sizeof eta, phase_left(t, now));
     if (isfinite(t->loss)) {
         (void)snprintf(loss, sizeof loss, "  loss %.4f", t->loss);
     }
