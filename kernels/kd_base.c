@@ -276,7 +276,11 @@ void kd_log(kd_log_level level, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(raw, sizeof raw, fmt, ap);
     va_end(ap);
-    (void)fprintf(stderr, "%s%s\n", tag[level], kd_show(line, sizeof line, raw));
+    char clock[32] = "";
+    if (atomic_load(&log_level) >= (int)KD_LOG_DEBUG) { /* seconds since the machine's own beginning: differences count */
+        (void)snprintf(clock, sizeof clock, "[%.3f] ", kd_now());
+    }
+    (void)fprintf(stderr, "%s%s%s\n", clock, tag[level], kd_show(line, sizeof line, raw));
 }
 
 void kd_log_set_level(kd_log_level level)

@@ -110,7 +110,7 @@ static kd_status compile_train(kd_model *m, const kd_loss *loss, int batch, bool
     const kd_build how = {.batch = batch, .training = true, .mixed = loss->mixed, .kept = m->kept > 0};
     const kd_built b = m->task->build(m, g, &how);
     const kd_compile_opts co = {
-        .loss = loss_of(m, g, &b, loss, batch), .recompute = m->recompute, .plan_only = plan_only};
+        .loss = loss_of(m, g, &b, loss, batch), .recompute = m->recompute, .check = m->check, .plan_only = plan_only};
     return kd_program_compile(g, m->be, &co, out, err);
 }
 
@@ -123,7 +123,7 @@ static kd_status compile_eval(kd_model *m, int batch, bool plan_only, kd_program
     }
     const kd_build how = {.batch = batch};
     (void)m->task->build(m, g, &how);
-    const kd_compile_opts co = {.loss = KD_NONE, .plan_only = plan_only};
+    const kd_compile_opts co = {.loss = KD_NONE, .check = m->check, .plan_only = plan_only};
     return kd_program_compile(g, m->be, &co, out, err);
 }
 

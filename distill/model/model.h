@@ -31,6 +31,7 @@ typedef struct kd_model {
     kd_shape target; /* labels of one sample as the loss reads them: (classes) */
     int64_t record;  /* values of a merged prediction: classes for a classifier */
     int side;        /* of the square pictures CutMix cuts; 0: inputs are no pictures */
+    bool check;      /* --debug: programs look for values that are not finite, node by node */
     bool recompute;  /* training keeps the activations between blocks alone */
     kd_backend *be;  /* borrowed */
     kd_dtype dtype;  /* of activations */

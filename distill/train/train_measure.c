@@ -60,6 +60,8 @@ kd_status kdi_train_log_validation(kd_trainer *t, const kd_records *records, con
         (void)snprintf(tag, sizeof tag, "val/%s", f->figure[i].name);
         kd_run_scalar(t->run, tag, t->s.step, f->figure[i].value);
     }
+    kd_log(KD_LOG_VERBOSE, "epoch %lld: %zu samples measured, %zu failed; %s %.6g", (long long)t->s.epoch + 1,
+           records->n, records->n_failed, f->figure[0].text, f->figure[0].value);
     if (f->confusion != NULL) {
         kd_run_confusion(t->run, "val/confusion", t->s.step, f->confusion, f->classes,
                          (const char *const *)t->data.classes);

@@ -86,6 +86,7 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
 {
     const kd_config *c = t->cfg;
     KD_TRY(kd_model_open(t->o->task, c, t->data.n_classes, t->o->be, &t->model, err));
+    t->model.check = t->o->check;
     KD_TRY(kd_model_init(&t->model, &t->loss, (uint64_t)c->train.seed, err));
     KD_TRY(kdi_train_start_weights(t, err));
     t->o->task->groups(&t->model, c);
@@ -165,6 +166,12 @@ static kd_status open_batches(kd_trainer *t, kd_err *err)
     if (t->batches == 0) {
         return KD_FAIL(err, KD_E_DATA, "%zu training samples do not fill one step of batch %d x accumulation %d",
                        t->data.half[KD_HALF_TRAIN].n, c->train.batch_size, t->accumulation);
+    }
+    const int64_t step = (int64_t)c->train.batch_size * t->accumulation;
+    const int64_t samples = (int64_t)t->data.half[KD_HALF_TRAIN].n;
+    if (samples % step != 0) {
+        kd_log(KD_LOG_INFO, "an epoch trains %lld of %lld samples: the other %lld fill no step (others in every epoch)",
+               (long long)(samples / step * step), (long long)samples, (long long)(samples % step));
     }
     return kdi_feed_open(t, err);
 }

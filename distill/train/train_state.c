@@ -215,7 +215,9 @@ kd_status kdi_train_save(kd_trainer *t, const char *name, kd_err *err)
     state = state_json(t, ctl);
     const bool last = strcmp(name, "last") == 0;
     const kd_ckpt_group groups[2] = {{"model", model.tensor, model.n}, {"optim", optim.tensor, optim.n}};
-    st = kd_ckpt_save(kd_run_path(t->run, sub), groups, last ? 2 : 1, state, last, err);
+    KD_GO(kd_ckpt_save(kd_run_path(t->run, sub), groups, last ? 2 : 1, state, last, err));
+    kd_log(KD_LOG_VERBOSE, "%s: written at epoch %lld, batch %lld, step %lld", kd_run_path(t->run, sub),
+           (long long)t->s.epoch + 1, (long long)t->s.batch, (long long)t->s.step);
 done:
     kd_json_free(state);
     group_free(&model);

@@ -173,6 +173,8 @@ static kd_status settle(kd_trainer *t, kd_pending *p, kd_err *err)
     if (!p->steps) {
         return KD_OK;
     }
+    kd_log(KD_LOG_DEBUG, "step %lld: loss %.6g, lr %.4g, gradient norm %.4g", (long long)p->step, t->step_loss, p->lr,
+           p->got->ctl[KD_CTL_NORM]);
     if (p->got->ctl[KD_CTL_APPLY] == 0.0) {
         KD_TRY(skipped(t, p, err));
     } else {
