@@ -92,6 +92,16 @@ for file in report.md report.html report.json; do
     says 'taught by other weights \(abababababab\)' other/$file
 done
 
+# The same of real runs: a student that was taught by one run, beside that run and beside another.
+accepted "$distill" dump-logits --weights one/checkpoints/last --data data --split train --threads 1 \
+    --out one.logits.zst
+accepted "$distill" train "${student[@]}" --epochs 1 --teacher-logits one.logits.zst --out kd
+accepted "$distill" train "${student[@]}" --epochs 1 --seed 1 --out two
+accepted "$distill" compare one kd --out right --bootstrap 100
+silent 'taught by'
+refused 4 'taught by the weights' "$distill" compare two kd --out wrong --bootstrap 100
+absent wrong
+
 # Learning curves, from the log beside the report.
 accepted "$distill" compare one one --out curves --bootstrap 100
 says 'Training loss' curves/report.html
