@@ -30,6 +30,10 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
     if (n == NULL) {
         return KD_FAIL(err, KD_E_OOM, "model: out of memory");
     }
+    if (cfg->student.drop_path > 0.0 && info->drop_path < 0.0f) {
+        return KD_FAIL(err, KD_E_CONFIG, "student.drop_path: %g, but %s has no residual branch to drop",
+                       cfg->student.drop_path, info->name);
+    }
     n->student = (kd_student_cfg){.model = info,
                                   .classes = m->classes,
                                   .frames = cfg->skeleton.frames,

@@ -49,11 +49,6 @@ static bool rate_ok(float p)
 static bool check(kd_graph *g, const kd_student_cfg *c, const kd_val *streams)
 {
     char a[KD_SHAPE_TEXT_MAX], b[KD_SHAPE_TEXT_MAX];
-    if (c->drop_path > 0.0f && c->model->drop_path < 0.0f) {
-        kd_graph_fail(g, KD_E_CONFIG, "student %s: drop path %g, but the model has no residual branch to drop",
-                      c->model->name, (double)c->drop_path);
-        return false;
-    }
     if (c->classes < 1 || c->frames < 4 || c->joints != KD_JOINTS || c->bodies < 1 || !rate_ok(c->dropout) ||
         !rate_ok(c->drop_path)) {
         kd_graph_fail(g, KD_E_CONFIG,
