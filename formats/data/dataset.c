@@ -2,10 +2,8 @@
 #include "formats/data/dataset.h"
 
 #include "formats/base/io.h"
-#include "formats/data/catalog.h"
 #include "formats/data/dataset_internal.h"
-#include "formats/data/listing.h"
-#include "formats/data/sets/data_set.h"
+#include "formats/data/lists/quarantine.h"
 
 #include <stdlib.h>
 
@@ -14,9 +12,9 @@ typedef struct builder {
     const kd_data_set *set; /* the published split's; NULL: another split */
     unsigned need;
     kd_dataset *ds;
-    kd_catalog files;
-    kd_listing list[KD_HALVES];
-    char *list_path[KD_HALVES];
+    kd_scan files;
+    kd_split_lists lists;
+    kd_quarantine quarantine;
     size_t room[KD_HALVES], left_room[KD_HALVES], text_room;
     int most; /* largest label listed */
     kd_err *err;
@@ -25,10 +23,10 @@ typedef struct builder {
 /* One listed sample, before it is known whether its files are there. */
 typedef struct listed {
     const char *key;
-    const char *video_dir, *video, *skeleton_dir, *skeleton;
-    const char *path;       /* as the list names the sample; NULL: no list does */
-    const kd_sample_id *id; /* NULL: the key is no data set's sample name */
-    int label;
+    const char *video, *skeleton; /* as in kd_scan_item; NULL: absent */
+    const char *path;             /* as the list names the sample; NULL: no list does */
+    const kd_sample_id *id;       /* NULL: the key is no data set's sample name */
+    int label, frames;
 } listed;
 
 static kd_status no_memory(const builder *b)
@@ -37,7 +35,7 @@ static kd_status no_memory(const builder *b)
 }
 
 /* The data set owns `text` from here on; NULL stands for failed allocation. */
-static kd_status own(builder *b, char *text, const char **out)
+static kd_status own_text(builder *b, char *text, const char **out)
 {
     kd_dataset *ds = b->ds;
     if (text == NULL) {
@@ -58,24 +56,31 @@ static kd_status own(builder *b, char *text, const char **out)
     return KD_OK;
 }
 
+/* The folder of one kind, with `path` behind it; kd_free, NULL: out of memory. */
+static char *in_folder(const builder *b, bool video, const char *path)
+{
+    const char *own = video ? b->cfg->video_dir : b->cfg->skeleton_dir;
+    char *dir = own[0] != '\0' ? kd_path_join(b->cfg->root, own) : kd_strdup(b->cfg->root);
+    char *full = dir != NULL ? kd_path_join(dir, path) : NULL;
+    kd_free(dir);
+    return full;
+}
+
 /* Where the file of one kind was looked for; NULL: out of memory. */
 static char *tried(const builder *b, const listed *s, bool video)
 {
-    const kd_data_opts *cfg = b->cfg;
-    const kd_data_set *layout = kd_data_set_of_layout(cfg->layout);
-    const char *own = video ? cfg->video_dir : cfg->skeleton_dir;
-    const char *below = own[0] != '\0' || layout == NULL ? own : video ? layout->video_dir : layout->skeleton_dir;
-    char *dir = below[0] != '\0' ? kd_path_join(cfg->root, below) : kd_strdup(cfg->root);
-    char *path = NULL;
-    if (dir == NULL) {
-        return NULL;
-    }
+    const kd_data_set *layout = b->files.layout;
+    const char *own = video ? b->cfg->video_dir : b->cfg->skeleton_dir;
     if (s->path != NULL && video != kd_is_skeleton_name(s->path)) {
-        path = kd_path_join(strcmp(cfg->layout, KD_LAYOUT_LIST) == 0 ? dir : cfg->root, s->path);
-    } else {
-        path = kd_strf("%s/%s%s", dir, s->key, video ? s->id != NULL ? "_rgb.avi" : ".*" : ".skeleton");
+        return in_folder(b, video, s->path);
     }
-    kd_free(dir);
+    const char *below = own[0] != '\0' || layout == NULL ? "" : video ? layout->video_dir : layout->skeleton_dir;
+    char *name = kd_strf("%s%s%s%s", below, below[0] != '\0' ? "/" : "", s->key,
+                         !video          ? ".skeleton"
+                         : s->id != NULL ? "_rgb.avi"
+                                         : ".*");
+    char *path = name != NULL ? in_folder(b, video, name) : NULL;
+    kd_free(name);
     return path;
 }
 
@@ -85,9 +90,9 @@ static kd_status leave(builder *b, kd_half_id which, const listed *s, kd_fate wh
     kd_half *half = &b->ds->half[which];
     kd_left_out l = {.why = why, .label = s->label};
     if (why == KD_FATE_NO_VIDEO || why == KD_FATE_NO_SKELETON) {
-        KD_TRY(own(b, tried(b, s, why == KD_FATE_NO_VIDEO), &l.file));
+        KD_TRY(own_text(b, tried(b, s, why == KD_FATE_NO_VIDEO), &l.file));
     }
-    KD_TRY(own(b, kd_strdup(s->key), &l.id));
+    KD_TRY(own_text(b, kd_strdup(s->key), &l.id));
     if (half->n_left == b->left_room[which]) {
         const size_t room = b->left_room[which] == 0 ? 64 : 2 * b->left_room[which];
         kd_left_out *p = kd_realloc(half->left, half->n_left * sizeof *p, room * sizeof *p);
@@ -111,6 +116,10 @@ static kd_status add(builder *b, kd_half_id which, const listed *s)
     if (missing && !b->cfg->with_missing) {
         return leave(b, which, s, KD_FATE_KNOWN_MISSING);
     }
+    if (kd_quarantine_has(&b->quarantine, s->key) || kd_quarantine_has(&b->quarantine, s->video) ||
+        kd_quarantine_has(&b->quarantine, s->skeleton)) {
+        return leave(b, which, s, KD_FATE_QUARANTINED);
+    }
     if ((b->need & KD_NEED_VIDEO) != 0 && s->video == NULL) {
         return leave(b, which, s, KD_FATE_NO_VIDEO);
     }
@@ -126,13 +135,13 @@ static kd_status add(builder *b, kd_half_id which, const listed *s)
         half->sample = p;
         b->room[which] = room;
     }
-    kd_data_sample d = {.label = s->label};
-    KD_TRY(own(b, kd_strdup(s->key), &d.id));
+    kd_data_sample d = {.label = s->label, .frames = KD_MAX(s->frames, 0)};
+    KD_TRY(own_text(b, kd_strdup(s->key), &d.id));
     if (s->video != NULL) {
-        KD_TRY(own(b, kd_path_join(s->video_dir, s->video), &d.video));
+        KD_TRY(own_text(b, kd_path_join(b->cfg->root, s->video), &d.video));
     }
     if (s->skeleton != NULL) {
-        KD_TRY(own(b, kd_path_join(s->skeleton_dir, s->skeleton), &d.skeleton));
+        KD_TRY(own_text(b, kd_path_join(b->cfg->root, s->skeleton), &d.skeleton));
     }
     if (s->id != NULL) {
         d.setup = s->id->setup;
@@ -145,12 +154,10 @@ static kd_status add(builder *b, kd_half_id which, const listed *s)
     return KD_OK;
 }
 
-static listed from_file(const kd_catalog_item *it)
+static listed from_file(const kd_scan_item *it)
 {
     return (listed){.key = it->key,
-                    .video_dir = it->video_dir,
                     .video = it->video,
-                    .skeleton_dir = it->skeleton_dir,
                     .skeleton = it->skeleton,
                     .id = it->set != NULL ? &it->id : NULL,
                     .label = it->set != NULL ? it->id.action - 1 : -1};
@@ -161,7 +168,7 @@ static listed from_file(const kd_catalog_item *it)
 static kd_status split_files(builder *b)
 {
     for (size_t i = 0; i < b->files.n; i++) {
-        const kd_catalog_item *it = &b->files.item[i];
+        const kd_scan_item *it = &b->files.item[i];
         const kd_split_side side = kd_split_side_of(&b->cfg->split, it->key, it->set != NULL ? &it->id : NULL);
         if (side == KD_SIDE_NONE) {
             b->ds->unplaced++;
@@ -175,121 +182,67 @@ static kd_status split_files(builder *b)
 
 /* ---- splits by list -------------------------------------------------------------------------- */
 
-/* A list's path is tried as it stands, then below the root. */
-static kd_status read_list(builder *b, kd_half_id which, const char *path)
+/* The list says where its own file lies, relative to the root or to the folder of its kind.  *there: it is there. */
+static kd_status listed_path(builder *b, const char *path, listed *s, bool *there)
 {
-    if (path[0] == '\0') {
-        return KD_OK;
-    }
-    b->list_path[which] = kd_path_is_file(path) ? kd_strdup(path) : kd_path_join(b->cfg->root, path);
-    if (b->list_path[which] == NULL) {
+    const bool skeleton = kd_is_skeleton_name(path);
+    const char *own = skeleton ? b->cfg->skeleton_dir : b->cfg->video_dir;
+    const char *below = NULL; /* the root */
+    char *full = in_folder(b, !skeleton, path);
+    if (full == NULL) {
         return no_memory(b);
     }
-    KD_TRY(kd_listing_read(b->list_path[which], &b->list[which], b->err));
-    return kd_listing_check(&b->list[which], b->list_path[which], b->cfg->num_classes, false, b->err);
+    *there = kd_path_is_file(full) || (!skeleton && kd_path_is_dir(full));
+    kd_free(full);
+    if (*there) {
+        KD_TRY(own_text(b, own[0] != '\0' ? kd_path_join(own, path) : kd_strdup(path), &below));
+    }
+    if (skeleton) {
+        s->skeleton = below;
+    } else {
+        s->video = below;
+    }
+    return KD_OK;
 }
 
-/* The list says where its own file lies, relative to the root or to the folder of its kind. */
-static void listed_path(const builder *b, const char *path, listed *s)
+static kd_status add_row(builder *b, kd_half_id which, const kd_list_item *row)
 {
-    const kd_data_opts *cfg = b->cfg;
-    const bool skeleton = kd_is_skeleton_name(path);
-    const char *dir = cfg->root;
-    if (skeleton && cfg->skeleton_dir[0] != '\0') {
-        dir = b->files.dir[1];
+    const kd_list_form form = b->lists.list[which].form;
+    const bool named = form == KD_LIST_MARKS || form == KD_LIST_KINETICS || form == KD_LIST_SSV2;
+    const bool by_path = strcmp(b->cfg->layout, KD_LAYOUT_LIST) == 0 && !named;
+    const kd_scan_item *it = kd_scan_find(&b->files, row->key);
+    listed s = {.key = row->key};
+    bool there = false;
+    if (it != NULL) {
+        s = from_file(it);
     }
-    if (!skeleton && cfg->video_dir[0] != '\0') {
-        dir = b->files.dir[0];
+    s.path = row->path;
+    s.label = row->label;
+    s.frames = row->frames;
+    if (by_path || (it == NULL && !named)) { /* a file of an ending that the scan does not know */
+        KD_TRY(listed_path(b, row->path, &s, &there));
     }
-    char *full = kd_path_join(dir, path);
-    const bool there = full != NULL && kd_path_is_file(full);
-    kd_free(full);
-    if (skeleton) {
-        s->skeleton_dir = dir;
-        s->skeleton = there ? path : NULL;
-    } else {
-        s->video_dir = dir;
-        s->video = there ? path : NULL;
-    }
+    return add(b, which, &s);
 }
 
 static kd_status split_lists(builder *b)
 {
     size_t found = 0;
     for (int h = 0; h < KD_HALVES; h++) {
-        for (size_t i = 0; i < b->list[h].n; i++) {
-            const kd_list_item *item = &b->list[h].item[i];
-            const kd_catalog_item *it = kd_catalog_find(&b->files, item->key);
-            listed s = {.key = item->key};
-            if (it != NULL) {
-                s = from_file(it);
-            }
-            s.path = item->path;
-            found += it != NULL;
-            s.label = item->label;
-            if (strcmp(b->cfg->layout, KD_LAYOUT_LIST) == 0) {
-                listed_path(b, item->path, &s);
-            }
-            KD_TRY(add(b, (kd_half_id)h, &s));
+        for (size_t i = 0; i < b->lists.list[h].n; i++) {
+            found += kd_scan_find(&b->files, b->lists.list[h].item[i].key) != NULL;
+            KD_TRY(add_row(b, (kd_half_id)h, &b->lists.list[h].item[i]));
         }
     }
     b->ds->unplaced = b->files.n > found ? b->files.n - found : 0;
     return KD_OK;
 }
 
-/* ---- checks ---------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static int by_id(const void *a, const void *b)
 {
     return strcmp(((const kd_data_sample *)a)->id, ((const kd_data_sample *)b)->id);
-}
-
-static int by_left_id(const void *a, const void *b)
-{
-    return strcmp(((const kd_left_out *)a)->id, ((const kd_left_out *)b)->id);
-}
-
-static bool left_find(const kd_half *half, const char *id)
-{
-    const kd_left_out key = {.id = id};
-    return half->n_left > 0 && bsearch(&key, half->left, half->n_left, sizeof key, by_left_id) != NULL;
-}
-
-/* Ids of all that is listed, on either side, kept or left out: each once. */
-static kd_status disjoint(const builder *b)
-{
-    const kd_half *t = &b->ds->half[KD_HALF_TRAIN], *v = &b->ds->half[KD_HALF_VAL];
-    for (size_t i = 0; i < v->n + v->n_left; i++) {
-        const char *id = i < v->n ? v->sample[i].id : v->left[i - v->n].id;
-        if (kd_half_find(t, id) >= 0 || left_find(t, id)) {
-            return KD_FAIL(b->err, KD_E_DATA, "%s: in the training and in the validation half", id);
-        }
-    }
-    for (int h = 0; h < KD_HALVES; h++) {
-        const kd_half *half = &b->ds->half[h];
-        for (size_t i = 1; i < half->n; i++) {
-            if (strcmp(half->sample[i - 1].id, half->sample[i].id) == 0) {
-                return KD_FAIL(b->err, KD_E_DATA, "%s: there twice", half->sample[i].id);
-            }
-        }
-    }
-    return KD_OK;
-}
-
-static kd_status labels(const builder *b)
-{
-    for (int h = 0; h < KD_HALVES; h++) {
-        for (size_t i = 0; i < b->ds->half[h].n; i++) {
-            const kd_data_sample *s = &b->ds->half[h].sample[i];
-            if (s->label < 0 || s->label >= b->ds->n_classes) {
-                return KD_FAIL(b->err, KD_E_DATA,
-                               "%s: label %d, but the %d classes are 0 to %d; see "
-                               "data.num_classes and data.classes",
-                               s->id, s->label, b->ds->n_classes, b->ds->n_classes - 1);
-            }
-        }
-    }
-    return KD_OK;
 }
 
 static kd_status finish_half(builder *b, kd_half_id which)
@@ -305,7 +258,7 @@ static kd_status finish_half(builder *b, kd_half_id which)
         KD_TRY(leave(b, which, &l, KD_FATE_OVER_LIMIT));
     }
     if (half->n_left > 1) {
-        qsort(half->left, half->n_left, sizeof *half->left, by_left_id);
+        qsort(half->left, half->n_left, sizeof *half->left, kdi_by_left_id);
     }
     for (size_t i = 0; i < half->n; i++) {
         const kd_data_sample *s = &half->sample[i];
@@ -316,50 +269,81 @@ static kd_status finish_half(builder *b, kd_half_id which)
     return KD_OK;
 }
 
-static kd_status not_empty(const builder *b, unsigned halves)
+/* What lies below the root, by the keys that suit the lists too. */
+static kd_status scan(builder *b, bool lists)
 {
-    static const char *const NAME[] = {"training", "validation"};
+    const kd_data_opts *cfg = b->cfg;
+    kd_scan_opts o = {
+        .root = cfg->root, .video_dir = cfg->video_dir, .skeleton_dir = cfg->skeleton_dir, .key = cfg->key};
+    const kd_data_set *layout = kd_data_set_of_layout(cfg->layout);
+    bool differ = true;
+    if (lists && cfg->key == KD_KEY_AUTO) {
+        KD_TRY(kd_listing_stems_differ(b->lists.list, KD_HALVES, &differ, b->err));
+        o.key = differ ? KD_KEY_AUTO : KD_KEY_PATH;
+    }
+    KD_TRY(kd_scan_folder(&o, &b->files, b->err));
+    if (cfg->video_dir[0] == '\0' && cfg->skeleton_dir[0] == '\0' && layout != NULL && b->files.layout != layout) {
+        return KD_FAIL(b->err, KD_E_DATA,
+                       "%s: expected %s/ or %s/ below it, found neither; data.layout flat takes files as they lie",
+                       cfg->root, layout->video_dir, layout->skeleton_dir);
+    }
+    if (cfg->key == KD_KEY_AUTO && b->files.key == KD_KEY_PATH) {
+        kd_log(KD_LOG_INFO, "samples are named by their paths: file names alone are not unique%s%s%s%s%s",
+               b->files.twice[0] != NULL ? " (" : "", b->files.twice[0] != NULL ? b->files.twice[0] : "",
+               b->files.twice[0] != NULL ? ", " : "", b->files.twice[0] != NULL ? b->files.twice[1] : "",
+               b->files.twice[0] != NULL ? ")" : "");
+    }
     for (int h = 0; h < KD_HALVES; h++) {
-        const kd_half *half = &b->ds->half[h];
-        if ((halves >> h & 1) == 0 || half->n > 0) {
-            continue;
-        }
-        char *left = kd_fates_text(half->counts.left);
-        if (left == NULL) {
+        kd_listing *list = &b->lists.list[h];
+        char *dir = list->n > 0 ? in_folder(b, !kd_is_skeleton_name(list->item[0].path), "") : NULL;
+        if (list->n > 0 && dir == NULL) {
             return no_memory(b);
         }
-        const char *file = half->n_left > 0 ? half->left[0].file : NULL;
-        const kd_status st =
-            KD_FAIL(b->err, KD_E_DATA, "%s: the %s half is empty (split %s: %zu listed; left out: %s%s%s; %zu outside)",
-                    b->cfg->root, NAME[h], b->ds->split, half->counts.listed, left, file != NULL ? ", tried " : "",
-                    file != NULL ? file : "", b->ds->unplaced);
-        kd_free(left);
-        return st;
+        const kd_status st = list->n > 0 ? kd_listing_keys(list, b->lists.path[h], b->files.key, dir, b->err) : KD_OK;
+        kd_free(dir);
+        KD_TRY(st);
     }
     return KD_OK;
+}
+
+/* As it stands, then below the root: as lists are. */
+static kd_status read_quarantine(builder *b)
+{
+    const char *name = b->cfg->quarantine;
+    char *path = kd_path_exists(name) ? kd_strdup(name) : kd_path_join(b->cfg->root, name);
+    const kd_status st = path != NULL ? kd_quarantine_read(path, &b->quarantine, b->err) : no_memory(b);
+    kd_free(path);
+    return st;
 }
 
 static kd_status build(builder *b, unsigned halves)
 {
     const kd_data_opts *cfg = b->cfg;
     const bool lists = strcmp(cfg->split.by, KD_SPLIT_LIST) == 0;
+    if (cfg->root[0] == '\0') {
+        return KD_FAIL(b->err, KD_E_CONFIG, "data.root: expected the folder of the data set (--data)");
+    }
     if (strcmp(cfg->layout, KD_LAYOUT_LIST) == 0 && !lists) {
         return KD_FAIL(b->err, KD_E_CONFIG, "data.split: layout list takes its halves from lists; expected list");
     }
-    KD_TRY(kd_catalog_open(cfg, &b->files, b->err));
     if (lists) {
-        KD_TRY(read_list(b, KD_HALF_TRAIN, cfg->train_list));
-        KD_TRY(read_list(b, KD_HALF_VAL, cfg->val_list));
+        KD_TRY(kd_split_lists_read(cfg, &b->lists, b->err));
     }
+    if (cfg->quarantine[0] != '\0') {
+        KD_TRY(read_quarantine(b));
+    }
+    KD_TRY(scan(b, lists));
     KD_TRY(lists ? split_lists(b) : split_files(b));
-    KD_TRY(kd_dataset_name_split(cfg, b->list, b->ds, b->err));
-    KD_TRY(kd_dataset_name_classes(cfg, b->most + 1, b->ds, b->err));
+    KD_TRY(kd_dataset_name_split(cfg, b->lists.list, b->ds, b->err));
+    KD_TRY(kd_dataset_name_classes(cfg, &b->lists.classes, b->most + 1, b->ds, b->err));
+    if (lists) {
+        const bool known = cfg->num_classes > 0 || cfg->classes.n > 0 || b->ds->named;
+        KD_TRY(kd_split_lists_check(&b->lists, known ? b->ds->n_classes : 0, b->err));
+    }
     for (int h = 0; h < KD_HALVES; h++) {
         KD_TRY(finish_half(b, (kd_half_id)h));
     }
-    KD_TRY(not_empty(b, halves));
-    KD_TRY(disjoint(b));
-    return labels(b);
+    return kdi_dataset_check(cfg, halves, b->ds, b->err);
 }
 
 kd_status kd_dataset_open(const kd_data_opts *cfg, unsigned need, unsigned halves, kd_dataset *out, kd_err *err)
@@ -369,11 +353,9 @@ kd_status kd_dataset_open(const kd_data_opts *cfg, unsigned need, unsigned halve
     builder b = {.cfg = cfg, .set = set, .need = need, .ds = out, .most = -1, .err = err};
     *out = (kd_dataset){0};
     const kd_status st = build(&b, halves);
-    for (int h = 0; h < KD_HALVES; h++) {
-        kd_listing_free(&b.list[h]);
-        kd_free(b.list_path[h]);
-    }
-    kd_catalog_free(&b.files);
+    kd_split_lists_free(&b.lists);
+    kd_quarantine_free(&b.quarantine);
+    kd_scan_free(&b.files);
     if (st != KD_OK) {
         kd_dataset_free(out);
     }

@@ -5,15 +5,21 @@
  * setup) in both halves of a split by it, every label inside the class list, no half empty that
  * is asked for.  Samples of a half are sorted by id (bytes); their number in that order is the
  * sample index that keys every random draw, so `data.limit` keeps the first ones and their
- * draws.  A sample that lacks a file that is needed is left out and named, never replaced.
+ * draws.
  *
- * The published missing-skeleton lists apply to the published splits; other data may reuse NTU's
- * names. Layout list needs split list: paths in the lists are relative to root (and
+ * A listed sample that lacks a file that is needed is never replaced.  In a half that is asked for, data.on_bad_sample
+ * decides: fail refuses, with the number, the first ids and the paths that were tried; skip leaves the sample out, says
+ * so and names it in kd_half.left.  Without lists the samples that are found by either file are the listed ones.  Those
+ * on a published list of missing skeletons (in published splits alone; other data may reuse NTU's names) and in
+ * data.quarantine are left out without that question.
+ *
+ * Layout list needs split list: paths in the lists are relative to root (and
  * data.video_dir or data.skeleton_dir).
  *
- * Labels: action - 1 for NTU names; the list's number where the split or the layout is a list.
- * Class names: data.classes; else `<root>/classes.txt` (one a line, label order); else NTU's own
- * for a published split; else A001... for NTU names and class-0... for others.
+ * Labels: action - 1 for NTU names; the list's where the split is a list (split_lists.h; they are checked).
+ * Class names: data.classes; else those of the lists; else `<root>/classes.txt` (one a line, label
+ * order); else NTU's own for a published split; else A001... for NTU names and class-0... for others.  Classes without
+ * a training sample are said aloud.
  *
  * Errors: KD_E_CONFIG (keys that cannot be used together), KD_E_DATA (anything about the
  * samples), KD_E_IO, KD_E_FORMAT (lists), KD_E_OOM.
@@ -31,10 +37,11 @@
 typedef enum kd_half_id { KD_HALF_TRAIN, KD_HALF_VAL, KD_HALVES } kd_half_id;
 
 typedef struct kd_data_sample {
-    const char *id;       /* "S001C001P001R001A001", or the stem of the file name */
-    const char *video;    /* path that can be opened; NULL: there is none */
+    const char *id;       /* "S001C001P001R001A001", or by data.key the stem or the path of the file */
+    const char *video;    /* path that can be opened, of a file or of a folder of pictures; NULL: there is none */
     const char *skeleton; /* likewise */
     int label;
+    int frames;                                        /* of the video, as the list says; 0: the list does not */
     int setup, camera, performer, replication, action; /* of the NTU name; 0 otherwise */
 } kd_data_sample;
 
@@ -57,6 +64,7 @@ typedef struct kd_dataset {
     kd_half half[KD_HALVES];
     int n_classes;
     char **classes;  /* [n_classes] names in label order */
+    bool named;      /* by the lists or by classes.txt */
     char *name;      /* "ntu60", "ntu120", or the last folder of root: stores and reports carry it */
     char *split;     /* "ntu60-xsub"; "subject train=[1,2]"; "list": equal texts mean equal splits */
     size_t unplaced; /* found on disk, on neither side of the split */

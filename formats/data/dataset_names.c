@@ -5,9 +5,6 @@
 
 #include <stdlib.h>
 
-#define CLASSES_FILE       "classes.txt"
-#define CLASSES_FILE_BYTES ((size_t)1 << 20)
-
 /* ---- split ----------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
@@ -36,12 +33,18 @@ static char *numbers_text(const kd_cfg_ints *list)
 /* A sum over the lines of both lists that does not depend on their order. */
 static uint64_t list_hash(const kd_listing *list)
 {
+    enum { KEY = 128 }; /* longer keys are hashed first */
     uint64_t sum = 0;
     for (size_t i = 0; i < list->n; i++) {
-        char line[KD_SAMPLE_KEY_MAX + 8] = {0};
+        char line[KEY + 8] = {0};
         const size_t len = strlen(list->item[i].key);
-        memcpy(line, list->item[i].key, KD_MIN(len, (size_t)KD_SAMPLE_KEY_MAX));
-        memcpy(line + KD_SAMPLE_KEY_MAX, &list->item[i].label, sizeof list->item[i].label);
+        const uint64_t hash = kd_xxh64(list->item[i].key, len);
+        if (len < KEY) {
+            memcpy(line, list->item[i].key, len);
+        } else {
+            memcpy(line, &hash, sizeof hash);
+        }
+        memcpy(line + KEY, &list->item[i].label, sizeof list->item[i].label);
         sum += kd_xxh64(line, sizeof line);
     }
     return sum;
@@ -96,76 +99,30 @@ kd_status kd_dataset_name_split(const kd_data_opts *cfg, const kd_listing list[K
 
 /* ---- classes --------------------------------------------------------------------------------- */
 
-static int count_lines(char *text)
+/* Lines of classes.txt as names; n 0 when the file is not there. */
+static kd_status read_classes(const char *root, kd_class_names *out, kd_err *err)
 {
-    int n = 0;
-    for (char *p = text; *p != '\0';) {
-        char *end = strchr(p, '\n');
-        n++;
-        if (end == NULL) {
-            break;
-        }
-        p = end + 1;
-    }
-    return n;
-}
-
-/* Lines of classes.txt as names; NULL in *out when the file is not there. */
-static kd_status read_classes(const char *root, char ***out, int *n, kd_err *err)
-{
-    kd_status st = KD_OK;
-    uint8_t *data = NULL;
-    size_t bytes = 0;
-    char **names = NULL;
-    int count = 0;
-    char *path = kd_path_join(root, CLASSES_FILE);
-    *out = NULL;
-    *n = 0;
+    char *path = kd_path_join(root, KD_CLASSES_FILE);
+    *out = (kd_class_names){0};
     if (path == NULL) {
         return KD_FAIL(err, KD_E_OOM, "no memory for the class names");
     }
-    if (!kd_path_is_file(path)) {
-        goto done;
-    }
-    KD_GO(kd_io_read_file(path, CLASSES_FILE_BYTES, &data, &bytes, err));
-    if (bytes == 0 || memchr(data, 0, bytes) != NULL) {
-        st = KD_FAIL(err, KD_E_FORMAT, "%s: expected one class name a line", path);
-        goto done;
-    }
-    char *text = (char *)data;
-    count = count_lines(text);
-    names = kd_calloc((size_t)count, sizeof *names);
-    if (names == NULL) {
-        st = KD_FAIL(err, KD_E_OOM, "%s: no memory for %d names", path, count);
-        goto done;
-    }
-    for (int i = 0; i < count; i++) {
-        char *end = strchr(text, '\n');
-        size_t len = end != NULL ? (size_t)(end - text) : strlen(text);
-        if (len > 0 && text[len - 1] == '\r') {
-            len--;
-        }
-        names[i] = kd_strf("%.*s", (int)len, text);
-        if (len == 0 || names[i] == NULL) {
-            st = len == 0 ? KD_FAIL(err, KD_E_FORMAT, "%s:%d: an empty class name", path, i + 1)
-                          : KD_FAIL(err, KD_E_OOM, "%s: no memory for %d names", path, count);
-            goto done;
-        }
-        if (end != NULL) {
-            text = end + 1;
-        }
-    }
-    *out = names;
-    *n = count;
-    names = NULL;
-done:
-    for (int i = 0; names != NULL && i < count; i++) {
-        kd_free(names[i]);
-    }
-    kd_free(names);
-    kd_free(data);
+    const kd_status st = kd_path_is_file(path) ? kd_class_names_read(path, false, out, err) : KD_OK;
     kd_free(path);
     return st;
+}
+
+static kd_status copy_names(const kd_class_names *from, kd_class_names *out, kd_err *err)
+{
+    *out = (kd_class_names){kd_calloc((size_t)from->n, sizeof *out->name), 0};
+    while (out->name != NULL && out->n < from->n && (out->name[out->n] = kd_strdup(from->name[out->n])) != NULL) {
+        out->n++;
+    }
+    if (out->n == from->n) {
+        return KD_OK;
+    }
+    kd_class_names_free(out);
+    return KD_FAIL(err, KD_E_OOM, "no memory for %d class names", from->n);
 }
 
 /* Do sample names tell the action? */
@@ -193,23 +150,26 @@ static char *make_name(const kd_data_opts *cfg, const kd_dataset *ds, int i)
     return by_action ? kd_strf("A%03d", i + 1) : kd_strf("class-%d", i);
 }
 
-kd_status kd_dataset_name_classes(const kd_data_opts *cfg, int seen, kd_dataset *ds, kd_err *err)
+kd_status kd_dataset_name_classes(const kd_data_opts *cfg, const kd_class_names *own, int seen, kd_dataset *ds,
+                                  kd_err *err)
 {
-    char **names = NULL;
-    int n = 0;
+    kd_class_names c = {0};
     const kd_named_split *named = NULL;
-    if (cfg->classes.n == 0 && kd_data_set_of_split(cfg->split.by, &named) == NULL) {
-        KD_TRY(read_classes(cfg->root, &names, &n, err));
+    if (cfg->classes.n == 0 && own->n > 0) {
+        KD_TRY(copy_names(own, &c, err));
+    } else if (cfg->classes.n == 0 && kd_data_set_of_split(cfg->split.by, &named) == NULL) {
+        KD_TRY(read_classes(cfg->root, &c, err));
     }
-    ds->classes = names;
-    ds->n_classes = n;
+    ds->classes = c.name;
+    ds->n_classes = c.n;
+    ds->named = c.n > 0;
     const int count = cfg->num_classes > 0 ? cfg->num_classes : KD_MAX(seen, 1);
-    if (names != NULL) {
-        if (cfg->num_classes == 0 || n == cfg->num_classes) {
+    if (c.n > 0) {
+        if (cfg->num_classes == 0 || c.n == cfg->num_classes) {
             return KD_OK;
         }
-        return KD_FAIL(err, KD_E_DATA, "%s/" CLASSES_FILE ": data.num_classes is %d, the file has %d names", cfg->root,
-                       cfg->num_classes, n);
+        return KD_FAIL(err, KD_E_DATA, "%s%s: data.num_classes is %d, found %d names", cfg->root,
+                       own->n > 0 ? "" : "/" KD_CLASSES_FILE, cfg->num_classes, c.n);
     }
     ds->classes = kd_calloc((size_t)count, sizeof *ds->classes);
     if (ds->classes != NULL) {

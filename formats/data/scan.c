@@ -1,192 +1,12 @@
-/* Scanning a data folder: see scan.h. */
+/* Pairing the files of a data folder: see scan.h. */
 #include "formats/data/scan.h"
 
 #include "formats/base/io.h"
+#include "formats/data/scan_internal.h"
 
 #include <stdlib.h>
-#include <sys/stat.h>
 
-#define DEPTH_MAX 8
-
-typedef struct found {
-    char *path; /* relative to the root */
-    const char *key;
-    size_t key_len;
-    bool skeleton;
-} found;
-
-typedef struct folder {
-    char *path; /* relative to the root, "" for itself */
-    int depth;
-} folder;
-
-typedef struct scanner {
-    const char *root;
-    found *file;
-    size_t n_file, room_file;
-    folder *todo; /* every folder met; [0, at) are done */
-    size_t n_todo, room_todo, at;
-    struct seen {
-        dev_t dev;
-        ino_t ino;
-    } * seen;
-    size_t n_seen, room_seen;
-    size_t other;
-    kd_err *err;
-} scanner;
-
-bool kd_is_video_name(const char *name)
-{
-    static const char *const ending[] = {".avi",  ".mp4", ".mkv", ".webm", ".mov", ".mpg",
-                                         ".mpeg", ".m4v", ".wmv", ".flv",  ".ts",  ".3gp"};
-    for (size_t i = 0; i < KD_COUNTOF(ending); i++) {
-        if (kd_path_has_suffix(name, ending[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool kd_is_skeleton_name(const char *name)
-{
-    return kd_path_has_suffix(name, ".skeleton");
-}
-
-static kd_status no_memory(const scanner *s)
-{
-    return KD_FAIL(s->err, KD_E_OOM, "%s: no memory for its list of files", s->root);
-}
-
-/* Room for one more element of `size` bytes behind n. */
-static bool grow(void **array, size_t n, size_t *room, size_t size)
-{
-    if (n < *room) {
-        return true;
-    }
-    const size_t more = *room == 0 ? 256 : 2 * *room;
-    void *p = kd_realloc(*array, *room * size, more * size);
-    if (p == NULL) {
-        return false;
-    }
-    *array = p;
-    *room = more;
-    return true;
-}
-
-static kd_status add_file(scanner *s, const char *dir, const char *name)
-{
-    void *array = s->file;
-    if (!grow(&array, s->n_file, &s->room_file, sizeof *s->file)) {
-        return no_memory(s);
-    }
-    s->file = array;
-    found f = {.path = kd_path_join(dir, name), .skeleton = kd_is_skeleton_name(name)};
-    if (f.path == NULL) {
-        return no_memory(s);
-    }
-    f.key_len = kd_sample_key(f.path, &f.key);
-    if (f.key_len == 0 || f.key_len >= KD_SAMPLE_KEY_MAX) {
-        kd_status st = KD_FAIL(s->err, KD_E_DATA, "%s/%s: expected a file name of 1 to %d bytes before its first dot",
-                               s->root, f.path, KD_SAMPLE_KEY_MAX - 1);
-        kd_free(f.path);
-        return st;
-    }
-    s->file[s->n_file++] = f;
-    return KD_OK;
-}
-
-static kd_status add_folder(scanner *s, const char *dir, const char *name, int depth)
-{
-    void *array = s->todo;
-    if (!grow(&array, s->n_todo, &s->room_todo, sizeof *s->todo)) {
-        return no_memory(s);
-    }
-    s->todo = array;
-    char *path = dir[0] != '\0' ? kd_path_join(dir, name) : kd_strdup(name);
-    if (path == NULL) {
-        return no_memory(s);
-    }
-    s->todo[s->n_todo++] = (folder){path, depth};
-    return KD_OK;
-}
-
-/* Links can make a folder appear below itself: each (device, inode) is entered once. */
-static kd_status first_visit(scanner *s, const char *full, bool *first)
-{
-    struct stat sb;
-    *first = false;
-    if (stat(full, &sb) != 0) {
-        return KD_OK; /* listing it gives the reason */
-    }
-    for (size_t i = 0; i < s->n_seen; i++) {
-        if (s->seen[i].dev == sb.st_dev && s->seen[i].ino == sb.st_ino) {
-            return KD_OK;
-        }
-    }
-    void *array = s->seen;
-    if (!grow(&array, s->n_seen, &s->room_seen, sizeof *s->seen)) {
-        return no_memory(s);
-    }
-    s->seen = array;
-    s->seen[s->n_seen].dev = sb.st_dev;
-    s->seen[s->n_seen++].ino = sb.st_ino;
-    *first = true;
-    return KD_OK;
-}
-
-typedef enum take { TAKE_BOTH, TAKE_VIDEOS, TAKE_SKELETONS } take;
-
-static kd_status list_folder(scanner *s, const char *dir, int depth, take what, bool descend)
-{
-    char **name = NULL;
-    size_t n = 0;
-    kd_status st = KD_OK;
-    char *full = kd_path_join(s->root, dir);
-    char *below = NULL;
-    if (full == NULL) {
-        return no_memory(s);
-    }
-    bool enter = true;
-    if (descend) {
-        KD_GO(first_visit(s, full, &enter));
-    }
-    if (!enter && depth != 0) {
-        goto done;
-    }
-    KD_GO(kd_io_list_dir(full, &name, &n, s->err));
-    for (size_t i = 0; i < n; i++) {
-        if (name[i][0] == '.') {
-            continue;
-        }
-        const bool video = kd_is_video_name(name[i]);
-        const bool skeleton = kd_is_skeleton_name(name[i]);
-        if ((video && what != TAKE_SKELETONS) || (skeleton && what != TAKE_VIDEOS)) {
-            KD_GO(add_file(s, dir, name[i]));
-            continue;
-        }
-        if (descend && !video && !skeleton && depth < DEPTH_MAX) {
-            below = kd_path_join(full, name[i]);
-            if (below == NULL) {
-                st = no_memory(s);
-                goto done;
-            }
-            const bool is_dir = kd_path_is_dir(below);
-            kd_free(below);
-            below = NULL;
-            if (is_dir) {
-                KD_GO(add_folder(s, dir, name[i], depth + 1));
-                continue;
-            }
-        }
-        s->other++;
-    }
-done:
-    kd_free(name);
-    kd_free(full);
-    return st;
-}
-
-static int compare_keys(const found *a, const found *b)
+static int compare_keys(const kdi_found *a, const kdi_found *b)
 {
     const int c = memcmp(a->key, b->key, KD_MIN(a->key_len, b->key_len));
     return c != 0 ? c : a->key_len < b->key_len ? -1 : a->key_len > b->key_len;
@@ -194,13 +14,68 @@ static int compare_keys(const found *a, const found *b)
 
 static int compare_found(const void *pa, const void *pb)
 {
-    const found *a = pa;
-    const found *b = pb;
+    const kdi_found *a = pa;
+    const kdi_found *b = pb;
     int c = compare_keys(a, b);
     if (c == 0) {
         c = (int)a->skeleton - (int)b->skeleton;
     }
     return c != 0 ? c : strcmp(a->path, b->path);
+}
+
+/* Keys by the rule, and the files in their order. */
+static kd_status set_keys(kdi_walk *w, kd_key_rule rule)
+{
+    for (size_t i = 0; i < w->n_file; i++) {
+        kdi_found *f = &w->file[i];
+        f->key_len =
+            rule == KD_KEY_PATH ? kd_sample_path_key(f->path + f->below, &f->key) : kd_sample_key(f->path, &f->key);
+        if (f->key_len == 0 || f->key_len >= KD_SAMPLE_KEY_MAX) {
+            return KD_FAIL(w->err, KD_E_DATA, "%s/%s: expected a %s of 1 to %d bytes before its ending, found %zu%s",
+                           w->root, f->path, rule == KD_KEY_PATH ? "path" : "file name", KD_SAMPLE_KEY_MAX - 1,
+                           f->key_len, f->key_len > 0 ? "; shorter folder names, or data.key: stem" : "");
+        }
+    }
+    if (w->n_file > 1) {
+        qsort(w->file, w->n_file, sizeof *w->file, compare_found);
+    }
+    return KD_OK;
+}
+
+/* The second of two files of one kind with the same key; NULL: there are none. */
+static const kdi_found *twin(const kdi_walk *w)
+{
+    for (size_t i = 1; i < w->n_file; i++) {
+        const kdi_found *a = &w->file[i - 1], *b = &w->file[i];
+        if (a->skeleton == b->skeleton && compare_keys(a, b) == 0) {
+            return b;
+        }
+    }
+    return NULL;
+}
+
+static kd_status choose_keys(kdi_walk *w, kd_key_rule rule, kd_scan *out)
+{
+    out->key = rule == KD_KEY_PATH ? KD_KEY_PATH : KD_KEY_STEM;
+    KD_TRY(set_keys(w, out->key));
+    const kdi_found *two = twin(w);
+    kd_sample_id id;
+    if (two != NULL && rule == KD_KEY_AUTO && kd_data_set_of_name(two->key, two->key_len, &id) == NULL) {
+        out->twice[0] = kd_strdup(two[-1].path);
+        out->twice[1] = kd_strdup(two->path);
+        if (out->twice[0] == NULL || out->twice[1] == NULL) {
+            return KD_FAIL(w->err, KD_E_OOM, "%s: no memory for its list of files", w->root);
+        }
+        out->key = KD_KEY_PATH;
+        KD_TRY(set_keys(w, KD_KEY_PATH));
+        two = twin(w);
+    }
+    if (two == NULL) {
+        return KD_OK;
+    }
+    return KD_FAIL(w->err, KD_E_DATA, "%s: sample %.*s lies there twice: %s and %s%s", w->root, (int)two->key_len,
+                   two->key, two[-1].path, two->path,
+                   rule == KD_KEY_STEM ? "; data.key: path tells them apart" : "; move one of them away");
 }
 
 static void count_item(kd_scan_counts *c, const kd_scan_item *it)
@@ -217,31 +92,25 @@ static void count_item(kd_scan_counts *c, const kd_scan_item *it)
     }
 }
 
-/* Sorted files to items.  Paths move to out->path; keys are appended there as strings of their own.
- */
-static kd_status pair(scanner *s, kd_scan *out)
+/* Sorted files to items.  Paths move to out->path; keys are appended there as strings of their own. */
+static kd_status pair(kdi_walk *w, kd_scan *out)
 {
-    if (s->n_file == 0) {
+    if (w->n_file == 0) {
         return KD_OK;
     }
-    qsort(s->file, s->n_file, sizeof *s->file, compare_found);
-    out->item = kd_calloc(s->n_file, sizeof *out->item);
-    out->path = kd_calloc(2 * s->n_file, sizeof *out->path);
+    out->item = kd_calloc(w->n_file, sizeof *out->item);
+    out->path = kd_calloc(2 * w->n_file, sizeof *out->path);
     if (out->item == NULL || out->path == NULL) {
-        return no_memory(s);
+        return KD_FAIL(w->err, KD_E_OOM, "%s: no memory for its list of files", w->root);
     }
-    for (size_t i = 0; i < s->n_file; i++) {
-        found *f = &s->file[i];
-        const bool same = i > 0 && compare_keys(f, &s->file[i - 1]) == 0;
-        if (same && f->skeleton == s->file[i - 1].skeleton) {
-            return KD_FAIL(s->err, KD_E_DATA, "%s: sample %.*s lies there twice: %s and %s", s->root, (int)f->key_len,
-                           f->key, s->file[i - 1].path, f->path);
-        }
+    for (size_t i = 0; i < w->n_file; i++) {
+        kdi_found *f = &w->file[i];
+        const bool same = i > 0 && compare_keys(f, &w->file[i - 1]) == 0;
         kd_scan_item *it = &out->item[same ? out->n - 1 : out->n];
         if (!same) {
             char *key = kd_strf("%.*s", (int)f->key_len, f->key);
             if (key == NULL) {
-                return no_memory(s);
+                return KD_FAIL(w->err, KD_E_OOM, "%s: no memory for its list of files", w->root);
             }
             out->path[out->n_path++] = key;
             it->key = key;
@@ -253,10 +122,11 @@ static kd_status pair(scanner *s, kd_scan *out)
         } else {
             it->video = f->path;
         }
+        out->counts.frame_folders += f->frames;
     }
-    for (size_t i = 0; i < s->n_file; i++) { /* only now: a duplicate's message needs both */
-        out->path[out->n_path++] = s->file[i].path;
-        s->file[i].path = NULL;
+    for (size_t i = 0; i < w->n_file; i++) { /* only now: keys of the files before point into their paths */
+        out->path[out->n_path++] = w->file[i].path;
+        w->file[i].path = NULL;
     }
     for (size_t i = 0; i < out->n; i++) {
         count_item(&out->counts, &out->item[i]);
@@ -264,70 +134,37 @@ static kd_status pair(scanner *s, kd_scan *out)
     return KD_OK;
 }
 
-/* List the folders of a data set's layout; *there: one of them is there. */
-static kd_status list_layout(scanner *s, const kd_data_set *set, bool *there)
+kd_status kd_scan_folder(const kd_scan_opts *opts, kd_scan *out, kd_err *err)
 {
-    static const unsigned kinds[2] = {TAKE_VIDEOS, TAKE_SKELETONS};
-    const char *const name[2] = {set->video_dir, set->skeleton_dir};
-    for (int i = 0; i < 2; i++) {
-        char *dir = kd_path_join(s->root, name[i]);
-        if (dir == NULL) {
-            return no_memory(s);
-        }
-        const bool is_dir = kd_path_is_dir(dir);
-        kd_free(dir);
-        *there |= is_dir;
-        if (is_dir) {
-            KD_TRY(list_folder(s, name[i], 0, kinds[i], false));
-        }
-    }
-    return KD_OK;
-}
-
-static kd_status search(scanner *s, const kd_data_set **layout)
-{
-    const char *name = NULL;
-    for (int i = 0; (name = kd_layout_name(i)) != NULL; i++) {
-        const kd_data_set *set = kd_data_set_of_layout(name);
-        bool there = false;
-        if (set != NULL) {
-            KD_TRY(list_layout(s, set, &there));
-        }
-        if (there) {
-            *layout = set;
-            return KD_OK;
-        }
-    }
-    KD_TRY(list_folder(s, "", 0, TAKE_BOTH, true));
-    while (s->at < s->n_todo) {
-        const folder f = s->todo[s->at++]; /* a copy: the array moves when it grows */
-        KD_TRY(list_folder(s, f.path, f.depth, TAKE_BOTH, true));
-    }
-    return KD_OK;
-}
-
-kd_status kd_scan_folder(const char *root, kd_scan *out, kd_err *err)
-{
-    scanner s = {.root = root, .err = err};
+    kdi_walk w = {.root = opts->root, .err = err};
     kd_scan scan = {0};
     kd_status st;
 
     *out = (kd_scan){0};
-    KD_GO(search(&s, &scan.layout));
-    KD_GO(pair(&s, &scan));
-    scan.counts.other_files = s.other;
+    if (kd_path_exists(opts->root) && !kd_path_is_dir(opts->root)) {
+        return KD_FAIL(err, KD_E_DATA, "%s: a file; expected the folder of a data set%s", opts->root,
+                       kd_is_array_name(opts->root) ? " (skeleton arrays such as .npy, .npz and .pkl are not read)"
+                                                    : "");
+    }
+    KD_GO(kdi_scan_places(&w, opts, &scan.layout));
+    for (size_t i = 0; i < w.n_place; i++) {
+        KD_GO(kdi_scan_place(&w, &w.place[i]));
+    }
+    if (opts->aside) {
+        KD_GO(kdi_scan_aside(&w));
+    }
+    KD_GO(choose_keys(&w, opts->key, &scan));
+    KD_GO(pair(&w, &scan));
+    scan.counts.other_files = w.other;
+    scan.counts.arrays = w.arrays;
+    scan.counts.aside = w.aside;
+    scan.array = w.array;
+    scan.first_aside = w.first_aside;
+    w.array = w.first_aside = NULL;
     *out = scan;
     scan = (kd_scan){0};
 done:
-    for (size_t i = 0; i < s.n_file; i++) {
-        kd_free(s.file[i].path);
-    }
-    for (size_t i = 0; i < s.n_todo; i++) {
-        kd_free(s.todo[i].path);
-    }
-    kd_free(s.file);
-    kd_free(s.todo);
-    kd_free(s.seen);
+    kdi_scan_free(&w);
     kd_scan_free(&scan);
     return st;
 }
@@ -340,6 +177,10 @@ void kd_scan_free(kd_scan *scan)
         }
         kd_free(scan->path);
         kd_free(scan->item);
+        kd_free(scan->twice[0]);
+        kd_free(scan->twice[1]);
+        kd_free(scan->array);
+        kd_free(scan->first_aside);
         *scan = (kd_scan){0};
     }
 }

@@ -237,6 +237,13 @@ kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *i
         forget(&d);
         return kd_err_prefix(err, st, "%s", sample->id);
     }
+    if (sample->frames > 0 && d.frames != (size_t)sample->frames) {
+        forget(&d);
+        return KD_FAIL(err, KD_E_DATA,
+                       "%s: the list says %d frames, the video holds %zu: %s (is the number in front of the label a "
+                       "label too? lists of several labels are not read)",
+                       sample->id, sample->frames, d.frames, d.path);
+    }
     say_rotation(&d);
     atomic_store(&s->known[item->sample],
                  (uint64_t)d.frames << 32 | (uint64_t)d.r->width << 16 | (uint64_t)d.r->height);

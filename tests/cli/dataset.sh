@@ -71,8 +71,8 @@ for name in "$(basename "$video")" "$(basename "$skeleton")"; do
         failed=1
     fi
 done
-expect 0 '1 without a skeleton' "$kd" dataset annotate --data "$dir/s" --out "$dir/a"
-expect 0 '0 without a skeleton' "$kd" dataset annotate --data "$dir/s" --out "$dir/a" --with-missing
+expect 0 '1 no skeleton' "$kd" dataset annotate --data "$dir/s" --out "$dir/a"
+expect 0 '0 no skeleton' "$kd" dataset annotate --data "$dir/s" --out "$dir/a" --with-missing
 expect 3 '1 of 49 files could not be drawn' "$kd" dataset render --data "$dir/s" --out "$dir/r" --size 32x32 -q
 expect 0 '48 videos, 48 skeletons, 48 pairs' "$kd" dataset scan --data "$dir/r"
 

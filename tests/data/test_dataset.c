@@ -107,6 +107,8 @@ static void published_split(void **state)
     put_ntu(w, 20, 1, 1, 70, true, true);                     /* not of NTU60 */
     put(w, "nturgb+d_rgb/S001C003P002R002A012_rgb.avi", "x"); /* known missing */
     w->cfg->num_classes = 60;
+    refuse(w, KD_NEED_VIDEO, KD_E_DATA, "nturgb+d_rgb/S001C001P008R001A001_rgb.avi"); /* the path that was tried */
+    w->cfg->on_bad_sample = KD_BAD_SKIP;
     ok(kd_dataset_open(w->cfg, KD_NEED_VIDEO, BOTH, &ds, &err), &err);
     const kd_half *t = &ds.half[KD_HALF_TRAIN], *v = &ds.half[KD_HALF_VAL];
     assert_int_equal(t->n, 2);
@@ -166,6 +168,7 @@ static void fates(void **state)
     put_ntu(w, 1, 2, 3, 7, true, true);
     put(w, "nturgb+d_rgb/S001C003P002R002A012_rgb.avi", "x");
     w->cfg->limit = 2;
+    w->cfg->on_bad_sample = KD_BAD_SKIP;
     ok(kd_dataset_open(w->cfg, KD_NEED_VIDEO | KD_NEED_SKELETON, BOTH, &ds, &err), &err);
     const kd_half *t = &ds.half[KD_HALF_TRAIN];
     assert_int_equal(t->n_left, KD_COUNTOF(want));
@@ -219,8 +222,16 @@ static void custom_splits(void **state)
     assert_string_equal(ds.classes[0], "one");
     assert_string_equal(ds.classes[4], "five");
     kd_dataset_free(&ds);
-    put(w, "classes.txt", "one\ntwo\n\n");
+    put(w, "classes.txt", "one\n\nthree\n");
+    refuse(w, KD_NEED_VIDEO, KD_E_FORMAT, "classes.txt:2");
+    put(w, "classes.txt", "one\ntwo\none\nfour\n");
     refuse(w, KD_NEED_VIDEO, KD_E_FORMAT, "classes.txt:3");
+    put(w, "classes.txt", "\xef\xbb\xbfone\r\ntwo \r\nthree\r\nfour\r\n\r\n");
+    ok(kd_dataset_open(w->cfg, KD_NEED_VIDEO, BOTH, &ds, &err), &err);
+    assert_string_equal(ds.classes[0], "one");
+    assert_string_equal(ds.classes[1], "two");
+    assert_int_equal(ds.n_classes, 4);
+    kd_dataset_free(&ds);
     put(w, "classes.txt", "one\ntwo\n");
     refuse(w, KD_NEED_VIDEO, KD_E_DATA, "label");
     w->cfg->num_classes = 4;
@@ -237,12 +248,15 @@ static void lists(void **state)
     put(w, "clips/jump.mp4", "x");
     put(w, "clips/walk.skeleton", "x");
     put(w, "train.csv", "path,label\nrun fast.mp4,1\nwalk.mp4,0\ngone.mp4,0\n");
-    put(w, "val.csv", "path,label\njump.mp4,2\n");
+    put(w, "clips/turn.mp4", "x");
+    put(w, "val.csv", "path,label\njump.mp4,2\nturn.mp4,0\n");
     set_split(w, "list");
     (void)snprintf(w->cfg->layout, sizeof w->cfg->layout, "%s", KD_LAYOUT_LIST);
     (void)snprintf(w->cfg->video_dir, sizeof w->cfg->video_dir, "clips");
     (void)snprintf(w->cfg->train_list, sizeof w->cfg->train_list, "train.csv");
     (void)snprintf(w->cfg->val_list, sizeof w->cfg->val_list, "val.csv");
+    refuse(w, KD_NEED_VIDEO, KD_E_DATA, "clips/gone.mp4");
+    w->cfg->on_bad_sample = KD_BAD_SKIP;
     ok(kd_dataset_open(w->cfg, KD_NEED_VIDEO, BOTH, &ds, &err), &err);
     const kd_half *t = &ds.half[KD_HALF_TRAIN];
     assert_int_equal(t->n, 2);

@@ -1,6 +1,6 @@
 /* Sample names, split lists, NTU facts and rules, folder scans. */
 #include "formats/base/io.h"
-#include "formats/data/listing.h"
+#include "formats/data/lists/listing.h"
 #include "formats/data/scan.h"
 #include "formats/data/sets/ntu.h"
 
@@ -47,7 +47,10 @@ static void test_names(void **state)
         {"nturgb+d_rgb/S001C001P001R001A001_rgb.avi", "S001C001P001R001A001", true},
         {"S001C001P001R001A001.skeleton", "S001C001P001R001A001", true},
         {"E:\\ntu\\S001C001P001R001A001_rgb.avi", "S001C001P001R001A001", true},
-        {"a.b/clip.01.mp4", "clip", false},
+        {"a.b/clip.01.mp4", "clip.01", false},
+        {"Walking.11111111.AVI", "Walking.11111111", false},
+        {"v1.0", "v1.0", false}, /* a folder of pictures */
+        {"2021-05-03_12.30.15.skeleton", "2021-05-03_12.30.15", false},
         {"S001C001P001R001A001_depth.avi", "S001C001P001R001A001_depth", false},
         {"my_rgb.avi", "my_rgb", false},
     };
@@ -59,6 +62,10 @@ static void test_names(void **state)
         assert_int_equal(kd_sample_id_from_path(paths[i].path, &id), paths[i].ntu);
     }
     const char *key;
+    assert_int_equal(kd_sample_path_key("wave/1.avi", &key), 6);
+    assert_int_equal(strncmp(key, "wave/1.avi", 6), 0);
+    assert_int_equal(kd_sample_path_key("d/S001C001P001R001A001_rgb.avi", &key), KD_SAMPLE_ID_LEN);
+    assert_int_equal(*key, 'S');
     assert_int_equal(kd_sample_key("dir/", &key), 0);
     assert_int_equal(kd_sample_key(".hidden", &key), 0);
 }
@@ -67,7 +74,15 @@ static void test_names(void **state)
 
 static kd_status parse(const char *text, kd_listing *list, kd_err *err)
 {
-    return kd_listing_parse(text, strlen(text), "list", list, err);
+    const kd_status st = kd_listing_parse(text, strlen(text), "list", list, err);
+    if (st != KD_OK) {
+        return st;
+    }
+    const kd_status keys = kd_listing_keys(list, "list", KD_KEY_STEM, "root", err);
+    if (keys != KD_OK) {
+        kd_listing_free(list);
+    }
+    return keys;
 }
 
 static void test_lists_accepted(void **state)
@@ -90,6 +105,15 @@ static void test_lists_accepted(void **state)
         {"\xef\xbb\xbfpath,label\nb.avi,3\n", 1, "b.avi", 3, -1},
         {"# by hand\n\n  \nb.avi, 3\n#end", 1, "b.avi", 3, -1},
         {"E:\\ntu\\b.avi 59\n", 1, "E:/ntu/b.avi", 59, -1},
+        {"./a//b.avi 3\n", 1, "a/b.avi", 3, -1},
+        {"frames/b/ 117 3\n", 1, "frames/b", 3, 117},
+        {"a.avi 1\rb.avi 2\r", 2, "a.avi", 1, -1},
+        {"a.avi;3\nb.avi;4\n", 2, "a.avi", 3, -1},
+        {"a title of one two three four five six seven eight nine ten eleven.avi 3\n", 1,
+         "a title of one two three four five six seven eight nine ten eleven.avi", 3, -1},
+        {"Smith, 3\nJones 4\nBrown 5\n", 3, "Smith,", 3, -1}, /* all lines tell, not the first */
+        {"id,total_frames,label\nx,40,2\n", 1, "x", 2, 40},
+        {"label,path\n2,a b.avi\n", 1, "a b.avi", 2, -1},
     };
     for (size_t i = 0; i < KD_COUNTOF(cases); i++) {
         kd_listing list;
@@ -115,7 +139,20 @@ static void test_lists_refused(void **state)
     } cases[] = {
         {"", KD_E_DATA, "found none"},
         {"# nothing\n\n", KD_E_DATA, "found none"},
-        {"a.avi\n", KD_E_FORMAT, "list:1: expected a path"},
+        {"a.txt\n", KD_E_FORMAT, "list:1: expected a path"},
+        {"a.avi 0 1\n", KD_E_FORMAT, "several labels"},
+        {"a.avi,0,1\n", KD_E_FORMAT, "several labels"},
+        {"a.avi 1 40 0\n", KD_E_FORMAT, "path start frames label"},
+        {"a.avi 40 0\nb.avi 40 1 2\n", KD_E_FORMAT, "list:2:"},
+        {"a.avi 40 0\nb.avi 1\n", KD_E_FORMAT, "list:2: expected 2 numbers"},
+        {"-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1\n", KD_E_FORMAT, "AVA"},
+        {"-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,,\n", KD_E_FORMAT, "AVA"},
+        {"original_vido_id video_id frame_id path labels\nx 0 0 x/1.jpg \"\"\n", KD_E_FORMAT, "single frames"},
+        {"path,label\na.avi,1\nb.avi,wave\n", KD_E_FORMAT, "list:3: expected a label (a whole number"},
+        {"path,label\na.avi,1,2\n", KD_E_FORMAT, "list:2: expected 2 fields"},
+        {"\xff\xfe"
+         "a",
+         KD_E_FORMAT, "UTF-16"},
         {"a.avi 1\nb.avi,2\n", KD_E_FORMAT, "list:2: expected a path, a blank and a label"},
         {"a.avi 1\nb.avi x\n", KD_E_FORMAT, "list:2:"},
         {"a.avi -1\n", KD_E_FORMAT, "list:1: expected a label from 0"},
@@ -124,9 +161,8 @@ static void test_lists_refused(void **state)
         {"\"a.avi 1\n", KD_E_FORMAT, "list:1:"},
         {"x 1\n\"a.avi 1\n", KD_E_FORMAT, "closing quote"},
         {"a.avi 1\nb.avi 2\na.avi 1\n", KD_E_DATA, "list:3: sample a stands in line 1 already"},
-        {"x/a.avi 1\ny/a.mp4 2\n", KD_E_DATA, "labels 1 and 2"},
-        {".avi 1\n", KD_E_FORMAT, "before its first dot"},
-        {"dir/ 1\n", KD_E_FORMAT, "before its first dot"},
+        {"x/a.avi 1\ny/a.mp4 2\n", KD_E_DATA, "x/a.avi and y/a.mp4"},
+        {".avi 1\n", KD_E_FORMAT, "before its ending"},
         {"a.avi 1.5\n", KD_E_FORMAT, "list:1:"},
         {"a.avi 99999999999999999999\n", KD_E_FORMAT, "list:1:"},
     };
@@ -145,20 +181,66 @@ static void test_lists_refused(void **state)
     assert_int_equal(kd_listing_read("no-such-list.csv", &list, NULL), KD_E_IO);
 }
 
-static void test_list_check(void **state)
+/* Data sets' own forms, and names of classes. */
+static void test_list_forms(void **state)
 {
     (void)state;
+    static const struct {
+        const char *text;
+        kd_list_form form;
+        const char *path, *class;
+        int label;
+    } cases[] = {
+        {"wave/v_wave_g01_c01.avi\nclap/v_clap_g01_c01.avi\n", KD_LIST_UNLABELLED, "wave/v_wave_g01_c01.avi", NULL, -1},
+        {"a.avi 1 \n#437_ride.avi 2 \nc.avi 0 \n", KD_LIST_MARKS, "a.avi", NULL, 1},
+        {"a.avi 1\nc.avi 0\n", KD_LIST_ROWS, "a.avi", NULL, 1},
+        {"label,youtube_id,time_start,time_end,split\nriding a bike,-x1,7,17,train\n", KD_LIST_KINETICS,
+         "-x1_000007_000017.mp4", "riding a bike", -1},
+        {"[{\"id\": \"78\", \"label\": \"x\", \"template\": \"Holding [something] up\"}]", KD_LIST_SSV2, "78.webm",
+         "Holding something up", -1},
+        {"path\tlabel\na.avi\twave\n", KD_LIST_ROWS, "a.avi", "wave", -1},
+        {"[group] a.avi 3\n", KD_LIST_ROWS, "[group] a.avi", NULL, 3},
+    };
+    for (size_t i = 0; i < KD_COUNTOF(cases); i++) {
+        kd_listing list;
+        kd_err err = {0};
+        if (kd_listing_parse(cases[i].text, strlen(cases[i].text), "list", &list, &err) != KD_OK) {
+            fail_msg("case %zu: %s", i, err.msg);
+        }
+        assert_int_equal(list.form, cases[i].form);
+        assert_string_equal(list.item[0].path, cases[i].path);
+        assert_int_equal(list.item[0].label, cases[i].label);
+        assert_true(cases[i].class == NULL ? list.item[0].class == NULL
+                                           : strcmp(list.item[0].class, cases[i].class) == 0);
+        kd_listing_free(&list);
+    }
     kd_listing list;
     kd_err err = {0};
-    assert_int_equal(parse("S001C001P001R001A001_rgb.avi 0\nS001C001P001R001A060_rgb.avi 59\n", &list, NULL), KD_OK);
-    assert_int_equal(kd_listing_check(&list, "l", 60, true, NULL), KD_OK);
-    assert_int_equal(kd_listing_check(&list, "l", 59, true, &err), KD_E_DATA);
-    assert_non_null(strstr(err.msg, "1 of 2 labels are wrong: expected 0 to 58"));
-    assert_non_null(strstr(err.msg, "line 2 S001C001P001R001A060 label 59"));
+    const char *marks = "a.avi 1 \n#437_ride.avi 2 \n";
+    assert_int_equal(kd_listing_parse(marks, strlen(marks), "list", &list, &err), KD_OK);
+    assert_int_equal(list.n, 2); /* a name may begin with '#' there */
     kd_listing_free(&list);
-    assert_int_equal(parse("S001C001P001R001A001_rgb.avi 1\n", &list, NULL), KD_OK);
-    assert_int_equal(kd_listing_check(&list, "l", 60, false, NULL), KD_OK);
-    assert_int_equal(kd_listing_check(&list, "l", 60, true, NULL), KD_E_DATA);
+    const char *test = "[{\"id\": \"78\"}]";
+    assert_int_equal(kd_listing_parse(test, strlen(test), "list", &list, &err), KD_E_FORMAT);
+    assert_non_null(strstr(err.msg, "no template"));
+}
+
+/* Path keys are relative to the folder, however the list names it. */
+static void test_list_keys(void **state)
+{
+    (void)state;
+    const char *text = "wave/1.avi 0\nset/clap/1.avi 1\nS001C001P001R001A001_rgb.avi 0\n";
+    kd_listing list;
+    kd_err err = {0};
+    bool differ = true;
+    assert_int_equal(kd_listing_parse(text, strlen(text), "l", &list, &err), KD_OK);
+    assert_int_equal(kd_listing_stems_differ(&list, 1, &differ, &err), KD_OK);
+    assert_false(differ);
+    assert_int_equal(kd_listing_keys(&list, "l", KD_KEY_STEM, "set", &err), KD_E_DATA);
+    assert_int_equal(kd_listing_keys(&list, "l", KD_KEY_PATH, "set/", &err), KD_OK);
+    assert_string_equal(list.item[0].key, "wave/1");
+    assert_string_equal(list.item[1].key, "clap/1");
+    assert_string_equal(list.item[2].key, "S001C001P001R001A001");
     kd_listing_free(&list);
 }
 
@@ -171,17 +253,30 @@ static void test_list_write(void **state)
     size_t len;
     kd_listing list;
     kd_err err = {0};
-    assert_int_equal(kd_listing_write("test_listing.csv", item, 2, NULL), KD_OK);
+    assert_int_equal(kd_listing_shape(item, 2), KD_LIST_BLANK);
+    assert_int_equal(kd_listing_write("test_listing.csv", item, 2, KD_LIST_BLANK, NULL), KD_OK);
     assert_int_equal(kd_io_read_file("test_listing.csv", 100, &text, &len, NULL), KD_OK);
     assert_string_equal((const char *)text, "d/a.avi 5\nd/b.avi 0\n");
     kd_free(text);
     assert_int_equal(kd_listing_read("test_listing.csv", &list, NULL), KD_OK);
     assert_int_equal(list.n, 2);
     kd_listing_free(&list);
-    assert_int_equal(kd_listing_write("test_listing.csv", &bad, 1, &err), KD_E_DATA);
+    assert_int_equal(kd_listing_write("test_listing.csv", &bad, 1, KD_LIST_BLANK, &err), KD_E_DATA);
     assert_non_null(strstr(err.msg, "my clip.avi"));
     assert_int_equal(kd_listing_read("test_listing.csv", &list, NULL), KD_OK); /* the old one stands */
     kd_listing_free(&list);
+    static const char *const odd[] = {"my clip.avi", "a,b.avi", "say \"hi\".avi", "#1;x.avi"};
+    for (size_t i = 0; i < KD_COUNTOF(odd); i++) { /* CSV brings every name back */
+        const kd_list_item one = {.path = odd[i], .label = 5};
+        assert_int_equal(kd_listing_shape(&one, 1), KD_LIST_CSV);
+        assert_int_equal(kd_listing_write("test_listing.csv", &one, 1, KD_LIST_CSV, NULL), KD_OK);
+        assert_int_equal(kd_listing_read("test_listing.csv", &list, NULL), KD_OK);
+        assert_string_equal(list.item[0].path, odd[i]);
+        assert_int_equal(list.item[0].label, 5);
+        kd_listing_free(&list);
+    }
+    const kd_list_item line = {.path = "a\nb.avi", .label = 5};
+    assert_int_equal(kd_listing_write("test_listing.csv", &line, 1, KD_LIST_CSV, &err), KD_E_DATA);
     assert_int_equal(unlink("test_listing.csv"), 0);
 }
 
@@ -349,7 +444,7 @@ static void test_scan_ntu(void **state)
     touch(root, "nturgb+d_skeletons/S001C001P001R001A001.skeleton");
     touch(root, "nturgb+d_skeletons/S001C001P001R001A002.skeleton");
     touch(root, "elsewhere/S001C001P009R001A001_rgb.avi");
-    assert_int_equal(kd_scan_folder(root, &scan, NULL), KD_OK);
+    assert_int_equal(kd_scan_folder(&(kd_scan_opts){.root = root}, &scan, NULL), KD_OK);
     assert_string_equal(scan.layout->layout, "ntu");
     assert_int_equal(scan.n, 4);
     static const char *const keys[] = {"S001C001P001R001A001", "S001C001P001R001A002", "S001C001P002R001A001",
@@ -387,7 +482,7 @@ static void test_scan_flat(void **state)
     touch(root, "a.skeleton");
     touch(root, ".cache/z.avi");
     assert_int_equal(symlink("..", "test_scan_flat/run/loop"), 0);
-    assert_int_equal(kd_scan_folder(root, &scan, NULL), KD_OK);
+    assert_int_equal(kd_scan_folder(&(kd_scan_opts){.root = root}, &scan, NULL), KD_OK);
     assert_null(scan.layout);
     assert_int_equal(scan.n, 2);
     assert_string_equal(scan.item[0].video, "run/deep/a.avi");
@@ -397,7 +492,7 @@ static void test_scan_flat(void **state)
     kd_scan_free(&scan);
     for (uint64_t n = 1; n < 200; n++) { /* every allocation fails once */
         kd_alloc_fail_at(n);
-        const kd_status st = kd_scan_folder(root, &scan, NULL);
+        const kd_status st = kd_scan_folder(&(kd_scan_opts){.root = root}, &scan, NULL);
         kd_alloc_fail_at(0);
         kd_scan_free(&scan);
         if (st == KD_OK) {
@@ -406,21 +501,76 @@ static void test_scan_flat(void **state)
         assert_int_equal(st, KD_E_OOM);
     }
     touch(root, "other/a.mp4");
-    assert_int_equal(kd_scan_folder(root, &scan, &err), KD_E_DATA);
-    assert_non_null(strstr(err.msg, "sample a lies there twice: other/a.mp4 and run/deep/a.avi"));
+    kd_scan_opts o = {.root = root, .key = KD_KEY_STEM};
+    assert_int_equal(kd_scan_folder(&o, &scan, &err), KD_E_DATA);
+    assert_non_null(strstr(err.msg, "sample a lies there twice: other/a.mp4 and run/deep/a.avi; data.key: path"));
+    o.key = KD_KEY_AUTO; /* equal stems: all samples are named by their paths */
+    assert_int_equal(kd_scan_folder(&o, &scan, &err), KD_OK);
+    assert_int_equal(scan.key, KD_KEY_PATH);
+    assert_string_equal(scan.twice[0], "other/a.mp4");
+    assert_non_null(kd_scan_find(&scan, "run/deep/a"));
+    kd_scan_free(&scan);
+    touch(root, "other/a.avi");
+    err = (kd_err){0};
+    assert_int_equal(kd_scan_folder(&o, &scan, &err), KD_E_DATA);
+    assert_non_null(strstr(err.msg, "other/a.avi and other/a.mp4"));
     assert_int_equal(kd_io_remove_tree(root, NULL), KD_OK);
     err = (kd_err){0};
-    assert_int_equal(kd_scan_folder(root, &scan, &err), KD_E_IO);
+    assert_int_equal(kd_scan_folder(&(kd_scan_opts){.root = root}, &scan, &err), KD_E_IO);
     assert_non_null(strstr(err.msg, root));
+}
+
+/* Where people keep an NTU tree, and folders of pictures. */
+static void test_scan_places(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *video, *skeleton;
+        bool layout;
+    } trees[] = {{"nturgb+d_rgb/S001", "nturgb+d_skeletons/nturgb+d_skeletons", true},
+                 {"nturgb+d_rgb", "skeletons", true},
+                 {"nturgb+d_rgb_s001", "nturgb+d_skeletons_s001_to_s017", true},
+                 {"NTURGB+D_RGB", "NTURGB+D_Skeletons", true},
+                 {"rgb", "skel", false}};
+    const char *root = "test_scan_places";
+    kd_scan scan;
+    for (size_t i = 0; i < KD_COUNTOF(trees); i++) {
+        char name[256];
+        assert_int_equal(kd_io_remove_tree(root, NULL), KD_OK);
+        (void)snprintf(name, sizeof name, "%s/S001C001P001R001A001_rgb.avi", trees[i].video);
+        touch(root, name);
+        (void)snprintf(name, sizeof name, "%s/S001C001P001R001A001.skeleton", trees[i].skeleton);
+        touch(root, name);
+        assert_int_equal(kd_scan_folder(&(kd_scan_opts){.root = root}, &scan, NULL), KD_OK);
+        assert_int_equal(scan.counts.pairs, 1);
+        assert_int_equal(scan.layout != NULL, trees[i].layout);
+        kd_scan_free(&scan);
+    }
+    assert_int_equal(kd_io_remove_tree(root, NULL), KD_OK);
+    touch(root, "nturgb+d_rgb/S001C001P001R001A001_rgb.avi");
+    touch(root, "nturgb+d_rgb/S001C001P001R001A002_rgb/img_00001.jpg");
+    touch(root, "nturgb+d_rgb/S001C001P001R001A002_rgb/img_00002.jpg");
+    touch(root, "nturgb+d_rgb_copy/S001C001P001R001A001_rgb.avi");
+    touch(root, "arrays/x.npy");
+    assert_int_equal(kd_scan_folder(&(kd_scan_opts){.root = root, .aside = true}, &scan, NULL), KD_OK);
+    assert_int_equal(scan.counts.videos, 2);
+    assert_int_equal(scan.counts.frame_folders, 1);
+    assert_string_equal(scan.item[1].video, "nturgb+d_rgb/S001C001P001R001A002_rgb");
+    assert_int_equal(scan.counts.aside, 1);
+    assert_string_equal(scan.first_aside, "nturgb+d_rgb_copy/S001C001P001R001A001_rgb.avi");
+    assert_int_equal(scan.counts.arrays, 1);
+    kd_scan_free(&scan);
+    assert_int_equal(kd_io_remove_tree(root, NULL), KD_OK);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),      cmocka_unit_test(test_lists_accepted), cmocka_unit_test(test_lists_refused),
-        cmocka_unit_test(test_list_check), cmocka_unit_test(test_list_write),     cmocka_unit_test(test_list_memory),
-        cmocka_unit_test(test_ntu_counts), cmocka_unit_test(test_ntu_facts),      cmocka_unit_test(test_data_sets),
-        cmocka_unit_test(test_splits),     cmocka_unit_test(test_scan_ntu),       cmocka_unit_test(test_scan_flat),
+        cmocka_unit_test(test_names),       cmocka_unit_test(test_lists_accepted), cmocka_unit_test(test_lists_refused),
+        cmocka_unit_test(test_list_forms),  cmocka_unit_test(test_list_keys),      cmocka_unit_test(test_list_write),
+        cmocka_unit_test(test_list_memory), cmocka_unit_test(test_ntu_counts),     cmocka_unit_test(test_ntu_facts),
+        cmocka_unit_test(test_data_sets),   cmocka_unit_test(test_splits),         cmocka_unit_test(test_scan_ntu),
+        cmocka_unit_test(test_scan_flat),   cmocka_unit_test(test_scan_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,7 +32,8 @@ formats/store        kernels+kd_base.h formats/base
 formats/log          kernels+kd_base.h formats/base
 formats/onnx         kernels+kd_base.h formats/base
 formats/data/sets    kernels+kd_base.h kernels+kd_options.h kernels+kd_options_struct.inc
-formats/data         kernels+kd_base.h kernels+kd_options.h kernels+kd_options_struct.inc formats/base formats/data/sets
+formats/data/lists   kernels+kd_base.h formats/base formats/data/sets
+formats/data         kernels+kd_base.h kernels+kd_options.h kernels+kd_options_struct.inc formats/base formats/data/
 teacher/model        kernels
 teacher/clip         kernels teacher/model formats/
 student/model        kernels

@@ -50,7 +50,7 @@ cp -r data more && mkdir other && mv more other/data
 cp "other/data/nturgb+d_skeletons/$f" "other/data/nturgb+d_skeletons/${f/R001/R002}"
 refused 3 "1 new \\(S[0-9]{3}C001P001R002" train --data other/data --epochs 4 --out ce --resume
 mkdir foreign && cp -r data foreign/data
-for k in foreign/data/nturgb+d_skeletons/*; do mv "$k" "${k/R001/R002}"; done
+for k in foreign/data/nturgb+d_*/*; do mv "$k" "${k/R001/R002}"; done
 refused 3 '24 gone' train --data foreign/data --epochs 4 --out ce --resume
 mkdir renamed && cp -r data renamed/elsewhere
 refused 3 "data set: 'data' then, 'elsewhere' now" train --data renamed/elsewhere --epochs 4 --out ce --resume
@@ -64,8 +64,9 @@ cp L/t.csv keep.csv
 sed -i '1s/0$/1/' L/t.csv
 refused 3 '1 with another label \(v_wave_g01_c01: 0 then, 1 now\)' fit --out l --epochs 2 --resume
 awk '{print $1" "1-$2}' keep.csv >L/t.csv
+cp L/v.csv keep_v.csv && awk '{print $1" "1-$2}' keep_v.csv >L/v.csv
 refused 3 '8 with another label' fit --out l --epochs 2 --resume
-cp keep.csv L/t.csv
+cp keep.csv L/t.csv && cp keep_v.csv L/v.csv
 accepted fit --out l --epochs 2 --resume
 
 # weights

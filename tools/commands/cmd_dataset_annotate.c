@@ -1,21 +1,26 @@
 /* kd dataset annotate: split lists from names. */
 #include "configs/schema/kd_config.h"
 #include "formats/base/io.h"
-#include "formats/data/listing.h"
+#include "formats/data/lists/listing.h"
 #include "formats/data/scan.h"
 #include "formats/data/sets/data_set.h"
 #include "tools/commands/commands.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef struct annotate_args {
-    const char *split;
+    const char *split, *format;
+    bool relative;
     bool with_missing;
 } annotate_args;
 
 static const kd_arg ARGS[] = {
     KD_OPT_STR(annotate_args, split, "split", "NAME|CONFIG", "ntu60-xsub",
                "a published split (another word lists them), or a config with a `data.split` of its own"),
+    KD_OPT_STR(annotate_args, format, "format", "F", "auto",
+               "list: `path label`, as VideoMAE and MMAction2 read; csv: quoted; auto: csv where a path holds blanks"),
+    KD_OPT_FLAG(annotate_args, relative, "relative", "paths relative to --data, not absolute"),
     KD_OPT_FLAG(annotate_args, with_missing, "with-missing",
                 "keep samples without a skeleton and those on the data set's list of missing skeletons"),
 };
@@ -29,7 +34,8 @@ static const kd_cmd CMD = {
     .max_operands = 0,
     .notes = "The path is the video's, or the skeleton's where there is no video; the label is the "
              "action minus 1.\n"
-             "Every sample is accounted for: train + val + left out = listed.",
+             "`layout: list, split: list` in a recipe reads the lists back.  Every sample is accounted for:\n"
+             "train + val + left out = listed.",
 };
 
 static kd_status split_of_config(const char *path, kd_split_opts *split, kd_err *err)
@@ -56,6 +62,7 @@ typedef struct annotation {
     int top_label[2];
 } annotation;
 
+/* `root` is what paths begin with: the absolute one of the data, or nothing. */
 static kd_status sort_items(const kd_scan *scan, const char *root, const kd_split_opts *split, bool with_missing,
                             annotation *a, kd_err *err)
 {
@@ -94,16 +101,29 @@ static kd_status sort_items(const kd_scan *scan, const char *root, const kd_spli
     return KD_OK;
 }
 
-static kd_status write_halves(const char *dir, const annotation *a, kd_err *err)
+/* The form of both lists: asked for, or what all paths allow. */
+static kd_list_shape shape_of(const char *format, const annotation *a)
+{
+    const bool quotes =
+        kd_listing_shape(a->half[0], a->n[0]) == KD_LIST_CSV || kd_listing_shape(a->half[1], a->n[1]) == KD_LIST_CSV;
+    if (quotes && strcmp(format, "auto") == 0) {
+        kd_log(KD_LOG_WARN, "paths hold blanks or commas: the lists are CSV (path,label), which readers that cut lines "
+                            "at blanks do not take");
+    }
+    return strcmp(format, "csv") == 0 || (quotes && strcmp(format, "auto") == 0) ? KD_LIST_CSV : KD_LIST_BLANK;
+}
+
+static kd_status write_halves(const char *dir, const char *format, const annotation *a, kd_err *err)
 {
     static const char *const NAME[2] = {"train.csv", "val.csv"};
+    const kd_list_shape shape = shape_of(format, a);
     KD_TRY(kd_io_mkdirs(dir, err));
     for (int half = 0; half < 2; half++) {
         if (a->n[half] == 0) {
             return KD_FAIL(err, KD_E_DATA, "the split leaves %s empty", NAME[half]);
         }
         char *path = kd_path_join(dir, NAME[half]);
-        const kd_status st = path != NULL ? kd_listing_write(path, a->half[half], a->n[half], err)
+        const kd_status st = path != NULL ? kd_listing_write(path, a->half[half], a->n[half], shape, err)
                                           : KD_FAIL(err, KD_E_OOM, "annotate: out of memory");
         kd_free(path);
         KD_TRY(st);
@@ -116,9 +136,11 @@ static kd_status annotate(const kd_common *c, const annotate_args *args, const k
     kd_scan scan;
     annotation a;
     memset(&a, 0, sizeof a);
-    KD_TRY(kd_scan_folder(c->data, &scan, err));
+    const kd_scan_opts o = {.root = c->data};
+    KD_TRY(kd_scan_folder(&o, &scan, err));
     kd_status st = KD_OK;
     const size_t room = KD_MAX(scan.n, (size_t)1);
+    char *root = args->relative ? NULL : realpath(c->data, NULL);
     a.half[0] = kd_calloc(room, sizeof **a.half);
     a.half[1] = kd_calloc(room, sizeof **a.half);
     a.paths = kd_calloc(room, sizeof *a.paths);
@@ -126,18 +148,19 @@ static kd_status annotate(const kd_common *c, const annotate_args *args, const k
         st = KD_FAIL(err, KD_E_OOM, "annotate: out of memory");
         goto done;
     }
-    KD_GO(sort_items(&scan, c->data, split, args->with_missing, &a, err));
-    KD_GO(write_halves(c->out, &a, err));
+    KD_GO(sort_items(&scan, root != NULL ? root : "", split, args->with_missing, &a, err));
+    KD_GO(write_halves(c->out, args->format, &a, err));
     (void)printf(c->json ? "{\"listed\": %zu, \"train\": %zu, \"val\": %zu, \"no_skeleton\": %zu, "
                            "\"known_missing\": %zu, \"outside_split\": %zu, \"no_name\": %zu}\n"
-                         : "%zu samples: train %zu, val %zu; left out: %zu without a skeleton, %zu on NTU's "
-                           "missing list, %zu outside the split, %zu without an NTU name\n",
+                         : "%zu samples: train %zu, val %zu; left out: %zu no skeleton, %zu on the list of known "
+                           "missing, %zu outside the split, %zu without an NTU name\n",
                  scan.n, a.n[0], a.n[1], a.no_skeleton, a.listed_missing, a.outside, a.no_name);
     if (a.top_label[0] != a.top_label[1]) {
         kd_log(KD_LOG_WARN, "train has labels up to %d, val up to %d: some classes are on one side only",
                a.top_label[0], a.top_label[1]);
     }
 done:
+    free(root); /* realpath's own */
     for (size_t i = 0; i < a.n_paths; i++) {
         kd_free(a.paths[i]);
     }
@@ -172,6 +195,9 @@ int kd_cmd_dataset_annotate(int argc, char **argv)
     }
     if (c.data == NULL || c.out == NULL) {
         return kd_usage(&CMD, "expected --data DIR and --out DIR");
+    }
+    if (strcmp(a.format, "auto") != 0 && strcmp(a.format, "list") != 0 && strcmp(a.format, "csv") != 0) {
+        return kd_usage(&CMD, "--format: expected auto, list or csv, found '%s'", a.format);
     }
     kd_err err = {0};
     kd_split_opts split = {.train.n = 0};

@@ -1,7 +1,7 @@
 /* kd dataset scan, check, annotate: data sets that are there. */
 #include "formats/base/io.h"
 #include "formats/base/json.h"
-#include "formats/data/listing.h"
+#include "formats/data/lists/quarantine.h"
 #include "formats/data/scan.h"
 #include "formats/skeleton/skeleton_file.h"
 #include "formats/video/video.h"
@@ -22,10 +22,10 @@ static const kd_cmd SCAN = {
              "Opens no file.",
     .common = KD_COMMON_DATA | KD_COMMON_JSON,
     .max_operands = 0,
-    .notes = "The folder is an NTU tree (DIR/nturgb+d_rgb, DIR/nturgb+d_skeletons) or any folder "
-             "of videos\n"
-             "and .skeleton files.  Names such as S001C002P003R002A013 tell setup, camera, person "
-             "and action.",
+    .notes = "The folder is an NTU tree (DIR/nturgb+d_rgb, DIR/nturgb+d_skeletons, folders below them and\n"
+             "names that begin so) or any folder of videos, of folders of pictures (img_00001.jpg, ...) and of\n"
+             ".skeleton files.  Names such as S001C002P003R002A013 tell setup, camera, person and action; other\n"
+             "samples are named by their files, or by their paths where file names are not unique.",
 };
 
 enum { NUMBERS = 1000 };
@@ -87,6 +87,30 @@ static void print_lonely(const kd_scan *s, bool video)
     }
 }
 
+/* What is there and not taken. */
+static void print_hints(const kd_scan *s)
+{
+    const kd_scan_counts *c = &s->counts;
+    if (s->twice[0] != NULL) {
+        (void)printf("  named by their paths: %s and %s have one file name\n", s->twice[0], s->twice[1]);
+    }
+    if (c->frame_folders > 0) {
+        (void)printf("  %zu of the videos are folders of pictures\n", c->frame_folders);
+    }
+    if (c->arrays > 0) {
+        (void)printf("  %zu skeleton arrays are not read (the first: %s); expected .skeleton files\n", c->arrays,
+                     s->array);
+    }
+    if (c->aside > 0) {
+        (void)printf("  %zu files in folders not looked at (the first: %s); data.video_dir and data.skeleton_dir name "
+                     "folders\n",
+                     c->aside, s->first_aside);
+    }
+    if (c->pairs == 0 && c->videos > 0 && c->skeletons > 0) {
+        (void)printf("  no video has the name of a skeleton: %s, %s\n", s->item[0].key, s->item[s->n - 1].key);
+    }
+}
+
 static void print_scan(const kd_scan *s, const tally *t)
 {
     const kd_scan_counts *c = &s->counts;
@@ -96,6 +120,7 @@ static void print_scan(const kd_scan *s, const tally *t)
     }
     (void)printf("%zu samples (%s): %zu videos, %zu skeletons, %zu pairs\n", s->n, layout, c->videos, c->skeletons,
                  c->pairs);
+    print_hints(s);
     if (c->named < s->n) {
         (void)printf("  %zu samples have no NTU name: their label must come from a list\n", s->n - c->named);
     }
@@ -138,6 +163,10 @@ static kd_status print_scan_json(const kd_scan *s, const tally *t, kd_err *err)
     kd_json_set_i64(d, "known_missing", (int64_t)s->counts.known_missing);
     kd_json_set_i64(d, "ntu_names", (int64_t)s->counts.named);
     kd_json_set_i64(d, "other_files", (int64_t)s->counts.other_files);
+    kd_json_set_i64(d, "frame_folders", (int64_t)s->counts.frame_folders);
+    kd_json_set_i64(d, "skeleton_arrays", (int64_t)s->counts.arrays);
+    kd_json_set_i64(d, "not_looked_at", (int64_t)s->counts.aside);
+    kd_json_set_str(d, "key", s->key == KD_KEY_PATH ? "path" : "stem");
     for (size_t k = 0; k < 4; k++) {
         kd_json *o = kd_json_set_object(d, TALLY_NAME[k]);
         for (size_t i = 0; i < NUMBERS; i++) {
@@ -160,13 +189,20 @@ static kd_status print_scan_json(const kd_scan *s, const tally *t, kd_err *err)
 
 static kd_status scan_data(const char *dir, kd_scan *s, kd_err *err)
 {
-    KD_TRY(kd_scan_folder(dir, s, err));
-    if (s->n == 0) {
-        kd_scan_free(s);
-        return KD_FAIL(err, KD_E_DATA,
-                       "%s: holds no video and no .skeleton file; expected an NTU tree or a folder of them", dir);
+    const kd_scan_opts o = {.root = dir, .aside = true};
+    KD_TRY(kd_scan_folder(&o, s, err));
+    if (s->n > 0) {
+        return KD_OK;
     }
-    return KD_OK;
+    const char *first = s->array != NULL ? s->array : s->first_aside;
+    const kd_status st = KD_FAIL(
+        err, KD_E_DATA, "%s: holds no video and no .skeleton file%s%s%s; expected an NTU tree or a folder of them", dir,
+        s->array != NULL ? "; skeleton arrays are not read ("
+        : first != NULL  ? " in the folders of its layout, but elsewhere ("
+                         : "",
+        first != NULL ? first : "", first != NULL ? ")" : "");
+    kd_scan_free(s);
+    return st;
 }
 
 int kd_cmd_dataset_scan(int argc, char **argv)
@@ -205,11 +241,10 @@ static const kd_cmd CHECK = {
              "damaged.",
     .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_THREADS | KD_COMMON_LIMIT | KD_COMMON_JSON,
     .max_operands = 0,
-    .notes = "Writes quarantine.tsv into --out DIR (the data folder without it): key, kind, path, "
-             "problem, one\n"
-             "line a damaged file.  Exit code 3 when anything is damaged, 0 when all is well.  A "
-             "video that has\n"
-             "another number of frames than its skeleton is counted and listed, not damaged.",
+    .notes = "Names every damaged file.  --out DIR gets quarantine.tsv: key, kind, path, problem, one line a\n"
+             "damaged file; `data.quarantine: DIR/quarantine.tsv` in a recipe leaves these samples out.  Exit\n"
+             "code 3 when anything is damaged, 0 when all is well.  A video that has another number of frames\n"
+             "than its skeleton is counted and listed (kind unequal), not damaged and not left out.",
 };
 
 typedef struct finding {
@@ -275,9 +310,14 @@ typedef struct check_counts {
     size_t videos, skeletons, bad_videos, bad_skeletons, unequal;
 } check_counts;
 
+/* One finding: a line of quarantine.tsv, or without that file a warning. */
 static kd_status put_line(kd_writer *w, const char *key, const char *kind, const char *path, const char *problem,
                           kd_err *err)
 {
+    if (w == NULL) {
+        kd_log(KD_LOG_WARN, "%s: %s: %s", key, kind, problem);
+        return KD_OK;
+    }
     char *line = kd_strf("%s\t%s\t%s\t%s\n", key, kind, path, problem);
     const kd_status st =
         line != NULL ? kd_writer_put(w, line, strlen(line), err) : KD_FAIL(err, KD_E_OOM, "check: out of memory");
@@ -287,7 +327,6 @@ static kd_status put_line(kd_writer *w, const char *key, const char *kind, const
 
 static kd_status write_findings(const check_job *j, size_t n, kd_writer *w, check_counts *c, kd_err *err)
 {
-    KD_TRY(put_line(w, "key", "kind", "path", "problem", err));
     for (size_t i = 0; i < n; i++) {
         const kd_scan_item *it = &j->scan->item[i];
         const finding *f = &j->found[i];
@@ -307,23 +346,48 @@ static kd_status write_findings(const check_job *j, size_t n, kd_writer *w, chec
             (void)snprintf(text, sizeof text, "%zu video frames, %zu skeleton frames", f->video_frames,
                            f->skeleton_frames);
             c->unequal++;
-            KD_TRY(put_line(w, it->key, "unequal", it->video, text, err));
+            KD_TRY(put_line(w, it->key, KD_QUARANTINE_UNEQUAL, it->video, text, err));
         }
     }
     return KD_OK;
 }
 
+static kd_status write_file(const check_job *j, size_t n, const char *out, check_counts *c, kd_err *err)
+{
+    kd_writer *w = NULL;
+    kd_status st;
+    KD_TRY(kd_writer_open(out, &w, err));
+    KD_GO(kd_writer_put(w, KD_QUARANTINE_HEADING "\n", sizeof KD_QUARANTINE_HEADING, err));
+    KD_GO(write_findings(j, n, w, c, err));
+    st = kd_writer_commit(w, err);
+    w = NULL;
+done:
+    kd_writer_abort(w);
+    return st;
+}
+
+static void print_check(bool json, check_job *j, const check_counts *c, size_t skipped)
+{
+    (void)printf(json ? "{\"videos\": %zu, \"frames\": %" PRIu64 ", \"skeletons\": %zu, "
+                        "\"damaged_videos\": %zu, \"damaged_skeletons\": %zu, \"unequal\": %zu, "
+                        "\"skipped\": %zu, \"rotated\": %zu}\n"
+                      : "%zu videos decoded (%" PRIu64 " frames), %zu skeletons parsed: %zu videos and "
+                        "%zu skeletons damaged, %zu pairs of unequal length, %zu samples not looked at, %zu videos "
+                        "rotated as their tags say\n",
+                 c->videos, atomic_load(&j->frames), c->skeletons, c->bad_videos, c->bad_skeletons, c->unequal, skipped,
+                 atomic_load(&j->rotated));
+}
+
 static kd_status check_all(const kd_common *c, const kd_progress *progress, kd_err *err)
 {
     kd_scan s;
-    kd_writer *w = NULL;
     check_counts counts = {0, 0, 0, 0, 0};
     KD_TRY(scan_data(c->data, &s, err));
     const size_t n = c->limit > 0 ? KD_MIN((size_t)c->limit, s.n) : s.n;
     check_job j = {c->data, &s, kd_calloc(n, sizeof(finding)), 0, 0};
-    char *out = kd_path_join(c->out != NULL ? c->out : c->data, "quarantine.tsv");
+    char *out = c->out != NULL ? kd_path_join(c->out, KD_QUARANTINE_FILE) : NULL;
     kd_status st = KD_OK;
-    if (j.found == NULL || out == NULL) {
+    if (j.found == NULL || (c->out != NULL && out == NULL)) {
         st = KD_FAIL(err, KD_E_OOM, "check: out of memory");
         goto done;
     }
@@ -333,28 +397,13 @@ static kd_status check_all(const kd_common *c, const kd_progress *progress, kd_e
     kd_progress_begin(progress, "check", "samples", 0, n);
     KD_GO(kd_pool_run(check_one, &j, n, kd_pool_threads(c->threads), progress, err));
     kd_progress_end(progress, NULL);
-    KD_GO(kd_writer_open(out, &w, err));
-    KD_GO(write_findings(&j, n, w, &counts, err));
-    st = kd_writer_commit(w, err);
-    w = NULL;
-    if (st != KD_OK) {
-        goto done;
-    }
-    (void)printf(
-        c->json
-            ? "{\"videos\": %zu, \"frames\": %" PRIu64 ", \"skeletons\": %zu, "
-              "\"damaged_videos\": %zu, \"damaged_skeletons\": %zu, \"unequal\": %zu, "
-              "\"skipped\": %zu, \"rotated\": %zu}\n"
-            : "%zu videos decoded (%" PRIu64 " frames), %zu skeletons parsed: %zu videos and "
-              "%zu skeletons damaged, %zu pairs of unequal length, %zu samples not looked at, %zu videos rotated as "
-              "their tags say\n",
-        counts.videos, atomic_load(&j.frames), counts.skeletons, counts.bad_videos, counts.bad_skeletons,
-        counts.unequal, s.n - n, atomic_load(&j.rotated));
+    KD_GO(out != NULL ? write_file(&j, n, out, &counts, err) : write_findings(&j, n, NULL, &counts, err));
+    print_check(c->json, &j, &counts, s.n - n);
     if (counts.bad_videos + counts.bad_skeletons > 0) {
-        st = KD_FAIL(err, KD_E_DATA, "%zu damaged files, named in %s", counts.bad_videos + counts.bad_skeletons, out);
+        st = KD_FAIL(err, KD_E_DATA, "%zu damaged files, named %s%s", counts.bad_videos + counts.bad_skeletons,
+                     out != NULL ? "in " : "above; --out DIR writes " KD_QUARANTINE_FILE, out != NULL ? out : "");
     }
 done:
-    kd_writer_abort(w);
     for (size_t i = 0; j.found != NULL && i < n; i++) {
         kd_free(j.found[i].video);
         kd_free(j.found[i].skeleton);

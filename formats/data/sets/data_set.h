@@ -58,6 +58,15 @@ const char *kd_layout_name(int i); /* layouts of the data sets, then flat, list;
 #define KD_SPLIT_LIST "list"
 const char *kd_split_name(int i); /* published splits, then subject, camera, setup, list; NULL past the last */
 
+/* What the key of a sample outside NTU is (sets/sample_id.h); auto: the stem where all stems are unique, else the path.
+ */
+#define KD_KEY_MAP(X)      \
+    X(KD_KEY_AUTO, "auto") \
+    X(KD_KEY_STEM, "stem") \
+    X(KD_KEY_PATH, "path")
+
+KD_ENUM_OF(kd_key_rule, KD_KEY_MAP);
+
 /* ---- splits ---------------------------------------------------------------------------------- */
 
 bool kd_split_by_field(const kd_split_opts *split); /* by subject, camera or setup: train and val list numbers */

@@ -27,6 +27,56 @@ bool kd_sample_id_parse(const char *s, size_t len, kd_sample_id *out)
     return true;
 }
 
+/* ---- endings --------------------------------------------------------------------------------- */
+
+#define VIDEOS                                                                                                        \
+    ".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp", \
+        ".ogv", ".vob", ".gif", ".mjpeg", ".mjpg", ".divx", ".asf", ".y4m"
+#define SKELETONS ".skeleton"
+#define PICTURES  ".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"
+#define ARRAYS    ".npy", ".npz", ".pkl", ".pickle", ".h5", ".hdf5", ".mat"
+
+/* Bytes of the ending of `name` when the list has it, 0 otherwise. */
+static size_t ending_in(const char *name, size_t n, const char *const *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const size_t len = strlen(list[i]);
+        size_t k = 0;
+        while (len <= n && k < len && (name[n - len + k] | (name[n - len + k] >= 'A' ? 0x20 : 0)) == list[i][k]) {
+            k++;
+        }
+        if (k == len) {
+            return len;
+        }
+    }
+    return 0;
+}
+
+#define ENDING_IN(name, n, ...) \
+    ending_in(name, n, (const char *const[]){__VA_ARGS__}, KD_COUNTOF(((const char *const[]){__VA_ARGS__})))
+
+bool kd_is_video_name(const char *name)
+{
+    return ENDING_IN(name, strlen(name), VIDEOS) > 0;
+}
+
+bool kd_is_skeleton_name(const char *name)
+{
+    return ENDING_IN(name, strlen(name), SKELETONS) > 0;
+}
+
+bool kd_is_picture_name(const char *name)
+{
+    return ENDING_IN(name, strlen(name), PICTURES) > 0;
+}
+
+bool kd_is_array_name(const char *name)
+{
+    return ENDING_IN(name, strlen(name), ARRAYS) > 0;
+}
+
+/* ---- keys ------------------------------------------------------------------------------------ */
+
 size_t kd_sample_key(const char *path, const char **start)
 {
     const char *base = path;
@@ -35,7 +85,8 @@ size_t kd_sample_key(const char *path, const char **start)
             base = p + 1;
         }
     }
-    size_t n = strcspn(base, ".");
+    size_t n = strlen(base);
+    n -= ENDING_IN(base, n, VIDEOS, SKELETONS, PICTURES);
     kd_sample_id id;
     if (n > KD_SAMPLE_ID_LEN && kd_sample_id_parse(base, KD_SAMPLE_ID_LEN, &id)) {
         const size_t tail = n - KD_SAMPLE_ID_LEN;
@@ -45,7 +96,19 @@ size_t kd_sample_key(const char *path, const char **start)
         }
     }
     *start = base;
-    return n;
+    return base[0] == '.' ? 0 : n;
+}
+
+size_t kd_sample_path_key(const char *path, const char **start)
+{
+    kd_sample_id id;
+    const size_t n = kd_sample_key(path, start);
+    if (n == 0 || kd_sample_id_parse(*start, n, &id)) {
+        return n;
+    }
+    const size_t head = (size_t)(*start - path);
+    *start = path;
+    return head + n;
 }
 
 bool kd_sample_id_from_path(const char *path, kd_sample_id *out)

@@ -1,0 +1,193 @@
+/* Is a data set sound?  Ids, labels, absent files, empty halves and classes. */
+#include "formats/data/dataset_internal.h"
+
+#include <stdlib.h>
+
+#define IDS_SHOWN 3
+
+static const char *const HALF[KD_HALVES] = {"training", "validation"};
+
+static kd_status no_memory(const kd_data_opts *cfg, kd_err *err)
+{
+    return KD_FAIL(err, KD_E_OOM, "%s: no memory to check its samples", cfg->root);
+}
+
+/* ---- ids ------------------------------------------------------------------------------------- */
+
+int kdi_by_left_id(const void *a, const void *b)
+{
+    return strcmp(((const kd_left_out *)a)->id, ((const kd_left_out *)b)->id);
+}
+
+static bool left_has(const kd_half *half, const char *id)
+{
+    const kd_left_out key = {.id = id};
+    return half->n_left > 0 && bsearch(&key, half->left, half->n_left, sizeof key, kdi_by_left_id) != NULL;
+}
+
+/* Ids of all that is listed, on either side, kept or left out: each once. */
+static kd_status disjoint(const kd_dataset *ds, kd_err *err)
+{
+    const kd_half *t = &ds->half[KD_HALF_TRAIN], *v = &ds->half[KD_HALF_VAL];
+    for (size_t i = 0; i < v->n + v->n_left; i++) {
+        const char *id = i < v->n ? v->sample[i].id : v->left[i - v->n].id;
+        if (kd_half_find(t, id) >= 0 || left_has(t, id)) {
+            return KD_FAIL(err, KD_E_DATA, "%s: in the training and in the validation half", id);
+        }
+    }
+    for (int h = 0; h < KD_HALVES; h++) {
+        const kd_half *half = &ds->half[h];
+        for (size_t i = 1; i < half->n; i++) {
+            if (strcmp(half->sample[i - 1].id, half->sample[i].id) == 0) {
+                return KD_FAIL(err, KD_E_DATA, "%s: there twice", half->sample[i].id);
+            }
+        }
+    }
+    return KD_OK;
+}
+
+/* ---- absent files ---------------------------------------------------------------------------- */
+
+/* A file of a sample that the run would have used: one beyond a limit that is reached is not asked for. */
+static bool is_absent(const kd_data_opts *cfg, const kd_half *half, const kd_left_out *l)
+{
+    const bool limit = cfg->limit > 0 && half->n == (size_t)cfg->limit;
+    return (l->why == KD_FATE_NO_VIDEO || l->why == KD_FATE_NO_SKELETON) &&
+           !(limit && strcmp(l->id, half->sample[half->n - 1].id) > 0);
+}
+
+/* "id (path), id (path), id (path) and 4 more"; NULL: out of memory. */
+static char *absent_text(const kd_data_opts *cfg, const kd_half *half, size_t n)
+{
+    char *text = kd_strdup("");
+    size_t shown = 0;
+    for (size_t i = 0; i < half->n_left && shown < IDS_SHOWN && text != NULL; i++) {
+        const kd_left_out *l = &half->left[i];
+        if (is_absent(cfg, half, l)) {
+            char *longer = kd_strf("%s%s%s (tried %s)", text, shown > 0 ? ", " : "", l->id, l->file);
+            kd_free(text);
+            text = longer;
+            shown++;
+        }
+    }
+    if (text != NULL && n > shown) {
+        char *longer = kd_strf("%s and %zu more", text, n - shown);
+        kd_free(text);
+        text = longer;
+    }
+    return text;
+}
+
+static kd_status present(const kd_data_opts *cfg, const kd_dataset *ds, kd_half_id which, kd_err *err)
+{
+    const kd_half *half = &ds->half[which];
+    size_t n[KD_FATES] = {0}, all = 0;
+    for (size_t i = 0; i < half->n_left; i++) {
+        const bool absent = is_absent(cfg, half, &half->left[i]);
+        n[half->left[i].why] += absent;
+        all += absent;
+    }
+    if (all == 0) {
+        return KD_OK;
+    }
+    char *fates = kd_fates_text(n);
+    char *first = absent_text(cfg, half, all);
+    kd_status st = KD_OK;
+    if (fates == NULL || first == NULL) {
+        st = no_memory(cfg, err);
+    } else if (cfg->on_bad_sample == KD_BAD_FAIL) {
+        st = KD_FAIL(err, KD_E_DATA,
+                     "%s: of %zu samples listed for the %s half %s (data.on_bad_sample: skip leaves them out): %s",
+                     cfg->root, half->counts.listed, HALF[which], fates, first);
+    } else {
+        kd_log(KD_LOG_WARN, "%s half: left out of %zu listed: %s: %s", HALF[which], half->counts.listed, fates, first);
+    }
+    kd_free(fates);
+    kd_free(first);
+    return st;
+}
+
+static kd_status not_empty(const kd_data_opts *cfg, const kd_dataset *ds, kd_half_id which, kd_err *err)
+{
+    const kd_half *half = &ds->half[which];
+    if (half->n > 0) {
+        return KD_OK;
+    }
+    char *left = kd_fates_text(half->counts.left);
+    if (left == NULL) {
+        return no_memory(cfg, err);
+    }
+    const char *file = half->n_left > 0 ? half->left[0].file : NULL;
+    const kd_status st =
+        KD_FAIL(err, KD_E_DATA, "%s: the %s half is empty (split %s: %zu listed; left out: %s%s%s; %zu found outside)",
+                cfg->root, HALF[which], ds->split, half->counts.listed, left, file != NULL ? ", tried " : "",
+                file != NULL ? file : "", ds->unplaced);
+    kd_free(left);
+    return st;
+}
+
+/* ---- labels ---------------------------------------------------------------------------------- */
+
+static kd_status labels(const kd_dataset *ds, kd_err *err)
+{
+    for (int h = 0; h < KD_HALVES; h++) {
+        for (size_t i = 0; i < ds->half[h].n; i++) {
+            const kd_data_sample *s = &ds->half[h].sample[i];
+            if (s->label < 0 || s->label >= ds->n_classes) {
+                return KD_FAIL(err, KD_E_DATA,
+                               "%s: label %d, but the %d classes are 0 to %d; see data.num_classes and data.classes",
+                               s->id, s->label, ds->n_classes, ds->n_classes - 1);
+            }
+        }
+    }
+    return KD_OK;
+}
+
+static void count_labels(const kd_half *half, int n_classes, size_t *n)
+{
+    for (size_t i = 0; i < half->n; i++) {
+        n[half->sample[i].label]++;
+    }
+    for (size_t i = 0; i < half->n_left; i++) { /* a short trial is no sign of a wrong list */
+        const kd_left_out *l = &half->left[i];
+        n[l->why == KD_FATE_OVER_LIMIT && l->label < n_classes ? l->label : 0] += l->why == KD_FATE_OVER_LIMIT;
+    }
+}
+
+/* Classes that no training sample has are legal, and said. */
+static kd_status empty_classes(const kd_data_opts *cfg, const kd_dataset *ds, kd_err *err)
+{
+    const size_t k = (size_t)ds->n_classes;
+    size_t *n = kd_calloc(2 * k, sizeof *n), empty = 0, tested = 0, first = 0;
+    if (n == NULL) {
+        return no_memory(cfg, err);
+    }
+    count_labels(&ds->half[KD_HALF_TRAIN], ds->n_classes, n);
+    count_labels(&ds->half[KD_HALF_VAL], ds->n_classes, n + k);
+    for (size_t i = 0; i < k; i++) {
+        first = n[i] == 0 && empty == 0 ? i : first;
+        empty += n[i] == 0;
+        tested += n[i] == 0 && n[k + i] > 0;
+    }
+    if (empty > 0) {
+        kd_log(KD_LOG_WARN,
+               "%zu of %zu classes have no training sample (the first: %zu, %s); %zu of them have validation "
+               "samples",
+               empty, k, first, ds->classes[first], tested);
+    }
+    kd_free(n);
+    return KD_OK;
+}
+
+kd_status kdi_dataset_check(const kd_data_opts *cfg, unsigned halves, const kd_dataset *ds, kd_err *err)
+{
+    for (int h = 0; h < KD_HALVES; h++) {
+        if ((halves >> h & 1) != 0) {
+            KD_TRY(present(cfg, ds, (kd_half_id)h, err));
+            KD_TRY(not_empty(cfg, ds, (kd_half_id)h, err));
+        }
+    }
+    KD_TRY(disjoint(ds, err));
+    KD_TRY(labels(ds, err));
+    return (halves >> KD_HALF_TRAIN & 1) != 0 ? empty_classes(cfg, ds, err) : KD_OK;
+}
