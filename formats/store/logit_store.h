@@ -27,7 +27,7 @@
 extern "C" {
 #endif
 
-#define KD_STORE_ID_MAX      64 /* bytes of an id, without the NUL */
+#define KD_STORE_ID_MAX      255 /* bytes of an id, without the NUL */
 #define KD_STORE_MAX_VIEWS   1024
 #define KD_STORE_MAX_FRAMES  4096 /* frame indices of one view */
 #define KD_STORE_MAX_CLASSES 65536
@@ -175,8 +175,8 @@ KD_NODISCARD kd_status kd_store_verify(const char *path, void (*fault)(void *use
 KD_NODISCARD kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_path, bool replace,
                                       kd_err *err);
 
-/* NumPy archive, written atomically, gathered in memory first.  N records, V views in all: ids S64,
- * labels i4, order u8, n_views i4 [N]; view_offset i8 [N + 1] into logits f4 [V, C], view i4 [V, 5]
+/* NumPy archive, written atomically, gathered in memory first.  N records, V views in all: ids S64 (S255 where one is
+ * longer), labels i4, order u8, n_views i4 [N]; view_offset i8 [N + 1] into logits f4 [V, C], view i4 [V, 5]
  * (clip, crop, crop x, crop y, flip) and seed u8 [V]; frame_offset i8 [V + 1] into frames i4; prob
  * f4 [N, C]; feature f4 [N, D] if there are features; manifest u1 (JSON). */
 KD_NODISCARD kd_status kd_store_export_npz(const char *path, const char *out_path, kd_err *err);

@@ -58,7 +58,7 @@ static kd_status put_record(table *t, const kd_store_record *r, int n_classes, k
 {
     const int32_t label = r->label;
     const int32_t views = r->n_views;
-    char id[KD_STORE_ID_MAX] = {0};
+    char id[KD_STORE_ID_MAX] = {0}; /* the column takes the first bytes of it, at least strlen(r->id) */
     memcpy(id, r->id, strlen(r->id));
     KD_TRY(put(&t->col[IDS], id, err));
     KD_TRY(put(&t->col[LABEL], &label, err));
@@ -119,12 +119,22 @@ static kd_status write_columns(const table *t, const char *path, kd_err *err)
     return kd_zip_writer_commit(z, err);
 }
 
-static void name_columns(table *t, const kd_store_manifest *m)
+/* Has a record an id of more than 64 bytes? */
+static bool long_ids(const kd_store_index *ix)
+{
+    size_t longest = 0;
+    for (size_t i = 0; i < ix->n; i++) {
+        longest = KD_MAX(longest, strlen(ix->id[i]));
+    }
+    return longest > 64;
+}
+
+static void name_columns(table *t, const kd_store_manifest *m, bool wide)
 {
     const size_t c = (size_t)m->n_classes;
     const size_t d = (size_t)m->feature_dim;
     t->n = KD_COUNTOF(t->col);
-    t->col[IDS] = (column){.name = "ids", .descr = "|S64", .item = KD_STORE_ID_MAX};
+    t->col[IDS] = (column){.name = "ids", .descr = wide ? "|S255" : "|S64", .item = wide ? KD_STORE_ID_MAX : 64};
     t->col[LABEL] = (column){.name = "labels", .descr = "<i4", .item = 4};
     t->col[ORDER] = (column){.name = "order", .descr = "<u8", .item = 8};
     t->col[VIEWS] = (column){.name = "n_views", .descr = "<i4", .item = 4};
@@ -148,7 +158,7 @@ kd_status kd_store_export_npz(const char *path, const char *out_path, kd_err *er
     kd_status st = KD_OK;
     KD_GO(kd_store_open(path, &s, err));
     KD_GO(kd_store_cursor_new(s, &c, err));
-    name_columns(&t, &s->head.m);
+    name_columns(&t, &s->head.m, long_ids(&s->index));
     KD_GO(put(&t.col[VIEW_AT], &zero, err));
     KD_GO(put(&t.col[FRAME_AT], &zero, err));
     for (size_t i = 0; i < s->head.json_bytes; i++) {

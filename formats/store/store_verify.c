@@ -145,7 +145,7 @@ static void walk_records(check *k, const kd_block *b, size_t at)
     for (int i = 0; i < b->n; i++) {
         char id[KD_STORE_ID_MAX + 1];
         kd_raw_id(&b->rec[i], id);
-        char where[400];
+        char where[640];
         (void)snprintf(where, sizeof where, "%.200s: block %u at byte %zu, record %s", s->path, b->number, at, id);
         uint64_t bad = 0;
         if (kd_raw_hash(&b->rec[i]) != kd_get64(b->rec[i].meta + 4)) {

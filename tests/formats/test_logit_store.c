@@ -77,7 +77,9 @@ static void test_refusals(void **state)
     make_sample(1, &s);
     s.rec.id = "";
     assert_int_equal(kd_store_append(w, &s.rec, NULL), KD_E_DATA);
-    s.rec.id = "01234567890123456789012345678901234567890123456789012345678901234";
+    char id[KD_STORE_ID_MAX + 2] = {0};
+    memset(id, 'x', sizeof id - 1);
+    s.rec.id = id;
     assert_int_equal(kd_store_append(w, &s.rec, NULL), KD_E_DATA);
     make_sample(1, &s);
     s.rec.feature = NULL;
