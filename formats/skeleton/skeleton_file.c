@@ -331,6 +331,34 @@ static kd_status need_bodies(scanner *s, kd_skeleton *out, size_t *room, size_t 
     return KD_OK;
 }
 
+bool kd_skel_body_is_zero(const kd_skel_body *b)
+{
+    for (int j = 0; j < KD_SKEL_JOINTS; j++) {
+        for (int k = 0; k < 3; k++) {
+            if (b->xyz[j][k] != 0.0f) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static kd_status need_body(const scanner *s, const kd_skeleton *skel)
+{
+    for (size_t i = 0; i < skel->n_bodies; i++) {
+        if (!kd_skel_body_is_zero(&skel->body[i])) {
+            return KD_OK;
+        }
+    }
+    if (skel->n_bodies > 0) {
+        return KD_FAIL(s->err, KD_E_DATA,
+                       "%s: no body: expected a body, found %zu whose joints are all 0 (tracking lost) in %zu frames",
+                       s->name, skel->n_bodies, skel->frames);
+    }
+    return KD_FAIL(s->err, KD_E_FORMAT, "%s: no body: expected a body, found none in %zu frames%s", s->name,
+                   skel->frames, skel->dropped != 0 ? " (all dropped for their coordinates)" : "");
+}
+
 static kd_status all_frames(scanner *s, const kd_skel_opts *opts, kd_skeleton *out)
 {
     size_t room = 0;
@@ -361,9 +389,37 @@ static kd_status all_frames(scanner *s, const kd_skel_opts *opts, kd_skeleton *o
                            (int)KD_MIN((size_t)(s->eol - s->at), (size_t)40), s->at);
         }
     }
-    if (out->n_bodies == 0 && !opts->allow_no_body) {
-        return KD_FAIL(s->err, KD_E_FORMAT, "%s: expected a body, found none in %zu frames%s", s->name, out->frames,
-                       out->dropped != 0 ? " (all dropped for their coordinates)" : "");
+    return opts->allow_no_body ? KD_OK : need_body(s, out);
+}
+
+/* Skeletons in other forms, told by their first bytes, and anything else that is no text. */
+static kd_status refuse_others(scanner *s, size_t len)
+{
+    static const struct {
+        const char *magic, *what;
+    } OTHER[] = {{"\x93NUMPY", "a NumPy array"},
+                 {"PK\x03\x04", "a zip archive, such as .npz"},
+                 {"\x80\x02", "a pickle"},
+                 {"\x80\x03", "a pickle"},
+                 {"\x80\x04", "a pickle"},
+                 {"\x80\x05", "a pickle"},
+                 {"\x89HDF", "an HDF5 file"},
+                 {"{", "JSON"},
+                 {"[", "JSON"}};
+    for (size_t i = 0; i < KD_COUNTOF(OTHER); i++) {
+        const size_t n = strlen(OTHER[i].magic);
+        if (len >= n && memcmp(s->p, OTHER[i].magic, n) == 0) {
+            return KD_FAIL(s->err, KD_E_FORMAT,
+                           "%s: expected a .skeleton text of NTU RGB+D, found %s: skeleton arrays are not read",
+                           s->name, OTHER[i].what);
+        }
+    }
+    const size_t head = KD_MIN(len, (size_t)256);
+    for (size_t i = 0; i < head; i++) {
+        const unsigned char c = (unsigned char)s->p[i];
+        if (c >= 0x7f || (c < ' ' && c != '\n' && c != '\r' && c != '\t')) {
+            return KD_FAIL(s->err, KD_E_FORMAT, "%s:1: expected a frame count, found binary data", s->name);
+        }
     }
     return KD_OK;
 }
@@ -383,6 +439,7 @@ kd_status kd_skeleton_parse(const char *text, size_t len, const char *name, cons
     if (len > FILE_BYTES_MAX) {
         return KD_FAIL(err, KD_E_DATA, "%s: %zu bytes, at most %zu are read", name, len, FILE_BYTES_MAX);
     }
+    KD_GO(refuse_others(&s, len));
     KD_GO(count_line(&s, "a frame count", KD_SKEL_MAX_FRAMES, "the limit", &skel.frames));
     if (skel.frames == 0) {
         st = FAIL_AT(&s, "expected at least 1 frame, found 0");

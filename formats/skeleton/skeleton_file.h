@@ -19,8 +19,9 @@
  * the rest of the file can hold before memory is taken.  An error names file:line, what was
  * expected and what was found.
  *
- * Errors: KD_E_IO (cannot open, not a regular file), KD_E_FORMAT (anything in the text), KD_E_DATA
- * (file too large), KD_E_OOM, KD_E_WRITE.
+ * Errors: KD_E_IO (cannot open, not a regular file), KD_E_FORMAT (anything in the text, no body; a
+ * file of another kind, such as an array), KD_E_DATA (file too large, zero bodies alone), KD_E_OOM,
+ * KD_E_WRITE.
  */
 #ifndef KD_FORMATS_SKELETON_SKELETON_FILE_H
 #define KD_FORMATS_SKELETON_SKELETON_FILE_H
@@ -55,10 +56,15 @@ typedef enum kd_skel_nan {
 /* Zero means the default in every member. */
 typedef struct kd_skel_opts {
     kd_skel_nan nan;
-    bool allow_no_body; /* accept a file in which no frame has a body */
+    bool allow_no_body; /* accept a file in which no frame has a body, or none but zero ones */
 } kd_skel_opts;
 
-/* `name` is only for messages.  On success *out is the caller's to kd_skeleton_free. */
+/* Are all joints at 0?  So sensors and tools write a body whose tracking was lost. */
+bool kd_skel_body_is_zero(const kd_skel_body *b);
+
+/* `name` is only for messages.  A file without a body ("no body") is KD_E_FORMAT, one whose bodies are all zero is
+ * KD_E_DATA: nothing can be learnt from either.  Zero bodies beside others stay: the references read them so.  On
+ * success *out is the caller's to kd_skeleton_free. */
 KD_NODISCARD kd_status kd_skeleton_parse(const char *text, size_t len, const char *name, const kd_skel_opts *opts,
                                          kd_skeleton *out, kd_err *err);
 KD_NODISCARD kd_status kd_skeleton_read(const char *path, const kd_skel_opts *opts, kd_skeleton *out, kd_err *err);

@@ -179,6 +179,34 @@ static void test_policies(void **state)
     kd_skeleton_free(&s);
 }
 
+/* Zero bodies alone are no recording; beside another they stay. */
+static void test_zero_bodies(void **state)
+{
+    (void)state;
+    static const char zero[] = "0 0 0 0 0 0 0 0 0 0 0 0";
+    kd_skeleton s;
+    kd_err err = {0};
+    text t = begin(1 << 16);
+    add(&t, "2\n1\n");
+    add_body(&t, HEAD, zero, zero, "\n");
+    const size_t one = t.n;
+    add(&t, "1\n");
+    add_body(&t, HEAD, zero, zero, "\n");
+    assert_int_equal(kd_skeleton_parse(t.p, t.n, "mem", NULL, &s, &err), KD_E_DATA);
+    assert_string_equal(err.msg, "mem: no body: expected a body, found 2 whose joints are all 0 (tracking lost) in 2 "
+                                 "frames");
+    assert_int_equal(kd_skeleton_parse(t.p, t.n, "mem", &(kd_skel_opts){.allow_no_body = true}, &s, NULL), KD_OK);
+    kd_skeleton_free(&s);
+    t.n = one;
+    add(&t, "1\n");
+    add_body(&t, HEAD, zero, JOINT, "\n");
+    assert_int_equal(kd_skeleton_parse(t.p, t.n, "mem", NULL, &s, NULL), KD_OK);
+    assert_int_equal(s.n_bodies, 2);
+    assert_true(kd_skel_body_is_zero(&s.body[0]) && !kd_skel_body_is_zero(&s.body[1]));
+    kd_skeleton_free(&s);
+    kd_free(t.p);
+}
+
 /* The reader's numbers against the C library's, as the nearest float of the nearest double. */
 static void test_numbers(void **state)
 {
@@ -329,9 +357,10 @@ static void test_project(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refuse_corpus), cmocka_unit_test(test_every_cut), cmocka_unit_test(test_not_a_file),
-        cmocka_unit_test(test_accepted),      cmocka_unit_test(test_policies),  cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_memory),    cmocka_unit_test(test_project),
+        cmocka_unit_test(test_refuse_corpus), cmocka_unit_test(test_every_cut),  cmocka_unit_test(test_not_a_file),
+        cmocka_unit_test(test_accepted),      cmocka_unit_test(test_policies),   cmocka_unit_test(test_zero_bodies),
+        cmocka_unit_test(test_numbers),       cmocka_unit_test(test_round_trip), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_project),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
