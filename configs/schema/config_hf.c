@@ -130,27 +130,46 @@ static bool pixels_of(const kd_json *processor, const char *hf, char *buf, size_
 
 /* ---- under the recipe ------------------------------------------------------------------------ */
 
-/* YAML of what the recipe may leave out. */
+/* Words are quoted in JSON, which a build without libyaml reads too; numbers, true, false and lists are not. */
+static const char *quote_of(const char *text)
+{
+    const bool bare =
+        strchr("-.0123456789[", text[0]) != NULL || strcmp(text, "true") == 0 || strcmp(text, "false") == 0;
+    return bare ? "" : "\"";
+}
+
+static size_t put_member(char *buf, size_t size, bool first, const char *path, const char *text)
+{
+    const char *q = quote_of(text);
+    return (size_t)snprintf(buf, size, "%s\"%s\": %s%s%s", first ? "" : ", ", strchr(path, '.') + 1, q, text, q);
+}
+
+/* What the recipe may leave out, as JSON. */
 static kd_status layer_text(const kd_cfg_hf *hf, bool variant, char *buf, size_t size, kd_err *err)
 {
     char text[100];
-    size_t n = (size_t)snprintf(buf, size, "teacher:\n");
+    bool first = true;
+    size_t n = (size_t)snprintf(buf, size, "{\"teacher\": {");
     if (!variant) {
-        n += (size_t)snprintf(buf + n, size - n, "  variant: %s\n", variant_of(hf->config));
+        n += put_member(buf + n, size - n, first, "teacher.variant", variant_of(hf->config));
+        first = false;
     }
     for (size_t i = 0; i < KD_COUNTOF(PAIR); i++) {
         KD_TRY(value_of(hf->config, &PAIR[i], text, sizeof text, err));
         if (!variant || !PAIR[i].size) {
-            n += (size_t)snprintf(buf + n, size - n, "  %s: %s\n", strchr(PAIR[i].key, '.') + 1, text);
+            n += put_member(buf + n, size - n, first, PAIR[i].key, text);
+            first = false;
         }
     }
-    n += (size_t)snprintf(buf + n, size - n, "video: {");
+    n += (size_t)snprintf(buf + n, size - n, "}, \"video\": {");
+    first = true;
     for (size_t i = 0; i < KD_COUNTOF(PIXELS); i++) {
         if (pixels_of(hf->processor, PIXELS[i][1], text, sizeof text)) {
-            n += (size_t)snprintf(buf + n, size - n, "%s: %s, ", strchr(PIXELS[i][0], '.') + 1, text);
+            n += put_member(buf + n, size - n, first, PIXELS[i][0], text);
+            first = false;
         }
     }
-    (void)snprintf(buf + n, size - n, "}\n");
+    (void)snprintf(buf + n, size - n, "}}");
     return KD_OK;
 }
 

@@ -67,12 +67,14 @@ sed -i 's/"model_type": "videomae"/"model_type": "vivit"/' other/config.json
 refused 2 "model_type: expected videomae, found 'vivit'" "$teacher" predict --weights other v.avi
 
 # ---- class names ----------------------------------------------------------------------------------------------------
-sed -i 's/"LABEL_6"/"drink water"/' hf/config.json
-accepted "$teacher" predict --weights hf $recipe v.avi
+cp -r hf named
+sed -i 's/"LABEL_6"/"drink water"/' named/config.json
+accepted "$teacher" predict --weights named $recipe v.avi
 grep -q 'LABEL_1\|drink water' out.txt || failed "no class name of id2label: $(cat out.txt)"
-sed -i 's/"drink water": 6/"drink water": 7/' hf/config.json
-refused 3 'label2id.* expected 6, as id2label says, found 7' "$teacher" predict --weights hf $recipe v.avi
-sed -i 's/"drink water": 7/"drink water": 6/' hf/config.json
+refused 3 "class 0 is 'LABEL_0' in the weights, 'drink' in the data set" \
+    "$teacher" eval --weights named $recipe --data data --set data.split.train=[1,2] --threads 1 -q
+sed -i 's/"drink water": 6/"drink water": 7/' named/config.json
+refused 3 'label2id.* expected 6, as id2label says, found 7' "$teacher" predict --weights named $recipe v.avi
 
 # ---- the other commands ---------------------------------------------------------------------------------------------
 data="--data data --set data.split.train=[1,2] --threads 1 -q"
