@@ -76,6 +76,15 @@ kd_status kd_io_fail_write(kd_err *err, const char *what, const char *path, int 
     return KD_FAIL(err, KD_E_WRITE, "%s: cannot %s: %s%s", path, what, strerror(code), advice);
 }
 
+int kd_io_open(const char *path, int flags)
+{
+    int fd = -1;
+    do {
+        fd = open(path, flags | O_CLOEXEC, 0666);
+    } while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* Every file that is read passes here, so that no reader has to know what a failed download looks like. */
@@ -289,7 +298,7 @@ kd_status kd_io_fd_sync(int fd, const char *path, kd_err *err)
 
 kd_status kd_io_sync_dir(const char *path, kd_err *err)
 {
-    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int fd = kd_io_open(path, O_RDONLY | O_DIRECTORY);
     if (fd < 0) {
         return kd_io_fail_write(err, "open the directory", path, errno);
     }

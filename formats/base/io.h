@@ -41,6 +41,9 @@ const char *kd_io_map_at(const void *address, uint64_t *offset);
  * this. */
 KD_NODISCARD kd_status kd_io_open_read(const char *path, int *fd, uint64_t *bytes, kd_err *err);
 
+/* open(2) with O_CLOEXEC, once more after EINTR; a new file gets 0666.  -1 and errno. */
+int kd_io_open(const char *path, int flags);
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 /* The regular file that `path` names or will name, links followed (kd_free).  KD_E_WRITE: a link to nothing, a device,

@@ -258,7 +258,7 @@ static kd_status check_own(int fd, const char *path, kd_err *err)
 kd_status kd_io_lock(const char *path, kd_lock **out, kd_err *err)
 {
     *out = NULL;
-    const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0666);
+    const int fd = kd_io_open(path, O_RDWR | O_CREAT | O_NONBLOCK | O_NOFOLLOW);
     if (fd < 0) {
         return errno == ELOOP ? KD_FAIL(err, KD_E_WRITE, "%s: expected a lock file, found a symbolic link", path)
                               : kd_io_fail_write(err, "create the lock", path, errno);

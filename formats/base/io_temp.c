@@ -129,7 +129,7 @@ kd_status kd_io_temp_open(const char *path, char **name, int *fd, kd_err *err)
             return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
         }
         kd_io_step();
-        const int f = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        const int f = kd_io_open(tmp, O_RDWR | O_CREAT | O_EXCL);
         if (f >= 0) {
             note(tmp);
             *name = tmp;
@@ -138,7 +138,7 @@ kd_status kd_io_temp_open(const char *path, char **name, int *fd, kd_err *err)
         }
         const int code = errno;
         kd_free(tmp);
-        if (code != EEXIST && code != EINTR) {
+        if (code != EEXIST) {
             return kd_io_fail_write(err, "create a file beside it", path, code);
         }
     }

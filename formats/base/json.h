@@ -20,8 +20,8 @@
  *            kd_json_set_f64(m, "top1", 0.913);
  *            KD_GO(kd_json_write(doc, "report.json", err));
  * Setters return nothing: a failed allocation marks the document, and kd_json_dump / kd_json_write
- * then give KD_E_OOM.  A NULL node is legal for every setter and does nothing, so no check is
- * needed in between.
+ * then give KD_E_OOM; so do those of a document that took a copy of it.  A NULL node is legal for
+ * every setter and does nothing, so no check is needed in between.
  *
  * Numbers.  Integers are int64.  Reals are written with the fewest digits that read back to the
  * same double (at most 17), always with a '.' or an exponent, so types survive a round trip.  NaN

@@ -76,8 +76,13 @@ static void put_copy(kd_json *to, const char *key, const kd_json *from)
         (void)kd_json_add(to, key, KD_JSON_NULL);
         return;
     }
-    for (const kd_json *up = to; up != NULL; up = up->parent) {
+    kd_json *root = to;
+    for (kd_json *up = to; up != NULL; up = up->parent) {
         KD_ASSERT(up != from); /* a tree cannot hold a copy of itself */
+        root = up;
+    }
+    if (root != NULL && !kd_json_ok(from)) { /* something is missing in it: so it is here */
+        root->at.doc->failed = true;
     }
     const kd_json *src = from;
     kd_json *dst_parent = to;

@@ -215,11 +215,11 @@ static kd_status create_file(kd_tfevents *t, const char *dir, kd_err *err)
         }
         kd_free(t->path);
         t->path = name;
-        t->fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        t->fd = kd_io_open(name, O_WRONLY | O_CREAT | O_EXCL);
         if (t->fd >= 0) {
             return KD_OK;
         }
-        if (errno != EEXIST && errno != EINTR) {
+        if (errno != EEXIST) {
             break;
         }
     }

@@ -180,25 +180,24 @@ void kd_store_head_free(kd_store_head *h)
     *h = (kd_store_head){0};
 }
 
-bool kd_store_head_diff(const kd_store_head *a, const kd_store_head *b, char *out, size_t size)
+kd_status kd_store_head_same(const kd_store_head *a, const kd_store_head *b, char *out, size_t size, kd_err *err)
 {
-    for (size_t i = 0; i < kd_json_count(a->doc); i++) {
+    kd_status st = KD_OK;
+    out[0] = '\0';
+    for (size_t i = 0; i < kd_json_count(a->doc) && st == KD_OK && out[0] == '\0'; i++) {
         const kd_json *x = kd_json_at(a->doc, i);
         const kd_json *y = kd_json_get(b->doc, kd_json_key(x));
         char *tx = NULL;
         char *ty = NULL;
-        bool differ = y == NULL || kd_json_dump(x, KD_JSON_COMPACT, &tx, NULL, NULL) != KD_OK ||
-                      kd_json_dump(y, KD_JSON_COMPACT, &ty, NULL, NULL) != KD_OK || strcmp(tx, ty) != 0;
-        if (differ) {
+        st = kd_json_dump(x, KD_JSON_COMPACT, &tx, NULL, err);
+        st = st == KD_OK && y != NULL ? kd_json_dump(y, KD_JSON_COMPACT, &ty, NULL, err) : st;
+        if (st == KD_OK && (y == NULL || strcmp(tx, ty) != 0)) {
             (void)snprintf(out, size, "%s: %.120s here, %.120s there", kd_json_key(x), text(tx), text(ty));
         }
         kd_free(tx);
         kd_free(ty);
-        if (differ) {
-            return true;
-        }
     }
-    return false;
+    return st;
 }
 
 kd_status kd_store_head_frame(const kd_store_head *h, uint8_t **out, size_t *bytes, kd_err *err)

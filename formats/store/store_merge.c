@@ -39,10 +39,10 @@ static kd_status same_manifest(const kd_store *a, const kd_store *b, kd_err *err
     kd_store_head h = {0};
     m.expected = a->head.m.expected;
     KD_TRY(kd_store_head_make(&m, &h, err));
-    const bool differ = kd_store_head_diff(&a->head, &h, diff, sizeof diff);
+    const kd_status st = kd_store_head_same(&a->head, &h, diff, sizeof diff, err);
     kd_store_head_free(&h);
-    if (!differ) {
-        return KD_OK;
+    if (st != KD_OK || diff[0] == '\0') {
+        return st;
     }
     return KD_FAIL(err, KD_E_DATA, "%.100s and %.100s: the manifests differ: %s", a->path, b->path, diff);
 }

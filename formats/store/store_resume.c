@@ -68,10 +68,10 @@ static kd_status match_manifest(kd_store_writer *w, const kd_map *map, size_t *b
         info.magic != KD_STORE_MANIFEST_MAGIC ||
         kd_store_head_parse((const char *)map->data + 8, info.content_bytes, w->part, &other, NULL) != KD_OK) {
         st = KD_FAIL(err, KD_E_INTEGRITY, "%s: the manifest is damaged; remove the file to start over", w->part);
-    } else if (kd_store_head_diff(&w->head, &other, diff, sizeof diff)) {
-        st = KD_FAIL(err, KD_E_DATA, "%s: cannot resume, the manifests differ: %s", w->part, diff);
     } else {
-        st = KD_FAIL(err, KD_E_INTEGRITY, "%s: the manifest is damaged", w->part);
+        KD_GO(kd_store_head_same(&w->head, &other, diff, sizeof diff, err));
+        st = diff[0] != '\0' ? KD_FAIL(err, KD_E_DATA, "%s: cannot resume, the manifests differ: %s", w->part, diff)
+                             : KD_FAIL(err, KD_E_INTEGRITY, "%s: the manifest is damaged", w->part);
     }
 done:
     kd_store_head_free(&other);
@@ -275,7 +275,7 @@ static kd_status write_tail(kd_store_writer *w, const kd_raw *rec, size_t n, kd_
     if (w->tail_fd >= 0) {
         (void)close(w->tail_fd);
     }
-    w->tail_fd = open(w->tail, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
+    w->tail_fd = kd_io_open(w->tail, O_WRONLY | O_APPEND | O_NOFOLLOW);
     if (w->tail_fd < 0) {
         return KD_FAIL(err, KD_E_WRITE, "%s: cannot open: %s", w->tail, strerror(errno));
     }
@@ -350,7 +350,8 @@ kd_status kd_store_take_finished(kd_store_writer *w, uint64_t part_bytes, kd_sto
     kd_status st = KD_OK;
     const kd_store_head *h = kd_store_head_of(s);
     const kd_store_index *ix = kd_store_index_of(s);
-    if (kd_store_head_diff(&w->head, h, diff, sizeof diff)) {
+    KD_GO(kd_store_head_same(&w->head, h, diff, sizeof diff, err));
+    if (diff[0] != '\0') {
         st = KD_FAIL(err, KD_E_DATA, "%s: cannot resume, the manifests differ: %s", w->path, diff);
         goto done;
     }

@@ -35,6 +35,23 @@ static void writer_free(kd_store_writer *w)
     kd_free(w);
 }
 
+/* The part of a store that nobody resumes. */
+static void drop_once(const kd_store_writer *w)
+{
+    if (w->tail == NULL && w->fd >= 0) {
+        (void)unlink(w->part);
+    }
+}
+
+/* A finished store was left as it is: what stands beside it is of the kill before its last step. */
+static void drop_beside_finished(const kd_store_writer *w)
+{
+    (void)unlink(w->part);
+    if (kd_store_check_tail(w, NULL) == KD_OK) {
+        (void)unlink(w->tail);
+    }
+}
+
 /* ---- opening --------------------------------------------------------------------------------- */
 
 /* Whether the file begins with `magic` or is empty, and has no other name. */
@@ -42,8 +59,11 @@ static bool begins_with(int fd, uint32_t magic)
 {
     struct stat sb;
     uint8_t want[4], found[4];
+    ssize_t n = -1;
     kd_put32(want, magic);
-    const ssize_t n = pread(fd, found, sizeof found, 0); /* less than all of it: killed early */
+    do {
+        n = pread(fd, found, sizeof found, 0); /* less than all of it: killed early */
+    } while (n < 0 && errno == EINTR);
     return fstat(fd, &sb) == 0 && S_ISREG(sb.st_mode) && sb.st_nlink <= 1 && n >= 0 &&
            memcmp(found, want, (size_t)n) == 0;
 }
@@ -61,13 +81,10 @@ static kd_status not_ours(const char *path, kd_err *err)
 static kd_status lock_part(kd_store_writer *w, kd_err *err)
 {
     for (int tries = 0; tries < 16; tries++) {
-        const int fd = open(w->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, 0666);
+        const int fd = kd_io_open(w->part, O_RDWR | O_CREAT | O_NONBLOCK | O_NOFOLLOW);
         struct stat a;
         struct stat b;
         if (fd < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
             return errno == ELOOP ? not_ours(w->part, err)
                                   : KD_FAIL(err, KD_E_WRITE, "%s: cannot create: %s", w->part, strerror(errno));
         }
@@ -90,7 +107,7 @@ kd_status kd_store_check_tail(const kd_store_writer *w, kd_err *err)
     if (w->tail == NULL || !kd_path_exists(w->tail)) {
         return KD_OK;
     }
-    const int fd = open(w->tail, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+    const int fd = kd_io_open(w->tail, O_RDONLY | O_NONBLOCK | O_NOFOLLOW);
     const bool ours = fd >= 0 && begins_with(fd, KD_STORE_TAIL_MAGIC);
     if (fd >= 0) {
         (void)close(fd);
@@ -103,7 +120,7 @@ static kd_status open_tail(kd_store_writer *w, kd_err *err)
     if (w->tail == NULL) {
         return KD_OK;
     }
-    w->tail_fd = open(w->tail, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
+    w->tail_fd = kd_io_open(w->tail, O_WRONLY | O_CREAT | O_EXCL | O_APPEND);
     if (w->tail_fd < 0) {
         return KD_FAIL(err, KD_E_WRITE, "%s: cannot create: %s", w->tail, strerror(errno));
     }
@@ -200,6 +217,7 @@ kd_status kd_store_writer_open(const char *path, const kd_store_manifest *manife
     *out = w;
 done:
     if (st != KD_OK) {
+        drop_once(w);
         writer_free(w);
     }
     return st;
@@ -392,7 +410,7 @@ kd_status kd_store_writer_close(kd_store_writer *w, kd_err *err)
         goto done;
     }
     if (w->finished) { /* nothing was added */
-        (void)unlink(w->part);
+        drop_beside_finished(w);
         goto done;
     }
     if (w->n_pending > 0) {
@@ -400,6 +418,9 @@ kd_status kd_store_writer_close(kd_store_writer *w, kd_err *err)
     }
     KD_GO(write_end(w, err));
 done:
+    if (st != KD_OK) {
+        drop_once(w);
+    }
     writer_free(w);
     return st;
 }
@@ -407,7 +428,7 @@ done:
 void kd_store_writer_abandon(kd_store_writer *w)
 {
     if (w != NULL && w->finished) {
-        (void)unlink(w->part);
+        drop_beside_finished(w);
     }
     writer_free(w);
 }

@@ -310,7 +310,7 @@ kd_status kd_video_writer_close(kd_video_writer *w, kd_err *err)
         st = fail_av(w, &log, rc, "finish it", err);
         goto done;
     }
-    const int fd = open(w->tmp, O_WRONLY | O_CLOEXEC);
+    const int fd = kd_io_open(w->tmp, O_WRONLY);
     if (fd < 0) {
         st = KD_FAIL(err, KD_E_WRITE, "%s: cannot open to flush: %s", w->tmp, strerror(errno));
         goto done;

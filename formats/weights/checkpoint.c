@@ -85,7 +85,7 @@ kd_status kd_ckpt_save(const char *dir, const kd_ckpt_group *group, size_t group
     char *parent = kd_path_dir(dir);
     char *prev = kd_strf("%s.prev", dir);
     bool made = false;
-    if (doc == NULL || parent == NULL || prev == NULL) {
+    if (doc == NULL || parent == NULL || prev == NULL || !kd_json_ok(state)) {
         st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir);
         goto done;
     }

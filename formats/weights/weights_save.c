@@ -123,6 +123,10 @@ static kd_status save_safetensors(output *o, const char *path, kd_err *err)
     kd_status st = KD_OK;
     kd_json *meta = kd_json_object();
     kd_json_set_str(meta, "format", "pt");
+    if (!kd_json_ok(meta)) {
+        st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        goto done;
+    }
     KD_GO(kd_st_writer_open(path, o->t, o->count, meta, &w, err));
     for (size_t k = 0; k < o->count; k++) {
         const size_t i = kd_st_writer_order(w, k);

@@ -64,14 +64,14 @@ static int compare(const char *what, const char *key, double found, double expec
 
 static int compare_step(const kd_json *line, size_t step, const kd_json *golden)
 {
-    static const char *const keys[] = {"loss", "lr", "grad_norm"};
     const kd_json *expected = kd_json_at(kd_json_get(golden, "steps"), step);
     const kd_json *allowed = kd_json_get(golden, "tolerance");
     int wrong = 0;
     char what[32];
     (void)snprintf(what, sizeof what, "step %zu", step + 1);
-    for (size_t i = 0; i < KD_COUNTOF(keys); i++) {
-        wrong += compare(what, keys[i], number(line, keys[i]), number(expected, keys[i]), number(allowed, keys[i]));
+    for (size_t i = 0; i < kd_json_count(allowed); i++) { /* loss, its terms, rate, norm of the gradient */
+        const char *key = kd_json_key(kd_json_at(allowed, i));
+        wrong += compare(what, key, number(line, key), number(expected, key), number(allowed, key));
     }
     return wrong;
 }
