@@ -72,19 +72,69 @@ flip() {
     printf "\\$(printf '%03o' $((byte ^ 16)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 
-# killed_until_done LOW HIGH COMMAND...: kills the command (SIGKILL) after a random LOW..HIGH milliseconds, again and
-# again, at most six times; then lets it finish.  Sets kills to the number of times that a kill met it alive.
+# begun FILE PID: waits until FILE has content, however long that takes; false when the process ended before.
+begun() {
+    until [ -s "$1" ]; do
+        kill -0 "$2" 2>/dev/null || return 1
+        sleep 0.01
+    done
+}
+
+# held FILE COMMAND...: starts the command, which must be too long to end by itself, and freezes it once FILE has
+# content.  Sets holder, its process.
+held() {
+    local file=$1
+    shift
+    "$@" >held.txt 2>&1 </dev/null &
+    holder=$!
+    begun "$file" $holder && kill -STOP $holder || failed "ended before it could be frozen: $*"
+}
+
+# released: the frozen command goes on, is asked to stop and must end as one that was.
+released() {
+    kill -CONT $holder
+    kill -INT $holder
+    wait $holder
+    [ $? -eq 130 ] || { failed "the command that was frozen was disturbed"; tail -3 held.txt; }
+}
+
+# asked SIGNAL FILE OUT COMMAND...: sends the signal once FILE has content.  Where the command was done before the signal
+# came, OUT is removed and the command begins anew.  Sets rc.
+asked() {
+    local signal=$1 file=$2 out=$3 pid
+    shift 3
+    for _ in $(seq 50); do
+        rm -rf "$out" "$out.part" "$out.part.tail"
+        "$@" >out.txt 2>err.txt </dev/null &
+        pid=$!
+        begun "$file" $pid
+        kill -"$signal" $pid 2>/dev/null
+        wait $pid
+        rc=$?
+        [ $rc -eq 0 ] || return
+    done
+}
+
+# killed_until_done MS OUT COMMAND...: kills the command (SIGKILL) at a random moment, a fifth to four fifths of MS
+# after its start, again and again, at most six times; then lets it finish.  Where it was done before the first kill came
+# (MS was measured on a busier machine), OUT is removed and the moments come earlier.  Sets kills to the number of times
+# that a kill met it alive.
 killed_until_done() {
-    local low=$1 high=$2 pid rc
+    local ms=$1 out=$2 pid rc
     shift 2
     kills=0
     for _ in 1 2 3 4 5 6; do
         "$@" >>out.txt 2>>err.txt </dev/null &
         pid=$!
-        sleep "$(awk -v ms=$((low + RANDOM % (high - low + 1))) 'BEGIN { print ms / 1000 }')"
+        sleep "$(awk -v ms=$((ms / 5 + RANDOM % (ms * 3 / 5 + 1))) 'BEGIN { print ms / 1000 }')"
         kill -KILL "$pid" 2>/dev/null
         wait "$pid" 2>/dev/null
         rc=$?
+        if [ "$rc" -eq 0 ] && [ $kills -eq 0 ] && [ "$ms" -gt 10 ]; then
+            rm -rf "$out"
+            ms=$((ms / 3))
+            continue
+        fi
         [ "$rc" -eq 137 ] || return "$rc"
         kills=$((kills + 1))
     done

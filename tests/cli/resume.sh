@@ -27,7 +27,7 @@ sweep() {
     accepted "$@" --out "$name" --workers 1
     took=$(($(now_ms) - start))
     for workers in 0 1 3; do
-        killed_until_done $((took / 5)) $((took * 4 / 5)) "$@" --out "$name-$workers" --workers $workers --resume ||
+        killed_until_done $took "$name-$workers" "$@" --out "$name-$workers" --workers $workers --resume ||
             { failed "$name with $workers workers: resumed run ended with $?"; tail -3 err.txt; }
         total_kills=$((total_kills + kills))
         same_run "$name" "$name-$workers"
@@ -43,7 +43,7 @@ sweep_store() {
     took=$(($(now_ms) - start))
     accepted "$kd" logits verify whole.logits.zst
     for workers in 0 3; do
-        killed_until_done $((took / 5)) $((took * 4 / 5)) "$@" \
+        killed_until_done $took "cut-$workers.logits.zst" "$@" \
             --out "cut-$workers.logits.zst" --workers $workers --resume ||
             { failed "dump-logits with $workers workers: resumed run ended with $?"; tail -3 err.txt; }
         total_kills=$((total_kills + kills))
@@ -63,7 +63,7 @@ done
 
 # The training data on the device: killed and continued, the bytes of the run whose batches were fed.
 student_recipe sfz-nano
-killed_until_done 200 900 "$distill" train --config student.yaml --teacher-logits whole.logits.zst \
+killed_until_done 1000 kept "$distill" train --config student.yaml --teacher-logits whole.logits.zst \
     --set train.resident=on \
     --out kept --resume || { failed "training with resident data: resumed run ended with $?"; tail -3 err.txt; }
 total_kills=$((total_kills + kills))
@@ -72,15 +72,8 @@ say "sfz-nano with resident data: $kills kills"
 [ "$total_kills" -ge 6 ] || failed "only $total_kills kills met a run alive: the sweep shows nothing"
 
 # SIGINT: the state is saved, exit 130, and the run continues to the same bytes.
-"$teacher" finetune --config teacher.yaml --out asked --set train.checkpoint_every_steps=0 2>err.txt >out.txt &
-pid=$!
-for _ in $(seq 200); do
-    [ -s asked/log.jsonl ] && break
-    sleep 0.01
-done
-kill -INT $pid
-wait $pid
-rc=$?
+asked INT asked/log.jsonl asked "$teacher" finetune --config teacher.yaml --out asked \
+    --set train.checkpoint_every_steps=0
 [ $rc -eq 130 ] || failed "SIGINT: exit code $rc, expected 130"
 grep -q 'state saved' err.txt || failed "SIGINT: no word of the state"
 present asked/checkpoints/last/optim.safetensors
@@ -90,15 +83,7 @@ same_file teacher/log.jsonl asked/log.jsonl
 
 # The dump likewise; what is there is continued by the same dump alone.
 dump="$teacher dump-logits --weights teacher --out asked.logits.zst -q"
-$dump --views 8x3 2>err.txt >out.txt &
-pid=$!
-for _ in $(seq 500); do
-    [ -e asked.logits.zst.part ] && break
-    sleep 0.01
-done
-kill -INT $pid
-wait $pid
-rc=$?
+asked INT asked.logits.zst.part asked.logits.zst $dump --views 8x3
 [ $rc -eq 130 ] || failed "dump-logits, SIGINT: exit code $rc, expected 130"
 refused 3 'asked\.logits\.zst\.part: cannot resume, the manifests differ' $dump --views 2x1 --resume
 accepted $dump --views 8x3 --resume
