@@ -277,7 +277,7 @@ void kd_log(kd_log_level level, const char *fmt, ...)
     (void)vsnprintf(raw, sizeof raw, fmt, ap);
     va_end(ap);
     char clock[32] = "";
-    if (atomic_load(&log_level) >= (int)KD_LOG_DEBUG) { /* seconds since the machine's own beginning: differences count */
+    if (atomic_load(&log_level) >= (int)KD_LOG_DEBUG) { /* seconds of a clock without a date: differences count */
         (void)snprintf(clock, sizeof clock, "[%.3f] ", kd_now());
     }
     (void)fprintf(stderr, "%s%s%s\n", clock, tag[level], kd_show(line, sizeof line, raw));

@@ -98,8 +98,8 @@ released() {
     [ $? -eq 130 ] || { failed "the command that was frozen was disturbed"; tail -3 held.txt; }
 }
 
-# asked SIGNAL FILE OUT COMMAND...: sends the signal once FILE has content.  Where the command was done before the signal
-# came, OUT is removed and the command begins anew.  Sets rc.
+# asked SIGNAL FILE OUT COMMAND...: sends the signal once FILE has content.  Where the command was done before the
+# signal came, OUT is removed and the command begins anew.  Sets rc.
 asked() {
     local signal=$1 file=$2 out=$3 pid
     shift 3
@@ -116,9 +116,9 @@ asked() {
 }
 
 # killed_until_done MS OUT COMMAND...: kills the command (SIGKILL) at a random moment, a fifth to four fifths of MS
-# after its start, again and again, at most six times; then lets it finish.  Where it was done before the first kill came
-# (MS was measured on a busier machine), OUT is removed and the moments come earlier.  Sets kills to the number of times
-# that a kill met it alive.
+# after its start, again and again, at most six times; then lets it finish.  Where it was done before the first kill
+# came (MS was measured on a busier machine), OUT is removed and the moments come earlier.  Sets kills to the number of
+# times that a kill met it alive.
 killed_until_done() {
     local ms=$1 out=$2 pid rc
     shift 2

@@ -6,7 +6,7 @@
  * are interrupted or move half of the bytes change nothing at all.  Leaks are the address sanitizer's to find. */
 #include "formats/base/hash.h"
 #include "formats/data/dataset.h"
-#include "formats/data/listing.h"
+#include "formats/data/lists/listing.h"
 #include "formats/log/tfevents.h"
 #include "formats/skeleton/skeleton_file.h"
 #include "formats/video/video.h"
@@ -108,7 +108,7 @@ static kd_status write_list(const char *path, kd_err *err)
 {
     const kd_list_item items[2] = {{.path = "a.skeleton", .key = "a", .label = 1, .frames = -1},
                                    {.path = "b.skeleton", .key = "b", .label = 0, .frames = -1}};
-    return kd_listing_write(path, items, 2, err);
+    return kd_listing_write(path, items, 2, KD_LIST_BLANK, err);
 }
 
 static kd_status write_json(const char *path, int64_t value, kd_err *err)

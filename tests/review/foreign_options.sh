@@ -4,12 +4,12 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/setup.sh"
 
-for o in lr finetune output_dir num_gpus data_path data-set nb_classes update_freq input_size num_frames sampling_rate \
-    test_num_segment test_num_crop drop_path opt opt_betas clip_grad weight_decay layer_decay warmup_lr min_lr \
-    warmup_epochs model_ema smoothing mixup cutmix mixup_prob mixup_switch_prob reprob model save_ckpt_freq num_workers \
-    auto_resume dist_eval enable_deepspeed work-dir cfg-options amp launcher no-validate learning_rate num_train_epochs \
-    per_device_train_batch_size gradient_accumulation_steps max_grad_norm logging_steps overwrite_output_dir \
-    model_name_or_path fp16 report_to; do
+for o in lr finetune output_dir num_gpus data_path data-set nb_classes update_freq input_size num_frames \
+    sampling_rate test_num_segment test_num_crop drop_path opt opt_betas clip_grad weight_decay layer_decay \
+    warmup_lr min_lr warmup_epochs model_ema smoothing mixup cutmix mixup_prob mixup_switch_prob reprob model \
+    save_ckpt_freq num_workers auto_resume dist_eval enable_deepspeed work-dir cfg-options amp launcher no-validate \
+    learning_rate num_train_epochs per_device_train_batch_size gradient_accumulation_steps max_grad_norm \
+    logging_steps overwrite_output_dir model_name_or_path fp16 report_to; do
     refused 2 "unknown option --$o; here: " "$teacher" finetune --$o 1
 done
 refused 2 'here: --teacher-logits STORE' "$distill" train --teacher_ckpt x
@@ -23,7 +23,8 @@ key() { # a.b of a resolved recipe
     awk -v want="$1" '/^[a-z]/ { split($1, a, ":"); at = a[1]; if (at == want) found = 1 }
         /^  [a-z]/ { split($1, a, ":"); if (at "." a[1] == want) found = 1 } END { exit !found }' t.yaml s.yaml
 }
-grep -oE '(optim|data|teacher|student|video|eval|train|mixup|kd|skeleton)\.[a-z_]+' "$source/tools/foreign.inc" | sort -u |
+sections='optim|data|teacher|student|video|eval|train|mixup|kd|skeleton'
+grep -oE "($sections)\.[a-z_]+" "$source/tools/foreign.inc" | sort -u |
     while read -r k; do
         key "$k" || echo "$k"
     done >unknown.txt

@@ -78,8 +78,6 @@ refused 3 'label2id.* expected 6, as id2label says, found 7' "$teacher" predict 
 
 # ---- the other commands ---------------------------------------------------------------------------------------------
 data="--data data --set data.split.train=[1,2] --threads 1 -q"
-refused 3 "class 0 is 'LABEL_0' in the weights" "$teacher" eval --weights hf $recipe $data --out r.json
-sed -i 's/drink water/LABEL_6/' hf/config.json # numbers, no names: nothing to compare
 accepted "$teacher" eval --weights hf $recipe $data --out r.json
 accepted "$teacher" dump-logits --weights hf $recipe $data --out s.logits.zst
 accepted "$teacher" finetune --weights hf $recipe $data --epochs 1 --out run

@@ -294,7 +294,8 @@ int kd_cmd_doctor(int argc, char **argv)
         (void)putchar('\n');
         report(&s, &m, dir);
         report_paths(&s, &m, dir);
-        (void)printf("\n%s\n", s.missing == 0 ? "Nothing that this build can use is missing." : "See the lines marked missing.");
+        (void)printf("\n%s\n",
+                     s.missing == 0 ? "Nothing that this build can use is missing." : "See the lines marked missing.");
     }
     return 0;
 }
