@@ -52,6 +52,23 @@ done:
     return st;
 }
 
+/* Did the run end before its first batch?  Then nothing is lost when another one begins here. */
+static bool is_untrained(const char *dir)
+{
+    kd_json *doc = NULL;
+    int64_t batches = -1;
+    char *path = kd_path_join(dir, "checkpoints/last/state.json");
+    if (path != NULL && kd_json_load(path, &doc, NULL) == KD_OK) {
+        const kd_json *training = kd_json_get(kd_json_get(doc, "state"), "training");
+        if (kd_json_get_i64(training, "micro", &batches, NULL) != KD_OK) {
+            batches = -1;
+        }
+    }
+    kd_json_free(doc);
+    kd_free(path);
+    return batches == 0;
+}
+
 /* The same recipe, but that a run may be given more epochs. */
 static kd_status same_recipe(const char *dir, const kd_config *cfg, kd_err *err)
 {
@@ -87,6 +104,10 @@ kd_status kd_run_check(const char *dir, const kd_config *cfg, bool resume, bool 
         if (resume) {
             kd_log(KD_LOG_INFO, "%s holds no run yet: --resume starts one", dir);
         }
+        return KD_OK;
+    }
+    if (!resume && f.checkpoint && !f.report && is_untrained(dir)) {
+        *begun = false;
         return KD_OK;
     }
     if (!resume) {
@@ -150,6 +171,9 @@ kd_status kd_run_open(const char *dir, const kd_config *cfg, bool resume, kd_run
     KD_GO(kd_io_lock(kd_run_path(r, "lock"), &r->lock, err));
     KD_GO(kd_run_check(dir, cfg, resume, &r->begun, err));
     KD_GO(open_log(r, err));
+    if (!r->begun) {
+        KD_GO(kd_run_log_cut(r, 0, err)); /* of a run that ended before its first batch */
+    }
 done:
     if (st != KD_OK) {
         kd_run_close(r);
