@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define ITEM_BYTES (2 * KD_CFG_PATH + 8)
 
@@ -264,6 +265,39 @@ kd_status kd_config_hash(const kd_config *cfg, const char *inputs, char hex[KD_C
     const kd_status st = whole != NULL ? kd_sha256(whole, strlen(whole), hex, NULL) : KD_E_OOM;
     kd_free(whole);
     return st;
+}
+
+static kd_status make_absolute(const char *here, char path[KD_CFG_PATH], kd_err *err)
+{
+    char full[2 * KD_CFG_PATH];
+    const char *tail = strcmp(path, ".") == 0 ? "" : path;
+    while (strncmp(tail, "./", 2) == 0) {
+        tail += 2;
+    }
+    if (path[0] == '\0' || path[0] == '/') {
+        return KD_OK;
+    }
+    const int n = snprintf(full, sizeof full, "%s%s%s", here, tail[0] != '\0' ? "/" : "", tail);
+    if (n < 0 || n >= KD_CFG_PATH) {
+        return KD_FAIL(err, KD_E_CONFIG, "%s: below %s it is longer than %d bytes", path, here, KD_CFG_PATH - 1);
+    }
+    memcpy(path, full, (size_t)n + 1);
+    return KD_OK;
+}
+
+kd_status kd_config_absolute(kd_config *cfg, kd_err *err)
+{
+    char here[KD_CFG_PATH];
+    if (getcwd(here, sizeof here) == NULL) {
+        return KD_FAIL(err, KD_E_IO, "the present directory has no path of at most %d bytes", KD_CFG_PATH - 1);
+    }
+    KD_TRY(make_absolute(here, cfg->data.root, err));
+    KD_TRY(make_absolute(here, cfg->teacher.weights, err));
+    KD_TRY(make_absolute(here, cfg->student.weights, err));
+    for (int i = 0; i < cfg->kd.store.n; i++) {
+        KD_TRY(make_absolute(here, cfg->kd.store.v[i], err));
+    }
+    return KD_OK;
 }
 
 bool kd_config_diff(const kd_config *a, const kd_config *b, char *out, size_t size)

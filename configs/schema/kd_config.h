@@ -146,6 +146,10 @@ char *kd_config_yaml(const kd_config *cfg, bool docs, bool portable_only);
  * whose paths are not portable; "" when it names none, or for the recipe's text alone. */
 KD_NODISCARD kd_status kd_config_hash(const kd_config *cfg, const char *inputs, char hex[KD_CFG_HASH]);
 
+/* Paths that the present directory gives their meaning (data.root, weights, stores) become absolute, so that the recipe
+ * of a run is understood from everywhere.  KD_E_IO: there is no present directory; KD_E_CONFIG: too long. */
+KD_NODISCARD kd_status kd_config_absolute(kd_config *cfg, kd_err *err);
+
 /* First difference between two configs among portable keys: "optim.base_lr: 0.001 here, 0.002
  * there" into `text`; false when there is none.  Used to refuse a resume with another recipe. */
 bool kd_config_diff(const kd_config *a, const kd_config *b, char *text, size_t size);

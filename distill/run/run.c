@@ -82,7 +82,12 @@ static kd_status same_recipe(const char *dir, const kd_config *cfg, kd_err *err)
     }
     KD_GO(kd_config_load(&(const char *){path}, 1, NULL, 0, old, err));
     const int epochs = old->train.epochs;
-    old->train.epochs = KD_MAX(epochs, cfg->train.epochs);
+    if (cfg->train.epochs > epochs) {
+        old->train.epochs = cfg->train.epochs;
+        if (old->optim.warmup_epochs >= (double)epochs) { /* was cut to the length of the run */
+            old->optim.warmup_epochs = cfg->optim.warmup_epochs;
+        }
+    }
     if (kd_config_diff(old, cfg, diff, sizeof diff)) {
         st = KD_FAIL(err, KD_E_CONFIG, "%s: resume with another recipe: %s (the run's own value first)", dir, diff);
     } else if (cfg->train.epochs > epochs) {

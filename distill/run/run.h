@@ -12,9 +12,10 @@
 typedef struct kd_run kd_run;
 
 /* May a run go on, or start, in `dir`?  Writes nothing.  Without `resume` a directory that already holds a run is
- * refused (KD_E_STATE).  With it, an existing run must have the same portable config (KD_E_CONFIG names the first
- * difference; more epochs are legal and said) and its checkpoint (KD_E_DATA), and an empty or absent directory starts a
- * new one, which the log says.  *begun: there is a checkpoint to go on from. */
+ * refused (KD_E_STATE), but not one that ended before its first batch.  With it, an existing run must have the same
+ * portable config (KD_E_CONFIG names the first difference; more epochs are legal and said) and its checkpoint
+ * (KD_E_DATA), and an empty or absent directory starts a new one, which the log says.  *begun: there is a checkpoint to
+ * go on from. */
 KD_NODISCARD kd_status kd_run_check(const char *dir, const kd_config *cfg, bool resume, bool *begun, kd_err *err);
 
 /* kd_run_check, then make or reopen `dir`. */

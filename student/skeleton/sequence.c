@@ -101,7 +101,7 @@ static kd_status load(kd_sequence_source *s, uint32_t sample, float *x, kd_err *
     const kd_data_sample *d = &s->half->sample[sample];
     const kd_status st = read_sequence(&s->spec.skeleton, d->skeleton, x, err);
     if (st != KD_OK) {
-        return kd_err_prefix(err, st, "%s", d->id);
+        return d->id != NULL ? kd_err_prefix(err, st, "%s", d->id) : st;
     }
     if (s->cache != NULL) {
         keep(s, sample, x);
@@ -329,7 +329,7 @@ kd_producer kd_sequence_draws(kd_sequence_source *s)
 kd_status kd_sequence_read(const kd_sequence_spec *spec, const char *path, const char *const *streams, int n_streams,
                            void *const *dst, kd_err *err)
 {
-    kd_data_sample sample = {.id = path, .skeleton = path};
+    kd_data_sample sample = {.skeleton = path};
     const kd_half half = {.sample = &sample, .n = 1};
     kd_sequence_source *s = NULL;
     void *scratch = NULL;

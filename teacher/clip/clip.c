@@ -291,7 +291,7 @@ kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, 
 
 kd_status kd_clip_read(const kd_clip_spec *spec, const char *path, kd_clip_mode mode, uint8_t *dst, kd_err *err)
 {
-    kd_data_sample sample = {.id = path, .video = path};
+    kd_data_sample sample = {.video = path};
     const kd_half half = {.sample = &sample, .n = 1};
     kd_clip_source *s = NULL;
     void *scratch = NULL;

@@ -235,7 +235,7 @@ kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *i
     }
     if (st != KD_OK) {
         forget(&d);
-        return kd_err_prefix(err, st, "%s", sample->id);
+        return sample->id != NULL ? kd_err_prefix(err, st, "%s", sample->id) : st;
     }
     if (sample->frames > 0 && d.frames != (size_t)sample->frames) {
         forget(&d);

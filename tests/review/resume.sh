@@ -82,6 +82,11 @@ accepted tune --weights copy.safetensors --epochs 2 --out w --resume
 rm copy.safetensors
 accepted tune --weights copy.safetensors --epochs 3 --out w --resume # not needed any more
 
+# more epochs, also where the warm-up had been cut to the length of the run
+accepted train --data data --set optim.warmup_epochs=10 --epochs 1 --out long
+accepted train --data data --set optim.warmup_epochs=10 --epochs 3 --out long --resume
+[ "$(grep -c '"type":"epoch"' long/log.jsonl)" -eq 3 ] || failed "not 3 epochs in long"
+
 # fewer epochs than the run has; a new directory; lost checkpoints
 refused 2 'train.epochs: 2 here, 1 there' train --data data --teacher-logits a.logits.zst --epochs 1 --out kd --resume
 "$distill" train ${student/-q/} --data data --epochs 1 --out new --resume 2>err.txt >out.txt || failed "new: $?"
@@ -94,11 +99,21 @@ refused 3 'state.json' train --data data --teacher-logits a.logits.zst --epochs 
 cp -r kd bare && rm bare/config.yaml
 refused 3 'config.yaml' train --data data --teacher-logits a.logits.zst --epochs 4 --out bare --resume
 
+# a run that its data ended before the first batch leaves the folder free
+cp L/t.csv keep.csv
+sed -i 's/ \([01]\)$/ 3 \1/' L/t.csv
+refused 3 'the list says 3 frames' fit --out early
+cp keep.csv L/t.csv
+accepted fit --out early
+
 # no other checkpoint than the one that was meant
 cp -r kd nobest && rm -r nobest/checkpoints/best
 refused 3 'checkpoints/best is gone' "$distill" eval --weights nobest --data data -q
 cp -r kd cutbest && rm cutbest/checkpoints/best/state.json
 refused 3 'best/state.json' "$distill" eval --weights cutbest --data data -q
+
+# a run is understood from everywhere: its recipe names its data by an absolute path
+(cd / && "$distill" eval --weights "$work/kd" -q) >out.txt 2>err.txt || failed "eval from elsewhere: $(cat err.txt)"
 
 # a dry run says what it would go on from, and leaves the run as it is
 "$distill" train ${student/-q/} --data data --teacher-logits a.logits.zst --epochs 2 --out kd --resume --dry-run \

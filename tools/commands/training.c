@@ -37,6 +37,7 @@ static kd_status train(const char *program, const kd_training_opts *o, const kd_
     KD_GO(kd_sets_make(c, "train", &sets, err));
     KD_GO(kd_sets_add(&sets, "kd.store", o->store, err));
     KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_START, &sets, &s, err));
+    KD_GO(kd_config_absolute(s.cfg, err));
     const kd_train_opts to = {.task = s.task,
                               .cfg = s.cfg,
                               .out_dir = c->out,
