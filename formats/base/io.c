@@ -1,6 +1,5 @@
 /* File access: see io.h. */
 #include "formats/base/io_internal.h"
-#include "formats/base/sniff.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -90,9 +89,9 @@ int kd_io_open(const char *path, int flags)
 /* Every file that is read passes here, so that no reader has to know what a failed download looks like. */
 static kd_status check_genuine(int fd, const char *path, kd_err *err)
 {
-    char head[KD_SNIFF_BYTES];
+    char head[KDI_SNIFF_BYTES];
     const ssize_t n = pread(fd, head, sizeof head, 0); /* an error is the reader's to meet */
-    const char *found = n > 0 ? kd_sniff(head, (size_t)n) : NULL;
+    const char *found = n > 0 ? kdi_sniff(head, (size_t)n) : NULL;
     return found == NULL ? KD_OK : KD_FAIL(err, KD_E_FORMAT, "%s: %s", path, found);
 }
 

@@ -37,7 +37,7 @@ void kd_io_unmap(kd_map *map); /* zeroed or NULL is legal */
 const char *kd_io_map_at(const void *address, uint64_t *offset);
 
 /* Open for reading, regular files only; *bytes (may be NULL) is its size.  The caller closes *fd.
- * KD_E_FORMAT: a Git LFS pointer or a web page stands in its place (formats/base/sniff.h).  The other readers open by
+ * KD_E_FORMAT: a Git LFS pointer or a web page stands in its place.  The other readers open by
  * this. */
 KD_NODISCARD kd_status kd_io_open_read(const char *path, int *fd, uint64_t *bytes, kd_err *err);
 

@@ -1,5 +1,5 @@
-/* Stand-ins for files: see sniff.h. */
-#include "formats/base/sniff.h"
+/* Stand-ins for files, told by their first bytes: see io_internal.h. */
+#include "formats/base/io_internal.h"
 
 #include <strings.h>
 
@@ -9,7 +9,7 @@ static bool begins(const char *text, size_t n, const char *with)
     return n >= k && strncasecmp(text, with, k) == 0;
 }
 
-const char *kd_sniff(const void *data, size_t n)
+const char *kdi_sniff(const void *data, size_t n)
 {
     static const char *const page[] = {"<!doctype html", "<html", "<head", "<body", "<?xml", "<error"};
     static const char *const answer[] = {"404: not found",
@@ -40,7 +40,7 @@ const char *kd_sniff(const void *data, size_t n)
             return "a web page, not the file: fetch it again (by the download link, logged in where that is asked)";
         }
     }
-    while (n > 0 && n < KD_SNIFF_BYTES && (text[n - 1] == '\n' || text[n - 1] == '\r')) {
+    while (n > 0 && n < KDI_SNIFF_BYTES && (text[n - 1] == '\n' || text[n - 1] == '\r')) {
         n--;
     }
     for (size_t i = 0; i < KD_COUNTOF(answer); i++) { /* the whole file is that line */
