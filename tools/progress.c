@@ -72,7 +72,7 @@ static void whole_text(const kd_ticker *t, char *out, size_t size, double now)
     char left[32];
     const double seconds = whole_left(t, now);
     duration_text(left, sizeof left, seconds);
-    (void)snprintf(out, size, seconds >= 0.0 ? ", run %s" : "", left);
+    (void)snprintf(out, size, "%s%s", seconds >= 0.0 ? ", run " : "", seconds >= 0.0 ? left : "");
 }
 
 static void line_text(const kd_ticker *t, char *out, size_t size, double now)

@@ -9,6 +9,8 @@ case $name in
 fuzz_skeleton) seeds=("$here/../refuse/skeleton") ;;
 fuzz_config) seeds=("$here/../refuse/config") ;;
 fuzz_pickle) seeds=("$here/../golden/pth") ;;
+fuzz_parity) seeds=("$here/../golden/parity/other_values/model" "$here/../golden/parity/losses") ;;
+fuzz_video) seeds=("$here/../golden/training/data") ;;
 esac
 mkdir -p "$1.corpus"
 log=$1.log
