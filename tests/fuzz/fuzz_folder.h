@@ -1,5 +1,5 @@
-/* What targets share whose parser takes a path: a folder in memory, a file of the input's bytes in it, and a mutator that
- * begins with a whole file of ours. */
+/* What targets share whose parser takes a path: a folder in memory, a file of the input's bytes in it, and a mutator
+ * that begins with a whole file of ours. */
 #ifndef KD_TESTS_FUZZ_FUZZ_FOLDER_H
 #define KD_TESTS_FUZZ_FUZZ_FOLDER_H
 
