@@ -1,8 +1,10 @@
 /* distill: the skeleton student and what it learns from the teacher. */
 #include "tools/commands/commands.h"
+#include "tools/threads.h"
 
 int main(int argc, char **argv)
 {
+    kd_threads_sleep(argv);
     static const kd_verb VERBS[] = {
         {"train", kd_cmd_distill_train, "train a student with cross-entropy and distillation"},
         {"eval", kd_cmd_distill_eval, "evaluate a student; writes a report"},

@@ -1,8 +1,10 @@
 /* kd: the tool belt. */
 #include "tools/commands/commands.h"
+#include "tools/threads.h"
 
 int main(int argc, char **argv)
 {
+    kd_threads_sleep(argv);
     static const kd_verb VERBS[] = {
         {"dataset", kd_cmd_dataset, "make, list, check, split and draw data sets"},
         {"logits", kd_cmd_logits, "describe, check, merge and export logit stores"},

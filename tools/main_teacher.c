@@ -1,8 +1,10 @@
 /* teacher: the video model. */
 #include "tools/commands/commands.h"
+#include "tools/threads.h"
 
 int main(int argc, char **argv)
 {
+    kd_threads_sleep(argv);
     static const kd_verb VERBS[] = {
         {"finetune", kd_cmd_finetune, "fine-tune from a checkpoint or from scratch; writes a run directory"},
         {"eval", kd_cmd_teacher_eval, "multi-view test; writes a report"},

@@ -7,6 +7,5 @@ out=${1:-demo-out}
 tools/packages.sh
 cmake --preset release -DKD_TESTS=OFF >/dev/null
 cmake --build --preset release
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # idle threads sleep: kinder to a machine that does other things too
 build/kd demo --out "$out"
 echo "open $(cd "$out" && pwd)/report/report.html in a browser"
