@@ -30,13 +30,14 @@ static kd_status hash_names(char *const *name, int n, char hex[KD_SHA256_HEX], k
     return st;
 }
 
-kd_status kd_identity_of_data(const kd_dataset *ds, kd_identity *id, kd_err *err)
+kd_status kd_identity_of_data(const kd_dataset *ds, unsigned need, kd_identity *id, kd_err *err)
 {
     set(id->data_set, sizeof id->data_set, ds->name);
     set(id->split, sizeof id->split, ds->split);
     for (int h = 0; h < KD_HALVES; h++) {
         id->half[h].samples = (int64_t)ds->half[h].n;
         KD_TRY(kd_half_digest(&ds->half[h], id->half[h].ids, err));
+        KD_TRY(kd_half_files_digest(&ds->half[h], need, id->half[h].files, err));
     }
     return hash_names(ds->classes, ds->n_classes, id->classes, err);
 }
@@ -65,6 +66,7 @@ void kd_identity_put(const kd_identity *id, kd_json *state)
         kd_json *half = kd_json_set_object(o, HALF[h]);
         kd_json_set_i64(half, "samples", id->half[h].samples);
         kd_json_set_str(half, "ids", id->half[h].ids);
+        kd_json_set_str(half, "files", id->half[h].files);
     }
     kd_json_set_str(o, "weights", id->weights);
     kd_json *stores = kd_json_set_array(o, "stores");
@@ -115,6 +117,7 @@ kd_status kd_identity_get(const kd_json *state, kd_identity *id, kd_err *err)
         KD_TRY(kd_json_get_object(o, HALF[h], &half, err));
         KD_TRY(kd_json_get_i64(half, "samples", &id->half[h].samples, err));
         KD_TRY(get(half, "ids", id->half[h].ids, sizeof id->half[h].ids, err));
+        KD_TRY(get(half, "files", id->half[h].files, sizeof id->half[h].files, err));
     }
     KD_TRY(get(o, "weights", id->weights, sizeof id->weights, err));
     return get_stores(o, id, err);
@@ -159,6 +162,12 @@ bool kd_identity_differs(const kd_identity *then, const kd_identity *now, char *
             (void)snprintf(text, size, "%s half: %lld samples then, %lld now%s", HALF[h],
                            (long long)then->half[h].samples, (long long)now->half[h].samples,
                            then->half[h].samples == now->half[h].samples ? ", of other ids or labels" : "");
+            return true;
+        }
+    }
+    for (int h = 0; h < KD_HALVES; h++) {
+        if (strcmp(then->half[h].files, now->half[h].files) != 0) {
+            (void)snprintf(text, size, "%s half: the same ids and labels, but files of other sizes", HALF[h]);
             return true;
         }
     }

@@ -16,7 +16,8 @@
 /* One half of the data. */
 typedef struct kd_identity_half {
     int64_t samples;
-    char ids[KD_SHA256_HEX]; /* kd_half_digest */
+    char ids[KD_SHA256_HEX];   /* kd_half_digest */
+    char files[KD_SHA256_HEX]; /* kd_half_files_digest */
 } kd_identity_half;
 
 /* One store and its teacher. */
@@ -34,8 +35,8 @@ typedef struct kd_identity {
     kd_identity_store store[KD_STORES_MAX];
 } kd_identity;
 
-/* The part that the data set decides: names, classes, both halves. */
-KD_NODISCARD kd_status kd_identity_of_data(const kd_dataset *ds, kd_identity *id, kd_err *err);
+/* The part that the data set decides: names, classes, both halves with the files that `need` (KD_NEED_*) names. */
+KD_NODISCARD kd_status kd_identity_of_data(const kd_dataset *ds, unsigned need, kd_identity *id, kd_err *err);
 /* Append a store; reads the whole file. */
 KD_NODISCARD kd_status kd_identity_add_store(kd_identity *id, const kd_store *store, kd_err *err);
 

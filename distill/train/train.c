@@ -231,7 +231,7 @@ static kd_status begin(kd_trainer *t, kd_err *err)
     if (t->before != NULL) {
         KD_TRY(kdi_train_load(t, err));
     } else {
-        KD_TRY(kd_samples_write(kd_run_path(t->run, "samples.tsv"), &t->data, err));
+        KD_TRY(kd_samples_write(kd_run_path(t->run, "samples.tsv"), &t->data, t->o->task->need, err));
         KD_TRY(kdi_train_save(t, "last", err)); /* from here on there is something to resume from */
     }
     return kd_run_log_bytes(t->run) == 0 ? kdi_train_log_data(t, err) : KD_OK;

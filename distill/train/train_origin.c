@@ -42,7 +42,7 @@ kd_status kdi_train_same_origin(kd_trainer *t, kd_err *err)
     char *path = kd_strf("%s/samples.tsv", t->o->out_dir);
     which[0] = '\0';
     if (path != NULL) {
-        kd_samples_differ(path, &t->data, which, sizeof which);
+        kd_samples_differ(path, &t->data, t->o->task->need, which, sizeof which);
     }
     kd_free(path);
     return KD_FAIL(err, KD_E_DATA, "%s: --resume expects what the run began with: %s%s%s", t->o->out_dir, diff,

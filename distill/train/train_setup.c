@@ -193,7 +193,7 @@ kd_status kdi_train_setup(kd_trainer *t, kd_err *err)
     if (t->o->task->may_distil) {
         KD_TRY(open_teachers(t, err));
     }
-    KD_TRY(kd_identity_of_data(&t->data, &t->origin, err));
+    KD_TRY(kd_identity_of_data(&t->data, t->o->task->need, &t->origin, err));
     KD_TRY(kdi_train_same_origin(t, err));
     KD_TRY(make_loss(t, err));
     KD_TRY(open_model(t, err));

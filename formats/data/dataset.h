@@ -94,6 +94,12 @@ KD_NODISCARD kd_status kd_half_digest(const kd_half *half, char hex[KD_SHA256_HE
 /* The same over all that is listed, but what data.limit cuts off: files that come or go do not change it. */
 KD_NODISCARD kd_status kd_half_list_digest(const kd_half *half, char hex[KD_SHA256_HEX], kd_err *err);
 
+/* The recordings of a half: SHA-256 over the lines "id<TAB>bytes<LF>", bytes of the files that `need` (KD_NEED_*)
+ * names. Asks the file system for every size. */
+KD_NODISCARD kd_status kd_half_files_digest(const kd_half *half, unsigned need, char hex[KD_SHA256_HEX], kd_err *err);
+/* Of one sample; 0: nobody can say. */
+int64_t kd_sample_bytes(const kd_data_sample *s, unsigned need);
+
 /* How many of `left` are failures (kd_fate_is_failure). */
 size_t kd_half_failures(const kd_half *half);
 

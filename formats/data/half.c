@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 const char *kd_fate_text(kd_fate why)
 {
@@ -57,9 +58,9 @@ typedef struct digest {
     size_t room, used;
 } digest;
 
-static void add_line(digest *d, const char *id, int label)
+static void add_line(digest *d, const char *id, int64_t number)
 {
-    const int n = snprintf(d->text + d->used, d->room - d->used, "%s\t%d\n", id, label);
+    const int n = snprintf(d->text + d->used, d->room - d->used, "%s\t%lld\n", id, (long long)number);
     d->used += (size_t)KD_MAX(n, 0);
 }
 
@@ -102,6 +103,36 @@ kd_status kd_half_digest(const kd_half *half, char hex[KD_SHA256_HEX], kd_err *e
 kd_status kd_half_list_digest(const kd_half *half, char hex[KD_SHA256_HEX], kd_err *err)
 {
     return hash_half(half, true, hex, err);
+}
+
+static int64_t bytes_of(const char *path)
+{
+    struct stat sb;
+    return path != NULL && stat(path, &sb) == 0 ? (int64_t)sb.st_size : 0;
+}
+
+int64_t kd_sample_bytes(const kd_data_sample *s, unsigned need)
+{
+    return ((need & KD_NEED_VIDEO) != 0 ? bytes_of(s->video) : 0) +
+           ((need & KD_NEED_SKELETON) != 0 ? bytes_of(s->skeleton) : 0);
+}
+
+kd_status kd_half_files_digest(const kd_half *half, unsigned need, char hex[KD_SHA256_HEX], kd_err *err)
+{
+    digest d = {.room = 1};
+    for (size_t i = 0; i < half->n; i++) {
+        d.room += strlen(half->sample[i].id) + 24;
+    }
+    d.text = kd_alloc(d.room);
+    if (d.text == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for the digest of %zu samples", half->n);
+    }
+    for (size_t i = 0; i < half->n; i++) {
+        add_line(&d, half->sample[i].id, kd_sample_bytes(&half->sample[i], need));
+    }
+    const kd_status st = kd_sha256(d.text, d.used, hex, err);
+    kd_free(d.text);
+    return st;
 }
 
 size_t kd_half_failures(const kd_half *half)

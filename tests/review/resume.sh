@@ -52,6 +52,10 @@ refused 3 "1 new \\(S[0-9]{3}C001P001R002" train --data other/data --epochs 4 --
 mkdir foreign && cp -r data foreign/data
 for k in foreign/data/nturgb+d_*/*; do mv "$k" "${k/R001/R002}"; done
 refused 3 '24 gone' train --data foreign/data --epochs 4 --out ce --resume
+mkdir swapped && cp -r data swapped/data
+mapfile -t k < <(find swapped/data/nturgb+d_skeletons -type f | sort)
+cp "${k[1]}" "${k[0]}"
+refused 3 "1 of another size \\($(basename "${k[0]}" .skeleton)" train --data swapped/data --epochs 4 --out ce --resume
 mkdir renamed && cp -r data renamed/elsewhere
 refused 3 "data set: 'data' then, 'elsewhere' now" train --data renamed/elsewhere --epochs 4 --out ce --resume
 mkdir sorted && cp -r data sorted/data && sort -r data/classes.txt >sorted/data/classes.txt
