@@ -93,6 +93,7 @@ kd_status kd_bench_time(kd_bench *b, const char *name, double work, const char *
     row.median = wall[row.runs / 2];
     row.best = wall[0];
     row.worst = wall[row.runs - 1];
+    row.p99 = wall[(size_t)row.runs * 99 / 100];
     row.cpu = cpu[row.runs / 2];
     st = add_row(b, &row, err);
 done:
@@ -114,6 +115,7 @@ static void row_json(const kd_bench_row *r, kd_json *o)
     kd_json_set_i64(o, "burst", r->burst);
     kd_json_set_f64(o, "median_s", r->median);
     kd_json_set_f64(o, "best_s", r->best);
+    kd_json_set_f64(o, "p99_s", r->p99);
     kd_json_set_f64(o, "worst_s", r->worst);
     kd_json_set_f64(o, "cpu_s", r->cpu);
     if (r->work > 0.0) {
@@ -164,10 +166,11 @@ kd_status kd_bench_print(const kd_bench *b, bool json, kd_err *err)
     }
     char features[64];
     printf("%d cores (%s), load %.1f\n", kd_cores(), kd_cpu_text(features, sizeof features), load_average());
-    printf("%-58s %11s %11s %11s %6s  %s\n", "", "median ms", "best ms", "cpu ms", "runs", "rate");
+    printf("%-58s %11s %11s %11s %11s %6s  %s\n", "", "median ms", "best ms", "p99 ms", "cpu ms", "runs", "rate");
     for (int i = 0; i < b->count; i++) {
         const kd_bench_row *r = &b->rows[i];
-        printf("%-58s %11.3f %11.3f %11.3f %6d", r->name, r->median * 1e3, r->best * 1e3, r->cpu * 1e3, r->runs);
+        printf("%-58s %11.3f %11.3f %11.3f %11.3f %6d", r->name, r->median * 1e3, r->best * 1e3, r->p99 * 1e3,
+               r->cpu * 1e3, r->runs);
         if (r->work > 0.0) {
             printf("  %.5g %s/s", r->work / r->median, r->unit);
         }

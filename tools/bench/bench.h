@@ -7,15 +7,15 @@
 
 typedef struct kd_bench_row {
     char name[128];
-    double median, best, worst; /* wall seconds of one run */
-    double cpu;                 /* processor seconds of one run, all threads, median */
-    int runs;                   /* times that were taken */
-    int burst;                  /* runs in each of them, waited for once at its end */
-    double work;                /* of one run, in `unit`s; 0: no rate */
-    const char *unit;           /* "GFLOP", "clips", "MB": the rate is told per second */
-    double macs;                /* of one run; this and the following 0: not told */
-    size_t arena_bytes;         /* activations and scratch of the program */
-    size_t device_bytes;        /* what the card had less free afterwards than before, all of it */
+    double median, best, worst, p99; /* wall seconds of one run; p99: 99 of 100 take no longer */
+    double cpu;                      /* processor seconds of one run, all threads, median */
+    int runs;                        /* times that were taken */
+    int burst;                       /* runs in each of them, waited for once at its end */
+    double work;                     /* of one run, in `unit`s; 0: no rate */
+    const char *unit;                /* "GFLOP", "clips", "MB": the rate is told per second */
+    double macs;                     /* of one run; this and the following 0: not told */
+    size_t arena_bytes;              /* activations and scratch of the program */
+    size_t device_bytes;             /* what the card had less free afterwards than before, all of it */
     int64_t params;
 } kd_bench_row;
 
