@@ -450,13 +450,8 @@ static void teacher_table(void **state)
     kd_dataset_free(&ds);
 }
 
-/* Every allocation that fails is reported and leaks nothing. */
-static void memory(void **state)
+static void fail_each_allocation(const world *w)
 {
-    world *w = *state;
-    put_ntu(w, 1, 1, 1, 1, true, true);
-    put_ntu(w, 1, 1, 3, 1, true, true);
-    w->cfg->num_classes = 60;
     kd_status st = KD_E_OOM;
     kd_dataset ds;
     for (uint64_t n = 1; st == KD_E_OOM; n++) {
@@ -469,6 +464,48 @@ static void memory(void **state)
     kd_dataset_free(&ds);
 }
 
+/* Every allocation that fails is reported and leaks nothing. */
+static void memory(void **state)
+{
+    world *w = *state;
+    put_ntu(w, 1, 1, 1, 1, true, true);
+    put_ntu(w, 1, 1, 3, 1, true, true);
+    w->cfg->num_classes = 60;
+    fail_each_allocation(w);
+}
+
+static void memory_of_lists(void **state)
+{
+    world *w = *state;
+    put(w, "L/wave/1.mp4", "x");
+    put(w, "L/wave/2.mp4", "x");
+    put(w, "L/clap/1.mp4", "x");
+    put(w, "L/clap/2.mp4", "x");
+    put(w, "L/wave/3.mp4", "x");
+    put(w, "train.csv", "path,label\nwave/1.mp4,wave\nclap/1.mp4,clap\nclap/3.mp4,clap\nwave/3.mp4,wave\n");
+    put(w, "val.csv", "path,label\nwave/2.mp4,wave\nclap/2.mp4,clap\n");
+    put(w, "quarantine.tsv", "key\tkind\tpath\tproblem\nwave/3\tvideo\twave/3.mp4\tdamaged\n");
+    set_split(w, "list");
+    (void)snprintf(w->cfg->layout, sizeof w->cfg->layout, "%s", KD_LAYOUT_LIST);
+    (void)snprintf(w->cfg->video_dir, sizeof w->cfg->video_dir, "L");
+    (void)snprintf(w->cfg->train_list, sizeof w->cfg->train_list, "train.csv");
+    (void)snprintf(w->cfg->val_list, sizeof w->cfg->val_list, "val.csv");
+    (void)snprintf(w->cfg->quarantine, sizeof w->cfg->quarantine, "quarantine.tsv");
+    w->cfg->on_bad_sample = KD_BAD_SKIP;
+    kd_err err = {0};
+    kd_dataset ds;
+    ok(kd_dataset_open(w->cfg, KD_NEED_VIDEO, BOTH, &ds, &err), &err);
+    const kd_half *t = &ds.half[KD_HALF_TRAIN];
+    assert_int_equal(t->n, 2);
+    assert_string_equal(t->sample[0].id, "clap/1"); /* equal stems: named by paths */
+    assert_int_equal(t->counts.left[KD_FATE_QUARANTINED], 1);
+    assert_int_equal(t->counts.left[KD_FATE_NO_VIDEO], 1);
+    assert_string_equal(ds.classes[0], "clap");
+    assert_int_equal(ds.n_classes, 2);
+    kd_dataset_free(&ds);
+    fail_each_allocation(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(published_split, begin, end),
@@ -478,6 +515,7 @@ int main(void)
                                        cmocka_unit_test_setup_teardown(refusals, begin, end),
                                        cmocka_unit_test_setup_teardown(own_folders, begin, end),
                                        cmocka_unit_test_setup_teardown(teacher_table, begin, end),
-                                       cmocka_unit_test_setup_teardown(memory, begin, end)};
+                                       cmocka_unit_test_setup_teardown(memory, begin, end),
+                                       cmocka_unit_test_setup_teardown(memory_of_lists, begin, end)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
