@@ -180,6 +180,7 @@ typedef struct filling {
     const kd_producer *producer;
     kd_records *r;
     double *work;
+    bool quiet;
 } filling;
 
 static kd_status fill_record(void *user, uint32_t sample, int views, const float *const *out, kd_err *err)
@@ -193,14 +194,17 @@ static kd_status fill_record(void *user, uint32_t sample, int views, const float
     return KD_OK;
 }
 
-static void say_failed(void *user, uint32_t sample, const char *message)
+/* Until list_failed, why[sample] is that of the sample. */
+static void note_failed(void *user, uint32_t sample, const char *message)
 {
-    (void)user;
-    (void)sample;
-    kd_log(KD_LOG_WARN, "left out: %s", message);
+    const filling *f = user;
+    f->r->why[sample] = kd_fate_of(message);
+    if (!f->quiet) {
+        kd_log(KD_LOG_WARN, "left out: %s", message);
+    }
 }
 
-/* The samples of the half that are not among the records. */
+/* The samples of the half that are not among the records; their fates move to the front. */
 static void list_failed(kd_records *r, size_t listed)
 {
     size_t done = 0;
@@ -208,6 +212,7 @@ static void list_failed(kd_records *r, size_t listed)
         if (done < r->n && r->sample[done] == i) {
             done++;
         } else {
+            r->why[r->n_failed] = r->why[i];
             r->failed[r->n_failed++] = (uint32_t)i;
         }
     }
@@ -224,7 +229,12 @@ static kd_status make_room(kd_records *r, size_t n, size_t width, int labels, do
     r->label = kd_calloc(KD_MAX(n, 1) * (size_t)r->n_labels, sizeof *r->label);
     r->sample = kd_calloc(KD_MAX(n, 1), sizeof *r->sample);
     r->failed = kd_calloc(KD_MAX(n, 1), sizeof *r->failed);
-    const bool good = r->record != NULL && r->label != NULL && r->sample != NULL && r->failed != NULL && *work != NULL;
+    r->why = kd_alloc(KD_MAX(n, 1) * sizeof *r->why);
+    for (size_t i = 0; i < n && r->why != NULL; i++) {
+        r->why[i] = KD_FATE_UNREADABLE;
+    }
+    const bool good = r->record != NULL && r->label != NULL && r->sample != NULL && r->failed != NULL &&
+                      r->why != NULL && *work != NULL;
     return good ? KD_OK : KD_FAIL(err, KD_E_OOM, "evaluation: out of memory for %zu samples", n);
 }
 
@@ -232,8 +242,8 @@ kd_status kd_eval_fill(kd_model *m, kd_program *program, const kd_config *cfg, c
                        kd_err *err)
 {
     const kd_producer *p = o->producer;
-    filling f = {.m = m, .cfg = cfg, .producer = p, .r = out};
-    const kd_eval_sink sink = {.user = &f, .emit = fill_record, .failure = o->quiet ? NULL : say_failed};
+    filling f = {.m = m, .cfg = cfg, .producer = p, .r = out, .quiet = o->quiet};
+    const kd_eval_sink sink = {.user = &f, .emit = fill_record, .failure = note_failed};
     kd_eval_counts counts;
     kd_status st = KD_OK;
     KD_GO(make_room(out, p->samples, (size_t)m->record, p->n_labels, &f.work, err));
@@ -253,5 +263,6 @@ void kd_records_free(kd_records *r)
     kd_free(r->label);
     kd_free(r->sample);
     kd_free(r->failed);
+    kd_free(r->why);
     *r = (kd_records){.n = 0};
 }

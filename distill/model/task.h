@@ -59,6 +59,7 @@ typedef struct kd_records {
     int32_t *label;   /* [n, n_labels] */
     uint32_t *sample; /* [n] index in the half */
     uint32_t *failed; /* [n_failed] */
+    kd_fate *why;     /* [n_failed] */
     size_t n_failed;
 } kd_records;
 

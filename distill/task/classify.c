@@ -81,7 +81,7 @@ static kd_report_left *left_of(const kd_half *h, const kd_records *r)
         left[n++] = (kd_report_left){h->left[i].id, kd_fate_text(h->left[i].why), kd_fate_is_failure(h->left[i].why)};
     }
     for (size_t i = 0; i < r->n_failed && left != NULL; i++) {
-        left[n++] = (kd_report_left){h->sample[r->failed[i]].id, kd_fate_text(KD_FATE_UNREADABLE), true};
+        left[n++] = (kd_report_left){h->sample[r->failed[i]].id, kd_fate_text(r->why[i]), true};
     }
     return left;
 }

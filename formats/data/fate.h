@@ -29,6 +29,9 @@ typedef struct kd_left_out {
 
 const char *kd_fate_text(kd_fate why); /* "no video" */
 
+/* Of a sample whose reading failed with this message. */
+kd_fate kd_fate_of(const char *message);
+
 /* A sample that was wanted and could not be had; the others were excluded on purpose.
  * In every account: listed = done + failed + excluded. */
 bool kd_fate_is_failure(kd_fate why);

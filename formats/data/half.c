@@ -13,6 +13,12 @@ const char *kd_fate_text(kd_fate why)
     return TEXT[why];
 }
 
+kd_fate kd_fate_of(const char *message)
+{
+    return strstr(message, ": no body") != NULL ? KD_FATE_NO_BODY
+                                                : KD_FATE_UNREADABLE; /* the skeleton reader's words */
+}
+
 bool kd_fate_is_failure(kd_fate why)
 {
     return why != KD_FATE_KNOWN_MISSING && why != KD_FATE_QUARANTINED && why != KD_FATE_OVER_LIMIT;

@@ -30,6 +30,12 @@ grep -q "no body" b/log.jsonl || failed "the lost sample is not in the log"
 refused 3 'no body: expected a body, found' "$distill" predict --weights b K/S001C001P001R001A001.skeleton
 accepted "$distill" predict --weights b K/S001C001P002R001A001.skeleton
 
+# an evaluation gives the reason in its report
+v=$(find data/nturgb+d_skeletons -name '*P003*' | sort | head -1)
+cp K/S001C001P003R001A001.skeleton "$v"
+accepted "$distill" eval --weights b --data data --out e.json --set data.on_bad_sample=skip -q
+grep -q '"no body"' e.json || failed "the report does not say why a sample is not in it"
+
 # skeletons as arrays, whatever they are called
 printf '\223NUMPY\1\0v\0{}' >K/x.npy
 printf '\200\4\225\0\0' >K/x.pkl
