@@ -9,9 +9,10 @@
  *
  * A listed sample that lacks a file that is needed is never replaced.  In a half that is asked for, data.on_bad_sample
  * decides: fail refuses, with the number, the first ids and the paths that were tried; skip leaves the sample out, says
- * so and names it in kd_half.left.  Without lists the samples that are found by either file are the listed ones.  Those
- * on a published list of missing skeletons (in published splits alone; other data may reuse NTU's names) and in
- * data.quarantine are left out without that question.
+ * so and names it in kd_half.left.  Without lists nobody promised a file: the samples are those that are found by
+ * either kind, and one that lacks a needed kind is left out, said and named, as under skip.  Those on a published list
+ * of missing skeletons (in published splits alone; other data may reuse NTU's names) and in data.quarantine are left
+ * out without that question.
  *
  * Layout list needs split list: paths in the lists are relative to root (and
  * data.video_dir or data.skeleton_dir).

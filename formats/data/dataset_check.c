@@ -95,7 +95,7 @@ static kd_status present(const kd_data_opts *cfg, const kd_dataset *ds, kd_half_
     kd_status st = KD_OK;
     if (fates == NULL || first == NULL) {
         st = no_memory(cfg, err);
-    } else if (cfg->on_bad_sample == KD_BAD_FAIL) {
+    } else if (cfg->on_bad_sample == KD_BAD_FAIL && strcmp(cfg->split.by, KD_SPLIT_LIST) == 0) {
         st = KD_FAIL(err, KD_E_DATA,
                      "%s: of %zu samples listed for the %s half %s (data.on_bad_sample: skip leaves them out): %s",
                      cfg->root, half->counts.listed, HALF[which], fates, first);

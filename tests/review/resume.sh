@@ -50,7 +50,7 @@ cp -r data more && mkdir other && mv more other/data
 cp "other/data/nturgb+d_skeletons/$f" "other/data/nturgb+d_skeletons/${f/R001/R002}"
 refused 3 "1 new \\(S[0-9]{3}C001P001R002" train --data other/data --epochs 4 --out ce --resume
 mkdir foreign && cp -r data foreign/data
-for k in foreign/data/nturgb+d_*/*; do mv "$k" "${k/R001/R002}"; done
+for k in foreign/data/nturgb+d_skeletons/*; do mv "$k" "${k/R001/R002}"; done
 refused 3 '24 gone' train --data foreign/data --epochs 4 --out ce --resume
 mkdir swapped && cp -r data swapped/data
 mapfile -t k < <(find swapped/data/nturgb+d_skeletons -type f | sort)
