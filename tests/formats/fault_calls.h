@@ -6,31 +6,31 @@
 #include "kernels/kd_base.h"
 
 /* Name of the call, what it gives when it fails.  tests/formats/CMakeLists.txt takes the list for the linker. */
-#define FAULT_CALLS(X)        \
-    X(open, EIO)              \
-    X(read, EIO)              \
-    X(pread, EIO)             \
-    X(fstat, EIO)             \
-    X(stat, EIO)              \
-    X(lstat, EIO)             \
-    X(mmap, ENOMEM)           \
-    X(write, ENOSPC)          \
-    X(pwrite, ENOSPC)         \
-    X(fsync, EIO)             \
-    X(ftruncate, EIO)         \
-    X(rename, ENOSPC)         \
-    X(renameat2, EIO)         \
-    X(mkdir, ENOSPC)          \
-    X(opendir, EMFILE)        \
-    X(readdir, EIO)           \
-    X(flock, ENOLCK)          \
-    X(posix_memalign, ENOMEM) \
-    X(malloc, ENOMEM)         \
-    X(calloc, ENOMEM)         \
-    X(realloc, ENOMEM)
+#define FAULT_CALLS(X)                        \
+    X(OPEN, open, EIO)                        \
+    X(READ, read, EIO)                        \
+    X(PREAD, pread, EIO)                      \
+    X(FSTAT, fstat, EIO)                      \
+    X(STAT, stat, EIO)                        \
+    X(LSTAT, lstat, EIO)                      \
+    X(MMAP, mmap, ENOMEM)                     \
+    X(WRITE, write, ENOSPC)                   \
+    X(PWRITE, pwrite, ENOSPC)                 \
+    X(FSYNC, fsync, EIO)                      \
+    X(FTRUNCATE, ftruncate, EIO)              \
+    X(RENAME, rename, ENOSPC)                 \
+    X(RENAMEAT2, renameat2, EIO)              \
+    X(MKDIR, mkdir, ENOSPC)                   \
+    X(OPENDIR, opendir, EMFILE)               \
+    X(READDIR, readdir, EIO)                  \
+    X(FLOCK, flock, ENOLCK)                   \
+    X(POSIX_MEMALIGN, posix_memalign, ENOMEM) \
+    X(MALLOC, malloc, ENOMEM)                 \
+    X(CALLOC, calloc, ENOMEM)                 \
+    X(REALLOC, realloc, ENOMEM)
 
 typedef enum fault_call {
-#define FAULT_ENUM(name, code) FAULT_##name,
+#define FAULT_ENUM(tag, name, code) FAULT_##tag,
     FAULT_CALLS(FAULT_ENUM)
 #undef FAULT_ENUM
         FAULT_COUNT

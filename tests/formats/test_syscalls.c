@@ -591,7 +591,7 @@ static void check_folder(const operation *op, const outcome *good, fault_call ca
 static bool one_fault(const operation *op, const outcome *good, fault_call call, fault_how how, long n)
 {
     kd_err err = {0};
-    const bool memory = call >= FAULT_posix_memalign;
+    const bool memory = call >= FAULT_POSIX_MEMALIGN;
     op->prepare();
     const size_t descriptors = open_descriptors();
     seen = 0;

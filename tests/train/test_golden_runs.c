@@ -17,8 +17,6 @@
 
 #define HERE KD_GOLDEN_DIR "/training/"
 
-extern char **environ;
-
 static char out[64];
 
 static void run(const char *const *argv)
