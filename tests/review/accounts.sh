@@ -39,7 +39,7 @@ if command -v python3 >/dev/null; then
     accepted eval_tiny --data data --limit 5 --out limit.json
     [ "$(account limit.json)" = "12 5 0 7" ] || failed "limit: $(account limit.json)"
 fi
-refused 3 "$(id 4)" eval_tiny --data D --out no.json -q
+refused 3 "$(id 1)|$(id 2)|$(id 6)" eval_tiny --data D --out no.json -q
 absent no.json
 
 # the same numbers from dump-logits, and a run that goes on from it
