@@ -17,13 +17,6 @@ const kd_common_row kd_common_rows[KD_COMMON_COUNT] = {
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
-static void print_clean(FILE *f, const char *s)
-{
-    for (; *s != '\0'; s++) { /* what the user typed must not forge lines or terminal commands */
-        (void)fputc((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s, f);
-    }
-}
-
 int kd_usage(const kd_cmd *cmd, const char *fmt, ...)
 {
     char text[512];
@@ -31,9 +24,7 @@ int kd_usage(const kd_cmd *cmd, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    (void)fprintf(stderr, "%s: ", cmd->name);
-    print_clean(stderr, text);
-    (void)fprintf(stderr, "\n(`%s --help` lists the options)\n", cmd->name);
+    (void)fprintf(stderr, "%s: %s\n(`%s --help` lists the options)\n", cmd->name, KD_SHOWN(text), cmd->name);
     return kd_status_exit_code(KD_E_ARG);
 }
 
@@ -43,9 +34,7 @@ int kd_cmd_end(const kd_cmd *cmd, kd_status st, const kd_err *err)
         return 0;
     }
     const char *text = err != NULL && err->code != KD_OK ? err->msg : kd_status_text(st);
-    (void)fprintf(stderr, "%s: ", cmd->name);
-    print_clean(stderr, text);
-    (void)fputc('\n', stderr);
+    (void)fprintf(stderr, "%s: %s\n", cmd->name, text);
     if (err != NULL && err->code != KD_OK && kd_log_get_level() >= KD_LOG_DEBUG) {
         (void)fprintf(stderr, "(raised at %s:%d: %s)\n", err->file, err->line, kd_status_text(err->code));
     }
@@ -392,6 +381,9 @@ int kd_args_parse(const kd_cmd *cmd, int argc, char **argv, void *opts, kd_commo
     if (operands != NULL) {
         operands->item = argv + 1;
         operands->count = count;
+    }
+    if (p.common->resume && p.common->force) {
+        return kd_usage(cmd, "--resume goes on with what is there, --force replaces it: expected one of the two");
     }
     kd_log_set_level(p.common->debug     ? KD_LOG_DEBUG
                      : p.common->quiet   ? KD_LOG_ERROR

@@ -3,11 +3,11 @@
  *
  * A command file looks like this:
  *
- *     typedef struct opts { const char *weights; int64_t top; bool force; } opts;
+ *     typedef struct opts { const char *weights; int64_t top; bool names; } opts;
  *     static const kd_arg ARGS[] = {
  *         KD_OPT_STR(opts, weights, "weights", "PATH", NULL, "run directory, safetensors or .pth"),
  *         KD_OPT_INT(opts, top, "top", "K", "5", 1, 1000, "classes to print"),
- *         KD_OPT_FLAG(opts, force, "force", "overwrite"),
+ *         KD_OPT_FLAG(opts, names, "names", "names of classes, not numbers"),
  *     };
  *     static const kd_cmd CMD = {
  *         .name = "teacher predict", .operands = "VIDEO...", .about = "Top-k classes of videos.",

@@ -1,10 +1,12 @@
 /* distill: the skeleton student and what it learns from the teacher. */
 #include "tools/commands/commands.h"
+#include "tools/process.h"
 #include "tools/threads.h"
 
 int main(int argc, char **argv)
 {
     kd_threads_sleep(argv);
+    kd_process_begin("distill");
     static const kd_verb VERBS[] = {
         {"train", kd_cmd_distill_train, "train a student with cross-entropy and distillation"},
         {"eval", kd_cmd_distill_eval, "evaluate a student; writes a report"},
@@ -13,8 +15,8 @@ int main(int argc, char **argv)
         {"predict", kd_cmd_distill_predict, "top-k classes of skeleton sequences"},
         {NULL, NULL, NULL},
     };
-    return kd_dispatch("distill",
-                       "The skeleton student (LAST family): train with a teacher's logits, evaluate, "
-                       "compare.",
-                       VERBS, argc, argv);
+    return kd_process_end(kd_dispatch("distill",
+                                      "The skeleton student (LAST family): train with a teacher's logits, evaluate, "
+                                      "compare.",
+                                      VERBS, argc, argv));
 }

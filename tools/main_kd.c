@@ -1,10 +1,12 @@
 /* kd: the tool belt. */
 #include "tools/commands/commands.h"
+#include "tools/process.h"
 #include "tools/threads.h"
 
 int main(int argc, char **argv)
 {
     kd_threads_sleep(argv);
+    kd_process_begin("kd");
     static const kd_verb VERBS[] = {
         {"dataset", kd_cmd_dataset, "make, list, check, split and draw data sets"},
         {"logits", kd_cmd_logits, "describe, check, merge and export logit stores"},
@@ -17,5 +19,6 @@ int main(int argc, char **argv)
         {"demo", kd_cmd_demo, "the whole path on the sample data set, ending in the HTML report"},
         {NULL, NULL, NULL},
     };
-    return kd_dispatch("kd", "lastkd's tool belt: data sets, weights, logit stores, checks.", VERBS, argc, argv);
+    return kd_process_end(
+        kd_dispatch("kd", "lastkd's tool belt: data sets, weights, logit stores, checks.", VERBS, argc, argv));
 }

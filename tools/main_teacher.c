@@ -1,10 +1,12 @@
 /* teacher: the video model. */
 #include "tools/commands/commands.h"
+#include "tools/process.h"
 #include "tools/threads.h"
 
 int main(int argc, char **argv)
 {
     kd_threads_sleep(argv);
+    kd_process_begin("teacher");
     static const kd_verb VERBS[] = {
         {"finetune", kd_cmd_finetune, "fine-tune from a checkpoint or from scratch; writes a run directory"},
         {"eval", kd_cmd_teacher_eval, "multi-view test; writes a report"},
@@ -13,5 +15,6 @@ int main(int argc, char **argv)
         {"predict", kd_cmd_teacher_predict, "top-k classes of videos"},
         {NULL, NULL, NULL},
     };
-    return kd_dispatch("teacher", "The video teacher (VideoMAE): fine-tune, evaluate, dump logits.", VERBS, argc, argv);
+    return kd_process_end(
+        kd_dispatch("teacher", "The video teacher (VideoMAE): fine-tune, evaluate, dump logits.", VERBS, argc, argv));
 }

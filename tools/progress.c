@@ -1,28 +1,13 @@
 /* Progress on terminals, in logs and for machines: see progress.h. */
 #include "tools/progress.h"
 
+#include "tools/process.h"
+
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-
-/* The one mutable global a signal handler cannot do without. */
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int sig)
-{
-    if (interrupted != 0) {
-        _exit(128 + sig);
-    }
-    interrupted = 1;
-}
-
-bool kd_interrupted(void)
-{
-    return interrupted != 0;
-}
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
@@ -269,6 +254,12 @@ static bool ticker_stop(void *user)
     return kd_interrupted();
 }
 
+static bool ticker_save(void *user)
+{
+    (void)user;
+    return kd_save_wanted();
+}
+
 kd_progress kd_ticker_start(kd_ticker *ticker, const kd_common *common)
 {
     memset(ticker, 0, sizeof *ticker);
@@ -279,12 +270,8 @@ kd_progress kd_ticker_start(kd_ticker *ticker, const kd_common *common)
     ticker->tty = isatty(STDERR_FILENO) == 1 && term != NULL && strcmp(term, "dumb") != 0;
     ticker->color = ticker->tty && (no_color == NULL || *no_color == '\0');
     ticker->loss = NAN;
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_signal;
-    (void)sigemptyset(&action.sa_mask);
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
-    const kd_progress p = {ticker, ticker_begin, ticker_step, ticker_end, ticker_note, ticker_whole, ticker_stop};
+    kd_process_polls();
+    const kd_progress p = {ticker,      ticker_begin, ticker_step, ticker_end,
+                           ticker_note, ticker_whole, ticker_stop, ticker_save};
     return p;
 }

@@ -16,11 +16,8 @@ typedef struct kd_ticker {
     unsigned drawn; /* columns of the bar on the terminal */
 } kd_ticker;
 
-/* Fills *ticker from the common options and returns an interface that points at it; also makes Ctrl-C and SIGTERM ask
- * for an orderly stop (a second Ctrl-C ends at once). The ticker must outlive the interface. */
+/* Fills *ticker from the common options and returns an interface that points at it; from now on
+ * the work asks whether it shall stop or save (process.h).  The ticker must outlive the interface. */
 kd_progress kd_ticker_start(kd_ticker *ticker, const kd_common *common);
-
-/* True after the first SIGINT or SIGTERM since kd_ticker_start. */
-bool kd_interrupted(void);
 
 #endif

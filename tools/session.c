@@ -157,6 +157,24 @@ kd_status kd_session_open(const kd_common *c, const char *program, const char *w
     return KD_OK;
 }
 
+void kd_session_out(const kd_session *s, const kd_common *c, const char *weights, kd_out *out)
+{
+    memset(out, 0, sizeof *out);
+    out->force = c->force;
+    out->resume = c->resume;
+    out->dry_run = c->dry_run;
+    out->data = s->cfg->data.root[0] != '\0' ? s->cfg->data.root : NULL;
+    for (int i = 0; i < c->config.count; i++) {
+        kd_out_reads(out, c->config.item[i]);
+    }
+    kd_out_reads(out, weights);
+    kd_out_reads(out, s->cfg->data.train_list);
+    kd_out_reads(out, s->cfg->data.val_list);
+    for (int i = 0; i < s->cfg->kd.store.n; i++) {
+        kd_out_reads(out, s->cfg->kd.store.v[i]);
+    }
+}
+
 void kd_session_close(kd_session *s)
 {
     kd_backend_close(s->be);

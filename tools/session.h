@@ -4,6 +4,7 @@
 
 #include "distill/task/tasks.h"
 #include "kernels/kd_backend.h"
+#include "tools/out.h"
 #include "tools/progress.h"
 
 typedef struct kd_session {
@@ -43,6 +44,8 @@ typedef enum kd_weights_use {
  * program than `program`.  Then the device the config asks for, said in one line. */
 KD_NODISCARD kd_status kd_session_open(const kd_common *c, const char *program, const char *weights, kd_weights_use use,
                                        kd_sets *sets, kd_session *out, kd_err *err);
+/* What a command with this session and these weights (may be NULL) reads, and how its --out is meant. */
+void kd_session_out(const kd_session *s, const kd_common *c, const char *weights, kd_out *out);
 void kd_session_close(kd_session *s); /* zeroed is legal */
 
 #endif

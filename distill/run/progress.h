@@ -35,6 +35,8 @@ typedef struct kd_progress {
     void (*whole)(void *user, uint64_t first, uint64_t total);
     /* True once the user asked to stop (Ctrl-C, SIGTERM): save and return KD_E_CANCELLED. */
     bool (*stop)(void *user);
+    /* True once for each time the user asked for a checkpoint (SIGUSR2): save and go on. */
+    bool (*save)(void *user);
 } kd_progress;
 
 static inline void kd_progress_begin(const kd_progress *p, const char *phase, const char *unit, uint64_t first,
@@ -76,6 +78,11 @@ static inline void kd_progress_whole(const kd_progress *p, uint64_t first, uint6
 static inline bool kd_progress_stop(const kd_progress *p)
 {
     return p != NULL && p->stop != NULL && p->stop(p->user);
+}
+
+static inline bool kd_progress_save(const kd_progress *p)
+{
+    return p != NULL && p->save != NULL && p->save(p->user);
 }
 
 #endif

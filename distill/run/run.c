@@ -116,7 +116,9 @@ kd_status kd_run_check(const char *dir, const kd_config *cfg, bool resume, bool 
         return KD_OK;
     }
     if (!resume) {
-        return KD_FAIL(err, KD_E_STATE, "%s already holds a run: continue it with --resume, or choose another --out",
+        return KD_FAIL(err, KD_E_ARG,
+                       "%s already holds a run: continue it with --resume, replace it with --force, or choose another "
+                       "--out",
                        dir);
     }
     if (!f.checkpoint) {
@@ -150,7 +152,7 @@ kd_status kd_run_write_config(kd_run *r, const kd_config *cfg, kd_err *err)
 static kd_status open_log(kd_run *r, kd_err *err)
 {
     const char *path = kd_run_path(r, "log.jsonl");
-    r->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    r->log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (r->log_fd < 0) {
         return KD_FAIL(err, KD_E_WRITE, "%s: cannot be opened for writing: %s", path, strerror(errno));
     }
@@ -159,7 +161,7 @@ static kd_status open_log(kd_run *r, kd_err *err)
     return KD_OK;
 }
 
-kd_status kd_run_open(const char *dir, const kd_config *cfg, bool resume, kd_run **out, kd_err *err)
+kd_status kd_run_open(const char *dir, const kd_config *cfg, bool resume, bool force, kd_run **out, kd_err *err)
 {
     kd_status st = KD_OK;
     *out = NULL;
@@ -173,10 +175,13 @@ kd_status kd_run_open(const char *dir, const kd_config *cfg, bool resume, kd_run
         goto done;
     }
     KD_GO(kd_io_mkdirs(dir, err));
+    KD_GO(kdi_run_claim(dir, err));
     KD_GO(kd_io_lock(kd_run_path(r, "lock"), &r->lock, err));
-    KD_GO(kd_run_check(dir, cfg, resume, &r->begun, err));
+    if (!force) {
+        KD_GO(kd_run_check(dir, cfg, resume, &r->begun, err));
+    }
     KD_GO(open_log(r, err));
-    if (!r->begun) {
+    if (!r->begun && !force) {
         KD_GO(kd_run_log_cut(r, 0, err)); /* of a run that ended before its first batch */
     }
 done:
@@ -186,6 +191,12 @@ done:
     }
     *out = r;
     return KD_OK;
+}
+
+kd_status kd_run_replace(kd_run *r, kd_err *err)
+{
+    KD_TRY(kdi_run_remove(r, err));
+    return kd_run_log_cut(r, 0, err);
 }
 
 void kd_run_close(kd_run *r)

@@ -20,6 +20,10 @@ struct kd_run {
     bool events_failed; /* said once */
 };
 
+/* run_claim.c: KD_E_ARG: the directory holds files of somebody else; KD_E_CONFIG: a run without its config.yaml. */
+KD_NODISCARD kd_status kdi_run_claim(const char *dir, kd_err *err);
+/* Remove what runs write: report, events, checkpoints. */
+KD_NODISCARD kd_status kdi_run_remove(kd_run *r, kd_err *err);
 void kdi_run_events_close(kd_run *r);
 
 typedef struct kdi_picture {

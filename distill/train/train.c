@@ -23,6 +23,21 @@ static kd_status save_best(kd_trainer *t, kd_err *err)
     return st;
 }
 
+/* The checkpoint to resume from, if it is due or the user asks for it. */
+static kd_status save_last(kd_trainer *t, bool due, kd_err *err)
+{
+    const bool asked = kd_progress_save(t->o->progress);
+    if (!due && !asked) {
+        return KD_OK;
+    }
+    KD_TRY(kdi_train_settle(t, err));
+    KD_TRY(kdi_train_save(t, "last", err));
+    if (asked) {
+        kd_progress_note(t->o->progress, "checkpoint saved as asked; training goes on");
+    }
+    return KD_OK;
+}
+
 static kd_status interrupted(kd_trainer *t, kd_err *err)
 {
     KD_TRY(kdi_train_save(t, "last", err));
@@ -99,7 +114,7 @@ static kd_status save_epoch(kd_trainer *t, bool best, bool last, kd_err *err)
         (void)snprintf(name, sizeof name, "epoch-%lld", (long long)epoch);
         KD_TRY(kdi_train_save(t, name, err));
     }
-    return last || (epoch + 1) % c->checkpoint_every == 0 ? kdi_train_save(t, "last", err) : KD_OK;
+    return save_last(t, last || (epoch + 1) % c->checkpoint_every == 0, err);
 }
 
 static kd_status end_of_epoch(kd_trainer *t, kd_err *err)
@@ -156,9 +171,8 @@ static kd_status run_epoch(kd_trainer *t, kd_err *err)
             kd_progress_step(t->o->progress, (uint64_t)t->s.batch * rows, t->s.sum_loss / (double)t->s.sum_batches);
         }
         const int every = t->cfg->train.checkpoint_every_steps;
-        if (every > 0 && t->s.step % every == 0 && t->s.batch < t->batches) {
-            KD_TRY(kdi_train_settle(t, err));
-            KD_TRY(kdi_train_save(t, "last", err));
+        if (t->s.batch < t->batches) { /* the end of the epoch has its own */
+            KD_TRY(save_last(t, every > 0 && t->s.step % every == 0, err));
         }
         if (kd_progress_stop(t->o->progress)) {
             KD_TRY(kdi_train_settle(t, err));
@@ -255,13 +269,16 @@ kd_status kd_train(const kd_train_opts *o, kd_train_result *result, kd_err *err)
     t.s.best_epoch = -1;
     t.s.first_loss = t.s.first_error = NAN;
     if (!o->dry_run) {
-        KD_GO(kd_run_open(o->out_dir, o->cfg, o->resume, &t.run, err));
+        KD_GO(kd_run_open(o->out_dir, o->cfg, o->resume, o->force, &t.run, err));
     }
     KD_GO(kdi_train_open_before(&t, err));
     KD_GO(kdi_train_setup(&t, err));
     if (o->dry_run) {
         st = plan_only(&t, err);
         goto done;
+    }
+    if (o->force) {
+        KD_GO(kd_run_replace(t.run, err));
     }
     KD_GO(begin(&t, err));
     KD_GO(kd_run_events(t.run, t.s.step, err));

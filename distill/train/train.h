@@ -21,6 +21,7 @@ typedef struct kd_train_opts {
     const char *out_dir;
     const char *command;  /* as typed, for the log */
     bool resume, dry_run; /* dry run: check everything, print the plan, train nothing */
+    bool force;           /* a run that is in out_dir is replaced, once everything else has been checked */
     bool check;           /* --debug: scan every node's output */
     kd_backend *be;
     const kd_progress *progress;

@@ -15,7 +15,7 @@ kd_status kdi_train_open_before(kd_trainer *t, kd_err *err)
     }
     if (t->run != NULL) {
         begun = kd_run_begun(t->run);
-    } else {
+    } else if (!t->o->force) {
         KD_TRY(kd_run_check(t->o->out_dir, t->cfg, t->o->resume, &begun, err));
     }
     if (!begun) {

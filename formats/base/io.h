@@ -24,7 +24,7 @@ KD_NODISCARD kd_status kd_io_read_file(const char *path, size_t max_bytes, uint8
 
 /* Read-only view of a file.  `data` is page aligned, NULL for an empty file.  Our writers never cut a file, they
  * rename; where somebody else cuts one, touching the bytes that are gone raises SIGBUS: kd_io_map_at tells the handler
- * the name of the file (tools/process.c). */
+ * the name of the file (tools/process/process.c). */
 typedef struct kd_map {
     const uint8_t *data;
     size_t bytes;

@@ -189,16 +189,32 @@ static void put_text(printer *p, const char *s)
     put(p, s, strlen(s));
 }
 
+/* The code point at s where a terminal would obey it (as in kd_show), and its bytes; 0: none. */
+static unsigned command_at(const char *s, size_t *bytes)
+{
+    const unsigned char a = (unsigned char)s[0], b = a >= 0xc2 ? (unsigned char)s[1] : 0;
+    const unsigned char c = a == 0xe2 && b != 0 ? (unsigned char)s[2] : 0;
+    const unsigned code = a == 0xc2 ? b : a == 0xe2 ? 0x2000u | (b & 0x3fu) << 6 | (c & 0x3fu) : a;
+    const bool turns = a == 0xe2 && (code == 0x200e || code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
+                                     (code >= 0x2066 && code <= 0x2069));
+    *bytes = a == 0xe2 ? 3 : a == 0xc2 ? 2 : 1;
+    return turns || (a == 0xc2 && b < 0xa0) || a < 0x20 || a == 0x7f ? code : 0;
+}
+
 static void put_string(printer *p, const char *s)
 {
     put(p, "\"", 1);
     const char *run = s;
+    size_t bytes = 0;
     for (; *s != '\0'; s++) {
-        const unsigned char c = (unsigned char)*s;
-        if (c >= 0x20 && c != '"' && c != '\\') {
+        unsigned c = command_at(s, &bytes);
+        if (c == 0 && *s != '"' && *s != '\\') {
             continue;
         }
+        c = c == 0 ? (unsigned char)*s : c;
+        bytes = c < 0x80 ? 1 : bytes;
         put(p, run, (size_t)(s - run));
+        s += bytes - 1;
         run = s + 1;
         char esc[8];
         const char *simple = c == '"'    ? "\\\""

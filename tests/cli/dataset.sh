@@ -64,15 +64,15 @@ head -c $((size / 2)) "$video" >"$dir/half" && mv "$dir/half" "$video"
 skeleton=$(ls "$dir"/s/nturgb+d_skeletons/*.skeleton | sed -n 7p)
 sed '9s/[0-9]/x/' "$skeleton" >"$dir/bad" && mv "$dir/bad" "$skeleton"
 rm "$(ls "$dir"/s/nturgb+d_skeletons/*.skeleton | sed -n 20p)"
-expect 3 '2 damaged files' "$kd" dataset check --data "$dir/s" --out "$dir/q" -q
+expect 3 '2 damaged files' "$kd" dataset check --data "$dir/s" --out "$dir/q" --force -q
 for name in "$(basename "$video")" "$(basename "$skeleton")"; do
     if ! grep -q "$name" "$dir/q/quarantine.tsv"; then
         echo "FAILED: quarantine.tsv does not name $name"
         failed=1
     fi
 done
-expect 0 '1 no skeleton' "$kd" dataset annotate --data "$dir/s" --out "$dir/a"
-expect 0 '0 no skeleton' "$kd" dataset annotate --data "$dir/s" --out "$dir/a" --with-missing
+expect 0 '1 no skeleton' "$kd" dataset annotate --data "$dir/s" --out "$dir/a" --force
+expect 0 '0 no skeleton' "$kd" dataset annotate --data "$dir/s" --out "$dir/a" --with-missing --force
 expect 3 '1 of 49 files could not be drawn' "$kd" dataset render --data "$dir/s" --out "$dir/r" --size 32x32 -q
 expect 0 '48 videos, 48 skeletons, 48 pairs' "$kd" dataset scan --data "$dir/r"
 

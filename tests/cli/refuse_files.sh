@@ -120,7 +120,7 @@ cp -r hurt hurt.before
 refused 4 'optim\.safetensors' "$teacher" finetune --config teacher.yaml --epochs 1 --out hurt --resume -q
 same_file hurt/checkpoints/last/model.safetensors hurt.before/checkpoints/last/model.safetensors
 same_file hurt/log.jsonl hurt.before/log.jsonl
-refused 1 'already holds a run' "$teacher" finetune --config teacher.yaml --epochs 1 --out t -q
+refused 2 'already holds a run' "$teacher" finetune --config teacher.yaml --epochs 1 --out t -q
 refused 2 'optim\.base_lr' \
     "$teacher" finetune --config teacher.yaml --epochs 1 --out t --resume --set optim.base_lr=1e-2 -q
 refused 3 'nowhere' $look nowhere

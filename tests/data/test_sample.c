@@ -160,8 +160,15 @@ static void test_cameras(void **state)
 
 static kd_sample_opts small(size_t clips, int threads)
 {
-    const kd_sample_opts o = {7, 2, 3, 1, clips, 96, 64, threads, false, false, 1};
-    return o;
+    return (kd_sample_opts){.seed = 7,
+                            .performers = 2,
+                            .cameras = 3,
+                            .replications = 1,
+                            .clips = clips,
+                            .width = 96,
+                            .height = 64,
+                            .threads = threads,
+                            .rooms = 1};
 }
 
 static void test_files(void **state)

@@ -48,10 +48,11 @@ distill/model        kernels formats/ configs/schema distill/kd distill/batch
 distill/eval         kernels formats/ configs/schema distill/batch distill/model distill/report distill/run
 distill/task         kernels formats/ configs/schema teacher/ student/ distill/kd distill/model distill/report
 distill/train        kernels kernels/optim formats/ configs/schema teacher/ student/ distill/
+tools/process        kernels formats/
 tools/sample         kernels formats/ distill/run
 tools/parity         kernels formats/ configs/schema teacher/ student/ distill/
 tools/bench          kernels formats/ configs/schema teacher/ student/ distill/ tools
-tools                kernels formats/ configs/schema teacher/ student/ distill/ tools/commands
+tools                kernels formats/ configs/schema teacher/ student/ distill/ tools/commands tools/process
 tools/commands       kernels formats/ configs/schema teacher/ student/ distill/ tools tools/
 '
 

@@ -16,7 +16,7 @@ for k in lfs html answer empty; do
     cp $k s.logits.zst
     refused 3 "s.logits.zst: .*${says[$k]}" "$kd" logits info s.logits.zst
     rm -rf v && mkdir v && cp $k v/a.mp4 && cp $k v/b.skeleton
-    refused 3 'damaged files' "$kd" dataset check --data v --out q
+    refused 3 'damaged files' "$kd" dataset check --data v --out q --force
     grep -Eq "a.mp4: .*${says[$k]}" q/quarantine.tsv || failed "$k as a video: $(cat q/quarantine.tsv)"
     grep -Eq "b.skeleton:.*${says[$k]}" q/quarantine.tsv || failed "$k as a skeleton: $(cat q/quarantine.tsv)"
     rm -rf hf && mkdir hf && cp $k hf/model.safetensors

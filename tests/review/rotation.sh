@@ -23,6 +23,6 @@ accepted "$teacher" predict $tiny d/r90.mp4 d/r180.mp4 d/r270.mp4
 [ "$(grep -c 'rotated by' err.txt)" = 1 ] || failed "said $(grep -c 'rotated by' err.txt) times, expected once"
 accepted "$kd" dataset check --data d --out q
 grep -q '3 videos rotated as their tags say' out.txt || failed "check: $(cat out.txt)"
-accepted "$kd" dataset check --data d --out q --json
+accepted "$kd" dataset check --data d --out q --force --json
 grep -q '"rotated": 3' out.txt || failed "check --json: $(cat out.txt)"
 finish

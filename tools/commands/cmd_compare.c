@@ -4,6 +4,7 @@
 #include "formats/base/io.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/compare_latency.h"
+#include "tools/out.h"
 
 #include <stdio.h>
 
@@ -30,7 +31,7 @@ static const kd_cmd CMD = {
              "report.html (one file, no network), report.md, report.json and report.csv.",
     .args = ARGS,
     .arg_count = KD_COUNTOF(ARGS),
-    .common = KD_COMMON_OUT | KD_COMMON_SEED | KD_COMMON_JSON | KD_COMMON_COMPUTE,
+    .common = KD_COMMON_OUT | KD_COMMON_FORCE | KD_COMMON_SEED | KD_COMMON_JSON | KD_COMMON_COMPUTE,
     .min_operands = 2,
     .max_operands = 1023,
     .notes =
@@ -57,15 +58,45 @@ static kd_status read_one(const char *path, kd_report *r, kd_err *err)
     return st;
 }
 
+static const struct {
+    const char *name;
+    kd_status (*write)(const kd_comparison *c, const char *path, kd_err *err);
+} FILES[] = {{"report.json", kd_compare_write_json},
+             {"report.md", kd_compare_write_markdown},
+             {"report.csv", kd_compare_write_csv},
+             {"report.html", kd_compare_write_html}};
+
+/* The four files may be written, and none of them is a report that is read. */
+static kd_status check_out(const kd_common *c, const kd_operands *in, const char *dir, kd_err *err)
+{
+    const char *names[KD_COUNTOF(FILES)];
+    kd_status st = KD_OK;
+    char **inner = kd_calloc((size_t)in->count, sizeof *inner);
+    kd_out *out = kd_calloc(1, sizeof *out);
+    if (inner == NULL || out == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "compare: out of memory");
+        goto done;
+    }
+    out->force = c->force;
+    for (int i = 0; i < in->count; i++) {
+        inner[i] = kd_path_is_dir(in->item[i]) ? kd_path_join(in->item[i], "report.json") : kd_strdup(in->item[i]);
+        kd_out_reads(out, inner[i]);
+    }
+    for (size_t i = 0; i < KD_COUNTOF(FILES); i++) {
+        names[i] = FILES[i].name;
+    }
+    st = kd_out_dir(out, dir, names, KD_COUNTOF(FILES), err);
+done:
+    for (int i = 0; inner != NULL && i < in->count; i++) {
+        kd_free(inner[i]);
+    }
+    kd_free(inner);
+    kd_free(out);
+    return st;
+}
+
 static kd_status write_files(const kd_comparison *c, const char *dir, kd_err *err)
 {
-    static const struct {
-        const char *name;
-        kd_status (*write)(const kd_comparison *c, const char *path, kd_err *err);
-    } FILES[] = {{"report.json", kd_compare_write_json},
-                 {"report.md", kd_compare_write_markdown},
-                 {"report.csv", kd_compare_write_csv},
-                 {"report.html", kd_compare_write_html}};
     KD_TRY(kd_io_mkdirs(dir, err));
     for (size_t i = 0; i < KD_COUNTOF(FILES); i++) {
         char *path = kd_path_join(dir, FILES[i].name);
@@ -95,7 +126,7 @@ static void print_table(const kd_comparison *c, const char *dir)
         char figure[48];
         (void)snprintf(figure, sizeof figure, g->n_runs > 1 ? "%.1f +- %.1f" : "%.1f",
                        100.0 * g->figure[KD_FIG_TOP1].mean, 100.0 * g->figure[KD_FIG_TOP1].sd);
-        (void)printf("%-34.34s %5zu  %-14s", g->label, g->n_seeds, figure);
+        (void)printf("%-34.34s %5zu  %-14s", KD_SHOWN(g->label), g->n_seeds, figure);
         print_interval(&g->top1, "%.1f to %.1f");
         print_interval(&g->top1_person, people ? "%.1f to %.1f" : "");
         if (i > 1) {
@@ -106,10 +137,11 @@ static void print_table(const kd_comparison *c, const char *dir)
     }
     for (size_t i = 0; i < c->n_groups && c->latency.measured; i++) {
         const kd_latency *l = &c->group[i].latency;
-        (void)printf("%-34.34s one sample in %.3g ms (99 %% below %.3g ms)\n", c->group[i].label, l->ms, l->p99_ms);
+        (void)printf("%-34.34s one sample in %.3g ms (99 %% below %.3g ms)\n", KD_SHOWN(c->group[i].label), l->ms,
+                     l->p99_ms);
     }
     char *verdict = kd_compare_verdict(c);
-    (void)printf("\n%s\n\n%s/report.html\n", verdict != NULL ? verdict : "", dir);
+    (void)printf("\n%s\n\n%s/report.html\n", KD_SHOWN(verdict != NULL ? verdict : ""), KD_SHOWN(dir));
     kd_free(verdict);
 }
 
@@ -148,6 +180,7 @@ static kd_status compare(const kd_common *common, const compare_args *a, const k
         st = KD_FAIL(err, KD_E_OOM, "compare: out of memory");
         goto done;
     }
+    KD_GO(check_out(common, in, dir, err));
     for (size_t i = 0; i < n; i++) {
         KD_GO(read_one(in->item[i], &report[i], err));
         list[i] = &report[i];

@@ -36,8 +36,8 @@ int kd_cmd_config_check(int argc, char **argv)
             st = kd_config_hash(cfg, "", hash);
         }
         if (st == KD_OK) {
-            printf("%s: ok, %s recipe '%s', hash %.16s\n", in.item[i],
-                   kd_config_enum_name("kind", (int)cfg->kind, kind), cfg->name, hash);
+            printf("%s: ok, %s recipe '%s', hash %.16s\n", KD_SHOWN(in.item[i]),
+                   kd_config_enum_name("kind", (int)cfg->kind, kind), KD_SHOWN(cfg->name), hash);
         }
     }
     kd_free(cfg);

@@ -5,6 +5,7 @@
 #include "formats/data/scan.h"
 #include "formats/data/sets/data_set.h"
 #include "tools/commands/commands.h"
+#include "tools/out.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +31,7 @@ static const kd_cmd CMD = {
     .about = "Writes train.csv and val.csv of a data folder with NTU names, one `path label` a line.",
     .args = ARGS,
     .arg_count = KD_COUNTOF(ARGS),
-    .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_JSON,
+    .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_FORCE | KD_COMMON_JSON,
     .max_operands = 0,
     .notes = "The path is the video's, or the skeleton's where there is no video; the label is the "
              "action minus 1.\n"
@@ -113,9 +114,10 @@ static kd_list_shape shape_of(const char *format, const annotation *a)
     return strcmp(format, "csv") == 0 || (quotes && strcmp(format, "auto") == 0) ? KD_LIST_CSV : KD_LIST_BLANK;
 }
 
+static const char *const NAME[2] = {"train.csv", "val.csv"};
+
 static kd_status write_halves(const char *dir, const char *format, const annotation *a, kd_err *err)
 {
-    static const char *const NAME[2] = {"train.csv", "val.csv"};
     const kd_list_shape shape = shape_of(format, a);
     KD_TRY(kd_io_mkdirs(dir, err));
     for (int half = 0; half < 2; half++) {
@@ -137,6 +139,9 @@ static kd_status annotate(const kd_common *c, const annotate_args *args, const k
     annotation a;
     memset(&a, 0, sizeof a);
     const kd_scan_opts o = {.root = c->data};
+    kd_out out = {.force = c->force};
+    kd_out_reads(&out, args->split);
+    KD_TRY(kd_out_dir(&out, c->out, NAME, 2, err));
     KD_TRY(kd_scan_folder(&o, &scan, err));
     kd_status st = KD_OK;
     const size_t room = KD_MAX(scan.n, (size_t)1);

@@ -1,6 +1,7 @@
 /* kd dataset sample, kd dataset render: data sets that are computed. */
 #include "formats/base/io.h"
 #include "tools/commands/commands.h"
+#include "tools/out.h"
 #include "tools/progress.h"
 #include "tools/sample/pool.h"
 #include "tools/sample/sample.h"
@@ -39,7 +40,7 @@ static const kd_cmd SAMPLE = {
              "Kinect-like .skeleton files with NTU RGB+D's names.  Seeded; nothing is downloaded.",
     .args = SAMPLE_ARGS,
     .arg_count = KD_COUNTOF(SAMPLE_ARGS),
-    .common = KD_COMMON_OUT | KD_COMMON_SEED | KD_COMMON_THREADS | KD_COMMON_RESUME | KD_COMMON_JSON,
+    .common = KD_COMMON_OUT | KD_COMMON_SEED | KD_COMMON_THREADS | KD_COMMON_RESUME | KD_COMMON_FORCE | KD_COMMON_JSON,
     .max_operands = 0,
     .notes = "Three pairs of actions share their motion and differ in the object in the hand "
              "(drink/eat,\n"
@@ -60,7 +61,7 @@ static void print_sample(const kd_common *c, const kd_sample_result *r)
     }
     (void)printf("%zu clips at %s (%zu written now: %" PRIu64 " frames, %.1f MB of video, %.1f MB of "
                  "skeletons, %zu badly tracked)\n",
-                 r->clips, c->out, r->written, r->frames, (double)r->video_bytes * 1e-6,
+                 r->clips, KD_SHOWN(c->out), r->written, r->frames, (double)r->video_bytes * 1e-6,
                  (double)r->skeleton_bytes * 1e-6, r->badly_tracked);
 }
 
@@ -72,9 +73,16 @@ int kd_cmd_dataset_sample(int argc, char **argv)
     if (rc != KD_ARGS_RUN) {
         return rc;
     }
-    kd_sample_opts o = {
-        (uint64_t)c.seed,           (int)a.performers, (int)a.cameras, (int)a.replications, (size_t)a.clips, 0, 0,
-        kd_pool_threads(c.threads), a.skeletons_only,  c.resume,       (int)a.rooms};
+    kd_sample_opts o = {.seed = (uint64_t)c.seed,
+                        .performers = (int)a.performers,
+                        .cameras = (int)a.cameras,
+                        .replications = (int)a.replications,
+                        .clips = (size_t)a.clips,
+                        .threads = kd_pool_threads(c.threads),
+                        .skeletons_only = a.skeletons_only,
+                        .resume = c.resume,
+                        .force = c.force,
+                        .rooms = (int)a.rooms};
     if (c.out == NULL) {
         return kd_usage(&SAMPLE, "--out: expected the directory to make");
     }
@@ -113,8 +121,8 @@ static const kd_cmd RENDER = {
              "capture without video can be shown to a video model.",
     .args = RENDER_ARGS,
     .arg_count = KD_COUNTOF(RENDER_ARGS),
-    .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_SEED | KD_COMMON_LIMIT | KD_COMMON_RESUME | KD_COMMON_JSON |
-              KD_COMMON_THREADS,
+    .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_SEED | KD_COMMON_LIMIT | KD_COMMON_RESUME | KD_COMMON_FORCE |
+              KD_COMMON_JSON | KD_COMMON_THREADS,
     .max_operands = -1,
     .notes = "--data DIR takes every .skeleton file of DIR (or of DIR/nturgb+d_skeletons).  --out "
              "DIR becomes\n"
@@ -144,6 +152,9 @@ static uint32_t name_number(const char *base, char letter)
 
 static kd_status copy_file(const char *from, const char *to, kd_err *err)
 {
+    if (kd_path_same(from, to)) { /* --out is the tree that the skeletons lie in */
+        return KD_OK;
+    }
     uint8_t *data = NULL;
     size_t bytes = 0;
     KD_TRY(kd_io_read_file(from, (size_t)1 << 30, &data, &bytes, err));
@@ -199,6 +210,41 @@ static kd_status render_next(render_job *j, const char *path, kd_err *err)
                                           : KD_OK;
 }
 
+/* Videos and copies of these .skeleton files below `dir` may be written. */
+static kd_status check_out(const render_job *j, const char *dir, char *const *names, size_t n, kd_err *err)
+{
+    const kd_out out = {.force = j->common->force, .resume = j->common->resume};
+    char **video = kd_calloc(n, sizeof *video);
+    const char **copy = kd_calloc(n, sizeof *copy);
+    size_t copies = 0;
+    kd_status st = video != NULL && copy != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "render: out of memory");
+    for (size_t i = 0; i < n && st == KD_OK; i++) {
+        const char *base = kd_path_base(names[i]);
+        char *stem = kd_path_stem(base), *from = kd_path_join(dir, names[i]), *to = kd_path_join(j->skeleton_dir, base);
+        video[i] = kd_strf("%s_rgb.avi", stem != NULL ? stem : "");
+        if (stem == NULL || from == NULL || to == NULL || video[i] == NULL) {
+            st = KD_FAIL(err, KD_E_OOM, "render: out of memory");
+        } else if (!kd_path_same(from, to)) { /* else it lies where it belongs */
+            copy[copies++] = base;
+        }
+        kd_free(stem);
+        kd_free(from);
+        kd_free(to);
+    }
+    KD_GO(st);
+    KD_GO(kd_out_dir(&out, j->rgb_dir, (const char *const *)video, n, err));
+    KD_GO(j->args->videos_only ? KD_OK : kd_out_dir(&out, j->skeleton_dir, copy, copies, err));
+    KD_GO(kd_io_mkdirs(j->rgb_dir, err));
+    st = j->args->videos_only ? KD_OK : kd_io_mkdirs(j->skeleton_dir, err);
+done:
+    for (size_t i = 0; video != NULL && i < n; i++) {
+        kd_free(video[i]);
+    }
+    kd_free(video);
+    kd_free((void *)copy);
+    return st;
+}
+
 static kd_status render_dir(render_job *j, const char *data, kd_err *err)
 {
     char *inner = kd_strf("%s/nturgb+d_skeletons", data);
@@ -220,6 +266,7 @@ static kd_status render_dir(render_job *j, const char *data, kd_err *err)
     if (j->common->limit > 0) {
         total = KD_MIN(total, (size_t)j->common->limit);
     }
+    KD_GO(check_out(j, dir, names, total, err));
     kd_progress_begin(&j->progress, "render", "files", 0, total);
     for (size_t i = 0; i < total; i++) {
         char *path = kd_path_join(dir, names[i]);
@@ -238,13 +285,10 @@ done:
 
 static kd_status render_all(render_job *j, const kd_operands *in, kd_err *err)
 {
-    KD_TRY(kd_io_mkdirs(j->rgb_dir, err));
-    if (!j->args->videos_only) {
-        KD_TRY(kd_io_mkdirs(j->skeleton_dir, err));
-    }
     if (in->count == 0) {
         KD_TRY(render_dir(j, j->common->data, err));
     } else {
+        KD_TRY(check_out(j, "", in->item, (size_t)in->count, err));
         kd_progress_begin(&j->progress, "render", "files", 0, (uint64_t)in->count);
         for (int i = 0; i < in->count; i++) {
             KD_TRY(render_next(j, in->item[i], err));

@@ -6,6 +6,7 @@
 #include "formats/skeleton/skeleton_file.h"
 #include "formats/video/video.h"
 #include "tools/commands/commands.h"
+#include "tools/out.h"
 #include "tools/progress.h"
 #include "tools/sample/pool.h"
 
@@ -77,7 +78,7 @@ static void print_lonely(const kd_scan *s, bool video)
     for (size_t i = 0; i < s->n && shown < 5; i++) {
         const kd_scan_item *it = &s->item[i];
         if (video ? it->video != NULL && it->skeleton == NULL : it->video == NULL && it->skeleton != NULL) {
-            (void)printf("    %s\n", it->key);
+            (void)printf("    %s\n", KD_SHOWN(it->key));
             shown++;
         }
     }
@@ -92,22 +93,24 @@ static void print_hints(const kd_scan *s)
 {
     const kd_scan_counts *c = &s->counts;
     if (s->twice[0] != NULL) {
-        (void)printf("  named by their paths: %s and %s have one file name\n", s->twice[0], s->twice[1]);
+        (void)printf("  named by their paths: %s and %s have one file name\n", KD_SHOWN(s->twice[0]),
+                     KD_SHOWN(s->twice[1]));
     }
     if (c->frame_folders > 0) {
         (void)printf("  %zu of the videos are folders of pictures\n", c->frame_folders);
     }
     if (c->arrays > 0) {
         (void)printf("  %zu skeleton arrays are not read (the first: %s); expected .skeleton files\n", c->arrays,
-                     s->array);
+                     KD_SHOWN(s->array));
     }
     if (c->aside > 0) {
         (void)printf("  %zu files in folders not looked at (the first: %s); data.video_dir and data.skeleton_dir name "
                      "folders\n",
-                     c->aside, s->first_aside);
+                     c->aside, KD_SHOWN(s->first_aside));
     }
     if (c->pairs == 0 && c->videos > 0 && c->skeletons > 0) {
-        (void)printf("  no video has the name of a skeleton: %s, %s\n", s->item[0].key, s->item[s->n - 1].key);
+        (void)printf("  no video has the name of a skeleton: %s, %s\n", KD_SHOWN(s->item[0].key),
+                     KD_SHOWN(s->item[s->n - 1].key));
     }
 }
 
@@ -239,7 +242,7 @@ static const kd_cmd CHECK = {
     .name = "kd dataset check",
     .about = "Decodes every video and parses every skeleton of a data folder, and names what is "
              "damaged.",
-    .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_THREADS | KD_COMMON_LIMIT | KD_COMMON_JSON,
+    .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_FORCE | KD_COMMON_THREADS | KD_COMMON_LIMIT | KD_COMMON_JSON,
     .max_operands = 0,
     .notes = "Names every damaged file.  --out DIR gets quarantine.tsv: key, kind, path, problem, one line a\n"
              "damaged file; `data.quarantine: DIR/quarantine.tsv` in a recipe leaves these samples out.  Exit\n"
@@ -318,7 +321,7 @@ static kd_status put_line(kd_writer *w, const char *key, const char *kind, const
         kd_log(KD_LOG_WARN, "%s: %s: %s", key, kind, problem);
         return KD_OK;
     }
-    char *line = kd_strf("%s\t%s\t%s\t%s\n", key, kind, path, problem);
+    char *line = kd_strf("%s\t%s\t%s\t%s\n", KD_SHOWN(key), kind, KD_SHOWN(path), KD_SHOWN(problem));
     const kd_status st =
         line != NULL ? kd_writer_put(w, line, strlen(line), err) : KD_FAIL(err, KD_E_OOM, "check: out of memory");
     kd_free(line);
@@ -352,10 +355,12 @@ static kd_status write_findings(const check_job *j, size_t n, kd_writer *w, chec
     return KD_OK;
 }
 
-static kd_status write_file(const check_job *j, size_t n, const char *out, check_counts *c, kd_err *err)
+static kd_status write_file(const check_job *j, size_t n, const char *dir, const char *out, check_counts *c,
+                            kd_err *err)
 {
     kd_writer *w = NULL;
     kd_status st;
+    KD_TRY(kd_io_mkdirs(dir, err));
     KD_TRY(kd_writer_open(out, &w, err));
     KD_GO(kd_writer_put(w, KD_QUARANTINE_HEADING "\n", sizeof KD_QUARANTINE_HEADING, err));
     KD_GO(write_findings(j, n, w, c, err));
@@ -382,6 +387,10 @@ static kd_status check_all(const kd_common *c, const kd_progress *progress, kd_e
 {
     kd_scan s;
     check_counts counts = {0, 0, 0, 0, 0};
+    const kd_out rule = {.force = c->force};
+    if (c->out != NULL) {
+        KD_TRY(kd_out_dir(&rule, c->out, (const char *const[]){KD_QUARANTINE_FILE}, 1, err));
+    }
     KD_TRY(scan_data(c->data, &s, err));
     const size_t n = c->limit > 0 ? KD_MIN((size_t)c->limit, s.n) : s.n;
     check_job j = {c->data, &s, kd_calloc(n, sizeof(finding)), 0, 0};
@@ -391,13 +400,10 @@ static kd_status check_all(const kd_common *c, const kd_progress *progress, kd_e
         st = KD_FAIL(err, KD_E_OOM, "check: out of memory");
         goto done;
     }
-    if (c->out != NULL) {
-        KD_GO(kd_io_mkdirs(c->out, err));
-    }
     kd_progress_begin(progress, "check", "samples", 0, n);
     KD_GO(kd_pool_run(check_one, &j, n, kd_pool_threads(c->threads), progress, err));
     kd_progress_end(progress, NULL);
-    KD_GO(out != NULL ? write_file(&j, n, out, &counts, err) : write_findings(&j, n, NULL, &counts, err));
+    KD_GO(out != NULL ? write_file(&j, n, c->out, out, &counts, err) : write_findings(&j, n, NULL, &counts, err));
     print_check(c->json, &j, &counts, s.n - n);
     if (counts.bad_videos + counts.bad_skeletons > 0) {
         st = KD_FAIL(err, KD_E_DATA, "%zu damaged files, named %s%s", counts.bad_videos + counts.bad_skeletons,

@@ -33,7 +33,7 @@ static int run_line(line *l, int step, int steps, const char *what, int (*run)(i
         (void)fprintf(stderr, "\n[%d/%d] %s\n  $ %s", step, steps, what, l->program);
         for (int i = 0; i < l->n; i++) {
             const char *quote = strchr(l->word[i], ' ') != NULL ? "'" : "";
-            (void)fprintf(stderr, " %s%s%s", quote, l->word[i], quote);
+            (void)fprintf(stderr, " %s%s%s", quote, KD_SHOWN(l->word[i]), quote);
         }
         (void)fprintf(stderr, "\n");
     }
@@ -193,6 +193,7 @@ static int compare(demo *d, int runs)
     add(&l, d->threads);
     add(&l, "--out");
     add(&l, d->report);
+    add(&l, "--force"); /* the report of an interrupted demo is made again */
     if (d->c->quiet) {
         add(&l, "--quiet");
     }
@@ -212,7 +213,7 @@ static int run_demo(demo *d)
     if (rc == 0 && !d->c->json) {
         printf("\ndemo finished in %.0f s; synthetic data: these numbers mean nothing outside it\nreport: "
                "%s/report.html\n",
-               kd_now() - t0, d->report);
+               kd_now() - t0, KD_SHOWN(d->report));
     }
     return rc;
 }

@@ -3,6 +3,7 @@
 #include "distill/eval/dump.h"
 #include "tools/commands/commands.h"
 #include "tools/print.h"
+#include "tools/process.h"
 #include "tools/session.h"
 
 #include <math.h>
@@ -14,7 +15,7 @@ typedef struct opts {
 
 enum {
     COMMON = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_COMPUTE | KD_COMMON_WORKERS |
-             KD_COMMON_BATCH_SIZE | KD_COMMON_LIMIT | KD_COMMON_JSON
+             KD_COMMON_BATCH_SIZE | KD_COMMON_LIMIT | KD_COMMON_FORCE | KD_COMMON_JSON
 };
 
 /* "CxR" into eval.clips and eval.crops. */
@@ -56,7 +57,7 @@ static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_er
     printf("\n%zu samples listed: %zu done, %zu failed, %zu excluded; views %s; one sample in %.2f ms\n", r->listed,
            r->done, r->failed, r->excluded, r->views, r->latency_ms);
     if (c->out != NULL) {
-        printf("report %s\n", c->out);
+        printf("report %s\n", KD_SHOWN(c->out));
     }
     return KD_OK;
 }
@@ -74,8 +75,13 @@ static kd_status eval(const char *program, const opts *o, const kd_common *c, kd
     kd_session s = {0};
     kd_sets sets = {0};
     kd_assess_result r = {.listed = 0};
+    kd_out out;
     kd_status st = KD_OK;
     KD_GO(open_session(c, program, o, &sets, &s, err));
+    kd_session_out(&s, c, o->weights, &out);
+    if (c->out != NULL) {
+        KD_GO(kd_out_file(&out, c->out, err));
+    }
     const kd_assess_opts ao = {.task = s.task,
                                .cfg = s.cfg,
                                .weights = o->weights,
@@ -109,6 +115,9 @@ static int run_eval(const kd_cmd *cmd, const char *program, int argc, char **arg
     }
     if (o.weights == NULL) {
         return kd_usage(cmd, "--weights PATH is needed");
+    }
+    if (c.out != NULL) {
+        kd_process_outlive_reader();
     }
     return kd_cmd_end(cmd, eval(program, &o, &c, &err), &err);
 }
@@ -171,7 +180,7 @@ static kd_status print_dump(const kd_dump_result *r, const kd_common *c, kd_err 
     if (!isnan(r->top1_val)) {
         printf("top-1 on the validation half: %.2f %%\n", 100.0 * r->top1_val);
     }
-    printf("store %s\n", c->out);
+    printf("store %s\n", KD_SHOWN(c->out));
     return KD_OK;
 }
 
@@ -180,8 +189,13 @@ static kd_status dump(const char *program, const opts *o, const kd_common *c, kd
     kd_session s = {0};
     kd_sets sets = {0};
     kd_dump_result r = {0};
+    kd_out out;
     kd_status st = KD_OK;
     KD_GO(open_session(c, program, o, &sets, &s, err));
+    kd_session_out(&s, c, o->weights, &out);
+    if (c->out != NULL) {
+        KD_GO(kd_out_store(&out, c->out, err));
+    }
     const kd_dump_opts dopts = {.task = s.task,
                                 .cfg = s.cfg,
                                 .weights = o->weights,
@@ -190,7 +204,9 @@ static kd_status dump(const char *program, const opts *o, const kd_common *c, kd
                                 .val = strstr(o->split, "val") != NULL,
                                 .features = o->features != NULL,
                                 .logit_dtype = strcmp(o->logits, "f16") == 0 ? KD_F16 : KD_F32,
-                                .start = c->resume ? KD_STORE_RESUME : KD_STORE_NEW,
+                                .start = c->resume  ? KD_STORE_RESUME
+                                         : c->force ? KD_STORE_REPLACE
+                                                    : KD_STORE_NEW,
                                 .dry_run = c->dry_run,
                                 .be = s.be,
                                 .progress = &s.progress};
@@ -216,6 +232,7 @@ static int run_dump(const kd_cmd *cmd, const char *program, int argc, char **arg
     if (o.weights == NULL || (c.out == NULL && !c.dry_run)) {
         return kd_usage(cmd, "%s is needed", o.weights == NULL ? "--weights PATH" : "--out NAME.logits.zst");
     }
+    kd_process_outlive_reader();
     return kd_cmd_end(cmd, dump(program, &o, &c, &err), &err);
 }
 

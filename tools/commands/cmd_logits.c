@@ -2,6 +2,8 @@
 #include "formats/base/json.h"
 #include "formats/store/logit_store.h"
 #include "tools/commands/commands.h"
+#include "tools/out.h"
+#include "tools/print.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -96,26 +98,25 @@ static kd_status info_json(const kd_store *s, const tally *t, kd_err *err)
     return st;
 }
 
-static const char *or_dash(const char *text)
-{
-    return text[0] == '\0' ? "-" : text;
-}
+/* Text of a manifest, as it may be shown. */
+#define SHOWN_OR_DASH(text) ((text)[0] == '\0' ? "-" : KD_SHOWN(text))
 
 static void info_text(const kd_store *s, const tally *t)
 {
     const kd_store_manifest *m = kd_store_get_manifest(s);
     const double mib = 1024.0 * 1024.0;
     const double n = t->records > 0 ? (double)t->records : 1.0;
-    printf("store      %s\n", kd_store_path(s));
-    printf("teacher    %s, weights %.16s, config %.16s\n", or_dash(m->teacher), or_dash(m->teacher_sha256),
-           or_dash(m->config_hash));
-    printf("data       %s, split %s, %s, %d classes\n", or_dash(m->data_set), or_dash(m->split), or_dash(m->parts),
-           m->n_classes);
-    printf("lists      training %.16s, validation %.16s\n", or_dash(m->train_ids), or_dash(m->val_ids));
-    printf("views      %s, merged by %s, decoded by %s\n", or_dash(m->views), m->merge, or_dash(m->decoder));
+    printf("store      %s\n", KD_SHOWN(kd_store_path(s)));
+    printf("teacher    %s, weights %.16s, config %.16s\n", SHOWN_OR_DASH(m->teacher), SHOWN_OR_DASH(m->teacher_sha256),
+           SHOWN_OR_DASH(m->config_hash));
+    printf("data       %s, split %s, %s, %d classes\n", SHOWN_OR_DASH(m->data_set), SHOWN_OR_DASH(m->split),
+           SHOWN_OR_DASH(m->parts), m->n_classes);
+    printf("lists      training %.16s, validation %.16s\n", SHOWN_OR_DASH(m->train_ids), SHOWN_OR_DASH(m->val_ids));
+    printf("views      %s, merged by %s, decoded by %s\n", SHOWN_OR_DASH(m->views), SHOWN_OR_DASH(m->merge),
+           SHOWN_OR_DASH(m->decoder));
     printf("stored     logits %s", kd_dtype_name(m->logit_dtype));
     if (m->feature_dim > 0) {
-        printf(", %s[%d] %s", m->feature, m->feature_dim, kd_dtype_name(m->feature_dtype));
+        printf(", %s[%d] %s", KD_SHOWN(m->feature), m->feature_dim, kd_dtype_name(m->feature_dtype));
     }
     printf("\nrecords    %" PRId64 " with %" PRId64 " views in %" PRId64 " blocks\n", t->records, t->views,
            kd_store_block_count(s));
@@ -169,6 +170,20 @@ static void print_fault(void *user, const char *line)
     }
 }
 
+static kd_status verify_json(const char *path, kd_status found, const kd_store_verify_report *r, int faults,
+                             kd_err *err)
+{
+    kd_json *d = kd_json_object();
+    kd_json_set_str(d, "path", path);
+    kd_json_set_str(d, "status", found == KD_OK ? "ok" : "DAMAGED");
+    kd_json_set_i64(d, "records", r->records);
+    kd_json_set_i64(d, "blocks", r->blocks);
+    kd_json_set_i64(d, "bad_records", r->bad_records);
+    kd_json_set_i64(d, "bad_blocks", r->bad_blocks);
+    kd_json_set_i64(d, "faults", faults);
+    return kd_print_json(d, err);
+}
+
 int kd_cmd_logits_verify(int argc, char **argv)
 {
     kd_common c;
@@ -187,24 +202,48 @@ int kd_cmd_logits_verify(int argc, char **argv)
         if (st != KD_OK && worst == KD_OK) {
             worst = KD_FAIL(&first, st, "%.300s: %d faults", in.item[i], faults);
         }
-        printf(c.json ? "{\"path\": \"%s\", \"status\": \"%s\", \"records\": %" PRId64 ", \"blocks\": %" PRId64
-                        ", \"bad_records\": %" PRId64 ", \"bad_blocks\": %" PRId64 ", \"faults\": %d}\n"
-                      : "%s: %s, %" PRId64 " records in %" PRId64 " blocks good, %" PRId64 " records in %" PRId64
-                        " blocks bad, %d faults\n",
-               in.item[i], st == KD_OK ? "ok" : "DAMAGED", r.records, r.blocks, r.bad_records, r.bad_blocks, faults);
+        if (c.json) {
+            const kd_status printed = verify_json(in.item[i], st, &r, faults, &first);
+            worst = worst == KD_OK ? printed : worst;
+            continue;
+        }
+        printf("%s: %s, %" PRId64 " records in %" PRId64 " blocks good, %" PRId64 " records in %" PRId64
+               " blocks bad, %d faults\n",
+               KD_SHOWN(in.item[i]), st == KD_OK ? "ok" : "DAMAGED", r.records, r.blocks, r.bad_records, r.bad_blocks,
+               faults);
     }
     return kd_cmd_end(&VERIFY, worst, &first);
 }
 
 /* ---- merge and export ------------------------------------------------------------------------ */
 
-typedef struct merge_args {
+typedef struct write_args {
     const char *out;
-} merge_args;
+} write_args;
 
 static const kd_arg MERGE_ARGS[] = {
-    KD_OPT_STR(merge_args, out, "out", "FILE", NULL, "the store to write, NAME.logits.zst"),
+    KD_OPT_STR(write_args, out, "out", "FILE", NULL, "the store to write, NAME.logits.zst"),
 };
+
+/* --out may be written and is none of the stores that are read. */
+static kd_status check_out(const write_args *a, const kd_common *c, const kd_operands *in, kd_err *err)
+{
+    kd_out *out = kd_calloc(1, sizeof *out);
+    if (out == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "out of memory");
+    }
+    out->force = c->force;
+    kd_status st = KD_OK;
+    if (in->count > KD_OUT_INPUTS) {
+        st = KD_FAIL(err, KD_E_ARG, "expected at most %d stores, found %d", KD_OUT_INPUTS, in->count);
+    }
+    for (int i = 0; i < in->count && st == KD_OK; i++) {
+        kd_out_reads(out, in->item[i]);
+    }
+    st = st == KD_OK ? kd_out_file(out, a->out, err) : st;
+    kd_free(out);
+    return st;
+}
 
 static const kd_cmd MERGE = {
     .name = "kd logits merge",
@@ -212,6 +251,7 @@ static const kd_cmd MERGE = {
     .about = "Merges the stores of several ranks into one, in the order of the listing.",
     .args = MERGE_ARGS,
     .arg_count = KD_COUNTOF(MERGE_ARGS),
+    .common = KD_COMMON_FORCE,
     .min_operands = 1,
     .max_operands = -1,
     .notes = "The manifests must agree; an id that occurs twice is refused.",
@@ -219,9 +259,10 @@ static const kd_cmd MERGE = {
 
 int kd_cmd_logits_merge(int argc, char **argv)
 {
-    merge_args a;
+    write_args a;
+    kd_common c;
     kd_operands in;
-    const int rc = kd_args_parse(&MERGE, argc, argv, &a, NULL, &in);
+    const int rc = kd_args_parse(&MERGE, argc, argv, &a, &c, &in);
     if (rc != KD_ARGS_RUN) {
         return rc;
     }
@@ -229,19 +270,27 @@ int kd_cmd_logits_merge(int argc, char **argv)
         return kd_usage(&MERGE, "--out: expected the store to write");
     }
     kd_err err = {0};
-    const kd_status st = kd_store_merge((const char *const *)in.item, (size_t)in.count, a.out, false, &err);
+    kd_status st = check_out(&a, &c, &in, &err);
     if (st == KD_OK) {
-        printf("%s: merged from %d stores\n", a.out, in.count);
+        st = kd_store_merge((const char *const *)in.item, (size_t)in.count, a.out, c.force, &err);
+    }
+    if (st == KD_OK) {
+        printf("%s: merged from %d stores\n", KD_SHOWN(a.out), in.count);
     }
     return kd_cmd_end(&MERGE, st, &err);
 }
+
+static const kd_arg EXPORT_ARGS[] = {
+    KD_OPT_STR(write_args, out, "out", "FILE", NULL, "the archive to write, NAME.npz"),
+};
 
 static const kd_cmd EXPORT = {
     .name = "kd logits export",
     .operands = "STORE",
     .about = "Writes a logit store as a NumPy archive (.npz).",
-    .args = MERGE_ARGS,
-    .arg_count = KD_COUNTOF(MERGE_ARGS),
+    .args = EXPORT_ARGS,
+    .arg_count = KD_COUNTOF(EXPORT_ARGS),
+    .common = KD_COMMON_FORCE,
     .min_operands = 1,
     .max_operands = 1,
     .notes = "Arrays: ids, labels, order, n_views, view_offset, logits, view, seed, frame_offset, "
@@ -251,9 +300,10 @@ static const kd_cmd EXPORT = {
 
 int kd_cmd_logits_export(int argc, char **argv)
 {
-    merge_args a;
+    write_args a;
+    kd_common c;
     kd_operands in;
-    const int rc = kd_args_parse(&EXPORT, argc, argv, &a, NULL, &in);
+    const int rc = kd_args_parse(&EXPORT, argc, argv, &a, &c, &in);
     if (rc != KD_ARGS_RUN) {
         return rc;
     }
@@ -261,9 +311,12 @@ int kd_cmd_logits_export(int argc, char **argv)
         return kd_usage(&EXPORT, "--out: expected the .npz to write");
     }
     kd_err err = {0};
-    const kd_status st = kd_store_export_npz(in.item[0], a.out, &err);
+    kd_status st = check_out(&a, &c, &in, &err);
     if (st == KD_OK) {
-        printf("%s: written\n", a.out);
+        st = kd_store_export_npz(in.item[0], a.out, &err);
+    }
+    if (st == KD_OK) {
+        printf("%s: written\n", KD_SHOWN(a.out));
     }
     return kd_cmd_end(&EXPORT, st, &err);
 }

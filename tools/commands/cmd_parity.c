@@ -150,7 +150,8 @@ typedef struct walk {
 static void headline(const walk *w, const char *dir, const char *what, const char *why)
 {
     if (!w->json) {
-        printf("%s%s: %s%s%s\n", w->fixtures > 0 ? "\n" : "", dir, what, why[0] != '\0' ? ": " : "", why);
+        printf("%s%s: %s%s%s\n", w->fixtures > 0 ? "\n" : "", KD_SHOWN(dir), what, why[0] != '\0' ? ": " : "",
+               KD_SHOWN(why));
     }
 }
 
@@ -187,7 +188,7 @@ static void run_fixture(walk *w, const char *dir, const char *file, const kind *
             w->first.code = st;
         }
     } else if (!w->json) {
-        printf("%s: %d items, %d failed, %.1f s\n", label, p.items, p.failed, kd_now() - start);
+        printf("%s: %d items, %d failed, %.1f s\n", KD_SHOWN(label), p.items, p.failed, kd_now() - start);
     }
     (void)fflush(stdout);
 }

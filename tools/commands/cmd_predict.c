@@ -3,6 +3,7 @@
 #include "formats/base/merge.h"
 #include "formats/weights/weights.h"
 #include "tools/commands/commands.h"
+#include "tools/process.h"
 #include "tools/session.h"
 
 #include <math.h>
@@ -126,7 +127,7 @@ static void print_top(predictor *p, const char *file, const opts *o, double ms, 
         kd_json_set_f64(doc, "latency_ms", ms);
         list = kd_json_set_array(doc, "top");
     } else {
-        printf("%s  (%.2f ms)\n", file, ms);
+        printf("%s  (%.2f ms)\n", KD_SHOWN(file), ms);
     }
     for (int r = 0; r < top; r++) {
         int best = 0;
@@ -140,7 +141,7 @@ static void print_top(predictor *p, const char *file, const opts *o, double ms, 
             kd_json_set_str(item, "name", class_name(&p->names, best));
             kd_json_set_f64(item, "probability", prob);
         } else {
-            printf("  %2d. %-32s %6.2f %%\n", r + 1, class_name(&p->names, best), 100.0 * prob);
+            printf("  %2d. %-32s %6.2f %%\n", r + 1, KD_SHOWN(class_name(&p->names, best)), 100.0 * prob);
         }
         p->prob[best] = -INFINITY;
     }
@@ -192,7 +193,8 @@ static int run(const kd_cmd *cmd, const char *program, int argc, char **argv)
         st = kd_program_run(p.program, NULL); /* warm-up, so that the first file's time is a forward pass */
     }
     for (int i = 0; i < in.count && st == KD_OK; i++) {
-        st = predict(&p, in.item[i], &o, c.json, &err);
+        st = kd_interrupted() ? KD_FAIL(&err, KD_E_CANCELLED, "interrupted: %d of %d files done", i, in.count)
+                              : predict(&p, in.item[i], &o, c.json, &err);
     }
     predictor_close(&p);
     return kd_cmd_end(cmd, st, &err);

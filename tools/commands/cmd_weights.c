@@ -124,9 +124,9 @@ static void print_tensors(const char *path)
         const kd_weight *t = kd_weights_at(w, i);
         char shape[192];
         shape_text(t, shape, sizeof shape);
-        printf("  %-40s %-5s %s%s%s\n", t->name, kd_st_dtype_name(t->dtype), shape,
-               strcmp(t->name, t->file_name) != 0 ? "  <- " : "",
-               strcmp(t->name, t->file_name) != 0 ? t->file_name : "");
+        const bool renamed = strcmp(t->name, t->file_name) != 0;
+        printf("  %-40s %-5s %s%s%s\n", KD_SHOWN(t->name), kd_st_dtype_name(t->dtype), shape, renamed ? "  <- " : "",
+               renamed ? KD_SHOWN(t->file_name) : "");
     }
     kd_weights_close(w);
 }
@@ -146,9 +146,9 @@ static const char *member_str(const kd_json *o, const char *key)
 static void print_info(const kd_json *o)
 {
     const char *key = member_str(o, "key");
-    printf("%s\n", member_str(o, "path"));
-    printf("  file      %s (%s%s%s)\n", member_str(o, "file"), member_str(o, "format"), key[0] != '\0' ? ", key " : "",
-           key);
+    printf("%s\n", KD_SHOWN(member_str(o, "path")));
+    printf("  file      %s (%s%s%s)\n", KD_SHOWN(member_str(o, "file")), member_str(o, "format"),
+           key[0] != '\0' ? ", key " : "", KD_SHOWN(key));
     printf("  sha256    %s\n", member_str(o, "sha256"));
     printf("  tensors   %lld, %lld elements, %.1f MB", (long long)member_i64(o, "tensors"),
            (long long)member_i64(o, "elements"), (double)member_i64(o, "bytes") / 1e6);
@@ -282,7 +282,7 @@ static size_t report_absent(const kd_weights *in, const kd_weights *from, const 
         if (kd_weights_find(from, name) != NULL) {
             continue;
         }
-        printf("only in %s  %s\n", where, name);
+        printf("only in %s  %s\n", where, KD_SHOWN(name));
         n++;
     }
     return n;
@@ -308,7 +308,7 @@ static kd_status diff(const diff_opts *o, const kd_operands *in, bool *differ, k
             char sy[192];
             shape_text(x, sx, sizeof sx);
             shape_text(y, sy, sizeof sy);
-            printf("shape      %s  %s against %s\n", x->name, sx, sy);
+            printf("shape      %s  %s against %s\n", KD_SHOWN(x->name), sx, sy);
             other++;
             continue;
         }
@@ -316,7 +316,7 @@ static kd_status diff(const diff_opts *o, const kd_operands *in, bool *differ, k
         size_t at = 0;
         KD_GO(largest_difference(a, x, b, y, &worst, &at, err));
         if (!(worst <= o->tolerance)) {
-            printf("value      %s  largest difference %.6g at element %zu\n", x->name, worst, at);
+            printf("value      %s  largest difference %.6g at element %zu\n", KD_SHOWN(x->name), worst, at);
             other++;
         } else {
             equal++;

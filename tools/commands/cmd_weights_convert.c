@@ -5,20 +5,19 @@
 #include "formats/weights/weights.h"
 #include "teacher/model/vit_names.h"
 #include "tools/commands/commands.h"
+#include "tools/out.h"
 
 #include <stdio.h>
 
 typedef struct convert_opts {
     const char *to;
     const char *dtype;
-    bool force;
 } convert_opts;
 
 static const kd_arg CONVERT_ARGS[] = {
     KD_OPT_CHOICE(convert_opts, to, "to", "official", "official|hf|mmaction2",
                   "names to write: VideoMAE's own, Hugging Face's or MMAction2's"),
     KD_OPT_CHOICE(convert_opts, dtype, "dtype", "keep", "keep|f32|bf16|fp16", "type of floating-point tensors"),
-    KD_OPT_FLAG(convert_opts, force, "force", "replace OUT if it exists"),
 };
 
 static const kd_cmd CONVERT = {
@@ -27,7 +26,7 @@ static const kd_cmd CONVERT = {
     .about = "Write weights under other names, in another container or dtype.",
     .args = CONVERT_ARGS,
     .arg_count = KD_COUNTOF(CONVERT_ARGS),
-    .common = KD_COMMON_CONFIG,
+    .common = KD_COMMON_CONFIG | KD_COMMON_FORCE,
     .min_operands = 2,
     .max_operands = 2,
     .notes = "OUT ending in .pth, .pt or .bin is a PyTorch file that torch.load reads (weights_only too), one in\n"
@@ -117,6 +116,18 @@ static kd_status convert_folder(kd_weights *w, const char *in, const char *out, 
     return st;
 }
 
+/* What is written may be written, and is none of what is read. */
+static kd_status check_out(const kd_common *c, const kd_operands *in, bool folder, kd_err *err)
+{
+    static const char *const FILES[] = {"model.safetensors", "config.json", "preprocessor_config.json"};
+    kd_out out = {.force = c->force};
+    kd_out_reads(&out, in->item[0]);
+    for (int i = 0; i < c->config.count; i++) {
+        kd_out_reads(&out, c->config.item[i]);
+    }
+    return folder ? kd_out_dir(&out, in->item[1], FILES, KD_COUNTOF(FILES), err) : kd_out_file(&out, in->item[1], err);
+}
+
 static kd_status convert(const convert_opts *o, const kd_common *c, const kd_operands *in, kd_err *err)
 {
     kd_weights *w = NULL;
@@ -130,11 +141,8 @@ static kd_status convert(const convert_opts *o, const kd_common *c, const kd_ope
     if (c->config.count > 0 && !folder) {
         return KD_FAIL(err, KD_E_ARG, "--config: only for a folder (--to hf, OUT without an ending)");
     }
-    if (folder) {
-        KD_TRY(check_folder(out, o->force, err));
-    } else if (kd_path_exists(out) && !o->force) {
-        return KD_FAIL(err, KD_E_ARG, "%s exists; choose another name or give --force", out);
-    }
+    KD_TRY(folder ? check_folder(out, c->force, err) : KD_OK);
+    KD_TRY(check_out(c, in, folder, err));
     KD_TRY(kd_weights_open(in->item[0], &kd_vit_names, &w, err));
     kd_status st = KD_OK;
     if (dialect != KD_VIT_OFFICIAL && !kd_weights_mapped(w)) {
@@ -145,7 +153,8 @@ static kd_status convert(const convert_opts *o, const kd_common *c, const kd_ope
         st = kd_weights_save(w, out, dialect, keep ? NULL : &dtype, err);
     }
     if (st == KD_OK) {
-        printf("%s -> %s: %zu tensors, %s names\n", kd_weights_file(w), out, kd_weights_count(w), o->to);
+        printf("%s -> %s: %zu tensors, %s names\n", KD_SHOWN(kd_weights_file(w)), KD_SHOWN(out), kd_weights_count(w),
+               o->to);
     }
     kd_weights_close(w);
     return st;

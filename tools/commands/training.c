@@ -3,6 +3,7 @@
 
 #include "distill/train/train.h"
 #include "tools/print.h"
+#include "tools/process.h"
 #include "tools/session.h"
 
 #include <stdio.h>
@@ -24,7 +25,7 @@ static kd_status print_result(const kd_train_result *r, const kd_task *task, con
     }
     printf("%d epochs in %.1f s: train loss %.4f, val %s %.2f %% (last), %.2f %% (best, epoch %d)\nrun directory %s\n",
            r->epochs, r->seconds, r->train_loss, task->figure_text, 100.0 * r->last, 100.0 * r->best, r->best_epoch + 1,
-           out);
+           KD_SHOWN(out));
     return KD_OK;
 }
 
@@ -33,16 +34,22 @@ static kd_status train(const char *program, const kd_training_opts *o, const kd_
     kd_session s = {0};
     kd_sets sets = {0};
     kd_train_result r = {0};
+    kd_out out;
     kd_status st = KD_OK;
     KD_GO(kd_sets_make(c, "train", &sets, err));
     KD_GO(kd_sets_add(&sets, "kd.store", o->store, err));
     KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_START, &sets, &s, err));
+    kd_session_out(&s, c, o->weights, &out);
+    if (c->out != NULL) {
+        KD_GO(kd_out_run(&out, c->out, err));
+    }
     KD_GO(kd_config_absolute(s.cfg, err));
     const kd_train_opts to = {.task = s.task,
                               .cfg = s.cfg,
                               .out_dir = c->out,
                               .command = c->typed,
                               .resume = c->resume,
+                              .force = c->force,
                               .dry_run = c->dry_run,
                               .check = c->debug,
                               .be = s.be,
@@ -72,5 +79,6 @@ int kd_training(const kd_cmd *cmd, const char *program, const char *example, int
     if (c.config.count == 0) {
         return kd_usage(cmd, "--config FILE is needed: a recipe such as configs/%s", example);
     }
+    kd_process_outlive_reader();
     return kd_cmd_end(cmd, train(program, &o, &c, &err), &err);
 }

@@ -28,7 +28,7 @@ void kd_parity_item(parity *p, const char *name, double error, double allowed)
         kd_json_free(o);
         return;
     }
-    printf("%-44s error %9.3g  allowed %9.3g  %s\n", name, error, allowed, ok ? "ok" : "FAIL");
+    printf("%-44s error %9.3g  allowed %9.3g  %s\n", KD_SHOWN(name), error, allowed, ok ? "ok" : "FAIL");
 }
 
 void kd_parity_check(parity *p, const char *name, bool ok, const char *detail)
@@ -69,7 +69,7 @@ void kd_parity_skip(parity *p, const char *name, const char *why)
         kd_json_free(o);
         return;
     }
-    printf("%-44s not covered: %s\n", name, why);
+    printf("%-44s not covered: %s\n", KD_SHOWN(name), KD_SHOWN(why));
 }
 
 double kd_parity_allowed(const parity *p, double diff, double largest)

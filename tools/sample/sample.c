@@ -189,7 +189,7 @@ static kd_json *describe(const kd_sample_opts *o)
     return d;
 }
 
-/* The directory is ours to fill when it is new, empty, or holds the same data set. */
+/* The directory is ours to fill when it is new, empty, or holds the same data set and that is to be gone on with. */
 static kd_status claim_dir(const char *dir, const kd_sample_opts *o, kd_err *err)
 {
     char *path = kd_strf("%s/sample.json", dir);
@@ -206,12 +206,18 @@ static kd_status claim_dir(const char *dir, const kd_sample_opts *o, kd_err *err
     }
     KD_GO(kd_json_dump(want, KD_JSON_PRETTY, &text, &bytes, err));
     KD_GO(kd_io_mkdirs(dir, err));
+    kd_io_sweep(dir);
     if (kd_path_is_file(path)) {
         KD_GO(kd_io_read_file(path, 1 << 20, &old, &old_bytes, err));
         if (old_bytes != bytes || memcmp(old, text, bytes) != 0) {
             st = KD_FAIL(err, KD_E_ARG,
                          "%s: holds a sample data set made with other options; choose another "
                          "--out or remove it",
+                         dir);
+        } else if (!o->resume && !o->force) {
+            st = KD_FAIL(err, KD_E_ARG,
+                         "%s: holds this sample data set already, perhaps unfinished; go on with --resume, or make it "
+                         "again with --force",
                          dir);
         }
         goto done;
@@ -265,6 +271,8 @@ kd_status kd_sample_write(const char *dir, const kd_sample_opts *opts, const kd_
         KD_GO(kd_io_mkdirs(rgb, err));
     }
     KD_GO(kd_io_mkdirs(skeletons, err));
+    kd_io_sweep(rgb);
+    kd_io_sweep(skeletons);
     j.rgb_dir = rgb;
     j.skeleton_dir = skeletons;
     j.opts = opts;

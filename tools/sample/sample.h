@@ -23,6 +23,7 @@ typedef struct kd_sample_opts {
     int threads;                           /* at least 1 */
     bool skeletons_only;                   /* no videos */
     bool resume;                           /* keep clips whose files are there */
+    bool force;                            /* make a set that is there again */
     int rooms; /* every camera has so many rooms, the people are spread over them; 1..200, 0 as 1 */
 } kd_sample_opts;
 

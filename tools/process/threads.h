@@ -1,6 +1,6 @@
 /* Threads that wait for work sleep instead of spinning. */
-#ifndef KD_TOOLS_THREADS_H
-#define KD_TOOLS_THREADS_H
+#ifndef KD_TOOLS_PROCESS_THREADS_H
+#define KD_TOOLS_PROCESS_THREADS_H
 
 /* Call in main, before anything else.  OpenMP's threads spin between two pieces of work, for milliseconds, unless the
  * environment says otherwise when its library is loaded: on a busy machine that takes the processors from the thread

@@ -1,0 +1,203 @@
+/* What --out names: see out.h. */
+#include "tools/out.h"
+
+#include "formats/base/io.h"
+#include "formats/data/scan.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void kd_out_reads(kd_out *o, const char *path)
+{
+    if (path != NULL && path[0] != '\0') {
+        KD_ASSERT(o->n < KD_OUT_INPUTS);
+        o->input[o->n++] = path;
+    }
+}
+
+/* Whether what is at `path` lies in `folder`, at any depth and behind any link. */
+static bool lies_below(const char *path, const char *folder)
+{
+    char inner[PATH_MAX], outer[PATH_MAX];
+    if (!kd_path_is_dir(folder) || realpath(path, inner) == NULL || realpath(folder, outer) == NULL) {
+        return false;
+    }
+    const size_t n = strlen(outer);
+    return strncmp(inner, outer, n) == 0 && (outer[n - 1] == '/' || inner[n] == '/' || inner[n] == '\0');
+}
+
+static bool is_report(const char *path)
+{
+    return kd_path_has_suffix(path, ".json") && strcmp(kd_path_base(path), "state.json") != 0;
+}
+
+static bool is_data(const char *path)
+{
+    return kd_is_video_name(path) || kd_is_skeleton_name(path) || kd_path_has_suffix(path, ".csv") ||
+           kd_path_has_suffix(path, ".txt");
+}
+
+/* The existing file `path`. */
+static kd_status refuse_input(const kd_out *o, const char *path, kd_err *err)
+{
+    const char *found = o->data != NULL && is_data(path) && lies_below(path, o->data) ? o->data : NULL;
+    for (int i = 0; found == NULL && i < o->n; i++) {
+        if (kd_path_same(path, o->input[i]) || (!is_report(path) && lies_below(path, o->input[i]))) {
+            found = o->input[i];
+        }
+    }
+    return found == NULL ? KD_OK
+                         : KD_FAIL(err, KD_E_ARG,
+                                   "%s: the command reads %s: an output never replaces an input; choose another name",
+                                   path, found);
+}
+
+/* Something of this name is there. */
+static kd_status refuse_existing(const kd_out *o, const char *path, kd_err *err)
+{
+    struct stat sb;
+    if (stat(path, &sb) != 0) {
+        return KD_FAIL(err, KD_E_ARG, "%s: expected a file to write, found a symbolic link that leads to no file",
+                       path);
+    }
+    if (!S_ISREG(sb.st_mode)) {
+        return KD_FAIL(err, KD_E_ARG, "%s: expected a file to write, found a %s; choose another name", path,
+                       S_ISDIR(sb.st_mode)    ? "directory"
+                       : S_ISFIFO(sb.st_mode) ? "pipe"
+                       : S_ISSOCK(sb.st_mode) ? "socket"
+                                              : "device");
+    }
+    KD_TRY(refuse_input(o, path, err));
+    if (!o->force && !o->resume) {
+        return KD_FAIL(err, KD_E_ARG, "%s exists: choose another name, or replace it with --force", path);
+    }
+    return KD_OK;
+}
+
+/* The nearest folder at or above `path` that is there; *dir: kd_free. */
+static kd_status nearest_dir(const char *path, char **dir, kd_err *err)
+{
+    *dir = kd_strdup(path);
+    while (*dir != NULL && !kd_path_exists(*dir) && strcmp(*dir, ".") != 0) {
+        char *up = kd_path_dir(*dir);
+        kd_free(*dir);
+        *dir = up;
+    }
+    if (*dir == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    }
+    return kd_path_is_dir(*dir)
+               ? KD_OK
+               : KD_FAIL(err, KD_E_ARG, "%s: expected a directory, found a file; choose another name", *dir);
+}
+
+/* A file can be made in `path`, or where its first missing folder would be.  Nothing is made but for the moment of
+ * trying: work that is refused later leaves nothing. */
+static kd_status try_dir(const kd_out *o, const char *path, kd_err *err)
+{
+    char *dir = NULL, *probe = NULL, *name = NULL;
+    int fd = -1;
+    kd_status st = KD_OK;
+    KD_GO(nearest_dir(path, &dir, err));
+    if (access(dir, W_OK | X_OK) != 0) {
+        st = KD_FAIL(err, KD_E_WRITE, "%s: cannot make a file here: %s", dir, strerror(errno));
+        goto done;
+    }
+    if (o->dry_run) {
+        goto done;
+    }
+    kd_io_sweep(dir);
+    probe = kd_path_join(dir, "probe");
+    if (probe == NULL || kd_io_temp_open(probe, &name, &fd, NULL) != KD_OK) {
+        st = KD_FAIL(err, KD_E_WRITE, "%s: cannot make a file here: %s", dir, strerror(errno));
+        goto done;
+    }
+    (void)close(fd);
+    (void)unlink(name);
+    kd_io_temp_end(name);
+done:
+    kd_free(name);
+    kd_free(probe);
+    kd_free(dir);
+    return st;
+}
+
+/* /dev/stdout and its kin name what is open, not a place; memory file systems below /dev are places. */
+static bool names_device(const char *path)
+{
+    return strncmp(path, "/proc/", 6) == 0 || (strncmp(path, "/dev/", 5) == 0 && strncmp(path, "/dev/shm/", 9) != 0);
+}
+
+static kd_status check_file(const kd_out *o, const char *path, kd_err *err)
+{
+    const size_t n = strlen(path);
+    if (n == 0 || path[n - 1] == '/' || names_device(path)) {
+        return KD_FAIL(err, KD_E_ARG, "%s: expected the name of a file to write, found %s", path,
+                       n > 0 && path[n - 1] == '/' ? "a directory's"
+                       : n > 0                     ? "a device's"
+                                                   : "nothing");
+    }
+    return kd_path_exists(path) ? refuse_existing(o, path, err) : KD_OK;
+}
+
+kd_status kd_out_file(const kd_out *o, const char *path, kd_err *err)
+{
+    char real[PATH_MAX];
+    KD_TRY(check_file(o, path, err));
+    char *dir = kd_path_dir(realpath(path, real) != NULL ? real : path);
+    kd_status st = dir != NULL ? try_dir(o, dir, err) : KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    if (st == KD_OK && !o->dry_run) {
+        st = kd_io_mkdirs(dir, err);
+    }
+    kd_free(dir);
+    return st;
+}
+
+static kd_status check_dir(const char *path, kd_err *err)
+{
+    if (!kd_path_exists(path) || kd_path_is_dir(path)) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_ARG, "%s: expected a directory or a free name, found a file; choose another name", path);
+}
+
+kd_status kd_out_dir(const kd_out *o, const char *path, const char *const *files, size_t n, kd_err *err)
+{
+    KD_TRY(check_dir(path, err));
+    for (size_t i = 0; i < n; i++) {
+        char *file = kd_path_join(path, files[i]);
+        const kd_status st =
+            file != NULL ? check_file(o, file, err) : KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        kd_free(file);
+        KD_TRY(st);
+    }
+    return try_dir(o, path, err);
+}
+
+kd_status kd_out_store(const kd_out *o, const char *path, kd_err *err)
+{
+    KD_TRY(kd_out_file(o, path, err));
+    char *part = kd_strf("%s.part", path);
+    kd_status st = part != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    if (st == KD_OK && kd_path_exists(part) && !o->force && !o->resume) {
+        st = KD_FAIL(err, KD_E_ARG, "%s: an unfinished store: go on with it by --resume, or start over with --force",
+                     part);
+    }
+    kd_free(part);
+    return st;
+}
+
+kd_status kd_out_run(const kd_out *o, const char *path, kd_err *err)
+{
+    KD_TRY(check_dir(path, err));
+    for (int i = 0; o->force && i < o->n; i++) {
+        if (kd_path_exists(path) && lies_below(o->input[i], path)) {
+            return KD_FAIL(err, KD_E_ARG, "%s lies in %s, which --force would replace; choose another --out",
+                           o->input[i], path);
+        }
+    }
+    return try_dir(o, path, err);
+}
