@@ -1,7 +1,7 @@
 /* distill: the skeleton student and what it learns from the teacher. */
 #include "tools/commands/commands.h"
-#include "tools/process.h"
-#include "tools/threads.h"
+#include "tools/process/process.h"
+#include "tools/process/threads.h"
 
 int main(int argc, char **argv)
 {

@@ -1,7 +1,7 @@
 /* Progress on terminals, in logs and for machines: see progress.h. */
 #include "tools/progress.h"
 
-#include "tools/process.h"
+#include "tools/process/process.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 
 #include "distill/task/tasks.h"
 #include "kernels/kd_backend.h"
-#include "tools/out.h"
+#include "tools/process/out.h"
 #include "tools/progress.h"
 
 typedef struct kd_session {

@@ -1,6 +1,6 @@
 /* No thread spins while there is nothing to do: processor time of an idle process. */
 #include "kernels/kd_backend.h"
-#include "tools/threads.h"
+#include "tools/process/threads.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #include "formats/base/io.h"
 #include "tools/commands/commands.h"
 #include "tools/commands/compare_latency.h"
-#include "tools/out.h"
+#include "tools/process/out.h"
 
 #include <stdio.h>
 

@@ -5,7 +5,7 @@
 #include "formats/data/scan.h"
 #include "formats/data/sets/data_set.h"
 #include "tools/commands/commands.h"
-#include "tools/out.h"
+#include "tools/process/out.h"
 
 #include <stdio.h>
 #include <stdlib.h>

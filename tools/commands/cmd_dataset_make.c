@@ -1,7 +1,7 @@
 /* kd dataset sample, kd dataset render: data sets that are computed. */
 #include "formats/base/io.h"
 #include "tools/commands/commands.h"
-#include "tools/out.h"
+#include "tools/process/out.h"
 #include "tools/progress.h"
 #include "tools/sample/pool.h"
 #include "tools/sample/sample.h"

@@ -6,7 +6,7 @@
 #include "formats/skeleton/skeleton_file.h"
 #include "formats/video/video.h"
 #include "tools/commands/commands.h"
-#include "tools/out.h"
+#include "tools/process/out.h"
 #include "tools/progress.h"
 #include "tools/sample/pool.h"
 

@@ -3,7 +3,7 @@
 #include "distill/eval/dump.h"
 #include "tools/commands/commands.h"
 #include "tools/print.h"
-#include "tools/process.h"
+#include "tools/process/process.h"
 #include "tools/session.h"
 
 #include <math.h>

@@ -2,8 +2,8 @@
 #include "formats/base/json.h"
 #include "formats/store/logit_store.h"
 #include "tools/commands/commands.h"
-#include "tools/out.h"
 #include "tools/print.h"
+#include "tools/process/out.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #include "formats/base/merge.h"
 #include "formats/weights/weights.h"
 #include "tools/commands/commands.h"
-#include "tools/process.h"
+#include "tools/process/process.h"
 #include "tools/session.h"
 
 #include <math.h>

@@ -5,7 +5,7 @@
 #include "formats/weights/weights.h"
 #include "teacher/model/vit_names.h"
 #include "tools/commands/commands.h"
-#include "tools/out.h"
+#include "tools/process/out.h"
 
 #include <stdio.h>
 

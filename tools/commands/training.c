@@ -3,7 +3,7 @@
 
 #include "distill/train/train.h"
 #include "tools/print.h"
-#include "tools/process.h"
+#include "tools/process/process.h"
 #include "tools/session.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* What --out names: see out.h. */
-#include "tools/out.h"
+#include "tools/process/out.h"
 
 #include "formats/base/io.h"
 #include "formats/data/scan.h"

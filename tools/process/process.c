@@ -1,5 +1,5 @@
 /* First and last things of a program: see process.h. */
-#include "tools/process.h"
+#include "tools/process/process.h"
 
 #include "formats/base/io.h"
 

@@ -1,5 +1,5 @@
 /* Threads that wait for work sleep: see threads.h. */
-#include "tools/threads.h"
+#include "tools/process/threads.h"
 
 #include <stddef.h>
 #include <stdlib.h>
