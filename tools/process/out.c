@@ -111,10 +111,8 @@ static kd_status try_dir(const kd_out *o, const char *path, kd_err *err)
     }
     kd_io_sweep(dir);
     probe = kd_path_join(dir, "probe");
-    if (probe == NULL || kd_io_temp_open(probe, &name, &fd, NULL) != KD_OK) {
-        st = KD_FAIL(err, KD_E_WRITE, "%s: cannot make a file here: %s", dir, strerror(errno));
-        goto done;
-    }
+    KD_GO(probe != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: out of memory", dir));
+    KD_GO(kd_io_temp_open(probe, &name, &fd, err));
     (void)close(fd);
     (void)unlink(name);
     kd_io_temp_end(name);
