@@ -1,6 +1,7 @@
 /* Printing, hashing and comparing of a config, all by walking the table. */
 #include "configs/schema/config_table.h"
 #include "formats/base/hash.h"
+#include "formats/base/io.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -285,6 +286,12 @@ static kd_status make_absolute(const char *here, char path[KD_CFG_PATH], kd_err 
     return KD_OK;
 }
 
+/* A list is looked for as its path stands, then below the root: below the root the path goes with the root. */
+static kd_status make_list_absolute(const char *here, char path[KD_CFG_PATH], kd_err *err)
+{
+    return kd_path_exists(path) ? make_absolute(here, path, err) : KD_OK;
+}
+
 kd_status kd_config_absolute(kd_config *cfg, kd_err *err)
 {
     char here[KD_CFG_PATH];
@@ -292,6 +299,9 @@ kd_status kd_config_absolute(kd_config *cfg, kd_err *err)
         return KD_FAIL(err, KD_E_IO, "the present directory has no path of at most %d bytes", KD_CFG_PATH - 1);
     }
     KD_TRY(make_absolute(here, cfg->data.root, err));
+    KD_TRY(make_list_absolute(here, cfg->data.train_list, err));
+    KD_TRY(make_list_absolute(here, cfg->data.val_list, err));
+    KD_TRY(make_list_absolute(here, cfg->data.quarantine, err));
     KD_TRY(make_absolute(here, cfg->teacher.weights, err));
     KD_TRY(make_absolute(here, cfg->student.weights, err));
     for (int i = 0; i < cfg->kd.store.n; i++) {
@@ -318,7 +328,7 @@ bool kd_config_diff(const kd_config *a, const kd_config *b, char *out, size_t si
         const char *sb = tb.p == NULL ? "?" : tb.p;
         const bool differ = strcmp(sa, sb) != 0;
         if (differ) {
-            (void)snprintf(out, size, "%s: %.100s here, %.100s there", row->path, sa, sb);
+            (void)snprintf(out, size, "%s: %.100s then, %.100s now", row->path, sa, sb);
         }
         kd_free(ta.p);
         kd_free(tb.p);

@@ -142,16 +142,17 @@ KD_NODISCARD kd_status kd_config_finish(kd_config *cfg, kd_err *err);
 char *kd_config_yaml(const kd_config *cfg, bool docs, bool portable_only);
 
 /* SHA-256 (hex) of kd_config_yaml(cfg, false, true) with train.seed 0, and of `inputs`: runs of one recipe with several
- * seeds share it.  inputs: text that stands for the contents of the files that the recipe names (weights, stores),
- * whose paths are not portable; "" when it names none, or for the recipe's text alone. */
+ * seeds share it.  inputs: text that stands for the contents of the files that the recipe names (weights, stores,
+ * lists), whose paths are not portable; "" when it names none, or for the recipe's text alone. */
 KD_NODISCARD kd_status kd_config_hash(const kd_config *cfg, const char *inputs, char hex[KD_CFG_HASH]);
 
-/* Paths that the present directory gives their meaning (data.root, weights, stores) become absolute, so that the recipe
- * of a run is understood from everywhere.  KD_E_IO: there is no present directory; KD_E_CONFIG: too long. */
+/* Paths that the present directory gives their meaning (data.root, weights, stores, lists that are there) become
+ * absolute, so that the recipe of a run is understood from everywhere.  KD_E_IO: there is no present directory;
+ * KD_E_CONFIG: too long. */
 KD_NODISCARD kd_status kd_config_absolute(kd_config *cfg, kd_err *err);
 
-/* First difference between two configs among portable keys: "optim.base_lr: 0.001 here, 0.002
- * there" into `text`; false when there is none.  Used to refuse a resume with another recipe. */
+/* First difference between two configs among portable keys: "optim.base_lr: 0.001 then, 0.002 now" into
+ * `text`, a first; false when there is none.  Used to refuse a resume with another recipe. */
 bool kd_config_diff(const kd_config *a, const kd_config *b, char *text, size_t size);
 
 /* The same model for transformers: config.json and preprocessor_config.json into two empty objects.  names: class names

@@ -208,10 +208,15 @@ kd_status kd_identity_stores(const kd_identity *id, char store[KD_SHA256_HEX], c
 
 kd_status kd_identity_recipe(const kd_identity *id, const kd_config *cfg, char hex[KD_CFG_HASH], kd_err *err)
 {
-    char inputs[(KD_STORES_MAX + 1) * (KD_SHA256_HEX + 16)] = "";
+    char inputs[(KD_STORES_MAX + 1 + KD_HALVES) * (KD_SHA256_HEX + 16)] = "";
+    const bool lists =
+        cfg->data.train_list[0] != '\0' || cfg->data.val_list[0] != '\0' || cfg->data.quarantine[0] != '\0';
     size_t at = 0;
+    for (int h = 0; id != NULL && lists && h < KD_HALVES; h++) { /* what the lists come to */
+        at += (size_t)snprintf(inputs + at, sizeof inputs - at, "half %s\n", id->half[h].ids);
+    }
     if (id != NULL && id->weights[0] != '\0') {
-        at += (size_t)snprintf(inputs, sizeof inputs, "weights %s\n", id->weights);
+        at += (size_t)snprintf(inputs + at, sizeof inputs - at, "weights %s\n", id->weights);
     }
     for (int i = 0; id != NULL && i < id->n_stores; i++) {
         at += (size_t)snprintf(inputs + at, sizeof inputs - at, "store %s\n", id->store[i].sha256);

@@ -89,7 +89,8 @@ static kd_status same_recipe(const char *dir, const kd_config *cfg, kd_err *err)
         }
     }
     if (kd_config_diff(old, cfg, diff, sizeof diff)) {
-        st = KD_FAIL(err, KD_E_CONFIG, "%s: resume with another recipe: %s (the run's own value first)", dir, diff);
+        st = KD_FAIL(err, KD_E_CONFIG, "%s: --resume expects the run's own recipe: %s; give that, or another --out",
+                     dir, diff);
     } else if (cfg->train.epochs > epochs) {
         kd_log(KD_LOG_WARN, "%s: the run had %d epochs and goes on to %d: from here on its learning rate is that of %d",
                dir, epochs, cfg->train.epochs, cfg->train.epochs);

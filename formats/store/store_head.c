@@ -180,11 +180,13 @@ void kd_store_head_free(kd_store_head *h)
     *h = (kd_store_head){0};
 }
 
-kd_status kd_store_head_same(const kd_store_head *a, const kd_store_head *b, char *out, size_t size, kd_err *err)
+kd_status kd_store_head_same(const kd_store_head *a, const char *of_a, const kd_store_head *b, const char *of_b,
+                             char *out, size_t size, kd_err *err)
 {
     kd_status st = KD_OK;
+    bool told = false;
     out[0] = '\0';
-    for (size_t i = 0; i < kd_json_count(a->doc) && st == KD_OK && out[0] == '\0'; i++) {
+    for (size_t i = 0; i < kd_json_count(a->doc) && st == KD_OK && !told; i++) {
         const kd_json *x = kd_json_at(a->doc, i);
         const kd_json *y = kd_json_get(b->doc, kd_json_key(x));
         char *tx = NULL;
@@ -192,7 +194,8 @@ kd_status kd_store_head_same(const kd_store_head *a, const kd_store_head *b, cha
         st = kd_json_dump(x, KD_JSON_COMPACT, &tx, NULL, err);
         st = st == KD_OK && y != NULL ? kd_json_dump(y, KD_JSON_COMPACT, &ty, NULL, err) : st;
         if (st == KD_OK && (y == NULL || strcmp(tx, ty) != 0)) {
-            (void)snprintf(out, size, "%s: %.120s here, %.120s there", kd_json_key(x), text(tx), text(ty));
+            (void)snprintf(out, size, "%s: %.120s %s, %.120s %s", kd_json_key(x), text(tx), of_a, text(ty), of_b);
+            told = strcmp(kd_json_key(x), "config_hash") != 0; /* a hash tells nothing where another key differs too */
         }
         kd_free(tx);
         kd_free(ty);

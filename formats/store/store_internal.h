@@ -32,9 +32,10 @@ KD_NODISCARD kd_status kd_store_head_make(const kd_store_manifest *m, kd_store_h
 KD_NODISCARD kd_status kd_store_head_parse(const char *json, size_t bytes, const char *origin, kd_store_head *out,
                                            kd_err *err);
 void kd_store_head_free(kd_store_head *h);
-/* First difference as "key: a here, b there" into text; empty when equal.  KD_E_OOM. */
-KD_NODISCARD kd_status kd_store_head_same(const kd_store_head *a, const kd_store_head *b, char *text, size_t size,
-                                          kd_err *err);
+/* First difference into text; empty when equal.  of_a and of_b say whose the values are: "then" and "now" make
+ * "views: 1x1 then, 5x3 now".  KD_E_OOM. */
+KD_NODISCARD kd_status kd_store_head_same(const kd_store_head *a, const char *of_a, const kd_store_head *b,
+                                          const char *of_b, char *text, size_t size, kd_err *err);
 /* The manifest as a skippable frame (kd_free). */
 KD_NODISCARD kd_status kd_store_head_frame(const kd_store_head *h, uint8_t **out, size_t *bytes, kd_err *err);
 

@@ -39,7 +39,7 @@ static kd_status same_manifest(const kd_store *a, const kd_store *b, kd_err *err
     kd_store_head h = {0};
     m.expected = a->head.m.expected;
     KD_TRY(kd_store_head_make(&m, &h, err));
-    const kd_status st = kd_store_head_same(&a->head, &h, diff, sizeof diff, err);
+    const kd_status st = kd_store_head_same(&a->head, "in the first", &h, "in the second", diff, sizeof diff, err);
     kd_store_head_free(&h);
     if (st != KD_OK || diff[0] == '\0') {
         return st;

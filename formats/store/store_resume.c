@@ -69,9 +69,12 @@ static kd_status match_manifest(kd_store_writer *w, const kd_map *map, size_t *b
         kd_store_head_parse((const char *)map->data + 8, info.content_bytes, w->part, &other, NULL) != KD_OK) {
         st = KD_FAIL(err, KD_E_INTEGRITY, "%s: the manifest is damaged; remove the file to start over", w->part);
     } else {
-        KD_GO(kd_store_head_same(&w->head, &other, diff, sizeof diff, err));
-        st = diff[0] != '\0' ? KD_FAIL(err, KD_E_DATA, "%s: cannot resume, the manifests differ: %s", w->part, diff)
-                             : KD_FAIL(err, KD_E_INTEGRITY, "%s: the manifest is damaged", w->part);
+        KD_GO(kd_store_head_same(&other, "then", &w->head, "now", diff, sizeof diff, err));
+        st = diff[0] != '\0'
+                 ? KD_FAIL(err, KD_E_DATA,
+                           "%s: --resume expects what the store began with: %s; give that, or another --out", w->part,
+                           diff)
+                 : KD_FAIL(err, KD_E_INTEGRITY, "%s: the manifest is damaged", w->part);
     }
 done:
     kd_store_head_free(&other);
@@ -350,9 +353,10 @@ kd_status kd_store_take_finished(kd_store_writer *w, uint64_t part_bytes, kd_sto
     kd_status st = KD_OK;
     const kd_store_head *h = kd_store_head_of(s);
     const kd_store_index *ix = kd_store_index_of(s);
-    KD_GO(kd_store_head_same(&w->head, h, diff, sizeof diff, err));
+    KD_GO(kd_store_head_same(h, "then", &w->head, "now", diff, sizeof diff, err));
     if (diff[0] != '\0') {
-        st = KD_FAIL(err, KD_E_DATA, "%s: cannot resume, the manifests differ: %s", w->path, diff);
+        st = KD_FAIL(err, KD_E_DATA, "%s: --resume expects what the store began with: %s; give that, or another --out",
+                     w->path, diff);
         goto done;
     }
     if (part_bytes > blocks_end(ix, h)) {

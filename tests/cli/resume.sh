@@ -85,7 +85,8 @@ same_file teacher/log.jsonl asked/log.jsonl
 dump="$teacher dump-logits --weights teacher --out asked.logits.zst -q"
 asked INT asked.logits.zst.part asked.logits.zst $dump --views 8x3
 [ $rc -eq 130 ] || failed "dump-logits, SIGINT: exit code $rc, expected 130"
-refused 3 'asked\.logits\.zst\.part: cannot resume, the manifests differ' $dump --views 2x1 --resume
+refused 3 '\.part: --resume expects what the store began with: views: "8x3" then, "2x1" now' \
+    $dump --views 2x1 --resume
 accepted $dump --views 8x3 --resume
 accepted "$kd" logits verify asked.logits.zst
 finish

@@ -330,7 +330,7 @@ static void test_print_and_hash(void **state)
     assert_int_equal(kd_config_hash(&cfg2, "", h2), KD_OK);
     assert_string_not_equal(h1, h2);
     assert_true(kd_config_diff(&cfg, &cfg2, diff, sizeof diff));
-    assert_string_equal(diff, "optim.base_lr: 0.1 here, 0.2 there");
+    assert_string_equal(diff, "optim.base_lr: 0.1 then, 0.2 now");
     char name[KD_CFG_NAME];
     assert_string_equal(kd_config_enum_name("train.device", KD_CFG_CUDA, name), "cuda");
     assert_string_equal(kd_config_enum_name("train.device", 9, name), "?");

@@ -96,7 +96,7 @@ static void test_refusals(void **state)
     m.split = "ntu60-xview";
     err = (kd_err){0};
     assert_int_equal(kd_store_writer_open(path, &m, KD_STORE_RESUME, &w, NULL, &err), KD_E_DATA);
-    assert_non_null(strstr(err.msg, "split: \"ntu60-xview\" here, \"ntu60-xsub\" there"));
+    assert_non_null(strstr(err.msg, "split: \"ntu60-xsub\" then, \"ntu60-xview\" now"));
     m = manifest(KD_F16);
     m.merge = "max";
     assert_int_equal(kd_store_writer_open(path, &m, KD_STORE_RESUME, &w, NULL, NULL), KD_E_DATA);

@@ -92,7 +92,7 @@ accepted train --data data --set optim.warmup_epochs=10 --epochs 3 --out long --
 [ "$(grep -c '"type":"epoch"' long/log.jsonl)" -eq 3 ] || failed "not 3 epochs in long"
 
 # fewer epochs than the run has; a new directory; lost checkpoints
-refused 2 'train.epochs: 2 here, 1 there' train --data data --teacher-logits a.logits.zst --epochs 1 --out kd --resume
+refused 2 'train.epochs: 2 then, 1 now' train --data data --teacher-logits a.logits.zst --epochs 1 --out kd --resume
 "$distill" train ${student/-q/} --data data --epochs 1 --out new --resume 2>err.txt >out.txt || failed "new: $?"
 grep -q 'new holds no run yet: --resume starts one' err.txt || failed "a resume in a new directory says nothing"
 cp -r kd gone && rm -r gone/checkpoints/last gone/checkpoints/last.prev
