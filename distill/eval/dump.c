@@ -19,12 +19,9 @@ typedef struct dump {
     /* the half being dumped */
     const kd_half *half;
     uint64_t order_base;
-    size_t right, seen;
     kd_store_view *views;
     int32_t *frames; /* [views, view_frames] */
-    float *merged;   /* [classes] */
     float *feature;  /* [feature_dim], mean of the views */
-    double *work;    /* [2 * classes] */
     kd_dump_result *r;
 } dump;
 
@@ -44,9 +41,7 @@ static void dump_close(dump *d)
     kd_dataset_free(&d->data);
     kd_free(d->views);
     kd_free(d->frames);
-    kd_free(d->merged);
     kd_free(d->feature);
-    kd_free(d->work);
 }
 
 static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
@@ -115,13 +110,6 @@ static kd_status emit(void *user, uint32_t sample, int views, const float *const
 {
     dump *d = user;
     const kd_data_sample *s = &d->half->sample[sample];
-    d->o->task->gather(&d->model, d->o->cfg, out, views, d->work, d->merged);
-    int best = 0;
-    for (int k = 1; k < d->model.classes; k++) {
-        best = d->merged[k] > d->merged[best] ? k : best;
-    }
-    d->seen++;
-    d->right += best == s->label;
     if (kd_store_has(d->writer, s->id)) {
         return KD_OK;
     }
@@ -146,13 +134,12 @@ static void failure(void *user, uint32_t sample, const char *message)
     kd_log(KD_LOG_WARN, "left out: %s", message);
 }
 
-static kd_status dump_half(dump *d, kd_half_id id, double *top1, kd_err *err)
+static kd_status dump_half(dump *d, kd_half_id id, kd_err *err)
 {
     const kd_half *h = &d->data.half[id];
     const kd_eval_sink sink = {.user = d, .emit = emit, .failure = failure};
     kd_eval_counts counts;
     d->half = h;
-    d->right = d->seen = 0;
     KD_TRY(d->o->task->source(d->o->cfg, &d->model, h, KD_PASS_TEST, false, &d->source, err));
     kd_free(d->frames);
     d->frames = kd_calloc((size_t)d->n_views * (size_t)d->source.view_frames + 1, sizeof *d->frames);
@@ -177,7 +164,52 @@ static kd_status dump_half(dump *d, kd_half_id id, double *top1, kd_err *err)
     d->r->done += first + counts.done;
     d->r->failed += counts.failed + kd_half_failures(h);
     d->r->excluded += h->n_left - kd_half_failures(h);
-    *top1 = d->seen != 0 ? (double)d->right / (double)d->seen : NAN;
+    return st;
+}
+
+/* Top-1 of the half's records, those of before a resume included. */
+static kd_status top1_of(const kd_store *s, const kd_half *half, double *top1, kd_err *err)
+{
+    kd_store_cursor *cursor = NULL;
+    const int classes = kd_store_get_manifest(s)->n_classes;
+    size_t right = 0, seen = 0;
+    kd_status st = kd_store_cursor_new(s, &cursor, err);
+    for (size_t i = 0; i < half->n && st == KD_OK; i++) {
+        const int64_t at = kd_store_find(s, half->sample[i].id);
+        kd_store_record r;
+        if (at < 0) {
+            continue; /* it failed */
+        }
+        st = kd_store_read(cursor, at, &r, err);
+        if (st == KD_OK) {
+            int best = 0;
+            for (int k = 1; k < classes; k++) {
+                best = r.prob[k] > r.prob[best] ? k : best;
+            }
+            seen++;
+            right += best == r.label;
+        }
+    }
+    kd_store_cursor_free(cursor);
+    *top1 = seen != 0 ? (double)right / (double)seen : NAN;
+    return st;
+}
+
+/* What the finished store holds. */
+static kd_status measure(const dump *d, kd_dump_result *result, kd_err *err)
+{
+    kd_store *s = NULL;
+    kd_status st = KD_OK;
+    KD_GO(kd_store_open(d->o->out, &s, err));
+    result->bytes = kd_store_file_bytes(s);
+    if (d->o->train) {
+        KD_GO(top1_of(s, &d->data.half[KD_HALF_TRAIN], &result->top1_train, err));
+    }
+    if (d->o->val) {
+        KD_GO(top1_of(s, &d->data.half[KD_HALF_VAL], &result->top1_val, err));
+    }
+done:
+    kd_store_close(s);
     return st;
 }
 
@@ -212,13 +244,9 @@ static kd_status dump_open(dump *d, kd_load_report *load, kd_err *err)
 
 static kd_status make_buffers(dump *d, kd_err *err)
 {
-    const size_t classes = (size_t)d->model.classes;
     d->views = kd_calloc((size_t)d->n_views, sizeof *d->views);
-    d->merged = kd_calloc(classes, sizeof *d->merged);
     d->feature = kd_calloc((size_t)KD_MAX(d->model.feature_dim, 1), sizeof *d->feature);
-    d->work = kd_calloc(2 * classes, sizeof *d->work);
-    const bool good = d->views != NULL && d->merged != NULL && d->feature != NULL && d->work != NULL;
-    return good ? KD_OK : KD_FAIL(err, KD_E_OOM, "dump: out of memory");
+    return d->views != NULL && d->feature != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "dump: out of memory");
 }
 
 kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
@@ -231,24 +259,22 @@ kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
     KD_GO(dump_open(&d, &load, err));
     forecast(&d);
     if (o->dry_run) {
+        kd_log(KD_LOG_INFO, "dry run: nothing was dumped or written");
         goto done;
     }
     KD_GO(kd_model_eval_program(&d.model, o->cfg->eval.batch_size, &d.program, err));
     KD_GO(make_buffers(&d, err));
     KD_GO(open_writer(&d, &load, err));
     if (o->train) {
-        KD_GO(dump_half(&d, KD_HALF_TRAIN, &result->top1_train, err));
+        KD_GO(dump_half(&d, KD_HALF_TRAIN, err));
     }
     if (o->val) {
-        KD_GO(dump_half(&d, KD_HALF_VAL, &result->top1_val, err));
+        KD_GO(dump_half(&d, KD_HALF_VAL, err));
     }
     st = kd_store_writer_close(d.writer, err);
     d.writer = NULL;
     if (st == KD_OK) {
-        kd_store *s = NULL;
-        KD_GO(kd_store_open(o->out, &s, err));
-        result->bytes = kd_store_file_bytes(s);
-        kd_store_close(s);
+        st = measure(&d, result, err);
     }
 done:
     kd_store_writer_abandon(d.writer); /* what was appended stays for --resume */

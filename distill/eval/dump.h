@@ -23,7 +23,7 @@ typedef struct kd_dump_opts {
 typedef struct kd_dump_result {
     size_t listed, done, failed, excluded; /* listed = done + failed + excluded */
     size_t resumed;                        /* of the done: they were there already */
-    double top1_train, top1_val;           /* of the merged predictions; NaN for a half that was not dumped */
+    double top1_train, top1_val;           /* of the half's records; NaN for a half that was not dumped */
     uint64_t bytes;
     double seconds;
 } kd_dump_result;
