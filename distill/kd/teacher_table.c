@@ -6,8 +6,10 @@
 static kd_status same_classes(const kd_dataset *ds, const kd_store *store, const kd_store_manifest *m, kd_err *err)
 {
     if (m->n_classes != ds->n_classes) {
-        return KD_FAIL(err, KD_E_DATA, "%s: %d classes, the data set has %d", kd_store_path(store), m->n_classes,
-                       ds->n_classes);
+        return KD_FAIL(err, KD_E_DATA,
+                       "%s: expected the %d classes of the data set, found %d: the teacher and this run need the same "
+                       "data.split, data.num_classes and data.classes",
+                       kd_store_path(store), ds->n_classes, m->n_classes);
     }
     for (int i = 0; i < ds->n_classes; i++) {
         if (strcmp(m->classes[i], ds->classes[i]) != 0) {
@@ -77,14 +79,29 @@ static kd_status leave_lacking_out(kd_half *half, const kd_store *store, const u
     return st;
 }
 
+/* Splits by hundreds of subjects begin alike: shown are their beginnings and both from the first difference on. */
+static kd_status other_split(const char *path, const char *store, const char *data, kd_err *err)
+{
+    enum { SHOWN = 60 };
+    size_t at = 0;
+    while (store[at] != '\0' && store[at] == data[at]) {
+        at++;
+    }
+    at = at > SHOWN ? at - SHOWN / 2 : 0;
+    const char *more = at > 0 ? "..." : "";
+    return KD_FAIL(err, KD_E_DATA,
+                   "%s: expected the split of the data set, '%s%.120s', found '%s%.120s': give this run the data.split "
+                   "that the teacher was dumped with, or dump it with this one",
+                   path, more, data + at, more, store + at);
+}
+
 kd_status kd_teacher_join(const kd_dataset *ds, kd_half *half, const kd_store *store, kd_on_bad on_bad, kd_err *err)
 {
     const kd_store_manifest *m = kd_store_get_manifest(store);
     size_t lacking = 0;
     KD_TRY(same_classes(ds, store, m, err));
     if (m->split == NULL || strcmp(m->split, ds->split) != 0) {
-        return KD_FAIL(err, KD_E_DATA, "%s: of split '%s', the data set is split '%s'", kd_store_path(store),
-                       m->split != NULL ? m->split : "", ds->split);
+        return other_split(kd_store_path(store), m->split != NULL ? m->split : "", ds->split, err);
     }
     if (m->data_set == NULL || strcmp(m->data_set, ds->name) != 0) {
         kd_log(KD_LOG_WARN, "%s: made from data set '%s', joined to '%s' by ids and labels alone", kd_store_path(store),

@@ -121,10 +121,13 @@ static kd_status join(const kd_comparison *c, const place *teacher, const kd_rep
     for (size_t i = 0; st == KD_OK && i < KD_MAX(t->n, r->n); i++) {
         const int order = i >= t->n ? 1 : i >= r->n ? -1 : strcmp(teacher[i].id, own[i].id);
         if (order != 0) {
-            st = KD_FAIL(err, KD_E_DATA, "unlike protocols: sample %s is in %s only (%zu samples against %zu)",
-                         order < 0 ? teacher[i].id : own[i].id,
-                         order < 0 ? (t->path != NULL ? t->path : t->label) : (r->path != NULL ? r->path : r->label),
-                         t->n, r->n);
+            st = KD_FAIL(
+                err, KD_E_DATA,
+                "unlike protocols: sample %s is in %s only (%zu samples against %zu); all reports must be of the "
+                "same samples: `kd dataset annotate` lists those that have video and skeleton",
+                order < 0 ? teacher[i].id : own[i].id,
+                order < 0 ? (t->path != NULL ? t->path : t->label) : (r->path != NULL ? r->path : r->label), t->n,
+                r->n);
         } else if (t->labels[teacher[i].at] != r->labels[own[i].at]) {
             st = KD_FAIL(err, KD_E_DATA, "unlike protocols: sample %s has label %d in %s, %d in %s", own[i].id,
                          (int)t->labels[teacher[i].at], t->path != NULL ? t->path : t->label, (int)r->labels[own[i].at],

@@ -236,7 +236,7 @@ static void about_latency(kd_text *t, const kd_comparison *c)
         t, "<p class=\"sub\">Latency: all models by turns in one process, %d passes each of one sample and one view; ",
         c->group[0].latency.passes);
     kd_text_html(t, c->latency.device);
-    kd_text_f(t, ", %d thread%s, %s.</p>\n", c->latency.threads, c->latency.threads == 1 ? "" : "s", c->latency.dtype);
+    kd_text_f(t, ", %s.</p>\n", c->latency.dtype);
 }
 
 void kdi_html_size(kd_text *t, const kd_comparison *c)

@@ -341,8 +341,7 @@ static void md_latency(const kd_comparison *c, kd_text *t)
     }
     kd_text_f(t, "\n## Latency, ms\n\nOne sample and view, all models by turns in one process: ");
     kd_text_md(t, c->latency.device);
-    kd_text_f(t, ", %d threads, %s.\n\n| model | median | 99th percentile | passes |\n|---|---|---|---|\n",
-              c->latency.threads, c->latency.dtype);
+    kd_text_f(t, ", %s.\n\n| model | median | 99th percentile | passes |\n|---|---|---|---|\n", c->latency.dtype);
     for (size_t g = 0; g < c->n_groups; g++) {
         const kd_latency *l = &c->group[g].latency;
         kd_text_add(t, "| ");

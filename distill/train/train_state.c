@@ -260,8 +260,13 @@ kd_status kdi_train_load(kd_trainer *t, kd_err *err)
     KD_GO(group_copy(&optim, t->o->be, false));
     KD_GO(kd_params_changed(t->model.params));
     KD_GO(kd_run_log_cut(t->run, t->s.log_bytes, err));
-    kd_log(KD_LOG_INFO, "resumed from %s: epoch %lld, batch %lld, step %lld", kd_ckpt_dir(c), (long long)t->s.epoch + 1,
-           (long long)t->s.batch, (long long)t->s.step);
+    if (t->s.epoch >= t->cfg->train.epochs) {
+        kd_log(KD_LOG_INFO, "resumed from %s: all %d epochs are done; --epochs N with a larger N trains on",
+               kd_ckpt_dir(c), t->cfg->train.epochs);
+    } else {
+        kd_log(KD_LOG_INFO, "resumed from %s: epoch %lld, batch %lld, step %lld", kd_ckpt_dir(c),
+               (long long)t->s.epoch + 1, (long long)t->s.batch, (long long)t->s.step);
+    }
 done:
     group_free(&model);
     group_free(&optim);

@@ -443,7 +443,7 @@ static void teacher_table(void **state)
     kd_dataset_free(&ds);
     put(w, "classes.txt", "a\nb\nc\nd\ne\n");
     ok(kd_dataset_open(w->cfg, KD_NEED_SKELETON, BOTH, &ds, &err), &err);
-    join_refused(&ds, path[0], "4 classes");
+    join_refused(&ds, path[0], "found 4");
     kd_dataset_free(&ds);
 }
 
