@@ -138,7 +138,14 @@ kd_status kd_session_open(const kd_common *c, const char *program, const char *w
     if (out->cfg == NULL) {
         return KD_FAIL(err, KD_E_OOM, "out of memory");
     }
-    KD_TRY(load(c, weights, use, sets, out, err));
+    /* Weights to start from are a key of the recipe, whose name only the recipe's kind tells: a first reading, silent,
+     * tells the kind. */
+    const bool twice = use == KD_WEIGHTS_START && weights != NULL;
+    const kd_log_level level = kd_log_get_level();
+    kd_log_set_level(twice ? KD_LOG_ERROR : level);
+    const kd_status st = load(c, weights, use, sets, out, err);
+    kd_log_set_level(level);
+    KD_TRY(st);
     if (strcmp(out->task->program, program) != 0) {
         kinds_of(program, kinds, sizeof kinds);
         const bool recipe = c->config.count > 0 || weights == NULL;
@@ -148,7 +155,7 @@ kd_status kd_session_open(const kd_common *c, const char *program, const char *w
                                            : "config",
                        recipe ? "recipe" : "weights", out->task->kind, program, kinds);
     }
-    if (use == KD_WEIGHTS_START && weights != NULL) { /* the key is the task's, which the recipe names */
+    if (twice) {
         KD_TRY(kd_sets_add(sets, out->task->start_key, weights, err));
         KD_TRY(load(c, weights, use, sets, out, err));
     }

@@ -116,14 +116,22 @@ static kd_list_shape shape_of(const char *format, const annotation *a)
 
 static const char *const NAME[2] = {"train.csv", "val.csv"};
 
-static kd_status write_halves(const char *dir, const char *format, const annotation *a, kd_err *err)
+#define LEFT_OUT "%zu no skeleton, %zu on the list of known missing, %zu outside the split, %zu without an NTU name"
+
+static kd_status write_halves(const char *dir, const char *format, const annotation *a, size_t listed, kd_err *err)
 {
     const kd_list_shape shape = shape_of(format, a);
-    KD_TRY(kd_io_mkdirs(dir, err));
     for (int half = 0; half < 2; half++) {
         if (a->n[half] == 0) {
-            return KD_FAIL(err, KD_E_DATA, "the split leaves %s empty", NAME[half]);
+            return KD_FAIL(err, KD_E_DATA,
+                           "%s would be empty: of %zu samples %zu fall to train, %zu to val; left out: " LEFT_OUT
+                           "; --split takes other divisions",
+                           NAME[half], listed, a->n[0], a->n[1], a->no_skeleton, a->listed_missing, a->outside,
+                           a->no_name);
         }
+    }
+    KD_TRY(kd_io_mkdirs(dir, err));
+    for (int half = 0; half < 2; half++) {
         char *path = kd_path_join(dir, NAME[half]);
         const kd_status st = path != NULL ? kd_listing_write(path, a->half[half], a->n[half], shape, err)
                                           : KD_FAIL(err, KD_E_OOM, "annotate: out of memory");
@@ -154,11 +162,10 @@ static kd_status annotate(const kd_common *c, const annotate_args *args, const k
         goto done;
     }
     KD_GO(sort_items(&scan, root != NULL ? root : "", split, args->with_missing, &a, err));
-    KD_GO(write_halves(c->out, args->format, &a, err));
+    KD_GO(write_halves(c->out, args->format, &a, scan.n, err));
     (void)printf(c->json ? "{\"listed\": %zu, \"train\": %zu, \"val\": %zu, \"no_skeleton\": %zu, "
                            "\"known_missing\": %zu, \"outside_split\": %zu, \"no_name\": %zu}\n"
-                         : "%zu samples: train %zu, val %zu; left out: %zu no skeleton, %zu on the list of known "
-                           "missing, %zu outside the split, %zu without an NTU name\n",
+                         : "%zu samples: train %zu, val %zu; left out: " LEFT_OUT "\n",
                  scan.n, a.n[0], a.n[1], a.no_skeleton, a.listed_missing, a.outside, a.no_name);
     if (a.top_label[0] != a.top_label[1]) {
         kd_log(KD_LOG_WARN, "train has labels up to %d, val up to %d: some classes are on one side only",

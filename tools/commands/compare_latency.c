@@ -97,7 +97,9 @@ kd_status kd_compare_latency(kd_comparison *c, const kd_device_opts *device, kd_
         qsort(n[g].ms, (size_t)passes, sizeof *n[g].ms, by_value);
         c->group[g].latency = (kd_latency){n[g].ms[passes / 2], n[g].ms[(99 * passes - 1) / 100], passes};
     }
-    be->ops->describe(be, c->latency.device, sizeof c->latency.device);
+    char about[sizeof c->latency.device - 16];
+    be->ops->describe(be, about, sizeof about);
+    (void)snprintf(c->latency.device, sizeof c->latency.device, "%.12s, %s", be->ops->name, about);
     (void)snprintf(c->latency.dtype, sizeof c->latency.dtype, "%s", kd_dtype_name(device->dtype));
     c->latency.threads = be->threads;
     c->latency.measured = true;
