@@ -121,9 +121,9 @@ static void draw_bar(kd_ticker *t, double now)
     t->drawn = 1;
 }
 
-static void json_line(const kd_ticker *t, double now, const char *event)
+static void json_line(const kd_ticker *t, double now, const char *type)
 {
-    (void)printf("{\"event\": \"%s\", \"phase\": \"", event);
+    (void)printf("{\"type\": \"%s\", \"phase\": \"", type);
     for (const char *c = t->phase; *c != '\0'; c++) { /* our own words: quotes are all there can be */
         if (*c == '"' || *c == '\\') {
             (void)putchar('\\');

@@ -21,13 +21,15 @@ accepted "$teacher" finetune --config lists.yaml --data L --out runs/t --threads
     --set data.train_list=renamed.csv
 says 'runs/t/checkpoints/last: all 1 epochs are done; --epochs N' err.txt
 sed '1d' t.csv >fewer.csv # other contents are another run
-refused 3 'training half: 8 samples then, 7 now' "$teacher" finetune --config lists.yaml --data L --out runs/t --threads 1 --resume \
+refused 3 'training half: 8 samples then, 7 now' \
+    "$teacher" finetune --config lists.yaml --data L --out runs/t --threads 1 --resume \
     --set data.train_list=fewer.csv -q
 hash() { sed -n 's/.*"config_hash": "\([0-9a-f]*\)".*/\1/p' "$1/checkpoints/last/state.json"; }
 accepted "$teacher" finetune --config lists.yaml --data L --out runs/same --threads 1 -q \
     --set data.train_list=renamed.csv
 [ "$(hash runs/t)" = "$(hash runs/same)" ] || failed "the path of a list is in the recipe's hash"
-accepted "$teacher" finetune --config lists.yaml --data L --out runs/fewer --threads 1 -q --set data.train_list=fewer.csv
+accepted "$teacher" finetune --config lists.yaml --data L --out runs/fewer --threads 1 -q \
+    --set data.train_list=fewer.csv
 [ "$(hash runs/t)" != "$(hash runs/fewer)" ] || failed "runs over other lists share a recipe hash"
 
 # What a store holds is told alike by dump-logits, its repetition and `kd logits info`.
