@@ -337,8 +337,9 @@ static kd_status build(builder *b, unsigned halves)
     KD_TRY(kd_dataset_name_split(cfg, b->lists.list, b->ds, b->err));
     KD_TRY(kd_dataset_name_classes(cfg, &b->lists.classes, b->most + 1, b->ds, b->err));
     if (lists) {
-        const bool known = cfg->num_classes > 0 || cfg->classes.n > 0 || b->ds->named;
-        KD_TRY(kd_split_lists_check(&b->lists, known ? b->ds->n_classes : 0, b->err));
+        const bool names = cfg->classes.n > 0 || b->ds->named, known = cfg->num_classes > 0 || names;
+        KD_TRY(kd_split_lists_check(&b->lists, names ? (const char *const *)b->ds->classes : NULL,
+                                    known ? b->ds->n_classes : 0, b->err));
     }
     for (int h = 0; h < KD_HALVES; h++) {
         KD_TRY(finish_half(b, (kd_half_id)h));

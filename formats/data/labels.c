@@ -123,8 +123,48 @@ static kd_status are_classes(const folder *f, size_t n, int most, bool *yes, kd_
     return KD_OK;
 }
 
-/* Class folders to which the lists give different numbers. */
-static kd_status check_folders(const kd_split_lists *s, int most, kd_err *err)
+/* "Hand Clap", "hand_clap" and "hand-clap" are one name. */
+static char plain(char c)
+{
+    return c == ' ' || c == '-' ? '_' : c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+/* The class that the folder is named after, -1: none. */
+static int class_of(const folder *f, const char *const *names, int n_classes)
+{
+    const size_t end = f->len - 1; /* of the name, at the slash */
+    size_t begin = end;
+    while (begin > 0 && f->at[begin - 1] != '/') {
+        begin--;
+    }
+    for (int k = 0; k < n_classes; k++) {
+        size_t i = 0;
+        while (begin + i < end && names[k][i] != '\0' && plain(names[k][i]) == plain(f->at[begin + i])) {
+            i++;
+        }
+        if (begin + i == end && names[k][i] == '\0') {
+            return k;
+        }
+    }
+    return -1;
+}
+
+/* A class folder whose name is that of another class. */
+static kd_status check_name(const kd_split_lists *s, const folder *f, const char *const *names, int n_classes,
+                            kd_err *err)
+{
+    const int k = class_of(f, names, n_classes), label = f->item->label;
+    if (k < 0 || k == label || label >= n_classes) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_DATA,
+                   "%s:%u: %.*s has label %d, which is '%s'; its name is that of class %d: the names (data.classes or "
+                   "classes.txt) and the lists number the classes differently",
+                   s->path[f->half], f->item->line, (int)f->len, f->at, label, names[label], k);
+}
+
+/* Class folders to which the lists give different numbers, or numbers other than the class names do. */
+static kd_status check_folders(const kd_split_lists *s, const char *const *names, int n_classes, int most, kd_err *err)
 {
     bool classes = false;
     kd_status st;
@@ -137,6 +177,9 @@ static kd_status check_folders(const kd_split_lists *s, int most, kd_err *err)
         qsort(f, n, sizeof *f, by_folder);
     }
     KD_GO(are_classes(f, n, most, &classes, err));
+    for (size_t i = 0; i < n && classes && names != NULL; i++) {
+        KD_GO(check_name(s, &f[i], names, n_classes, err));
+    }
     for (size_t i = 1; i < n && classes; i++) {
         const folder *a = &f[i - 1], *b = &f[i];
         if (same_folder(a, b) && a->item->label != b->item->label) {
@@ -199,7 +242,7 @@ static kd_status check_numbers(const kd_split_lists *s, const range r[KD_HALVES]
     return KD_OK;
 }
 
-kd_status kd_split_lists_check(const kd_split_lists *s, int n_classes, kd_err *err)
+kd_status kd_split_lists_check(const kd_split_lists *s, const char *const *names, int n_classes, kd_err *err)
 {
     const range r[KD_HALVES] = {range_of(&s->list[0]), range_of(&s->list[1])};
     for (int h = 0; h < KD_HALVES; h++) {
@@ -208,5 +251,5 @@ kd_status kd_split_lists_check(const kd_split_lists *s, int n_classes, kd_err *e
         }
     }
     KD_TRY(check_numbers(s, r, n_classes, err));
-    return check_folders(s, KD_MAX(r[0].most, r[1].most), err);
+    return check_folders(s, names, n_classes, KD_MAX(r[0].most, r[1].most), err);
 }

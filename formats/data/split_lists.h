@@ -30,10 +30,12 @@ typedef struct kd_split_lists {
 
 KD_NODISCARD kd_status kd_split_lists_read(const kd_data_opts *cfg, kd_split_lists *out, kd_err *err);
 
-/* Do the labels make sense?  n_classes: of known class names; 0: as the labels say.  KD_E_DATA: a label beyond the
- * classes; labels that begin with 1, in both lists or in one; folders that the lists give different labels; NTU names
- * whose label is not the action minus 1. */
-KD_NODISCARD kd_status kd_split_lists_check(const kd_split_lists *s, int n_classes, kd_err *err);
+/* Do the labels make sense?  n_classes: known number of classes; 0: as the labels say.  names: theirs, NULL: not known.
+ * KD_E_DATA: a label beyond the classes; labels that begin with 1, in both lists or in one; folders of classes that the
+ * lists give different labels, or that are named like another class than their label's; NTU names whose label is not
+ * the action minus 1. */
+KD_NODISCARD kd_status kd_split_lists_check(const kd_split_lists *s, const char *const *names, int n_classes,
+                                            kd_err *err);
 void kd_split_lists_free(kd_split_lists *s); /* zeroed or NULL is legal */
 
 #endif

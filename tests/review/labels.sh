@@ -29,6 +29,18 @@ lists 60
 accepted "${run[@]}"
 grep -q '58 of 60 classes have no training sample' err.txt || failed "58 empty classes are not said"
 
+# folders of classes against the names of the classes
+lists
+refused 3 "t.csv:[0-9]+: clap/ has label 1, which is 'wave'; its name is that of class 0" "${run[@]}" -q \
+    --set 'data.classes=[clap,wave]'
+accepted "${run[@]}" --set 'data.classes=[Wave,CLAP]'
+accepted "${run[@]}" --set 'data.classes=[a,b]'
+printf 'clap\nwave\n' >L/classes.txt
+refused 3 "clap/ has label 1, which is 'wave'" "${run[@]}" -q
+rm L/classes.txt
+sed -i '1s/ 0$/ 1/' L/t.csv # a clip that was labelled anew: the folders are no classes
+accepted "${run[@]}" --set 'data.classes=[wave,clap]'
+
 # NTU names: the label is the action minus 1, or one number an action
 ntu() {
     find data/nturgb+d_rgb -name "*$1*.avi" -printf '%P\n' | sort | awk -v e="$2" '{
