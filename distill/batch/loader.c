@@ -434,8 +434,11 @@ static kd_status judge(kd_loader *l, slot *s, kd_err *err)
     for (int row = 0; row < l->o.batch_size; row++) {
         const row_fault *f = &s->fault[row];
         if (f->code != KD_OK) {
-            if (l->o.on_bad != KD_BAD_SKIP || !kd_sample_unreadable(f->code)) {
+            if (!kd_sample_unreadable(f->code)) {
                 return KD_FAIL(err, f->code, "%s", f->message);
+            }
+            if (l->o.on_bad != KD_BAD_SKIP) {
+                return KD_FAIL(err, f->code, "%s (data.on_bad_sample: skip leaves it out)", f->message);
             }
             KD_TRY(note_bad(l, s->batch.sample[row], f->message, err));
         }

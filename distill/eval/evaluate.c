@@ -164,7 +164,8 @@ kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, c
     counts->waited = kd_loader_waited(p.loader);
     counts->seconds = kd_now() - t0;
     char text[96];
-    (void)snprintf(text, sizeof text, "%zu of %zu samples, %zu failed", counts->done, counts->listed, counts->failed);
+    (void)snprintf(text, sizeof text, "%zu of %zu samples, %zu failed",
+                   (size_t)(o->first_item / o->producer->views) + counts->done, counts->listed, counts->failed);
     kd_progress_end(o->progress, st == KD_OK ? text : NULL);
 done:
     kd_loader_close(p.loader);

@@ -124,7 +124,8 @@ static kd_status join(const kd_comparison *c, const place *teacher, const kd_rep
             st = KD_FAIL(
                 err, KD_E_DATA,
                 "unlike protocols: sample %s is in %s only (%zu samples against %zu); all reports must be of the "
-                "same samples: `kd dataset annotate` lists those that have video and skeleton",
+                "same samples: `kd dataset annotate` lists those that have video and skeleton, data.quarantine leaves "
+                "out the damaged",
                 order < 0 ? teacher[i].id : own[i].id,
                 order < 0 ? (t->path != NULL ? t->path : t->label) : (r->path != NULL ? r->path : r->label), t->n,
                 r->n);

@@ -64,7 +64,7 @@ done
 silent 'faster' few/report.html
 silent '"latency"' few/report.json
 accepted "$distill" compare best.json a.json --latency --threads 1 --out timed --bootstrap 100
-says 'one sample in [0-9.e+-]+ ms \(99 % below' out.txt
+says 'one view in [0-9.e+-]+ ms \(99 % below' out.txt
 says '"p99_ms"' timed/report.json
 says 'by turns in one process' timed/report.html
 # A report that holds no recipe cannot be measured.

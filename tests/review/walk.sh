@@ -17,13 +17,18 @@ accepted "$teacher" eval --weights ../runs/t --split train --threads 1
 says '8 samples listed: 8 done' out.txt
 cd ..
 ln -s t.csv renamed.csv
-accepted "$teacher" finetune --config lists.yaml --data L --out runs/t --threads 1 --resume \
-    --set data.train_list=renamed.csv
+accepted "$teacher" finetune --config lists.yaml --data L --out runs/t --threads 1 \
+    --resume --set data.train_list=renamed.csv
 says 'runs/t/checkpoints/last: all 1 epochs are done; --epochs N' err.txt
 sed '1d' t.csv >fewer.csv # other contents are another run
+<<<<<<< HEAD
 refused 3 'training half: 8 samples then, 7 now' \
     "$teacher" finetune --config lists.yaml --data L --out runs/t --threads 1 --resume \
     --set data.train_list=fewer.csv -q
+=======
+refused 3 'training half: 8 samples then, 7 now' "$teacher" finetune --config lists.yaml --data L --out runs/t \
+    --threads 1 --resume --set data.train_list=fewer.csv -q
+>>>>>>> 30bc8ed (logits, eval: what is no store is not damaged, a latency is one view's, a bad sample's error says what to do)
 hash() { sed -n 's/.*"config_hash": "\([0-9a-f]*\)".*/\1/p' "$1/checkpoints/last/state.json"; }
 accepted "$teacher" finetune --config lists.yaml --data L --out runs/same --threads 1 -q \
     --set data.train_list=renamed.csv
@@ -41,11 +46,18 @@ accepted $dump
 top1=$(sed -n 's/^top-1 on the training half: //p' out.txt)
 accepted $dump --resume
 says "^top-1 on the training half: $top1\$" out.txt
+says ' 8 of 8 samples, 0 failed' err.txt
 accepted "$kd" logits info t.logits.zst
 says "^accuracy +top-1 $top1," out.txt
 refused 3 '--resume expects what the store began with: views: "1x1" then, "2x1" now' $dump --views 2x1 --resume -q
 refused 2 'train.seed: 0 then, 5 now; give that, or another --out' "$teacher" finetune --config lists.yaml --data L \
     --out runs/t --seed 5 --resume -q
+
+refused 3 'nothere.zst: expected a logit store' "$kd" logits verify nothere.zst
+says '^nothere.zst: UNREADABLE, ' out.txt
+cp t.logits.zst bad.logits.zst && flip bad.logits.zst $(($(stat -c %s bad.logits.zst) * 6 / 10))
+refused 4 'bad.logits.zst: [0-9]+ fault' "$kd" logits verify bad.logits.zst
+says '^bad.logits.zst: DAMAGED, ' out.txt
 
 # A student and its teacher: other classes, another split; splits by many subjects differ somewhere behind.
 student=("$distill" train --config "$configs/student/last-e3-nano.yaml" --config "$configs/distill/ce_kd.yaml"
@@ -63,6 +75,13 @@ refused 3 'expected the 60 classes of the data set, found 12: .*data.num_classes
 # shellcheck disable=SC2046
 accepted "${student[@]}" $(by "$many") --teacher-logits many.logits.zst --out runs/s --dry-run
 says 'split subject train=1,2,1000,.{0,100}\.\.\., 12 classes' err.txt
+
+# A file that is damaged between two steps.
+cp -r L damaged && head -c 300 L/wave/v_wave_g05_c01.avi >damaged/wave/v_wave_g05_c01.avi
+refused 3 'v_wave_g05_c01: .*\(data.on_bad_sample: skip leaves it out\)' "$teacher" eval --weights runs/t \
+    --data damaged --threads 1 -q
+accepted "$teacher" eval --weights runs/t --data damaged --threads 1 --set data.on_bad_sample=skip
+says '4 samples listed: 3 done, 1 failed, 0 excluded; views 1x1; one view in' out.txt
 
 # Once is enough; nothing is half written.
 accepted "$teacher" finetune --config lists.yaml --data L --weights runs/t --set optim.warmup_epochs=9 --dry-run

@@ -137,7 +137,7 @@ static void print_table(const kd_comparison *c, const char *dir)
     }
     for (size_t i = 0; i < c->n_groups && c->latency.measured; i++) {
         const kd_latency *l = &c->group[i].latency;
-        (void)printf("%-34.34s one sample in %.3g ms (99 %% below %.3g ms)\n", KD_SHOWN(c->group[i].label), l->ms,
+        (void)printf("%-34.34s one view in %.3g ms (99 %% below %.3g ms)\n", KD_SHOWN(c->group[i].label), l->ms,
                      l->p99_ms);
     }
     char *verdict = kd_compare_verdict(c);

@@ -54,7 +54,7 @@ static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_er
         printf(x->share ? "%s%s %.2f %%" : "%s%s %.4f", i != 0 ? "  " : "", x->text,
                x->share ? 100.0 * x->value : x->value);
     }
-    printf("\n%zu samples listed: %zu done, %zu failed, %zu excluded; views %s; one sample in %.2f ms\n", r->listed,
+    printf("\n%zu samples listed: %zu done, %zu failed, %zu excluded; views %s; one view in %.2f ms\n", r->listed,
            r->done, r->failed, r->excluded, r->views, r->latency_ms);
     if (c->out != NULL) {
         printf("report %s\n", KD_SHOWN(c->out));

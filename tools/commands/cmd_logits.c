@@ -159,7 +159,8 @@ static const kd_cmd VERIFY = {
     .common = KD_COMMON_JSON,
     .min_operands = 1,
     .max_operands = -1,
-    .notes = "Faults are printed on stderr, at most 20 a store.  Exit code 4 when there is any.",
+    .notes =
+        "Faults are printed on stderr, at most 20 a store.  Exit code 4 when there is any, 3 for\nwhat is no store.",
 };
 
 static void print_fault(void *user, const char *line)
@@ -170,12 +171,18 @@ static void print_fault(void *user, const char *line)
     }
 }
 
+/* In a word: a file that is not there, or is no store, is not a damaged one. */
+static const char *verdict(kd_status found)
+{
+    return found == KD_OK ? "ok" : found == KD_E_INTEGRITY ? "DAMAGED" : "UNREADABLE";
+}
+
 static kd_status verify_json(const char *path, kd_status found, const kd_store_verify_report *r, int faults,
                              kd_err *err)
 {
     kd_json *d = kd_json_object();
     kd_json_set_str(d, "path", path);
-    kd_json_set_str(d, "status", found == KD_OK ? "ok" : "DAMAGED");
+    kd_json_set_str(d, "status", verdict(found));
     kd_json_set_i64(d, "records", r->records);
     kd_json_set_i64(d, "blocks", r->blocks);
     kd_json_set_i64(d, "bad_records", r->bad_records);
@@ -200,7 +207,9 @@ int kd_cmd_logits_verify(int argc, char **argv)
         int faults = 0;
         const kd_status st = kd_store_verify(in.item[i], print_fault, &faults, &r, &err);
         if (st != KD_OK && worst == KD_OK) {
-            worst = KD_FAIL(&first, st, "%.300s: %d faults", in.item[i], faults);
+            worst = st == KD_E_INTEGRITY
+                        ? KD_FAIL(&first, st, "%.300s: %d fault%s", in.item[i], faults, faults == 1 ? "" : "s")
+                        : KD_FAIL(&first, st, "%.300s: expected a logit store", in.item[i]);
         }
         if (c.json) {
             const kd_status printed = verify_json(in.item[i], st, &r, faults, &first);
@@ -209,8 +218,7 @@ int kd_cmd_logits_verify(int argc, char **argv)
         }
         printf("%s: %s, %" PRId64 " records in %" PRId64 " blocks good, %" PRId64 " records in %" PRId64
                " blocks bad, %d faults\n",
-               KD_SHOWN(in.item[i]), st == KD_OK ? "ok" : "DAMAGED", r.records, r.blocks, r.bad_records, r.bad_blocks,
-               faults);
+               KD_SHOWN(in.item[i]), verdict(st), r.records, r.blocks, r.bad_records, r.bad_blocks, faults);
     }
     return kd_cmd_end(&VERIFY, worst, &first);
 }
