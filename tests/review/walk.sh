@@ -37,6 +37,13 @@ accepted "$teacher" finetune --config lists.yaml --data L --out runs/fewer --thr
     --set data.train_list=fewer.csv
 [ "$(hash runs/t)" != "$(hash runs/fewer)" ] || failed "runs over other lists share a recipe hash"
 
+# Machines read one key of every line, and count epochs as the lines do.
+accepted "$teacher" finetune --config lists.yaml --data L --out runs/json --threads 1 --json
+says '^\{"type": "done", "phase": "epoch 1/1", ' out.txt
+says '^\{"type":"result","epochs":1,.*"best_epoch":1,' out.txt
+accepted "$kd" dataset check --data L --threads 1 --json
+[ "$(grep -c '^{"type": *"' out.txt)" -eq "$(wc -l <out.txt)" ] || failed "a line of JSON without its type"
+
 # What a store holds is told alike by dump-logits, its repetition and `kd logits info`.
 dump="$teacher dump-logits --weights runs/t --split train --out t.logits.zst --threads 1"
 accepted $dump --dry-run

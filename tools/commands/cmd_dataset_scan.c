@@ -373,7 +373,7 @@ done:
 
 static void print_check(bool json, check_job *j, const check_counts *c, size_t skipped)
 {
-    (void)printf(json ? "{\"videos\": %zu, \"frames\": %" PRIu64 ", \"skeletons\": %zu, "
+    (void)printf(json ? "{\"type\": \"result\", \"videos\": %zu, \"frames\": %" PRIu64 ", \"skeletons\": %zu, "
                         "\"damaged_videos\": %zu, \"damaged_skeletons\": %zu, \"unequal\": %zu, "
                         "\"skipped\": %zu, \"rotated\": %zu}\n"
                       : "%zu videos decoded (%" PRIu64 " frames), %zu skeletons parsed: %zu videos and "

@@ -18,7 +18,7 @@ static kd_status print_result(const kd_train_result *r, const kd_task *task, con
         kd_json_set_i64(d, "epochs", r->epochs);
         kd_json_set_rounded(d, task->figure, r->last, 6);
         kd_json_set_rounded(d, best, r->best, 6);
-        kd_json_set_i64(d, "best_epoch", r->best_epoch);
+        kd_json_set_i64(d, "best_epoch", r->best_epoch + 1); /* counted as in the lines of progress */
         kd_json_set_rounded(d, "train_loss", r->train_loss, 6);
         kd_json_set_rounded(d, "seconds", r->seconds, 1);
         return kd_print_json(d, err);
