@@ -21,14 +21,8 @@ accepted "$teacher" finetune --config lists.yaml --data L --out runs/t --threads
     --resume --set data.train_list=renamed.csv
 says 'runs/t/checkpoints/last: all 1 epochs are done; --epochs N' err.txt
 sed '1d' t.csv >fewer.csv # other contents are another run
-<<<<<<< HEAD
-refused 3 'training half: 8 samples then, 7 now' \
-    "$teacher" finetune --config lists.yaml --data L --out runs/t --threads 1 --resume \
-    --set data.train_list=fewer.csv -q
-=======
 refused 3 'training half: 8 samples then, 7 now' "$teacher" finetune --config lists.yaml --data L --out runs/t \
     --threads 1 --resume --set data.train_list=fewer.csv -q
->>>>>>> 30bc8ed (logits, eval: what is no store is not damaged, a latency is one view's, a bad sample's error says what to do)
 hash() { sed -n 's/.*"config_hash": "\([0-9a-f]*\)".*/\1/p' "$1/checkpoints/last/state.json"; }
 accepted "$teacher" finetune --config lists.yaml --data L --out runs/same --threads 1 -q \
     --set data.train_list=renamed.csv
