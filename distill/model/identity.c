@@ -117,7 +117,9 @@ kd_status kd_identity_get(const kd_json *state, kd_identity *id, kd_err *err)
         KD_TRY(kd_json_get_object(o, HALF[h], &half, err));
         KD_TRY(kd_json_get_i64(half, "samples", &id->half[h].samples, err));
         KD_TRY(get(half, "ids", id->half[h].ids, sizeof id->half[h].ids, err));
-        KD_TRY(get(half, "files", id->half[h].files, sizeof id->half[h].files, err));
+        const char *files = NULL;
+        KD_TRY(kd_json_opt_str(half, "files", "", &files, err)); /* only a resume asks */
+        set(id->half[h].files, sizeof id->half[h].files, files);
     }
     KD_TRY(get(o, "weights", id->weights, sizeof id->weights, err));
     return get_stores(o, id, err);

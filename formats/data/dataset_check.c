@@ -97,10 +97,11 @@ static kd_status present(const kd_data_opts *cfg, const kd_dataset *ds, kd_half_
         st = no_memory(cfg, err);
     } else if (cfg->on_bad_sample == KD_BAD_FAIL && strcmp(cfg->split.by, KD_SPLIT_LIST) == 0) {
         st = KD_FAIL(err, KD_E_DATA,
-                     "%s: of %zu samples listed for the %s half %s (data.on_bad_sample: skip leaves them out): %s",
-                     cfg->root, half->counts.listed, HALF[which], fates, first);
+                     "%s: %s half: of %zu listed samples: %s (data.on_bad_sample: skip leaves them out): %s", cfg->root,
+                     HALF[which], half->counts.listed, fates, first);
     } else {
-        kd_log(KD_LOG_WARN, "%s half: left out of %zu listed: %s: %s", HALF[which], half->counts.listed, fates, first);
+        kd_log(KD_LOG_WARN, "%s half: left out of %zu listed samples: %s: %s", HALF[which], half->counts.listed, fates,
+               first);
     }
     kd_free(fates);
     kd_free(first);

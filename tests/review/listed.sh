@@ -11,10 +11,10 @@ accepted "${run[@]}"
 grep -q 'train: 8 samples of 8 listed.*left out: nothing' err.txt out.txt || failed "a sound list is not whole"
 
 echo "wave/v_wave_g99_c01.avi 0" >>L/t.csv
-refused 3 'of 9 samples listed for the training half 1 no video .*v_wave_g99_c01 \(tried .*L/wave/v_wave_g99.*avi\)' \
+refused 3 'training half: of 9 listed samples: 1 no video .*v_wave_g99_c01 \(tried .*L/wave/v_wave_g99.*avi\)' \
     "${run[@]}" -q
 accepted "${run[@]}" "${skip[@]}"
-grep -q 'left out of 9 listed: 1 no video: v_wave_g99_c01' err.txt || failed "skip does not name the sample"
+grep -q 'left out of 9 listed samples: 1 no video: v_wave_g99_c01' err.txt || failed "skip does not name the sample"
 grep -q 'train: 8 samples of 9 listed.*left out: 1 no video' err.txt out.txt || failed "skip does not count the sample"
 
 lists # half of the list
@@ -24,7 +24,7 @@ accepted "${run[@]}" "${skip[@]}"
 
 lists # the validation half
 echo "clap/none.avi 1" >>L/v.csv
-refused 3 'of 5 samples listed for the validation half 1 no video.*clap/none.avi' "${run[@]}" -q
+refused 3 'validation half: of 5 listed samples: 1 no video.*clap/none.avi' "${run[@]}" -q
 
 lists # all of them
 sed -i 's#^#/mnt/old/#' L/t.csv
@@ -39,7 +39,7 @@ accepted "${run[@]}" --limit 4
 rm "$(find data/nturgb+d_skeletons -name '*.skeleton' | sort | head -1)"
 accepted "$distill" train --config "$configs/distill/ce.yaml" --config "$configs/student/sfz-nano.yaml" --data data \
     --set 'data.split={by: subject, train: [1, 2]}' --set train.batch_size=4 --dry-run
-grep -q 'left out of 24 listed: 1 no skeleton: S.* (tried .*data/nturgb+d_skeletons/S.*\.skeleton)' err.txt ||
+grep -q 'left out of 24 listed samples: 1 no skeleton: S.* (tried .*data/nturgb+d_skeletons/S.*\.skeleton)' err.txt ||
     failed "a recording without a skeleton is not named"
 grep -q 'train: 23 samples of 24 listed.*left out: 1 no skeleton' err.txt out.txt || failed "nor counted"
 
