@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -292,8 +293,12 @@ static void test_targets(void **state)
     assert_non_null(strstr(err.msg, "found a pipe"));
     assert_true(stat(in_root("fifo"), &sb) == 0 && S_ISFIFO(sb.st_mode));
     err = (kd_err){0};
-    assert_int_equal(kd_io_write_file("/dev/null", "x", 1, &err), KD_E_WRITE);
-    assert_non_null(strstr(err.msg, "character device"));
+    /* the machine's own device is named only by a user who could not harm it if the rule broke */
+    const bool made = geteuid() == 0 && mknod(in_root("char"), S_IFCHR | 0600, makedev(1, 3)) == 0;
+    if (made || geteuid() != 0) {
+        assert_int_equal(kd_io_write_file(made ? in_root("char") : "/dev/null", "x", 1, &err), KD_E_WRITE);
+        assert_non_null(strstr(err.msg, "character device"));
+    }
     err = (kd_err){0};
     assert_int_equal(kd_io_write_file(root, "x", 1, &err), KD_E_WRITE);
     assert_non_null(strstr(err.msg, "found a directory"));

@@ -30,7 +30,7 @@ typedef struct packer {
 static void put(uint8_t *to, size_t *at, uint64_t v, int bytes)
 {
     for (int i = 0; i < bytes; i++) {
-        to[(*at)++] = (uint8_t)(v >> (8 * i));
+        to[(*at)++] = i < 8 ? (uint8_t)(v >> (8 * i)) : 0;
     }
 }
 
