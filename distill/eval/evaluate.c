@@ -161,6 +161,9 @@ kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, c
     for (size_t i = 0; i < n_bad && sink->failure != NULL; i++) {
         sink->failure(sink->user, bad[i].sample, bad[i].message);
     }
+    if (st == KD_OK && n_bad > 0 && counts->failed == counts->listed) {
+        st = KD_FAIL(err, KD_E_DATA, "none of %zu samples can be read, the first: %s", counts->listed, bad[0].message);
+    }
     counts->waited = kd_loader_waited(p.loader);
     counts->seconds = kd_now() - t0;
     char text[96];

@@ -77,7 +77,13 @@ static kd_status log_weights(kd_trainer *t, kd_err *err)
 
 static kd_status log_epoch(kd_trainer *t, kd_err *err)
 {
-    t->s.last_loss = t->s.sum_loss / (double)KD_MAX(t->s.sum_batches, 1);
+    const kd_bad_sample *bad = NULL;
+    const size_t n_bad = kd_loader_bad(t->loader, &bad);
+    if (t->s.sum_batches == 0) {
+        return KD_FAIL(err, KD_E_DATA, "training half: none of %lld samples can be read, the first: %s",
+                       (long long)t->batches * t->cfg->train.batch_size, n_bad > 0 ? bad[0].message : "?");
+    }
+    t->s.last_loss = t->s.sum_loss / (double)t->s.sum_batches;
     if (t->s.epoch == 0) {
         const double n = (double)t->s.sum_batches, mean = t->s.last_loss;
         t->s.first_loss = mean;

@@ -39,6 +39,7 @@ typedef struct kd_fetched {
 /* A batch the device was asked to do; its numbers are looked at one batch later. */
 typedef struct kd_pending {
     bool open, steps, logs; /* steps: the optimiser step followed it; logs: that of its step gets a line in the log */
+    bool empty;             /* none of its samples could be read: its loss is no loss */
     int64_t step;           /* the optimiser step that it is part of, from 1 */
     double lr;
     uint64_t mark;   /* when it is reached, `got` is filled */

@@ -163,9 +163,11 @@ static kd_status settle(kd_trainer *t, kd_pending *p, kd_err *err)
         return KD_FAIL(err, st, "step %lld failed on the device", (long long)p->step);
     }
     const double loss = (double)p->got->loss;
-    t->s.sum_loss += loss;
-    t->s.sum_squares += loss * loss;
-    t->s.sum_batches++;
+    if (!p->empty) {
+        t->s.sum_loss += loss;
+        t->s.sum_squares += loss * loss;
+        t->s.sum_batches++;
+    }
     t->step_loss += loss / (double)t->accumulation;
     for (int i = 0; i < t->loss.n && p->logs; i++) {
         t->step_term[i] += (double)p->got->term[i] / (double)t->accumulation;
@@ -198,6 +200,7 @@ kd_status kdi_train_batch(kd_trainer *t, const kd_batch *b, kd_err *err)
 {
     kd_pending *mine = &t->pending[t->s.micro & 1], *before = &t->pending[~t->s.micro & 1];
     KD_TRY(kdi_feed(t, b, err));
+    mine->empty = b->valid_rows == 0;
     KD_TRY(issue(t, mine, err));
     KD_TRY(settle(t, before, err));
     return log_lost(t, b, t->s.batch - 1, err);

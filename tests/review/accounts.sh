@@ -61,6 +61,23 @@ if command -v python3 >/dev/null && [ "$(account run/report.json)" != "$expected
     failed "run: $(account run/report.json)"
 fi
 
+# a half of which nothing can be read is refused also under skip; a batch of it has no loss that counts
+lists
+unread() { for f in "$@"; do echo no >"$f"; done; }
+fit() { "$teacher" finetune --config lists.yaml --data L --threads 1 "$@"; }
+unread L/*/*g0[123]*.avi # a batch of four without one that can be read
+accepted fit $skip --out few
+loss=$(sed -n 's/.*"type":"epoch".*"train_loss":\([0-9.]*\).*/\1/p' few/log.jsonl)
+case $loss in 0.69*) ;; *) failed "mean loss of the samples that were read: $loss, expected 0.69" ;; esac
+unread L/*/*g04*.avi
+refused 3 'training half: none of 8 samples can be read, the first: v_(wave|clap)_g0' fit $skip --out none -q
+lists
+unread L/*/*g0[56]*.avi
+refused 3 'none of 4 samples can be read, the first: v_clap_g05_c01: .*L/clap' fit $skip --out blind -q
+refused 3 'none of 4 samples can be read, the first: v_clap_g05_c01: .*L/clap' "$teacher" dump-logits $skip \
+    --config lists.yaml --data L --weights few --split val --out none.logits.zst --threads 1 -q
+absent none.logits.zst
+
 # a store that lacks samples of the half that a student learns from
 mapfile -t t < <(find D/nturgb+d_rgb -name '*P001*' | sort)
 head -c 3000 "${t[1]}" >x && mv x "${t[1]}"
