@@ -69,39 +69,7 @@ static bool is_untrained(const char *dir)
     return batches == 0;
 }
 
-/* The same recipe, but that a run may be given more epochs. */
-static kd_status same_recipe(const char *dir, const kd_config *cfg, kd_err *err)
-{
-    char diff[400];
-    char *path = kd_path_join(dir, "config.yaml");
-    kd_config *old = kd_calloc(1, sizeof *old);
-    kd_status st = KD_OK;
-    if (old == NULL || path == NULL) {
-        st = KD_FAIL(err, KD_E_OOM, "run: out of memory");
-        goto done;
-    }
-    KD_GO(kd_config_load(&(const char *){path}, 1, NULL, 0, old, err));
-    const int epochs = old->train.epochs;
-    if (cfg->train.epochs > epochs) {
-        old->train.epochs = cfg->train.epochs;
-        if (old->optim.warmup_epochs >= (double)epochs) { /* was cut to the length of the run */
-            old->optim.warmup_epochs = cfg->optim.warmup_epochs;
-        }
-    }
-    if (kd_config_diff(old, cfg, diff, sizeof diff)) {
-        st = KD_FAIL(err, KD_E_CONFIG, "%s: --resume expects the run's own recipe: %s; give that, or another --out",
-                     dir, diff);
-    } else if (cfg->train.epochs > epochs) {
-        kd_log(KD_LOG_WARN, "%s: the run had %d epochs and goes on to %d: from here on its learning rate is that of %d",
-               dir, epochs, cfg->train.epochs, cfg->train.epochs);
-    }
-done:
-    kd_free(old);
-    kd_free(path);
-    return st;
-}
-
-kd_status kd_run_check(const char *dir, const kd_config *cfg, bool resume, bool *begun, kd_err *err)
+kd_status kd_run_check(const char *dir, bool resume, bool *begun, kd_err *err)
 {
     found f;
     KD_TRY(look(dir, &f, err));
@@ -131,7 +99,40 @@ kd_status kd_run_check(const char *dir, const kd_config *cfg, bool resume, bool 
     if (!f.config) {
         return KD_FAIL(err, KD_E_DATA, "%s: expected the run's config.yaml beside its checkpoints, found none", dir);
     }
-    return same_recipe(dir, cfg, err);
+    return KD_OK;
+}
+
+kd_status kd_run_same_recipe(const char *dir, const kd_json *state, const kd_config *cfg, kd_err *err)
+{
+    char diff[400];
+    const char *text = NULL;
+    char *name = kd_path_join(dir, "checkpoints/last/state.json");
+    kd_config *old = kd_calloc(1, sizeof *old);
+    kd_status st = KD_OK;
+    if (old == NULL || name == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "run: out of memory");
+        goto done;
+    }
+    KD_GO(kd_json_get_str(state, "config", &text, err));
+    KD_GO(kd_config_parse(text, strlen(text), name, NULL, 0, old, err));
+    const int epochs = old->train.epochs;
+    if (cfg->train.epochs > epochs) {
+        old->train.epochs = cfg->train.epochs;
+        if (old->optim.warmup_epochs >= (double)epochs) { /* was cut to the length of the run */
+            old->optim.warmup_epochs = cfg->optim.warmup_epochs;
+        }
+    }
+    if (kd_config_diff(old, cfg, diff, sizeof diff)) {
+        st = KD_FAIL(err, KD_E_CONFIG, "%s: --resume expects the run's own recipe: %s; give that, or another --out",
+                     dir, diff);
+    } else if (cfg->train.epochs > epochs) {
+        kd_log(KD_LOG_WARN, "%s: the run had %d epochs and goes on to %d: from here on its learning rate is that of %d",
+               dir, epochs, cfg->train.epochs, cfg->train.epochs);
+    }
+done:
+    kd_free(old);
+    kd_free(name);
+    return st;
 }
 
 bool kd_run_begun(const kd_run *r)
@@ -162,7 +163,7 @@ static kd_status open_log(kd_run *r, kd_err *err)
     return KD_OK;
 }
 
-kd_status kd_run_open(const char *dir, const kd_config *cfg, bool resume, bool force, kd_run **out, kd_err *err)
+kd_status kd_run_open(const char *dir, bool resume, bool force, kd_run **out, kd_err *err)
 {
     kd_status st = KD_OK;
     *out = NULL;
@@ -179,7 +180,7 @@ kd_status kd_run_open(const char *dir, const kd_config *cfg, bool resume, bool f
     KD_GO(kdi_run_claim(dir, err));
     KD_GO(kd_io_lock(kd_run_path(r, "lock"), &r->lock, err));
     if (!force) {
-        KD_GO(kd_run_check(dir, cfg, resume, &r->begun, err));
+        KD_GO(kd_run_check(dir, resume, &r->begun, err));
     }
     KD_GO(open_log(r, err));
     if (!r->begun && !force) {

@@ -12,17 +12,19 @@
 typedef struct kd_run kd_run;
 
 /* May a run go on, or start, in `dir`?  Writes nothing.  Without `resume` a directory that already holds a run is
- * refused (KD_E_ARG), but not one that ended before its first batch.  With it, an existing run must have the same
- * portable config (KD_E_CONFIG names the first difference; more epochs are legal and said) and its checkpoint
- * (KD_E_DATA), and an empty or absent directory starts a new one, which the log says.  *begun: there is a checkpoint to
- * go on from. */
-KD_NODISCARD kd_status kd_run_check(const char *dir, const kd_config *cfg, bool resume, bool *begun, kd_err *err);
+ * refused (KD_E_ARG), but not one that ended before its first batch.  With it, an existing run must have its checkpoint
+ * and its config.yaml (KD_E_DATA), and an empty or absent directory starts a new one, which the log says.  *begun: there
+ * is a checkpoint to go on from. */
+KD_NODISCARD kd_status kd_run_check(const char *dir, bool resume, bool *begun, kd_err *err);
+
+/* Is `cfg` the recipe that the run's last checkpoint was trained with, which its state holds?  config.yaml may have been
+ * edited since.  KD_E_CONFIG names the first difference among portable keys; more epochs are legal and said. */
+KD_NODISCARD kd_status kd_run_same_recipe(const char *dir, const kd_json *state, const kd_config *cfg, kd_err *err);
 
 /* kd_run_check, then make or reopen `dir`.  With `force` an existing run is not asked about and stays as it is until
  * kd_run_replace.  A directory with files that no run left is refused in every case (KD_E_ARG), a run without its
  * config.yaml likewise (KD_E_CONFIG). */
-KD_NODISCARD kd_status kd_run_open(const char *dir, const kd_config *cfg, bool resume, bool force, kd_run **out,
-                                   kd_err *err);
+KD_NODISCARD kd_status kd_run_open(const char *dir, bool resume, bool force, kd_run **out, kd_err *err);
 /* After kd_run_open with `force`, once the new run can start: log, report, events and checkpoints of the old one go. */
 KD_NODISCARD kd_status kd_run_replace(kd_run *r, kd_err *err);
 void kd_run_close(kd_run *r); /* NULL is legal */

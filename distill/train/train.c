@@ -275,7 +275,7 @@ kd_status kd_train(const kd_train_opts *o, kd_train_result *result, kd_err *err)
     t.s.best_epoch = -1;
     t.s.first_loss = t.s.first_error = NAN;
     if (!o->dry_run) {
-        KD_GO(kd_run_open(o->out_dir, o->cfg, o->resume, o->force, &t.run, err));
+        KD_GO(kd_run_open(o->out_dir, o->resume, o->force, &t.run, err));
     }
     KD_GO(kdi_train_open_before(&t, err));
     KD_GO(kdi_train_setup(&t, err));

@@ -16,7 +16,7 @@ kd_status kdi_train_open_before(kd_trainer *t, kd_err *err)
     if (t->run != NULL) {
         begun = kd_run_begun(t->run);
     } else if (!t->o->force) {
-        KD_TRY(kd_run_check(t->o->out_dir, t->cfg, t->o->resume, &begun, err));
+        KD_TRY(kd_run_check(t->o->out_dir, t->o->resume, &begun, err));
     }
     if (!begun) {
         return KD_OK;
@@ -25,7 +25,7 @@ kd_status kdi_train_open_before(kd_trainer *t, kd_err *err)
     const kd_status st =
         last != NULL ? kd_ckpt_open_last(last, &t->before, err) : KD_FAIL(err, KD_E_OOM, "resume: out of memory");
     kd_free(last);
-    return st;
+    return st == KD_OK ? kd_run_same_recipe(t->o->out_dir, kd_ckpt_state(t->before), t->cfg, err) : st;
 }
 
 kd_status kdi_train_same_origin(kd_trainer *t, kd_err *err)

@@ -40,6 +40,13 @@ accepted train --data data --teacher-logits renamed.logits.zst --epochs 3 --out 
 hash() { sed -n 's/.*"config_hash": "\([0-9a-f]*\)".*/\1/p' "$1/checkpoints/last/state.json"; }
 [ "$(hash kd)" != "$(hash ce)" ] || failed "a run with a teacher and one without share a recipe hash"
 
+# the recipe is that of the checkpoint, whatever became of config.yaml
+same e
+sed -i 's/base_lr: .*/base_lr: 0.02/' e/config.yaml
+refused 2 'optim.base_lr: 0.01 then, 0.02 now' "$distill" train --config e/config.yaml --epochs 4 --out e --resume -q
+accepted train --data data --teacher-logits a.logits.zst --epochs 3 --out e --resume
+grep -q 'base_lr: 0.01$' e/config.yaml || failed "config.yaml is not that of the run again"
+
 # data: a sample gone, one more, labels swapped, another data set, other classes
 f=$(basename "$(find data/nturgb+d_skeletons -name '*P001*' | sort | head -1)")
 cp -r data less && rm "less/nturgb+d_skeletons/$f" "less/nturgb+d_rgb/${f%.skeleton}_rgb.avi"
