@@ -42,6 +42,23 @@ kd_status kd_sets_add(kd_sets *s, const char *key, const char *value, kd_err *er
     return add_text(s, text, err);
 }
 
+kd_status kd_sets_add_list(kd_sets *s, const char *key, const kd_arg_list *value, kd_err *err)
+{
+    char *text = NULL;
+    if (value->count < 2) {
+        return kd_sets_add(s, key, value->count == 1 ? value->item[0] : NULL, err);
+    }
+    kd_json *list = kd_json_array();
+    for (int i = 0; i < value->count; i++) {
+        kd_json_push_str(list, value->item[i]);
+    }
+    kd_status st = kd_json_dump(list, KD_JSON_COMPACT, &text, NULL, err);
+    st = st == KD_OK ? add_text(s, kd_strf("%s=%s", key, text), err) : st; /* YAML contains JSON */
+    kd_free(text);
+    kd_json_free(list);
+    return st;
+}
+
 kd_status kd_sets_add_int(kd_sets *s, const char *key, int64_t value, kd_err *err)
 {
     return add_text(s, kd_strf("%s=%lld", key, (long long)value), err);

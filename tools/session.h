@@ -29,8 +29,9 @@ typedef struct kd_sets {
 /* section: what the command works with, "train", or "eval" where nothing is trained; --batch-size belongs to it.
  * kd_sets_free ends `out`, after an error too. */
 KD_NODISCARD kd_status kd_sets_make(const kd_common *c, const char *section, kd_sets *out, kd_err *err);
-/* Add "key='value'" (quoted for YAML); value NULL: nothing. */
+/* Add "key='value'" (quoted for YAML), or a list of values; value NULL, or an empty list: nothing. */
 KD_NODISCARD kd_status kd_sets_add(kd_sets *s, const char *key, const char *value, kd_err *err);
+KD_NODISCARD kd_status kd_sets_add_list(kd_sets *s, const char *key, const kd_arg_list *value, kd_err *err);
 KD_NODISCARD kd_status kd_sets_add_int(kd_sets *s, const char *key, int64_t value, kd_err *err);
 void kd_sets_free(kd_sets *s); /* zeroed is legal */
 

@@ -5,9 +5,9 @@
 int kd_cmd_distill_train(int argc, char **argv)
 {
     static const kd_arg args[] = {
-        KD_OPT_STR(kd_training_opts, store, "teacher-logits", "STORE", NULL,
-                   "teacher's logit store: adds the KD terms of the recipe (default: the config's; none: cross-entropy "
-                   "alone)"),
+        KD_OPT_LIST(kd_training_opts, store, "teacher-logits", "STORE",
+                    "teacher's logit store (repeatable: several teachers): adds the KD terms of the recipe (default: "
+                    "the config's; none: cross-entropy alone)"),
         KD_OPT_STR(kd_training_opts, weights, "weights", "PATH", NULL,
                    "start from these weights (default: the config's; none: random)"),
     };

@@ -37,7 +37,7 @@ static kd_status train(const char *program, const kd_training_opts *o, const kd_
     kd_out out;
     kd_status st = KD_OK;
     KD_GO(kd_sets_make(c, "train", &sets, err));
-    KD_GO(kd_sets_add(&sets, "kd.store", o->store, err));
+    KD_GO(kd_sets_add_list(&sets, "kd.store", &o->store, err));
     KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_START, &sets, &s, err));
     kd_session_out(&s, c, o->weights, &out);
     if (c->out != NULL) {

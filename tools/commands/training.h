@@ -5,7 +5,8 @@
 #include "tools/args.h"
 
 typedef struct kd_training_opts {
-    const char *weights, *store;
+    const char *weights;
+    kd_arg_list store;
 } kd_training_opts;
 
 enum {
