@@ -188,24 +188,19 @@ bool kd_identity_differs(const kd_identity *then, const kd_identity *now, char *
 
 /* ---- hashes of hashes ------------------------------------------------------------------------ */
 
-kd_status kd_identity_stores(const kd_identity *id, char store[KD_SHA256_HEX], char teacher_weights[KD_SHA256_HEX],
-                             kd_err *err)
+static void in_row(char row[KD_IDENTITY_ROW], const char *hash)
 {
-    char all[2][KD_STORES_MAX * KD_SHA256_HEX] = {"", ""};
+    const size_t n = strlen(row);
+    (void)snprintf(row + n, KD_IDENTITY_ROW - n, "%s%s", n > 0 && hash[0] != '\0' ? "," : "", hash);
+}
+
+void kd_identity_stores(const kd_identity *id, char store[KD_IDENTITY_ROW], char teacher_weights[KD_IDENTITY_ROW])
+{
     store[0] = teacher_weights[0] = '\0';
-    if (id->n_stores == 1) {
-        set(store, KD_SHA256_HEX, id->store[0].sha256);
-        set(teacher_weights, KD_SHA256_HEX, id->store[0].teacher_weights);
-    }
-    if (id->n_stores < 2) {
-        return KD_OK;
-    }
     for (int i = 0; i < id->n_stores; i++) {
-        strcat(all[0], id->store[i].sha256);
-        strcat(all[1], id->store[i].teacher_weights);
+        in_row(store, id->store[i].sha256);
+        in_row(teacher_weights, id->store[i].teacher_weights);
     }
-    KD_TRY(kd_sha256(all[0], strlen(all[0]), store, err));
-    return kd_sha256(all[1], strlen(all[1]), teacher_weights, err);
 }
 
 kd_status kd_identity_recipe(const kd_identity *id, const kd_config *cfg, char hex[KD_CFG_HASH], kd_err *err)

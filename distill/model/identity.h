@@ -48,9 +48,11 @@ KD_NODISCARD kd_status kd_identity_get(const kd_json *state, kd_identity *id, kd
  * false when there is none. */
 bool kd_identity_differs(const kd_identity *then, const kd_identity *now, char *text, size_t size);
 
-/* One hash for all stores, one for all teachers: that of the only one, else of all in order; "" without stores. */
-KD_NODISCARD kd_status kd_identity_stores(const kd_identity *id, char store[KD_SHA256_HEX],
-                                          char teacher_weights[KD_SHA256_HEX], kd_err *err);
+enum { KD_IDENTITY_ROW = KD_STORES_MAX * KD_SHA256_HEX };
+
+/* The hashes of all stores and those of the weights of their teachers, in order, with commas between; "" without
+ * stores. */
+void kd_identity_stores(const kd_identity *id, char store[KD_IDENTITY_ROW], char teacher_weights[KD_IDENTITY_ROW]);
 
 /* The hash of a run's recipe: kd_config_hash with the contents of the files that the recipe names by path.  Equal hash
  * and equal seed mean that equal results are expected on equal data.  id NULL: the recipe names no such file. */

@@ -72,9 +72,10 @@ static kd_status same_teacher(kd_comparison *c, const kd_report *s, kd_err *err)
     if (!c->opts.any_teacher) {
         return KD_FAIL(
             err, KD_E_INTEGRITY,
-            "%s was taught by the weights %.12s, but %s reports the weights %.12s: evaluate the teacher that "
+            "%s was taught by the weights %.12s%s, but %s reports the weights %.12s: evaluate the teacher that "
             "wrote the logits, or give --any-teacher",
-            s->path != NULL ? s->path : s->label, taught, t->path != NULL ? t->path : t->label, t->weights_hash);
+            s->path != NULL ? s->path : s->label, taught, strchr(taught, ',') != NULL ? " and others" : "",
+            t->path != NULL ? t->path : t->label, t->weights_hash);
     }
     kdi_compare_warning(c,
                         kd_strf("%s (seed %lld) was taught by other weights (%.12s) than those reported here (%.12s): "

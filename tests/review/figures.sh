@@ -102,6 +102,18 @@ silent 'taught by'
 refused 4 'taught by the weights' "$distill" compare two kd --out wrong --bootstrap 100
 absent wrong
 
+# Of several teachers each is one that taught.
+accepted "$distill" dump-logits --weights two/checkpoints/last --data data --split train --threads 1 \
+    --out two.logits.zst
+accepted "$distill" train "${student[@]}" --epochs 1 --teacher-logits one.logits.zst --teacher-logits two.logits.zst \
+    --out both
+for teacher in one two; do
+    accepted "$distill" compare $teacher both --out both-$teacher --bootstrap 100
+    silent 'taught by'
+done
+refused 4 'taught by the weights [0-9a-f]{12} and others' "$distill" compare kd both --out both-kd \
+    --bootstrap 100
+
 # Learning curves, from the log beside the report.
 accepted "$distill" compare one one --out curves --bootstrap 100
 says 'Training loss' curves/report.html
