@@ -46,6 +46,11 @@ static kd_status finish_data(kd_config *c, kd_err *err)
     if (lists && d->train_list[0] == '\0' && d->val_list[0] == '\0') {
         return KD_FAIL(err, KD_E_CONFIG, "data.train_list: expected a list file (layout or split is list), found none");
     }
+    const char *idle = d->train_list[0] != '\0' ? "train_list" : d->val_list[0] != '\0' ? "val_list" : "label_base";
+    if (!lists && (d->train_list[0] != '\0' || d->val_list[0] != '\0' || d->label_base != 0)) {
+        return KD_FAIL(err, KD_E_CONFIG, "data.%s: only where layout or split is list, found split %s; remove it", idle,
+                       d->split.by);
+    }
     return KD_OK;
 }
 

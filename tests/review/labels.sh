@@ -37,6 +37,10 @@ accepted "${run[@]}" --set 'data.classes=[Wave,CLAP]'
 accepted "${run[@]}" --set 'data.classes=[a,b]'
 printf 'clap\nwave\n' >L/classes.txt
 refused 3 "clap/ has label 1, which is 'wave'" "${run[@]}" -q
+printf '1 clap\n0 wave\n' >L/classes.txt
+refused 3 "classes.txt:1: '1 clap': names are numbered by their lines" "${run[@]}" -q
+printf '0 wave\n1 clap\n' >L/classes.txt
+accepted "${run[@]}"
 rm L/classes.txt
 sed -i '1s/ 0$/ 1/' L/t.csv # a clip that was labelled anew: the folders are no classes
 accepted "${run[@]}" --set 'data.classes=[wave,clap]'
@@ -67,6 +71,13 @@ accepted "${named[@]}"
 { ntu P001 1 && ntu P002 1 | sed '3s/ [0-9]*$/ 9/'; } >t
 ntu P003 1 >v
 refused 3 '/t:[0-9]+: label 9 of .*1 rows are wrong' "${named[@]}" -q
+
+# keys of lists where no list is read
+unlisted() { refused 2 "data.$1: only where layout or split is list" "$teacher" finetune --dry-run -q --data data \
+    --config "$configs/teacher/tiny.yaml" --set 'data.split={by: subject, train: [1, 2]}' --set "data.$1=$2"; }
+unlisted train_list t.csv
+unlisted val_list v.csv
+unlisted label_base 1
 
 # rows of more than a path and a label
 row() { # row SCRIPT PATTERN

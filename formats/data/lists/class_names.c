@@ -91,6 +91,32 @@ static kd_status read_names(kd_lines in, const char *path, bool numbered, kd_cla
     return KD_OK;
 }
 
+/* Names that are numbered from 0 or 1, each number once, but not in the order of their lines, mean that order. */
+static kd_status check_order(const kd_class_names *c, const char *path, kd_err *err)
+{
+    long low = c->n, sum = 0;
+    int moved = -1;
+    size_t behind = 0;
+    for (int i = 0; i < c->n; i++) {
+        const long number = leading_number(c->name[i], strlen(c->name[i]), &behind);
+        if (number < 0 || number > c->n) {
+            return KD_OK;
+        }
+        low = KD_MIN(low, number);
+        sum += number;
+    }
+    for (int i = 0; i < c->n && moved < 0; i++) {
+        moved = leading_number(c->name[i], strlen(c->name[i]), &behind) != low + i ? i : -1;
+    }
+    if (moved < 0 || low > 1 || 2 * sum != (long)c->n * (2 * low + c->n - 1)) {
+        return KD_OK;
+    }
+    return KD_FAIL_LINE(err, KD_E_FORMAT, path, moved + 1,
+                        "'%s': names are numbered by their lines, this would be class %d: sort the lines and remove "
+                        "the numbers",
+                        c->name[moved], moved);
+}
+
 kd_status kd_class_names_read(const char *path, bool numbered, kd_class_names *out, kd_err *err)
 {
     kd_class_names c = {0};
@@ -113,6 +139,9 @@ kd_status kd_class_names_read(const char *path, bool numbered, kd_class_names *o
         goto done;
     }
     KD_GO(read_names(in, path, numbered, &c, err));
+    if (!numbered) {
+        KD_GO(check_order(&c, path, err));
+    }
     *out = c;
     c = (kd_class_names){0};
 done:

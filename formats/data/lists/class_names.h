@@ -13,7 +13,7 @@ typedef struct kd_class_names {
 
 /* Lines are those of lines.h; empty ones at the end are not looked at.  numbered: the number of the class, from 0 or 1,
  * stands in front of its name, as in UCF101's classInd.txt.  KD_E_FORMAT: an empty line, a name twice, a number that is
- * not the next. */
+ * not the next, or names that are numbered in another order than that of their lines. */
 KD_NODISCARD kd_status kd_class_names_read(const char *path, bool numbered, kd_class_names *out, kd_err *err);
 
 /* A JSON object of names and their numbers, {"Closing something": "0", ...}: Something-Something's labels.json. */
