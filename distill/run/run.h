@@ -13,12 +13,12 @@ typedef struct kd_run kd_run;
 
 /* May a run go on, or start, in `dir`?  Writes nothing.  Without `resume` a directory that already holds a run is
  * refused (KD_E_ARG), but not one that ended before its first batch.  With it, an existing run must have its checkpoint
- * and its config.yaml (KD_E_DATA), and an empty or absent directory starts a new one, which the log says.  *begun: there
- * is a checkpoint to go on from. */
+ * and its config.yaml (KD_E_DATA), and an empty or absent directory starts a new one, which the log says.  *begun:
+ * there is a checkpoint to go on from. */
 KD_NODISCARD kd_status kd_run_check(const char *dir, bool resume, bool *begun, kd_err *err);
 
-/* Is `cfg` the recipe that the run's last checkpoint was trained with, which its state holds?  config.yaml may have been
- * edited since.  KD_E_CONFIG names the first difference among portable keys; more epochs are legal and said. */
+/* Is `cfg` the recipe that the run's last checkpoint was trained with, which its state holds?  config.yaml may have
+ * been edited since.  KD_E_CONFIG names the first difference among portable keys; more epochs are legal and said. */
 KD_NODISCARD kd_status kd_run_same_recipe(const char *dir, const kd_json *state, const kd_config *cfg, kd_err *err);
 
 /* kd_run_check, then make or reopen `dir`.  With `force` an existing run is not asked about and stays as it is until

@@ -41,7 +41,8 @@ accepted train --data data --teacher-logits a.logits.zst --teacher-logits b.logi
 [ "$(grep -o 'sha256[^,]*' two/checkpoints/last/state.json | sort -u | wc -l)" -eq 2 ] || failed "a teacher is dropped"
 refused 3 'store 1 of 2: sha256' train --data data --teacher-logits b.logits.zst --teacher-logits a.logits.zst \
     --epochs 2 --out two --resume
-refused 3 'stores of teachers: 2 then, 1 now' train --data data --teacher-logits a.logits.zst --epochs 2 --out two --resume
+refused 3 'stores of teachers: 2 then, 1 now' \
+    train --data data --teacher-logits a.logits.zst --epochs 2 --out two --resume
 
 # the hash of a recipe knows the stores
 hash() { sed -n 's/.*"config_hash": "\([0-9a-f]*\)".*/\1/p' "$1/checkpoints/last/state.json"; }
