@@ -19,6 +19,37 @@ typedef struct net {
 
 /* ---- the model ------------------------------------------------------------------------------- */
 
+static bool takes(const kd_student_info *info, const char *stream)
+{
+    int i = 0;
+    while (i < info->n_streams && strcmp(info->streams[i], stream) != 0) {
+        i++;
+    }
+    return i < info->n_streams;
+}
+
+/* Keys that do nothing for this model. */
+static kd_status check_idle(const kd_config *cfg, const kd_student_info *info, kd_err *err)
+{
+    const struct {
+        const char *key, *lacks;
+        double value;
+        bool idle;
+    } key[] = {
+        {"student.drop_path", "has no residual branch to drop", cfg->student.drop_path, info->drop_path < 0.0f},
+        {"skeleton_aug.noise_velocity", "takes no velocities", cfg->skeleton_aug.noise_velocity,
+         !takes(info, "velocity")},
+        {"skeleton_aug.noise_bone", "takes no bones", cfg->skeleton_aug.noise_bone, !takes(info, "bone")},
+    };
+    for (size_t i = 0; i < KD_COUNTOF(key); i++) {
+        if (key[i].value > 0.0 && key[i].idle) {
+            return KD_FAIL(err, KD_E_CONFIG, "%s: %g, but %s %s; set it to 0", key[i].key, key[i].value, info->name,
+                           key[i].lacks);
+        }
+    }
+    return KD_OK;
+}
+
 static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
 {
     const kd_student_info *info = kd_student_find(cfg->student.name);
@@ -30,10 +61,7 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
     if (n == NULL) {
         return KD_FAIL(err, KD_E_OOM, "model: out of memory");
     }
-    if (cfg->student.drop_path > 0.0 && info->drop_path < 0.0f) {
-        return KD_FAIL(err, KD_E_CONFIG, "student.drop_path: %g, but %s has no residual branch to drop",
-                       cfg->student.drop_path, info->name);
-    }
+    KD_TRY(check_idle(cfg, info, err));
     n->student = (kd_student_cfg){.model = info,
                                   .classes = m->classes,
                                   .frames = cfg->skeleton.frames,
