@@ -50,6 +50,11 @@ video=$(find data -name '*.avi' | sort | sed -n 1p)
 kept "$video" 'never replaces an input' "$teacher" eval --weights t --out "$video" --force -q
 kept t 'never replaces an input' "$distill" compare t d --out t --force -q
 kept d 'never replaces an input' "$distill" compare t d --out d --force -q
+for out in data ./data/nturgb+d_rgb/.. "$PWD/data"; do
+    kept data 'never replaces an input' "$kd" dataset render --data data --out "$out" --force -q
+    kept data 'never replaces an input' "$kd" dataset render data/nturgb+d_skeletons/*A001.skeleton --out "$out" \
+        --force --videos-only -q
+done
 kept t 'which --force would replace' "$teacher" finetune --config t.yaml --weights t --out t --force -q
 
 # ---- what is there is replaced with --force alone

@@ -13,7 +13,8 @@ cp "$good" K/S001C001P004R001A001.skeleton
 
 refused 3 '2 damaged files' "$kd" dataset check --data K --out q -q
 [ "$(grep -c 'no body: expected a body, found' q/quarantine.tsv)" -eq 2 ] || failed "check: $(cat q/quarantine.tsv)"
-refused 3 '2 of 4 files could not be drawn' "$kd" dataset render --data K --out r --videos-only -q
+refused 3 '2 of 4 files could not be drawn, the first: K/S001C001P001R001A001.skeleton: no body' \
+    "$kd" dataset render --data K --out r --videos-only -q
 "$kd" dataset render --data K --out r2 --videos-only >out.txt 2>err.txt
 [ "$(grep -c 'no body: expected a body, found' err.txt)" -eq 2 ] || failed "render: $(cat err.txt)"
 

@@ -35,8 +35,13 @@ accepted "$teacher" finetune --config lists.yaml --data L --out runs/fewer --thr
 accepted "$teacher" finetune --config lists.yaml --data L --out runs/json --threads 1 --json
 says '^\{"type": "done", "phase": "epoch 1/1", ' out.txt
 says '^\{"type":"result","epochs":1,.*"best_epoch":1,' out.txt
-accepted "$kd" dataset check --data L --threads 1 --json
-[ "$(grep -c '^{"type": *"' out.txt)" -eq "$(wc -l <out.txt)" ] || failed "a line of JSON without its type"
+typed() { [ "$(grep -c '^{"type": *"' out.txt)" -eq "$(wc -l <out.txt)" ] || failed "a line without its type: $*"; }
+for command in 'check --data L' 'render --data data --limit 1 --out drawn' 'annotate --data data --out lists' \
+    'sample --clips 1 --size 64x48 --out one-clip'; do
+    # shellcheck disable=SC2086
+    accepted "$kd" dataset $command --json
+    typed "$command"
+done
 
 # What a store holds is told alike by dump-logits, its repetition and `kd logits info`.
 dump="$teacher dump-logits --weights runs/t --split train --out t.logits.zst --threads 1"

@@ -163,9 +163,10 @@ static kd_status annotate(const kd_common *c, const annotate_args *args, const k
     }
     KD_GO(sort_items(&scan, root != NULL ? root : "", split, args->with_missing, &a, err));
     KD_GO(write_halves(c->out, args->format, &a, scan.n, err));
-    (void)printf(c->json ? "{\"listed\": %zu, \"train\": %zu, \"val\": %zu, \"no_skeleton\": %zu, "
-                           "\"known_missing\": %zu, \"outside_split\": %zu, \"no_name\": %zu}\n"
-                         : "%zu samples: train %zu, val %zu; left out: " LEFT_OUT "\n",
+    (void)printf(c->json
+                     ? "{\"type\": \"result\", \"listed\": %zu, \"train\": %zu, \"val\": %zu, \"no_skeleton\": %zu, "
+                       "\"known_missing\": %zu, \"outside_split\": %zu, \"no_name\": %zu}\n"
+                     : "%zu samples: train %zu, val %zu; left out: " LEFT_OUT "\n",
                  scan.n, a.n[0], a.n[1], a.no_skeleton, a.listed_missing, a.outside, a.no_name);
     if (a.top_label[0] != a.top_label[1]) {
         kd_log(KD_LOG_WARN, "train has labels up to %d, val up to %d: some classes are on one side only",

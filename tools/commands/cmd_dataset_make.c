@@ -54,9 +54,10 @@ static const kd_cmd SAMPLE = {
 static void print_sample(const kd_common *c, const kd_sample_result *r)
 {
     if (c->json) {
-        (void)printf("{\"clips\": %zu, \"written\": %zu, \"badly_tracked\": %zu, \"frames\": %" PRIu64
-                     ", \"video_bytes\": %" PRIu64 ", \"skeleton_bytes\": %" PRIu64 "}\n",
-                     r->clips, r->written, r->badly_tracked, r->frames, r->video_bytes, r->skeleton_bytes);
+        (void)printf(
+            "{\"type\": \"result\", \"clips\": %zu, \"written\": %zu, \"badly_tracked\": %zu, \"frames\": %" PRIu64
+            ", \"video_bytes\": %" PRIu64 ", \"skeleton_bytes\": %" PRIu64 "}\n",
+            r->clips, r->written, r->badly_tracked, r->frames, r->video_bytes, r->skeleton_bytes);
         return;
     }
     (void)printf("%zu clips at %s (%zu written now: %" PRIu64 " frames, %.1f MB of video, %.1f MB of "
@@ -140,6 +141,7 @@ typedef struct render_job {
     kd_progress progress;
     char *rgb_dir, *skeleton_dir;
     size_t done, drawn, failed, frames;
+    kd_err first; /* why the first file that failed could not be drawn */
 } render_job;
 
 /* Number behind a letter of an NTU name (S001C002P003...); 0 without one. */
@@ -200,7 +202,9 @@ static kd_status render_next(render_job *j, const char *path, kd_err *err)
     const kd_status st = render_one(j, path, &own);
     if (st == KD_E_FORMAT || st == KD_E_DATA || st == KD_E_IO) {
         kd_progress_note(&j->progress, own.msg);
-        j->failed++;
+        if (j->failed++ == 0) {
+            j->first = own;
+        }
     } else if (st != KD_OK) {
         *err = own;
         return st;
@@ -208,6 +212,23 @@ static kd_status render_next(render_job *j, const char *path, kd_err *err)
     kd_progress_step(&j->progress, ++j->done, NAN);
     return kd_progress_stop(&j->progress) ? KD_FAIL(err, KD_E_CANCELLED, "interrupted; --resume goes on from here")
                                           : KD_OK;
+}
+
+/* A video in the tree that the skeletons are read from is part of the data set. */
+static kd_status refuse_recording(const render_job *j, const char *video, kd_err *err)
+{
+    char *path = kd_path_join(j->rgb_dir, video);
+    kd_status st = KD_OK;
+    if (path == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "render: out of memory");
+    } else if (kd_path_exists(path)) {
+        st = KD_FAIL(err, KD_E_ARG,
+                     "%s: belongs to the data set that the command reads: an output never replaces an input; choose "
+                     "another --out, or draw what has no video with --resume",
+                     path);
+    }
+    kd_free(path);
+    return st;
 }
 
 /* Videos and copies of these .skeleton files below `dir` may be written. */
@@ -224,8 +245,10 @@ static kd_status check_out(const render_job *j, const char *dir, char *const *na
         video[i] = kd_strf("%s_rgb.avi", stem != NULL ? stem : "");
         if (stem == NULL || from == NULL || to == NULL || video[i] == NULL) {
             st = KD_FAIL(err, KD_E_OOM, "render: out of memory");
-        } else if (!kd_path_same(from, to)) { /* else it lies where it belongs */
+        } else if (!kd_path_same(from, to)) {
             copy[copies++] = base;
+        } else { /* it lies where it belongs, and what lies beside it is its recording */
+            st = out.force ? refuse_recording(j, video[i], err) : KD_OK;
         }
         kd_free(stem);
         kd_free(from);
@@ -296,7 +319,10 @@ static kd_status render_all(render_job *j, const kd_operands *in, kd_err *err)
         kd_progress_end(&j->progress, NULL);
     }
     if (j->failed > 0) {
-        return KD_FAIL(err, KD_E_DATA, "%zu of %zu files could not be drawn (named above)", j->failed, j->done);
+        return j->common->quiet
+                   ? KD_FAIL(err, KD_E_DATA, "%zu of %zu files could not be drawn, the first: %.400s", j->failed,
+                             j->done, j->first.msg)
+                   : KD_FAIL(err, KD_E_DATA, "%zu of %zu files could not be drawn (named above)", j->failed, j->done);
     }
     return KD_OK;
 }
@@ -333,8 +359,9 @@ int kd_cmd_dataset_render(int argc, char **argv)
     const kd_status st = j.rgb_dir != NULL && j.skeleton_dir != NULL ? render_all(&j, &in, &err)
                                                                      : KD_FAIL(&err, KD_E_OOM, "out of memory");
     if (st == KD_OK || st == KD_E_DATA) {
-        (void)printf(c.json ? "{\"files\": %zu, \"drawn\": %zu, \"frames\": %zu, \"failed\": %zu}\n"
-                            : "%zu files: %zu drawn now (%zu frames), %zu failed\n",
+        (void)printf(c.json
+                         ? "{\"type\": \"result\", \"files\": %zu, \"drawn\": %zu, \"frames\": %zu, \"failed\": %zu}\n"
+                         : "%zu files: %zu drawn now (%zu frames), %zu failed\n",
                      j.done, j.drawn, j.frames, j.failed);
     }
     kd_free(j.rgb_dir);
