@@ -87,6 +87,17 @@ accepted "$teacher" dump-logits --weights t --out s2.logits.zst --split train -q
 accepted "$teacher" dump-logits --weights t --out s2.logits.zst --split train --force -q
 same_file s2.logits.zst s.logits.zst
 
+# ---- a name that promises a file of another kind
+for out in x.csv x.zst x; do
+    refused 2 "$out: expected a name ending in .npz" "$kd" logits export s.logits.zst --out $out
+    absent $out
+done
+for out in x.npz x.NPY x.json x.csv x.pth x.safetensors; do
+    refused 2 "$out: expected the name of a logit store" "$kd" logits merge s.logits.zst --out $out
+    refused 2 "$out: expected the name of a logit store" "$teacher" dump-logits --weights t --out $out -q
+    absent $out
+done
+
 # ---- a link stays a link, its file is written
 echo old >real.json && ln -s real.json link.json
 kept real.json 'exists' "$distill" eval --weights d --out link.json -q

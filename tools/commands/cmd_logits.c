@@ -1,4 +1,5 @@
 /* kd logits: describe, check, merge and export logit stores. */
+#include "formats/base/io.h"
 #include "formats/base/json.h"
 #include "formats/store/logit_store.h"
 #include "tools/commands/commands.h"
@@ -280,6 +281,9 @@ int kd_cmd_logits_merge(int argc, char **argv)
     kd_err err = {0};
     kd_status st = check_out(&a, &c, &in, &err);
     if (st == KD_OK) {
+        st = kd_out_store_name(a.out, &err);
+    }
+    if (st == KD_OK) {
         st = kd_store_merge((const char *const *)in.item, (size_t)in.count, a.out, c.force, &err);
     }
     if (st == KD_OK) {
@@ -320,6 +324,9 @@ int kd_cmd_logits_export(int argc, char **argv)
     }
     kd_err err = {0};
     kd_status st = check_out(&a, &c, &in, &err);
+    if (st == KD_OK && !kd_path_has_suffix(a.out, ".npz")) {
+        st = KD_FAIL(&err, KD_E_ARG, "%s: expected a name ending in .npz", a.out);
+    }
     if (st == KD_OK) {
         st = kd_store_export_npz(in.item[0], a.out, &err);
     }

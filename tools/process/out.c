@@ -175,9 +175,22 @@ kd_status kd_out_dir(const kd_out *o, const char *path, const char *const *files
     return try_dir(o, path, err);
 }
 
+kd_status kd_out_store_name(const char *path, kd_err *err)
+{
+    static const char *const OTHER[] = {".npz", ".npy", ".json", ".csv", ".tsv", ".pth", ".pt", ".safetensors"};
+    for (size_t i = 0; i < KD_COUNTOF(OTHER); i++) {
+        if (kd_path_has_suffix(path, OTHER[i])) {
+            return KD_FAIL(err, KD_E_ARG, "%s: expected the name of a logit store, NAME.logits.zst, found %s%s", path,
+                           OTHER[i], i == 0 ? " (`kd logits export` writes that of a store)" : "");
+        }
+    }
+    return KD_OK;
+}
+
 kd_status kd_out_store(const kd_out *o, const char *path, kd_err *err)
 {
     KD_TRY(kd_out_file(o, path, err));
+    KD_TRY(kd_out_store_name(path, err));
     char *part = kd_strf("%s.part", path);
     kd_status st = part != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
     if (st == KD_OK && kd_path_exists(part) && !o->force && !o->resume) {

@@ -33,8 +33,11 @@ void kd_out_reads(kd_out *o, const char *path);
 KD_NODISCARD kd_status kd_out_file(const kd_out *o, const char *path, kd_err *err);
 KD_NODISCARD kd_status kd_out_dir(const kd_out *o, const char *path, const char *const *files, size_t n, kd_err *err);
 
-/* A logit store: the file, and what an unfinished one would have left beside it. */
+/* A logit store: the file, its name, and what an unfinished one would have left beside it. */
 KD_NODISCARD kd_status kd_out_store(const kd_out *o, const char *path, kd_err *err);
+
+/* KD_E_ARG: the name promises a file of another kind, which a logit store is not. */
+KD_NODISCARD kd_status kd_out_store_name(const char *path, kd_err *err);
 
 /* A run directory: with --force nothing that the command reads lies in it. */
 KD_NODISCARD kd_status kd_out_run(const kd_out *o, const char *path, kd_err *err);
