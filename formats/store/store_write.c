@@ -35,6 +35,12 @@ static void writer_free(kd_store_writer *w)
     kd_free(w);
 }
 
+/* The name in messages: a temporary name tells nobody anything. */
+static const char *shown(const kd_store_writer *w)
+{
+    return w->tail == NULL ? w->path : w->part;
+}
+
 /* The part of a store that nobody resumes. */
 static void drop_once(const kd_store_writer *w)
 {
@@ -135,11 +141,11 @@ static kd_status start_fresh(kd_store_writer *w, kd_err *err)
     kd_status st = KD_OK;
     KD_GO(kd_store_check_tail(w, err));
     if (ftruncate(w->fd, 0) != 0 || lseek(w->fd, 0, SEEK_SET) != 0) {
-        st = KD_FAIL(err, KD_E_WRITE, "%s: cannot empty: %s", w->part, strerror(errno));
+        st = KD_FAIL(err, KD_E_WRITE, "%s: cannot empty: %s", shown(w), strerror(errno));
         goto done;
     }
-    KD_GO(kd_io_fd_write(w->fd, frame, bytes, w->part, err));
-    KD_GO(kd_io_fd_sync(w->fd, w->part, err));
+    KD_GO(kd_io_fd_write(w->fd, frame, bytes, shown(w), err));
+    KD_GO(kd_io_fd_sync(w->fd, shown(w), err));
     w->end = bytes;
     if (w->tail != NULL) {
         (void)unlink(w->tail);
@@ -154,7 +160,7 @@ static kd_status open_locked(kd_store_writer *w, kd_store_start start, kd_store_
 {
     struct stat sb;
     if (fstat(w->fd, &sb) != 0) {
-        return KD_FAIL(err, KD_E_WRITE, "%s: cannot examine: %s", w->part, strerror(errno));
+        return KD_FAIL(err, KD_E_WRITE, "%s: cannot examine: %s", shown(w), strerror(errno));
     }
     const bool finished = kd_path_exists(w->path);
     if (start == KD_STORE_NEW && (finished || sb.st_size > 0)) {
@@ -164,7 +170,10 @@ static kd_status open_locked(kd_store_writer *w, kd_store_start start, kd_store_
         return KD_FAIL(err, KD_E_STATE, "%s: already there%s; resume, or choose another name",
                        finished ? w->path : w->part, finished ? "" : ", unfinished");
     }
-    if (start == KD_STORE_REPLACE || start == KD_STORE_ONCE) {
+    if (start == KD_STORE_ONCE) { /* made a moment ago */
+        return start_fresh(w, err);
+    }
+    if (start == KD_STORE_REPLACE) {
         return begins_with(w->fd, KD_STORE_MANIFEST_MAGIC) ? start_fresh(w, err) : not_ours(w->part, err);
     }
     if (finished) {
@@ -254,13 +263,13 @@ kd_status kd_store_flush(kd_store_writer *w, bool clear_tail, kd_err *err)
                               .frame_xxh = kd_xxh64(frame, bytes),
                               .content_xxh = e.checksum};
     if (lseek(w->fd, (off_t)w->end, SEEK_SET) < 0) {
-        st = KD_FAIL(err, KD_E_WRITE, "%s: cannot seek: %s", w->part, strerror(errno));
+        st = KD_FAIL(err, KD_E_WRITE, "%s: cannot seek: %s", shown(w), strerror(errno));
         goto done;
     }
-    KD_GO(kd_io_fd_write(w->fd, frame, bytes, w->part, err));
-    KD_GO(kd_io_fd_sync(w->fd, w->part, err));
+    KD_GO(kd_io_fd_write(w->fd, frame, bytes, shown(w), err));
+    KD_GO(kd_io_fd_sync(w->fd, shown(w), err));
     if (!kd_index_add_block(&w->index, &ref)) {
-        st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->part);
+        st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", shown(w));
         goto done;
     }
     w->end += bytes;
@@ -317,7 +326,7 @@ kd_status kd_store_push(kd_store_writer *w, kd_raw *r, bool tail, kd_err *err)
                 (void)!ftruncate(w->tail_fd, (off_t)before);
             }
             w->tail_bytes = before;
-            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->part);
+            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", shown(w));
         }
     }
     w->pending[w->n_pending++] = *r;
@@ -329,7 +338,7 @@ kd_status kd_store_push(kd_store_writer *w, kd_raw *r, bool tail, kd_err *err)
 kd_status kd_store_append(kd_store_writer *w, const kd_store_record *rec, kd_err *err)
 {
     if (w->broken) {
-        return KD_FAIL(err, KD_E_STATE, "%s: an earlier write failed; open it again to resume", w->part);
+        return KD_FAIL(err, KD_E_STATE, "%s: an earlier write failed; open it again to resume", shown(w));
     }
     if (rec->id != NULL && kd_store_has(w, rec->id)) {
         return KD_FAIL(err, KD_E_DATA, "%s: id %s is in the store already", w->path, rec->id);
@@ -358,19 +367,19 @@ static kd_status write_end(kd_store_writer *w, kd_err *err)
     size_t table_bytes = 0;
     kd_status st = KD_OK;
     if (row == NULL) {
-        st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->part);
+        st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", shown(w));
         goto done;
     }
     KD_GO(kd_index_make(&w->index, w->head.hash, &index, &index_bytes, err));
     kd_store_seek_rows(&w->head, &w->index, index_bytes, row);
     KD_GO(kd_seek_table_make(row, n, &table, &table_bytes, err));
     if (lseek(w->fd, (off_t)w->end, SEEK_SET) < 0) {
-        st = KD_FAIL(err, KD_E_WRITE, "%s: cannot seek: %s", w->part, strerror(errno));
+        st = KD_FAIL(err, KD_E_WRITE, "%s: cannot seek: %s", shown(w), strerror(errno));
         goto done;
     }
-    KD_GO(kd_io_fd_write(w->fd, index, index_bytes, w->part, err));
-    KD_GO(kd_io_fd_write(w->fd, table, table_bytes, w->part, err));
-    KD_GO(kd_io_fd_sync(w->fd, w->part, err));
+    KD_GO(kd_io_fd_write(w->fd, index, index_bytes, shown(w), err));
+    KD_GO(kd_io_fd_write(w->fd, table, table_bytes, shown(w), err));
+    KD_GO(kd_io_fd_sync(w->fd, shown(w), err));
     KD_GO(kd_io_rename(w->part, w->path, err));
     if (w->tail != NULL) {
         (void)unlink(w->tail);
@@ -400,7 +409,7 @@ kd_status kd_store_writer_close(kd_store_writer *w, kd_err *err)
     }
     kd_status st = KD_OK;
     if (w->broken) {
-        st = KD_FAIL(err, KD_E_STATE, "%s: an earlier write failed; open it again to resume", w->part);
+        st = KD_FAIL(err, KD_E_STATE, "%s: an earlier write failed; open it again to resume", shown(w));
         goto done;
     }
     const int64_t expected = w->head.m.expected;

@@ -98,6 +98,11 @@ for out in x.npz x.NPY x.json x.csv x.pth x.safetensors; do
     absent $out
 done
 
+# ---- a failure names the file that was asked for, not a temporary one
+refused 1 'merge: full.logits.zst: cannot write: File too large' \
+    bash -c 'ulimit -f 1 && exec "$0" "$@"' "$kd" logits merge s.logits.zst --out full.logits.zst
+absent full.logits.zst
+
 # ---- a link stays a link, its file is written
 echo old >real.json && ln -s real.json link.json
 kept real.json 'exists' "$distill" eval --weights d --out link.json -q
