@@ -64,7 +64,8 @@ static kd_status assess_open(const kd_assess_opts *o, assessment *a, kd_load_rep
     KD_TRY(kd_model_open(task, o->cfg, a->data.n_classes, o->be, &a->model, err));
     KD_TRY(kd_model_declare(&a->model, NULL, err));
     KD_TRY(kd_model_load(&a->model, o->weights, false, a->data.classes, load, err));
-    kd_log(KD_LOG_INFO, "weights %s: %d tensors, sha256 %.12s", o->weights, load->matched, load->sha256);
+    kd_log(KD_LOG_INFO, "weights %s: %d tensors, %d unused%s%s; sha256 %.12s", o->weights, load->matched,
+           load->unexpected, load->unexpected > 0 ? ": " : "", load->unexpected_names, load->sha256);
     KD_TRY(kd_model_eval_program(&a->model, o->cfg->eval.batch_size, &a->program, err));
     return task->source(o->cfg, &a->model, &a->data.half[o->half], KD_PASS_TEST, true, &a->source, err);
 }

@@ -172,11 +172,29 @@ static bool classes_differ(const kd_model *m, const char *const *theirs, char *c
     return false;
 }
 
+/* Whether the classifier of the file has as many rows as that of the model. */
+static bool head_fits(const kd_model *m, const kd_weights *w)
+{
+    for (int i = 0; i < kd_params_count(m->params); i++) {
+        const kd_param_info *e = kd_params_at(m->params, i);
+        const kd_weight *t = kd_weights_find(w, e->name);
+        if (t != NULL && is_head(m, e->name) && same_shape(t, e)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static kd_status compare_classes(kd_model *m, const kd_weights *w, char *const *ours, head_use *head, kd_err *err)
 {
     char text[300];
     const kd_json *list = kd_json_get(kd_weights_meta(w), "classes");
-    if (ours == NULL || kd_json_type_of(list) != KD_JSON_ARRAY || kd_json_count(list) != (size_t)m->classes) {
+    const size_t named = kd_json_type_of(list) == KD_JSON_ARRAY ? kd_json_count(list) : 0;
+    if (named > 0 && named != (size_t)m->classes && head_fits(m, w)) {
+        return KD_FAIL(err, KD_E_DATA, "%s: expected as many class names as the classifier has classes, %d, found %zu",
+                       kd_weights_file(w), m->classes, named);
+    }
+    if (ours == NULL || named != (size_t)m->classes) {
         return KD_OK; /* the size of the head says the rest */
     }
     const char **theirs = kd_calloc((size_t)m->classes, sizeof *theirs);

@@ -62,6 +62,11 @@ done
 refused 2 'teacher.dim: expected 96, .* found 768' "$teacher" predict --weights hf --set teacher.variant=b v.avi
 refused 2 'video.mean: expected \[0.485, 0.456, 0.406\], as image_mean' \
     "$teacher" predict --weights hf --set video.mean=[0.5,0.5,0.5] v.avi
+# What the file holds and the folder's recipe does not use is said.
+cp -r hf unbiased
+sed -i 's/"qkv_bias": true/"qkv_bias": false/' unbiased/config.json
+accepted "$teacher" eval --weights unbiased $recipe --data data --set data.split.train=[1,2] --threads 1
+grep -q ' 8 unused: .*q_bias' err.txt || failed "unused tensors are not named: $(grep weights err.txt)"
 cp -r hf other
 sed -i 's/"model_type": "videomae"/"model_type": "vivit"/' other/config.json
 refused 2 "model_type: expected videomae, found 'vivit'" "$teacher" predict --weights other v.avi
@@ -75,6 +80,10 @@ refused 3 "class 0 is 'LABEL_0' in the weights, 'drink' in the data set" \
     "$teacher" eval --weights named $recipe --data data --set data.split.train=[1,2] --threads 1 -q
 sed -i 's/"drink water": 6/"drink water": 7/' named/config.json
 refused 3 'label2id.* expected 6, as id2label says, found 7' "$teacher" predict --weights named $recipe v.avi
+cp -r hf fewer
+sed -i '/"LABEL_11"/d; s/"LABEL_10",/"LABEL_10"/; s/"LABEL_10": 10,/"LABEL_10": 10/; s/"LABEL_6"/"drink"/' fewer/config.json
+refused 3 'expected as many class names as the classifier has classes, 12, found 11' \
+    "$teacher" eval --weights fewer $recipe --data data --set data.split.train=[1,2] --threads 1 -q
 
 # ---- the other commands ---------------------------------------------------------------------------------------------
 data="--data data --set data.split.train=[1,2] --threads 1 -q"
