@@ -151,7 +151,8 @@ kd_status kd_json_load(const char *path, kd_json **out, kd_err *err)
         kd_free(text);
         return KD_FAIL(err, KD_E_FORMAT, "%s: expected JSON, found an empty file", path);
     }
-    const kd_status st = kd_json_parse((const char *)text, bytes, path, out, err);
+    const size_t mark = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* of editors on Windows */
+    const kd_status st = kd_json_parse((const char *)text + mark, bytes - mark, path, out, err);
     kd_free(text);
     return st;
 }

@@ -67,6 +67,11 @@ cp -r hf unbiased
 sed -i 's/"qkv_bias": true/"qkv_bias": false/' unbiased/config.json
 accepted "$teacher" eval --weights unbiased $recipe --data data --set data.split.train=[1,2] --threads 1
 grep -q ' 8 unused: .*q_bias' err.txt || failed "unused tensors are not named: $(grep weights err.txt)"
+# An editor's byte order mark and line ends.
+cp -r hf edited
+{ printf '\xef\xbb\xbf' && sed 's/$/\r/' hf/config.json; } >edited/config.json
+accepted "$teacher" predict --weights edited $recipe v.avi
+answer | diff - with >/dev/null || failed "a byte order mark in config.json changes the answer"
 cp -r hf other
 sed -i 's/"model_type": "videomae"/"model_type": "vivit"/' other/config.json
 refused 2 "model_type: expected videomae, found 'vivit'" "$teacher" predict --weights other v.avi
