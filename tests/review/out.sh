@@ -50,7 +50,7 @@ video=$(find data -name '*.avi' | sort | sed -n 1p)
 kept "$video" 'never replaces an input' "$teacher" eval --weights t --out "$video" --force -q
 kept t 'never replaces an input' "$distill" compare t d --out t --force -q
 kept d 'never replaces an input' "$distill" compare t d --out d --force -q
-for out in data ./data/nturgb+d_rgb/.. "$PWD/data"; do
+for out in data ./data/nturgb+d_rgb/..; do
     kept data 'never replaces an input' "$kd" dataset render --data data --out "$out" --force -q
     kept data 'never replaces an input' "$kd" dataset render data/nturgb+d_skeletons/*A001.skeleton --out "$out" \
         --force --videos-only -q
@@ -71,7 +71,7 @@ kept there 'train.csv exists' "$kd" dataset annotate --data data --out there -q
 kept there 'report.html exists' "$distill" compare t d --out there -q
 kept data 'holds this sample data set' "$kd" dataset sample --out data --clips 36 --replications 1 --cameras 1 \
     --size 64x48 -q
-kept data 'exists' "$kd" dataset render --data data --out data -q
+kept data 'exists: choose another name, go on with --resume' "$kd" dataset render --data data --out data -q
 kept t 'already holds a run' "$teacher" finetune --config t.yaml --out t -q
 refused 2 'one of the two' "$teacher" finetune --config t.yaml --out t --resume --force -q
 accepted "$distill" eval --weights d --out mine.txt --force -q

@@ -234,7 +234,7 @@ static kd_status refuse_recording(const render_job *j, const char *video, kd_err
 /* Videos and copies of these .skeleton files below `dir` may be written. */
 static kd_status check_out(const render_job *j, const char *dir, char *const *names, size_t n, kd_err *err)
 {
-    const kd_out out = {.force = j->common->force, .resume = j->common->resume};
+    const kd_out out = {.force = j->common->force, .resume = j->common->resume, .resumable = true};
     char **video = kd_calloc(n, sizeof *video);
     const char **copy = kd_calloc(n, sizeof *copy);
     size_t copies = 0;

@@ -72,7 +72,8 @@ static kd_status refuse_existing(const kd_out *o, const char *path, kd_err *err)
     }
     KD_TRY(refuse_input(o, path, err));
     if (!o->force && !o->resume) {
-        return KD_FAIL(err, KD_E_ARG, "%s exists: choose another name, or replace it with --force", path);
+        return KD_FAIL(err, KD_E_ARG, "%s exists: choose another name, %sor replace it with --force", path,
+                       o->resumable ? "go on with --resume, " : "");
     }
     return KD_OK;
 }

@@ -18,6 +18,7 @@ enum { KD_OUT_INPUTS = 1100 }; /* `distill compare` takes 1023 reports */
 typedef struct kd_out {
     bool force;       /* --force: a regular file that is there is replaced */
     bool resume;      /* --resume: what is there is gone on with */
+    bool resumable;   /* the command makes one file after another and has --resume: a refusal says so */
     bool dry_run;     /* nothing is made or removed */
     const char *data; /* folder of a data set: videos, skeletons and lists below it are inputs; NULL: none */
     const char *input[KD_OUT_INPUTS];
