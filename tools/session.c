@@ -192,8 +192,12 @@ void kd_session_out(const kd_session *s, const kd_common *c, const char *weights
         kd_out_reads(out, c->config.item[i]);
     }
     kd_out_reads(out, weights);
-    kd_out_reads(out, s->cfg->data.train_list);
-    kd_out_reads(out, s->cfg->data.val_list);
+    const kd_data_opts *data = &s->cfg->data;
+    const char *const files[] = {data->train_list, data->val_list, data->quarantine, data->video_dir,
+                                 data->skeleton_dir};
+    for (size_t i = 0; i < KD_COUNTOF(files); i++) {
+        kd_out_reads(out, files[i]);
+    }
     for (int i = 0; i < s->cfg->kd.store.n; i++) {
         kd_out_reads(out, s->cfg->kd.store.v[i]);
     }

@@ -48,6 +48,16 @@ kept d 'never replaces an input' "$distill" eval --weights d --out d/config.yaml
 kept s.yaml 'never replaces an input' "$distill" eval --weights d --config s.yaml --out s.yaml --force -q
 video=$(find data -name '*.avi' | sort | sed -n 1p)
 kept "$video" 'never replaces an input' "$teacher" eval --weights t --out "$video" --force -q
+# lists, pictures, folders and the quarantine of a recipe, as they stand or below the data set
+lists
+mv L/t.csv L/t.lst && mkdir side L/clap/frames && printf 'no_sample\n' >side/q.list
+echo picture >L/clap/frames/img_00001.jpg
+cp -r data/nturgb+d_rgb side/rgb && cp "$video" side/rgb/clip.bin
+reading=(--config lists.yaml --data L --set data.train_list=t.lst --set data.quarantine=side/q.list
+    --set data.video_dir="$PWD/side/rgb" --weights t --force -q)
+for file in L/t.lst L/v.csv L/clap/frames/img_00001.jpg side/q.list side/rgb/clip.bin; do
+    kept $file 'never replaces an input' "$teacher" eval "${reading[@]}" --out $file
+done
 kept t 'never replaces an input' "$distill" compare t d --out t --force -q
 kept d 'never replaces an input' "$distill" compare t d --out d --force -q
 for out in data ./data/nturgb+d_rgb/..; do

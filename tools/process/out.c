@@ -3,6 +3,7 @@
 
 #include "formats/base/io.h"
 #include "formats/data/scan.h"
+#include "formats/data/sets/sample_id.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -36,8 +37,23 @@ static bool is_report(const char *path)
 
 static bool is_data(const char *path)
 {
-    return kd_is_video_name(path) || kd_is_skeleton_name(path) || kd_path_has_suffix(path, ".csv") ||
-           kd_path_has_suffix(path, ".txt");
+    return kd_is_video_name(path) || kd_is_skeleton_name(path) || kd_is_picture_name(path) || kd_is_array_name(path) ||
+           kd_path_has_suffix(path, ".csv") || kd_path_has_suffix(path, ".txt") || kd_path_has_suffix(path, ".tsv");
+}
+
+/* The existing file `path` is `input`, or lies in it. */
+static bool is_input(const char *path, const char *input)
+{
+    return kd_path_same(path, input) || (!is_report(path) && lies_below(path, input));
+}
+
+/* Recipes name lists and folders as they stand, or as they stand below the data set. */
+static bool is_input_below(const char *path, const char *folder, const char *input)
+{
+    char *below = folder != NULL && input[0] != '/' ? kd_path_join(folder, input) : NULL;
+    const bool is = below != NULL && is_input(path, below);
+    kd_free(below);
+    return is;
 }
 
 /* The existing file `path`. */
@@ -45,7 +61,7 @@ static kd_status refuse_input(const kd_out *o, const char *path, kd_err *err)
 {
     const char *found = o->data != NULL && is_data(path) && lies_below(path, o->data) ? o->data : NULL;
     for (int i = 0; found == NULL && i < o->n; i++) {
-        if (kd_path_same(path, o->input[i]) || (!is_report(path) && lies_below(path, o->input[i]))) {
+        if (is_input(path, o->input[i]) || is_input_below(path, o->data, o->input[i])) {
             found = o->input[i];
         }
     }

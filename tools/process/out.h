@@ -20,7 +20,7 @@ typedef struct kd_out {
     bool resume;      /* --resume: what is there is gone on with */
     bool resumable;   /* the command makes one file after another and has --resume: a refusal says so */
     bool dry_run;     /* nothing is made or removed */
-    const char *data; /* folder of a data set: videos, skeletons and lists below it are inputs; NULL: none */
+    const char *data; /* folder of a data set: videos, pictures, skeletons and lists below it are inputs; NULL: none */
     const char *input[KD_OUT_INPUTS];
     int n;
 } kd_out;
