@@ -86,7 +86,8 @@ refused 3 "class 0 is 'LABEL_0' in the weights, 'drink' in the data set" \
 sed -i 's/"drink water": 6/"drink water": 7/' named/config.json
 refused 3 'label2id.* expected 6, as id2label says, found 7' "$teacher" predict --weights named $recipe v.avi
 cp -r hf fewer
-sed -i '/"LABEL_11"/d; s/"LABEL_10",/"LABEL_10"/; s/"LABEL_10": 10,/"LABEL_10": 10/; s/"LABEL_6"/"drink"/' fewer/config.json
+sed -i -e '/"LABEL_11"/d; s/"LABEL_10",/"LABEL_10"/; s/"LABEL_10": 10,/"LABEL_10": 10/' -e 's/"LABEL_6"/"drink"/' \
+    fewer/config.json
 refused 3 'expected as many class names as the classifier has classes, 12, found 11' \
     "$teacher" eval --weights fewer $recipe --data data --set data.split.train=[1,2] --threads 1 -q
 
