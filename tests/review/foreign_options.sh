@@ -9,7 +9,8 @@ for o in lr finetune output_dir num_gpus data_path data-set nb_classes update_fr
     warmup_lr min_lr warmup_epochs model_ema smoothing mixup cutmix mixup_prob mixup_switch_prob reprob model \
     save_ckpt_freq num_workers auto_resume dist_eval enable_deepspeed work-dir cfg-options amp launcher no-validate \
     learning_rate num_train_epochs per_device_train_batch_size gradient_accumulation_steps max_grad_norm \
-    logging_steps overwrite_output_dir model_name_or_path fp16 report_to; do
+    logging_steps overwrite_output_dir model_name_or_path fp16 report_to validate gpu-ids ann_file workers_per_gpu \
+    use_cpu train_file validation_file max_train_samples ignore_mismatched_sizes ddp_backend cache_dir; do
     refused 2 "unknown option --$o; here: " "$teacher" finetune --$o 1
 done
 refused 2 'here: --teacher-logits STORE' "$distill" train --teacher_ckpt x
