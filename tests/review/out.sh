@@ -48,6 +48,13 @@ kept d 'never replaces an input' "$distill" eval --weights d --out d/config.yaml
 kept s.yaml 'never replaces an input' "$distill" eval --weights d --config s.yaml --out s.yaml --force -q
 video=$(find data -name '*.avi' | sort | sed -n 1p)
 kept "$video" 'never replaces an input' "$teacher" eval --weights t --out "$video" --force -q
+# a data set of links: its folders, or its files
+mkdir -p linked/folders linked/files/nturgb+d_rgb
+ln -s "$PWD"/data/* linked/folders && ln -s "$PWD"/data/nturgb+d_rgb/* linked/files/nturgb+d_rgb
+for set in folders files; do
+    kept "$video" 'never replaces an input' "$teacher" eval --weights t --data linked/$set --force -q \
+        --out "linked/$set/nturgb+d_rgb/$(basename "$video")"
+done
 # lists, pictures, folders and the quarantine of a recipe, as they stand or below the data set
 lists
 mv L/t.csv L/t.lst && mkdir side L/clap/frames && printf 'no_sample\n' >side/q.list

@@ -19,15 +19,30 @@ void kd_out_reads(kd_out *o, const char *path)
     }
 }
 
-/* Whether what is at `path` lies in `folder`, at any depth and behind any link. */
+/* Both resolved. */
+static bool begins_with(const char *path, const char *folder)
+{
+    const size_t n = strlen(folder);
+    return strncmp(path, folder, n) == 0 && (folder[n - 1] == '/' || path[n] == '/' || path[n] == '\0');
+}
+
+/* Whether what is at `path` lies in `folder` at any depth: behind a link, as a link, or below a linked folder. */
 static bool lies_below(const char *path, const char *folder)
 {
     char inner[PATH_MAX], outer[PATH_MAX];
-    if (!kd_path_is_dir(folder) || realpath(path, inner) == NULL || realpath(folder, outer) == NULL) {
+    if (!kd_path_is_dir(folder) || realpath(folder, outer) == NULL) {
         return false;
     }
-    const size_t n = strlen(outer);
-    return strncmp(inner, outer, n) == 0 && (outer[n - 1] == '/' || inner[n] == '/' || inner[n] == '\0');
+    bool below = realpath(path, inner) != NULL && begins_with(inner, outer);
+    char *dir = kd_path_dir(path);
+    while (!below && dir != NULL) {
+        below = realpath(dir, inner) != NULL && begins_with(inner, outer);
+        char *up = strcmp(dir, ".") != 0 && strcmp(dir, "/") != 0 ? kd_path_dir(dir) : NULL;
+        kd_free(dir);
+        dir = up;
+    }
+    kd_free(dir);
+    return below;
 }
 
 static bool is_report(const char *path)
