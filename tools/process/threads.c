@@ -1,4 +1,4 @@
-/* Threads that wait for work sleep: see threads.h. */
+/* Threads that wait for work soon sleep: see threads.h. */
 #include "tools/process/threads.h"
 
 #include <stddef.h>
@@ -13,7 +13,7 @@ void kd_threads_sleep(char **argv)
             return;
         }
     }
-    if (setenv("OMP_WAIT_POLICY", "passive", 1) == 0) {
+    if (setenv("GOMP_SPINCOUNT", "10000", 1) == 0 && setenv("KMP_BLOCKTIME", "1", 1) == 0) { /* gcc's, LLVM's */
         (void)execv("/proc/self/exe", argv);
     }
 }
