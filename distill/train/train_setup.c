@@ -169,9 +169,10 @@ static kd_status open_batches(kd_trainer *t, kd_err *err)
     }
     const int64_t step = (int64_t)c->train.batch_size * t->accumulation;
     const int64_t samples = (int64_t)t->data.half[KD_HALF_TRAIN].n;
-    if (samples % step != 0) {
+    const int64_t rest = samples % step, used = samples - rest;
+    if (rest != 0) {
         kd_log(KD_LOG_INFO, "an epoch trains %lld of %lld samples: the other %lld fill no step (others in every epoch)",
-               (long long)(samples / step * step), (long long)samples, (long long)(samples % step));
+               (long long)used, (long long)samples, (long long)rest);
     }
     return kdi_feed_open(t, err);
 }
