@@ -5,6 +5,13 @@
 #include "distill/report/compare.h"
 #include "formats/base/io.h"
 
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
 static inline void near(double got, double want, double tol)
 {
     if (!(fabs(got - want) <= tol)) {
