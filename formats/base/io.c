@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -179,52 +180,60 @@ done:
     return st;
 }
 
-/* Live maps, for a signal handler: a slot is taken and given back by its state alone. */
-enum { MAPS_MAX = 1024, SLOT_FREE = 0, SLOT_TAKEN, SLOT_LIVE };
+/* Live maps.  Threads change the table one at a time; a signal handler believes the slots that are live. */
+enum { MAPS_MAX = 1024, SLOT_FREE = 0, SLOT_LIVE };
 static struct {
     _Atomic int state;
     const uint8_t *data;
     size_t bytes;
     char *path;
 } maps[MAPS_MAX];
+static pthread_mutex_t map_table = PTHREAD_MUTEX_INITIALIZER;
 
 /* Without a slot or memory the map works, but nobody can name its file. */
 static void note_map(const kd_map *map, const char *path)
 {
     char *copy = kd_strdup(path);
-    for (size_t i = 0; copy != NULL && i < MAPS_MAX; i++) {
-        int expected = SLOT_FREE;
-        if (atomic_compare_exchange_strong(&maps[i].state, &expected, SLOT_TAKEN)) {
+    bool noted = copy == NULL;
+    (void)pthread_mutex_lock(&map_table);
+    for (size_t i = 0; !noted && i < MAPS_MAX; i++) {
+        noted = atomic_load(&maps[i].state) == SLOT_FREE;
+        if (noted) {
             maps[i].data = map->data;
             maps[i].bytes = map->bytes;
             maps[i].path = copy;
             atomic_store(&maps[i].state, SLOT_LIVE);
-            return;
+            copy = NULL;
         }
     }
+    (void)pthread_mutex_unlock(&map_table);
     kd_free(copy);
 }
 
 static void forget_map(const kd_map *map)
 {
-    for (size_t i = 0; i < MAPS_MAX; i++) {
+    char *path = NULL;
+    (void)pthread_mutex_lock(&map_table);
+    for (size_t i = 0; path == NULL && i < MAPS_MAX; i++) {
         if (atomic_load(&maps[i].state) == SLOT_LIVE && maps[i].data == map->data) {
-            char *path = maps[i].path;
+            path = maps[i].path;
             atomic_store(&maps[i].state, SLOT_FREE);
-            kd_free(path);
-            return;
         }
     }
+    (void)pthread_mutex_unlock(&map_table);
+    kd_free(path);
 }
 
 const char *kd_io_map_at(const void *address, uint64_t *offset)
 {
     const uintptr_t at = (uintptr_t)address;
     for (size_t i = 0; i < MAPS_MAX; i++) {
-        const uintptr_t start = (uintptr_t)maps[i].data;
-        if (atomic_load(&maps[i].state) == SLOT_LIVE && at >= start && at - start < maps[i].bytes) {
-            *offset = at - start;
-            return maps[i].path;
+        if (atomic_load(&maps[i].state) == SLOT_LIVE) {
+            const uintptr_t start = (uintptr_t)maps[i].data;
+            if (at >= start && at - start < maps[i].bytes) {
+                *offset = at - start;
+                return maps[i].path;
+            }
         }
     }
     return NULL;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -86,34 +87,45 @@ static struct {
     char path[LIVE_PATH];
 } live[LIVE_MAX];
 
+/* Threads change the table one at a time; a signal handler claims the names that it removes. */
+static pthread_mutex_t table = PTHREAD_MUTEX_INITIALIZER;
+
 /* A name that finds no slot is left to kd_io_sweep when the process is killed. */
 static void note(const char *name)
 {
     const size_t n = strlen(name) + 1;
-    for (size_t i = 0; n <= LIVE_PATH && i < LIVE_MAX; i++) {
+    bool noted = n > LIVE_PATH;
+    (void)pthread_mutex_lock(&table);
+    for (size_t i = 0; !noted && i < LIVE_MAX; i++) {
         int expected = SLOT_FREE;
-        if (atomic_compare_exchange_strong(&live[i].state, &expected, SLOT_TAKEN)) {
+        noted = atomic_compare_exchange_strong(&live[i].state, &expected, SLOT_TAKEN);
+        if (noted) {
             memcpy(live[i].path, name, n);
             atomic_store(&live[i].state, SLOT_LIVE);
-            return;
         }
     }
+    (void)pthread_mutex_unlock(&table);
 }
 
 void kd_io_temp_end(const char *name)
 {
-    for (size_t i = 0; name != NULL && i < LIVE_MAX; i++) {
-        if (atomic_load(&live[i].state) == SLOT_LIVE && strcmp(live[i].path, name) == 0) {
-            atomic_store(&live[i].state, SLOT_FREE);
-            return;
+    bool ended = name == NULL;
+    (void)pthread_mutex_lock(&table);
+    for (size_t i = 0; !ended && i < LIVE_MAX; i++) {
+        int expected = SLOT_LIVE;
+        ended = atomic_load(&live[i].state) == SLOT_LIVE && strcmp(live[i].path, name) == 0;
+        if (ended) {
+            (void)atomic_compare_exchange_strong(&live[i].state, &expected, SLOT_FREE);
         }
     }
+    (void)pthread_mutex_unlock(&table);
 }
 
 void kd_io_unlink_temps(void)
 {
     for (size_t i = 0; i < LIVE_MAX; i++) {
-        if (atomic_load(&live[i].state) == SLOT_LIVE) {
+        int expected = SLOT_LIVE;
+        if (atomic_compare_exchange_strong(&live[i].state, &expected, SLOT_TAKEN)) {
             (void)unlink(live[i].path);
         }
     }
