@@ -633,8 +633,10 @@ static void every_call_fails_once(void **state)
         ok(op->run(&err), &err);
         good.seen = seen;
         good.after = snapshot(WORK);
-        for (int call = 0; call < FAULT_COUNT; call++) {
-            for (int how = FAULT_FAILS; how <= FAULT_IS_STOPPED; how++) {
+        for (int c = 0; c < FAULT_COUNT; c++) {
+            for (int h = FAULT_FAILS; h <= FAULT_IS_STOPPED; h++) {
+                const fault_call call = (fault_call)c;
+                const fault_how how = (fault_how)h;
                 for (long n = 1; n < MOST && fault_can(call, how) && one_fault(op, &good, call, how, n); n++) {
                     faults++;
                 }
