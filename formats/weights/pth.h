@@ -56,7 +56,8 @@ const kd_pth_tensor *kd_pth_find(const kd_pth *p, const char *name); /* NULL whe
 const char *kd_pth_key(const kd_pth *p); /* where the dict was found: "model", "" for the top */
 
 /* Elements in row-major order, in the dtype of the file; dst holds t->bytes.  Checks the storage's
- * CRC the first time: KD_E_INTEGRITY.  Not to be called from two threads at once. */
+ * CRC the first time: KD_E_INTEGRITY.  Of a packed storage also KD_E_DATA (its size is not what it claims) and
+ * KD_E_UNSUPPORTED (packed otherwise than by deflate).  Not to be called from two threads at once. */
 KD_NODISCARD kd_status kd_pth_read(kd_pth *p, const kd_pth_tensor *t, void *dst, kd_err *err);
 
 /* ---- writing --------------------------------------------------------------------------------- */
