@@ -306,6 +306,20 @@ static void md_differences(const kd_comparison *c, kd_text *t)
     }
 }
 
+/* The end of a table's heading, a column a group, after two columns of its own. */
+static void md_group_columns(const kd_comparison *c, kd_text *t)
+{
+    for (size_t g = 0; g < c->n_groups; g++) {
+        kd_text_add(t, " ");
+        kd_text_md(t, c->group[g].label);
+        kd_text_add(t, " |");
+    }
+    kd_text_add(t, "\n|---|---|");
+    for (size_t g = 0; g < c->n_groups; g++) {
+        kd_text_add(t, "---|");
+    }
+}
+
 static void md_factors(const kd_comparison *c, kd_text *t)
 {
     for (int f = 0; f < KD_FACTOR_COUNT; f++) {
@@ -315,15 +329,7 @@ static void md_factors(const kd_comparison *c, kd_text *t)
         }
         kd_text_f(t, "\n## Top-1 by %s, %%\n\n| %s | samples |", kd_factor_key((kd_factor_id)f),
                   kd_factor_key((kd_factor_id)f));
-        for (size_t g = 0; g < c->n_groups; g++) {
-            kd_text_add(t, " ");
-            kd_text_md(t, c->group[g].label);
-            kd_text_add(t, " |");
-        }
-        kd_text_add(t, "\n|---|---|");
-        for (size_t g = 0; g < c->n_groups; g++) {
-            kd_text_add(t, "---|");
-        }
+        md_group_columns(c, t);
         for (size_t k = 0; k < x->n; k++) {
             kd_text_f(t, "\n| %s | %zu |", x->name[k], x->support[k]);
             for (size_t g = 0; g < c->n_groups; g++) {
@@ -353,15 +359,7 @@ static void md_latency(const kd_comparison *c, kd_text *t)
 static void md_classes(const kd_comparison *c, kd_text *t)
 {
     kd_text_add(t, "\n## Accuracy per class, %\n\n| class | samples |");
-    for (size_t g = 0; g < c->n_groups; g++) {
-        kd_text_add(t, " ");
-        kd_text_md(t, c->group[g].label);
-        kd_text_add(t, " |");
-    }
-    kd_text_add(t, "\n|---|---|");
-    for (size_t g = 0; g < c->n_groups; g++) {
-        kd_text_add(t, "---|");
-    }
+    md_group_columns(c, t);
     for (int k = 0; k < c->classes; k++) {
         char buf[24];
         kd_text_add(t, "\n| ");

@@ -62,6 +62,14 @@ static double quantile(const double *sorted, int n, double q)
     return sorted[i] + (at - i) * (sorted[j] - sorted[i]);
 }
 
+/* The percentile interval of the draws, which are sorted on the way. */
+static void interval_of(double *mean, int draws, double confidence, kd_interval *out)
+{
+    qsort(mean, (size_t)draws, sizeof *mean, compare_double);
+    out->low = quantile(mean, draws, 0.5 - 0.5 * confidence);
+    out->high = quantile(mean, draws, 0.5 + 0.5 * confidence);
+}
+
 static void draw_groups(words *w, uint32_t *group, size_t groups)
 {
     for (size_t g = 0; g < groups; g++) {
@@ -97,10 +105,8 @@ kd_status kd_bootstrap_difference(const float *a, size_t ga, const float *b, siz
             mean[d] -= drawn_mean(b, n, sample, group + ga, gb);
         }
     }
-    qsort(mean, (size_t)draws, sizeof *mean, compare_double);
     out->mean = plain_mean(a, ga * n) - (gb > 0 ? plain_mean(b, gb * n) : 0.0);
-    out->low = quantile(mean, draws, 0.5 - 0.5 * confidence);
-    out->high = quantile(mean, draws, 0.5 + 0.5 * confidence);
+    interval_of(mean, draws, confidence, out);
 done:
     kd_free(mean);
     kd_free(sample);
@@ -176,10 +182,8 @@ kd_status kd_bootstrap_clusters(const float *a, size_t ga, const float *b, size_
             mean[d] -= drawn_cluster_mean(sum + ga * k, count, k, drawn, group + ga, gb);
         }
     }
-    qsort(mean, (size_t)draws, sizeof *mean, compare_double);
     out->mean = plain_mean(a, ga * n) - (gb > 0 ? plain_mean(b, gb * n) : 0.0);
-    out->low = quantile(mean, draws, 0.5 - 0.5 * confidence);
-    out->high = quantile(mean, draws, 0.5 + 0.5 * confidence);
+    interval_of(mean, draws, confidence, out);
 done:
     kd_free(mean);
     kd_free(sum);

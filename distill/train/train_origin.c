@@ -1,6 +1,7 @@
 /* Training, what a run came from: written at its start, compared when it is resumed. */
 #include "distill/run/samples.h"
 #include "distill/train/train_internal.h"
+#include "formats/base/io.h"
 
 #include <stdio.h>
 
@@ -66,15 +67,14 @@ static kd_status resumed_start(kd_trainer *t, const char *path, kd_err *err)
         return KD_FAIL(err, KD_E_CONFIG, "%s: the run began with random weights; leave --weights %s out to resume it",
                        t->o->out_dir, path);
     }
-    kd_status st = kd_weights_open(path, t->o->task->names, &w, NULL);
-    if (st == KD_E_IO) {
+    bool there = false;
+    KD_TRY(kd_io_exists(path, &there, err));
+    if (!there) {
         kd_log(KD_LOG_INFO, "weights %s: not there and not needed, the run goes on from its checkpoint", path);
         return KD_OK;
     }
-    if (st != KD_OK) {
-        return kd_weights_open(path, t->o->task->names, &w, err);
-    }
-    st = kd_weights_sha256(w, hash, err);
+    KD_TRY(kd_weights_open(path, t->o->task->names, &w, err));
+    kd_status st = kd_weights_sha256(w, hash, err);
     kd_weights_close(w);
     if (st == KD_OK && strcmp(hash, then.weights) != 0) {
         st = KD_FAIL(err, KD_E_CONFIG, "%s: the run began with weights of sha256 %.12s, %s has %.12s", t->o->out_dir,

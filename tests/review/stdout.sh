@@ -4,14 +4,7 @@
 . "$(dirname "$0")/setup.sh"
 
 samples data --clips 24
-cat >s.yaml <<'Y'
-kind: student
-data: {root: data, split: {by: subject, train: [1]}}
-student: {name: last-e3-nano}
-skeleton: {frames: 16, max_bodies: 1}
-optim: {warmup_epochs: 1}
-train: {epochs: 2, batch_size: 8, threads: 1, workers: 1}
-Y
+short_student 2 >s.yaml
 accepted "$distill" train --config s.yaml --out d -q
 accepted "$distill" dump-logits --weights d --out s.logits.zst -q
 skeleton=$(find data -name '*.skeleton' | sort | sed -n 1p)
