@@ -10,14 +10,7 @@ data: {root: data, split: {by: subject, train: [1]}}
 train: {epochs: 1, batch_size: 4, threads: 1, workers: 1}
 eval: {clips: 1, crops: 1}
 Y
-cat >s.yaml <<'Y'
-kind: student
-data: {root: data, split: {by: subject, train: [1]}}
-student: {name: last-e3-nano}
-skeleton: {frames: 16, max_bodies: 1}
-optim: {warmup_epochs: 1}
-train: {epochs: 1, batch_size: 8, threads: 1, workers: 1}
-Y
+short_student 1 >s.yaml
 accepted "$teacher" finetune --config t.yaml --out t -q
 accepted "$teacher" dump-logits --weights t --out s.logits.zst --split train -q
 accepted "$distill" train --config s.yaml --out d -q
