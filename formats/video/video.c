@@ -28,6 +28,8 @@ typedef struct reader {
     uint8_t *turned; /* the frame as its rotation tag shows it; NULL: no tag */
     uint8_t *want;
     size_t want_n, want_last; /* frames marked; index behind the last marked one */
+    kd_av_plan plan;
+    bool refused; /* by the sink */
     kd_video_pick pick;
     kd_video_sink sink;
     void *ctx;
@@ -138,11 +140,15 @@ static kd_status deliver(reader *r, size_t index, kd_err *err)
                        r->h);
     }
     const kd_video_info *info = r->in.info;
+    kd_status st;
     if (info->rotation == 0) {
-        return r->sink(r->ctx, index, r->rgb, r->w, r->h, r->rgb_stride, err);
+        st = r->sink(r->ctx, index, r->rgb, r->w, r->h, r->rgb_stride, err);
+    } else {
+        kd_image_turn(r->rgb, r->w, r->h, r->rgb_stride, info->rotation, r->turned, 0);
+        st = r->sink(r->ctx, index, r->turned, info->width, info->height, (size_t)info->width * 3, err);
     }
-    kd_image_turn(r->rgb, r->w, r->h, r->rgb_stride, info->rotation, r->turned, 0);
-    return r->sink(r->ctx, index, r->turned, info->width, info->height, (size_t)info->width * 3, err);
+    r->refused = st != KD_OK;
+    return st;
 }
 
 static kd_status judge_frame(reader *r, size_t index, kd_err *err)
@@ -181,6 +187,25 @@ static kd_status judge_frame(reader *r, size_t index, kd_err *err)
     return KD_OK;
 }
 
+/* Number of the frame the decoder gave after `count` others.  Under a plan pictures may be missing, rough ones alone. */
+static kd_status number_frame(reader *r, size_t *count, kd_err *err)
+{
+    if (r->plan.rank == NULL) {
+        return KD_OK;
+    }
+    const int64_t told = r->frame->pts;
+    bool good = told >= (int64_t)*count && told < (int64_t)r->want_n;
+    for (int64_t f = (int64_t)*count; good && f < told; f++) {
+        good = r->plan.checked && r->want[f] == 0;
+    }
+    if (!good) {
+        return KD_FAIL(err, KD_E_FORMAT, "%s: frame %zu is shown in another place than the stream says", r->in.path,
+                       *count);
+    }
+    *count = (size_t)told;
+    return KD_OK;
+}
+
 /* All frames the decoder has ready.  *stop: the last wanted one is out and the count is known. */
 static kd_status drain(reader *r, size_t *count, bool *stop, kd_err *err)
 {
@@ -199,6 +224,8 @@ static kd_status drain(reader *r, size_t *count, bool *stop, kd_err *err)
             }
             return KD_OK;
         }
+        r->in.info->decoded++;
+        KD_TRY(number_frame(r, count, err));
         KD_TRY(judge_frame(r, *count, err));
         const size_t index = (*count)++;
         if (r->sink != NULL && index < r->want_n && r->want[index] != 0) {
@@ -218,6 +245,16 @@ static bool passed_over(const reader *r, size_t i)
     return r->in.dir != NULL && r->sink != NULL && (i >= r->want_n || r->want[i] == 0);
 }
 
+/* Is picture i decoded, and how? */
+static bool set_effort(reader *r, size_t i)
+{
+    const kd_av_use use = r->plan.rank != NULL ? (kd_av_use)r->plan.use[i] : KD_AV_WHOLE;
+    const enum AVDiscard rough = use == KD_AV_ROUGH ? AVDISCARD_NONREF : AVDISCARD_DEFAULT;
+    r->dec->skip_loop_filter = rough;
+    r->dec->skip_frame = r->plan.checked ? rough : AVDISCARD_DEFAULT;
+    return use != KD_AV_PASS_OVER;
+}
+
 static kd_status decode_pass(reader *r, size_t *count, kd_err *err)
 {
     bool stop = false;
@@ -235,6 +272,9 @@ static kd_status decode_pass(reader *r, size_t *count, kd_err *err)
             continue;
         }
         if (i < r->in.n_packets) {
+            if (!set_effort(r, i)) {
+                continue;
+            }
             KD_TRY(kd_av_input_packet(&r->in, i, &packet, err));
         }
         const int rc = avcodec_send_packet(r->dec, packet);
@@ -277,6 +317,7 @@ static void reader_free(reader *r)
     sws_freeContext(r->sws);
     av_frame_free(&r->frame);
     avcodec_free_context(&r->dec);
+    kd_av_plan_free(&r->plan);
     kd_free(r->want);
     kd_free(r->rgb);
     kd_free(r->turned);
@@ -299,6 +340,30 @@ static kd_status run_pick(reader *r, size_t n, kd_err *err)
         r->want_last--;
     }
     return KD_OK;
+}
+
+/* One pass, with a plan where there can be one; a file that fails under its plan is judged without. */
+static kd_status decode(reader *r, size_t *count, kd_err *err)
+{
+    const bool known = r->in.opts.known_frames != 0;
+    kd_err own = {0};
+    if (r->want != NULL) {
+        KD_TRY(kd_av_plan_make(&r->in, r->want, r->want_n, known, &r->plan, err));
+    }
+    if (r->plan.rank == NULL) {
+        return decode_pass(r, count, err);
+    }
+    const kd_status st = decode_pass(r, count, &own);
+    const bool whole = st == KD_OK && *count >= r->want_last && (known || *count == r->want_n);
+    kd_av_plan_free(&r->plan);
+    if (whole || r->refused || st == KD_E_OOM) {
+        if (err != NULL && st != KD_OK) {
+            *err = own;
+        }
+        return st;
+    }
+    KD_TRY(run_pick(r, r->want_n, err));
+    return decode_pass(r, count, err);
 }
 
 kd_status kd_video_probe(const char *path, const kd_video_opts *opts, kd_video_info *info, kd_err *err)
@@ -333,7 +398,7 @@ kd_status kd_video_scan(const char *path, const kd_video_opts *opts, kd_video_pi
         goto done;
     }
     KD_GO(run_pick(&r, expected, err));
-    KD_GO(decode_pass(&r, &count, err));
+    KD_GO(decode(&r, &count, err));
     if (r.in.opts.known_frames != 0 && r.want_last != 0) {
         if (count < r.want_last) {
             st = KD_FAIL(err, KD_E_DATA, "%s: %zu frames recorded for it, %zu decoded: the file has changed", path,

@@ -11,6 +11,9 @@
  * started.  Where the decoder then delivers another number, the caller picks again with the true
  * one and the packets are decoded a second time.
  *
+ * Work that no frame needs is saved: the loop filter of pictures that neither are picked nor serve others, and, in a file
+ * that is known (known_frames), their decoding.  Picked frames are the same bytes either way.
+ *
  * Strict by default.  A clip is refused, never patched, when
  *   - a packet or a frame is marked corrupt, the decoder fails, conceals or reports an error;
  *   - the file ends early: fewer packets than the container claims, in AVI fewer than the last time stamp tells;
@@ -47,8 +50,8 @@ typedef struct kd_video_opts {
     size_t max_frames;   /* default 100000 */
     size_t max_pixels;   /* width x height, default 8192 x 4320 */
     uint64_t max_bytes;  /* file size, default 1 GiB: the compressed clip is held in memory */
-    size_t known_frames; /* the count an earlier kd_video_count gave: decoding then stops after the
-                            last picked frame and the end of the file is not judged again */
+    size_t known_frames; /* the count that an earlier call gave, which decoded and judged the whole file: pictures
+                            that no picked frame needs are not decoded again, nor is what follows the last one */
     bool lenient;
 } kd_video_opts;
 
@@ -59,7 +62,8 @@ typedef struct kd_video_info {
     size_t packets;      /* compressed pictures in the file */
     size_t damaged;      /* frames, packets or decoder reports that strict reading refuses */
     size_t size_changes; /* frames of another size than the first */
-    size_t passes;       /* decode passes this call needed: 0, 1 or 2 */
+    size_t decoded;      /* frames that came out of the decoder, in all passes */
+    size_t passes;       /* decode passes this call needed: 0 to 3 */
     int rotation;        /* degrees clockwise its tag turned the frames by: 0, 90, 180, 270; width and height are those
                             after it */
     double fps;          /* 0 when unknown; for display only */

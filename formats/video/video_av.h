@@ -64,6 +64,28 @@ KD_NODISCARD kd_status kd_av_folder_load(kd_av_input *in, kd_err *err);
 KD_NODISCARD kd_status kd_av_folder_packet(kd_av_input *in, size_t i, kd_err *err); /* into in->picture */
 void kd_av_folder_free(kd_av_input *in);
 
+/* What is done with a compressed picture. */
+typedef enum kd_av_use {
+    KD_AV_PASS_OVER, /* the decoder does not see it */
+    KD_AV_ROUGH,     /* nobody wants its frame: no work is done for its pixels that other frames do not need */
+    KD_AV_WHOLE      /* its frame is wanted */
+} kd_av_use;
+
+/* How the frames that are wanted are got; all members zero: every picture is decoded whole.  A plan rests on what the
+ * stream says about its order, so the pass that follows one compares (frame->pts is the rank), and where the decoder
+ * tells another order, or fails, a pass without a plan decides. */
+typedef struct kd_av_plan {
+    uint32_t *rank; /* [n_packets] number of the frame that picture i gives */
+    uint8_t *use;   /* [n_packets] kd_av_use */
+    bool checked;   /* the file was decoded before: pictures that no wanted frame needs are not decoded again.  Else
+                       every picture is, so that damage is found, and rough ones go without the loop filter alone */
+} kd_av_plan;
+
+/* want: [frames].  Without a plan where the order cannot be told.  KD_E_OOM. */
+KD_NODISCARD kd_status kd_av_plan_make(const kd_av_input *in, const uint8_t *want, size_t frames, bool checked,
+                                       kd_av_plan *plan, kd_err *err);
+void kd_av_plan_free(kd_av_plan *plan); /* zeroed is legal */
+
 /* FFmpeg refused (code rc) to `what` this file: the fitting status and line. */
 kd_status kd_av_input_fail(const kd_av_input *in, int rc, const char *what, kd_err *err);
 
