@@ -47,32 +47,34 @@ static void dump_close(dump *d)
 static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
 {
     const kd_dump_opts *o = d->o;
+    char decoder[KD_IDENTITY_DECODER];
     char hash[KD_CFG_HASH] = "", merge[KD_CFG_NAME], ids[KD_HALVES][KD_SHA256_HEX];
     KD_TRY(kd_identity_recipe(load->has_origin ? &load->origin : NULL, o->cfg, hash, err));
     for (int h = 0; h < KD_HALVES; h++) {
         KD_TRY(kd_half_list_digest(&d->data.half[h], ids[h], err));
     }
     const size_t total = (o->train ? d->data.half[KD_HALF_TRAIN].n : 0) + (o->val ? d->data.half[KD_HALF_VAL].n : 0);
-    const kd_store_manifest m = {.teacher = d->model.name,
-                                 .teacher_sha256 = load->sha256,
-                                 .config_hash = hash,
-                                 .data_set = d->data.name,
-                                 .split = d->data.split,
-                                 .train_ids = ids[KD_HALF_TRAIN],
-                                 .val_ids = ids[KD_HALF_VAL],
-                                 .parts = o->train && o->val ? "train,val"
-                                          : o->train         ? "train"
-                                                             : "val",
-                                 .views = d->protocol,
-                                 .merge = kd_config_enum_name("eval.merge", (int)o->cfg->eval.merge, merge),
-                                 .decoder = o->task->decoder != NULL ? o->task->decoder() : NULL,
-                                 .feature = o->features ? o->task->feature : NULL,
-                                 .classes = (const char *const *)d->data.classes,
-                                 .n_classes = d->data.n_classes,
-                                 .logit_dtype = o->logit_dtype,
-                                 .feature_dim = o->features ? d->model.feature_dim : 0,
-                                 .feature_dtype = KD_F16,
-                                 .expected = o->cfg->data.on_bad_sample == KD_BAD_FAIL ? (int64_t)total : 0};
+    const kd_store_manifest m = {
+        .teacher = d->model.name,
+        .teacher_sha256 = load->sha256,
+        .config_hash = hash,
+        .data_set = d->data.name,
+        .split = d->data.split,
+        .train_ids = ids[KD_HALF_TRAIN],
+        .val_ids = ids[KD_HALF_VAL],
+        .parts = o->train && o->val ? "train,val"
+                 : o->train         ? "train"
+                                    : "val",
+        .views = d->protocol,
+        .merge = kd_config_enum_name("eval.merge", (int)o->cfg->eval.merge, merge),
+        .decoder = kd_identity_decoder(o->task->decoder != NULL ? o->task->decoder() : NULL, &d->data, decoder),
+        .feature = o->features ? o->task->feature : NULL,
+        .classes = (const char *const *)d->data.classes,
+        .n_classes = d->data.n_classes,
+        .logit_dtype = o->logit_dtype,
+        .feature_dim = o->features ? d->model.feature_dim : 0,
+        .feature_dtype = KD_F16,
+        .expected = o->cfg->data.on_bad_sample == KD_BAD_FAIL ? (int64_t)total : 0};
     kd_store_resume_info info;
     KD_TRY(kd_store_writer_open(o->out, &m, o->start, &d->writer, &info, err));
     if (info.records != 0) {

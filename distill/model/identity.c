@@ -39,6 +39,7 @@ kd_status kd_identity_of_data(const kd_dataset *ds, unsigned need, kd_identity *
         KD_TRY(kd_half_digest(&ds->half[h], id->half[h].ids, err));
         KD_TRY(kd_half_files_digest(&ds->half[h], need, id->half[h].files, err));
     }
+    set(id->pack, sizeof id->pack, (need & KD_NEED_VIDEO) != 0 ? ds->pack : "");
     return hash_names(ds->classes, ds->n_classes, id->classes, err);
 }
 
@@ -67,6 +68,9 @@ void kd_identity_put(const kd_identity *id, kd_json *state)
         kd_json_set_i64(half, "samples", id->half[h].samples);
         kd_json_set_str(half, "ids", id->half[h].ids);
         kd_json_set_str(half, "files", id->half[h].files);
+    }
+    if (id->pack[0] != '\0') {
+        kd_json_set_str(o, "pack", id->pack);
     }
     kd_json_set_str(o, "weights", id->weights);
     kd_json *stores = kd_json_set_array(o, "stores");
@@ -121,6 +125,9 @@ kd_status kd_identity_get(const kd_json *state, kd_identity *id, kd_err *err)
         KD_TRY(kd_json_opt_str(half, "files", "", &files, err)); /* only a resume asks */
         set(id->half[h].files, sizeof id->half[h].files, files);
     }
+    const char *pack = NULL;
+    KD_TRY(kd_json_opt_str(o, "pack", "", &pack, err));
+    set(id->pack, sizeof id->pack, pack);
     KD_TRY(get(o, "weights", id->weights, sizeof id->weights, err));
     return get_stores(o, id, err);
 }
@@ -167,6 +174,12 @@ bool kd_identity_differs(const kd_identity *then, const kd_identity *now, char *
             return true;
         }
     }
+    if (strcmp(then->pack, now->pack) != 0) {
+        (void)snprintf(text, size, "videos of %s%.12s then, of %s%.12s now", then->pack[0] != '\0' ? "the pack " : "",
+                       then->pack[0] != '\0' ? then->pack : "the data set", now->pack[0] != '\0' ? "the pack " : "",
+                       now->pack[0] != '\0' ? now->pack : "the data set");
+        return true;
+    }
     for (int h = 0; h < KD_HALVES; h++) {
         if (strcmp(then->half[h].files, now->half[h].files) != 0) {
             (void)snprintf(text, size, "%s half: the same ids and labels, but files of other sizes", HALF[h]);
@@ -203,14 +216,26 @@ void kd_identity_stores(const kd_identity *id, char store[KD_IDENTITY_ROW], char
     }
 }
 
+const char *kd_identity_decoder(const char *decoder, const kd_dataset *ds, char text[KD_IDENTITY_DECODER])
+{
+    if (decoder == NULL || ds->pack[0] == '\0') {
+        return decoder;
+    }
+    (void)snprintf(text, KD_IDENTITY_DECODER, "%s; pack %s", decoder, ds->pack);
+    return text;
+}
+
 kd_status kd_identity_recipe(const kd_identity *id, const kd_config *cfg, char hex[KD_CFG_HASH], kd_err *err)
 {
-    char inputs[(KD_STORES_MAX + 1 + KD_HALVES) * (KD_SHA256_HEX + 16)] = "";
+    char inputs[(KD_STORES_MAX + 2 + KD_HALVES) * (KD_SHA256_HEX + 16)] = "";
     const bool lists =
         cfg->data.train_list[0] != '\0' || cfg->data.val_list[0] != '\0' || cfg->data.quarantine[0] != '\0';
     size_t at = 0;
     for (int h = 0; id != NULL && lists && h < KD_HALVES; h++) { /* what the lists come to */
         at += (size_t)snprintf(inputs + at, sizeof inputs - at, "half %s\n", id->half[h].ids);
+    }
+    if (id != NULL && id->pack[0] != '\0') {
+        at += (size_t)snprintf(inputs + at, sizeof inputs - at, "pack %s\n", id->pack);
     }
     if (id != NULL && id->weights[0] != '\0') {
         at += (size_t)snprintf(inputs + at, sizeof inputs - at, "weights %s\n", id->weights);

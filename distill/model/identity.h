@@ -30,6 +30,7 @@ typedef struct kd_identity {
     char data_set[KD_CFG_PATH], split[1024];
     char classes[KD_SHA256_HEX]; /* of the names in label order, a line each */
     kd_identity_half half[KD_HALVES];
+    char pack[KD_SHA256_HEX];    /* recipe of the pack that the videos come from (formats/data/pack.h); "": none */
     char weights[KD_SHA256_HEX]; /* that training started from; "": random */
     int n_stores;
     kd_identity_store store[KD_STORES_MAX];
@@ -53,6 +54,11 @@ enum { KD_IDENTITY_ROW = KD_STORES_MAX * KD_SHA256_HEX };
 /* The hashes of all stores and those of the weights of their teachers, in order, with commas between; "" without
  * stores. */
 void kd_identity_stores(const kd_identity *id, char store[KD_IDENTITY_ROW], char teacher_weights[KD_IDENTITY_ROW]);
+
+/* What pixels depend on besides the data set, as stores and reports say it: the decoder (NULL: none) and, where videos
+ * come from a pack, the hash of its recipe. */
+enum { KD_IDENTITY_DECODER = 512 };
+const char *kd_identity_decoder(const char *decoder, const kd_dataset *ds, char text[KD_IDENTITY_DECODER]);
 
 /* The hash of a run's recipe: kd_config_hash with the contents of the files that the recipe names by path.  Equal hash
  * and equal seed mean that equal results are expected on equal data.  id NULL: the recipe names no such file. */

@@ -89,6 +89,7 @@ static kd_report_left *left_of(const kd_half *h, const kd_records *r)
 /* Hashes of what the weights came from. */
 typedef struct hashes {
     char config[KD_CFG_HASH], store[KD_IDENTITY_ROW], teacher_weights[KD_IDENTITY_ROW];
+    char decoder[KD_IDENTITY_DECODER];
 } hashes;
 
 static const char *or_null(const char *text)
@@ -101,6 +102,7 @@ static kd_status put_hashes(const kd_assessment *a, hashes *h, kd_report *rep, k
     const kd_identity *o = a->facts.origin;
     KD_TRY(kd_identity_recipe(o, a->cfg, h->config, err));
     rep->config_hash = h->config;
+    rep->decoder = kd_identity_decoder(rep->decoder, a->data, h->decoder);
     if (o == NULL) {
         return KD_OK;
     }

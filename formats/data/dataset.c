@@ -4,7 +4,9 @@
 #include "formats/base/io.h"
 #include "formats/data/dataset_internal.h"
 #include "formats/data/lists/quarantine.h"
+#include "formats/data/pack.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 typedef struct builder {
@@ -15,6 +17,8 @@ typedef struct builder {
     kd_scan files;
     kd_split_lists lists;
     kd_quarantine quarantine;
+    char *video_dir; /* of data.video_dir; NULL: not given */
+    kd_pack pack;    /* that lies there; no rows: none does */
     size_t room[KD_HALVES], left_room[KD_HALVES], text_room;
     int most; /* largest label listed */
     kd_err *err;
@@ -107,6 +111,18 @@ static kd_status leave(builder *b, kd_half_id which, const listed *s, kd_fate wh
     return KD_OK;
 }
 
+/* What the pack says about a video; NULL: the pack has none of that name. */
+static const kd_pack_row *packed(const builder *b, const char *video)
+{
+    char *full = kd_path_join(b->cfg->root, video);
+    const size_t n = strlen(b->video_dir);
+    const bool below = full != NULL && strncmp(full, b->video_dir, n) == 0;
+    const char *rest = below ? full + n : "";
+    const kd_pack_row *row = kd_pack_find(&b->pack, rest + strspn(rest, "/"));
+    kd_free(full);
+    return row;
+}
+
 static kd_status add(builder *b, kd_half_id which, const listed *s)
 {
     kd_half *half = &b->ds->half[which];
@@ -120,7 +136,8 @@ static kd_status add(builder *b, kd_half_id which, const listed *s)
         kd_quarantine_has(&b->quarantine, s->skeleton)) {
         return leave(b, which, s, KD_FATE_QUARANTINED);
     }
-    if ((b->need & KD_NEED_VIDEO) != 0 && s->video == NULL) {
+    const kd_pack_row *row = s->video != NULL && b->pack.n > 0 ? packed(b, s->video) : NULL;
+    if ((b->need & KD_NEED_VIDEO) != 0 && (s->video == NULL || (b->pack.n > 0 && row == NULL))) {
         return leave(b, which, s, KD_FATE_NO_VIDEO);
     }
     if ((b->need & KD_NEED_SKELETON) != 0 && s->skeleton == NULL) {
@@ -135,7 +152,8 @@ static kd_status add(builder *b, kd_half_id which, const listed *s)
         half->sample = p;
         b->room[which] = room;
     }
-    kd_data_sample d = {.label = s->label, .frames = KD_MAX(s->frames, 0)};
+    kd_data_sample d = {
+        .label = s->label, .frames = KD_MAX(s->frames, 0), .packed_frames = row != NULL ? (size_t)row->frames : 0};
     KD_TRY(own_text(b, kd_strdup(s->key), &d.id));
     if (s->video != NULL) {
         KD_TRY(own_text(b, kd_path_join(b->cfg->root, s->video), &d.video));
@@ -194,9 +212,16 @@ static kd_status listed_path(builder *b, const char *path, listed *s, bool *ther
     }
     *there = kd_path_is_file(full) || (!skeleton && kd_path_is_dir(full));
     kd_free(full);
-    if (*there) {
-        KD_TRY(own_text(b, own[0] != '\0' ? kd_path_join(own, path) : kd_strdup(path), &below));
+    char *made = NULL; /* a folder of pictures is one file in a pack */
+    if (!*there && !skeleton && b->pack.n > 0) {
+        made = kd_strf("%s" KD_PACK_OF_FOLDER, path);
+        *there = made != NULL && kd_pack_find(&b->pack, made) != NULL;
     }
+    if (*there) {
+        const char *name = made != NULL ? made : path;
+        KD_TRY(own_text(b, own[0] != '\0' ? kd_path_join(own, name) : kd_strdup(name), &below));
+    }
+    kd_free(made);
     if (skeleton) {
         s->skeleton = below;
     } else {
@@ -316,6 +341,22 @@ static kd_status read_quarantine(builder *b)
     return st;
 }
 
+static kd_status read_pack(builder *b)
+{
+    if (b->cfg->video_dir[0] == '\0') {
+        return KD_OK;
+    }
+    b->video_dir = kd_path_join(b->cfg->root, b->cfg->video_dir);
+    if (b->video_dir == NULL) {
+        return no_memory(b);
+    }
+    if (kd_pack_is(b->video_dir)) {
+        KD_TRY(kd_pack_read(b->video_dir, &b->pack, b->err));
+        (void)snprintf(b->ds->pack, sizeof b->ds->pack, "%s", b->pack.sha256);
+    }
+    return KD_OK;
+}
+
 static kd_status build(builder *b, unsigned halves)
 {
     const kd_data_opts *cfg = b->cfg;
@@ -332,6 +373,7 @@ static kd_status build(builder *b, unsigned halves)
     if (cfg->quarantine[0] != '\0') {
         KD_TRY(read_quarantine(b));
     }
+    KD_TRY(read_pack(b));
     KD_TRY(scan(b, lists));
     KD_TRY(lists ? split_lists(b) : split_files(b));
     KD_TRY(kd_dataset_name_split(cfg, b->lists.list, b->ds, b->err));
@@ -356,6 +398,8 @@ kd_status kd_dataset_open(const kd_data_opts *cfg, unsigned need, unsigned halve
     const kd_status st = build(&b, halves);
     kd_split_lists_free(&b.lists);
     kd_quarantine_free(&b.quarantine);
+    kd_pack_free(&b.pack);
+    kd_free(b.video_dir);
     kd_scan_free(&b.files);
     if (st != KD_OK) {
         kd_dataset_free(out);

@@ -17,6 +17,9 @@
  * Layout list needs split list: paths in the lists are relative to root (and
  * data.video_dir or data.skeleton_dir).
  *
+ * Where data.video_dir is a pack (pack.h), its table says which videos there are: one that could not be packed is
+ * absent.
+ *
  * Labels: action - 1 for NTU names; the list's where the split is a list (split_lists.h; they are checked).
  * Class names: data.classes; else those of the lists; else `<root>/classes.txt` (one a line, label
  * order); else NTU's own for a published split; else A001... for NTU names and class-0... for others.  Classes without
@@ -43,6 +46,7 @@ typedef struct kd_data_sample {
     const char *skeleton; /* likewise */
     int label;
     int frames;                                        /* of the video, as the list says; 0: the list does not */
+    size_t packed_frames;                              /* of the video, as its pack (pack.h) counted; 0: no pack */
     int setup, camera, performer, replication, action; /* of the NTU name; 0 otherwise */
 } kd_data_sample;
 
@@ -64,12 +68,13 @@ typedef struct kd_half {
 typedef struct kd_dataset {
     kd_half half[KD_HALVES];
     int n_classes;
-    char **classes;  /* [n_classes] names in label order */
-    bool named;      /* by the lists or by classes.txt */
-    char *name;      /* "ntu60", "ntu120", or the last folder of root: stores and reports carry it */
-    char *split;     /* "ntu60-xsub"; "subject train=[1,2]"; "list": equal texts mean equal splits */
-    size_t unplaced; /* found on disk, on neither side of the split */
-    char **text;     /* owns the strings */
+    char **classes;           /* [n_classes] names in label order */
+    bool named;               /* by the lists or by classes.txt */
+    char *name;               /* "ntu60", "ntu120", or the last folder of root: stores and reports carry it */
+    char *split;              /* "ntu60-xsub"; "subject train=[1,2]"; "list": equal texts mean equal splits */
+    char pack[KD_SHA256_HEX]; /* recipe of the pack that data.video_dir is; "": no pack */
+    size_t unplaced;          /* found on disk, on neither side of the split */
+    char **text;              /* owns the strings */
     size_t n_text;
 } kd_dataset;
 

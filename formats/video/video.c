@@ -187,7 +187,8 @@ static kd_status judge_frame(reader *r, size_t index, kd_err *err)
     return KD_OK;
 }
 
-/* Number of the frame the decoder gave after `count` others.  Under a plan pictures may be missing, rough ones alone. */
+/* Number of the frame the decoder gave after `count` others.  Under a plan pictures may be missing, rough ones alone.
+ */
 static kd_status number_frame(reader *r, size_t *count, kd_err *err)
 {
     if (r->plan.rank == NULL) {

@@ -11,8 +11,8 @@
  * started.  Where the decoder then delivers another number, the caller picks again with the true
  * one and the packets are decoded a second time.
  *
- * Work that no frame needs is saved: the loop filter of pictures that neither are picked nor serve others, and, in a file
- * that is known (known_frames), their decoding.  Picked frames are the same bytes either way.
+ * Work that no frame needs is saved: the loop filter of pictures that neither are picked nor serve others, and, in a
+ * file that is known (known_frames), their decoding.  Picked frames are the same bytes either way.
  *
  * Strict by default.  A clip is refused, never patched, when
  *   - a packet or a frame is marked corrupt, the decoder fails, conceals or reports an error;
@@ -111,7 +111,13 @@ bool kd_video_available(void); /* false when built with KD_FFMPEG=OFF */
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-typedef enum kd_video_codec { KD_VIDEO_AUTO, KD_VIDEO_H264, KD_VIDEO_MPEG4, KD_VIDEO_MJPEG } kd_video_codec;
+typedef enum kd_video_codec {
+    KD_VIDEO_AUTO,
+    KD_VIDEO_H264,
+    KD_VIDEO_MPEG4,
+    KD_VIDEO_MJPEG,
+    KD_VIDEO_RAW /* RGB24 as it is; container "nut" */
+} kd_video_codec;
 
 /* Zero means the default in every member. */
 typedef struct kd_video_writer_opts {
@@ -135,5 +141,11 @@ KD_NODISCARD kd_status kd_video_writer_frame(kd_video_writer *w, const uint8_t *
 KD_NODISCARD kd_status kd_video_writer_close(kd_video_writer *w, kd_err *err);
 void kd_video_writer_abort(kd_video_writer *w);              /* free and remove the temporary file; NULL is legal */
 const char *kd_video_writer_codec(const kd_video_writer *w); /* encoder in use, such as "libx264" */
+
+/* Every frame of `from`, in order, into a video `to`: the short side resized to `short_side` where it is longer
+ * (image.h), both sides made even.  What was written is decoded again: *info describes it.  KD_E_DATA when another
+ * number of frames comes back; the errors of reading and of the writer. */
+KD_NODISCARD kd_status kd_video_transcode(const char *from, const char *to, int short_side,
+                                          const kd_video_writer_opts *opts, kd_video_info *info, kd_err *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* Which compressed pictures the wanted frames need: see video_av.h.
  *
- * The decoder gives pictures in the order of the screen, a file holds them in the order of decoding.  Where the place of
- * each on the screen can be told beforehand, work for pictures that nobody wants is saved. */
+ * The decoder gives pictures in the order of the screen, a file holds them in the order of decoding.  Where the place
+ * of each on the screen can be told beforehand, work for pictures that nobody wants is saved. */
 #include "formats/video/video_av.h"
 
 #include <libavcodec/avcodec.h>

@@ -49,6 +49,8 @@ static const AVCodec *find_encoder(kd_video_codec codec)
         return avcodec_find_encoder(AV_CODEC_ID_MPEG4);
     case KD_VIDEO_MJPEG:
         return avcodec_find_encoder(AV_CODEC_ID_MJPEG);
+    case KD_VIDEO_RAW:
+        return avcodec_find_encoder(AV_CODEC_ID_RAWVIDEO);
     case KD_VIDEO_AUTO:
         break;
     }
@@ -61,6 +63,7 @@ static kd_status open_encoder(kd_video_writer *w, const AVCodec *codec, int widt
 {
     const bool x264 = codec->id == AV_CODEC_ID_H264;
     const bool jpeg = codec->id == AV_CODEC_ID_MJPEG;
+    const bool raw = codec->id == AV_CODEC_ID_RAWVIDEO;
     w->enc = avcodec_alloc_context3(codec);
     if (w->enc == NULL) {
         return KD_FAIL(err, KD_E_OOM, "%s: no memory for the encoder", w->path);
@@ -68,11 +71,11 @@ static kd_status open_encoder(kd_video_writer *w, const AVCodec *codec, int widt
     AVCodecContext *c = w->enc;
     c->width = width;
     c->height = height;
-    c->pix_fmt = jpeg ? AV_PIX_FMT_YUVJ420P : AV_PIX_FMT_YUV420P;
+    c->pix_fmt = raw ? AV_PIX_FMT_RGB24 : jpeg ? AV_PIX_FMT_YUVJ420P : AV_PIX_FMT_YUV420P;
     c->time_base = (AVRational){fps_den, fps_num};
     c->framerate = (AVRational){fps_num, fps_den};
     c->gop_size = o->gop > 0 ? o->gop : GOP_ONE_KEY;
-    c->max_b_frames = jpeg || o->b_frames < 0 ? 0 : o->b_frames > 0 ? o->b_frames : 2;
+    c->max_b_frames = raw || jpeg || o->b_frames < 0 ? 0 : o->b_frames > 0 ? o->b_frames : 2;
     c->thread_count = 1;
     c->flags |= AV_CODEC_FLAG_BITEXACT;
     if ((w->fmt->oformat->flags & AVFMT_GLOBALHEADER) != 0) {
@@ -91,7 +94,7 @@ static kd_status open_encoder(kd_video_writer *w, const AVCodec *codec, int widt
         if (rc >= 0) {
             rc = av_opt_set(c->priv_data, "x264-params", "scenecut=0:log-level=0", 0);
         }
-    } else {
+    } else if (!raw) {
         if (!jpeg) {
             c->gop_size = KD_MIN(c->gop_size, 600); /* MPEG-4 part 2's own limit */
         }

@@ -227,7 +227,7 @@ kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *i
 {
     const kd_data_sample *sample = &s->half->sample[item->sample];
     const uint64_t known = atomic_load(&s->known[item->sample]);
-    const kd_video_opts opts = {.known_frames = (size_t)(known >> 32)};
+    const kd_video_opts opts = {.known_frames = known != 0 ? (size_t)(known >> 32) : sample->packed_frames};
     decode d = {.s = s, .w = w, .item = item, .path = sample->video};
     kd_status st = kd_video_scan(d.path, &opts, on_pick, on_frame, &d, &d.info, err);
     if (st == KD_OK && (d.r == NULL || d.done != d.n)) {

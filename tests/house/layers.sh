@@ -53,7 +53,9 @@ tools/sample         kernels formats/ distill/run
 tools/parity         kernels formats/ configs/schema teacher/ student/ distill/
 tools/bench          kernels formats/ configs/schema teacher/ student/ distill/ tools
 tools                kernels formats/ configs/schema teacher/ student/ distill/ tools/commands tools/process
-tools/commands       kernels formats/ configs/schema teacher/ student/ distill/ tools tools/
+tools/commands       kernels formats/ configs/schema teacher/ student/ distill/ tools tools/process tools/sample
+tools/commands       tools/bench tools/parity
+tools/commands/dataset kernels formats/ configs/schema distill/ tools tools/commands tools/process tools/sample
 '
 
 # "room room/file" of every include of our own; the room is the folder of the file that includes.
@@ -123,7 +125,7 @@ $files"
 $files"
 }
 
-one FFmpeg 'lib(av|sw)' formats/video 5
+one FFmpeg 'lib(av|sw)' formats/video 6
 one zstd 'zstd' formats/base
 one xxHash 'xxhash' formats/base
 one libyaml 'yaml' configs/schema

@@ -14,6 +14,7 @@ int kd_cmd_config_show(int argc, char **argv);
 int kd_cmd_dataset(int argc, char **argv);
 int kd_cmd_dataset_annotate(int argc, char **argv);
 int kd_cmd_dataset_check(int argc, char **argv);
+int kd_cmd_dataset_pack(int argc, char **argv);
 int kd_cmd_dataset_render(int argc, char **argv);
 int kd_cmd_dataset_sample(int argc, char **argv);
 int kd_cmd_dataset_scan(int argc, char **argv);

@@ -8,6 +8,7 @@ int kd_cmd_dataset(int argc, char **argv)
         {"scan", kd_cmd_dataset_scan, "list a data folder and pair videos with skeletons"},
         {"check", kd_cmd_dataset_check, "decode and parse everything, name what is damaged"},
         {"annotate", kd_cmd_dataset_annotate, "write the split lists train.csv and val.csv"},
+        {"pack", kd_cmd_dataset_pack, "transcode the videos to a small fast cache"},
         {"render", kd_cmd_dataset_render, "draw .skeleton files as videos"},
         {NULL, NULL, NULL},
     };

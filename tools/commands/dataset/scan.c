@@ -1,8 +1,9 @@
 /* kd dataset scan, check, annotate: data sets that are there. */
+#include "formats/data/scan.h"
+
 #include "formats/base/io.h"
 #include "formats/base/json.h"
 #include "formats/data/lists/quarantine.h"
-#include "formats/data/scan.h"
 #include "formats/skeleton/skeleton_file.h"
 #include "formats/video/video.h"
 #include "tools/commands/commands.h"
