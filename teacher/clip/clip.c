@@ -4,20 +4,10 @@
 #include "teacher/clip/clip_internal.h"
 #include "teacher/model/vit.h"
 
-/* Positions in a sample's random sequence: each purpose has its own, whatever the others draw. */
-enum { DRAW_WINDOW = 0, DRAW_CROP = 16, DRAW_FLIP = 128, DRAW_ERASE = 1024 };
-
-static kd_rng draws(const kd_clip_source *s, const kd_item *item, uint64_t position)
-{
-    kd_rng r = kd_rng_make(s->spec.seed, KD_RNG_SAMPLE, item->sample, item->epoch);
-    r.pos = position;
-    return r;
-}
-
 /* Frames of one row of a video of n frames. */
 void kdi_clip_frames(const kd_clip_source *s, const kd_item *item, size_t n, size_t *idx)
 {
-    kd_rng rng = draws(s, item, DRAW_WINDOW);
+    kd_rng rng = kdi_clip_draws(s, item, KDI_DRAW_WINDOW);
     if (s->mode == KD_CLIP_TEST) {
         kd_frames_test(&s->rule, n, (int)item->view / s->spec.crops, s->spec.clips, idx);
     } else if (s->mode == KD_CLIP_TRAIN || s->spec.video.val_window == KD_WINDOW_RANDOM) {
@@ -29,7 +19,6 @@ void kdi_clip_frames(const kd_clip_source *s, const kd_item *item, size_t n, siz
 
 static kd_crop_box row_box(const kd_clip_source *s, const kd_item *item, int width, int height)
 {
-    const kd_clip_opts *v = &s->spec.video;
     const int side = s->spec.side;
     if (s->mode == KD_CLIP_VAL) {
         return kd_crop_center(width, height, side);
@@ -38,30 +27,7 @@ static kd_crop_box row_box(const kd_clip_source *s, const kd_item *item, int wid
         const int crops = s->spec.crops;
         return kd_crop_test(width, height, side, (int)item->view % crops, crops);
     }
-    kd_rng rng = draws(s, item, DRAW_CROP);
-    return s->resized ? kd_crop_random_area(width, height, v->rrc_scale, v->rrc_ratio, &rng)
-                      : kd_crop_random(width, height, side, &rng);
-}
-
-static void row_place(const kd_clip_source *s, const kd_item *item, int32_t *place)
-{
-    const kd_clip_opts *v = &s->spec.video;
-    const int side = s->spec.side;
-    kd_crop_box box = {0};
-    kd_rng rng = draws(s, item, DRAW_FLIP);
-    place[KD_PLACE_FLIP] = kd_rng_uniform(&rng) < v->flip_prob;
-    rng = draws(s, item, DRAW_ERASE);
-    if (kd_rng_uniform(&rng) < v->erase_prob) {
-        box = kd_erase_random(side, side, &rng);
-    }
-    place[KD_PLACE_TOP] = box.y;
-    place[KD_PLACE_LEFT] = box.x;
-    place[KD_PLACE_HEIGHT] = box.height;
-    place[KD_PLACE_WIDTH] = box.width;
-    place[KD_PLACE_SEED_LOW] = (int32_t)(uint32_t)rng.seed;
-    place[KD_PLACE_SEED_HIGH] = (int32_t)(uint32_t)(rng.seed >> 32);
-    place[KD_PLACE_ITEM] = (int32_t)rng.item;
-    place[KD_PLACE_EPOCH] = (int32_t)rng.epoch;
+    return kdi_clip_train_box(s, item, width, height);
 }
 
 /* Place of frame `f`; the reel holds it. */
@@ -104,7 +70,7 @@ static kd_status clip_fill(void *ctx, const kd_item *item, void *scratch, void *
         kd_clip_cut(r->rgb, r->width, r->height, w->slot, s->rule.frames, &box, dst[0]);
     }
     if (s->mode == KD_CLIP_TRAIN) {
-        row_place(s, item, dst[1]);
+        kdi_clip_place(s, item, dst[1]);
     }
     return KD_OK;
 }

@@ -1,10 +1,11 @@
-/* Inside of clips, shared by clip.c and clip_decode.c. */
+/* Inside of clips, shared by the files of the room. */
 #ifndef KD_TEACHER_CLIP_CLIP_INTERNAL_H
 #define KD_TEACHER_CLIP_CLIP_INTERNAL_H
 
 #include "formats/data/cache.h"
 #include "formats/video/image.h"
 #include "teacher/clip/clip.h"
+#include "teacher/clip/crops.h"
 
 #include <stdatomic.h>
 
@@ -42,6 +43,14 @@ typedef struct kd_clip_worker {
     kd_image_resizer *resizer;
     int in_w, in_h; /* the resizer's */
 } kd_clip_worker;
+
+/* Positions in a sample's random sequence: each purpose has its own, whatever the others draw. */
+enum { KDI_DRAW_WINDOW = 0, KDI_DRAW_CROP = 16, KDI_DRAW_FLIP = 128, KDI_DRAW_ERASE = 1024 };
+
+/* clip_train.c: draws of one row from a position on; box of a training row in a stored frame; its "place". */
+kd_rng kdi_clip_draws(const kd_clip_source *s, const kd_item *item, uint64_t position);
+kd_crop_box kdi_clip_train_box(const kd_clip_source *s, const kd_item *item, int width, int height);
+void kdi_clip_place(const kd_clip_source *s, const kd_item *item, int32_t *place);
 
 /* clip.c: frames of one row of a video of n frames. */
 void kdi_clip_frames(const kd_clip_source *s, const kd_item *item, size_t n, size_t *idx);

@@ -6,6 +6,7 @@
 #include "formats/video/video.h"
 #include "kernels/kd_ops.h"
 #include "teacher/clip/clip.h"
+#include "teacher/clip/crops.h"
 #include "tools/parity/parity_gen.h"
 
 #include <math.h>

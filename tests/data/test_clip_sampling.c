@@ -4,6 +4,7 @@
 #include "formats/weights/safetensors.h"
 #include "kernels/kd_ops.h"
 #include "teacher/clip/clip.h"
+#include "teacher/clip/crops.h"
 #include "teacher/model/vit.h"
 #include "tools/parity/parity_gen.h"
 

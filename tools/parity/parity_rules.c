@@ -5,6 +5,7 @@
 #include "formats/video/image.h"
 #include "kernels/kd_schedule.h"
 #include "teacher/clip/clip.h"
+#include "teacher/clip/crops.h"
 #include "tools/parity/parity_gen.h"
 #include "tools/parity/parity_net.h"
 

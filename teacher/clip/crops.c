@@ -1,0 +1,82 @@
+/* Which box: see crops.h. */
+#include "teacher/clip/crops.h"
+
+#include <math.h>
+
+kd_crop_box kd_crop_center(int width, int height, int side)
+{
+    return (kd_crop_box){.x = (int)rint((double)(width - side) / 2.0), /* half to even */
+                         .y = (int)rint((double)(height - side) / 2.0),
+                         .width = side,
+                         .height = side};
+}
+
+kd_crop_box kd_crop_test(int width, int height, int side, int crop, int crops)
+{
+    if (crops == 1) {
+        return kd_crop_center(width, height, side);
+    }
+    const bool tall = height >= width;
+    const double step = (double)(KD_MAX(width, height) - side) / (double)(crops - 1);
+    const int offset = (int)((double)crop * step);
+    return (kd_crop_box){.x = tall ? 0 : offset, .y = tall ? offset : 0, .width = side, .height = side};
+}
+
+bool kd_crop_area_size(int width, int height, double share, double log_ratio, int *w, int *h)
+{
+    const double area = share * (double)width * (double)height;
+    const double ratio = exp(log_ratio);
+    *w = (int)rint(sqrt(area * ratio));
+    *h = (int)rint(sqrt(area / ratio));
+    return *w > 0 && *w <= width && *h > 0 && *h <= height;
+}
+
+kd_crop_box kd_crop_random_area(int width, int height, const double scale[2], const double ratio[2], kd_rng *rng)
+{
+    kd_crop_box b = {.width = width, .height = height};
+    for (int attempt = 0; attempt < 10; attempt++) {
+        const double share = kd_rng_range(rng, scale[0], scale[1]);
+        const double log_ratio = kd_rng_range(rng, log(ratio[0]), log(ratio[1]));
+        int w, h;
+        if (kd_crop_area_size(width, height, share, log_ratio, &w, &h)) {
+            b.y = (int)kd_rng_below(rng, (uint32_t)(height - h + 1));
+            b.x = (int)kd_rng_below(rng, (uint32_t)(width - w + 1));
+            b.width = w;
+            b.height = h;
+            return b;
+        }
+    }
+    const double whole = (double)width / (double)height;
+    if (whole < ratio[0]) {
+        b.height = KD_MAX(1, (int)rint((double)width / ratio[0]));
+    } else if (whole > ratio[1]) {
+        b.width = KD_MAX(1, (int)rint((double)height * ratio[1]));
+    }
+    b.x = (width - b.width) / 2;
+    b.y = (height - b.height) / 2;
+    return b;
+}
+
+kd_crop_box kd_crop_random(int width, int height, int side, kd_rng *rng)
+{
+    kd_crop_box b = {.width = side, .height = side};
+    b.y = (int)kd_rng_below(rng, (uint32_t)(height - side + 1));
+    b.x = (int)kd_rng_below(rng, (uint32_t)(width - side + 1));
+    return b;
+}
+
+kd_crop_box kd_erase_random(int width, int height, kd_rng *rng)
+{
+    for (int attempt = 0; attempt < 100; attempt++) {
+        const double share = kd_rng_range(rng, 0.02, 1.0 / 3.0);
+        const double log_ratio = kd_rng_range(rng, log(0.3), log(1.0 / 0.3));
+        int w, h;
+        if (kd_crop_area_size(height, width, share, log_ratio, &h, &w) && h < height && w < width) {
+            kd_crop_box b = {.width = w, .height = h};
+            b.y = (int)kd_rng_below(rng, (uint32_t)(height - h + 1));
+            b.x = (int)kd_rng_below(rng, (uint32_t)(width - w + 1));
+            return b;
+        }
+    }
+    return (kd_crop_box){0};
+}

@@ -1,0 +1,43 @@
+/* Which box of a picture a crop is, and how its pixels become a row: pure functions.
+ *
+ * Source: VideoMAE / VideoMAEv2 VideoClsDataset, checked box by box and pixel by pixel against
+ * tests/golden/videomae.
+ */
+#ifndef KD_TEACHER_CLIP_CROPS_H
+#define KD_TEACHER_CLIP_CROPS_H
+
+#include "kernels/kd_base.h"
+#include "kernels/kd_rng.h"
+
+#define KD_CLIP_MAX_SIDE 1024
+
+/* Box of a crop in a width x height picture. */
+typedef struct kd_crop_box {
+    int x, y, width, height;
+} kd_crop_box;
+
+kd_crop_box kd_crop_center(int width, int height, int side);
+/* Crop `crop` of `crops` along the longer axis of a picture whose short side is `side`. */
+kd_crop_box kd_crop_test(int width, int height, int side, int crop, int crops);
+/* Size of a box with this share of the area and this logarithm of width / height; false when it
+ * does not fit. */
+bool kd_crop_area_size(int width, int height, double share, double log_ratio, int *w, int *h);
+/* Random area and shape: up to 10 tries, then the largest central box of a legal shape. */
+kd_crop_box kd_crop_random_area(int width, int height, const double scale[2], const double ratio[2], kd_rng *rng);
+kd_crop_box kd_crop_random(int width, int height, int side, kd_rng *rng); /* square at random */
+
+/* Random erasing: 2 to 33 % of the picture, height over width 0.3 to 3.3, never as high or as wide as
+ * the picture; up to 100 tries, then a box of width and height 0. */
+kd_crop_box kd_erase_random(int width, int height, kd_rng *rng);
+
+/* Frames idx[0..T-1] of rgb[n][height][width][3], the box alone: dst (T, box height, box width, 3). */
+void kd_clip_cut(const uint8_t *rgb, int width, int height, const size_t *idx, int frames, const kd_crop_box *box,
+                 uint8_t *dst);
+
+/* The same box to dst (3, T, side, side): normalised (table: kd_vit_pixel_table), then resized
+ * bilinearly (half-pixel centres, no antialiasing, torch's interpolate).  A box of side x side keeps
+ * its values. */
+void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int height, const size_t *idx, int frames,
+                    const kd_crop_box *box, int side, float *dst);
+
+#endif
