@@ -1,6 +1,8 @@
 /* Pictures: see image.h. */
 #include "formats/video/image.h"
 
+#include "formats/video/image_pillow.h"
+
 #include <math.h>
 
 #define SIDE_MAX    32768
@@ -14,10 +16,11 @@ typedef struct tap {
 
 struct kd_image_resizer {
     int w, h, ow, oh;
-    tap *col;         /* [ow] */
-    tap *row;         /* [oh] */
-    int32_t *line[2]; /* [ow * 3] source rows after the horizontal pass */
-    int in_line[2];   /* which source row each holds; -1: none */
+    tap *col;           /* [ow] */
+    tap *row;           /* [oh] */
+    int32_t *line[2];   /* [ow * 3] source rows after the horizontal pass */
+    int in_line[2];     /* which source row each holds; -1: none */
+    kdi_pillow *pillow; /* NULL: OpenCV's rule, which the tables above serve */
 };
 
 /* Columns clamp position and fraction at the borders, rows only the position: both as OpenCV does.
@@ -43,8 +46,23 @@ static void make_taps(tap *t, int in, int out, bool clamp)
     }
 }
 
-kd_status kd_image_resizer_create(int width, int height, int out_width, int out_height, kd_image_resizer **out,
-                                  kd_err *err)
+/* OpenCV's tables; false: no memory. */
+static bool make_opencv(kd_image_resizer *r)
+{
+    r->col = kd_calloc((size_t)r->ow, sizeof *r->col);
+    r->row = kd_calloc((size_t)r->oh, sizeof *r->row);
+    r->line[0] = kd_calloc((size_t)r->ow * 3, sizeof *r->line[0]);
+    r->line[1] = kd_calloc((size_t)r->ow * 3, sizeof *r->line[1]);
+    if (r->col == NULL || r->row == NULL || r->line[0] == NULL || r->line[1] == NULL) {
+        return false;
+    }
+    make_taps(r->col, r->w, r->ow, true);
+    make_taps(r->row, r->h, r->oh, false);
+    return true;
+}
+
+kd_status kd_image_resizer_create(kd_resizer rule, int width, int height, int out_width, int out_height,
+                                  kd_image_resizer **out, kd_err *err)
 {
     *out = NULL;
     if (width < 1 || height < 1 || out_width < 1 || out_height < 1 || width > SIDE_MAX || height > SIDE_MAX ||
@@ -55,17 +73,17 @@ kd_status kd_image_resizer_create(int width, int height, int out_width, int out_
     kd_image_resizer *r = kd_calloc(1, sizeof *r);
     if (r != NULL) {
         *r = (kd_image_resizer){.w = width, .h = height, .ow = out_width, .oh = out_height};
-        r->col = kd_calloc((size_t)out_width, sizeof *r->col);
-        r->row = kd_calloc((size_t)out_height, sizeof *r->row);
-        r->line[0] = kd_calloc((size_t)out_width * 3, sizeof *r->line[0]);
-        r->line[1] = kd_calloc((size_t)out_width * 3, sizeof *r->line[1]);
     }
-    if (r == NULL || r->col == NULL || r->row == NULL || r->line[0] == NULL || r->line[1] == NULL) {
+    if (r != NULL && rule != KD_RESIZER_OPENCV) {
+        const kd_status st = kdi_pillow_create(rule, width, height, out_width, out_height, &r->pillow, err);
+        if (st != KD_OK) {
+            kd_image_resizer_free(r);
+            return st;
+        }
+    } else if (r == NULL || !make_opencv(r)) {
         kd_image_resizer_free(r);
         return KD_FAIL(err, KD_E_OOM, "resize %dx%d to %dx%d: no memory", width, height, out_width, out_height);
     }
-    make_taps(r->col, width, out_width, true);
-    make_taps(r->row, height, out_height, false);
     *out = r;
     return KD_OK;
 }
@@ -77,6 +95,7 @@ void kd_image_resizer_free(kd_image_resizer *r)
         kd_free(r->row);
         kd_free(r->line[0]);
         kd_free(r->line[1]);
+        kdi_pillow_free(r->pillow);
         kd_free(r);
     }
 }
@@ -110,6 +129,10 @@ void kd_image_resize(kd_image_resizer *r, const uint8_t *src, size_t src_stride,
     const size_t in_stride = src_stride != 0 ? src_stride : (size_t)r->w * 3;
     const size_t out_stride = dst_stride != 0 ? dst_stride : (size_t)r->ow * 3;
     const int n = r->ow * 3;
+    if (r->pillow != NULL) {
+        kdi_pillow_resize(r->pillow, src, in_stride, dst, out_stride);
+        return;
+    }
     r->in_line[0] = r->in_line[1] = -1;
     for (int y = 0; y < r->oh; y++) {
         const tap v = r->row[y];
@@ -124,11 +147,11 @@ void kd_image_resize(kd_image_resizer *r, const uint8_t *src, size_t src_stride,
     }
 }
 
-kd_status kd_image_resize_once(const uint8_t *src, int width, int height, size_t src_stride, uint8_t *dst,
-                               int out_width, int out_height, size_t dst_stride, kd_err *err)
+kd_status kd_image_resize_once(kd_resizer rule, const uint8_t *src, int width, int height, size_t src_stride,
+                               uint8_t *dst, int out_width, int out_height, size_t dst_stride, kd_err *err)
 {
     kd_image_resizer *r;
-    KD_TRY(kd_image_resizer_create(width, height, out_width, out_height, &r, err));
+    KD_TRY(kd_image_resizer_create(rule, width, height, out_width, out_height, &r, err));
     kd_image_resize(r, src, src_stride, dst, dst_stride);
     kd_image_resizer_free(r);
     return KD_OK;

@@ -177,7 +177,7 @@ static kd_status make_room(decode *d, int width, int height, kd_err *err)
     if ((ow != width || oh != height) && (w->resizer == NULL || w->in_w != width || w->in_h != height)) {
         kd_image_resizer_free(w->resizer);
         w->resizer = NULL;
-        KD_TRY(kd_image_resizer_create(width, height, ow, oh, &w->resizer, err));
+        KD_TRY(kd_image_resizer_create(d->s->spec.video.resizer, width, height, ow, oh, &w->resizer, err));
         w->in_w = width;
         w->in_h = height;
     }

@@ -2,6 +2,7 @@
 #ifndef KD_TEACHER_CLIP_CLIP_OPTS_H
 #define KD_TEACHER_CLIP_CLIP_OPTS_H
 
+#include "formats/video/image.h"
 #include "kernels/kd_options.h"
 
 #define KD_SAMPLER_MAP(X)                                  \

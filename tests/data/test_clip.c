@@ -178,7 +178,9 @@ static void test_rows_are_what_the_view_says(void **state)
     ok(kd_video_read(w->path[1], NULL, idx, 8, &clip, NULL, &err), &err);
     uint8_t small[8 * 42 * 32 * 3];
     for (size_t j = 0; j < 8; j++) {
-        ok(kd_image_resize_once(clip.rgb + j * 64 * 48 * 3, 64, 48, 0, small + j * 42 * 32 * 3, 42, 32, 0, &err), &err);
+        ok(kd_image_resize_once(KD_RESIZER_OPENCV, clip.rgb + j * 64 * 48 * 3, 64, 48, 0, small + j * 42 * 32 * 3, 42,
+                                32, 0, &err),
+           &err);
     }
     const kd_crop_box box = {.x = view.crop_x, .y = view.crop_y, .width = 32, .height = 32};
     kd_clip_cut(small, 42, 32, order, 8, &box, want);

@@ -261,7 +261,8 @@ static void views_are_the_references(void **state)
         const size_t in = (size_t)V[i].w * (size_t)V[i].h * 3, out = (size_t)w * (size_t)h * 3;
         uint8_t *small = kd_alloc((size_t)V[i].frames * out);
         for (int t = 0; t < V[i].frames; t++) {
-            ok(kd_image_resize_once(rgb + (size_t)t * in, V[i].w, V[i].h, 0, small + (size_t)t * out, w, h, 0, &err),
+            ok(kd_image_resize_once(KD_RESIZER_OPENCV, rgb + (size_t)t * in, V[i].w, V[i].h, 0, small + (size_t)t * out,
+                                    w, h, 0, &err),
                &err);
         }
         const kd_frame_rule rule = {.frames = 4, .rate = 2};

@@ -1,4 +1,4 @@
-/* Pictures: the resize against OpenCV's bytes, crops, flip, PNG unpacked again. */
+/* Pictures: the resizes against OpenCV's and Pillow's bytes, crops, flip, PNG unpacked again. */
 #include "formats/base/deflate.h"
 #include "formats/video/image.h"
 #include "formats/video/png.h"
@@ -42,21 +42,53 @@ static const struct {
     {"cv2.full", 1080, 1920, 224, 398, 0x5b989cb8, 0xad35e993},
 };
 
+static void same_bytes(kd_resizer rule, const char *name, int h, int w, int oh, int ow, uint32_t want)
+{
+    uint8_t *in = smooth_image(name, h, w);
+    uint8_t *out = kd_alloc((size_t)oh * (size_t)ow * 3);
+    kd_err err = {0};
+    assert_int_equal(kd_image_resize_once(rule, in, w, h, 0, out, ow, oh, 0, &err), KD_OK);
+    if (crc(out, (size_t)oh * (size_t)ow * 3) != want) {
+        fail_msg("%s, rule %d: bytes differ from the reference's", name, (int)rule);
+    }
+    kd_free(in);
+    kd_free(out);
+}
+
 static void test_resize_golden(void **state)
 {
     (void)state;
     for (size_t i = 0; i < KD_COUNTOF(golden); i++) {
-        const int h = golden[i].h, w = golden[i].w, oh = golden[i].oh, ow = golden[i].ow;
+        const int h = golden[i].h, w = golden[i].w;
         uint8_t *in = smooth_image(golden[i].name, h, w);
-        uint8_t *out = kd_alloc((size_t)oh * (size_t)ow * 3);
-        kd_err err = {0};
         assert_int_equal(crc(in, (size_t)h * (size_t)w * 3), golden[i].in_crc);
-        assert_int_equal(kd_image_resize_once(in, w, h, 0, out, ow, oh, 0, &err), KD_OK);
-        if (crc(out, (size_t)oh * (size_t)ow * 3) != golden[i].out_crc) {
-            fail_msg("%s: bytes differ from OpenCV's", golden[i].name);
-        }
         kd_free(in);
-        kd_free(out);
+        same_bytes(KD_RESIZER_OPENCV, golden[i].name, h, w, golden[i].oh, golden[i].ow, golden[i].out_crc);
+    }
+}
+
+/* CRC-32 of Image.resize(BILINEAR) and (BICUBIC) of Pillow 13.0; Pillow 9.4 gave the bytes of parity/spatial_other. */
+static void test_resize_pillow(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int h, w, oh, ow;
+        uint32_t bilinear, bicubic;
+    } CASE[] = {
+        {"cv2.d1", 54, 96, 22, 39, 0xea72582f, 0x5aab68c3},
+        {"cv2.d3", 40, 40, 30, 30, 0x61d17651, 0x1bff019d},
+        {"cv2.u1", 17, 23, 40, 51, 0xeb5e3d80, 0xb7eef853},
+        {"cv2.odd", 33, 71, 29, 62, 0xe74810e9, 0x1a6cd72a},
+        {"cv2.same", 33, 30, 33, 17, 0x34beb3a3, 0x4aaf1a0e}, /* the height stays */
+        {"cv2.full", 1080, 1920, 224, 398, 0x22c928fe, 0x6ed7d52c},
+        {"cv2.big", 90, 160, 31, 55, 0x3b251360, 0xdea2be78},
+    };
+    for (size_t i = 0; i < KD_COUNTOF(CASE); i++) {
+        same_bytes(KD_RESIZER_PILLOW_BILINEAR, CASE[i].name, CASE[i].h, CASE[i].w, CASE[i].oh, CASE[i].ow,
+                   CASE[i].bilinear);
+        same_bytes(KD_RESIZER_PILLOW_BICUBIC, CASE[i].name, CASE[i].h, CASE[i].w, CASE[i].oh, CASE[i].ow,
+                   CASE[i].bicubic);
     }
 }
 
@@ -67,9 +99,10 @@ static void test_resize_strides(void **state)
     (void)state;
     enum { W = 20, H = 14, OW = 9, OH = 7, IN = W * 3 + 5, OUT = OW * 3 + 11 };
     uint8_t src[H * IN], dst[OH * OUT], tight[H * W * 3], want[OH * OW * 3];
-    kd_image_resizer *r = NULL;
-    assert_int_equal(kd_image_resizer_create(W, H, OW, OH, &r, NULL), KD_OK);
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < 6; round++) {
+        const kd_resizer rule = (kd_resizer)(round % 3);
+        kd_image_resizer *r = NULL;
+        assert_int_equal(kd_image_resizer_create(rule, W, H, OW, OH, &r, NULL), KD_OK);
         for (size_t i = 0; i < sizeof src; i++) {
             src[i] = (uint8_t)kd_parity_gen_u24((uint32_t)round, (uint32_t)i);
         }
@@ -77,16 +110,16 @@ static void test_resize_strides(void **state)
             memcpy(tight + y * W * 3, src + y * IN, W * 3);
         }
         memset(dst, 0xa5, sizeof dst);
+        kd_image_resize(r, tight, 0, want, 0);
         kd_image_resize(r, src, IN, dst, OUT);
-        assert_int_equal(kd_image_resize_once(tight, W, H, 0, want, OW, OH, 0, NULL), KD_OK);
         for (int y = 0; y < OH; y++) {
             assert_memory_equal(dst + y * OUT, want + y * OW * 3, OW * 3);
             for (int i = OW * 3; i < OUT; i++) {
                 assert_int_equal(dst[y * OUT + i], 0xa5);
             }
         }
+        kd_image_resizer_free(r);
     }
-    kd_image_resizer_free(r);
 }
 
 static void test_resize_limits(void **state)
@@ -95,17 +128,23 @@ static void test_resize_limits(void **state)
     uint8_t one[3] = {10, 200, 77};
     uint8_t out[5 * 4 * 3];
     kd_err err = {0};
-    assert_int_equal(kd_image_resize_once(one, 1, 1, 0, out, 5, 4, 0, NULL), KD_OK);
-    for (size_t i = 0; i < sizeof out; i++) {
-        assert_int_equal(out[i], one[i % 3]);
+    for (int rule = 0; rule < 3; rule++) {
+        assert_int_equal(kd_image_resize_once((kd_resizer)rule, one, 1, 1, 0, out, 5, 4, 0, NULL), KD_OK);
+        for (size_t i = 0; i < sizeof out; i++) {
+            assert_int_equal(out[i], one[i % 3]);
+        }
     }
     kd_image_resizer *r;
-    assert_int_equal(kd_image_resizer_create(0, 4, 4, 4, &r, &err), KD_E_ARG);
+    assert_int_equal(kd_image_resizer_create(KD_RESIZER_OPENCV, 0, 4, 4, 4, &r, &err), KD_E_ARG);
     assert_non_null(strstr(err.msg, "0x4"));
     assert_null(r);
     for (uint64_t n = 1; n <= 5; n++) { /* every allocation fails once */
         kd_alloc_fail_at(n);
-        assert_int_equal(kd_image_resizer_create(8, 8, 4, 4, &r, NULL), KD_E_OOM);
+        assert_int_equal(kd_image_resizer_create(KD_RESIZER_OPENCV, 8, 8, 4, 4, &r, NULL), KD_E_OOM);
+    }
+    for (uint64_t n = 1; n <= 12; n++) {
+        kd_alloc_fail_at(n);
+        assert_int_equal(kd_image_resizer_create(KD_RESIZER_PILLOW_BICUBIC, 8, 8, 4, 4, &r, NULL), KD_E_OOM);
     }
     kd_alloc_fail_at(0);
 }
@@ -223,9 +262,13 @@ static void test_png(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resize_golden), cmocka_unit_test(test_resize_strides),
-        cmocka_unit_test(test_resize_limits), cmocka_unit_test(test_short_side),
-        cmocka_unit_test(test_crop),          cmocka_unit_test(test_png),
+        cmocka_unit_test(test_resize_golden),
+        cmocka_unit_test(test_resize_pillow),
+        cmocka_unit_test(test_resize_strides),
+        cmocka_unit_test(test_resize_limits),
+        cmocka_unit_test(test_short_side),
+        cmocka_unit_test(test_crop),
+        cmocka_unit_test(test_png),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -395,8 +395,8 @@ static kd_status one_resize(parity *p, const kd_json *c, kd_err *err)
     char have[12], what[160];
     (void)snprintf(what, sizeof what, "%s: CRC of picture %s", kd_json_key(c), name);
     KD_GO(kd_parity_crc(p, what, src, n, in_crc));
-    KD_GO(kd_image_resize_once(src, (int)in[1], (int)in[0], 3 * (size_t)in[1], dst, (int)out[1], (int)out[0],
-                               3 * (size_t)out[1], err));
+    KD_GO(kd_image_resize_once(KD_RESIZER_OPENCV, src, (int)in[1], (int)in[0], 3 * (size_t)in[1], dst, (int)out[1],
+                               (int)out[0], 3 * (size_t)out[1], err));
     (void)snprintf(have, sizeof have, "%08x", (unsigned)kd_crc32(dst, m));
     kd_parity_check(p, kd_json_key(c), strcmp(have, crc) == 0, "bytes of the resized picture");
 done:
