@@ -1,6 +1,7 @@
 /* Values taken from elsewhere, and checks that need more than one key. */
 #include "configs/schema/config_table.h"
 #include "formats/data/sets/data_set.h"
+#include "teacher/clip/augment.h"
 #include "teacher/model/teacher.h"
 
 #include <math.h>
@@ -111,11 +112,29 @@ static kd_status finish_kd(kd_config *c, kd_err *err)
     return KD_OK;
 }
 
+/* Keys of the training pixels that say nothing, or something else, under the others. */
+static kd_status finish_pixels(const kd_clip_opts *v, kd_err *err)
+{
+    kd_rand_augment policy;
+    KD_TRY(kd_rand_augment_parse(v->rand_augment, &policy, err));
+    if (policy.ops == 0 && v->rand_augment_interpolation != KD_WARP_BICUBIC) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "video.rand_augment_interpolation: only with video.rand_augment, which is empty; remove it");
+    }
+    if (v->spatial == KD_SPATIAL_MULTI_SCALE && v->resizer != KD_RESIZER_PILLOW_BILINEAR) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "video.resizer: expected pillow_bilinear, with which multi_scale resizes its boxes, found %s",
+                       v->resizer == KD_RESIZER_OPENCV ? "opencv" : "pillow_bicubic");
+    }
+    return KD_OK;
+}
+
 static kd_status finish_clips(kd_config *c, kd_err *err)
 {
     KD_TRY(kd_teacher_finish(&c->teacher, err));
     KD_TRY(ordered("video.rrc_scale", c->video.rrc_scale, err));
     KD_TRY(ordered("video.rrc_ratio", c->video.rrc_ratio, err));
+    KD_TRY(finish_pixels(&c->video, err));
     if (c->video.spatial == KD_SPATIAL_SHORT_SIDE_CROP && c->video.train_short_side < c->teacher.img_size) {
         return KD_FAIL(err, KD_E_CONFIG, "video.train_short_side: expected at least img_size (%d), found %d",
                        c->teacher.img_size, c->video.train_short_side);

@@ -64,11 +64,7 @@ static kd_status clip_fill(void *ctx, const kd_item *item, void *scratch, void *
         w->slot[j] = reel_find(r, w->idx[j]);
     }
     const kd_crop_box box = row_box(s, item, r->width, r->height);
-    if (s->resized) {
-        kd_clip_resize(s->table, r->rgb, r->width, r->height, w->slot, s->rule.frames, &box, s->spec.side, dst[0]);
-    } else {
-        kd_clip_cut(r->rgb, r->width, r->height, w->slot, s->rule.frames, &box, dst[0]);
-    }
+    KD_TRY(kdi_clip_pixels(s, w, item, r, &box, dst[0], err));
     if (s->mode == KD_CLIP_TRAIN) {
         kdi_clip_place(s, item, dst[1]);
     }
@@ -83,6 +79,8 @@ static void worker_free(void *ctx, void *scratch)
         return;
     }
     kd_image_resizer_free(w->resizer);
+    kd_image_resizer_free(w->fitter);
+    kd_free(w->frame);
     kd_free(w->block);
     kd_free(w->idx);
     kd_free(w);
@@ -180,13 +178,20 @@ kd_status kd_clip_source_open(const kd_clip_spec *spec, const kd_half *half, kd_
     s->mode = mode;
     s->fixed = mode == KD_CLIP_TEST || spec->video.sampler == KD_SAMPLER_UNIFORM_LINSPACE ||
                (mode == KD_CLIP_VAL && spec->video.val_window == KD_WINDOW_CENTER);
-    s->resized = mode == KD_CLIP_TRAIN && kd_clip_resized(&spec->video);
+    s->fit = mode == KD_CLIP_TRAIN ? kdi_clip_fit(spec->video.spatial) : KDI_FIT_CUT;
     s->short_side = stored_side(spec, mode);
     s->views = kd_clip_views(spec, mode);
     s->rule = (kd_frame_rule){.sampler = spec->video.sampler,
                               .short_video = spec->video.short_video,
                               .frames = spec->frames,
                               .rate = spec->video.sampling_rate};
+    if (mode == KD_CLIP_TRAIN) {
+        const kd_status st = kd_rand_augment_parse(spec->video.rand_augment, &s->augment, err);
+        if (st != KD_OK) {
+            kd_clip_source_close(s);
+            return st;
+        }
+    }
     float mean[3], std[3];
     for (int c = 0; c < 3; c++) {
         mean[c] = (float)spec->video.mean[c];
@@ -220,8 +225,9 @@ kd_producer kd_clip_producer(kd_clip_source *s)
                      .fill = clip_fill,
                      .label = clip_label,
                      .id = clip_id};
+    const bool floats = s->fit == KDI_FIT_FLOATS;
     const int64_t resized[4] = {3, t, side, side}, cut[4] = {t, side, side, 3};
-    p.tensor[0] = kd_row_spec_of("clip", s->resized ? KD_F32 : KD_U8, 4, s->resized ? resized : cut);
+    p.tensor[0] = kd_row_spec_of("clip", floats ? KD_F32 : KD_U8, 4, floats ? resized : cut);
     p.tensor[1] = kd_row_spec_of("place", KD_I32, 1, (const int64_t[]){KD_PLACE});
     return p;
 }

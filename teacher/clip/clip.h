@@ -1,9 +1,9 @@
 /* From a video to rows of clips: which frames, which crop, how it is placed.
  *
- * Where every crop is as large as the model's picture (validation, test, training with
- * video.spatial short_side_crop) a row is the bytes of the crop, "clip" u8 (T, H, W, 3); crops of
- * any size (rrc) are resized on the normalised floats, so that row is f32 (3, T, H, W).  Training
- * rows have a second tensor, "place" i32 (KD_PLACE): mirroring and the erase box.  The model's
+ * Validation, test and training with video.spatial short_side_crop, rrc_u8 and multi_scale give the bytes of the
+ * crop, "clip" u8 (T, H, W, 3); with rrc crops are resized on the normalised floats, so that row is f32 (3, T, H, W).
+ * RandAugment (augment.h) comes before the crop.  Training rows have a second tensor, "place" i32 (KD_PLACE):
+ * mirroring and the erase box.  The model's
  * first op (patchify of kernels/kd_ops.h) normalises, mirrors, erases and mixes on the device.
  *
  * Source: VideoMAE / VideoMAEv2 VideoClsDataset (dense sampling), checked index by index

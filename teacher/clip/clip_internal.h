@@ -4,6 +4,7 @@
 
 #include "formats/data/cache.h"
 #include "formats/video/image.h"
+#include "teacher/clip/augment.h"
 #include "teacher/clip/clip.h"
 #include "teacher/clip/crops.h"
 
@@ -18,14 +19,22 @@ typedef struct kd_reel {
     uint8_t *rgb;     /* [n][height][width][3]; in the same block */
 } kd_reel;
 
+/* How a box becomes the pixels of a row. */
+typedef enum kdi_fit {
+    KDI_FIT_CUT,   /* the box is as large as the row */
+    KDI_FIT_BYTES, /* resized by video.resizer */
+    KDI_FIT_FLOATS /* normalised, then resized: rows are f32 */
+} kdi_fit;
+
 struct kd_clip_source {
     kd_clip_spec spec;
     const kd_half *half;
     kd_clip_mode mode;
-    bool fixed;     /* the frames of a row do not depend on draws: test, val with centre window,
+    bool fixed; /* the frames of a row do not depend on draws: test, val with centre window,
                        whole videos; a cached reel then holds these frames alone */
-    bool resized;   /* rows are f32 */
-    int short_side; /* of stored frames; 0: as decoded */
+    kdi_fit fit;
+    kd_rand_augment augment; /* of training rows; no operations elsewhere */
+    int short_side;          /* of stored frames; 0: as decoded */
     uint32_t views;
     kd_frame_rule rule;
     float table[3 * 256]; /* of resized clips */
@@ -41,16 +50,33 @@ typedef struct kd_clip_worker {
     size_t capacity; /* bytes of block */
     uint32_t sample; /* whose reel it is; UINT32_MAX: nobody's */
     kd_image_resizer *resizer;
-    int in_w, in_h; /* the resizer's */
+    int in_w, in_h;           /* the resizer's */
+    kd_image_resizer *fitter; /* KDI_FIT_BYTES: from a box to the row */
+    int box_w, box_h;         /* the fitter's */
+    uint8_t *frame;           /* two frames that RandAugment works in */
+    size_t frame_capacity;    /* bytes of `frame` */
 } kd_clip_worker;
 
 /* Positions in a sample's random sequence: each purpose has its own, whatever the others draw. */
-enum { KDI_DRAW_WINDOW = 0, KDI_DRAW_CROP = 16, KDI_DRAW_FLIP = 128, KDI_DRAW_ERASE = 1024 };
+enum {
+    KDI_DRAW_WINDOW = 0,
+    KDI_DRAW_CROP = 16,
+    KDI_DRAW_FLIP = 128,
+    KDI_DRAW_ERASE = 1024,
+    KDI_DRAW_AUGMENT = 1 << 16,
+    KDI_DRAW_WARP = 1 << 17
+};
 
-/* clip_train.c: draws of one row from a position on; box of a training row in a stored frame; its "place". */
+/* clip_train.c: how a training rule fits its boxes; draws of one row from a position on; box of a training row in a
+ * stored frame; its "place". */
+kdi_fit kdi_clip_fit(kd_spatial spatial);
 kd_rng kdi_clip_draws(const kd_clip_source *s, const kd_item *item, uint64_t position);
 kd_crop_box kdi_clip_train_box(const kd_clip_source *s, const kd_item *item, int width, int height);
 void kdi_clip_place(const kd_clip_source *s, const kd_item *item, int32_t *place);
+
+/* clip_row.c: the frames of a row, w->slot of the reel, augmented and cut or resized into dst. */
+KD_NODISCARD kd_status kdi_clip_pixels(const kd_clip_source *s, kd_clip_worker *w, const kd_item *item,
+                                       const kd_reel *r, const kd_crop_box *box, void *dst, kd_err *err);
 
 /* clip.c: frames of one row of a video of n frames. */
 void kdi_clip_frames(const kd_clip_source *s, const kd_item *item, size_t n, size_t *idx);

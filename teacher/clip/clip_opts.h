@@ -15,14 +15,21 @@
 #define KD_VAL_WINDOW_MAP(X)      \
     X(KD_WINDOW_CENTER, "center") \
     X(KD_WINDOW_RANDOM, "random")
-#define KD_SPATIAL_MAP(X)    \
-    X(KD_SPATIAL_RRC, "rrc") \
-    X(KD_SPATIAL_SHORT_SIDE_CROP, "short_side_crop")
+#define KD_SPATIAL_MAP(X)                            \
+    X(KD_SPATIAL_RRC, "rrc")                         \
+    X(KD_SPATIAL_SHORT_SIDE_CROP, "short_side_crop") \
+    X(KD_SPATIAL_RRC_U8, "rrc_u8")                   \
+    X(KD_SPATIAL_MULTI_SCALE, "multi_scale")
+#define KD_WARP_MAP(X)              \
+    X(KD_WARP_BICUBIC, "bicubic")   \
+    X(KD_WARP_BILINEAR, "bilinear") \
+    X(KD_WARP_RANDOM, "random")
 
 KD_ENUM_OF(kd_sampler, KD_SAMPLER_MAP);
 KD_ENUM_OF(kd_short_video, KD_SHORT_VIDEO_MAP);
 KD_ENUM_OF(kd_val_window, KD_VAL_WINDOW_MAP);
 KD_ENUM_OF(kd_spatial, KD_SPATIAL_MAP);
+KD_ENUM_OF(kd_warp, KD_WARP_MAP);
 
 typedef struct kd_clip_opts {
 #define KD_OPTIONS "teacher/clip/clip_opts.inc"

@@ -9,12 +9,34 @@ kd_rng kdi_clip_draws(const kd_clip_source *s, const kd_item *item, uint64_t pos
     return r;
 }
 
+kdi_fit kdi_clip_fit(kd_spatial spatial)
+{
+    switch (spatial) {
+    case KD_SPATIAL_RRC:
+        return KDI_FIT_FLOATS;
+    case KD_SPATIAL_RRC_U8:
+    case KD_SPATIAL_MULTI_SCALE:
+        return KDI_FIT_BYTES;
+    case KD_SPATIAL_SHORT_SIDE_CROP:
+        break;
+    }
+    return KDI_FIT_CUT;
+}
+
 kd_crop_box kdi_clip_train_box(const kd_clip_source *s, const kd_item *item, int width, int height)
 {
     const kd_clip_opts *v = &s->spec.video;
     kd_rng rng = kdi_clip_draws(s, item, KDI_DRAW_CROP);
-    return s->resized ? kd_crop_random_area(width, height, v->rrc_scale, v->rrc_ratio, &rng)
-                      : kd_crop_random(width, height, s->spec.side, &rng);
+    switch (v->spatial) {
+    case KD_SPATIAL_RRC:
+    case KD_SPATIAL_RRC_U8:
+        return kd_crop_random_area(width, height, v->rrc_scale, v->rrc_ratio, &rng);
+    case KD_SPATIAL_MULTI_SCALE:
+        return kd_crop_random_multi_scale(width, height, s->spec.side, &rng);
+    case KD_SPATIAL_SHORT_SIDE_CROP:
+        break;
+    }
+    return kd_crop_random(width, height, s->spec.side, &rng);
 }
 
 void kdi_clip_place(const kd_clip_source *s, const kd_item *item, int32_t *place)

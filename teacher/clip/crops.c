@@ -2,6 +2,7 @@
 #include "teacher/clip/crops.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 kd_crop_box kd_crop_center(int width, int height, int side)
 {
@@ -63,6 +64,41 @@ kd_crop_box kd_crop_random(int width, int height, int side, kd_rng *rng)
     b.y = (int)kd_rng_below(rng, (uint32_t)(height - side + 1));
     b.x = (int)kd_rng_below(rng, (uint32_t)(width - side + 1));
     return b;
+}
+
+static int scaled_side(int shorter, double scale, int side)
+{
+    const int length = (int)((double)shorter * scale);
+    return abs(length - side) < 3 ? side : length;
+}
+
+kd_crop_box kd_crop_multi_scale(int width, int height, int side, int shape, int place)
+{
+    static const double SCALE[] = {1.0, 0.875, 0.75, 0.66};
+    /* quarters of the free width and height: corners, centre, middles of the sides, quarters */
+    static const int AT[KD_CROP_PLACES][2] = {{0, 0}, {4, 0}, {0, 4}, {4, 4}, {2, 2}, {0, 2}, {4, 2},
+                                              {2, 4}, {2, 0}, {1, 1}, {3, 1}, {1, 3}, {3, 3}};
+    const int shorter = KD_MIN(width, height);
+    kd_crop_box b = {0};
+    int n = 0;
+    KD_ASSERT(shape >= 0 && shape < KD_CROP_SHAPES && place >= 0 && place < KD_CROP_PLACES);
+    for (int i = 0; i < (int)KD_COUNTOF(SCALE); i++) {
+        for (int j = KD_MAX(i - 1, 0); j <= KD_MIN(i + 1, (int)KD_COUNTOF(SCALE) - 1); j++, n++) {
+            if (n == shape) {
+                b.height = KD_MIN(scaled_side(shorter, SCALE[i], side), height);
+                b.width = KD_MIN(scaled_side(shorter, SCALE[j], side), width);
+            }
+        }
+    }
+    b.x = AT[place][0] * ((width - b.width) / 4);
+    b.y = AT[place][1] * ((height - b.height) / 4);
+    return b;
+}
+
+kd_crop_box kd_crop_random_multi_scale(int width, int height, int side, kd_rng *rng)
+{
+    const int shape = (int)kd_rng_below(rng, KD_CROP_SHAPES);
+    return kd_crop_multi_scale(width, height, side, shape, (int)kd_rng_below(rng, KD_CROP_PLACES));
 }
 
 kd_crop_box kd_erase_random(int width, int height, kd_rng *rng)

@@ -26,18 +26,28 @@ bool kd_crop_area_size(int width, int height, double share, double log_ratio, in
 kd_crop_box kd_crop_random_area(int width, int height, const double scale[2], const double ratio[2], kd_rng *rng);
 kd_crop_box kd_crop_random(int width, int height, int side, kd_rng *rng); /* square at random */
 
+/* VideoMAE's multi-scale crop (pre-training's GroupMultiScaleCrop).  Sides of a box are 1, 0.875, 0.75 or 0.66 of the
+ * short side, those less than 3 from `side` are `side`; width and height are neighbours in that list or the same; the
+ * box stands at one of 13 places. */
+#define KD_CROP_SHAPES 10
+#define KD_CROP_PLACES 13
+/* Shape 0..9 in the reference's order, place 0..12 likewise. */
+kd_crop_box kd_crop_multi_scale(int width, int height, int side, int shape, int place);
+kd_crop_box kd_crop_random_multi_scale(int width, int height, int side, kd_rng *rng);
+
 /* Random erasing: 2 to 33 % of the picture, height over width 0.3 to 3.3, never as high or as wide as
  * the picture; up to 100 tries, then a box of width and height 0. */
 kd_crop_box kd_erase_random(int width, int height, kd_rng *rng);
 
-/* Frames idx[0..T-1] of rgb[n][height][width][3], the box alone: dst (T, box height, box width, 3). */
-void kd_clip_cut(const uint8_t *rgb, int width, int height, const size_t *idx, int frames, const kd_crop_box *box,
-                 uint8_t *dst);
+/* ---- one frame of a row ---------------------------------------------------------------------- */
 
-/* The same box to dst (3, T, side, side): normalised (table: kd_vit_pixel_table), then resized
- * bilinearly (half-pixel centres, no antialiasing, torch's interpolate).  A box of side x side keeps
- * its values. */
-void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int height, const size_t *idx, int frames,
-                    const kd_crop_box *box, int side, float *dst);
+/* The box of rgb[height][width][3] alone: dst (box height, box width, 3). */
+void kd_clip_cut(const uint8_t *rgb, int width, int height, const kd_crop_box *box, uint8_t *dst);
+
+/* The same box to dst (3, side, side), the channels `channel` values apart: normalised (table: kd_vit_pixel_table),
+ * then resized bilinearly (half-pixel centres, no antialiasing, torch's interpolate).  A box of side x side keeps its
+ * values. */
+void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int height, const kd_crop_box *box, int side,
+                    float *dst, size_t channel);
 
 #endif

@@ -7,16 +7,13 @@ static bool inside(const kd_crop_box *b, int width, int height)
            b->height <= height - b->y;
 }
 
-void kd_clip_cut(const uint8_t *rgb, int width, int height, const size_t *idx, int frames, const kd_crop_box *box,
-                 uint8_t *dst)
+void kd_clip_cut(const uint8_t *rgb, int width, int height, const kd_crop_box *box, uint8_t *dst)
 {
     KD_ASSERT(inside(box, width, height));
     const size_t stride = (size_t)width * 3, row = (size_t)box->width * 3;
-    for (int j = 0; j < frames; j++) {
-        const uint8_t *src = rgb + (idx[j] * (size_t)height + (size_t)box->y) * stride + 3 * (size_t)box->x;
-        for (int y = 0; y < box->height; y++, src += stride, dst += row) {
-            memcpy(dst, src, row);
-        }
+    const uint8_t *src = rgb + (size_t)box->y * stride + 3 * (size_t)box->x;
+    for (int y = 0; y < box->height; y++, src += stride, dst += row) {
+        memcpy(dst, src, row);
     }
 }
 
@@ -57,20 +54,16 @@ static void resize_plane(const float *table, const uint8_t *rgb, size_t stride, 
     }
 }
 
-void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int height, const size_t *idx, int frames,
-                    const kd_crop_box *box, int side, float *dst)
+void kd_clip_resize(const float *table, const uint8_t *rgb, int width, int height, const kd_crop_box *box, int side,
+                    float *dst, size_t channel)
 {
     KD_ASSERT(side > 0 && side <= KD_CLIP_MAX_SIDE && inside(box, width, height));
     tap tx[KD_CLIP_MAX_SIDE], ty[KD_CLIP_MAX_SIDE];
     make_taps(box->width, side, tx);
     make_taps(box->height, side, ty);
     const size_t stride = (size_t)width * 3;
-    const size_t plane = (size_t)side * (size_t)side;
-    for (int j = 0; j < frames; j++) {
-        const uint8_t *frame = rgb + idx[j] * stride * (size_t)height + (size_t)box->y * stride + 3 * (size_t)box->x;
-        for (int c = 0; c < 3; c++) {
-            resize_plane(table + (size_t)c * 256, frame, stride, c, tx, ty, side,
-                         dst + ((size_t)c * (size_t)frames + (size_t)j) * plane);
-        }
+    const uint8_t *frame = rgb + (size_t)box->y * stride + 3 * (size_t)box->x;
+    for (int c = 0; c < 3; c++) {
+        resize_plane(table + (size_t)c * 256, frame, stride, c, tx, ty, side, dst + (size_t)c * channel);
     }
 }

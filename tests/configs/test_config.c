@@ -123,6 +123,11 @@ static void test_refusals(void **state)
     refuse("mixup: {switch_prob: 1.5}", "mixup.switch_prob");
     refuse("video: {erase_prob: 2}", "video.erase_prob");
     refuse("video: {erasing_prob: 0.25}", "did you mean 'video.erase_prob'");
+    refuse("video: {rand_augment: rand-m7-p0.5}", "video.rand_augment: expected the parts m, n, mstd, inc and w");
+    refuse("video: {aa: rand-m7}", "did you mean 'video.rand_augment'");
+    refuse("video: {rand_augment_interpolation: random}", "only with video.rand_augment, which is empty");
+    refuse("video: {spatial: multi_scale}", "video.resizer: expected pillow_bilinear");
+    refuse("video: {spatial: short_side_crop, train_short_side: 0}", "expected at least img_size (224), found 0");
     refuse("kind: student\nmixup: {cutmix_alpha: 1}", "mixup.cutmix_alpha: this key does nothing in a student recipe");
     refuse("kind: student\nvideo: {erase_prob: 0.25}", "does nothing in a student recipe");
     refuse("optim: {schedule: multistep}", "milestones");

@@ -170,7 +170,6 @@ static void test_rows_are_what_the_view_says(void **state)
     assert_int_equal(view.crop_y, 0);
     assert_int_equal(frames[7], 40);
     size_t idx[8];
-    const size_t order[8] = {0, 1, 2, 3, 4, 5, 6, 7};
     for (int j = 0; j < 8; j++) {
         idx[j] = (size_t)frames[j];
     }
@@ -183,7 +182,9 @@ static void test_rows_are_what_the_view_says(void **state)
            &err);
     }
     const kd_crop_box box = {.x = view.crop_x, .y = view.crop_y, .width = 32, .height = 32};
-    kd_clip_cut(small, 42, 32, order, 8, &box, want);
+    for (size_t j = 0; j < 8; j++) {
+        kd_clip_cut(small + j * 42 * 32 * 3, 42, 32, &box, want + j * 32 * 32 * 3);
+    }
     assert_memory_equal(row, want, sizeof row);
     kd_video_clip_free(&clip);
     p.scratch_free(p.ctx, scratch);

@@ -204,6 +204,39 @@ static uint8_t *make_video(const char *name, int frames, int w, int h)
     return rgb;
 }
 
+/* Boxes of the reference's GroupMultiScaleCrop: shape and place by their number in its lists. */
+static void multi_scale_boxes_are_the_references(void **state)
+{
+    (void)state;
+    static const struct {
+        int w, h, side, shape, place;
+        kd_crop_box box;
+    } CASE[] = {{340, 256, 224, 0, 0, {0, 0, 256, 256}},    {340, 256, 224, 1, 3, {116, 0, 224, 256}},
+                {340, 256, 224, 2, 4, {42, 16, 256, 224}},  {340, 256, 224, 5, 8, {58, 0, 224, 192}},
+                {340, 256, 224, 7, 9, {43, 16, 168, 192}},  {340, 256, 224, 9, 12, {129, 66, 168, 168}},
+                {340, 256, 224, 4, 6, {148, 16, 192, 224}}, {320, 240, 224, 2, 4, {40, 14, 240, 210}},
+                {171, 226, 224, 0, 0, {0, 0, 171, 171}},    {171, 226, 224, 1, 3, {20, 52, 149, 171}},
+                {171, 226, 224, 2, 4, {0, 38, 171, 149}},   {171, 226, 224, 4, 6, {40, 38, 128, 149}},
+                {96, 64, 32, 1, 3, {40, 0, 56, 64}},        {96, 64, 32, 5, 8, {20, 0, 56, 48}},
+                {96, 64, 32, 7, 9, {13, 4, 42, 48}},        {455, 256, 112, 9, 12, {213, 66, 168, 168}}};
+    for (size_t i = 0; i < KD_COUNTOF(CASE); i++) {
+        const kd_crop_box want = CASE[i].box;
+        const kd_crop_box b = kd_crop_multi_scale(CASE[i].w, CASE[i].h, CASE[i].side, CASE[i].shape, CASE[i].place);
+        if (b.x != want.x || b.y != want.y || b.width != want.width || b.height != want.height) {
+            fail_msg("case %zu: %d %d %d %d", i, b.x, b.y, b.width, b.height);
+        }
+    }
+    int shapes = 0, corners = 0;
+    for (uint32_t draw = 0; draw < 2600; draw++) { /* every shape and place as often as the others */
+        kd_rng rng = kd_rng_make(1, KD_RNG_TEST, 5, draw);
+        const kd_crop_box b = kd_crop_random_multi_scale(340, 256, 224, &rng);
+        shapes += b.width == 256 && b.height == 256;
+        corners += b.x == 0 && b.y == 0 && b.height < 256;
+    }
+    assert_true(shapes > 200 && shapes < 320);
+    assert_true(corners > 110 && corners < 210); /* 8 shapes of 10, place 0 of 13: 160 expected */
+}
+
 static const float MEAN[3] = {0.485f, 0.456f, 0.406f}, STD[3] = {0.229f, 0.224f, 0.225f};
 
 /* Bytes (T, side, side, 3) as the normalised floats (3, T, side, side). */
@@ -225,8 +258,11 @@ static uint32_t view_crc(const uint8_t *rgb, int w, int h, const size_t *idx, kd
     static float table[3 * 256], clip[3 * 4 * 32 * 32], same[3 * 4 * 32 * 32];
     static uint8_t cut[4 * 32 * 32 * 3];
     kd_vit_pixel_table(MEAN, STD, table);
-    kd_clip_resize(table, rgb, w, h, idx, 4, &box, 32, clip);
-    kd_clip_cut(rgb, w, h, idx, 4, &box, cut);
+    for (size_t j = 0; j < 4; j++) {
+        const uint8_t *frame = rgb + idx[j] * (size_t)w * (size_t)h * 3;
+        kd_clip_resize(table, frame, w, h, &box, 32, clip + j * 32 * 32, 4 * 32 * 32);
+        kd_clip_cut(frame, w, h, &box, cut + j * 32 * 32 * 3);
+    }
     normalise(cut, 4, 32, same);
     assert_memory_equal(clip, same, sizeof clip);
     return kd_zip_crc32(0, clip, sizeof clip);
@@ -285,10 +321,9 @@ static void training_crops_are_the_references(void **state)
         const char *file, *tensor;
         kd_crop_box box;
         bool flip;
-    } CASE[] = {{GOLDEN "train_a.safetensors", "train.a", {10, 3, 61, 50}, false},
-                {GOLDEN "train_b.safetensors", "train.b", {30, 20, 22, 17}, true}};
+    } CASE[] = {{KD_GOLDEN_DIR "/parity/pipeline/train_a.safetensors", "train.a", {10, 3, 61, 50}, false},
+                {KD_GOLDEN_DIR "/parity/pipeline/train_b.safetensors", "train.b", {30, 20, 22, 17}, true}};
     float table[3 * 256];
-    const size_t idx[4] = {0, 1, 2, 3};
     kd_vit_pixel_table(MEAN, STD, table);
     uint8_t *rgb = make_video("vidT", 4, 100, 60);
     for (size_t i = 0; i < KD_COUNTOF(CASE); i++) {
@@ -299,7 +334,9 @@ static void training_crops_are_the_references(void **state)
         const kd_st_entry *e = need(f, CASE[i].tensor);
         const float *want = (const float *)(const void *)e->data;
         assert_int_equal(e->count, KD_COUNTOF(clip));
-        kd_clip_resize(table, rgb, 100, 60, idx, 4, &CASE[i].box, 32, clip);
+        for (size_t j = 0; j < 4; j++) {
+            kd_clip_resize(table, rgb + j * 100 * 60 * 3, 100, 60, &CASE[i].box, 32, clip + j * 32 * 32, 4 * 32 * 32);
+        }
         for (size_t k = 0; k < e->count; k++) {
             /* mirrored later, by the model's first op */
             const float got = clip[CASE[i].flip ? k - k % 32 + 31 - k % 32 : k];
@@ -345,10 +382,13 @@ static void erase_boxes_follow_the_rule(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sampling_is_the_references), cmocka_unit_test(draws_stay_inside),
-        cmocka_unit_test(boxes_are_the_references),   cmocka_unit_test(random_boxes_fit),
-        cmocka_unit_test(views_are_the_references),   cmocka_unit_test(training_crops_are_the_references),
-        cmocka_unit_test(erase_boxes_follow_the_rule)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sampling_is_the_references),
+                                       cmocka_unit_test(draws_stay_inside),
+                                       cmocka_unit_test(boxes_are_the_references),
+                                       cmocka_unit_test(random_boxes_fit),
+                                       cmocka_unit_test(views_are_the_references),
+                                       cmocka_unit_test(training_crops_are_the_references),
+                                       cmocka_unit_test(multi_scale_boxes_are_the_references),
+                                       cmocka_unit_test(erase_boxes_follow_the_rule)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
