@@ -267,8 +267,8 @@ typedef struct kd_cos_qk_attr {
  *              each frame, channel and pixel, a function of (seed, KD_RNG_SAMPLE, item, epoch) and the element.  A box
  *              may reach beyond the picture
  *   perm, lam  perm i32 (B) within 0 .. B-1, lam stat (B): lam[i] x[i] + (1 - lam[i]) x[perm[i]]
- *   cut        i32 (4) = top, left, height, width.  Where the box has an area, the mix is x[perm[i]] inside the box and
- *              x[i] outside, and lam is not used
+ *   cut        i32 (B,4) = top, left, height, width.  Where the box of sample i has an area, the mix is x[perm[i]]
+ *              inside the box and x[i] outside, and lam[i] is not used
  * patchify_bwd (x act or stat, without any other operand; else there is no gradient)
  *   in   dy act, shape of rows
  *   out  dx (x_shape) of x_dtype */

@@ -89,12 +89,29 @@ static kd_status finish_optim(kd_config *c, kd_err *err)
     if (c->train.eval_ema && o->ema_decay <= 0.0) {
         return KD_FAIL(err, KD_E_CONFIG, "train.eval_ema: needs optim.ema_decay above 0");
     }
-    if ((c->mixup.alpha > 0.0 || c->mixup.cutmix_alpha > 0.0) && c->mixup.partner == KD_PARTNER_FLIP &&
-        c->train.batch_size % 2 != 0) {
+    return KD_OK;
+}
+
+static kd_status finish_mixup(kd_config *c, kd_err *err)
+{
+    const kd_mixup_opts *m = &c->mixup;
+    const bool on = m->alpha > 0.0 || m->cutmix_alpha > 0.0;
+    if (on && m->partner == KD_PARTNER_FLIP && c->train.batch_size % 2 != 0) {
         return KD_FAIL(err, KD_E_CONFIG,
                        "train.batch_size: mixup with partner flip pairs samples; expected an even "
                        "number, found %d",
                        c->train.batch_size);
+    }
+    if (m->mode != KD_MIXUP_BATCH && !on) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "mixup.mode: expected batch where nothing is mixed (mixup.alpha and mixup.cutmix_alpha are 0), "
+                       "found %s; remove it",
+                       m->mode == KD_MIXUP_ELEM ? "elem" : "pair");
+    }
+    if (m->mode == KD_MIXUP_PAIR && m->partner != KD_PARTNER_FLIP) {
+        return KD_FAIL(
+            err, KD_E_CONFIG,
+            "mixup.partner: expected flip with mixup.mode pair (a permutation makes no pairs), found permute");
     }
     return KD_OK;
 }
@@ -151,7 +168,8 @@ static kd_status finish_sequences(kd_config *c, kd_err *err)
 static kd_status finish_all(kd_config *c, kd_err *err)
 {
     fill(&c->eval.batch_size, c->train.batch_size);
-    return finish_optim(c, err);
+    KD_TRY(finish_optim(c, err));
+    return finish_mixup(c, err);
 }
 
 kd_status kd_config_finish(kd_config *cfg, kd_err *err)

@@ -5,7 +5,7 @@
 
 static void identity(int rows, kd_mix *m)
 {
-    memset(m->cut, 0, sizeof m->cut);
+    memset(m->cut, 0, (size_t)rows * 4 * sizeof *m->cut);
     for (int i = 0; i < rows; i++) {
         m->perm[i] = i;
         m->lam[i] = 1.0f;
@@ -24,14 +24,12 @@ double kd_cut_box(int height, int width, double lam, int cy, int cx, int32_t box
     return 1.0 - (double)box[2] * (double)box[3] / ((double)height * (double)width);
 }
 
-/* Positions in a batch's random sequence; the permutation's lie from 2^32 on. */
-enum { DRAW_MIXUP = 0, DRAW_CUT = 1 << 20 };
+/* Positions in a batch's random sequence; the permutation's lie from 2^32 on, row i's own from (i + 1) 2^40 on. */
+enum { DRAW_MIXUP = 0, DRAW_CUT = 1 << 20, ROW_SHIFT = 40 };
 
-/* lambda of a batch that is mixed; CutMix sets the box. */
-static double draw_lam(const kd_mixup_opts *cfg, kd_rng rng, int side, int32_t box[4])
+/* lambda of what is mixed; CutMix sets the box. */
+static double draw_lam(const kd_mixup_opts *cfg, kd_rng rng, kd_rng cut, int side, int32_t box[4])
 {
-    kd_rng cut = rng;
-    cut.pos = DRAW_CUT;
     const bool both = cfg->alpha > 0.0 && cfg->cutmix_alpha > 0.0;
     if (both ? !(kd_rng_uniform(&cut) < cfg->switch_prob) : cfg->alpha > 0.0) {
         return kd_rng_beta(&rng, cfg->alpha, cfg->alpha);
@@ -41,38 +39,46 @@ static double draw_lam(const kd_mixup_opts *cfg, kd_rng rng, int side, int32_t b
     return lam >= 0.0 && lam <= 1.0 ? kd_cut_box(side, side, lam, cy, cx, box) : lam;
 }
 
-float kd_mix_draw(const kd_mixup_opts *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *valid,
-                  int side, kd_mix *out)
+/* One draw, whose positions begin at `from`: lambda, 1 where nothing is mixed. */
+static float draw_at(const kd_mixup_opts *cfg, kd_rng rng, uint64_t from, int side, int32_t box[4])
 {
-    int32_t *perm = out->perm;
-    float *lam = out->lam;
-    KD_ASSERT(side > 0 || !(cfg->cutmix_alpha > 0.0));
-    identity(rows, out);
-    if (!(cfg->alpha > 0.0 || cfg->cutmix_alpha > 0.0) || rows < 1) {
-        return 1.0f;
-    }
-    kd_rng rng = kd_rng_make(seed, KD_RNG_BATCH, batch, epoch);
+    kd_rng cut = rng;
+    rng.pos = from + DRAW_MIXUP;
+    cut.pos = from + DRAW_CUT;
+    memset(box, 0, 4 * sizeof *box);
     if (!(kd_rng_uniform(&rng) < cfg->prob)) {
         return 1.0f;
     }
-    const float l = (float)draw_lam(cfg, rng, side, out->cut);
-    if (!(l >= 0.0f && l <= 1.0f)) {
-        return 1.0f; /* a tiny alpha can give 0 / 0 */
+    const float l = (float)draw_lam(cfg, rng, cut, side, box);
+    return l >= 0.0f && l <= 1.0f ? l : 1.0f; /* a tiny alpha can give 0 / 0 */
+}
+
+void kd_mix_draw(const kd_mixup_opts *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *valid,
+                 int side, kd_mix *out)
+{
+    const kd_rng rng = kd_rng_make(seed, KD_RNG_BATCH, batch, epoch);
+    const bool each = cfg->mode != KD_MIXUP_BATCH;
+    int32_t box[4];
+    float l = 1.0f;
+    KD_ASSERT(side > 0 || !(cfg->cutmix_alpha > 0.0));
+    identity(rows, out);
+    if (!(cfg->alpha > 0.0 || cfg->cutmix_alpha > 0.0) || rows < 1) {
+        return;
     }
     for (int i = 0; i < rows; i++) {
-        perm[i] = cfg->partner == KD_PARTNER_FLIP
-                      ? rows - 1 - i
-                      : (int32_t)kd_rng_permute(seed, KD_RNG_BATCH, batch, epoch, (uint32_t)rows, (uint32_t)i);
-    }
-    for (int i = 0; i < rows; i++) {
-        const bool whole = valid == NULL || (valid[i] > 0.0f && valid[perm[i]] > 0.0f);
-        if (whole) {
-            lam[i] = l;
-        } else {
-            perm[i] = i;
+        const int partner = cfg->partner == KD_PARTNER_FLIP
+                                ? rows - 1 - i
+                                : (int)kd_rng_permute(seed, KD_RNG_BATCH, batch, epoch, (uint32_t)rows, (uint32_t)i);
+        const int shared = cfg->mode == KD_MIXUP_PAIR ? KD_MIN(i, partner) : i; /* whose draw */
+        if (each || i == 0) {
+            l = draw_at(cfg, rng, each ? (uint64_t)(shared + 1) << ROW_SHIFT : 0, side, box);
+        }
+        if (l < 1.0f && (valid == NULL || (valid[i] > 0.0f && valid[partner] > 0.0f))) {
+            out->perm[i] = partner;
+            out->lam[i] = l;
+            memcpy(out->cut + (size_t)i * 4, box, sizeof box);
         }
     }
-    return l;
 }
 
 void kd_targets(const int32_t *label, const float *valid, int rows, int classes, double smoothing, const int32_t *perm,

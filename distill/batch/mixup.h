@@ -1,12 +1,15 @@
 /* Mixed batches (mixup, CutMix) on the host: pairs, their lambda, smoothed and mixed targets.
  *
- * Source: timm's Mixup in mode "batch" (partner flip) and LAST's trainer (partner permute); both
- * give
+ * Source: timm's Mixup (partner flip; lambda is always corrected to the share that a clipped box leaves) and LAST's
+ * trainer (partner permute); both give
  *     t = lam * smooth(y_i) + (1 - lam) * smooth(y_partner)
  *     smooth(y) = 1 - s + s / K at y, s / K elsewhere
  * also when a batch is not mixed (lam = 1).  The inputs are mixed on the device, by the op `mixup`
  * (skeletons) or `patchify` (clips), which take perm, lam and cut as they are here; teacher
  * probabilities are mixed by kd_mix_rows.
+ *
+ * What shares one draw of (mixed at all, mixup or CutMix, lambda, box) is mixup.mode: the batch, each row by itself
+ * (elem), or a row and its partner B-1-i (pair).
  *
  * Draws come from KD_RNG_BATCH, keyed by (seed, epoch, batch).  A row that is invalid gets a
  * zero target; a row whose partner is invalid is not mixed (its lam is 1).
@@ -19,17 +22,17 @@
 
 /* What a batch is mixed by. */
 typedef struct kd_mix {
-    int32_t *perm;  /* [rows] */
-    float *lam;     /* [rows] */
-    int32_t cut[4]; /* CutMix: top, left, height, width of the box; zeros: mixup, or none */
+    int32_t *perm; /* [rows] */
+    float *lam;    /* [rows] */
+    int32_t *cut;  /* [rows, 4]; CutMix: top, left, height, width of the row's box; zeros: mixup, or none */
 } kd_mix;
 
 /* Fill the mix of a batch of pictures of side x side (without pictures: 0; CutMix must be off then).
- * mixup.alpha and cutmix_alpha 0, or a batch that is not drawn: identity and ones.  Partner flip needs
+ * mixup.alpha and cutmix_alpha 0, or what is not drawn: identity and ones.  Partner flip needs
  * an even number of rows (kd_config_finish checks); with an odd one the middle row is its own partner.
- * valid NULL: all.  Returns the batch's lambda (1: not mixed). */
-float kd_mix_draw(const kd_mixup_opts *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *valid,
-                  int side, kd_mix *out);
+ * Mode pair has partner flip.  valid NULL: all. */
+void kd_mix_draw(const kd_mixup_opts *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *valid,
+                 int side, kd_mix *out);
 
 /* The box of CutMix round (cy, cx): sides int(height sqrt(1 - lam)), int(width sqrt(1 - lam)), an odd
  * one loses a pixel, cut off at the edges.  Returns the share of the picture that is left. */

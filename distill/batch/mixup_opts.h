@@ -8,7 +8,13 @@
     X(KD_PARTNER_FLIP, "flip")  \
     X(KD_PARTNER_PERMUTE, "permute")
 
+#define KD_MIXUP_MODE_MAP(X)   \
+    X(KD_MIXUP_BATCH, "batch") \
+    X(KD_MIXUP_ELEM, "elem")   \
+    X(KD_MIXUP_PAIR, "pair")
+
 KD_ENUM_OF(kd_mixup_partner, KD_MIXUP_PARTNER_MAP);
+KD_ENUM_OF(kd_mixup_mode, KD_MIXUP_MODE_MAP);
 
 typedef struct kd_mixup_opts {
 #define KD_OPTIONS "distill/batch/mixup_opts.inc"

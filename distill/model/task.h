@@ -41,7 +41,7 @@ typedef struct kd_source {
 typedef struct kd_build {
     int batch;
     bool training;
-    bool mixed; /* inputs perm i32 (B), lam (B) (and cut i32 (4), for pictures) mix the samples of the batch */
+    bool mixed; /* inputs perm i32 (B), lam (B) (and cut i32 (B,4), for pictures) mix the samples of the batch */
     bool kept;  /* rows are made on the device (kd_task.resident) */
 } kd_build;
 

@@ -58,7 +58,7 @@ static kd_built video_build(kd_model *m, kd_graph *g, const kd_build *b)
         in.place = kd_input(g, "place", KD_I32, kd_shape2(b->batch, KD_PLACE));
     }
     if (b->mixed) {
-        in.cut = kd_input(g, "cut", KD_I32, kd_shape1(4));
+        in.cut = kd_input(g, "cut", KD_I32, kd_shape2(b->batch, 4));
     }
     const kd_vit_out out = kd_vit_build(g, m->net, &in);
     return (kd_built){out.logits, out.features, KD_NONE};

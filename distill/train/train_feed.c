@@ -13,14 +13,15 @@ kd_status kdi_feed_open(kd_trainer *t, kd_err *err)
     }
     t->mix.perm = kd_calloc(b, sizeof *t->mix.perm);
     t->mix.lam = kd_calloc(b, sizeof *t->mix.lam);
+    t->mix.cut = kd_calloc(4 * b, sizeof *t->mix.cut);
     t->kept = kd_calloc(b, sizeof *t->kept);
     t->target = kd_calloc(b * (size_t)kd_shape_numel(&t->model.target), sizeof *t->target);
     t->teacher_rows = kd_calloc(b * k, sizeof *t->teacher_rows);
     t->mixed_rows = kd_calloc(b * k, sizeof *t->mixed_rows);
     t->feature_rows = kd_calloc(b * (size_t)dim, sizeof *t->feature_rows);
     t->work = kd_calloc(k, sizeof *t->work);
-    const bool ok = t->mix.perm && t->kept && t->mix.lam && t->target && t->teacher_rows && t->mixed_rows &&
-                    t->feature_rows && t->work;
+    const bool ok = t->mix.perm && t->mix.lam && t->mix.cut && t->kept && t->target && t->teacher_rows &&
+                    t->mixed_rows && t->feature_rows && t->work;
     return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "training: out of memory for a batch");
 }
 
@@ -28,6 +29,7 @@ void kdi_feed_close(kd_trainer *t)
 {
     kd_free(t->mix.perm);
     kd_free(t->mix.lam);
+    kd_free(t->mix.cut);
     kd_free(t->kept);
     kd_free(t->target);
     kd_free(t->teacher_rows);
@@ -145,11 +147,11 @@ static kd_status put_mix(kd_trainer *t, const kd_batch *b, kd_err *err)
 {
     const kd_config *c = t->cfg;
     const size_t n = (size_t)b->rows;
-    (void)kd_mix_draw(&c->mixup, (uint64_t)c->train.seed, b->epoch, (uint32_t)b->index, b->rows, b->valid,
-                      t->model.side, &t->mix);
+    kd_mix_draw(&c->mixup, (uint64_t)c->train.seed, b->epoch, (uint32_t)b->index, b->rows, b->valid, t->model.side,
+                &t->mix);
     KD_TRY(put(t, "perm", t->mix.perm, n * sizeof *t->mix.perm, err));
     KD_TRY(put(t, "lam", t->mix.lam, n * sizeof *t->mix.lam, err));
-    return t->model.side > 0 ? put(t, "cut", t->mix.cut, sizeof t->mix.cut, err) : KD_OK;
+    return t->model.side > 0 ? put(t, "cut", t->mix.cut, 4 * n * sizeof *t->mix.cut, err) : KD_OK;
 }
 
 /* Weights that change from epoch to epoch. */

@@ -52,17 +52,13 @@ typedef struct clips {
 
 static clips clips_of(const kd_call *c)
 {
-    clips s = {.g = patches_of(&c->in[0].shape, c->in[0].dtype == KD_U8, c->attr),
-               .x = &c->in[0],
-               .table = kd_in(c, 1),
-               .place = kd_in(c, 2),
-               .perm = kd_in(c, 3),
-               .lam = kd_in(c, 4),
-               .cut = kd_in(c, 5)};
-    if (s.cut != NULL && (s.cut[2] <= 0 || s.cut[3] <= 0)) {
-        s.cut = NULL;
-    }
-    return s;
+    return (clips){.g = patches_of(&c->in[0].shape, c->in[0].dtype == KD_U8, c->attr),
+                   .x = &c->in[0],
+                   .table = kd_in(c, 1),
+                   .place = kd_in(c, 2),
+                   .perm = kd_in(c, 3),
+                   .lam = kd_in(c, 4),
+                   .cut = kd_in(c, 5)};
 }
 
 static void reverse(real *v, int64_t n)
@@ -113,8 +109,9 @@ static void pixels(const clips *s, int64_t ch, int64_t channels, corner at, int6
 
 static void mix(const clips *s, int64_t ch, int64_t channels, corner at, int64_t n, real *restrict v)
 {
-    const bool cut = s->cut != NULL;
-    if (cut && !(kd_within(at.y, s->cut[0], s->cut[2]) && kd_meets(at.x, n, s->cut[1], s->cut[3]))) {
+    const int32_t *box = s->cut != NULL ? s->cut + 4 * at.b : NULL;
+    const bool cut = box != NULL && box[2] > 0 && box[3] > 0;
+    if (cut && !(kd_within(at.y, box[0], box[2]) && kd_meets(at.x, n, box[1], box[3]))) {
         return;
     }
     real other[CHANNELS * KD_CHUNK];
@@ -125,7 +122,7 @@ static void mix(const clips *s, int64_t ch, int64_t channels, corner at, int64_t
         real *restrict mine = v + k * KD_CHUNK;
         const real *restrict theirs = other + k * KD_CHUNK;
         for (int64_t j = 0; j < n && cut; j++) {
-            mine[j] = kd_within(at.x + j, s->cut[1], s->cut[3]) ? theirs[j] : mine[j];
+            mine[j] = kd_within(at.x + j, box[1], box[3]) ? theirs[j] : mine[j];
         }
         for (int64_t j = 0; j < n && !cut; j++) {
             mine[j] = a * mine[j] + b * theirs[j];

@@ -153,7 +153,6 @@ static __global__ void __launch_bounds__(BLOCK) patch_rows(const S *x, clips s, 
         __syncthreads();
     }
     const int packs = g.p / N, cells = g.t * g.p * packs, channels = pictures ? 3 : g.C;
-    const bool cut = s.cut != nullptr && s.cut[2] > 0 && s.cut[3] > 0;
     for (KD_EACH(i, g.count * cells)) {
         const int64_t k = kd_div(i, cells);
         const int r = (int)(i - k * cells), line = r / packs;
@@ -161,7 +160,9 @@ static __global__ void __launch_bounds__(BLOCK) patch_rows(const S *x, clips s, 
         at.x += (r - line * packs) * N;
         at.y += line % g.p;
         at.t += line / g.p;
-        const bool boxed = cut && kd_within(at.y, s.cut[0], s.cut[2]) && kd_meets(at.x, N, s.cut[1], s.cut[3]);
+        const int32_t *box = s.perm != nullptr && s.cut != nullptr ? s.cut + 4 * at.b : nullptr;
+        const bool cut = box != nullptr && box[2] > 0 && box[3] > 0;
+        const bool boxed = cut && kd_within(at.y, box[0], box[2]) && kd_meets(at.x, N, box[1], box[3]);
         const bool mixed = s.perm != nullptr && (!cut || boxed);
         const float a = mixed ? s.lam[at.b] : 1.0f, b = 1.0f - a;
         seen<N, S> own, other = {}; /* g++ does not see that both uses of other ask for mixed */
@@ -180,7 +181,7 @@ static __global__ void __launch_bounds__(BLOCK) patch_rows(const S *x, clips s, 
                 other.get(w, ch, channels, lut);
 #pragma unroll
                 for (int j = 0; j < N; j++) {
-                    v[j] = !cut ? a * v[j] + b * w[j] : kd_within(at.x + j, s.cut[1], s.cut[3]) ? w[j] : v[j];
+                    v[j] = !cut ? a * v[j] + b * w[j] : kd_within(at.x + j, box[1], box[3]) ? w[j] : v[j];
                 }
             }
             st_pack<N>(dst, to + (int64_t)ch * cells * N, v);

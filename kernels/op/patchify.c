@@ -44,7 +44,7 @@ static kd_status mixing(const kd_spec *in, int64_t batch, kd_dtype stat, kd_err 
     }
     KD_TRY(kd_rule_maybe("patchify", "perm", &in[PERM], KD_I32, kd_shape1(batch), err));
     KD_TRY(kd_rule_maybe("patchify", "lam", &in[LAM], stat, kd_shape1(batch), err));
-    return kd_rule_maybe("patchify", "cut", &in[CUT], KD_I32, kd_shape1(4), err);
+    return kd_rule_maybe("patchify", "cut", &in[CUT], KD_I32, kd_shape2(batch, 4), err);
 }
 
 static kd_status patchify_infer(const kd_spec *in, int n_in, const void *attr, kd_spec *out, kd_err *err)

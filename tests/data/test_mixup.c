@@ -49,15 +49,16 @@ static void pairs(void **state)
 {
     (void)state;
     enum { B = 10 };
-    int32_t perm[B], again[B];
-    float lam[B];
-    kd_mix m = {.perm = perm, .lam = lam}, m2 = {.perm = again, .lam = lam};
+    int32_t perm[B], again[B], cut[4 * B];
+    float lam[B], lam2[B];
+    kd_mix m = {.perm = perm, .lam = lam, .cut = cut}, m2 = {.perm = again, .lam = lam2, .cut = cut};
     kd_mixup_opts cfg = {.alpha = 0.8, .prob = 1.0, .partner = KD_PARTNER_FLIP};
     double mean = 0.0;
     for (uint32_t batch = 0; batch < 300; batch++) {
         cfg.partner = batch % 2 == 0 ? KD_PARTNER_FLIP : KD_PARTNER_PERMUTE;
-        const float l = kd_mix_draw(&cfg, 3, 1, batch, B, NULL, 0, &m);
-        assert_true(l >= 0.0f && l <= 1.0f);
+        kd_mix_draw(&cfg, 3, 1, batch, B, NULL, 0, &m);
+        const float l = lam[0];
+        assert_true(l >= 0.0f && l < 1.0f);
         mean += (double)l / 300.0;
         bool seen[B] = {false};
         for (int i = 0; i < B; i++) {
@@ -67,18 +68,20 @@ static void pairs(void **state)
                 assert_int_equal(perm[i], B - 1 - i);
             }
         }
-        assert_true(kd_mix_draw(&cfg, 3, 1, batch, B, NULL, 0, &m2) == l);
+        kd_mix_draw(&cfg, 3, 1, batch, B, NULL, 0, &m2);
         assert_memory_equal(perm, again, sizeof perm);
+        assert_memory_equal(lam, lam2, sizeof lam);
     }
     assert_true(mean > 0.42 && mean < 0.58);
     cfg.prob = 0.25;
     int mixed = 0;
     for (uint32_t batch = 0; batch < 400; batch++) {
-        mixed += kd_mix_draw(&cfg, 3, 1, batch, B, NULL, 0, &m) < 1.0f;
+        kd_mix_draw(&cfg, 3, 1, batch, B, NULL, 0, &m);
+        mixed += lam[0] < 1.0f;
     }
     assert_true(mixed > 60 && mixed < 140);
     cfg.alpha = 0.0;
-    assert_true(kd_mix_draw(&cfg, 3, 1, 0, B, NULL, 0, &m) == 1.0f);
+    kd_mix_draw(&cfg, 3, 1, 0, B, NULL, 0, &m);
     assert_true(perm[3] == 3 && lam[3] == 1.0f);
 }
 
@@ -88,10 +91,11 @@ static void invalid_rows_stay_out(void **state)
     const kd_mixup_opts cfg = {.alpha = 1.0, .prob = 1.0, .partner = KD_PARTNER_FLIP};
     const float valid[4] = {1, 1, 1, 0}, nan_row[8] = {1, 2, 3, 4, 5, 6, NAN, NAN};
     const int32_t label[4] = {0, 1, 2, 0};
-    int32_t perm[4];
+    int32_t perm[4], cut[16];
     float lam[4], target[12], mixed[8];
-    kd_mix m = {.perm = perm, .lam = lam};
-    const float l = kd_mix_draw(&cfg, 1, 0, 0, 4, valid, 0, &m);
+    kd_mix m = {.perm = perm, .lam = lam, .cut = cut};
+    kd_mix_draw(&cfg, 1, 0, 0, 4, valid, 0, &m);
+    const float l = lam[1];
     assert_true(l < 1.0f);
     assert_true(perm[0] == 0 && lam[0] == 1.0f && perm[3] == 3);
     assert_true(perm[1] == 2 && perm[2] == 1 && lam[1] == l);
@@ -142,9 +146,9 @@ static void cutmix_is_drawn(void **state)
 {
     (void)state;
     enum { B = 4, N = 1500, SIDE = 33 };
-    int32_t perm[B];
+    int32_t perm[B], cut[4 * B];
     float lam[B];
-    kd_mix m = {.perm = perm, .lam = lam};
+    kd_mix m = {.perm = perm, .lam = lam, .cut = cut};
     kd_mixup_opts cfg = {
         .alpha = 0.8, .cutmix_alpha = 1.0, .switch_prob = 0.25, .prob = 1.0, .partner = KD_PARTNER_FLIP};
     kd_mixup_opts plain = cfg;
@@ -152,10 +156,13 @@ static void cutmix_is_drawn(void **state)
     int cuts = 0, edges[4] = {0};
     double mean = 0.0;
     for (uint32_t batch = 0; batch < N; batch++) {
-        const float before = kd_mix_draw(&plain, 3, 1, batch, B, NULL, SIDE, &m);
-        const float l = kd_mix_draw(&cfg, 3, 1, batch, B, NULL, SIDE, &m);
-        assert_true(perm[0] == B - 1 && lam[0] == l);
-        const int32_t *box = m.cut;
+        kd_mix_draw(&plain, 3, 1, batch, B, NULL, SIDE, &m);
+        const float before = lam[0];
+        kd_mix_draw(&cfg, 3, 1, batch, B, NULL, SIDE, &m);
+        const float l = lam[0];
+        assert_true(perm[0] == (l < 1.0f ? B - 1 : 0) && lam[B - 1] == l);
+        assert_memory_equal(cut, cut + 4 * (B - 1), 4 * sizeof *cut);
+        const int32_t *box = cut;
         if (box[2] == 0 || box[3] == 0) { /* mixup, its lambda where it was before there was CutMix; or an empty box */
             assert_true(l == before || l == 1.0f);
             continue;
@@ -177,22 +184,65 @@ static void cutmix_is_drawn(void **state)
     cfg.switch_prob = 0.0;
     cuts = 0;
     for (uint32_t batch = 0; batch < N; batch++) {
-        mean += (double)kd_mix_draw(&cfg, 3, 1, batch, B, NULL, SIDE, &m) / N;
-        cuts += m.cut[2] > 0;
+        kd_mix_draw(&cfg, 3, 1, batch, B, NULL, SIDE, &m);
+        mean += (double)lam[0] / N;
+        cuts += cut[2] > 0;
     }
     assert_true(cuts > N * 9 / 10);
     assert_true(mean > 0.6 && mean < 0.75); /* boxes lose what lies outside: more is left than half */
     const float valid[B] = {1, 0, 1, 1};
-    (void)kd_mix_draw(&cfg, 3, 1, 7, B, valid, SIDE, &m);
+    kd_mix_draw(&cfg, 3, 1, 7, B, valid, SIDE, &m);
     assert_true(perm[1] == 1 && perm[2] == 2 && lam[2] == 1.0f && perm[0] == 3 && lam[0] < 1.0f);
     cfg.prob = 0.0;
-    assert_true(kd_mix_draw(&cfg, 3, 1, 0, B, NULL, SIDE, &m) == 1.0f && m.cut[2] == 0 && perm[0] == 0);
+    kd_mix_draw(&cfg, 3, 1, 0, B, NULL, SIDE, &m);
+    assert_true(lam[0] == 1.0f && cut[2] == 0 && perm[0] == 0);
+}
+
+/* timm's modes elem and pair: every row (every pair of rows) is drawn by itself: mixed or not, mixup or CutMix, lambda,
+ * box.  Partners of a pair share all of it. */
+static void rows_are_drawn_by_themselves(void **state)
+{
+    (void)state;
+    enum { B = 8, N = 600, SIDE = 32 };
+    int32_t perm[B], cut[4 * B];
+    float lam[B], valid[B] = {1, 1, 0, 1, 1, 1, 1, 1};
+    kd_mix m = {.perm = perm, .lam = lam, .cut = cut};
+    for (int mode = KD_MIXUP_ELEM; mode <= KD_MIXUP_PAIR; mode++) {
+        const kd_mixup_opts cfg = {.alpha = 0.8,
+                                   .cutmix_alpha = 1.0,
+                                   .switch_prob = 0.5,
+                                   .prob = 0.75,
+                                   .mode = (kd_mixup_mode)mode,
+                                   .partner = KD_PARTNER_FLIP};
+        int mixed = 0, cuts = 0, alike = 0;
+        for (uint32_t batch = 0; batch < N; batch++) {
+            kd_mix_draw(&cfg, 3, 1, batch, B, NULL, SIDE, &m);
+            for (int i = 0; i < B; i++) {
+                const int32_t *box = cut + 4 * i, *other = cut + 4 * (B - 1 - i);
+                const bool same = lam[i] == lam[B - 1 - i] && memcmp(box, other, 4 * sizeof *box) == 0;
+                assert_true(perm[i] == (lam[i] < 1.0f ? B - 1 - i : i));
+                assert_true(mode == KD_MIXUP_ELEM || same);
+                mixed += lam[i] < 1.0f;
+                cuts += box[2] > 0 && box[3] > 0;
+                alike += lam[i] < 1.0f && (i > 0 && lam[i] == lam[i - 1] && i != B / 2);
+                if (box[2] > 0 && box[3] > 0) {
+                    assert_true(lam[i] == (float)(1.0 - (double)(box[2] * box[3]) / (double)(SIDE * SIDE)));
+                }
+            }
+        }
+        assert_true(mixed > N * B * 66 / 100 && mixed < N * B * 78 / 100);
+        assert_true(cuts > mixed * 4 / 10 && cuts < mixed * 55 / 100);
+        assert_true(alike < N * B / 50); /* boxes of one area are rare */
+        kd_mix_draw(&cfg, 3, 1, 5, B, valid, SIDE, &m);
+        assert_true(lam[2] == 1.0f && lam[5] == 1.0f && perm[5] == 5 && cut[4 * 5 + 2] == 0);
+    }
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(targets_are_timms), cmocka_unit_test(pairs),
-                                       cmocka_unit_test(invalid_rows_stay_out), cmocka_unit_test(cut_boxes_are_timms),
-                                       cmocka_unit_test(cutmix_is_drawn)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(targets_are_timms),     cmocka_unit_test(pairs),
+        cmocka_unit_test(invalid_rows_stay_out), cmocka_unit_test(cut_boxes_are_timms),
+        cmocka_unit_test(cutmix_is_drawn),       cmocka_unit_test(rows_are_drawn_by_themselves)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

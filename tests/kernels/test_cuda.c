@@ -74,7 +74,7 @@ static kd_vit_input pictures(const kd_vit_cfg *c, kd_graph *g)
                           .place = kd_input(g, "place", KD_I32, kd_shape2(BATCH, KD_PLACE)),
                           .perm = kd_input(g, "perm", KD_I32, kd_shape1(BATCH)),
                           .lam = kd_input(g, "lam", KD_F32, kd_shape1(BATCH)),
-                          .cut = kd_input(g, "cut", KD_I32, kd_shape1(4))};
+                          .cut = kd_input(g, "cut", KD_I32, kd_shape2(BATCH, 4))};
 }
 
 static kd_val build(const family *f, kd_graph *g, net *n)
@@ -157,9 +157,8 @@ static void drop(net *n)
 
 static void write_pictures(net *n, int s)
 {
-    int32_t place[BATCH][KD_PLACE], perm[BATCH];
+    int32_t place[BATCH][KD_PLACE], perm[BATCH], cut[BATCH][4];
     float lam[BATCH];
-    const int32_t cut[4] = {2, 1, s % 2 == 0 ? 0 : 5, 6};
     uint8_t *bytes = (uint8_t *)n->x;
     for (int64_t i = 0; i < n->input_numel; i++) {
         bytes[i] = (uint8_t)(kd_rng_at(11, KD_RNG_TEST, 0, (uint32_t)s, (uint64_t)i) >> 24);
@@ -170,6 +169,7 @@ static void write_pictures(net *n, int s)
         }
         perm[b] = BATCH - 1 - b;
         lam[b] = 0.3f;
+        memcpy(cut[b], (const int32_t[]){2, 1, (s + b) % 2 == 0 ? 0 : 5, 6}, sizeof cut[b]);
     }
     CHECK(kd_program_write(n->train, "clip", bytes, (size_t)n->input_numel) == KD_OK);
     CHECK(kd_program_write(n->train, "place", place, sizeof place) == KD_OK);
