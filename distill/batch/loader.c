@@ -1,9 +1,11 @@
 /* The batch ring.
  *
- * Batches are numbered through (`g` = epoch * batches + index).  Batch g lives in slot g mod
- * depth.  Work is handed out in units of `grain` rows, in order; a batch is handed out once its
- * slot is free, that is once the consumer has moved past batch g - depth.  One mutex guards all
- * numbers; rows are written outside it, each by one thread. */
+ * Batches are numbered through (`g` = epoch * batches + index), and so are rows (g * batch_size +
+ * row).  Batch g lives in slot g mod depth.  Work is handed out in units of up to `grain` rows, in
+ * order; a unit is handed out once the slots of all its batches are free, that is once the consumer
+ * has moved past batch g - depth.  In an evaluation with views a unit is all rows of a sample, in
+ * however many batches they lie, so that one worker decodes the sample once; other units end with
+ * their batch.  One mutex guards all numbers; rows are written outside it, each by one thread. */
 #include "distill/batch/loader.h"
 
 #include "kernels/kd_backend.h"
@@ -20,7 +22,7 @@ typedef struct row_fault {
 typedef struct slot {
     kd_batch batch;
     row_fault *fault; /* [rows] */
-    int left;         /* units not finished */
+    int left;         /* rows not finished; -1: nobody's batch */
 } slot;
 
 struct kd_loader {
@@ -28,7 +30,7 @@ struct kd_loader {
     kd_producer p;
     size_t labels;    /* of a sample */
     uint64_t batches; /* of an epoch */
-    int units;        /* of a batch */
+    bool spanning;    /* units go on over the ends of batches */
     slot *slot;       /* [depth] */
     void **scratch;   /* [max(workers, 1)] */
     pthread_t *thread;
@@ -39,8 +41,7 @@ struct kd_loader {
     /* guarded by lock */
     uint64_t taken;      /* batch the consumer holds or waits for next */
     bool holding;        /* it has been handed to the consumer */
-    uint64_t next;       /* batch handed out to workers next ... */
-    int next_unit;       /* ... and its unit */
+    uint64_t next;       /* row handed out to workers next */
     uint64_t first, end; /* batches that exist: [first, end) */
     int busy;            /* workers inside a unit */
     bool started, paused, stop, cancelled;
@@ -59,7 +60,7 @@ typedef struct worker_arg {
 
 static uint64_t item_count(const kd_loader *l)
 {
-    return (uint64_t)l->p.samples * (l->o.train ? 1 : l->p.views);
+    return (uint64_t)l->p.samples * l->p.views;
 }
 
 /* Which item row `row` of batch `index` is; false for padding. */
@@ -72,12 +73,10 @@ static bool row_item(const kd_loader *l, uint32_t epoch, uint64_t index, int row
         return false;
     }
     item->epoch = epoch;
+    item->sample = (uint32_t)(at / l->p.views);
+    item->view = (uint32_t)(at % l->p.views);
     if (l->o.train) {
-        item->sample = kd_rng_permute(l->o.seed, KD_RNG_ORDER, 0, epoch, (uint32_t)n, (uint32_t)at);
-        item->view = 0;
-    } else {
-        item->sample = (uint32_t)(at / l->p.views);
-        item->view = (uint32_t)(at % l->p.views);
+        item->sample = kd_rng_permute(l->o.seed, KD_RNG_ORDER, 0, epoch, (uint32_t)l->p.samples, item->sample);
     }
     return true;
 }
@@ -118,18 +117,30 @@ static void fill_row(const kd_loader *l, slot *s, int row, void *scratch)
     }
 }
 
-static void fill_unit(const kd_loader *l, slot *s, int unit, void *scratch)
+static slot *slot_of(const kd_loader *l, uint64_t g)
 {
-    const int first = unit * l->p.grain;
-    const int end = KD_MIN(first + l->p.grain, l->o.batch_size);
-    for (int row = first; row < end; row++) {
-        fill_row(l, s, row, scratch);
+    return &l->slot[g % (uint64_t)l->o.depth];
+}
+
+/* Where the unit that begins with this row ends. */
+static uint64_t unit_end(const kd_loader *l, uint64_t row)
+{
+    const uint64_t rows = (uint64_t)l->o.batch_size * (l->spanning ? l->batches : 1), grain = (uint64_t)l->p.grain;
+    const uint64_t start = row / rows * rows;
+    return start + KD_MIN(((row - start) / grain + 1) * grain, rows);
+}
+
+static void fill_unit(const kd_loader *l, uint64_t row, uint64_t end, void *scratch)
+{
+    const uint64_t rows = (uint64_t)l->o.batch_size;
+    for (; row < end; row++) {
+        fill_row(l, slot_of(l, row / rows), (int)(row % rows), scratch);
     }
 }
 
 static void begin_batch(const kd_loader *l, slot *s, uint64_t g)
 {
-    s->left = l->units;
+    s->left = l->o.batch_size;
     s->batch.epoch = (uint32_t)(g / l->batches);
     s->batch.index = g % l->batches;
     s->batch.last = s->batch.index + 1 == l->batches;
@@ -144,7 +155,37 @@ int kd_loader_workers(int asked)
 
 static bool has_work(const kd_loader *l)
 {
-    return l->started && !l->paused && l->next < l->end && l->next < l->taken + (uint64_t)l->o.depth;
+    const uint64_t rows = (uint64_t)l->o.batch_size;
+    return l->started && !l->paused && l->next / rows < l->end &&
+           (unit_end(l, l->next) - 1) / rows < l->taken + (uint64_t)l->o.depth;
+}
+
+/* The next unit is this worker's: rows [*row, *end). */
+static void take_unit(kd_loader *l, uint64_t *row, uint64_t *end)
+{
+    const uint64_t rows = (uint64_t)l->o.batch_size;
+    *row = l->next;
+    *end = unit_end(l, l->next);
+    for (uint64_t g = (*row + rows - 1) / rows; g * rows < *end; g++) { /* batches whose first row is in the unit */
+        begin_batch(l, slot_of(l, g), g);
+    }
+    l->next = *end;
+    l->busy++;
+}
+
+static void finish_unit(kd_loader *l, uint64_t row, uint64_t end)
+{
+    const uint64_t rows = (uint64_t)l->o.batch_size;
+    bool ready = --l->busy == 0;
+    for (uint64_t upto; row < end; row = upto) {
+        slot *s = slot_of(l, row / rows);
+        upto = KD_MIN((row / rows + 1) * rows, end);
+        s->left -= (int)(upto - row);
+        ready = ready || s->left == 0;
+    }
+    if (ready) {
+        pthread_cond_broadcast(&l->ready);
+    }
 }
 
 static void *worker_main(void *arg_)
@@ -159,24 +200,12 @@ static void *worker_main(void *arg_)
             pthread_cond_wait(&l->work, &l->lock);
             continue;
         }
-        slot *s = &l->slot[l->next % (uint64_t)l->o.depth];
-        const int unit = l->next_unit++;
-        if (unit == 0) {
-            begin_batch(l, s, l->next);
-        }
-        if (l->next_unit == l->units) {
-            l->next++;
-            l->next_unit = 0;
-        }
-        l->busy++;
+        uint64_t row, end;
+        take_unit(l, &row, &end);
         pthread_mutex_unlock(&l->lock);
-        fill_unit(l, s, unit, scratch);
+        fill_unit(l, row, end, scratch);
         pthread_mutex_lock(&l->lock);
-        l->busy--;
-        s->left--;
-        if (s->left == 0 || l->busy == 0) {
-            pthread_cond_broadcast(&l->ready);
-        }
+        finish_unit(l, row, end);
     }
     pthread_mutex_unlock(&l->lock);
     return NULL;
@@ -241,7 +270,8 @@ static void slot_drop(const kd_loader *l, slot *s)
 static kd_status check_opts(const kd_loader_opts *o, const kd_producer *p, kd_err *err)
 {
     if (o->batch_size < 1 || o->workers < 0 || o->depth < 0 || o->ranks < 0 || o->rank < 0 ||
-        o->rank >= KD_MAX(o->ranks, 1) || p->n_tensors < 1 || p->n_tensors > KD_ROW_TENSORS || p->views < 1) {
+        o->rank >= KD_MAX(o->ranks, 1) || p->n_tensors < 1 || p->n_tensors > KD_ROW_TENSORS || p->views < 1 ||
+        (o->train && (uint32_t)o->batch_size % p->views != 0)) {
         return KD_FAIL(err, KD_E_ARG, "loader: batch %d, workers %d, depth %d, rank %d of %d", o->batch_size,
                        o->workers, o->depth, o->rank, o->ranks);
     }
@@ -259,14 +289,20 @@ static kd_status count_batches(kd_loader *l, kd_err *err)
     if (l->batches > 0) {
         return KD_OK;
     }
-    return KD_FAIL(err, KD_E_DATA, "%llu samples do not fill one batch of %llu; lower train.batch_size",
-                   (unsigned long long)n, (unsigned long long)step);
+    return KD_FAIL(err, KD_E_DATA, "%zu samples do not fill one batch of %llu; lower train.batch_size", l->p.samples,
+                   (unsigned long long)(step / l->p.views));
 }
 
 static int default_depth(const kd_loader *l)
 {
-    const int64_t busy = (int64_t)l->o.workers * KD_MIN(l->p.grain, l->o.batch_size);
+    const int64_t busy = (int64_t)l->o.workers * (l->spanning ? l->p.grain : KD_MIN(l->p.grain, l->o.batch_size));
     return 2 + (int)((busy + l->o.batch_size - 1) / l->o.batch_size);
+}
+
+/* One batch is the consumer's, and a unit needs all of its own. */
+static int least_depth(const kd_loader *l)
+{
+    return l->spanning ? (l->p.grain + l->o.batch_size - 2) / l->o.batch_size + 2 : 2;
 }
 
 static kd_status make_parts(kd_loader *l, kd_err *err)
@@ -314,13 +350,13 @@ kd_status kd_loader_open(const kd_loader_opts *opts, const kd_producer *producer
     l->labels = (size_t)KD_MAX(producer->n_labels, 1);
     l->o.ranks = KD_MAX(opts->ranks, 1);
     l->p.grain = KD_MAX(producer->grain, 1);
-    l->units = (l->o.batch_size + l->p.grain - 1) / l->p.grain;
+    l->spanning = !l->o.train && l->p.views > 1 && l->p.grain > 1 && l->o.ranks == 1;
     if (l->o.workers == 0) {
         l->o.depth = 1;
     } else if (l->o.depth == 0) {
         l->o.depth = default_depth(l);
     } else {
-        l->o.depth = KD_MAX(l->o.depth, 2); /* one is the consumer's */
+        l->o.depth = KD_MAX(l->o.depth, least_depth(l));
     }
     KD_GO(count_batches(l, err));
     KD_GO(make_parts(l, err));
@@ -390,8 +426,7 @@ kd_status kd_loader_seek(kd_loader *l, uint32_t epoch, uint64_t batch, kd_err *e
     l->first = (uint64_t)epoch * l->batches + batch;
     l->end = l->o.train ? UINT64_MAX : ((uint64_t)epoch + 1) * l->batches;
     l->taken = l->first;
-    l->next = l->first;
-    l->next_unit = 0;
+    l->next = l->first * (uint64_t)l->o.batch_size;
     l->holding = false;
     l->started = true;
     l->paused = false;
@@ -452,14 +487,14 @@ kd_status kd_loader_next(kd_loader *l, const kd_batch **out, kd_err *err)
     *out = NULL;
     pthread_mutex_lock(&l->lock);
     if (l->holding) {
-        l->slot[l->taken % (uint64_t)l->o.depth].left = -1;
+        slot_of(l, l->taken)->left = -1;
         l->taken++;
         l->holding = false;
         pthread_cond_broadcast(&l->work);
     }
     const bool started = l->started;
     const uint64_t g = l->taken, end = l->end;
-    slot *s = &l->slot[g % (uint64_t)l->o.depth];
+    slot *s = slot_of(l, g);
     if (l->o.workers > 0 && started && g < end) {
         const double t0 = kd_now();
         while (!l->cancelled && s->left != 0) {
@@ -481,9 +516,7 @@ kd_status kd_loader_next(kd_loader *l, const kd_batch **out, kd_err *err)
     if (l->o.workers == 0) {
         const double t0 = kd_now();
         begin_batch(l, s, g);
-        for (int unit = 0; unit < l->units; unit++) {
-            fill_unit(l, s, unit, l->scratch[0]);
-        }
+        fill_unit(l, g * (uint64_t)l->o.batch_size, (g + 1) * (uint64_t)l->o.batch_size, l->scratch[0]);
         l->waited += kd_now() - t0;
     }
     KD_TRY(judge(l, s, err));

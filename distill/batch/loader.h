@@ -8,7 +8,8 @@
  * kd_loader_next.
  *
  * Training: all samples in a fresh order every epoch, the last incomplete batch dropped; batches
- * go on from epoch to epoch.  Evaluation: items (sample x view) in listing order, view fastest;
+ * go on from epoch to epoch.  Where a sample has several rows (repeated augmentation) they follow each other:
+ * a1 a2 b1 b2.  Evaluation: items (sample x view) in listing order, view fastest;
  * the last batch is padded with rows of zeros that `valid` marks; after it kd_loader_next gives
  * NULL.
  *
@@ -27,7 +28,7 @@
 #include "formats/data/rows.h"
 
 typedef struct kd_loader_opts {
-    int batch_size; /* rows of a batch of this rank */
+    int batch_size; /* rows of a batch of this rank; in training a multiple of the producer's views */
     int workers;    /* 0: synchronous */
     int depth;      /* slots of the ring; 0: two more than the workers keep busy */
     bool train;     /* shuffled, incomplete batch dropped, endless; else listing order, padded */

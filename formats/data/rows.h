@@ -22,7 +22,7 @@ typedef struct kd_row_spec {
 
 typedef struct kd_item {
     uint32_t sample; /* index in the half */
-    uint32_t view;   /* 0 in training */
+    uint32_t view;   /* in training the number of the repeat */
     uint32_t epoch;  /* the epoch this row belongs to; in evaluation the one given to kd_loader_seek */
 } kd_item;
 
@@ -31,10 +31,10 @@ typedef struct kd_item {
 typedef struct kd_producer {
     void *ctx;
     size_t samples;
-    uint32_t views; /* rows a sample has in evaluation; training uses one */
+    uint32_t views; /* rows a sample has: in evaluation its views, in training its repeats in a batch */
     int n_tensors;
     kd_row_spec tensor[KD_ROW_TENSORS];
-    int grain; /* rows handed to a worker at once: 1 for videos, more for small rows */
+    int grain; /* rows handed to a worker at once: those of one video, or as many small rows as are worth it */
     /* Work space of one worker, NULL when none is needed. */
     kd_status (*scratch_new)(void *ctx, void **scratch, kd_err *err);
     void (*scratch_free)(void *ctx, void *scratch);

@@ -29,7 +29,14 @@ typedef struct fake {
     bool slow;
     atomic_int inside; /* calls in flight */
     atomic_int scratches;
+    atomic_int opened; /* samples that a worker had not in hand */
 } fake;
+
+/* Work space of a worker: what it has in hand, as a decoded video is. */
+typedef struct hand {
+    int uses; /* a scratch shared by two threads would be a race */
+    uint32_t sample, epoch;
+} hand;
 
 static float value(uint32_t sample, uint32_t view, uint32_t epoch, size_t i)
 {
@@ -46,16 +53,20 @@ static uint8_t byte_value(uint32_t sample, uint32_t view, uint32_t epoch, size_t
 static kd_status fake_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst, kd_err *err)
 {
     fake *f = ctx;
-    int *uses = scratch;
+    hand *h = scratch;
     float *a = dst[0];
     uint8_t *b = dst[1];
     atomic_fetch_add(&f->inside, 1);
     if (f->slow) {
-        const uint32_t h = (item->sample * 2654435761u) >> 22;
-        const struct timespec nap = {.tv_nsec = (long)h * 1000};
+        const uint32_t micro = (item->sample * 2654435761u) >> 22;
+        const struct timespec nap = {.tv_nsec = (long)micro * 1000};
         nanosleep(&nap, NULL);
     }
-    (*uses)++; /* a scratch shared by two threads would be a race */
+    if (h->uses++ == 0 || h->sample != item->sample || h->epoch != item->epoch) {
+        atomic_fetch_add(&f->opened, 1);
+    }
+    h->sample = item->sample;
+    h->epoch = item->epoch;
     kd_status st = KD_OK;
     for (int k = 0; k < 4; k++) {
         if (f->bad[k] == (int32_t)item->sample) {
@@ -77,7 +88,7 @@ static kd_status fake_fill(void *ctx, const kd_item *item, void *scratch, void *
 static kd_status fake_scratch(void *ctx, void **scratch, kd_err *err)
 {
     fake *f = ctx;
-    *scratch = kd_calloc(1, sizeof(int));
+    *scratch = kd_calloc(1, sizeof(hand));
     if (*scratch == NULL) {
         return KD_FAIL(err, KD_E_OOM, "no memory");
     }
@@ -245,6 +256,72 @@ static void evaluation_order(void **state)
             assert_null(next(l));
         }
         kd_loader_close(l);
+    }
+}
+
+/* All views of a sample are one worker's, however batches cut them: a video is decoded once. */
+static void views_are_one_workers(void **state)
+{
+    (void)state;
+    static const struct {
+        int batch, workers, depth;
+    } CASE[] = {{4, 3, 0}, {1, 2, 0}, {1, 2, 2}, {7, 4, 2}, {30, 2, 0}, {4, 1, 0}, {4, 0, 0}};
+    for (size_t k = 0; k < KD_COUNTOF(CASE); k++) {
+        fake f = make_fake(31);
+        f.slow = k % 2 == 0;
+        const kd_producer p = producer(&f, 6, 6);
+        const kd_loader_opts o = {.batch_size = CASE[k].batch, .workers = CASE[k].workers, .depth = CASE[k].depth};
+        kd_loader *l = open_loader(&o, &p);
+        uint32_t at = 0;
+        seek(l, 0, 0);
+        for (const kd_batch *b = next(l); b != NULL; b = next(l)) {
+            for (int r = 0; r < b->rows && at < 6 * 31; r++, at++) {
+                check_row(b, r);
+                assert_true(b->valid[r] > 0.0f && b->sample[r] == at / 6 && b->view[r] == at % 6);
+            }
+        }
+        assert_int_equal(at, 6 * 31);
+        assert_int_equal(f.opened, 31);
+        seek(l, 0, kd_loader_batches(l) / 2); /* into the middle of a sample, as a resumed dump does */
+        for (const kd_batch *b = next(l); b != NULL; b = next(l)) {
+            for (int r = 0; r < b->rows; r++) {
+                check_row(b, r);
+            }
+        }
+        kd_loader_close(l);
+    }
+}
+
+/* Repeated augmentation: a1 a2 b1 b2, in the order and the batches of a run without repeats. */
+static void repeats_follow_each_other(void **state)
+{
+    (void)state;
+    enum { N = 29, B = 4 };
+    for (int workers = 0; workers < 4; workers++) {
+        fake f = make_fake(N), g = make_fake(N);
+        f.slow = true;
+        const kd_producer one = producer(&g, 1, 1), three = producer(&f, 3, 3);
+        kd_loader *plain = open_loader(&(kd_loader_opts){.batch_size = B, .train = true, .seed = 8}, &one);
+        kd_loader *l =
+            open_loader(&(kd_loader_opts){.batch_size = 3 * B, .workers = workers, .train = true, .seed = 8}, &three);
+        assert_int_equal(kd_loader_batches(l), kd_loader_batches(plain));
+        seek(plain, 1, 2);
+        seek(l, 1, 2);
+        for (int i = 0; i < 9; i++) {
+            const kd_batch *b = next(l), *want = next(plain);
+            assert_true(b->epoch == want->epoch && b->index == want->index && b->rows == 3 * B);
+            for (int r = 0; r < 3 * B; r++) {
+                check_row(b, r);
+                assert_int_equal(b->sample[r], want->sample[r / 3]);
+                assert_int_equal(b->view[r], r % 3);
+            }
+        }
+        assert_true(workers > 0 || f.opened == 9 * B);
+        kd_loader_close(l);
+        kd_loader_close(plain);
+        kd_loader *none = NULL;
+        assert_int_equal(kd_loader_open(&(kd_loader_opts){.batch_size = 4, .train = true}, &three, &none, NULL),
+                         KD_E_ARG);
     }
 }
 
@@ -435,6 +512,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(training_order),
                                        cmocka_unit_test(evaluation_order),
+                                       cmocka_unit_test(views_are_one_workers),
+                                       cmocka_unit_test(repeats_follow_each_other),
                                        cmocka_unit_test(ranks_share_a_batch),
                                        cmocka_unit_test(fail_policy_names_the_first),
                                        cmocka_unit_test(skip_policy_leaves_out),
