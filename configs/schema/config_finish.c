@@ -96,7 +96,7 @@ static kd_status finish_mixup(kd_config *c, kd_err *err)
 {
     const kd_mixup_opts *m = &c->mixup;
     const bool on = m->alpha > 0.0 || m->cutmix_alpha > 0.0;
-    if (on && m->partner == KD_PARTNER_FLIP && c->train.batch_size % 2 != 0) {
+    if (on && m->partner == KD_PARTNER_FLIP && c->train.batch_size * c->train.num_sample % 2 != 0) {
         return KD_FAIL(err, KD_E_CONFIG,
                        "train.batch_size: mixup with partner flip pairs samples; expected an even "
                        "number, found %d",
@@ -146,6 +146,31 @@ static kd_status finish_pixels(const kd_clip_opts *v, kd_err *err)
     return KD_OK;
 }
 
+/* Keys that the sampler does not read. */
+static kd_status idle_sampling(const kd_clip_opts *v, kd_err *err)
+{
+    char name[KD_CFG_NAME];
+    const char *sampler = kd_config_enum_name("video.sampler", (int)v->sampler, name);
+    const bool each = kd_frames_each(v->sampler);
+    if (v->out_of_bound != KD_BOUND_LOOP && v->sampler != KD_SAMPLER_MMACTION2) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "video.out_of_bound: repeat_last, but sampler %s has no frames behind the end; "
+                       "remove it",
+                       sampler);
+    }
+    if (v->short_video != KD_SHORT_OFFICIAL && (each || v->sampler == KD_SAMPLER_MMACTION2)) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "video.short_video: stride_repeat, but sampler %s has a rule of its own; remove "
+                       "it",
+                       sampler);
+    }
+    if (v->sampling_rate != 4 && each) {
+        return KD_FAIL(err, KD_E_CONFIG, "video.sampling_rate: %d, but sampler %s has none; remove it",
+                       v->sampling_rate, sampler);
+    }
+    return KD_OK;
+}
+
 static kd_status finish_clips(kd_config *c, kd_err *err)
 {
     KD_TRY(kd_teacher_finish(&c->teacher, err));
@@ -156,7 +181,15 @@ static kd_status finish_clips(kd_config *c, kd_err *err)
         return KD_FAIL(err, KD_E_CONFIG, "video.train_short_side: expected at least img_size (%d), found %d",
                        c->teacher.img_size, c->video.train_short_side);
     }
-    return KD_OK;
+    if (c->video.short_side != 0 && c->video.short_side < c->teacher.img_size) {
+        return KD_FAIL(err, KD_E_CONFIG, "video.short_side: expected 0 or at least img_size (%d), found %d",
+                       c->teacher.img_size, c->video.short_side);
+    }
+    if (c->eval.crop_rule != KD_CROPS_VIDEOMAE && c->eval.crops != 1 && c->eval.crops != 3) {
+        return KD_FAIL(err, KD_E_CONFIG, "eval.crops: expected 1 or 3 with eval.crop_rule %s, found %d",
+                       c->eval.crop_rule == KD_CROPS_CORNERS ? "corners" : "mmaction2", c->eval.crops);
+    }
+    return idle_sampling(&c->video, err);
 }
 
 static kd_status finish_sequences(kd_config *c, kd_err *err)
@@ -197,6 +230,9 @@ kd_clip_spec kd_config_clip(const kd_config *cfg)
                           .side = cfg->teacher.img_size,
                           .clips = cfg->eval.clips,
                           .crops = cfg->eval.crops,
+                          .flips = cfg->eval.flips,
+                          .crop_rule = cfg->eval.crop_rule,
+                          .repeats = cfg->train.num_sample,
                           .seed = (uint64_t)cfg->train.seed};
 }
 

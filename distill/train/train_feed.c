@@ -6,7 +6,7 @@
 
 kd_status kdi_feed_open(kd_trainer *t, kd_err *err)
 {
-    const size_t b = (size_t)t->cfg->train.batch_size, k = (size_t)t->model.classes;
+    const size_t b = (size_t)kdi_train_rows(t->cfg), k = (size_t)t->model.classes;
     int dim = 1;
     for (int s = 0; s < t->loss.stores; s++) {
         dim = KD_MAX(dim, t->teacher[s].feature_dim);

@@ -29,6 +29,12 @@ typedef struct kd_train_state {
     uint64_t log_bytes;
 } kd_train_state;
 
+/* Rows of a batch of the training program. */
+static inline int kdi_train_rows(const kd_config *c)
+{
+    return c->train.batch_size * c->train.num_sample;
+}
+
 /* What a batch leaves on the device, on its way to the host. */
 typedef struct kd_fetched {
     double ctl[KD_CTL_COUNT]; /* kd_optim_control() */

@@ -92,13 +92,13 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
     t->o->task->groups(&t->model, c);
     KD_TRY(kd_param_rules_apply(t->model.params, c->optim.decay, &c->optim.rules, err));
     const kd_memory_need need = {.loss = &t->loss,
-                                 .batch = c->train.batch_size,
+                                 .batch = kdi_train_rows(c),
                                  .eval_batch = c->eval.batch_size,
                                  .optimiser_slabs =
                                      (c->optim.name == KD_OPTIM_ADAMW ? 2 : 1) + (c->optim.ema_decay > 0.0)};
     KD_TRY(kdi_resident_plan(t, &need, err));
     KD_TRY(kd_model_check_memory(&t->model, &need, err));
-    KD_TRY(kd_model_train_program(&t->model, &t->loss, c->train.batch_size, &t->program, err));
+    KD_TRY(kd_model_train_program(&t->model, &t->loss, kdi_train_rows(c), &t->program, err));
     KD_TRY(kd_model_eval_program(&t->model, c->eval.batch_size, &t->eval_program, err));
     const kd_memory memory = kd_model_memory(
         &t->model, need.optimiser_slabs, kd_program_arena_bytes(t->program) + kd_program_arena_bytes(t->eval_program));
@@ -154,7 +154,7 @@ static kd_status open_optimiser(kd_trainer *t, kd_err *err)
 static kd_status open_batches(kd_trainer *t, kd_err *err)
 {
     const kd_config *c = t->cfg;
-    const kd_loader_opts lo = {.batch_size = c->train.batch_size,
+    const kd_loader_opts lo = {.batch_size = kdi_train_rows(c),
                                /* draws take no time */
                                .workers = t->model.kept > 0 ? 0 : kd_loader_workers(c->train.workers),
                                .train = true,

@@ -72,9 +72,13 @@ static bool same_form(const numbered *a, const numbered *b)
            strcmp(a->name + a->prefix + a->digits, b->name + b->prefix + b->digits) == 0;
 }
 
-/* Sorted pictures: one form of names, numbers without gap from 0 or 1. */
-static kd_status check_run(const char *dir, const numbered *p, size_t n, kd_err *err)
+/* Sorted pictures: one form of names, numbers without gap from `first`, or from 0 or 1. */
+static kd_status check_run(const char *dir, const size_t *first, const numbered *p, size_t n, kd_err *err)
 {
+    if (first != NULL && (n == 0 || p[0].number != *first)) {
+        return KD_FAIL(err, KD_E_DATA, "%s: expected a picture of number %zu (video.start_index), found %s%s", dir,
+                       *first, n == 0 ? "smaller numbers alone" : "as the first one ", n == 0 ? "" : p[0].name);
+    }
     for (size_t i = 1; i < n; i++) {
         if (!same_form(&p[0], &p[i])) {
             return KD_FAIL(err, KD_E_DATA,
@@ -82,8 +86,10 @@ static kd_status check_run(const char *dir, const numbered *p, size_t n, kd_err 
                            dir, p[0].name, p[i].name);
         }
     }
-    if (p[0].number > 1) {
-        return KD_FAIL(err, KD_E_DATA, "%s: expected pictures numbered from 0 or 1, the first is %s", dir, p[0].name);
+    if (first == NULL && p[0].number > 1) {
+        return KD_FAIL(err, KD_E_DATA,
+                       "%s: expected pictures numbered from 0 or 1, the first is %s (video.start_index names another)",
+                       dir, p[0].name);
     }
     for (size_t i = 1; i < n; i++) {
         if (p[i].number == p[i - 1].number) {
@@ -97,10 +103,10 @@ static kd_status check_run(const char *dir, const numbered *p, size_t n, kd_err 
     return KD_OK;
 }
 
-kd_status kd_frames_list(const char *dir, kd_frames *out, kd_err *err)
+kd_status kd_frames_list(const char *dir, const size_t *first, kd_frames *out, kd_err *err)
 {
     char **names = NULL;
-    size_t count = 0, n = 0;
+    size_t count = 0, n = 0, skip = 0;
     kd_status st = KD_OK;
     *out = (kd_frames){0};
     KD_TRY(kd_io_list_dir(dir, &names, &count, err));
@@ -128,11 +134,14 @@ kd_status kd_frames_list(const char *dir, kd_frames *out, kd_err *err)
         goto done;
     }
     qsort(p, n, sizeof *p, by_number);
-    KD_GO(check_run(dir, p, n, err));
-    for (size_t i = 0; i < n; i++) {
-        names[i] = p[i].name; /* the block of kd_io_list_dir holds the texts too */
+    while (first != NULL && skip < n && p[skip].number < *first) {
+        skip++;
     }
-    *out = (kd_frames){.name = names, .n = n};
+    KD_GO(check_run(dir, first, p + skip, n - skip, err));
+    for (size_t i = skip; i < n; i++) {
+        names[i - skip] = p[i].name; /* the block of kd_io_list_dir holds the texts too */
+    }
+    *out = (kd_frames){.name = names, .n = n - skip};
     names = NULL;
 done:
     kd_free(p);

@@ -52,6 +52,8 @@ typedef struct kd_video_opts {
     uint64_t max_bytes;  /* file size, default 1 GiB: the compressed clip is held in memory */
     size_t known_frames; /* the count that an earlier call gave, which decoded and judged the whole file: pictures
                             that no picked frame needs are not decoded again, nor is what follows the last one */
+    bool numbered;       /* a folder of pictures: its first frame is the picture of this number: */
+    size_t first_number;
     bool lenient;
 } kd_video_opts;
 
@@ -143,8 +145,8 @@ void kd_video_writer_abort(kd_video_writer *w);              /* free and remove 
 const char *kd_video_writer_codec(const kd_video_writer *w); /* encoder in use, such as "libx264" */
 
 /* Every frame of `from`, in order, into a video `to`: the short side resized to `short_side` where it is longer
- * (image.h), both sides made even.  What was written is decoded again: *info describes it.  KD_E_DATA when another
- * number of frames comes back; the errors of reading and of the writer. */
+ * (KD_RESIZER_PILLOW_BICUBIC: nothing flickers), both sides made even.  What was written is decoded again: *info
+ * describes it.  KD_E_DATA when another number of frames comes back; the errors of reading and of the writer. */
 KD_NODISCARD kd_status kd_video_transcode(const char *from, const char *to, int short_side,
                                           const kd_video_writer_opts *opts, kd_video_info *info, kd_err *err);
 

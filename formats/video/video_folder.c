@@ -56,7 +56,7 @@ kd_status kd_av_folder_load(kd_av_input *in, kd_err *err)
         return KD_FAIL(err, KD_E_OOM, "%s: no memory to read its pictures", in->dir);
     }
     in->par->codec_type = AVMEDIA_TYPE_VIDEO;
-    KD_TRY(kd_frames_list(in->dir, &in->frames, err));
+    KD_TRY(kd_frames_list(in->dir, in->opts.numbered ? &in->opts.first_number : NULL, &in->frames, err));
     if (in->frames.n > in->opts.max_frames) {
         return KD_FAIL(err, KD_E_DATA, "%s: more than %zu frames, the limit", in->dir, in->opts.max_frames);
     }

@@ -54,7 +54,8 @@ static kd_status start(transcode *t, int width, int height, kd_err *err)
         if (t->rgb == NULL) {
             return KD_FAIL(err, KD_E_OOM, "%s: no memory for a frame of %dx%d", t->to, t->width, t->height);
         }
-        KD_TRY(kd_image_resizer_create(width, height, t->width, t->height, &t->resizer, err));
+        KD_TRY(
+            kd_image_resizer_create(KD_RESIZER_PILLOW_BICUBIC, width, height, t->width, t->height, &t->resizer, err));
     }
     const double fps = t->in.fps > 0.0 && t->in.fps <= 1000.0 ? t->in.fps : 30.0;
     const int den = fps <= 60.0 ? 1000 : 60;

@@ -4,12 +4,26 @@
 #include "teacher/clip/clip_internal.h"
 #include "teacher/model/vit.h"
 
+/* What a view of a test is: crops of a clip, then the same mirrored, then those of the next clip. */
+typedef struct view_parts {
+    int clip, crop, crops;
+    bool flip;
+} view_parts;
+
+static view_parts view_of(const kd_clip_source *s, uint32_t number)
+{
+    const bool test = s->mode == KD_CLIP_TEST;
+    const int crops = test ? s->spec.crops : 1, flips = test && s->spec.flips ? 2 : 1, at = test ? (int)number : 0;
+    return (view_parts){
+        .clip = at / (crops * flips), .crop = at % crops, .crops = crops, .flip = at / crops % flips != 0};
+}
+
 /* Frames of one row of a video of n frames. */
 void kdi_clip_frames(const kd_clip_source *s, const kd_item *item, size_t n, size_t *idx)
 {
-    kd_rng rng = kdi_clip_draws(s, item, KDI_DRAW_WINDOW);
+    kd_rng rng = kdi_clip_draws(s, item, kd_frames_each(s->rule.sampler) ? KDI_DRAW_FRAMES : KDI_DRAW_WINDOW);
     if (s->mode == KD_CLIP_TEST) {
-        kd_frames_test(&s->rule, n, (int)item->view / s->spec.crops, s->spec.clips, idx);
+        kd_frames_test(&s->rule, n, view_of(s, item->view).clip, s->spec.clips, idx);
     } else if (s->mode == KD_CLIP_TRAIN || s->spec.video.val_window == KD_WINDOW_RANDOM) {
         kd_frames_train(&s->rule, n, &rng, idx);
     } else {
@@ -19,15 +33,11 @@ void kdi_clip_frames(const kd_clip_source *s, const kd_item *item, size_t n, siz
 
 static kd_crop_box row_box(const kd_clip_source *s, const kd_item *item, int width, int height)
 {
-    const int side = s->spec.side;
-    if (s->mode == KD_CLIP_VAL) {
-        return kd_crop_center(width, height, side);
+    if (s->mode == KD_CLIP_TRAIN) {
+        return kdi_clip_train_box(s, item, width, height);
     }
-    if (s->mode == KD_CLIP_TEST) {
-        const int crops = s->spec.crops;
-        return kd_crop_test(width, height, side, (int)item->view % crops, crops);
-    }
-    return kdi_clip_train_box(s, item, width, height);
+    const view_parts v = view_of(s, item->view);
+    return kd_crop_test(s->spec.crop_rule, width, height, s->spec.side, v.crop, v.crops);
 }
 
 /* Place of frame `f`; the reel holds it. */
@@ -45,6 +55,19 @@ static size_t reel_find(const kd_reel *r, size_t f)
     return lo;
 }
 
+/* Rows of `width` pixels, from right to left. */
+static void mirror(uint8_t *rgb, int rows, int width)
+{
+    for (int y = 0; y < rows; y++, rgb += (size_t)width * 3) {
+        for (int a = 0, b = width - 1; a < b; a++, b--) {
+            uint8_t t[3];
+            memcpy(t, rgb + 3 * a, 3);
+            memcpy(rgb + 3 * a, rgb + 3 * b, 3);
+            memcpy(rgb + 3 * b, t, 3);
+        }
+    }
+}
+
 /* ---- the producer ---------------------------------------------------------------------------- */
 
 static kd_status clip_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst, kd_err *err)
@@ -52,7 +75,7 @@ static kd_status clip_fill(void *ctx, const kd_item *item, void *scratch, void *
     kd_clip_source *s = ctx;
     kd_clip_worker *w = scratch;
     const kd_reel *r = s->cache != NULL ? kd_cache_get(s->cache, item->sample) : NULL;
-    if (r == NULL && w->sample == item->sample) {
+    if (r == NULL && w->sample == item->sample && (s->fixed || w->epoch == item->epoch)) {
         r = w->block;
     }
     if (r != NULL) {
@@ -65,6 +88,9 @@ static kd_status clip_fill(void *ctx, const kd_item *item, void *scratch, void *
     }
     const kd_crop_box box = row_box(s, item, r->width, r->height);
     KD_TRY(kdi_clip_pixels(s, w, item, r, &box, dst[0], err));
+    if (view_of(s, item->view).flip) {
+        mirror(dst[0], s->rule.frames * s->spec.side, s->spec.side);
+    }
     if (s->mode == KD_CLIP_TRAIN) {
         kdi_clip_place(s, item, dst[1]);
     }
@@ -92,14 +118,14 @@ static kd_status worker_new(void *ctx, void **scratch, kd_err *err)
     const size_t t = (size_t)s->rule.frames;
     kd_clip_worker *w = kd_calloc(1, sizeof *w);
     if (w != NULL) {
-        w->idx = kd_calloc(3 * t, sizeof *w->idx);
+        w->idx = kd_calloc((2 + s->views) * t, sizeof *w->idx);
     }
     if (w == NULL || w->idx == NULL) {
         kd_free(w);
         return KD_FAIL(err, KD_E_OOM, "no memory for a clip worker");
     }
     w->slot = w->idx + t;
-    w->more = w->slot + t;
+    w->need = w->slot + t;
     w->sample = UINT32_MAX;
     *scratch = w;
     return KD_OK;
@@ -122,7 +148,15 @@ uint64_t kd_clip_default_cache(void)
 
 uint32_t kd_clip_views(const kd_clip_spec *spec, kd_clip_mode mode)
 {
-    return mode == KD_CLIP_TEST ? (uint32_t)(spec->clips * spec->crops) : 1;
+    switch (mode) {
+    case KD_CLIP_TRAIN:
+        return (uint32_t)KD_MAX(spec->repeats, 1);
+    case KD_CLIP_VAL:
+        return 1;
+    case KD_CLIP_TEST:
+        break;
+    }
+    return (uint32_t)(spec->clips * spec->crops * (spec->flips ? 2 : 1));
 }
 
 static kd_status check(const kd_clip_spec *spec, const kd_half *half, kd_err *err)
@@ -153,7 +187,7 @@ bool kd_clip_resized(const kd_clip_opts *video)
 static int stored_side(const kd_clip_spec *spec, kd_clip_mode mode)
 {
     if (mode != KD_CLIP_TRAIN) {
-        return spec->side;
+        return spec->video.short_side > 0 ? spec->video.short_side : spec->side;
     }
     return kd_clip_resized(&spec->video) ? 0 : spec->video.train_short_side;
 }
@@ -183,6 +217,7 @@ kd_status kd_clip_source_open(const kd_clip_spec *spec, const kd_half *half, kd_
     s->views = kd_clip_views(spec, mode);
     s->rule = (kd_frame_rule){.sampler = spec->video.sampler,
                               .short_video = spec->video.short_video,
+                              .out_of_bound = spec->video.out_of_bound,
                               .frames = spec->frames,
                               .rate = spec->video.sampling_rate};
     if (mode == KD_CLIP_TRAIN) {
@@ -219,7 +254,7 @@ kd_producer kd_clip_producer(kd_clip_source *s)
                      .samples = s->half->n,
                      .views = s->views,
                      .n_tensors = s->mode == KD_CLIP_TRAIN ? 2 : 1,
-                     .grain = (int)s->views, /* the views of a video share its decoding */
+                     .grain = (int)s->views, /* the rows of a video share its decoding */
                      .scratch_new = worker_new,
                      .scratch_free = worker_free,
                      .fill = clip_fill,
@@ -250,9 +285,10 @@ kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, 
     }
     const int w = (int)(known >> 16 & 0xffff), h = (int)(known & 0xffff);
     const kd_crop_box box = row_box(s, &item, w, h);
-    const int crops = s->mode == KD_CLIP_TEST ? s->spec.crops : 1;
-    *out = (kd_store_view){.clip = (int)view / crops,
-                           .crop = (int)view % crops,
+    const view_parts v = view_of(s, view);
+    *out = (kd_store_view){.clip = v.clip,
+                           .crop = v.crop,
+                           .flip = v.flip,
                            .crop_x = box.x,
                            .crop_y = box.y,
                            .seed = s->spec.seed,

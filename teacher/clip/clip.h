@@ -6,9 +6,10 @@
  * mirroring and the erase box.  The model's
  * first op (patchify of kernels/kd_ops.h) normalises, mirrors, erases and mixes on the device.
  *
- * Source: VideoMAE / VideoMAEv2 VideoClsDataset (dense sampling), checked index by index
- * against tests/golden/videomae.  Divergences, on purpose: one clip or one crop
- * in a test is defined (the first window, the centre); a video that cannot be read is an error,
+ * Source: VideoMAE / VideoMAEv2 VideoClsDataset (dense and sparse sampling) and RawFrameClsDataset (segments),
+ * MMAction2's SampleFrames and UniformSample; checked index by index against tests/golden.  Divergences, on
+ * purpose: one clip or one crop in a test is defined (the first window, the centre); `sparse` spreads a video of fewer
+ * than T frames (the reference's index is -1 there); a video that cannot be read is an error,
  * never replaced by another; all draws are Philox (KD_RNG_SAMPLE, keyed by seed, sample, epoch).
  *
  * T = frames, H = W = side, r = video.sampling_rate, n = decoded frames.
@@ -40,6 +41,7 @@ typedef enum kd_clip_mode {
 typedef struct kd_frame_rule {
     kd_sampler sampler;
     kd_short_video short_video;
+    kd_out_of_bound out_of_bound;
     int frames, rate; /* T, r */
 } kd_frame_rule;
 
@@ -50,8 +52,17 @@ void kd_frames_train(const kd_frame_rule *rule, size_t n, kd_rng *rng, size_t *i
  * parity. */
 void kd_frames_window(const kd_frame_rule *rule, size_t n, size_t end, size_t *idx);
 void kd_frames_val(const kd_frame_rule *rule, size_t n, size_t *idx); /* centre window */
-/* Clip `clip` of `clips`: every r-th frame, windows spread over the video. */
+/* Clip `clip` of `clips`, spread over the video. */
 void kd_frames_test(const kd_frame_rule *rule, size_t n, int clip, int clips, size_t *idx);
+
+/* What training draws uniformly, both ends included: frame j of a sampler of kd_frames_each; where clip `clip` of
+ * `clips` begins (mmaction2). */
+void kd_frames_range(const kd_frame_rule *rule, size_t n, int j, size_t *low, size_t *high);
+void kd_frames_offsets(const kd_frame_rule *rule, size_t n, int clip, int clips, size_t *low, size_t *high);
+/* mmaction2: every r-th frame from `offset` on, frames behind the end by the rule. */
+void kd_frames_from(const kd_frame_rule *rule, size_t n, double offset, size_t *idx);
+/* mmaction2: where clip `clip` of `clips` of a test begins; clips of one frame begin between frames. */
+double kd_frames_test_offset(const kd_frame_rule *rule, size_t n, int clip, int clips);
 
 /* ---- the source ------------------------------------------------------------------------------ */
 

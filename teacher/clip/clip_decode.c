@@ -1,8 +1,8 @@
 /* From a video file to a reel of frames: decode what is wanted, resize, keep.
  *
  * A reel is a sorted list of frame numbers and their pictures.  One in the cache holds all that any later row can want
- * of its video; the reel of a worker holds what its last row wanted and, outside training, what the other views of the
- * same video want. */
+ * of its video; the reel of a worker holds what the rows of its last sample want: all views, or the repeats of an
+ * epoch. */
 #include "formats/video/video.h"
 #include "teacher/clip/clip_internal.h"
 
@@ -65,19 +65,17 @@ static void forget(decode *d)
     d->done = 0;
 }
 
-/* All frames that rows of this sample can ask for. */
-static void want_all(decode *d, size_t frames, uint8_t *want)
+/* Frames that the rows of this sample ask for: the views, or the repeats of this epoch. */
+static size_t needed(const decode *d)
 {
-    if (!d->s->fixed) {
-        memset(want, 1, frames);
-        return;
-    }
+    return (size_t)d->s->views * (size_t)d->s->rule.frames;
+}
+
+static void find_needed(decode *d, size_t frames)
+{
     kd_item other = *d->item;
     for (other.view = 0; other.view < d->s->views; other.view++) {
-        kdi_clip_frames(d->s, &other, frames, d->w->more);
-        for (int j = 0; j < d->s->rule.frames; j++) {
-            want[d->w->more[j]] = 1;
-        }
+        kdi_clip_frames(d->s, &other, frames, d->w->need + (size_t)other.view * (size_t)d->s->rule.frames);
     }
 }
 
@@ -90,6 +88,7 @@ static kd_status on_pick(void *ctx, size_t frames, uint8_t *want, kd_err *err)
     }
     d->frames = frames;
     kdi_clip_frames(d->s, d->item, frames, d->w->idx);
+    find_needed(d, frames);
     int w, h;
     size_t bytes;
     stored_size(d->s, KD_MAX(d->info.width, 1), KD_MAX(d->info.height, 1), &w, &h);
@@ -100,12 +99,11 @@ static kd_status on_pick(void *ctx, size_t frames, uint8_t *want, kd_err *err)
             d->reserved = bytes;
         }
     }
-    if (d->all) {
-        want_all(d, frames, want);
-    } else {
-        for (int j = 0; j < d->s->rule.frames; j++) {
-            want[d->w->idx[j]] = 1;
-        }
+    if (d->all && !d->s->fixed) { /* other epochs draw others */
+        memset(want, 1, frames);
+    }
+    for (size_t j = 0; j < needed(d); j++) {
+        want[d->w->need[j]] = 1;
     }
     d->n = 0;
     for (size_t f = 0; f < frames; f++) {
@@ -114,9 +112,9 @@ static kd_status on_pick(void *ctx, size_t frames, uint8_t *want, kd_err *err)
     return KD_OK;
 }
 
-static bool in_row(const size_t *idx, int n, size_t f)
+static bool is_among(const size_t *idx, size_t n, size_t f)
 {
-    for (int j = 0; j < n; j++) {
+    for (size_t j = 0; j < n; j++) {
         if (idx[j] == f) {
             return true;
         }
@@ -124,11 +122,11 @@ static bool in_row(const size_t *idx, int n, size_t f)
     return false;
 }
 
-static size_t count_unique(const size_t *idx, int n)
+static size_t count_unique(const size_t *idx, size_t n)
 {
     size_t unique = 0;
-    for (int j = 0; j < n; j++) {
-        unique += !in_row(idx, j, idx[j]);
+    for (size_t j = 0; j < n; j++) {
+        unique += !is_among(idx, j, idx[j]);
     }
     return unique;
 }
@@ -148,9 +146,9 @@ static kd_status make_room(decode *d, int width, int height, kd_err *err)
             kd_cache_give_back(d->s->cache, d->reserved);
         }
         d->reserved = kd_cache_reserve(d->s->cache, bytes) ? bytes : 0;
-        if (d->reserved == 0 && !d->s->fixed) { /* larger than the header said: the row's alone */
+        if (d->reserved == 0 && !d->s->fixed) { /* larger than the header said: the sample's rows' alone */
             d->all = false;
-            d->n = count_unique(w->idx, d->s->rule.frames);
+            d->n = count_unique(w->need, needed(d));
             if (!reel_bytes(d->n, ow, oh, &bytes)) {
                 return KD_FAIL(err, KD_E_DATA, "%s", d->path);
             }
@@ -192,7 +190,7 @@ static kd_status on_frame(void *ctx, size_t index, const uint8_t *rgb, int width
         KD_TRY(make_room(d, width, height, err));
     }
     kd_reel *r = d->r;
-    if (!d->all && !in_row(d->w->idx, d->s->rule.frames, index)) {
+    if (!d->all && !is_among(d->w->need, needed(d), index)) {
         return KD_OK;
     }
     if (d->done >= r->n) {
@@ -227,7 +225,10 @@ kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *i
 {
     const kd_data_sample *sample = &s->half->sample[item->sample];
     const uint64_t known = atomic_load(&s->known[item->sample]);
-    const kd_video_opts opts = {.known_frames = known != 0 ? (size_t)(known >> 32) : sample->packed_frames};
+    const int first = s->spec.video.start_index;
+    const kd_video_opts opts = {.known_frames = known != 0 ? (size_t)(known >> 32) : sample->packed_frames,
+                                .numbered = first >= 0,
+                                .first_number = (size_t)KD_MAX(first, 0)};
     decode d = {.s = s, .w = w, .item = item, .path = sample->video};
     kd_status st = kd_video_scan(d.path, &opts, on_pick, on_frame, &d, &d.info, err);
     if (st == KD_OK && (d.r == NULL || d.done != d.n)) {
@@ -250,7 +251,8 @@ kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *i
     if (d.reserved > 0) {
         *out = kd_cache_put(s->cache, item->sample, d.block, d.reserved);
     } else {
-        w->sample = s->fixed ? item->sample : UINT32_MAX;
+        w->sample = item->sample;
+        w->epoch = item->epoch;
         *out = d.r;
     }
     return KD_OK;

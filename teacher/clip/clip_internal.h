@@ -35,7 +35,7 @@ struct kd_clip_source {
     kdi_fit fit;
     kd_rand_augment augment; /* of training rows; no operations elsewhere */
     int short_side;          /* of stored frames; 0: as decoded */
-    uint32_t views;
+    uint32_t views;          /* rows a sample has: views, in training repeats */
     kd_frame_rule rule;
     float table[3 * 256]; /* of resized clips */
     kd_cache *cache;
@@ -45,10 +45,11 @@ struct kd_clip_source {
 typedef struct kd_clip_worker {
     size_t *idx;     /* [T] frames of the row */
     size_t *slot;    /* [T] their places in the reel */
-    size_t *more;    /* [T] frames of another view */
+    size_t *need;    /* [views T] frames of all rows of the sample */
     void *block;     /* the worker's reel */
     size_t capacity; /* bytes of block */
     uint32_t sample; /* whose reel it is; UINT32_MAX: nobody's */
+    uint32_t epoch;  /* whose draws chose the frames */
     kd_image_resizer *resizer;
     int in_w, in_h;           /* the resizer's */
     kd_image_resizer *fitter; /* KDI_FIT_BYTES: from a box to the row */
@@ -64,10 +65,12 @@ enum {
     KDI_DRAW_FLIP = 128,
     KDI_DRAW_ERASE = 1024,
     KDI_DRAW_AUGMENT = 1 << 16,
-    KDI_DRAW_WARP = 1 << 17
+    KDI_DRAW_WARP = 1 << 17,
+    KDI_DRAW_FRAMES = 1 << 28
 };
 
-/* clip_train.c: how a training rule fits its boxes; draws of one row from a position on; box of a training row in a
+/* clip_train.c: how a training rule fits its boxes; draws of one row from a position on (each
+ * repeat of a training sample has a sequence of its own); box of a training row in a
  * stored frame; its "place". */
 kdi_fit kdi_clip_fit(kd_spatial spatial);
 kd_rng kdi_clip_draws(const kd_clip_source *s, const kd_item *item, uint64_t position);

@@ -4,7 +4,9 @@
 
 kd_rng kdi_clip_draws(const kd_clip_source *s, const kd_item *item, uint64_t position)
 {
-    kd_rng r = kd_rng_make(s->spec.seed, KD_RNG_SAMPLE, item->sample, item->epoch);
+    /* repeat 0 is the row of a run without repeats; another key gives another sequence, of the noise too */
+    const uint64_t repeat = s->mode == KD_CLIP_TRAIN ? item->view : 0;
+    kd_rng r = kd_rng_make(s->spec.seed + repeat * 0x9e3779b97f4a7c15u, KD_RNG_SAMPLE, item->sample, item->epoch);
     r.pos = position;
     return r;
 }

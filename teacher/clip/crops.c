@@ -12,15 +12,36 @@ kd_crop_box kd_crop_center(int width, int height, int side)
                          .height = side};
 }
 
-kd_crop_box kd_crop_test(int width, int height, int side, int crop, int crops)
+kd_crop_box kd_crop_test(kd_crop_rule rule, int width, int height, int side, int crop, int crops)
 {
-    if (crops == 1) {
-        return kd_crop_center(width, height, side);
+    kd_crop_box b = kd_crop_center(width, height, side);
+    const int spare = KD_MAX(width, height) - side;
+    int along = 0; /* offset in the longer axis */
+    if (rule == KD_CROPS_MMACTION2) {
+        b.x = (width - side) / 2;
+        b.y = (height - side) / 2;
     }
-    const bool tall = height >= width;
-    const double step = (double)(KD_MAX(width, height) - side) / (double)(crops - 1);
-    const int offset = (int)((double)crop * step);
-    return (kd_crop_box){.x = tall ? 0 : offset, .y = tall ? offset : 0, .width = side, .height = side};
+    if (crops == 1 || (rule == KD_CROPS_CORNERS && crop == 0)) {
+        return b;
+    }
+    switch (rule) {
+    case KD_CROPS_VIDEOMAE:
+        along = (int)((double)crop * ((double)spare / (double)(crops - 1)));
+        break;
+    case KD_CROPS_MMACTION2:
+        along = crop == 0 ? 0 : crop == 1 ? spare / 2 * 2 : spare / 2;
+        break;
+    case KD_CROPS_CORNERS:
+        along = crop == 1 ? 0 : spare;
+        b.x = b.y = 0;
+        break;
+    }
+    if (height >= width) {
+        b.y = along;
+    } else {
+        b.x = along;
+    }
+    return b;
 }
 
 bool kd_crop_area_size(int width, int height, double share, double log_ratio, int *w, int *h)

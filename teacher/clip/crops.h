@@ -8,6 +8,7 @@
 
 #include "kernels/kd_base.h"
 #include "kernels/kd_rng.h"
+#include "teacher/clip/clip_opts.h"
 
 #define KD_CLIP_MAX_SIDE 1024
 
@@ -17,8 +18,14 @@ typedef struct kd_crop_box {
 } kd_crop_box;
 
 kd_crop_box kd_crop_center(int width, int height, int side);
-/* Crop `crop` of `crops` along the longer axis of a picture whose short side is `side`. */
-kd_crop_box kd_crop_test(int width, int height, int side, int crop, int crops);
+/* Crop `crop` of `crops` of a test; one crop is the centre.
+ *   videomae    spread along the longer axis.  The reference's short side is `side`; in a larger picture the other axis
+ *               is centred
+ *   mmaction2   CenterCrop or ThreeCrop: 1, or 3 along the longer axis in the order first, last, middle; the other axis
+ *               likewise
+ *   corners     1, or 3: the centre, then the first and the last along x where the picture is wider than high, else
+ *               along y, at 0 in the other axis */
+kd_crop_box kd_crop_test(kd_crop_rule rule, int width, int height, int side, int crop, int crops);
 /* Size of a box with this share of the area and this logarithm of width / height; false when it
  * does not fit. */
 bool kd_crop_area_size(int width, int height, double share, double log_ratio, int *w, int *h);

@@ -196,6 +196,122 @@ static void test_rows_are_what_the_view_says(void **state)
     kd_free(all);
 }
 
+/* The six views of HMDB51's reference: short side 256 in the small (40 for 32), centre and two corners, then the same
+ * mirrored; one decoding gives them all. */
+static void six_views(void **state)
+{
+    world *w = *state;
+    kd_err err = {0};
+    enum { ROW = 8 * 32 * 32 * 3 };
+    static uint8_t row[6][ROW], small[8 * 53 * 40 * 3], want[ROW];
+    kd_clip_spec spec = w->spec;
+    kd_clip_source *s = NULL;
+    void *scratch = NULL;
+    char copy[128];
+    uint8_t *data;
+    size_t bytes;
+    spec.clips = 1;
+    spec.flips = true;
+    spec.crop_rule = KD_CROPS_CORNERS;
+    spec.video.short_side = 40;
+    spec.video.sampler = KD_SAMPLER_UNIFORM_LINSPACE;
+    (void)snprintf(copy, sizeof copy, "%s/once.avi", w->dir);
+    ok(kd_io_read_file(w->path[1], 1 << 24, &data, &bytes, &err), &err);
+    ok(kd_io_write_file(copy, data, bytes, &err), &err);
+    kd_free(data);
+    kd_data_sample sample = {.id = "once", .video = copy};
+    const kd_half half = {.sample = &sample, .n = 1};
+    ok(kd_clip_source_open(&spec, &half, KD_CLIP_TEST, 0, &s, &err), &err);
+    const kd_producer p = kd_clip_producer(s);
+    assert_int_equal(p.views, 6);
+    assert_int_equal(p.grain, 6);
+    ok(p.scratch_new(p.ctx, &scratch, &err), &err);
+    for (uint32_t v = 0; v < 6; v++) {
+        void *dst = row[v];
+        ok(p.fill(p.ctx, &(kd_item){.view = v}, scratch, &dst, &err), &err);
+        if (v == 0) {
+            assert_int_equal(unlink(copy), 0); /* whoever decodes again fails */
+        }
+    }
+    kd_store_view view;
+    int32_t frames[8];
+    kd_video_clip clip;
+    ok(kd_clip_view(s, 0, 5, &view, frames, &err), &err);
+    assert_true(view.clip == 0 && view.crop == 2 && view.flip && view.crop_x == 21 && view.crop_y == 0);
+    size_t idx[8];
+    for (int j = 0; j < 8; j++) {
+        idx[j] = (size_t)frames[j];
+    }
+    ok(kd_video_read(w->path[1], NULL, idx, 8, &clip, NULL, &err), &err);
+    for (size_t j = 0; j < 8; j++) {
+        ok(kd_image_resize_once(clip.rgb + j * 64 * 48 * 3, 64, 48, 0, small + j * 53 * 40 * 3, 53, 40, 0, &err), &err);
+    }
+    kd_video_clip_free(&clip);
+    static const int TOP_LEFT[3][2] = {{4, 10}, {0, 0}, {0, 21}}; /* (53 - 32) / 2 = 10.5, half to even */
+    for (int v = 0; v < 6; v++) {
+        const kd_crop_box box = {.x = TOP_LEFT[v % 3][1], .y = TOP_LEFT[v % 3][0], .width = 32, .height = 32};
+        const size_t order[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+        kd_clip_cut(small, 53, 40, order, 8, &box, want);
+        for (int i = 0; i < ROW; i++) {
+            const int pixel = i / 3, x = pixel % 32;
+            const int from = v < 3 ? i : (pixel - x + 31 - x) * 3 + i % 3;
+            if (row[v][i] != want[from]) {
+                fail_msg("view %d, byte %d: %d, expected %d", v, i, row[v][i], want[from]);
+            }
+        }
+    }
+    p.scratch_free(p.ctx, scratch);
+    kd_clip_source_close(s);
+}
+
+/* Repeats of a sample: the first is the row of a run without them, the others draw their own; one decoding serves them
+ * all, whichever is asked for first. */
+static void repeats_draw_their_own(void **state)
+{
+    world *w = *state;
+    kd_err err = {0};
+    kd_clip_spec spec = w->spec;
+    char copy[128];
+    uint8_t *data;
+    size_t bytes;
+    (void)snprintf(copy, sizeof copy, "%s/repeat.avi", w->dir);
+    ok(kd_io_read_file(w->path[1], 1 << 24, &data, &bytes, &err), &err);
+    kd_data_sample sample = {.id = "repeat", .video = copy};
+    const kd_half half = {.sample = &sample, .n = 1};
+    for (int spatial = 0; spatial < 2; spatial++) {
+        static float clip[4][3 * 8 * 32 * 32];
+        int32_t place[4][KD_PLACE];
+        spec.video.spatial = (kd_spatial)spatial;
+        for (int repeats = 3; repeats > 0; repeats -= 2) { /* 3, then 1 */
+            kd_clip_source *s = NULL;
+            void *scratch = NULL;
+            spec.repeats = repeats;
+            ok(kd_io_write_file(copy, data, bytes, &err), &err);
+            ok(kd_clip_source_open(&spec, &half, KD_CLIP_TRAIN, 0, &s, &err), &err);
+            const kd_producer p = kd_clip_producer(s);
+            assert_int_equal(p.views, repeats);
+            ok(p.scratch_new(p.ctx, &scratch, &err), &err);
+            for (int r = repeats - 1; r >= 0; r--) {
+                const int at = repeats == 1 ? 3 : r;
+                ok(p.fill(p.ctx, &(kd_item){.view = (uint32_t)r, .epoch = 4}, scratch, (void *[]){clip[at], place[at]},
+                          &err),
+                   &err);
+                (void)unlink(copy);
+            }
+            p.scratch_free(p.ctx, scratch);
+            kd_clip_source_close(s);
+            assert_memory_equal(clip[0], clip[repeats == 1 ? 3 : 0], p.tensor[0].bytes);
+            assert_memory_equal(place[0], place[repeats == 1 ? 3 : 0], sizeof place[0]);
+            for (int r = 1; r < repeats; r++) {
+                assert_true(memcmp(clip[r], clip[r - 1], p.tensor[0].bytes) != 0);
+                assert_true(place[r][KD_PLACE_SEED_LOW] != place[r - 1][KD_PLACE_SEED_LOW]);
+                assert_int_equal(place[r][KD_PLACE_EPOCH], 4);
+            }
+        }
+    }
+    kd_free(data);
+}
+
 /* The second tensor of training rows: flips and boxes as often as asked, with the keys of their sample and epoch; no
  * draw moves another. */
 static void places_are_drawn(void **state)
@@ -273,6 +389,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(cache_and_workers_change_nothing),
                                        cmocka_unit_test(test_rows_are_what_the_view_says),
-                                       cmocka_unit_test(places_are_drawn), cmocka_unit_test(damage_is_named)};
+                                       cmocka_unit_test(six_views),
+                                       cmocka_unit_test(repeats_draw_their_own),
+                                       cmocka_unit_test(places_are_drawn),
+                                       cmocka_unit_test(damage_is_named)};
     return cmocka_run_group_tests(tests, make_world, end_world);
 }

@@ -86,12 +86,48 @@ static void sampling_is_the_references(void **state)
     kd_st_close(f);
 }
 
+/* MMAction2's ThreeCrop and CenterCrop, HMDB51's six views (their first three; the others are these mirrored). */
+static void other_crops_are_the_references(void **state)
+{
+    (void)state;
+    static const struct {
+        kd_crop_rule rule;
+        int w, h, side, xy[3][2];
+    } CASE[] = {{KD_CROPS_MMACTION2, 340, 256, 256, {{0, 0}, {84, 0}, {42, 0}}},
+                {KD_CROPS_MMACTION2, 455, 256, 256, {{0, 0}, {198, 0}, {99, 0}}},
+                {KD_CROPS_MMACTION2, 256, 340, 256, {{0, 0}, {0, 84}, {0, 42}}},
+                {KD_CROPS_MMACTION2, 299, 224, 224, {{0, 0}, {74, 0}, {37, 0}}},
+                {KD_CROPS_MMACTION2, 224, 399, 224, {{0, 0}, {0, 174}, {0, 87}}},
+                {KD_CROPS_MMACTION2, 256, 256, 256, {{0, 0}, {0, 0}, {0, 0}}},
+                {KD_CROPS_CORNERS, 341, 256, 224, {{58, 16}, {0, 0}, {117, 0}}},
+                {KD_CROPS_CORNERS, 256, 341, 224, {{16, 58}, {0, 0}, {0, 117}}},
+                {KD_CROPS_CORNERS, 256, 256, 224, {{16, 16}, {0, 0}, {0, 32}}},
+                {KD_CROPS_CORNERS, 443, 256, 224, {{110, 16}, {0, 0}, {219, 0}}},
+                {KD_CROPS_VIDEOMAE, 340, 256, 224, {{0, 16}, {58, 16}, {116, 16}}}}; /* ours: a larger short side */
+    for (size_t i = 0; i < KD_COUNTOF(CASE); i++) {
+        for (int crop = 0; crop < 3; crop++) {
+            const kd_crop_box b = kd_crop_test(CASE[i].rule, CASE[i].w, CASE[i].h, CASE[i].side, crop, 3);
+            if (b.x != CASE[i].xy[crop][0] || b.y != CASE[i].xy[crop][1] || b.width != CASE[i].side ||
+                b.height != CASE[i].side) {
+                fail_msg("case %zu, crop %d: (%d, %d), expected (%d, %d)", i, crop, b.x, b.y, CASE[i].xy[crop][0],
+                         CASE[i].xy[crop][1]);
+            }
+        }
+    }
+    static const int CENTRE[][5] = {{340, 256, 224, 58, 16}, {257, 300, 224, 16, 38}, {255, 341, 224, 15, 58}};
+    for (size_t i = 0; i < KD_COUNTOF(CENTRE); i++) { /* the last: half a pixel, down */
+        const int *c = CENTRE[i];
+        const kd_crop_box b = kd_crop_test(KD_CROPS_MMACTION2, c[0], c[1], c[2], 0, 1);
+        assert_true(b.x == c[3] && b.y == c[4]);
+    }
+}
+
 /* Every draw lies in the video, every window is reached, one clip is the first window. */
 static void draws_stay_inside(void **state)
 {
     (void)state;
     size_t idx[16];
-    for (int sampler = 0; sampler < 3; sampler++) {
+    for (int sampler = 0; sampler < 7; sampler++) {
         for (int shorts = 0; shorts < 2; shorts++) {
             const kd_frame_rule r = {
                 .sampler = (kd_sampler)sampler, .short_video = (kd_short_video)shorts, .frames = 16, .rate = 4};
@@ -99,12 +135,14 @@ static void draws_stay_inside(void **state)
                 for (uint32_t draw = 0; draw < 20; draw++) {
                     kd_rng rng = kd_rng_make(7, KD_RNG_TEST, (uint32_t)n, draw);
                     kd_frames_train(&r, n, &rng, idx);
-                    for (int j = 0; j < 16; j++) {
-                        assert_true(idx[j] < n && (j == 0 || idx[j] >= idx[j - 1]));
+                    for (int j = 0; j < 16; j++) { /* MMAction2's clip goes on at the start */
+                        assert_true(idx[j] < n && (j == 0 || idx[j] >= idx[j - 1] || sampler == KD_SAMPLER_MMACTION2));
                     }
                 }
+                kd_frames_val(&r, n, idx);
+                assert_true(idx[0] < n && idx[7] < n && idx[15] < n);
                 kd_frames_test(&r, n, 0, 1, idx);
-                assert_int_equal(idx[0], 0);
+                assert_true(idx[0] == 0 || sampler >= KD_SAMPLER_MMACTION2); /* those take the middle */
                 assert_true(idx[15] < n);
             }
         }
@@ -130,6 +168,58 @@ static void draws_stay_inside(void **state)
     }
 }
 
+/* One frame of each part: every frame of a part is reached, and none but these. */
+static void parts_are_the_references(void **state)
+{
+    (void)state;
+    enum { T = 4, N = 22, DRAWS = 400 };
+    static const struct {
+        kd_sampler sampler;
+        int low[T], high[T], val[T], test[T]; /* of 22 frames: parts of 5; test: the second of two clips */
+    } CASE[] = {{KD_SAMPLER_SPARSE, {0, 5, 10, 15}, {3, 8, 13, 18}, {2, 7, 12, 17}, {2, 8, 13, 19}},
+                {KD_SAMPLER_SEGMENTS, {0, 5, 10, 15}, {4, 9, 14, 19}, {2, 7, 12, 17}, {2, 8, 13, 19}},
+                {KD_SAMPLER_MMACTION2_UNIFORM, {0, 5, 10, 16}, {5, 10, 16, 21}, {2, 7, 12, 18}, {3, 8, 13, 19}}};
+    size_t idx[T];
+    for (size_t k = 0; k < KD_COUNTOF(CASE); k++) {
+        const kd_frame_rule r = {.sampler = CASE[k].sampler, .frames = T, .rate = 4};
+        bool seen[N] = {false};
+        for (uint32_t draw = 0; draw < DRAWS; draw++) {
+            kd_rng rng = kd_rng_make(7, KD_RNG_TEST, 3, draw);
+            kd_frames_train(&r, N, &rng, idx);
+            for (int j = 0; j < T; j++) {
+                assert_true((int)idx[j] >= CASE[k].low[j] && (int)idx[j] <= CASE[k].high[j]);
+                seen[idx[j]] = true;
+            }
+        }
+        for (int f = 0; f < N; f++) {
+            bool may = false;
+            for (int j = 0; j < T; j++) {
+                may = may || (f >= CASE[k].low[j] && f <= CASE[k].high[j]);
+            }
+            assert_int_equal(seen[f], may);
+        }
+        kd_frames_val(&r, N, idx);
+        expect_row("val", N, idx, CASE[k].val, T);
+        kd_frames_test(&r, N, 1, 2, idx);
+        expect_row("test", N, idx, CASE[k].test, T);
+    }
+    const kd_frame_rule front = {.sampler = KD_SAMPLER_SEGMENTS, .frames = T},
+                        spread = {.sampler = KD_SAMPLER_SPARSE, .frames = T};
+    kd_frames_val(&front, 2, idx);
+    expect_row("short, in front", 2, idx, (const int32_t[]){0, 0, 0, 1}, T);
+    kd_frames_val(&spread, 2, idx);
+    expect_row("short, spread", 2, idx, (const int32_t[]){0, 0, 1, 1}, T);
+    const kd_frame_rule loop = {.sampler = KD_SAMPLER_MMACTION2, .frames = T, .rate = 3},
+                        last = {.sampler = KD_SAMPLER_MMACTION2,
+                                .frames = T,
+                                .rate = 3,
+                                .out_of_bound = KD_BOUND_REPEAT_LAST};
+    kd_frames_val(&loop, 8, idx);
+    expect_row("loop", 8, idx, (const int32_t[]){0, 3, 6, 1}, T);
+    kd_frames_val(&last, 8, idx);
+    expect_row("repeat_last", 8, idx, (const int32_t[]){0, 3, 6, 6}, T);
+}
+
 /* ---- boxes ----------------------------------------------------------------------------------- */
 
 static void boxes_are_the_references(void **state)
@@ -148,11 +238,11 @@ static void boxes_are_the_references(void **state)
         assert_int_equal(w, CASE[i].rw);
         assert_int_equal(h, CASE[i].rh);
         for (int crop = 0; crop < 3; crop++) {
-            const kd_crop_box b = kd_crop_test(w, h, 224, crop, 3);
+            const kd_crop_box b = kd_crop_test(KD_CROPS_VIDEOMAE, w, h, 224, crop, 3);
             assert_int_equal(h >= w ? b.y : b.x, CASE[i].offset[crop]);
             assert_int_equal(h >= w ? b.x : b.y, 0);
         }
-        const kd_crop_box c = kd_crop_center(w, h, 224), one = kd_crop_test(w, h, 224, 0, 1);
+        const kd_crop_box c = kd_crop_center(w, h, 224), one = kd_crop_test(KD_CROPS_VIDEOMAE, w, h, 224, 0, 1);
         assert_int_equal(c.x, CASE[i].cx);
         assert_int_equal(c.y, CASE[i].cy);
         assert_memory_equal(&c, &one, sizeof c);
@@ -305,7 +395,8 @@ static void views_are_the_references(void **state)
         size_t idx[4];
         for (int view = 0; view < 9; view++) {
             kd_frames_test(&rule, (size_t)V[i].frames, view / 3, 3, idx);
-            assert_int_equal(view_crc(small, w, h, idx, kd_crop_test(w, h, 32, view % 3, 3)), V[i].crc[view]);
+            assert_int_equal(view_crc(small, w, h, idx, kd_crop_test(KD_CROPS_VIDEOMAE, w, h, 32, view % 3, 3)),
+                             V[i].crc[view]);
         }
         kd_frames_val(&rule, (size_t)V[i].frames, idx);
         assert_int_equal(view_crc(small, w, h, idx, kd_crop_center(w, h, 32)), V[i].val);
@@ -384,6 +475,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sampling_is_the_references),
                                        cmocka_unit_test(draws_stay_inside),
+                                       cmocka_unit_test(parts_are_the_references),
+                                       cmocka_unit_test(other_crops_are_the_references),
                                        cmocka_unit_test(boxes_are_the_references),
                                        cmocka_unit_test(random_boxes_fit),
                                        cmocka_unit_test(views_are_the_references),

@@ -379,7 +379,7 @@ static kd_status test_video(parity *p, const kd_json *c, kd_err *err)
         (void)snprintf(name, sizeof name, "%.64s.test.%d.%d", kd_json_key(c), seg, crop);
         KD_GO(kd_json_as_str(kd_json_at(crc, (size_t)view), &text, err));
         kd_frames_test(&rule, (size_t)v.frames, seg, (int)v.segs, idx);
-        const kd_crop_box box = kd_crop_test(w, h, (int)v.side, crop, (int)v.crops);
+        const kd_crop_box box = kd_crop_test(KD_CROPS_VIDEOMAE, w, h, (int)v.side, crop, (int)v.crops);
         clip_floats(&v, rgb, w, h, idx, &box, clip);
         KD_GO(one_view(p, name, text, clip, n, err));
     }

@@ -351,7 +351,7 @@ static kd_status one_picture(parity *p, const kd_json *c, kd_err *err)
     kd_image_short_side(width, height, side, &w, &h);
     bool ok = w == (int)rw && h == (int)rh;
     for (size_t i = 0; i < crops; i++) {
-        const kd_crop_box b = kd_crop_test((int)rw, (int)rh, side, (int)i, (int)crops);
+        const kd_crop_box b = kd_crop_test(KD_CROPS_VIDEOMAE, (int)rw, (int)rh, side, (int)i, (int)crops);
         ok = ok && b.x == (axis[0] == 'x' ? (int)offset[i] : 0) && b.y == (axis[0] == 'y' ? (int)offset[i] : 0);
     }
     const kd_crop_box b = kd_crop_center((int)rw, (int)rh, side);

@@ -177,6 +177,7 @@ static kd_json *recipe_of(const pack_args *a, const kd_video_writer_opts *o)
 {
     kd_json *r = kd_json_object();
     kd_json_set_i64(r, "short_side", a->short_side);
+    kd_json_set_str(r, "resizer", "pillow_bicubic");
     kd_json_set_str(r, "codec", a->codec);
     if (o->codec == KD_VIDEO_H264) {
         kd_json_set_i64(r, "gop", o->gop);
