@@ -43,6 +43,10 @@ void kd_optim_free(kd_optim *o);
  * norm NULL: does not wait; read the outcome from the control block. */
 KD_NODISCARD kd_status kd_optim_step(kd_optim *o, double lr, double *norm);
 
+/* Weight decay of the steps to come, in place of kd_optim_cfg.weight_decay; tensors without decay stay without.  Does
+ * not wait. */
+KD_NODISCARD kd_status kd_optim_set_decay(kd_optim *o, double weight_decay);
+
 /* The control block: KD_CTL_COUNT doubles in device memory (kd_ops.h).  Fetch it for the norm and outcome of a step. */
 const double *kd_optim_control(const kd_optim *o);
 /* The value for kd_step.loss_scale; NULL without a loss scale. */

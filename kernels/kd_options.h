@@ -21,6 +21,9 @@
  *   NAMES (field, default, flags, doc)                            kd_cfg_names
  *   PATHS (field, flags, doc)                                     kd_cfg_paths; one path or a list; default: none
  *   RULES (field, flags, doc)                                     kd_param_rules (kernels/optim/param_rules.h)
+ *   PHASES (field, flags, doc)                                    kd_cfg_phases (configs/schema/kd_config.h)
+ *   REST  (field, bytes, flags, doc)                              char[bytes]; in an item of a list of maps: the keys
+ *                                                                 that no other row of the item names, as YAML
  *
  * Defaults are written as in YAML.  `names` of NAME is a function const char *(int i): the i-th known name, NULL past
  * the last.  Flags say in which kind of recipe the key exists (TEACHER, STUDENT, BOTH); LOCAL: the key names a machine

@@ -55,9 +55,70 @@ static kd_status finish_data(kd_config *c, kd_err *err)
     return KD_OK;
 }
 
+/* Keys that only some schedules obey. */
+static kd_status finish_schedule(const kd_config *c, kd_err *err)
+{
+    const kd_cfg_optim *o = &c->optim;
+    char name[KD_CFG_NAME];
+    (void)kd_config_enum_name("optim.schedule", (int)o->schedule, name);
+    const bool mm = o->schedule == KD_SCHEDULE_MM_EPOCH || o->schedule == KD_SCHEDULE_MM_STEP;
+    const bool by_step = mm || o->schedule == KD_SCHEDULE_COSINE_STEP || o->schedule == KD_SCHEDULE_HF_COSINE;
+    if (o->warmup_ratio >= 0.0 && !by_step) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "optim.warmup_ratio: %g, but schedule %s counts its warm-up in epochs; use "
+                       "optim.warmup_epochs",
+                       o->warmup_ratio, name);
+    }
+    if (o->warmup_ratio >= 0.0 && o->warmup_steps >= 0) {
+        return KD_FAIL(err, KD_E_CONFIG, "optim.warmup_ratio: %g, but optim.warmup_steps says %d; remove one",
+                       o->warmup_ratio, o->warmup_steps);
+    }
+    const char *idle = o->cosine_epochs != 0  ? "cosine_epochs"
+                       : o->cosine_begin != 0 ? "cosine_begin"
+                       : o->cosine_end != 0   ? "cosine_end"
+                                              : NULL;
+    if (!mm && idle != NULL) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "optim.%s: only the schedules mmengine_epoch and mmengine_step obey it, found "
+                       "%s; remove it",
+                       idle, name);
+    }
+    const int end = o->cosine_end != 0 ? o->cosine_end : c->train.epochs;
+    const int period = o->cosine_epochs != 0 ? o->cosine_epochs : c->train.epochs;
+    if (mm && o->cosine_begin >= end) {
+        return KD_FAIL(err, KD_E_CONFIG, "optim.cosine_begin: expected less than the end of the cosine, %d, found %d",
+                       end, o->cosine_begin);
+    }
+    if (mm && o->warmup_ratio < 0.0 && o->warmup_steps < 0 && o->warmup_epochs >= o->cosine_begin + period) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "optim.warmup_epochs: expected less than the %d epochs after which the cosine "
+                       "has come down, found %g",
+                       o->cosine_begin + period, o->warmup_epochs);
+    }
+    return KD_OK;
+}
+
+static kd_status finish_selection(const kd_config *c, kd_err *err)
+{
+    const kd_cfg_train *t = &c->train;
+    char name[KD_CFG_NAME];
+    if (t->select == KD_SELECT_TRAIN && t->metric != KD_METRIC_AUTO && t->metric != KD_METRIC_TOP1) {
+        return KD_FAIL(err, KD_E_CONFIG, "train.metric: %s, but select: train knows top1 alone; set it to auto",
+                       kd_config_enum_name("train.metric", (int)t->metric, name));
+    }
+    if (t->select == KD_SELECT_TRAIN && t->eval_ema) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "train.eval_ema: the averaged weights are measured by a validation; select: "
+                       "train chooses by what training shows; remove one");
+    }
+    return KD_OK;
+}
+
 static kd_status finish_optim(kd_config *c, kd_err *err)
 {
     const kd_cfg_optim *o = &c->optim;
+    KD_TRY(finish_schedule(c, err));
+    KD_TRY(finish_selection(c, err));
     if (o->schedule == KD_SCHEDULE_MULTISTEP && o->milestones.n == 0) {
         return KD_FAIL(err, KD_E_CONFIG, "optim.milestones: multistep needs at least one epoch");
     }
@@ -81,7 +142,8 @@ static kd_status finish_optim(kd_config *c, kd_err *err)
         return KD_FAIL(err, KD_E_CONFIG, "optim.warmup_start_lr: expected at most base_lr (%g), found %g", o->base_lr,
                        o->warmup_start_lr);
     }
-    if (o->warmup_steps < 0 && o->warmup_epochs > c->train.epochs) { /* a short trial of a long recipe */
+    if (o->warmup_steps < 0 && o->warmup_ratio < 0.0 &&
+        o->warmup_epochs > c->train.epochs) { /* a short trial of a long recipe */
         kd_log(KD_LOG_WARN, "optim.warmup_epochs: %g is more than train.epochs; %d is used", o->warmup_epochs,
                c->train.epochs);
         c->optim.warmup_epochs = c->train.epochs;

@@ -66,9 +66,21 @@ static kd_status bind_map_key(const kd_cfg_row *row, size_t i, const kd_yaml_nod
     return KD_OK;
 }
 
+/* Does an item of a list of maps have a row of that name? */
+static bool names(const kd_cfg_row *row, const char *key)
+{
+    for (size_t k = 0; k < row->item->n_rows; k++) {
+        if (row->item->row[k].type != KD_CFG_REST && strcmp(row->item->row[k].path, key) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Item i of a list of maps. */
 static kd_status bind_map(const kd_cfg_row *row, size_t i, const kd_yaml_node *n, void *item, kd_err *err)
 {
+    const kd_cfg_row *rest = &row->item->row[row->item->n_rows - 1];
     char at[400];
     kd_cfg_map_defaults(row, item);
     if (n->kind != KD_YAML_MAP) {
@@ -76,9 +88,11 @@ static kd_status bind_map(const kd_cfg_row *row, size_t i, const kd_yaml_node *n
         return KD_FAIL(err, KD_E_CONFIG, "%s[%zu]: expected a map, found %s", at, i, kd_cfg_kind_text(n));
     }
     for (const kd_yaml_node *c = n->child; c != NULL; c = c->next) {
-        KD_TRY(bind_map_key(row, i, c, item, err));
+        if (rest->type != KD_CFG_REST || names(row, c->key)) {
+            KD_TRY(bind_map_key(row, i, c, item, err));
+        }
     }
-    return KD_OK;
+    return rest->type == KD_CFG_REST ? kd_cfg_rest(row, n, i, (char *)item + rest->offset, rest->cap, err) : KD_OK;
 }
 
 static kd_status bind_list(const kd_cfg_row *row, const kd_yaml_node *n, kd_config *cfg, kd_err *err)
@@ -225,7 +239,7 @@ static kd_status bind_node(const kd_yaml_node *n, kd_config *cfg, bool *into, kd
     return row->type == KD_CFG_SECTION ? bind_section(row, n, cfg, into, err) : bind_value(row, n, cfg, err);
 }
 
-static kd_status bind_tree(const kd_yaml_node *root, kd_config *cfg, kd_err *err)
+kd_status kd_cfg_bind(const kd_yaml_node *root, kd_config *cfg, kd_err *err)
 {
     const kd_yaml_node *kind = kd_yaml_get(root, "kind");
     if (kind != NULL) {
@@ -260,6 +274,10 @@ static kd_status apply_set(kd_yaml_tree *t, kd_yaml_node *root, const char *text
     }
     memcpy(path, text, n);
     path[n] = '\0';
+    const bool of_phase = strncmp(path, "phases.", 7) == 0;
+    if (!of_phase) {
+        KD_TRY(kd_cfg_set_is_clear(root, path, text, err));
+    }
     char *origin = kd_strf("--set %s", text);
     if (origin == NULL) {
         return KD_FAIL(err, KD_E_OOM, "--set: out of memory");
@@ -287,7 +305,11 @@ static kd_status apply_set(kd_yaml_tree *t, kd_yaml_node *root, const char *text
         st = KD_FAIL(err, KD_E_OOM, "--set: out of memory");
         goto done;
     }
-    kd_cfg_lay_upon(&root, top);
+    if (of_phase) {
+        st = kd_cfg_set_phase(root, top, text, err);
+    } else {
+        kd_cfg_lay_upon(&root, top);
+    }
 done:
     kd_free(origin);
     return st;
@@ -304,8 +326,9 @@ static kd_status apply_sets(kd_yaml_tree *t, kd_yaml_node *root, const char *con
 static kd_status bind_all(const kd_yaml_node *root, kd_config *out, kd_err *err)
 {
     kd_config_defaults(out);
-    KD_TRY(bind_tree(root, out, err));
-    return kd_config_finish(out, err);
+    KD_TRY(kd_cfg_bind(root, out, err));
+    KD_TRY(kd_config_finish(out, err));
+    return kd_cfg_check_phases(root, out, err);
 }
 
 /* Bind a tree over the config.json of its weights. */

@@ -54,8 +54,7 @@ static void real_text(double x, char *buf, size_t size)
     }
 }
 
-/* Text that a YAML reader takes as a string whatever it holds. */
-static void quoted_text(const char *s, char *buf, size_t size)
+void kd_cfg_quoted(const char *s, char *buf, size_t size)
 {
     static const char SAFE[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+ ";
     const size_t n = strlen(s);
@@ -119,13 +118,16 @@ void kd_cfg_item_text(const kd_cfg_row *row, const void *base, size_t i, char *b
         break;
     case KD_CFG_NAME_OF:
     case KD_CFG_STR:
-        quoted_text(field, buf, size);
+        kd_cfg_quoted(field, buf, size);
         break;
     case KD_CFG_NAMES:
-        quoted_text(((const kd_cfg_names *)(const void *)field)->v[i], buf, size);
+        kd_cfg_quoted(((const kd_cfg_names *)(const void *)field)->v[i], buf, size);
         break;
     case KD_CFG_PATHS:
-        quoted_text(((const kd_cfg_paths *)(const void *)field)->v[i], buf, size);
+        kd_cfg_quoted(((const kd_cfg_paths *)(const void *)field)->v[i], buf, size);
+        break;
+    case KD_CFG_REST:
+        (void)snprintf(buf, size, "%s", field);
         break;
     case KD_CFG_MAPS:
     case KD_CFG_SECTION:
@@ -136,12 +138,18 @@ void kd_cfg_item_text(const kd_cfg_row *row, const void *base, size_t i, char *b
 /* "{match: head., lr_scale: 10, decay: keep}" */
 static void map_text(text *t, const kd_cfg_row *row, const void *item)
 {
-    char value[ITEM_BYTES];
+    char value[KD_MAX(ITEM_BYTES, KD_CFG_PHASE_TEXT)];
     for (size_t k = 0; k < row->item->n_rows; k++) {
+        const kd_cfg_row *field = &row->item->row[k];
+        kd_cfg_item_text(field, item, 0, value, sizeof value);
+        if (field->type == KD_CFG_REST && value[0] == '\0') {
+            continue;
+        }
         puts_to(t, k == 0 ? "{" : ", ");
-        puts_to(t, row->item->row[k].path);
-        puts_to(t, ": ");
-        kd_cfg_item_text(&row->item->row[k], item, 0, value, sizeof value);
+        if (field->type != KD_CFG_REST) {
+            puts_to(t, field->path);
+            puts_to(t, ": ");
+        }
         puts_to(t, value);
     }
     puts_to(t, "}");
@@ -314,7 +322,7 @@ bool kd_config_diff(const kd_config *a, const kd_config *b, char *out, size_t si
 {
     for (size_t i = 0; i < kd_cfg_row_count; i++) {
         const kd_cfg_row *row = &kd_cfg_rows[i];
-        if (row->type == KD_CFG_SECTION || (row->flags & KD_CFG_LOCAL) != 0) {
+        if (row->type == KD_CFG_SECTION || (row->flags & KD_CFG_LOCAL) != 0 || strcmp(row->path, "phases") == 0) {
             continue;
         }
         if (!shown(row, a, true) && !shown(row, b, true)) {
@@ -336,5 +344,5 @@ bool kd_config_diff(const kd_config *a, const kd_config *b, char *out, size_t si
             return true;
         }
     }
-    return false;
+    return kd_cfg_phases_differ(a, b, out, size);
 }

@@ -26,6 +26,18 @@ static const kd_cfg_item rule_item = {.row = RULE_ROWS,
                                       .first = offsetof(kd_param_rules, v),
                                       .bytes = sizeof(kd_param_rule)};
 
+static const kd_cfg_row PHASE_ROWS[] = {
+#define KD_OWNER   kd_cfg_phase
+#define KD_SECTION /* the item itself */
+#define KD_OPTIONS "configs/schema/phase.inc"
+#include "configs/schema/rows.inc"
+#undef KD_OWNER
+};
+static const kd_cfg_item phase_item = {.row = PHASE_ROWS,
+                                       .n_rows = KD_COUNTOF(PHASE_ROWS),
+                                       .first = offsetof(kd_cfg_phases, v),
+                                       .bytes = sizeof(kd_cfg_phase)};
+
 #define KD_OWNER kd_config
 const kd_cfg_row kd_cfg_rows[] = {
 #include "configs/schema/schema.inc"

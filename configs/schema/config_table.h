@@ -17,7 +17,8 @@ typedef enum kd_cfg_type {
     KD_CFG_INTS,  /* {int n; int v[cap]} */
     KD_CFG_NAMES, /* kd_cfg_names */
     KD_CFG_PATHS, /* kd_cfg_paths */
-    KD_CFG_MAPS   /* {int n; struct v[cap]} whose items have rows of their own */
+    KD_CFG_MAPS,  /* {int n; struct v[cap]} whose items have rows of their own */
+    KD_CFG_REST   /* char[cap], of an item: its keys that no other row names */
 } kd_cfg_type;
 
 enum { KD_CFG_TEACHER = 1, KD_CFG_STUDENT = 2, KD_CFG_BOTH = 3, KD_CFG_LOCAL = 4 };
@@ -55,6 +56,29 @@ static inline unsigned kd_cfg_kind_flag(const kd_config *cfg)
 {
     return 1u << (unsigned)cfg->kind;
 }
+
+struct kd_yaml_node;
+
+/* Bind the keys of a map upon a config, which is not finished. */
+KD_NODISCARD kd_status kd_cfg_bind(const struct kd_yaml_node *map, kd_config *cfg, kd_err *err);
+
+/* config_phases.c.  The keys of item `i` of a list of maps that no row of the item names, as one line of YAML. */
+KD_NODISCARD kd_status kd_cfg_rest(const kd_cfg_row *row, const struct kd_yaml_node *item, size_t i, char *out,
+                                   size_t size, kd_err *err);
+/* Every phase of the tree, over the finished recipe: KD_E_CONFIG with the place of the first fault.  Takes the tree's
+ * phases apart. */
+KD_NODISCARD kd_status kd_cfg_check_phases(const struct kd_yaml_node *root, const kd_config *cfg, kd_err *err);
+/* Lay the value of "phases.NAME.a.b" upon that phase.  KD_E_CONFIG: no phase has that name. */
+KD_NODISCARD kd_status kd_cfg_set_phase(const struct kd_yaml_node *root, const struct kd_yaml_node *set,
+                                        const char *text, kd_err *err);
+/* KD_E_CONFIG where a phase has the key `path`, which a --set text gives to all phases. */
+KD_NODISCARD kd_status kd_cfg_set_is_clear(const struct kd_yaml_node *root, const char *path, const char *text,
+                                           kd_err *err);
+/* First difference of two recipes in their phases; kd_config_diff. */
+bool kd_cfg_phases_differ(const kd_config *a, const kd_config *b, char *text, size_t size);
+
+/* The text of a scalar that a YAML reader takes as a string whatever it holds. */
+void kd_cfg_quoted(const char *text, char *buf, size_t size);
 
 /* kd_config_load; model: the weights that the recipe is to describe, whose config.json it must agree with; NULL: those
  * that training starts from (teacher.weights). */

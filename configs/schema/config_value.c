@@ -53,7 +53,9 @@ static void maps_text(const kd_cfg_row *row, char *buf, size_t size)
 {
     size_t used = (size_t)snprintf(buf, size, "a list of at most %zu maps of ", row->cap);
     for (size_t i = 0; i < row->item->n_rows && used < size; i++) {
-        used += (size_t)snprintf(buf + used, size - used, "%s%s", i > 0 ? ", " : "", row->item->row[i].path);
+        const bool rest = row->item->row[i].type == KD_CFG_REST;
+        used += (size_t)snprintf(buf + used, size - used, "%s%s", i > 0 ? ", " : "",
+                                 rest ? "keys of a recipe" : row->item->row[i].path);
     }
 }
 
@@ -93,6 +95,9 @@ void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size)
         break;
     case KD_CFG_MAPS:
         maps_text(row, buf, size);
+        break;
+    case KD_CFG_REST:
+        (void)snprintf(buf, size, "keys of a recipe of at most %zu bytes", row->cap - 1);
         break;
     case KD_CFG_SECTION:
         (void)snprintf(buf, size, "a map");
@@ -366,6 +371,13 @@ bool kd_cfg_set_item(const kd_cfg_row *row, void *base, size_t i, const char *te
             char *path = ((kd_cfg_paths *)(void *)field)->v[i];
             memset(path, 0, KD_CFG_PATH);
             memcpy(path, text, strlen(text));
+        }
+        break;
+    case KD_CFG_REST:
+        ok = strlen(text) < row->cap;
+        if (ok) {
+            memset(field, 0, row->cap);
+            memcpy(field, text, strlen(text));
         }
         break;
     case KD_CFG_MAPS:

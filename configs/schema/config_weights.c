@@ -11,8 +11,8 @@ static bool try_config(const char *dir, const char *rest, char *out, size_t size
     return kd_path_is_file(out);
 }
 
-kd_status kd_config_of_weights(const char *const *configs, size_t n_configs, const char *weights,
-                               const char *const *sets, size_t n_sets, kd_config *out, kd_err *err)
+static kd_status of_weights(const char *const *configs, size_t n_configs, const char *weights, const char *const *sets,
+                            size_t n_sets, kd_config *out, kd_err *err)
 {
     char path[1200];
     if (n_configs > 0) {
@@ -50,4 +50,21 @@ kd_status kd_config_of_weights(const char *const *configs, size_t n_configs, con
         "%s: no config.yaml of a run and no config.json of Hugging Face beside these weights: name the recipe "
         "with --config",
         weights != NULL ? weights : "--weights");
+}
+
+kd_status kd_config_of_weights(const char *const *configs, size_t n_configs, const char *weights,
+                               const char *const *sets, size_t n_sets, kd_config *out, kd_err *err)
+{
+    KD_TRY(of_weights(configs, n_configs, weights, sets, n_sets, out, err));
+    if (out->phases.n == 0) {
+        return KD_OK;
+    }
+    kd_config *last = kd_alloc(sizeof *last);
+    if (last == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "config: out of memory");
+    }
+    const kd_status st = kd_config_phase(out, out->phases.n - 1, last, err);
+    *out = *last;
+    kd_free(last);
+    return st;
 }

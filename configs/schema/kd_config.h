@@ -6,7 +6,7 @@
  * accepted key that does nothing is a bug.
  *
  * The struct owns nothing and holds no pointers: copy it with `=`, keep it as long as you like.  It
- * is large (about 50 KiB), so put it in a struct on the heap rather than on a thread's stack.
+ * is large (about 80 KiB), so put it in a struct on the heap rather than on a thread's stack.
  *
  * Resolution.  Loading ends with kd_config_finish(): values that mean "take it from elsewhere" are
  * replaced by the numbers in force (teacher sizes of the variant, kd.ce_weight = 1 - kd.weight,
@@ -47,7 +47,10 @@ extern "C" {
     X(KD_SCHEDULE_COSINE_STEP, "cosine_step")   \
     X(KD_SCHEDULE_COSINE_EPOCH, "cosine_epoch") \
     X(KD_SCHEDULE_MULTISTEP, "multistep")       \
-    X(KD_SCHEDULE_CONSTANT, "constant")
+    X(KD_SCHEDULE_CONSTANT, "constant")         \
+    X(KD_SCHEDULE_HF_COSINE, "hf_cosine")       \
+    X(KD_SCHEDULE_MM_EPOCH, "mmengine_epoch")   \
+    X(KD_SCHEDULE_MM_STEP, "mmengine_step")
 #define KD_CFG_DEVICE_MAP(X) \
     X(KD_CFG_AUTO, "auto")   \
     X(KD_CFG_CPU, "cpu")     \
@@ -56,6 +59,20 @@ extern "C" {
     X(KD_RESIDENT_AUTO, "auto") \
     X(KD_RESIDENT_ON, "on")     \
     X(KD_RESIDENT_OFF, "off")
+#define KD_CFG_SELECT_MAP(X) \
+    X(KD_SELECT_VAL, "val")  \
+    X(KD_SELECT_TRAIN, "train")
+#define KD_CFG_METRIC_MAP(X)                                \
+    X(KD_METRIC_AUTO, "auto")                               \
+    X(KD_METRIC_TOP1, "top1")                               \
+    X(KD_METRIC_TOP5, "top5")                               \
+    X(KD_METRIC_MEAN_CLASS_ACCURACY, "mean_class_accuracy") \
+    X(KD_METRIC_MACRO_F1, "macro_f1")                       \
+    X(KD_METRIC_NLL, "nll")                                 \
+    X(KD_METRIC_ECE, "ece")
+#define KD_CFG_NONFINITE_MAP(X)  \
+    X(KD_NONFINITE_SKIP, "skip") \
+    X(KD_NONFINITE_FAIL, "fail")
 #define KD_CFG_DTYPE_MAP(X) /* of kd_dtype, those a program can compute in */ \
     X(KD_F32, "f32")                                                          \
     X(KD_BF16, "bf16")                                                        \
@@ -65,6 +82,27 @@ KD_ENUM_OF(kd_cfg_kind, KD_CFG_KIND_MAP);
 KD_ENUM_OF(kd_cfg_merge, KD_CFG_MERGE_MAP);
 KD_ENUM_OF(kd_cfg_device, KD_CFG_DEVICE_MAP);
 KD_ENUM_OF(kd_cfg_resident, KD_CFG_RESIDENT_MAP);
+KD_ENUM_OF(kd_cfg_select, KD_CFG_SELECT_MAP);
+KD_ENUM_OF(kd_cfg_metric, KD_CFG_METRIC_MAP);
+KD_ENUM_OF(kd_cfg_nonfinite, KD_CFG_NONFINITE_MAP);
+
+/* A phase of a recipe: keys laid upon it.  keys: one line of YAML, "train: {epochs: 10}, label_smoothing: 0.1". */
+#define KD_CFG_PHASES     8
+#define KD_CFG_PHASE_TEXT 2048
+#define KD_CFG_START_MAP(X)  \
+    X(KD_START_BEST, "best") \
+    X(KD_START_LAST, "last")
+KD_ENUM_OF(kd_cfg_start, KD_CFG_START_MAP);
+
+typedef struct kd_cfg_phase {
+#define KD_OPTIONS "configs/schema/phase.inc"
+#include "kernels/kd_options_struct.inc"
+} kd_cfg_phase;
+
+typedef struct kd_cfg_phases {
+    int n;
+    kd_cfg_phase v[KD_CFG_PHASES];
+} kd_cfg_phases;
 
 typedef struct kd_cfg_optim {
 #define KD_OPTIONS "configs/schema/optim.inc"
@@ -87,7 +125,7 @@ typedef struct kd_cfg_report {
 } kd_cfg_report;
 
 typedef struct kd_config {
-#define KD_OPTIONS "configs/schema/head.inc" /* name, kind */
+#define KD_OPTIONS "configs/schema/head.inc" /* name, kind, phases */
 #include "kernels/kd_options_struct.inc"
     kd_data_opts data;
     kd_teacher_opts teacher; /* sections that belong to the other kind cannot be set and are not printed */
@@ -116,14 +154,19 @@ typedef struct kd_config {
 KD_NODISCARD kd_status kd_config_load(const char *const *paths, size_t n_paths, const char *const *sets, size_t n_sets,
                                       kd_config *out, kd_err *err);
 
+/* The recipe of phase i of a finished recipe: the phase's keys laid upon the recipe, finished.  `phases` stays, so that
+ * the text of a phase's recipe names all of them.  out is not recipe.  KD_E_CONFIG: a key of the phase, or what the
+ * phase comes to, is refused (kd_config_load has checked). */
+KD_NODISCARD kd_status kd_config_phase(const kd_config *recipe, int i, kd_config *out, kd_err *err);
+
 /* The same from memory; `name` appears in messages.  A `base:` key is refused. */
 KD_NODISCARD kd_status kd_config_parse(const void *text, size_t len, const char *name, const char *const *sets,
                                        size_t n_sets, kd_config *out, kd_err *err);
 
-/* The recipe that belongs to weights: the files when there are some, merged in order, else config.yaml of the run that
- * the weights lie in, else what config.json of their Hugging Face folder says.  sets: `--set` texts on top.  Where
- * there is a config.json the recipe must agree with it.  KD_E_CONFIG: there is no recipe, or it does not; KD_E_IO:
- * there are no weights. */
+/* The recipe that belongs to weights, of its last phase where it has phases: the files when there are some, merged in
+ * order, else config.yaml of the run that the weights lie in, else what config.json of their Hugging Face folder says.
+ * sets: `--set` texts on top.  Where there is a config.json the recipe must agree with it.  KD_E_CONFIG: there is no
+ * recipe, or it does not; KD_E_IO: there are no weights. */
 KD_NODISCARD kd_status kd_config_of_weights(const char *const *configs, size_t n_configs, const char *weights,
                                             const char *const *sets, size_t n_sets, kd_config *out, kd_err *err);
 

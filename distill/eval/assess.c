@@ -94,7 +94,8 @@ static kd_status assess(const kd_assess_opts *o, assessment *a, kd_assess_result
                                      .weights_hash = load.sha256,
                                      .origin = load.has_origin ? &load.origin : NULL,
                                      .views = result->views,
-                                     .selected_on = load.best ? "val" : NULL}};
+                                     .phase = load.phase[0] != '\0' ? load.phase : NULL,
+                                     .selected_on = load.best ? load.selected_on : NULL}};
     KD_TRY(kd_assess_latency(&a->model, &found.facts, err));
     result->latency_ms = found.facts.latency_ms;
     const kd_half *half = &a->data.half[o->half];

@@ -93,10 +93,12 @@ typedef struct kd_load_report {
     int matched, missing, unexpected, reshaped; /* tensors; reshaped: head of another class count, left fresh */
     char missing_names[400];                    /* the first few, for the log */
     char unexpected_names[400];
-    char sha256[65];    /* of the file(s) */
-    bool best;          /* a run's `best` checkpoint: chosen among its epochs on the validation half */
-    bool has_origin;    /* a checkpoint of ours: */
-    kd_identity origin; /* what it came from */
+    char sha256[65];         /* of the file(s) */
+    bool best;               /* a run's `best` checkpoint: chosen among its epochs */
+    char selected_on[8];     /* by the figures of that half: "val" */
+    char phase[KD_CFG_NAME]; /* of training that the checkpoint belongs to; "": the run had none */
+    bool has_origin;         /* a checkpoint of ours: */
+    kd_identity origin;      /* what it came from */
 } kd_load_report;
 
 /* Load weights from a run directory, checkpoint directory, safetensors file or .pth (formats/weights/weights.h).

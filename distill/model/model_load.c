@@ -228,6 +228,20 @@ static bool of_best(const kd_weights *w)
     return best;
 }
 
+/* What a checkpoint says of how it was chosen. */
+static kd_status read_selection(const kd_weights *w, kd_load_report *r, kd_err *err)
+{
+    const char *half = NULL, *phase = NULL;
+    if (kd_weights_meta(w) == NULL) {
+        return KD_OK;
+    }
+    KD_TRY(kd_json_opt_str(kd_weights_meta(w), "selected_on", "val", &half, err));
+    KD_TRY(kd_json_opt_str(kd_weights_meta(w), "phase", "", &phase, err));
+    (void)snprintf(r->selected_on, sizeof r->selected_on, "%s", half);
+    (void)snprintf(r->phase, sizeof r->phase, "%s", phase);
+    return KD_OK;
+}
+
 kd_status kd_model_load(kd_model *m, const char *path, bool fresh_head, char *const *classes, kd_load_report *report,
                         kd_err *err)
 {
@@ -259,6 +273,7 @@ kd_status kd_model_load(kd_model *m, const char *path, bool fresh_head, char *co
         KD_GO(kd_identity_get(kd_weights_meta(w), &report->origin, err));
     }
     report->best = of_best(w);
+    KD_GO(read_selection(w, report, err));
     st = kd_params_changed(m->params);
 done:
     kd_weights_close(w);

@@ -68,11 +68,12 @@ typedef struct kd_figure {
     const char *name, *text;
     double value;
     bool share; /* of 1: shown in per cent */
+    bool lower; /* smaller is better */
 } kd_figure;
 
 enum { KD_FIGURES = 16 };
 
-/* figure[0] is kd_task.figure; it decides which epoch is best (larger is better). */
+/* figure[0] is kd_task.figure; it decides which epoch is best unless the recipe names another (train.metric). */
 typedef struct kd_figures {
     kd_figure figure[KD_FIGURES];
     int n;
@@ -91,6 +92,7 @@ typedef struct kd_report_facts {
     const char *weights_hash;          /* NULL: no file holds them */
     const kd_identity *origin;         /* of the weights; NULL: they do not say */
     const char *views;                 /* "1x1", "5x3" */
+    const char *phase;                 /* of training that gave the weights; NULL: it had none */
     const char *selected_on;           /* half by which the weights were chosen among epochs; NULL: they were not */
     double latency_ms, latency_p90_ms; /* 0: not measured */
     int64_t macs;
@@ -157,8 +159,7 @@ typedef struct kd_task {
     void (*target)(const kd_model *m, const kd_config *cfg, const kd_batch *b, const kd_mix *mix, float *target);
 
     /* ---- the results ------------------------------------------------------------------------- */
-    const char *figure,
-        *figure_text; /* "top1", "top-1": measure gives it first; the epoch of its maximum is the best */
+    const char *figure, *figure_text; /* "top1", "top-1": measure gives it first */
     /* Views of one sample to its record; out[i] (views, width of m->output[i]), work: [2 * record]. */
     void (*gather)(const kd_model *m, const kd_config *cfg, const float *const *out, int views, double *work,
                    float *record);

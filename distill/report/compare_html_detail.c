@@ -343,6 +343,7 @@ static void run_facts(kd_text *t, const kd_report *r)
     fact(t, "Views merged by", r->merge, false);
     fact(t, "Samples", counts, false);
     fact(t, "Weights", r->weights_hash, true);
+    fact(t, "Phase of training", r->phase, false);
     fact(t, "Epoch chosen on", r->selected_on != NULL ? r->selected_on : "not chosen", false);
     fact(t, "Teacher weights", r->teacher_weights_hash, true);
     fact(t, "Logit store", r->store_hash, true);

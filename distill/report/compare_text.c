@@ -44,6 +44,9 @@ static void put_runs(const kd_comparison *c, kd_json *o, const kd_group *g)
         kd_json_set_str(run, "report", r->path);
         kd_json_set_f64(run, "top1", r->metrics.top1);
         kd_json_set_str(run, "weights", r->weights_hash);
+        if (r->phase != NULL) {
+            kd_json_set_str(run, "phase", r->phase);
+        }
         kd_json_set_str(run, "selected_on", r->selected_on);
         kd_json_set_str(run, "config", r->config_hash);
         kd_json_set_str(run, "command", r->command);

@@ -138,6 +138,9 @@ static void put_model(kd_json *d, const kd_report *r)
 {
     kd_json *m = kd_json_set_object(d, "model");
     kd_json_set_str(m, "name", r->model);
+    if (r->phase != NULL) {
+        kd_json_set_str(m, "phase", r->phase);
+    }
     kd_json_set_str(m, "selected_on", r->selected_on);
     kd_json_set_i64(m, "parameters", r->parameters);
     kd_json_set_i64(m, "macs", r->macs);

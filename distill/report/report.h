@@ -9,8 +9,8 @@
  *   hashes     ids (SHA-256 of "id label" lines in id order), config, weights, decoder; of what the weights came from:
  *              start_weights, train_ids, val_ids (SHA-256 of "id<TAB>label" lines), teacher_weights, store; null where
  *              there is none or nobody knows
- *   model      name, selected_on (the half on which these weights did best of their run's epochs; null: not chosen),
- *              parameters, macs, bytes; latency {ms, p90_ms, batch, device, threads, dtype}
+ *   model      name, phase (of the training that gave the weights; only where it had phases), selected_on (the half on
+ *              which these weights did best of their run's epochs; null: not chosen), parameters, macs, bytes; latency {ms, p90_ms, batch, device, threads, dtype}
  *   config     the resolved recipe as YAML text
  *   metrics    top1, top5, mean_class_accuracy, macro_f1, micro_f1, nll, ece, brier (fractions of 1)
  *   per_class  [{class, name, samples, predicted, correct, recall, precision, f1}]
@@ -58,6 +58,7 @@ typedef struct kd_report {
     char ids_hash[65]; /* computed */
 
     const char *model;
+    const char *phase;                 /* of training that gave the weights; NULL: it had none */
     const char *selected_on;           /* NULL: the weights were not chosen among epochs */
     int64_t parameters, macs, bytes;   /* 0: not known */
     double latency_ms, latency_p90_ms; /* 0: not measured */

@@ -116,7 +116,8 @@ kd_status kd_run_same_recipe(const char *dir, const kd_json *state, const kd_con
     KD_GO(kd_json_get_str(state, "config", &text, err));
     KD_GO(kd_config_parse(text, strlen(text), name, NULL, 0, old, err));
     const int epochs = old->train.epochs;
-    if (cfg->train.epochs > epochs) {
+    const bool longer = cfg->train.epochs > epochs && cfg->phases.n == 0; /* with phases, which of them? */
+    if (longer) {
         old->train.epochs = cfg->train.epochs;
         if (old->optim.warmup_epochs >= (double)epochs) { /* was cut to the length of the run */
             old->optim.warmup_epochs = cfg->optim.warmup_epochs;
@@ -125,7 +126,7 @@ kd_status kd_run_same_recipe(const char *dir, const kd_json *state, const kd_con
     if (kd_config_diff(old, cfg, diff, sizeof diff)) {
         st = KD_FAIL(err, KD_E_CONFIG, "%s: --resume expects the run's own recipe: %s; give that, or another --out",
                      dir, diff);
-    } else if (cfg->train.epochs > epochs) {
+    } else if (longer) {
         kd_log(KD_LOG_WARN, "%s: the run had %d epochs and goes on to %d: from here on its learning rate is that of %d",
                dir, epochs, cfg->train.epochs, cfg->train.epochs);
     }

@@ -48,11 +48,12 @@ kd_status kd_classify_measure(const kd_model *m, const kd_config *cfg, const kd_
         kd_figures_free(out);
         return st;
     }
-    const kd_figure figure[] = {{"top1", "top-1", k->top1, true},
-                                {"top5", "top-5", k->top5, true},
-                                {"mean_class_accuracy", "mean class", k->mean_class_accuracy, true},
-                                {"nll", "NLL", k->nll, false},
-                                {"ece", "ECE", k->ece, false}};
+    const kd_figure figure[] = {{"top1", "top-1", k->top1, .share = true},
+                                {"top5", "top-5", k->top5, .share = true},
+                                {"mean_class_accuracy", "mean class", k->mean_class_accuracy, .share = true},
+                                {"macro_f1", "macro F1", k->macro_f1, .share = true},
+                                {"nll", "NLL", k->nll, .lower = true},
+                                {"ece", "ECE", k->ece, .lower = true}};
     memcpy(out->figure, figure, sizeof figure);
     out->n = (int)KD_COUNTOF(figure);
     out->confusion = k->confusion;
@@ -138,6 +139,7 @@ static kd_report describe(const kd_assessment *a)
                        .weights_hash = f->weights_hash,
                        .decoder = m->task->decoder != NULL ? m->task->decoder() : NULL,
                        .model = m->name,
+                       .phase = f->phase,
                        .selected_on = f->selected_on,
                        .parameters = kd_params_numel(m->params),
                        .macs = f->macs,

@@ -41,7 +41,10 @@ static kd_status save_last(kd_trainer *t, bool due, kd_err *err)
 static kd_status interrupted(kd_trainer *t, kd_err *err)
 {
     KD_TRY(kdi_train_save(t, "last", err));
-    return KD_FAIL(err, KD_E_CANCELLED, "interrupted in epoch %lld at batch %lld: state saved, continue with --resume",
+    const char *phase = kdi_train_phase(t);
+    return KD_FAIL(err, KD_E_CANCELLED,
+                   "interrupted in %s%s%sepoch %lld at batch %lld: state saved, continue with --resume",
+                   phase != NULL ? "phase " : "", phase != NULL ? phase : "", phase != NULL ? ", " : "",
                    (long long)t->s.epoch + 1, (long long)t->s.batch);
 }
 
@@ -79,20 +82,28 @@ static kd_status log_epoch(kd_trainer *t, kd_err *err)
 {
     const kd_bad_sample *bad = NULL;
     const size_t n_bad = kd_loader_bad(t->loader, &bad);
+    if (t->s.sum_batches == 0 && n_bad == 0) {
+        return KD_FAIL(err, KD_E_NUMERIC, "epoch %lld: no batch had a finite loss; the last good state is in %s",
+                       (long long)t->s.epoch + 1, kd_run_path(t->run, "checkpoints/last"));
+    }
     if (t->s.sum_batches == 0) {
         return KD_FAIL(err, KD_E_DATA, "training half: none of %lld samples can be read, the first: %s",
                        (long long)t->batches * t->cfg->train.batch_size, n_bad > 0 ? bad[0].message : "?");
     }
     t->s.last_loss = t->s.sum_loss / (double)t->s.sum_batches;
-    if (t->s.epoch == 0) {
+    if (t->s.epoch == t->s.epoch0) {
         const double n = (double)t->s.sum_batches, mean = t->s.last_loss;
         t->s.first_loss = mean;
         t->s.first_error = n > 1.0 ? sqrt(fmax(t->s.sum_squares / n - mean * mean, 0.0) / (n - 1.0)) : NAN;
     }
-    kd_json *rec = kd_json_object();
-    kd_json_set_str(rec, "type", "epoch");
+    kd_json *rec = kdi_train_record(t, "epoch");
     kd_json_set_i64(rec, "epoch", t->s.epoch);
     kd_json_set_f64(rec, "train_loss", t->s.last_loss);
+    if (t->s.seen > 0) {
+        const double top1 = (double)t->s.hits / (double)t->s.seen;
+        kd_json_set_f64(rec, t->figure, top1);
+        kd_run_scalar(t->run, "epoch/train_top1", t->s.step, top1);
+    }
     kd_json_set_i64(rec, "skipped_steps", t->s.skipped);
     KD_TRY(kd_run_log(t->run, rec, err));
     kd_run_scalar(t->run, "epoch/train_loss", t->s.step, t->s.last_loss);
@@ -112,23 +123,40 @@ static kd_status save_epoch(kd_trainer *t, bool best, bool last, kd_err *err)
     t->s.epoch = epoch + 1;
     t->s.batch = 0;
     t->s.sum_loss = t->s.sum_squares = 0.0;
-    t->s.sum_batches = 0;
+    t->s.sum_batches = t->s.hits = t->s.seen = 0;
     if (best) {
         KD_TRY(save_best(t, err));
     }
-    if (c->keep > 0 && (epoch + 1) % c->checkpoint_every == 0) {
+    const bool due = (epoch + 1 - t->s.epoch0) % c->checkpoint_every == 0;
+    if (c->keep > 0 && due) {
         (void)snprintf(name, sizeof name, "epoch-%lld", (long long)epoch);
         KD_TRY(kdi_train_save(t, name, err));
     }
-    return save_last(t, last || (epoch + 1) % c->checkpoint_every == 0, err);
+    return save_last(t, last || due, err);
+}
+
+static kd_status log_stop(kd_trainer *t, kd_err *err)
+{
+    kd_json *rec = kdi_train_record(t, "stop");
+    kd_json_set_i64(rec, "epoch", t->s.epoch);
+    kd_json_set_str(rec, "figure", t->figure);
+    kd_json_set_i64(rec, "best_epoch", t->s.best_epoch);
+    kd_json_set_i64(rec, "without_better", t->s.stale);
+    kd_log(KD_LOG_INFO,
+           "%s ends early, after epoch %lld: no better %s in %lld (train.patience); the best was epoch %lld",
+           kdi_train_phase(t) != NULL ? kdi_train_phase(t) : "training", (long long)t->s.epoch + 1, t->figure,
+           (long long)t->s.stale, (long long)t->s.best_epoch + 1);
+    return kd_run_log(t->run, rec, err);
 }
 
 static kd_status end_of_epoch(kd_trainer *t, kd_err *err)
 {
     const kd_cfg_train *c = &t->cfg->train;
     const uint64_t log_before = kd_run_log_bytes(t->run);
-    const bool last = t->s.epoch + 1 == c->epochs;
-    const bool measure = last || (t->s.epoch + 1) % c->eval_every == 0;
+    const int64_t done = t->s.epoch + 1 - t->s.epoch0;
+    const bool final = done == c->epochs;
+    const bool measure = kdi_train_validates(t) && (final || done % c->eval_every == 0);
+    kd_selection chosen = {.best = false};
     kd_records records = {.n = 0};
     kd_figures figures = {.n = 0};
     kd_status st = KD_OK;
@@ -143,12 +171,16 @@ static kd_status end_of_epoch(kd_trainer *t, kd_err *err)
         goto done;
     }
     KD_GO(st);
+    KD_GO(kdi_select(t, measure ? &figures : NULL, &chosen, err));
     if (measure) {
-        t->s.last = figures.figure[0].value;
         KD_GO(kdi_train_log_validation(t, &records, &figures, err));
     }
-    KD_GO(save_epoch(t, measure && t->s.last > t->s.best, last, err));
-    if (last) { /* after the last checkpoint: a run with a report is finished */
+    if (chosen.stopped) {
+        KD_GO(log_stop(t, err));
+    }
+    KD_GO(save_epoch(t, chosen.best, final || chosen.stopped, err));
+    /* after the last checkpoint: a run with a report is finished */
+    if (measure && (final || chosen.stopped) && kdi_train_last_phase(t)) {
         st = kdi_train_report(t, &records, &figures, err);
     }
 done:
@@ -157,10 +189,25 @@ done:
     return st;
 }
 
+/* The line of an epoch that is over: "loss 0.7135  val top-1 61.20 %  best 63.00 % (epoch 4)". */
+static void epoch_text(const kd_trainer *t, bool chosen, char *text, size_t size)
+{
+    char last[48], best[48];
+    if (!chosen || t->s.best_epoch < 0) {
+        (void)snprintf(text, size, "loss %.4f", t->s.last_loss);
+        return;
+    }
+    (void)snprintf(text, size, "loss %.4f  %s  best %s (epoch %lld)", t->s.last_loss,
+                   kdi_select_text(t, t->s.last, true, last), kdi_select_text(t, t->s.best, false, best),
+                   (long long)t->s.best_epoch + 1);
+}
+
 static kd_status run_epoch(kd_trainer *t, kd_err *err)
 {
-    char phase[48];
-    (void)snprintf(phase, sizeof phase, "epoch %lld/%d", (long long)t->s.epoch + 1, t->cfg->train.epochs);
+    char phase[KD_CFG_NAME + 48];
+    const char *name = kdi_train_phase(t);
+    (void)snprintf(phase, sizeof phase, "%s%sepoch %lld/%lld", name != NULL ? name : "", name != NULL ? ", " : "",
+                   (long long)t->s.epoch + 1, (long long)kdi_train_end(t));
     KD_TRY(kd_loader_seek(t->loader, (uint32_t)t->s.epoch, (uint64_t)t->s.batch, err));
     const uint64_t rows = (uint64_t)t->cfg->train.batch_size;
     const double began = kd_now();
@@ -190,14 +237,11 @@ static kd_status run_epoch(kd_trainer *t, kd_err *err)
     kd_run_scalar(t->run, "epoch/samples_per_second", t->s.step,
                   (double)(t->s.batch - from) * (double)rows / fmax(kd_now() - began, 1e-9));
     KD_TRY(end_of_epoch(t, err));
-    char text[120];
-    const bool measured = t->s.epoch % t->cfg->train.eval_every == 0 || t->s.epoch == t->cfg->train.epochs;
-    if (!measured || t->s.best_epoch < 0) {
-        (void)snprintf(text, sizeof text, "loss %.4f", t->s.last_loss);
-    } else {
-        (void)snprintf(text, sizeof text, "loss %.4f  val %s %.2f %%  best %.2f %% (epoch %lld)", t->s.last_loss,
-                       t->o->task->figure_text, 100.0 * t->s.last, 100.0 * t->s.best, (long long)t->s.best_epoch + 1);
-    }
+    char text[160];
+    const kd_cfg_train *c = &t->cfg->train;
+    const bool chosen = c->select == KD_SELECT_TRAIN || (t->s.epoch - t->s.epoch0) % c->eval_every == 0 ||
+                        t->s.epoch == kdi_train_end(t);
+    epoch_text(t, chosen, text, sizeof text);
     kd_progress_end(t->o->progress, text);
     return KD_OK;
 }
@@ -247,14 +291,21 @@ static kd_status check_converged(kd_trainer *t, kd_err *err)
 
 static kd_status begin(kd_trainer *t, kd_err *err)
 {
-    KD_TRY(kd_run_write_config(t->run, t->cfg, err));
+    KD_TRY(kd_run_write_config(t->run, t->o->cfg, err));
     if (t->before != NULL) {
         KD_TRY(kdi_train_load(t, err));
+    } else if (t->s.phase > 0) {
+        KD_TRY(kdi_train_log_phase(t, err));
+        return kdi_train_save(t, "last", err); /* from here on the phase is resumed, not begun */
     } else {
         KD_TRY(kd_samples_write(kd_run_path(t->run, "samples.tsv"), &t->data, t->o->task->need, err));
         KD_TRY(kdi_train_save(t, "last", err)); /* from here on there is something to resume from */
     }
-    return kd_run_log_bytes(t->run) == 0 ? kdi_train_log_data(t, err) : KD_OK;
+    if (kd_run_log_bytes(t->run) > 0) {
+        return KD_OK;
+    }
+    KD_TRY(kdi_train_log_data(t, err));
+    return kdi_train_log_phase(t, err);
 }
 
 static kd_status plan_only(kd_trainer *t, kd_err *err)
@@ -263,46 +314,140 @@ static kd_status plan_only(kd_trainer *t, kd_err *err)
     if (t->before != NULL) {
         kd_log(KD_LOG_INFO, "would resume from %s", kd_ckpt_dir(t->before));
     }
+    if (!kdi_train_last_phase(t)) {
+        return KD_OK;
+    }
     kd_log(KD_LOG_INFO, "dry run: nothing was trained or written");
     return KD_OK;
 }
 
+/* Samples that a phase of the recipe trains in all. */
+static uint64_t samples_of(const kd_trainer *t, const kd_config *c)
+{
+    const uint64_t step = (uint64_t)c->train.batch_size * (uint64_t)c->optim.accumulation;
+    return (uint64_t)t->data.half[KD_HALF_TRAIN].n / step * step * (uint64_t)c->train.epochs;
+}
+
+/* The whole of the run for the forecast: this phase, and the others. */
+static kd_status begin_progress(kd_trainer *t, kd_err *err)
+{
+    const int phases = t->o->cfg->phases.n;
+    const uint64_t epoch = (uint64_t)t->batches * (uint64_t)t->cfg->train.batch_size;
+    uint64_t first = (uint64_t)(t->s.epoch - t->s.epoch0) * epoch + (uint64_t)(t->s.batch * t->cfg->train.batch_size);
+    uint64_t all = (uint64_t)t->cfg->train.epochs * epoch;
+    kd_config *other = phases > 1 ? kd_alloc(sizeof *other) : NULL;
+    kd_status st = KD_OK;
+    if (phases > 1 && other == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "training: out of memory");
+    }
+    for (int i = 0; i < phases && st == KD_OK; i++) {
+        if (i != t->s.phase) {
+            st = kd_config_phase(t->o->cfg, i, other, err);
+            const uint64_t n = st == KD_OK ? samples_of(t, other) : 0;
+            first += i < t->s.phase ? n : 0;
+            all += n;
+        }
+    }
+    kd_free(other);
+    if (st == KD_OK) {
+        kd_progress_whole(t->o->progress, first, all);
+    }
+    return st;
+}
+
+/* From the phase's set-up to its end. */
+static kd_status run_phase(kd_trainer *t, bool first, kd_err *err)
+{
+    KD_TRY(kdi_train_setup(t, err));
+    if (t->o->dry_run) {
+        return plan_only(t, err);
+    }
+    if (first && t->o->force) {
+        KD_TRY(kd_run_replace(t->run, err));
+    }
+    KD_TRY(begin(t, err));
+    if (first) {
+        KD_TRY(kd_run_events(t->run, t->s.step, err));
+        kd_run_recipe(t->run, t->o->cfg, t->model.name);
+    }
+    KD_TRY(begin_progress(t, err));
+    while (t->s.epoch < kdi_train_end(t) && t->s.stopped == 0) {
+        KD_TRY(run_epoch(t, err));
+    }
+    if (kdi_train_last_phase(t) && kdi_train_validates(t)) {
+        KD_TRY(kdi_train_report_late(t, err));
+    }
+    return check_converged(t, err);
+}
+
+/* Where the next phase stands before its first batch. */
+static kd_train_state next_state(const kd_train_state *s, const kd_config *recipe)
+{
+    kd_train_state n = *s;
+    n.phase++;
+    n.epoch0 = n.epoch;
+    n.step0 = n.step;
+    n.stale = n.stopped = 0;
+    n.first_loss = n.first_error = NAN;
+    if (n.phase < recipe->phases.n && !recipe->phases.v[n.phase].keep_best) {
+        n.best = -1.0;
+        n.best_epoch = -1;
+    }
+    return n;
+}
+
+static kd_train_result result_of(const kd_trainer *t)
+{
+    kd_train_result r = {.epochs = (int)t->s.epoch,
+                         .last = t->s.last,
+                         .best = t->s.best,
+                         .best_epoch = (int)t->s.best_epoch,
+                         .train_loss = t->s.last_loss,
+                         .skipped = t->s.broken,
+                         .stopped = t->s.stopped != 0};
+    (void)snprintf(r.figure, sizeof r.figure, "%s", t->figure);
+    (void)snprintf(r.phase, sizeof r.phase, "%s", kdi_train_phase(t) != NULL ? kdi_train_phase(t) : "");
+    (void)kdi_select_text(t, t->s.last, true, r.last_text);
+    (void)kdi_select_text(t, t->s.best, false, r.best_text);
+    return r;
+}
+
+/* What phase i begins with: the checkpoint to go on from, where it is the one that was interrupted. */
+static kd_status open_trainer(kd_trainer *t, const kd_train_opts *o, kd_run *run, const kd_train_state *s, bool first,
+                              kd_err *err)
+{
+    *t = (kd_trainer){.o = o, .cfg = o->cfg, .run = run, .s = *s};
+    if (!first) {
+        return KD_OK;
+    }
+    KD_TRY(kdi_train_open_before(t, err));
+    return t->before != NULL ? kdi_train_peek_phase(t, err) : KD_OK;
+}
+
 kd_status kd_train(const kd_train_opts *o, kd_train_result *result, kd_err *err)
 {
-    kd_trainer t = {.o = o, .cfg = o->cfg, .started = kd_now()};
-    kd_status st = KD_OK;
-    t.s.best = -1.0;
-    t.s.best_epoch = -1;
-    t.s.first_loss = t.s.first_error = NAN;
-    if (!o->dry_run) {
-        KD_GO(kd_run_open(o->out_dir, o->resume, o->force, &t.run, err));
+    const double started = kd_now();
+    kd_train_state s = {.best = -1.0, .best_epoch = -1, .first_loss = NAN, .first_error = NAN};
+    char weights[KD_SHA256_HEX] = "";
+    kd_run *run = NULL;
+    kd_train_result r = {.epochs = 0};
+    kd_status st = o->dry_run ? KD_OK : kd_run_open(o->out_dir, o->resume, o->force, &run, err);
+    for (bool first = true; st == KD_OK && (first || s.phase < o->cfg->phases.n); first = false) {
+        kd_trainer t;
+        st = open_trainer(&t, o, run, &s, first, err);
+        if (!first) {
+            memcpy(t.origin.weights, weights, sizeof weights); /* a run starts from what its first phase did */
+        }
+        st = st == KD_OK ? run_phase(&t, first, err) : st;
+        memcpy(weights, t.origin.weights, sizeof weights);
+        r = result_of(&t);
+        s = next_state(&t.s, o->cfg);
+        kdi_train_close(&t);
     }
-    KD_GO(kdi_train_open_before(&t, err));
-    KD_GO(kdi_train_setup(&t, err));
-    if (o->dry_run) {
-        st = plan_only(&t, err);
-        goto done;
-    }
-    if (o->force) {
-        KD_GO(kd_run_replace(t.run, err));
-    }
-    KD_GO(begin(&t, err));
-    KD_GO(kd_run_events(t.run, t.s.step, err));
-    kd_run_recipe(t.run, t.cfg, t.model.name);
-    const uint64_t samples = (uint64_t)t.batches * (uint64_t)o->cfg->train.batch_size; /* of an epoch */
-    kd_progress_whole(o->progress,
-                      (uint64_t)t.s.epoch * samples + (uint64_t)t.s.batch * (uint64_t)o->cfg->train.batch_size,
-                      (uint64_t)o->cfg->train.epochs * samples);
-    while (t.s.epoch < o->cfg->train.epochs) {
-        KD_GO(run_epoch(&t, err));
-    }
-    KD_GO(kdi_train_report_late(&t, err));
-    st = check_converged(&t, err);
-done:
+    r.seconds = kd_now() - started;
     if (result != NULL) {
-        *result = (kd_train_result){(int)t.s.epoch,      t.s.last,      t.s.best,
-                                    (int)t.s.best_epoch, t.s.last_loss, kd_now() - t.started};
+        *result = r;
     }
-    kdi_train_close(&t);
+    kd_run_close(run);
     return st;
 }

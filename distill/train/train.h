@@ -1,8 +1,12 @@
-/* Training: one loop for teacher and student, with exact resume.
+/* Training: one loop for teacher and student, in one phase or several, with exact resume.
  *
  *   for each epoch: batches in the loader's order -> mixup and targets -> program (forward, losses, backward)
  *                   -> every `accumulation` batches: optimiser step at the schedule's learning rate
  *   then validation, log, checkpoints.
+ *
+ * A phase is a loop with an optimiser and a schedule of its own, which begins with the best or the last weights of the
+ * phase before.  All phases write into one run directory: log, events and counters go on, checkpoints/best and
+ * checkpoints/last are those of the run, and `phase` of a checkpoint's state says which phase it belongs to.
  *
  * Everything random is a function of (seed, epoch, batch, sample, step): the state of a run is its counters, the
  * parameters, the optimiser's slabs and the running sums of the epoch.  A run killed at any point and resumed ends with
@@ -29,10 +33,15 @@ typedef struct kd_train_opts {
 
 typedef struct kd_train_result {
     int epochs;
-    double last, best; /* the task's first figure on the validation half; last and best epoch */
-    int best_epoch;
+    double last, best; /* of the figure that chooses the best epoch; last and best epoch */
+    int best_epoch;    /* counted through all phases */
     double train_loss; /* mean of the last epoch */
     double seconds;
+    int64_t skipped;                   /* steps without a finite gradient */
+    bool stopped;                      /* train.patience ended the last phase that ran */
+    char figure[KD_CFG_NAME];          /* "top1"; select: train: "train_top1" */
+    char phase[KD_CFG_NAME];           /* the last one that ran; "": the recipe has none */
+    char last_text[48], best_text[48]; /* "val top-1 81.25 %", "83.33 %" */
 } kd_train_result;
 
 /* Runs to the end, or returns KD_E_CANCELLED with the state saved.  result may be NULL. */

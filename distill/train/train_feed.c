@@ -157,7 +157,7 @@ static kd_status put_mix(kd_trainer *t, const kd_batch *b, kd_err *err)
 /* Weights that change from epoch to epoch. */
 static kd_status put_weights(kd_trainer *t, kd_err *err)
 {
-    const double epoch = (double)t->s.epoch + (double)t->s.batch / (double)t->batches;
+    const double epoch = (double)(t->s.epoch - t->s.epoch0) + (double)t->s.batch / (double)t->batches;
     char name[KD_TERM_NAME + 8];
     for (int i = 0; i < t->loss.n; i++) {
         const kd_term *term = &t->loss.term[i];

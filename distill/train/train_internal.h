@@ -1,4 +1,5 @@
-/* Inside of training, shared by train.c and train_*.c. */
+/* Inside of training, shared by train.c and train_*.c.  A kd_trainer is one phase of a run; a recipe without phases has
+ * one. */
 #ifndef KD_DISTILL_TRAIN_TRAIN_INTERNAL_H
 #define KD_DISTILL_TRAIN_TRAIN_INTERNAL_H
 
@@ -27,6 +28,10 @@ typedef struct kd_train_state {
     double first_error;           /* standard error of first_loss; NAN where the epoch had one batch */
     int64_t best_epoch;
     uint64_t log_bytes;
+    /* Epochs, steps and batches count on through the phases of a run. */
+    int64_t phase, epoch0, step0; /* the phase in progress, from 0; its first epoch and step */
+    int64_t stale, stopped;       /* selections without a better figure; 1: they ended the phase (train.patience) */
+    int64_t hits, seen;           /* select: train: samples of the epoch so far, and those that were right */
 } kd_train_state;
 
 /* Rows of a batch of the training program. */
@@ -46,16 +51,19 @@ typedef struct kd_fetched {
 typedef struct kd_pending {
     bool open, steps, logs; /* steps: the optimiser step followed it; logs: that of its step gets a line in the log */
     bool empty;             /* none of its samples could be read: its loss is no loss */
+    int *best;              /* [batch_size] select: train: the target's first largest class; -1: no sample */
+    float *logits;          /* [batch_size, classes] likewise, of host_alloc() */
     int64_t step;           /* the optimiser step that it is part of, from 1 */
-    double lr;
+    double lr, decay;
     uint64_t mark;   /* when it is reached, `got` is filled */
     kd_fetched *got; /* of host_alloc() */
 } kd_pending;
 
 typedef struct kd_trainer {
     const kd_train_opts *o;
-    const kd_config *cfg;
-    kd_run *run;
+    const kd_config *cfg; /* of the phase, where the recipe (o->cfg) has phases: own_cfg */
+    kd_config *own_cfg;
+    kd_run *run;     /* of all phases */
     kd_ckpt *before; /* the checkpoint that the run goes on from; NULL: a new run */
     kd_dataset data;
     kd_identity origin;
@@ -68,6 +76,8 @@ typedef struct kd_trainer {
     kd_optim *optim;
     kd_schedule schedule;
     int64_t batches; /* micro-batches used of an epoch */
+    char figure[40]; /* the one that chooses the best epoch */
+    bool share;      /* it is a share of 1 */
     int accumulation;
     /* host side of one batch */
     kd_mix mix;
@@ -79,15 +89,56 @@ typedef struct kd_trainer {
     kd_pending pending[2]; /* by micro-batch, even and odd */
     double step_loss;      /* mean over the micro-batches of the step so far */
     double *step_term;     /* [loss.n] likewise, of each term, in steps that are logged */
+    const void *logits;    /* on the device; NULL unless select: train */
     int bad_in_a_row;
     bool failed_named; /* samples of the validation half that cannot be read */
     kd_train_state s;
     double started;
 } kd_trainer;
 
+/* Epoch after the last one of the phase. */
+static inline int64_t kdi_train_end(const kd_trainer *t)
+{
+    return t->s.epoch0 + t->cfg->train.epochs;
+}
+
+/* The phase's name; NULL: the recipe has no phases. */
+static inline const char *kdi_train_phase(const kd_trainer *t)
+{
+    return t->o->cfg->phases.n > 0 ? t->o->cfg->phases.v[t->s.phase].name : NULL;
+}
+
+static inline bool kdi_train_last_phase(const kd_trainer *t)
+{
+    return t->s.phase + 1 >= t->o->cfg->phases.n;
+}
+
+static inline bool kdi_train_validates(const kd_trainer *t)
+{
+    return t->data.half[KD_HALF_VAL].n > 0;
+}
+
+/* A record for the log of the run, with the name of the phase. */
+kd_json *kdi_train_record(const kd_trainer *t, const char *type);
+
+/* train_select.c: which epoch is best, and when nothing gets better. */
+void kdi_select_open(kd_trainer *t);
+/* select: train: keep what the targets of a micro-batch say, and count what its logits got right. */
+void kdi_select_expect(kd_trainer *t, const kd_batch *b, kd_pending *p);
+void kdi_select_count(kd_trainer *t, const kd_pending *p);
+typedef struct kd_selection {
+    bool best;    /* the epoch is the best so far */
+    bool stopped; /* train.patience is at its end: the phase's last epoch */
+} kd_selection;
+/* At the end of an epoch; figures NULL: it was not validated.  t->s.last is the figure then.  KD_E_CONFIG: the task has
+ * no such figure. */
+KD_NODISCARD kd_status kdi_select(kd_trainer *t, const kd_figures *figures, kd_selection *out, kd_err *err);
+/* A value of the figure as text: "81.25 %", with its name "val top-1 81.25 %"; returns `text`. */
+const char *kdi_select_text(const kd_trainer *t, double value, bool named, char text[48]);
+
 /* train_setup.c */
 KD_NODISCARD kd_status kdi_train_setup(kd_trainer *t, kd_err *err);
-void kdi_train_close(kd_trainer *t);
+void kdi_train_close(kd_trainer *t); /* but for the run */
 
 /* train_resident.c: does the training half stay on the device (sets t->model.kept)?  If so, instead of opening
  * t->train: read the half once, put the samples and the teachers' rows into t->program, and make t->train a source of
@@ -114,10 +165,14 @@ KD_NODISCARD kd_status kdi_train_same_origin(kd_trainer *t, kd_err *err); /* dat
 KD_NODISCARD kd_status kdi_train_start_weights(kd_trainer *t, kd_err *err);
 /* The first lines of the log: every listed sample that is left out. */
 KD_NODISCARD kd_status kdi_train_log_data(kd_trainer *t, kd_err *err);
+/* The line that a phase begins with. */
+KD_NODISCARD kd_status kdi_train_log_phase(kd_trainer *t, kd_err *err);
 
 /* train_state.c: `name` is "last", "best" or "epoch-N". */
 KD_NODISCARD kd_status kdi_train_save(kd_trainer *t, const char *name, kd_err *err);
 KD_NODISCARD kd_status kdi_train_load(kd_trainer *t, kd_err *err); /* from t->before */
+/* Of t->before: the phase it belongs to, which says what is set up. */
+KD_NODISCARD kd_status kdi_train_peek_phase(kd_trainer *t, kd_err *err);
 
 /* train_forecast.c: says how long the run would compute, from steps that are run and thrown away.  Inputs are zeros:
  * time does not depend on them. */

@@ -45,8 +45,7 @@ kd_status kdi_train_validate(kd_trainer *t, kd_records *records, kd_figures *fig
 kd_status kdi_train_log_validation(kd_trainer *t, const kd_records *records, const kd_figures *f, kd_err *err)
 {
     char tag[64];
-    kd_json *rec = kd_json_object();
-    kd_json_set_str(rec, "type", "val");
+    kd_json *rec = kdi_train_record(t, "val");
     kd_json_set_i64(rec, "epoch", t->s.epoch);
     kd_json_set_i64(rec, "step", t->s.step);
     kd_json_set_i64(rec, "samples", (int64_t)records->n);
@@ -96,6 +95,7 @@ kd_status kdi_train_report(kd_trainer *t, const kd_records *records, const kd_fi
                            .facts = {.command = t->o->command,
                                      .origin = &t->origin,
                                      .weights_hash = hash[0] != '\0' ? hash : NULL,
+                                     .phase = kdi_train_phase(t),
                                      .views = "1x1"}};
     KD_TRY(kd_assess_latency(&t->model, &found.facts, err));
     return t->o->task->report(&found, kd_run_path(t->run, "report.json"), err);

@@ -83,11 +83,32 @@ static kd_status resumed_start(kd_trainer *t, const char *path, kd_err *err)
     return st;
 }
 
+/* A phase goes on from the phase before: its best weights or its last ones.  A dry run has none. */
+static kd_status phase_start(kd_trainer *t, kd_err *err)
+{
+    const bool last = t->o->cfg->phases.v[t->s.phase].start == KD_START_LAST;
+    char *path = kd_strf("%s/checkpoints/%s", t->o->out_dir, last ? "last" : "best");
+    kd_load_report r;
+    if (path == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "training: out of memory");
+    }
+    kd_status st = KD_OK;
+    if (!t->o->dry_run) {
+        st = kd_model_load(&t->model, path, false, t->data.classes, &r, err);
+        kd_log(KD_LOG_INFO, "weights: %s of the phase before", last ? "the last ones" : "the best ones");
+    }
+    kd_free(path);
+    return st;
+}
+
 kd_status kdi_train_start_weights(kd_trainer *t, kd_err *err)
 {
     const char *path = t->o->task->start(t->cfg);
     if (t->before != NULL) {
         return resumed_start(t, path, err);
+    }
+    if (t->s.phase > 0) {
+        return phase_start(t, err);
     }
     if (path[0] == '\0') {
         kd_log(KD_LOG_INFO, "weights: random start, seed %lld", (long long)t->cfg->train.seed);
@@ -104,11 +125,20 @@ kd_status kdi_train_start_weights(kd_trainer *t, kd_err *err)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
+kd_json *kdi_train_record(const kd_trainer *t, const char *type)
+{
+    kd_json *rec = kd_json_object();
+    kd_json_set_str(rec, "type", type);
+    if (kdi_train_phase(t) != NULL) {
+        kd_json_set_str(rec, "phase", kdi_train_phase(t));
+    }
+    return rec;
+}
+
 static kd_status log_half(kd_trainer *t, kd_half_id which, kd_err *err)
 {
     const kd_half *half = &t->data.half[which];
-    kd_json *rec = kd_json_object();
-    kd_json_set_str(rec, "type", "data");
+    kd_json *rec = kdi_train_record(t, "data");
     kd_json_set_str(rec, "half", which == KD_HALF_TRAIN ? "train" : "val");
     kd_json_set_i64(rec, "listed", (int64_t)(half->n + half->n_left));
     kd_json_set_i64(rec, "used", (int64_t)half->n);
@@ -129,4 +159,17 @@ kd_status kdi_train_log_data(kd_trainer *t, kd_err *err)
 {
     KD_TRY(log_half(t, KD_HALF_TRAIN, err));
     return log_half(t, KD_HALF_VAL, err);
+}
+
+kd_status kdi_train_log_phase(kd_trainer *t, kd_err *err)
+{
+    if (kdi_train_phase(t) == NULL) {
+        return KD_OK;
+    }
+    kd_json *rec = kdi_train_record(t, "phase");
+    kd_json_set_i64(rec, "number", t->s.phase + 1);
+    kd_json_set_i64(rec, "of", t->o->cfg->phases.n);
+    kd_json_set_i64(rec, "epoch", t->s.epoch0);
+    kd_json_set_i64(rec, "epochs", t->cfg->train.epochs);
+    return kd_run_log(t->run, rec, err);
 }

@@ -5,9 +5,28 @@
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
+/* A run whose best epoch the training half chooses may have no validation half. */
+static kd_status open_halves(kd_trainer *t, kd_err *err)
+{
+    const unsigned train = 1u << KD_HALF_TRAIN, both = train | 1u << KD_HALF_VAL;
+    const kd_data_opts *data = &t->cfg->data;
+    const unsigned need = t->o->task->need;
+    if (t->cfg->train.select == KD_SELECT_VAL) {
+        return kd_dataset_open(data, need, both, &t->data, err);
+    }
+    KD_TRY(kd_dataset_open(data, need, train, &t->data, err));
+    if (t->data.half[KD_HALF_VAL].n + t->data.half[KD_HALF_VAL].n_left == 0) {
+        kd_log(KD_LOG_INFO, "no validation half: nothing is validated, and no report is written");
+        return KD_OK;
+    }
+    kd_dataset_free(&t->data);
+    t->data = (kd_dataset){.n_classes = 0};
+    return kd_dataset_open(data, need, both, &t->data, err);
+}
+
 static kd_status open_data(kd_trainer *t, kd_err *err)
 {
-    KD_TRY(kd_dataset_open(&t->cfg->data, t->o->task->need, 1u << KD_HALF_TRAIN | 1u << KD_HALF_VAL, &t->data, err));
+    KD_TRY(open_halves(t, err));
     char *text = kd_dataset_summary(&t->data);
     for (char *line = text, *end; line != NULL && *line != '\0'; line = end) {
         end = line + strcspn(line, "\n");
@@ -18,6 +37,58 @@ static kd_status open_data(kd_trainer *t, kd_err *err)
     }
     kd_free(text);
     return KD_OK;
+}
+
+/* ---- phases to come -------------------------------------------------------------------------- */
+
+/* The recipe's rules but for those on parameters that only distillation adds. */
+static kd_param_rules own_rules(const kd_param_rules *all)
+{
+    kd_param_rules own = {.n = 0};
+    for (int i = 0; i < all->n; i++) {
+        if (strncmp(all->v[i].match, "kd.", 3) != 0) {
+            own.v[own.n++] = all->v[i];
+        }
+    }
+    return own;
+}
+
+/* What only the model can refuse of a recipe. */
+static kd_status check_model(kd_trainer *t, const kd_config *c, kd_err *err)
+{
+    kd_model m = {.task = NULL};
+    const kd_param_rules rules = own_rules(&c->optim.rules);
+    kd_status st = KD_OK;
+    KD_GO(kd_model_open(t->o->task, c, t->data.n_classes, t->o->be, &m, err));
+    KD_GO(kd_model_declare(&m, NULL, err));
+    t->o->task->groups(&m, c);
+    st = kd_param_rules_apply(m.params, c->optim.decay, &rules, err);
+done:
+    kd_model_close(&m);
+    return st;
+}
+
+/* A fault of a phase to come ends the run before its first step, not after the phases before. */
+static kd_status check_phases(kd_trainer *t, kd_err *err)
+{
+    const kd_cfg_phases *p = &t->o->cfg->phases;
+    kd_config *c = NULL;
+    kd_status st = KD_OK;
+    if (kdi_train_last_phase(t) || t->o->dry_run) { /* a dry run sets all phases up */
+        return KD_OK;
+    }
+    c = kd_alloc(sizeof *c);
+    if (c == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "training: out of memory");
+    }
+    for (int i = (int)t->s.phase + 1; i < p->n && st == KD_OK; i++) {
+        KD_GO(kd_config_phase(t->o->cfg, i, c, err));
+        st = check_model(t, c, err);
+        st = st == KD_OK ? st : kd_err_prefix(err, st, "phase %s", p->v[i].name);
+    }
+done:
+    kd_free(c);
+    return st;
 }
 
 /* ---- teachers and the loss ------------------------------------------------------------------- */
@@ -99,14 +170,48 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
     KD_TRY(kdi_resident_plan(t, &need, err));
     KD_TRY(kd_model_check_memory(&t->model, &need, err));
     KD_TRY(kd_model_train_program(&t->model, &t->loss, kdi_train_rows(c), &t->program, err));
-    KD_TRY(kd_model_eval_program(&t->model, c->eval.batch_size, &t->eval_program, err));
-    const kd_memory memory = kd_model_memory(
-        &t->model, need.optimiser_slabs, kd_program_arena_bytes(t->program) + kd_program_arena_bytes(t->eval_program));
+    size_t arenas = kd_program_arena_bytes(t->program);
+    if (kdi_train_validates(t)) {
+        KD_TRY(kd_model_eval_program(&t->model, c->eval.batch_size, &t->eval_program, err));
+        arenas += kd_program_arena_bytes(t->eval_program);
+    }
+    const kd_memory memory = kd_model_memory(&t->model, need.optimiser_slabs, arenas);
     char text[160];
     kd_memory_text(&memory, text, sizeof text);
     kd_log(KD_LOG_INFO, "model %s: %lld parameters, %s on %s; memory %s", t->model.name,
            (long long)kd_params_numel(t->model.params), kd_dtype_name(t->model.dtype), t->o->be->ops->name, text);
     return KD_OK;
+}
+
+static int64_t warmup_steps(const kd_cfg_optim *c, int64_t steps_per_epoch, int64_t total)
+{
+    return c->warmup_steps >= 0     ? c->warmup_steps
+           : c->warmup_ratio >= 0.0 ? (int64_t)(c->warmup_ratio * (double)total)
+                                    : (int64_t)(c->warmup_epochs * (double)steps_per_epoch);
+}
+
+static kd_schedule schedule_of(const kd_trainer *t, double scale)
+{
+    const kd_cfg_optim *c = &t->cfg->optim;
+    const int64_t steps = t->batches / t->accumulation, epochs = t->cfg->train.epochs;
+    /* Hugging Face counts the micro-batches that fill no step, too */
+    const int64_t all = (int64_t)kd_loader_batches(t->loader) * epochs / t->accumulation;
+    const int64_t total = c->schedule == KD_SCHEDULE_HF_COSINE ? all : steps * epochs;
+    return (kd_schedule){.kind = c->schedule,
+                         .lr = c->base_lr * scale,
+                         .min_lr = c->min_lr * scale,
+                         .warmup_lr = c->warmup_start_lr * scale,
+                         .steps_per_epoch = steps,
+                         .epochs = epochs,
+                         .warmup_steps = warmup_steps(c, steps, total),
+                         .warmup_epochs = c->warmup_epochs,
+                         .total_steps = total,
+                         .cosine_epochs = c->cosine_epochs != 0 ? c->cosine_epochs : epochs,
+                         .cosine_begin = c->cosine_begin,
+                         .cosine_end = c->cosine_end != 0 ? c->cosine_end : epochs,
+                         .milestones = c->milestones.v,
+                         .n_milestones = c->milestones.n,
+                         .gamma = c->gamma};
 }
 
 static kd_status open_optimiser(kd_trainer *t, kd_err *err)
@@ -128,18 +233,7 @@ static kd_status open_optimiser(kd_trainer *t, kd_err *err)
     const int effective = t->cfg->train.batch_size * t->accumulation;
     const double scale = c->scale_lr ? (double)effective / 256.0 : 1.0;
     const int64_t steps = t->batches / t->accumulation;
-    t->schedule = (kd_schedule){.kind = c->schedule,
-                                .lr = c->base_lr * scale,
-                                .min_lr = c->min_lr * scale,
-                                .warmup_lr = c->warmup_start_lr * scale,
-                                .steps_per_epoch = steps,
-                                .epochs = t->cfg->train.epochs,
-                                .warmup_steps = c->warmup_steps >= 0 ? c->warmup_steps
-                                                                     : (int64_t)(c->warmup_epochs * (double)steps),
-                                .warmup_epochs = c->warmup_epochs,
-                                .milestones = c->milestones.v,
-                                .n_milestones = c->milestones.n,
-                                .gamma = c->gamma};
+    t->schedule = schedule_of(t, scale);
     if (c->scale_lr) {
         kd_log(KD_LOG_INFO, "lr = %g x %d (batch) x 1 (ranks) x %d (accumulation) / 256 = %g", c->base_lr,
                t->cfg->train.batch_size, t->accumulation, t->schedule.lr);
@@ -147,7 +241,8 @@ static kd_status open_optimiser(kd_trainer *t, kd_err *err)
         kd_log(KD_LOG_INFO, "lr = %g (not scaled by the batch size %d)", t->schedule.lr, effective);
     }
     kd_log(KD_LOG_INFO, "%lld steps an epoch, %d epochs, warm-up %.4g epochs", (long long)steps, t->cfg->train.epochs,
-           c->warmup_steps >= 0 ? (double)c->warmup_steps / (double)steps : c->warmup_epochs);
+           c->warmup_steps >= 0 || c->warmup_ratio >= 0.0 ? (double)t->schedule.warmup_steps / (double)steps
+                                                          : c->warmup_epochs);
     return KD_OK;
 }
 
@@ -185,12 +280,35 @@ static kd_status open_sources(kd_trainer *t, kd_err *err)
     } else {
         KD_TRY(task->source(t->cfg, &t->model, &t->data.half[KD_HALF_TRAIN], KD_PASS_TRAIN, true, &t->train, err));
     }
-    return task->source(t->cfg, &t->model, &t->data.half[KD_HALF_VAL], KD_PASS_VAL, true, &t->val, err);
+    return kdi_train_validates(t)
+               ? task->source(t->cfg, &t->model, &t->data.half[KD_HALF_VAL], KD_PASS_VAL, true, &t->val, err)
+               : KD_OK;
+}
+
+/* The recipe of the phase, under the name of the run. */
+static kd_status open_phase(kd_trainer *t, kd_err *err)
+{
+    const kd_cfg_phases *p = &t->o->cfg->phases;
+    t->cfg = t->o->cfg;
+    if (p->n == 0) {
+        return KD_OK;
+    }
+    t->own_cfg = kd_alloc(sizeof *t->own_cfg);
+    if (t->own_cfg == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "training: out of memory");
+    }
+    t->cfg = t->own_cfg;
+    KD_TRY(kd_config_phase(t->o->cfg, (int)t->s.phase, t->own_cfg, err));
+    kd_log(KD_LOG_INFO, "phase %lld of %d: %s", (long long)t->s.phase + 1, p->n, kdi_train_phase(t));
+    return KD_OK;
 }
 
 kd_status kdi_train_setup(kd_trainer *t, kd_err *err)
 {
+    KD_TRY(open_phase(t, err));
+    kdi_select_open(t);
     KD_TRY(open_data(t, err));
+    KD_TRY(check_phases(t, err));
     if (t->o->task->may_distil) {
         KD_TRY(open_teachers(t, err));
     }
@@ -227,6 +345,6 @@ void kdi_train_close(kd_trainer *t)
     kd_loss_free(&t->loss);
     kd_dataset_free(&t->data);
     kd_ckpt_close(t->before);
-    kd_run_close(t->run);
     kdi_feed_close(t);
+    kd_free(t->own_cfg);
 }

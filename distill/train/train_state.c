@@ -8,14 +8,16 @@
 
 /* One list for writing and reading: a counter cannot be saved and forgotten. */
 #define KD_STATE_INTS(X) X(epoch) X(batch) X(step) X(micro) X(skipped) X(broken) X(sum_batches) X(best_epoch)
-#define KD_STATE_REALS(X)                \
-    X(sum_loss, "sum_loss", "")          \
-    X(sum_squares, "sum_squares", "")    \
-    X(best, "best_", t->o->task->figure) \
-    X(last, "last_", t->o->task->figure) \
-    X(first_loss, "first_loss", "")      \
-    X(first_error, "first_error", "")    \
+#define KD_STATE_REALS(X)             \
+    X(sum_loss, "sum_loss", "")       \
+    X(sum_squares, "sum_squares", "") \
+    X(best, "best_", t->figure)       \
+    X(last, "last_", t->figure)       \
+    X(first_loss, "first_loss", "")   \
+    X(first_error, "first_error", "") \
     X(last_loss, "last_loss", "")
+/* Of phases, patience and select: train; a counter that is 0 is not written. */
+#define KD_STATE_MORE(X) X(phase) X(epoch0) X(step0) X(stale) X(stopped) X(hits) X(seen)
 
 /* The key of a figure carries its name: "best_top1". */
 static const char *key(const char *prefix, const char *name, char buf[64])
@@ -27,9 +29,9 @@ static const char *key(const char *prefix, const char *name, char buf[64])
 static kd_json *state_json(kd_trainer *t, const double *ctl)
 {
     kd_json *doc = kd_json_object();
-    char *yaml = kd_config_yaml(t->cfg, false, false);
+    char *yaml = kd_config_yaml(t->o->cfg, false, false);
     char hash[KD_CFG_HASH] = "", buf[64];
-    (void)!kd_identity_recipe(&t->origin, t->cfg, hash, NULL);
+    (void)!kd_identity_recipe(&t->origin, t->o->cfg, hash, NULL);
     kd_json_set_str(doc, "kind", t->model.task->kind);
     kd_json_set_str(doc, "model", t->model.name);
     kd_json_set_str(doc, "lastkd", kd_version());
@@ -37,6 +39,13 @@ static kd_json *state_json(kd_trainer *t, const double *ctl)
     kd_json_set_str(doc, "config", yaml != NULL ? yaml : "");
     kd_json_set_str(doc, "data_set", t->data.name);
     kd_json_set_str(doc, "split", t->data.split);
+    if (kdi_train_phase(t) != NULL) {
+        kd_json_set_str(doc, "phase", kdi_train_phase(t));
+    }
+    if (t->cfg->train.select != KD_SELECT_VAL) {
+        char select[KD_CFG_NAME];
+        kd_json_set_str(doc, "selected_on", kd_config_enum_name("train.select", (int)t->cfg->train.select, select));
+    }
     kd_json *names = kd_json_set_array(doc, "classes");
     for (int i = 0; i < t->data.n_classes; i++) {
         kd_json_push_str(names, t->data.classes[i]);
@@ -46,6 +55,12 @@ static kd_json *state_json(kd_trainer *t, const double *ctl)
 #define KD_PUT_INT(name) kd_json_set_i64(s, #name, t->s.name);
     KD_STATE_INTS(KD_PUT_INT)
 #undef KD_PUT_INT
+#define KD_PUT_MORE(name)                     \
+    if (t->s.name != 0) {                     \
+        kd_json_set_i64(s, #name, t->s.name); \
+    }
+    KD_STATE_MORE(KD_PUT_MORE)
+#undef KD_PUT_MORE
 #define KD_PUT_REAL(name, prefix, figure) kd_json_set_f64(s, key(prefix, figure, buf), t->s.name);
     KD_STATE_REALS(KD_PUT_REAL)
 #undef KD_PUT_REAL
@@ -67,6 +82,9 @@ static kd_status read_counters(kd_trainer *t, const kd_json *state, kd_err *err)
 #define KD_GET_INT(name) KD_TRY(kd_json_get_i64(s, #name, &t->s.name, err));
     KD_STATE_INTS(KD_GET_INT)
 #undef KD_GET_INT
+#define KD_GET_MORE(name) KD_TRY(kd_json_opt_i64(s, #name, 0, &t->s.name, err));
+    KD_STATE_MORE(KD_GET_MORE)
+#undef KD_GET_MORE
 #define KD_GET_REAL(name, prefix, figure) KD_TRY(kd_json_get_f64(s, key(prefix, figure, buf), &t->s.name, err));
     KD_STATE_REALS(KD_GET_REAL)
 #undef KD_GET_REAL
@@ -244,6 +262,18 @@ static kd_status copy_tensors(const kd_st_file *f, const group *l, const char *d
     return KD_OK;
 }
 
+kd_status kdi_train_peek_phase(kd_trainer *t, kd_err *err)
+{
+    const kd_json *s = NULL;
+    KD_TRY(kd_json_get_object(kd_ckpt_state(t->before), "training", &s, err));
+    KD_TRY(kd_json_opt_i64(s, "phase", 0, &t->s.phase, err));
+    if (t->s.phase < 0 || t->s.phase >= KD_MAX(t->o->cfg->phases.n, 1)) {
+        return KD_FAIL(err, KD_E_FORMAT, "%s: phase %lld of %d", kd_ckpt_dir(t->before), (long long)t->s.phase,
+                       t->o->cfg->phases.n);
+    }
+    return KD_OK;
+}
+
 kd_status kdi_train_load(kd_trainer *t, kd_err *err)
 {
     group model = {0}, optim = {0};
@@ -260,7 +290,13 @@ kd_status kdi_train_load(kd_trainer *t, kd_err *err)
     KD_GO(group_copy(&optim, t->o->be, false));
     KD_GO(kd_params_changed(t->model.params));
     KD_GO(kd_run_log_cut(t->run, t->s.log_bytes, err));
-    if (t->s.epoch >= t->cfg->train.epochs) {
+    if (t->s.stopped != 0) {
+        kd_log(KD_LOG_INFO, "resumed from %s: the %s ended early, in epoch %lld (train.patience)", kd_ckpt_dir(c),
+               kdi_train_phase(t) != NULL ? "phase" : "run", (long long)t->s.epoch);
+    } else if (t->s.epoch >= kdi_train_end(t) && kdi_train_phase(t) != NULL) {
+        kd_log(KD_LOG_INFO, "resumed from %s: all %d epochs of phase %s are done", kd_ckpt_dir(c), t->cfg->train.epochs,
+               kdi_train_phase(t));
+    } else if (t->s.epoch >= kdi_train_end(t)) {
         kd_log(KD_LOG_INFO, "resumed from %s: all %d epochs are done; --epochs N with a larger N trains on",
                kd_ckpt_dir(c), t->cfg->train.epochs);
     } else {

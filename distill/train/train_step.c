@@ -4,6 +4,7 @@
  * work. */
 #include "distill/train/train_internal.h"
 
+#include <math.h>
 #include <stdio.h>
 
 /* ---- lost samples ---------------------------------------------------------------------------- */
@@ -26,8 +27,7 @@ static kd_status log_lost(kd_trainer *t, const kd_batch *b, int64_t batch, kd_er
         if (bad[k].times == 1) {
             kd_log(KD_LOG_WARN, "left out of training: %s", bad[k].message);
         }
-        kd_json *rec = kd_json_object();
-        kd_json_set_str(rec, "type", "lost");
+        kd_json *rec = kdi_train_record(t, "lost");
         kd_json_set_i64(rec, "epoch", t->s.epoch);
         kd_json_set_i64(rec, "batch", batch);
         kd_json_set_str(rec, "id", id);
@@ -57,6 +57,18 @@ kd_status kdi_train_pending_open(kd_trainer *t, kd_err *err)
             return KD_FAIL(err, KD_E_OOM, "training: out of memory");
         }
     }
+    if (t->cfg->train.select != KD_SELECT_TRAIN) {
+        return KD_OK;
+    }
+    const size_t b = (size_t)t->cfg->train.batch_size, k = (size_t)t->model.classes;
+    t->logits = kd_program_tensor(t->program, "logits").data;
+    for (size_t i = 0; i < KD_COUNTOF(t->pending); i++) {
+        t->pending[i].best = kd_calloc(b, sizeof *t->pending[i].best);
+        if (t->pending[i].best == NULL ||
+            be->ops->host_alloc(be, b * k * sizeof(float), (void **)&t->pending[i].logits) != KD_OK) {
+            return KD_FAIL(err, KD_E_OOM, "training: out of memory");
+        }
+    }
     return KD_OK;
 }
 
@@ -66,9 +78,30 @@ void kdi_train_pending_close(kd_trainer *t)
         if (t->pending[i].got != NULL) {
             t->o->be->ops->host_free(t->o->be, t->pending[i].got);
         }
+        if (t->pending[i].logits != NULL) {
+            t->o->be->ops->host_free(t->o->be, t->pending[i].logits);
+        }
+        kd_free(t->pending[i].best);
     }
     kd_free(t->term);
     kd_free(t->step_term);
+}
+
+/* The optimiser step p->step, with the rate and the decay of its place in the phase. */
+static kd_status step_of(kd_trainer *t, kd_pending *p)
+{
+    const kd_cfg_optim *c = &t->cfg->optim;
+    const int64_t at = t->s.step - t->s.step0;
+    p->lr = kd_schedule_lr(&t->schedule, at);
+    p->decay = c->weight_decay;
+    if (!p->steps) {
+        return KD_OK;
+    }
+    if (c->weight_decay_end >= 0.0) {
+        p->decay = kd_schedule_cosine(&t->schedule, c->weight_decay, c->weight_decay_end, at);
+        KD_TRY(kd_optim_set_decay(t->optim, p->decay));
+    }
+    return kd_optim_step(t->optim, p->lr, NULL);
 }
 
 /* Forward, loss, backward of one micro-batch, and the optimiser step when it is the last of its step. */
@@ -87,14 +120,17 @@ static kd_status issue(kd_trainer *t, kd_pending *p, kd_err *err)
     t->s.micro++;
     t->s.batch++;
     p->steps = t->s.batch % t->accumulation == 0;
-    p->lr = kd_schedule_lr(&t->schedule, t->s.step);
-    st = p->steps ? kd_optim_step(t->optim, p->lr, NULL) : KD_OK;
+    st = step_of(t, p);
     p->step = t->s.step + 1; /* the one that the micro-batch is part of */
     p->logs = p->step % t->cfg->train.log_interval == 0;
     t->s.step += p->steps ? 1 : 0;
     st = st == KD_OK ? be->ops->fetch(be, &p->got->loss, t->total, sizeof(float)) : st;
     for (int i = 0; i < t->loss.n && p->logs && st == KD_OK; i++) {
         st = be->ops->fetch(be, &p->got->term[i], t->term[i], sizeof(float));
+    }
+    if (st == KD_OK && t->logits != NULL) {
+        const size_t n = (size_t)t->cfg->train.batch_size * (size_t)t->model.classes;
+        st = be->ops->fetch(be, p->logits, t->logits, n * sizeof(float));
     }
     if (st == KD_OK && p->steps) {
         st = be->ops->fetch(be, p->got->ctl, kd_optim_control(t->optim), sizeof p->got->ctl);
@@ -106,10 +142,9 @@ static kd_status issue(kd_trainer *t, kd_pending *p, kd_err *err)
 
 static kd_status log_step(kd_trainer *t, const kd_pending *p, kd_err *err)
 {
-    kd_json *rec = kd_json_object();
+    kd_json *rec = kdi_train_record(t, "train");
     const double norm = p->got->ctl[KD_CTL_NORM];
     char tag[64];
-    kd_json_set_str(rec, "type", "train");
     kd_json_set_i64(rec, "epoch", t->s.epoch);
     kd_json_set_i64(rec, "step", p->step);
     kd_json_set_f64(rec, "loss", t->step_loss);
@@ -124,6 +159,10 @@ static kd_status log_step(kd_trainer *t, const kd_pending *p, kd_err *err)
     kd_json_set_f64(rec, "grad_norm", norm);
     kd_run_scalar(t->run, "train/lr", p->step, p->lr);
     kd_run_scalar(t->run, "train/grad_norm", p->step, norm);
+    if (t->cfg->optim.weight_decay_end >= 0.0) {
+        kd_json_set_f64(rec, "weight_decay", p->decay);
+        kd_run_scalar(t->run, "train/weight_decay", p->step, p->decay);
+    }
     if (kd_optim_loss_scale(t->optim) != NULL) {
         kd_json_set_f64(rec, "loss_scale", p->got->ctl[KD_CTL_LOSS_SCALE]);
         kd_run_scalar(t->run, "train/loss_scale", p->step, p->got->ctl[KD_CTL_LOSS_SCALE]);
@@ -132,6 +171,17 @@ static kd_status log_step(kd_trainer *t, const kd_pending *p, kd_err *err)
 }
 
 enum { MAX_SKIPPED_IN_A_ROW = 20 };
+
+/* KD_E_NUMERIC where a loss or gradient that is not finite ends the run. */
+static kd_status accept_nonfinite(kd_trainer *t, const kd_pending *p, kd_err *err)
+{
+    if (t->cfg->train.on_nonfinite != KD_NONFINITE_FAIL) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_NUMERIC,
+                   "step %lld: loss %g, gradient norm %g, and train.on_nonfinite is fail: the last good state is in %s",
+                   (long long)p->step, t->step_loss, p->got->ctl[KD_CTL_NORM], kd_run_path(t->run, "checkpoints/last"));
+}
 
 /* A gradient that was not finite.  With a loss scale that is how the scale is found, and no news. */
 static kd_status skipped(kd_trainer *t, const kd_pending *p, kd_err *err)
@@ -143,7 +193,9 @@ static kd_status skipped(kd_trainer *t, const kd_pending *p, kd_err *err)
         return KD_OK;
     }
     t->s.broken++;
-    kd_log(KD_LOG_WARN, "step %lld: gradient is not finite (loss %g); step skipped", (long long)p->step, t->step_loss);
+    KD_TRY(accept_nonfinite(t, p, err));
+    kd_log(KD_LOG_WARN, "step %lld: gradient is not finite (loss %g); step skipped, %lld so far", (long long)p->step,
+           t->step_loss, (long long)t->s.broken);
     if (++t->bad_in_a_row >= MAX_SKIPPED_IN_A_ROW) {
         return KD_FAIL(err, KD_E_NUMERIC, "%d steps in a row without a finite gradient: last good state is in %s",
                        t->bad_in_a_row, kd_run_path(t->run, "checkpoints/last"));
@@ -163,7 +215,10 @@ static kd_status settle(kd_trainer *t, kd_pending *p, kd_err *err)
         return KD_FAIL(err, st, "step %lld failed on the device", (long long)p->step);
     }
     const double loss = (double)p->got->loss;
-    if (!p->empty) {
+    if (!p->empty && t->logits != NULL) {
+        kdi_select_count(t, p);
+    }
+    if (!p->empty && isfinite(loss)) { /* a step that is skipped leaves no mark on the mean either */
         t->s.sum_loss += loss;
         t->s.sum_squares += loss * loss;
         t->s.sum_batches++;
@@ -180,6 +235,7 @@ static kd_status settle(kd_trainer *t, kd_pending *p, kd_err *err)
     if (p->got->ctl[KD_CTL_APPLY] == 0.0) {
         KD_TRY(skipped(t, p, err));
     } else {
+        KD_TRY(isfinite(t->step_loss) ? KD_OK : accept_nonfinite(t, p, err));
         t->bad_in_a_row = 0;
         if (p->logs) {
             KD_TRY(log_step(t, p, err));
@@ -201,6 +257,9 @@ kd_status kdi_train_batch(kd_trainer *t, const kd_batch *b, kd_err *err)
     kd_pending *mine = &t->pending[t->s.micro & 1], *before = &t->pending[~t->s.micro & 1];
     KD_TRY(kdi_feed(t, b, err));
     mine->empty = b->valid_rows == 0;
+    if (t->logits != NULL) {
+        kdi_select_expect(t, b, mine);
+    }
     KD_TRY(issue(t, mine, err));
     KD_TRY(settle(t, before, err));
     return log_lost(t, b, t->s.batch - 1, err);

@@ -9,7 +9,7 @@ struct kd_optim {
     int64_t numel, buffers, segments;
     void *m, *v, *ema, *ema_buffers; /* SGD: m is the momentum buffer, v absent */
     int64_t *seg;                    /* device (S,2): offset, count */
-    float *seg_f;                    /* device (S,2): learning rate factor, weight decay */
+    float *seg_f, *seg_f_host;       /* device and host (S,2): learning rate factor, weight decay */
     double *sum;                     /* device scalar: squared gradient norm */
     double *ctl;                     /* device (KD_CTL_COUNT) */
     kd_optim_control_attr control_attr;
@@ -33,7 +33,7 @@ static kd_status segments(kd_optim *o, kd_err *err)
 {
     const int n = kd_params_count(o->params);
     int64_t *seg = kd_calloc((size_t)n + 1, 2 * sizeof *seg);
-    float *seg_f = kd_calloc((size_t)n + 1, 2 * sizeof *seg_f);
+    float *seg_f = o->seg_f_host = kd_calloc((size_t)n + 1, 2 * sizeof *seg_f);
     kd_status st = seg != NULL && seg_f != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "optimiser: out of memory");
     for (int i = 0; i < n && st == KD_OK; i++) {
         const kd_param_info *e = kd_params_at(o->params, i);
@@ -54,7 +54,6 @@ static kd_status segments(kd_optim *o, kd_err *err)
         st = KD_FAIL(err, KD_E_OOM, "optimiser: out of memory");
     }
     kd_free(seg);
-    kd_free(seg_f);
     return st;
 }
 
@@ -185,6 +184,7 @@ void kd_optim_free(kd_optim *o)
     kd_bound_free(&o->control);
     kd_bound_free(&o->update);
     kd_bound_free(&o->average);
+    kd_free(o->seg_f_host);
     void *const all[] = {o->m, o->v, o->ema, o->ema_buffers, o->seg, o->seg_f, o->sum, o->ctl};
     for (size_t i = 0; i < KD_COUNTOF(all); i++) {
         o->be->ops->free(o->be, all[i]);
@@ -219,6 +219,19 @@ kd_status kd_optim_step(kd_optim *o, double lr, double *norm)
     KD_TRY(kd_optim_read_control(o, ctl));
     *norm = ctl[KD_CTL_NORM];
     return ctl[KD_CTL_APPLY] != 0.0 ? KD_OK : KD_E_NUMERIC;
+}
+
+kd_status kd_optim_set_decay(kd_optim *o, double weight_decay)
+{
+    o->cfg.weight_decay = weight_decay;
+    int64_t s = 0;
+    for (int i = 0; i < kd_params_count(o->params); i++) {
+        const kd_param_info *e = kd_params_at(o->params, i);
+        if (!e->buffer && (e->flags & KD_PARAM_FROZEN) == 0) {
+            o->seg_f_host[2 * s++ + 1] = e->decay ? (float)weight_decay : 0.0f;
+        }
+    }
+    return o->be->ops->feed(o->be, o->seg_f, o->seg_f_host, (size_t)o->segments * 2 * sizeof *o->seg_f_host);
 }
 
 const double *kd_optim_control(const kd_optim *o)

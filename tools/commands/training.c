@@ -8,24 +8,32 @@
 
 #include <stdio.h>
 
-static kd_status print_result(const kd_train_result *r, const kd_task *task, const char *out, bool json, kd_err *err)
+static kd_status print_result(const kd_train_result *r, const char *out, bool json, kd_err *err)
 {
     if (json) {
-        char best[64];
-        (void)snprintf(best, sizeof best, "best_%s", task->figure);
+        char best[KD_CFG_NAME + 8];
+        (void)snprintf(best, sizeof best, "best_%s", r->figure);
         kd_json *d = kd_json_object();
         kd_json_set_str(d, "type", "result");
         kd_json_set_i64(d, "epochs", r->epochs);
-        kd_json_set_rounded(d, task->figure, r->last, 6);
+        if (r->phase[0] != '\0') {
+            kd_json_set_str(d, "phase", r->phase);
+        }
+        kd_json_set_rounded(d, r->figure, r->last, 6);
         kd_json_set_rounded(d, best, r->best, 6);
         kd_json_set_i64(d, "best_epoch", r->best_epoch + 1); /* counted as in the lines of progress */
         kd_json_set_rounded(d, "train_loss", r->train_loss, 6);
+        kd_json_set_i64(d, "steps_not_finite", r->skipped);
+        kd_json_set_bool(d, "stopped_early", r->stopped);
         kd_json_set_rounded(d, "seconds", r->seconds, 1);
         return kd_print_json(d, err);
     }
-    printf("%d epochs in %.1f s: train loss %.4f, val %s %.2f %% (last), %.2f %% (best, epoch %d)\nrun directory %s\n",
-           r->epochs, r->seconds, r->train_loss, task->figure_text, 100.0 * r->last, 100.0 * r->best, r->best_epoch + 1,
-           KD_SHOWN(out));
+    printf("%d epochs in %.1f s: train loss %.4f, %s (last), %s (best, epoch %d)%s\n", r->epochs, r->seconds,
+           r->train_loss, r->last_text, r->best_text, r->best_epoch + 1, r->stopped ? ", ended early" : "");
+    if (r->skipped > 0) {
+        printf("%lld steps had no finite gradient and were left out\n", (long long)r->skipped);
+    }
+    printf("run directory %s\n", KD_SHOWN(out));
     return KD_OK;
 }
 
@@ -56,7 +64,7 @@ static kd_status train(const char *program, const kd_training_opts *o, const kd_
                               .progress = &s.progress};
     KD_GO(kd_train(&to, &r, err));
     if (!c->dry_run) {
-        KD_GO(print_result(&r, s.task, c->out, c->json, err));
+        KD_GO(print_result(&r, c->out, c->json, err));
     }
 done:
     kd_session_close(&s);
