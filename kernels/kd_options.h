@@ -17,6 +17,7 @@
  *   NAME  (field, default, names, flags, doc)                     char[KD_CFG_NAME]; a name that a registry knows
  *   STR   (field, bytes, default, flags, doc)                     char[bytes], with the NUL
  *   REALS (field, n, default, lo, hi, flags, doc)                 double[n]
+ *   NUMBERS (field, default, lo, hi, flags, doc)                  kd_cfg_numbers
  *   INTS / STEPS (field, default, lo, hi, flags, doc)             kd_cfg_ints, kd_cfg_steps
  *   NAMES (field, default, flags, doc)                            kd_cfg_names
  *   PATHS (field, flags, doc)                                     kd_cfg_paths; one path or a list; default: none
@@ -57,6 +58,11 @@ typedef struct kd_cfg_steps {
     int n;
     int v[KD_CFG_MAX_STEPS];
 } kd_cfg_steps;
+
+typedef struct kd_cfg_numbers {
+    int n;
+    double v[KD_CFG_MAX_CLASSES];
+} kd_cfg_numbers;
 
 typedef struct kd_cfg_names {
     int n;

@@ -260,8 +260,21 @@ static kd_status finish_sequences(kd_config *c, kd_err *err)
     return ordered("skeleton_aug.speed", c->skeleton_aug.speed, err);
 }
 
+static kd_status finish_class_weights(const kd_config *c, kd_err *err)
+{
+    if (c->class_weights.n > 0 && c->class_balance) {
+        return KD_FAIL(err, KD_E_CONFIG, "class_balance: true, but class_weights says the weights; remove one");
+    }
+    if (c->class_weights.n > 0 && c->data.num_classes > 0 && c->class_weights.n != c->data.num_classes) {
+        return KD_FAIL(err, KD_E_CONFIG, "class_weights: expected %d numbers, one a class, found %d",
+                       c->data.num_classes, c->class_weights.n);
+    }
+    return KD_OK;
+}
+
 static kd_status finish_all(kd_config *c, kd_err *err)
 {
+    KD_TRY(finish_class_weights(c, err));
     fill(&c->eval.batch_size, c->train.batch_size);
     KD_TRY(finish_optim(c, err));
     return finish_mixup(c, err);

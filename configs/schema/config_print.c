@@ -104,6 +104,9 @@ void kd_cfg_item_text(const kd_cfg_row *row, const void *base, size_t i, char *b
         memcpy(&v, field + (i + 1) * sizeof v, sizeof v);
         (void)snprintf(buf, size, "%d", v);
         break;
+    case KD_CFG_NUMBERS:
+        real_text(((const kd_cfg_numbers *)(const void *)field)->v[i], buf, size);
+        break;
     case KD_CFG_INT64:
         memcpy(&v64, field, sizeof v64);
         (void)snprintf(buf, size, "%lld", (long long)v64);

@@ -13,12 +13,13 @@ typedef enum kd_cfg_type {
     KD_CFG_ENUM,
     KD_CFG_NAME_OF, /* char[cap]: a name that a registry knows */
     KD_CFG_STR,
-    KD_CFG_REALS, /* double[cap] */
-    KD_CFG_INTS,  /* {int n; int v[cap]} */
-    KD_CFG_NAMES, /* kd_cfg_names */
-    KD_CFG_PATHS, /* kd_cfg_paths */
-    KD_CFG_MAPS,  /* {int n; struct v[cap]} whose items have rows of their own */
-    KD_CFG_REST   /* char[cap], of an item: its keys that no other row names */
+    KD_CFG_REALS,   /* double[cap] */
+    KD_CFG_NUMBERS, /* kd_cfg_numbers */
+    KD_CFG_INTS,    /* {int n; int v[cap]} */
+    KD_CFG_NAMES,   /* kd_cfg_names */
+    KD_CFG_PATHS,   /* kd_cfg_paths */
+    KD_CFG_MAPS,    /* {int n; struct v[cap]} whose items have rows of their own */
+    KD_CFG_REST     /* char[cap], of an item: its keys that no other row names */
 } kd_cfg_type;
 
 enum { KD_CFG_TEACHER = 1, KD_CFG_STUDENT = 2, KD_CFG_BOTH = 3, KD_CFG_LOCAL = 4 };
@@ -119,8 +120,8 @@ void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size);
 
 static inline bool kd_cfg_is_list(const kd_cfg_row *row)
 {
-    return row->type == KD_CFG_REALS || row->type == KD_CFG_INTS || row->type == KD_CFG_NAMES ||
-           row->type == KD_CFG_PATHS || row->type == KD_CFG_MAPS;
+    return row->type == KD_CFG_REALS || row->type == KD_CFG_NUMBERS || row->type == KD_CFG_INTS ||
+           row->type == KD_CFG_NAMES || row->type == KD_CFG_PATHS || row->type == KD_CFG_MAPS;
 }
 
 #endif

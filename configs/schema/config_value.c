@@ -84,6 +84,9 @@ void kd_cfg_expected(const kd_cfg_row *row, char *buf, size_t size)
     case KD_CFG_REALS:
         (void)snprintf(buf, size, "a list of %zu numbers in [%g, %g]", row->cap, row->lo, row->hi);
         break;
+    case KD_CFG_NUMBERS:
+        (void)snprintf(buf, size, "a list of at most %zu numbers in [%g, %g]", row->cap, row->lo, row->hi);
+        break;
     case KD_CFG_INTS:
         (void)snprintf(buf, size, "a list of at most %zu integers in [%.0f, %.0f]", row->cap, row->lo, row->hi);
         break;
@@ -185,13 +188,13 @@ static void shown(const char *text, char *buf, size_t size)
 static bool is_number(const kd_cfg_row *row)
 {
     return row->type == KD_CFG_INT || row->type == KD_CFG_INT64 || row->type == KD_CFG_REAL ||
-           row->type == KD_CFG_REALS || row->type == KD_CFG_INTS;
+           row->type == KD_CFG_REALS || row->type == KD_CFG_NUMBERS || row->type == KD_CFG_INTS;
 }
 
 /* What a number that people write in their way should be: a decimal comma, a separator, a leading zero, 50.0. */
 static void number_advice(const kd_cfg_row *row, const char *text, bool plain, char *buf, size_t size)
 {
-    const bool whole = row->type != KD_CFG_REAL && row->type != KD_CFG_REALS;
+    const bool whole = row->type != KD_CFG_REAL && row->type != KD_CFG_REALS && row->type != KD_CFG_NUMBERS;
     char plainer[48];
     double x = 0;
     buf[0] = '\0';
@@ -268,11 +271,11 @@ static bool set_number(const kd_cfg_row *row, char *field, size_t i, const char 
 {
     int64_t n = 0;
     double x = 0;
-    if (row->type == KD_CFG_REAL || row->type == KD_CFG_REALS) {
+    if (row->type == KD_CFG_REAL || row->type == KD_CFG_REALS || row->type == KD_CFG_NUMBERS) {
         if (!parse_real(text, &x) || !(x >= row->lo && x <= row->hi)) {
             return false;
         }
-        memcpy(field + i * sizeof x, &x, sizeof x);
+        memcpy(field + (row->type == KD_CFG_NUMBERS ? offsetof(kd_cfg_numbers, v) : 0) + i * sizeof x, &x, sizeof x);
         return true;
     }
     if (!parse_integer(text, &n) || (double)n < row->lo || (double)n > row->hi) {
@@ -333,6 +336,7 @@ bool kd_cfg_set_item(const kd_cfg_row *row, void *base, size_t i, const char *te
     case KD_CFG_INT64:
     case KD_CFG_REAL:
     case KD_CFG_REALS:
+    case KD_CFG_NUMBERS:
     case KD_CFG_INTS:
         ok = plain && set_number(row, field, i, text);
         break;
@@ -406,10 +410,11 @@ void kd_cfg_list_set_count(const kd_cfg_row *row, kd_config *cfg, int n)
         return;
     }
     char *field = (char *)cfg + row->offset;
-    const size_t bytes = row->type == KD_CFG_NAMES   ? sizeof(kd_cfg_names)
-                         : row->type == KD_CFG_PATHS ? sizeof(kd_cfg_paths)
-                         : row->type == KD_CFG_MAPS  ? row->item->first + row->cap * row->item->bytes
-                                                     : (row->cap + 1) * sizeof(int);
+    const size_t bytes = row->type == KD_CFG_NAMES     ? sizeof(kd_cfg_names)
+                         : row->type == KD_CFG_PATHS   ? sizeof(kd_cfg_paths)
+                         : row->type == KD_CFG_NUMBERS ? sizeof(kd_cfg_numbers)
+                         : row->type == KD_CFG_MAPS    ? row->item->first + row->cap * row->item->bytes
+                                                       : (row->cap + 1) * sizeof(int);
     memset(field, 0, bytes); /* no stale items: equal configs are equal bytes */
     memcpy(field, &n, sizeof n);
 }

@@ -134,7 +134,7 @@ typedef struct kd_config {
     kd_skeleton_opts skeleton;
     kd_skeleton_aug_opts skeleton_aug;
     kd_mixup_opts mixup;
-#define KD_OPTIONS "configs/schema/smoothing.inc" /* label_smoothing */
+#define KD_OPTIONS "configs/schema/smoothing.inc" /* label_smoothing, class_weights, class_balance */
 #include "kernels/kd_options_struct.inc"
     kd_cfg_optim optim;
     kd_loss_opts kd;

@@ -102,6 +102,27 @@ void kd_targets(const int32_t *label, const float *valid, int rows, int classes,
     }
 }
 
+void kd_targets_weigh(const double *w, const int32_t *label, const float *valid, int rows, int classes,
+                      const int32_t *perm, const float *lam, float *target)
+{
+    double sum = 0.0;
+    int n = 0;
+    for (int i = 0; i < rows; i++) {
+        if (valid == NULL || valid[i] > 0.0f) {
+            const double a = lam == NULL ? 1.0 : (double)lam[i];
+            sum += a * w[label[i]] + (1.0 - a) * w[perm == NULL ? label[i] : label[perm[i]]];
+            n++;
+        }
+    }
+    const double scale = sum > 0.0 ? (double)n / sum : 0.0; /* the loss is a mean over the valid rows */
+    for (int i = 0; i < rows; i++) {
+        for (int k = 0; k < classes; k++) {
+            float *t = &target[(size_t)i * (size_t)classes + (size_t)k];
+            *t = (float)((double)*t * w[k] * scale);
+        }
+    }
+}
+
 void kd_mix_rows(const float *src, int rows, size_t floats, const int32_t *perm, const float *lam, float *dst)
 {
     for (int i = 0; i < rows; i++) {

@@ -42,6 +42,12 @@ double kd_cut_box(int height, int width, double lam, int cy, int cx, int32_t box
 void kd_targets(const int32_t *label, const float *valid, int rows, int classes, double smoothing, const int32_t *perm,
                 const float *lam, float *target);
 
+/* Class weights upon targets of kd_targets, so that the mean of their cross-entropy over the valid rows is
+ *     sum_i sum_k -w[k] t[i][k] log p[i][k] / sum_i (lam w[y_i] + (1 - lam) w[y_partner])
+ * which is torch's CrossEntropyLoss(weight, label_smoothing) where nothing is mixed. */
+void kd_targets_weigh(const double *w, const int32_t *label, const float *valid, int rows, int classes,
+                      const int32_t *perm, const float *lam, float *target);
+
 /* dst[i] = lam[i] src[i] + (1 - lam[i]) src[perm[i]]; dst must not overlap src.  floats: of a
  * row. */
 void kd_mix_rows(const float *src, int rows, size_t floats, const int32_t *perm, const float *lam, float *dst);

@@ -10,7 +10,8 @@
  *              start_weights, train_ids, val_ids (SHA-256 of "id<TAB>label" lines), teacher_weights, store; null where
  *              there is none or nobody knows
  *   model      name, phase (of the training that gave the weights; only where it had phases), selected_on (the half on
- *              which these weights did best of their run's epochs; null: not chosen), parameters, macs, bytes; latency {ms, p90_ms, batch, device, threads, dtype}
+ *              which these weights did best of their run's epochs; null: not chosen), parameters, macs, bytes;
+ *              latency {ms, p90_ms, batch, device, threads, dtype}
  *   config     the resolved recipe as YAML text
  *   metrics    top1, top5, mean_class_accuracy, macro_f1, micro_f1, nll, ece, brier (fractions of 1)
  *   per_class  [{class, name, samples, predicted, correct, recall, precision, f1}]

@@ -25,6 +25,41 @@ kd_status kdi_feed_open(kd_trainer *t, kd_err *err)
     return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "training: out of memory for a batch");
 }
 
+/* n / (K n_k), scikit-learn's "balanced"; a class without samples weighs nothing. */
+static void balance(const kd_half *half, int classes, double *w)
+{
+    int present = 0;
+    for (size_t i = 0; i < half->n; i++) {
+        present += w[half->sample[i].label]++ == 0.0;
+    }
+    for (int k = 0; k < classes; k++) {
+        w[k] = w[k] > 0.0 ? (double)half->n / ((double)present * w[k]) : 0.0;
+    }
+}
+
+kd_status kdi_feed_weights(kd_trainer *t, kd_err *err)
+{
+    const kd_cfg_numbers *list = &t->cfg->class_weights;
+    if (list->n == 0 && !t->cfg->class_balance) {
+        return KD_OK;
+    }
+    if (list->n > 0 && list->n != t->model.classes) {
+        return KD_FAIL(err, KD_E_CONFIG, "class_weights: expected %d numbers, one a class, found %d", t->model.classes,
+                       list->n);
+    }
+    t->class_weight = kd_calloc((size_t)t->model.classes, sizeof *t->class_weight);
+    if (t->class_weight == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "training: out of memory for class weights");
+    }
+    for (int k = 0; k < list->n; k++) {
+        t->class_weight[k] = list->v[k];
+    }
+    if (list->n == 0) {
+        balance(&t->data.half[KD_HALF_TRAIN], t->model.classes, t->class_weight);
+    }
+    return KD_OK;
+}
+
 void kdi_feed_close(kd_trainer *t)
 {
     kd_free(t->mix.perm);
@@ -36,6 +71,7 @@ void kdi_feed_close(kd_trainer *t)
     kd_free(t->mixed_rows);
     kd_free(t->feature_rows);
     kd_free(t->work);
+    kd_free(t->class_weight);
 }
 
 static kd_status put(kd_trainer *t, const char *name, const void *data, size_t bytes, kd_err *err)
@@ -177,7 +213,15 @@ kd_status kdi_feed(kd_trainer *t, const kd_batch *b, kd_err *err)
     if (t->loss.mixed) {
         KD_TRY(put_mix(t, b, err));
     }
-    t->model.task->target(&t->model, t->cfg, b, t->loss.mixed ? &t->mix : NULL, t->target);
+    const kd_mix *mix = t->loss.mixed ? &t->mix : NULL;
+    t->model.task->target(&t->model, t->cfg, b, mix, t->target);
+    if (t->logits != NULL) {
+        kdi_select_expect(t, b, &t->pending[t->s.micro & 1]);
+    }
+    if (t->class_weight != NULL) {
+        kd_targets_weigh(t->class_weight, b->label, b->valid, b->rows, t->model.classes, mix != NULL ? mix->perm : NULL,
+                         mix != NULL ? mix->lam : NULL, t->target);
+    }
     KD_TRY(put(t, "target", t->target, n * (size_t)kd_shape_numel(&t->model.target) * sizeof(float), err));
     KD_TRY(put(t, "valid", b->valid, n * sizeof(float), err));
     for (int s = 0; s < t->loss.stores; s++) {

@@ -84,6 +84,7 @@ typedef struct kd_trainer {
     int32_t *kept; /* data that stay on the device: which of them, -1 for a sample that was lost */
     float *target, *teacher_rows, *mixed_rows, *feature_rows;
     double *work;          /* [classes] */
+    double *class_weight;  /* [classes]; NULL: all classes weigh the same */
     const void *total;     /* loss on the device */
     const void **term;     /* [loss.n] */
     kd_pending pending[2]; /* by micro-batch, even and odd */
@@ -148,6 +149,8 @@ KD_NODISCARD kd_status kdi_resident_open(kd_trainer *t, kd_err *err);
 
 /* train_feed.c: buffers of a batch, and everything that the training program is fed with. */
 KD_NODISCARD kd_status kdi_feed_open(kd_trainer *t, kd_err *err);
+/* Class weights of the recipe, or of the training half. */
+KD_NODISCARD kd_status kdi_feed_weights(kd_trainer *t, kd_err *err);
 void kdi_feed_close(kd_trainer *t);
 KD_NODISCARD kd_status kdi_feed(kd_trainer *t, const kd_batch *b, kd_err *err);
 

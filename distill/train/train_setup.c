@@ -269,6 +269,7 @@ static kd_status open_batches(kd_trainer *t, kd_err *err)
         kd_log(KD_LOG_INFO, "an epoch trains %lld of %lld samples: the other %lld fill no step (others in every epoch)",
                (long long)used, (long long)samples, (long long)rest);
     }
+    KD_TRY(kdi_feed_weights(t, err));
     return kdi_feed_open(t, err);
 }
 

@@ -257,9 +257,6 @@ kd_status kdi_train_batch(kd_trainer *t, const kd_batch *b, kd_err *err)
     kd_pending *mine = &t->pending[t->s.micro & 1], *before = &t->pending[~t->s.micro & 1];
     KD_TRY(kdi_feed(t, b, err));
     mine->empty = b->valid_rows == 0;
-    if (t->logits != NULL) {
-        kdi_select_expect(t, b, mine);
-    }
     KD_TRY(issue(t, mine, err));
     KD_TRY(settle(t, before, err));
     return log_lost(t, b, t->s.batch - 1, err);

@@ -11,6 +11,11 @@
     X(KD_TEACHER_INIT_NORMAL, "normal") \
     X(KD_TEACHER_INIT_XAVIER, "xavier")
 
+#define KD_VIT_DROPS_MAP(X)                \
+    X(KD_TEACHER_DROPS_APPLIED, "applied") \
+    X(KD_TEACHER_DROPS_IGNORED, "ignored")
+
+KD_ENUM_OF(kd_vit_drops, KD_VIT_DROPS_MAP);
 KD_ENUM_OF(kd_vit_pooling, KD_VIT_POOLING_MAP);
 KD_ENUM_OF(kd_vit_init, KD_VIT_INIT_MAP);
 

@@ -4,7 +4,7 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/setup.sh"
 
-for o in lr finetune output_dir num_gpus data_path data-set nb_classes update_freq input_size num_frames \
+for o in lr finetune output_dir data_path data-set nb_classes update_freq input_size num_frames \
     sampling_rate test_num_segment test_num_crop drop_path opt opt_betas clip_grad weight_decay layer_decay \
     warmup_lr min_lr warmup_epochs model_ema smoothing mixup cutmix mixup_prob mixup_switch_prob reprob model \
     save_ckpt_freq num_workers auto_resume dist_eval enable_deepspeed work-dir cfg-options amp launcher no-validate \

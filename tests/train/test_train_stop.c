@@ -52,7 +52,8 @@ static const run runs[] = {
      2,
      0,
      2,
-     {"train.select=train", "train.epochs=2", "data.split.train=[1, 2]", "data.limit=12", "mixup.alpha=0.8"}},
+     {"train.select=train", "train.epochs=2", "data.split.train=[1, 2]", "data.limit=12", "mixup.alpha=0.8",
+      "class_balance=true"}},
 };
 
 static void ok(kd_status st, const kd_err *err)

@@ -64,6 +64,20 @@ static const kind KINDS[] = {
      "args",
      "*/args/base_value */args/final_value */args/epochs */args/niter_per_ep */args/warmup_epochs "
      "*/args/warmup_steps */args/start_warmup_value */len */first */last */max */argmax"},
+    {"learning rate schedules of other toolkits",
+     kd_parity_schedules,
+     {"cases", "hmdb", "ava", NULL},
+     NULL,
+     ABOUT
+     "inputs outputs closed_form cases/*/base cases/*/L cases/*/warm_sf cases/*/warm_end_epochs cases/*/T cases/*/mn "
+     "cases/*/cend cases/*/epochs cases/*/cos_iter cases/*/cbegin hmdb/* ava/* layer_decay_0.75_depth12 layer_id"},
+    {"losses of a recipe in two phases",
+     kd_parity_recipe_losses,
+     {"soft_ce", "ls_ce", "weighted_ce", NULL},
+     NULL,
+     ABOUT
+     "inputs/*/shape inputs/*/scale inputs/*/offset inputs/*/crc32 inputs/*/first4 outputs labels perm lam soft_ce "
+     "ls_ce weighted_ce tta_pred train_acc_rule submission_csv"},
     {"position tables", kd_parity_sinusoid, {NULL}, "crc32_bytes", "*/shape */l2 */sum */crc32_bytes"},
     {"frame sampling",
      kd_parity_sampling,

@@ -81,6 +81,12 @@ int kd_training(const kd_cmd *cmd, const char *program, const char *example, int
     if (rc != KD_ARGS_RUN) {
         return rc;
     }
+    if (c.num_gpus > 1) {
+        return kd_usage(cmd,
+                        "--num-gpus %lld: expected 1: a run is one process on one device; for an effective batch as "
+                        "large, --set optim.accumulation=N",
+                        (long long)c.num_gpus);
+    }
     if (c.out == NULL && !c.dry_run) {
         return kd_usage(cmd, "--out DIR is needed: the run directory");
     }
