@@ -46,7 +46,7 @@ void kdi_select_expect(kd_trainer *t, const kd_batch *b, kd_pending *p)
 void kdi_select_count(kd_trainer *t, const kd_pending *p)
 {
     const int k = t->model.classes;
-    for (int i = 0; i < t->cfg->train.batch_size; i++) {
+    for (int i = 0; i < kdi_train_rows(t->cfg); i++) {
         if (p->best[i] >= 0) {
             t->s.seen++;
             t->s.hits += largest(p->logits + (size_t)i * (size_t)k, k) == p->best[i];

@@ -60,7 +60,7 @@ kd_status kdi_train_pending_open(kd_trainer *t, kd_err *err)
     if (t->cfg->train.select != KD_SELECT_TRAIN) {
         return KD_OK;
     }
-    const size_t b = (size_t)t->cfg->train.batch_size, k = (size_t)t->model.classes;
+    const size_t b = (size_t)kdi_train_rows(t->cfg), k = (size_t)t->model.classes;
     t->logits = kd_program_tensor(t->program, "logits").data;
     for (size_t i = 0; i < KD_COUNTOF(t->pending); i++) {
         t->pending[i].best = kd_calloc(b, sizeof *t->pending[i].best);
@@ -129,7 +129,7 @@ static kd_status issue(kd_trainer *t, kd_pending *p, kd_err *err)
         st = be->ops->fetch(be, &p->got->term[i], t->term[i], sizeof(float));
     }
     if (st == KD_OK && t->logits != NULL) {
-        const size_t n = (size_t)t->cfg->train.batch_size * (size_t)t->model.classes;
+        const size_t n = (size_t)kdi_train_rows(t->cfg) * (size_t)t->model.classes;
         st = be->ops->fetch(be, p->logits, t->logits, n * sizeof(float));
     }
     if (st == KD_OK && p->steps) {
