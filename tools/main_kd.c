@@ -9,7 +9,7 @@ int main(int argc, char **argv)
     kd_process_begin("kd");
     static const kd_verb VERBS[] = {
         {"dataset", kd_cmd_dataset, "make, list, check, split and draw data sets"},
-        {"logits", kd_cmd_logits, "describe, check, merge and export logit stores"},
+        {"logits", kd_cmd_logits, "describe, check, merge, export, import and report logit stores"},
         {"config", kd_cmd_config, "check and show configurations"},
         {"doctor", kd_cmd_doctor, "what this machine can do, what is missing, measured speed of each path"},
         {"parity", kd_cmd_parity, "run fixtures of the references and compare with their golden values"},

@@ -2,6 +2,7 @@
 #include "distill/eval/dump.h"
 
 #include "distill/eval/evaluate.h"
+#include "distill/store/store_report.h"
 #include "formats/store/logit_store.h"
 
 #include <math.h>
@@ -169,34 +170,6 @@ static kd_status dump_half(dump *d, kd_half_id id, kd_err *err)
     return st;
 }
 
-/* Top-1 of the half's records, those of before a resume included. */
-static kd_status top1_of(const kd_store *s, const kd_half *half, double *top1, kd_err *err)
-{
-    kd_store_cursor *cursor = NULL;
-    const int classes = kd_store_get_manifest(s)->n_classes;
-    size_t right = 0, seen = 0;
-    kd_status st = kd_store_cursor_new(s, &cursor, err);
-    for (size_t i = 0; i < half->n && st == KD_OK; i++) {
-        const int64_t at = kd_store_find(s, half->sample[i].id);
-        kd_store_record r;
-        if (at < 0) {
-            continue; /* it failed */
-        }
-        st = kd_store_read(cursor, at, &r, err);
-        if (st == KD_OK) {
-            int best = 0;
-            for (int k = 1; k < classes; k++) {
-                best = r.prob[k] > r.prob[best] ? k : best;
-            }
-            seen++;
-            right += best == r.label;
-        }
-    }
-    kd_store_cursor_free(cursor);
-    *top1 = seen != 0 ? (double)right / (double)seen : NAN;
-    return st;
-}
-
 /* What the finished store holds. */
 static kd_status measure(const dump *d, kd_dump_result *result, kd_err *err)
 {
@@ -205,10 +178,10 @@ static kd_status measure(const dump *d, kd_dump_result *result, kd_err *err)
     KD_GO(kd_store_open(d->o->out, &s, err));
     result->bytes = kd_store_file_bytes(s);
     if (d->o->train) {
-        KD_GO(top1_of(s, &d->data.half[KD_HALF_TRAIN], &result->top1_train, err));
+        KD_GO(kd_store_top1(s, &d->data.half[KD_HALF_TRAIN], &result->top1_train, err));
     }
     if (d->o->val) {
-        KD_GO(top1_of(s, &d->data.half[KD_HALF_VAL], &result->top1_val, err));
+        KD_GO(kd_store_top1(s, &d->data.half[KD_HALF_VAL], &result->top1_val, err));
     }
 done:
     kd_store_close(s);

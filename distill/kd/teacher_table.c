@@ -100,12 +100,13 @@ kd_status kd_teacher_join(const kd_dataset *ds, kd_half *half, const kd_store *s
     const kd_store_manifest *m = kd_store_get_manifest(store);
     size_t lacking = 0;
     KD_TRY(same_classes(ds, store, m, err));
-    if (m->split == NULL || strcmp(m->split, ds->split) != 0) {
-        return other_split(kd_store_path(store), m->split != NULL ? m->split : "", ds->split, err);
+    const bool unknown = m->parts[0] == '\0' && m->split[0] == '\0'; /* made elsewhere and of no data set */
+    if (!unknown && strcmp(m->split, ds->split) != 0) {
+        return other_split(kd_store_path(store), m->split, ds->split, err);
     }
-    if (m->data_set == NULL || strcmp(m->data_set, ds->name) != 0) {
+    if (strcmp(m->data_set, ds->name) != 0) {
         kd_log(KD_LOG_WARN, "%s: made from data set '%s', joined to '%s' by ids and labels alone", kd_store_path(store),
-               m->data_set != NULL ? m->data_set : "", ds->name);
+               m->data_set, ds->name);
     }
     uint8_t *lacks = kd_calloc(KD_MAX(half->n, 1), sizeof *lacks);
     if (lacks == NULL) {

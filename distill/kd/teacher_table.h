@@ -5,10 +5,10 @@
 #include "formats/data/dataset.h"
 #include "formats/store/logit_store.h"
 
-/* Proves that the store belongs to the data set and to `half`, one of its halves: same class list, same split, same
- * label of every sample.  A sample without a record is a bad sample: under KD_BAD_FAIL it is refused (their number and
- * the first ids named), under KD_BAD_SKIP left out of the half and warned of.  KD_E_DATA: any of these, or nothing
- * joined. */
+/* Proves that the store belongs to the data set and to `half`, one of its halves: same class list, same split (a store
+ * that was imported without a data set names none), same label of every sample.  A sample without a record is a bad
+ * sample: under KD_BAD_FAIL it is refused (their number and the first ids named), under KD_BAD_SKIP left out of the
+ * half and warned of.  KD_E_DATA: any of these, or nothing joined. */
 KD_NODISCARD kd_status kd_teacher_join(const kd_dataset *ds, kd_half *half, const kd_store *store, kd_on_bad on_bad,
                                        kd_err *err);
 

@@ -56,6 +56,10 @@ typedef struct kd_store_manifest {
     kd_dtype feature_dtype; /* KD_F16, KD_BF16 or KD_F32 */
     int block_records;      /* records per block; 0: 32 */
     int64_t expected;       /* records a finished store holds; 0: not known */
+    /* The next ones stand in the JSON where they are not empty. */
+    const char *shard;         /* "2/4": this store holds the second of four parts of what `parts` names */
+    const char *provenance;    /* of values made elsewhere: what whoever brought them says of them */
+    const char *source_sha256; /* of the file that held them, hex */
 } kd_store_manifest;
 
 /* How one view was cut, so that a student can replay time window and flip. */

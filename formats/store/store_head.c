@@ -34,6 +34,13 @@ static kd_status check(const kd_store_manifest *m, kd_err *err)
     return KD_OK;
 }
 
+static void set_if_any(kd_json *doc, const char *key, const char *value)
+{
+    if (text(value)[0] != '\0') {
+        kd_json_set_str(doc, key, value);
+    }
+}
+
 kd_status kd_store_head_make(const kd_store_manifest *m, kd_store_head *out, kd_err *err)
 {
     kd_store_manifest full = *m;
@@ -68,6 +75,9 @@ kd_status kd_store_head_make(const kd_store_manifest *m, kd_store_head *out, kd_
     for (int i = 0; i < m->n_classes; i++) {
         kd_json_push_str(classes, text(m->classes[i]));
     }
+    set_if_any(doc, "shard", m->shard);
+    set_if_any(doc, "provenance", m->provenance);
+    set_if_any(doc, "source_sha256", m->source_sha256);
     char *json = NULL;
     size_t bytes = 0;
     kd_status st = kd_json_dump(doc, KD_JSON_COMPACT, &json, &bytes, err);
@@ -111,6 +121,9 @@ static kd_status get_fields(kd_store_head *h, kd_err *err)
     KD_TRY(kd_json_get_str(doc, "config_hash", &m->config_hash, err));
     KD_TRY(kd_json_get_str(doc, "data_set", &m->data_set, err));
     KD_TRY(kd_json_get_str(doc, "split", &m->split, err));
+    KD_TRY(kd_json_opt_str(doc, "shard", "", &m->shard, err));
+    KD_TRY(kd_json_opt_str(doc, "provenance", "", &m->provenance, err));
+    KD_TRY(kd_json_opt_str(doc, "source_sha256", "", &m->source_sha256, err));
     KD_TRY(kd_json_opt_str(doc, "train_ids", "", &m->train_ids, err));
     KD_TRY(kd_json_opt_str(doc, "val_ids", "", &m->val_ids, err));
     KD_TRY(kd_json_get_str(doc, "parts", &m->parts, err));
@@ -199,6 +212,12 @@ kd_status kd_store_head_same(const kd_store_head *a, const char *of_a, const kd_
         }
         kd_free(tx);
         kd_free(ty);
+    }
+    for (size_t i = 0; i < kd_json_count(b->doc) && st == KD_OK && out[0] == '\0'; i++) {
+        const char *key = kd_json_key(kd_json_at(b->doc, i));
+        if (kd_json_get(a->doc, key) == NULL) {
+            (void)snprintf(out, size, "%s: absent %s, there %s", key, of_a, of_b);
+        }
     }
     return st;
 }

@@ -43,9 +43,10 @@ configs/schema       kernels kernels/optim formats/ teacher/ student/ distill/ba
 distill/report       kernels formats/
 distill/batch        kernels formats/
 distill/kd           kernels formats/
+distill/store        kernels formats/ distill/kd distill/report
 distill/run          kernels formats/ configs/schema
 distill/model        kernels formats/ configs/schema distill/kd distill/batch
-distill/eval         kernels formats/ configs/schema distill/batch distill/model distill/report distill/run
+distill/eval        kernels formats/ configs/schema distill/batch distill/model distill/report distill/run distill/store
 distill/task         kernels formats/ configs/schema teacher/ student/ distill/kd distill/model distill/report
 distill/train        kernels kernels/optim formats/ configs/schema teacher/ student/ distill/
 tools/process        kernels formats/
@@ -53,9 +54,9 @@ tools/sample         kernels formats/ distill/run
 tools/parity         kernels formats/ configs/schema teacher/ student/ distill/
 tools/bench          kernels formats/ configs/schema teacher/ student/ distill/ tools
 tools                kernels formats/ configs/schema teacher/ student/ distill/ tools/commands tools/process
-tools/commands       kernels formats/ configs/schema teacher/ student/ distill/ tools tools/process tools/sample
-tools/commands       tools/bench tools/parity
-tools/commands/dataset kernels formats/ configs/schema distill/ tools tools/commands tools/process tools/sample
+tools/logits         kernels formats/ configs/schema distill/ tools tools/commands tools/process
+tools/dataset        kernels formats/ configs/schema distill/ tools tools/commands tools/process tools/sample
+tools/commands       kernels formats/ configs/schema teacher/ student/ distill/ tools tools/
 '
 
 # "room room/file" of every include of our own; the room is the folder of the file that includes.

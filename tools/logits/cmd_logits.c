@@ -110,6 +110,13 @@ static void info_text(const kd_store *s, const tally *t)
     printf("store      %s\n", KD_SHOWN(kd_store_path(s)));
     printf("teacher    %s, weights %.16s, config %.16s\n", SHOWN_OR_DASH(m->teacher), SHOWN_OR_DASH(m->teacher_sha256),
            SHOWN_OR_DASH(m->config_hash));
+    if (m->source_sha256[0] != '\0') {
+        printf("imported   from a file of SHA-256 %.16s: %s\n", KD_SHOWN(m->source_sha256),
+               SHOWN_OR_DASH(m->provenance));
+    }
+    if (m->shard[0] != '\0') {
+        printf("shard      %s\n", KD_SHOWN(m->shard));
+    }
     printf("data       %s, split %s, %s, %d classes\n", SHOWN_OR_DASH(m->data_set), SHOWN_OR_DASH(m->split),
            SHOWN_OR_DASH(m->parts), m->n_classes);
     printf("lists      training %.16s, validation %.16s\n", SHOWN_OR_DASH(m->train_ids), SHOWN_OR_DASH(m->val_ids));
@@ -343,7 +350,10 @@ int kd_cmd_logits(int argc, char **argv)
         {"verify", kd_cmd_logits_verify, "check every record"},
         {"merge", kd_cmd_logits_merge, "merge the stores of several ranks"},
         {"export", kd_cmd_logits_export, "write a store as .npz"},
+        {"import", kd_cmd_logits_import, "make a store of values from elsewhere"},
+        {"report", kd_cmd_logits_report, "write the teacher's report of a store"},
         {NULL, NULL, NULL},
     };
-    return kd_dispatch("kd logits", "Describe, check, merge and export logit stores.", VERBS, argc, argv);
+    return kd_dispatch("kd logits", "Describe, check, merge, export, import and report logit stores.", VERBS, argc,
+                       argv);
 }
