@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Logits and features made elsewhere: an archive, tensors or lines become a store that teaches and reports like any other.
+# Logits and features made elsewhere: an archive, tensors or lines become a store that teaches and reports like others.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/setup.sh"
 command -v python3 >/dev/null || { say "skipped: no python3"; exit 77; }
@@ -20,7 +20,8 @@ ids = open("ids.txt").read().split()
 views = 2 if "views" in bent else 1
 def noise(i, k, v): return math.sin(7.0 * i + 3.1 * k + 1.3 * v) * 2
 label = [int(i[-3:]) - 1 for i in ids]
-z = [[[noise(i, k, v) + (2.5 if k == label[i] else 0) for k in range(12)] for v in range(views)] for i in range(len(ids))]
+z = [[[noise(i, k, v) + (2.5 if k == label[i] else 0) for k in range(12)] for v in range(views)]
+     for i in range(len(ids))]
 f = [[math.cos(i + j) for j in range(6)] for i in range(len(ids))]
 def soft(x):
     e = [math.exp(a - max(x)) for a in x]
@@ -45,15 +46,18 @@ def flat(x): return [x] if not isinstance(x, list) else [b for a in x for b in f
 if out.endswith(".npz"):
     kind = "<f2" if "half" in bent else "<f8" if "double" in bent else "<f4"
     code = {"<f2": "e", "<f4": "f", "<f8": "d"}[kind]
-    arrays = {"logits": (kind, (n, views, 12) if views > 1 else (n, 12), struct.pack("<%d%s" % (len(flat(z)), code), *flat(z))),
-              "features": (kind, (n, 6), struct.pack("<%d%s" % (6 * n, code), *flat(f)))}
+    def pack(x): return struct.pack("<%d%s" % (len(flat(x)), code), *flat(x))
+    arrays = {"logits": (kind, (n, views, 12) if views > 1 else (n, 12), pack(z)),
+              "features": (kind, (n, 6), pack(f))}
     if "no_logits" in bent: del arrays["logits"]
     width = max(map(len, ids)) or 1
-    arrays["ids"] = ("|S%d" % width, (n,), b"".join(i.encode().ljust(width, b"\0") for i in ids)) if "bytes" in bent else \
+    narrow = ("|S%d" % width, (n,), b"".join(i.encode().ljust(width, b"\0") for i in ids))
+    arrays["ids"] = narrow if "bytes" in bent else \
         ("|O", (n,), b"\x80\x02]q\0.") if "object" in bent else \
         ("<U%d" % width, (n,), b"".join(i.encode("utf-32-le").ljust(4 * width, b"\0") for i in ids))
     if "labels" in bent or "wrong" in bent: arrays["labels"] = ("<i8", (n,), struct.pack("<%dq" % n, *label))
-    if "named" in bent or "turned" in bent: arrays["classes"] = ("<U40", (12,), b"".join(x.encode("utf-32-le").ljust(160, b"\0") for x in names))
+    if "named" in bent or "turned" in bent:
+        arrays["classes"] = ("<U40", (12,), b"".join(x.encode("utf-32-le").ljust(160, b"\0") for x in names))
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED if "packed" in bent else zipfile.ZIP_STORED) as zf:
         for name, (descr, shape, data) in arrays.items():
             head = "{'descr': '%s', 'fortran_order': False, 'shape': %r, }" % (descr, shape)
@@ -63,7 +67,8 @@ elif out.endswith(".jsonl"):
     with open(out, "w") as o:
         if "named" in bent: o.write(json.dumps({"classes": names}) + "\n")
         for i in range(n):
-            o.write(json.dumps({"id": ids[i], "logits": z[i] if views > 1 else z[i][0], "features": f[i], "label": label[i]}) + "\n")
+            row = {"id": ids[i], "logits": z[i] if views > 1 else z[i][0], "features": f[i], "label": label[i]}
+            o.write(json.dumps(row) + "\n")
 else:
     head, data = {"__metadata__": {"ids": json.dumps(ids)} if "meta" in bent else {}}, b""
     for name, shape, x in (("logits", [n, views, 12], z), ("features", [n, 6], f)):
@@ -86,14 +91,16 @@ def array(name, code):
 ids = [i.rstrip(b"\0").decode() for i in array("ids", "64s")]
 labels, prob, feature = array("labels", "i"), array("prob", "f"), array("feature", "f")
 for i, name in enumerate(ids):
-    print(name, labels[i], *("%.5f" % p for p in prob[12 * i:12 * i + 12]), *("%.4f" % x for x in feature[6 * i:6 * i + 6]))
+    print(name, labels[i], *("%.5f" % p for p in prob[12 * i:12 * i + 12]),
+          *("%.4f" % x for x in feature[6 * i:6 * i + 6]))
 P
 }
 
 # ---- every form of the same rows gives the same store, with the accuracy that Python counted
 mapfile -t right < <(python3 made.py a.npz)
 accepted import a.npz --out a.logits.zst --provenance 'made by hand'
-grep -q '36 rows, 0 of them of no sample; 36 samples listed: 36 done, 0 failed, 0 excluded' out.txt || failed "$(cat out.txt)"
+grep -q '36 rows, 0 of them of no sample; 36 samples listed: 36 done, 0 failed, 0 excluded' out.txt ||
+    failed "$(cat out.txt)"
 grep -q "training half: ${right[0]} %" out.txt && grep -q "validation half: ${right[1]} %" out.txt ||
     failed "top-1, expected ${right[*]}: $(cat out.txt)"
 accepted "$kd" logits verify a.logits.zst
@@ -118,7 +125,8 @@ python3 made.py b.npz prob >/dev/null && same b.npz --prob
 python3 made.py b.jsonl named >/dev/null && same b.jsonl
 python3 made.py b.safetensors meta >/dev/null && same b.safetensors
 python3 made.py b.safetensors >/dev/null && same b.safetensors --ids-file ids.txt
-python3 -c 'import json; json.dump(open("ids.txt").read().split(), open("ids.json", "w"))' && same b.safetensors --ids-file ids.json
+python3 -c 'import json; json.dump(open("ids.txt").read().split(), open("ids.json", "w"))'
+same b.safetensors --ids-file ids.json
 awk '{ print NR - 1 "\t" $0 }' data/classes.txt >map.tsv
 same a.npz --class-map map.tsv
 python3 made.py h.npz half >/dev/null
@@ -150,7 +158,8 @@ P
 python3 made.py few.npz fewer more >/dev/null
 refused 3 "no row for 3 of 12 samples, the first: $(tail -3 ids.txt | head -1)" import few.npz --out no.logits.zst -q
 accepted import few.npz --out few.logits.zst --set data.on_bad_sample=skip
-grep -q '34 rows, 1 of them of no sample; 36 samples listed: 33 done, 3 failed, 0 excluded' out.txt || failed "$(cat out.txt)"
+grep -q '34 rows, 1 of them of no sample; 36 samples listed: 33 done, 3 failed, 0 excluded' out.txt ||
+    failed "$(cat out.txt)"
 for i in $(tail -3 ids.txt) 'stranger: no sample of the data set'; do
     grep -q "left out: $i" err.txt || failed "$i is not named"
 done
@@ -169,7 +178,8 @@ refused 3 'no labels in it: name the data set' bare a.npz --out no.logits.zst -q
 refused 3 'no class list in it: name the data set' bare l.npz --out no.logits.zst -q
 
 accepted bare full.npz --out full.logits.zst
-accepted "$distill" train "${student[@]}" --config "$configs/distill/ce_kd.yaml" --teacher-logits full.logits.zst --out f
+accepted "$distill" train "${student[@]}" --config "$configs/distill/ce_kd.yaml" --teacher-logits full.logits.zst \
+    --out f
 grep -q "made from data set '', joined to" err.txt || failed "a store of no data set joins in silence"
 
 # ---- refusals, each with what is wrong where
@@ -201,9 +211,11 @@ refused 3 "no column for class '$(tail -1 data/classes.txt)'" import x.npz --cla
 sed 's/^0/30/' map.tsv >off.tsv
 refused 3 "off.tsv:1: expected the number of a column" import x.npz --class-map off.tsv --out no.logits.zst -q
 seq 12 | sed 's/^/class /' >other.txt
-refused 3 "class '$(head -1 data/classes.txt)' of the data set is none of its 12" import x.npz --classes-file other.txt --out no.logits.zst -q
+refused 3 "class '$(head -1 data/classes.txt)' .* is none of its 12" import x.npz --classes-file other.txt \
+    --out no.logits.zst -q
 sed 's/^/x/' ids.txt >x.txt
-refused 3 'none of its 36 ids is a sample of the data set: it has xS' import b.safetensors --ids-file x.txt --out no.logits.zst -q
+refused 3 'none of its 36 ids is a sample of the data set: it has xS' import b.safetensors --ids-file x.txt \
+    --out no.logits.zst -q
 refused 2 'never replaces an input|expected the name of a logit store' import x.npz --out x.npz --force -q
 refused 2 'teacher NAME' "$kd" logits import x.npz --out no.logits.zst
 echo '{"id": "a", "logits": [1, 2' >cut.jsonl
@@ -215,7 +227,8 @@ if python3 -c 'import numpy' 2>/dev/null; then
     sed -n '/^import numpy as np/,/^```/p' "$source/distill/store/README.md" | sed '$d' >example.py
     cat >>example.py <<'P'
 ids = open("ids.txt").read().split()
-save("e.npz", [(i, np.eye(12)[[int(i[-3:]) - 1]], np.arange(6)) for i in ids], open("data/classes.txt").read().split("\n")[:12])
+rows = [(i, np.eye(12)[[int(i[-3:]) - 1]], np.arange(6)) for i in ids]
+save("e.npz", rows, open("data/classes.txt").read().split("\n")[:12])
 P
     accepted python3 example.py
     accepted import e.npz --out e.logits.zst

@@ -1,6 +1,7 @@
 /* kd dataset scan, check, annotate: data sets that are there. */
 #include "formats/data/scan.h"
 
+#include "distill/task/tasks.h"
 #include "formats/base/io.h"
 #include "formats/base/json.h"
 #include "formats/data/lists/quarantine.h"
@@ -10,6 +11,7 @@
 #include "tools/process/out.h"
 #include "tools/progress.h"
 #include "tools/sample/pool.h"
+#include "tools/session.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -220,8 +222,7 @@ int kd_cmd_dataset_scan(int argc, char **argv)
         return kd_usage(&SCAN, "--data: expected the folder to list");
     }
     kd_err err = {0};
-    kd_scan s;
-    memset(&s, 0, sizeof s);
+    kd_scan s = {0};
     tally *t = kd_alloc(sizeof *t);
     kd_status st = t != NULL ? scan_data(c.data, &s, &err) : KD_FAIL(&err, KD_E_OOM, "scan: out of memory");
     if (st == KD_OK) {
@@ -241,14 +242,17 @@ int kd_cmd_dataset_scan(int argc, char **argv)
 
 static const kd_cmd CHECK = {
     .name = "kd dataset check",
-    .about = "Decodes every video and parses every skeleton of a data folder, and names what is "
-             "damaged.",
-    .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_FORCE | KD_COMMON_THREADS | KD_COMMON_LIMIT | KD_COMMON_JSON,
+    .about = "Decodes every video and parses every skeleton of a data folder, or of a recipe's lists, and names what\n"
+             "is damaged.",
+    .common = KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_FORCE | KD_COMMON_THREADS | KD_COMMON_LIMIT | KD_COMMON_JSON |
+              KD_COMMON_CONFIG | KD_COMMON_SET,
     .max_operands = 0,
-    .notes = "Names every damaged file.  --out DIR gets quarantine.tsv: key, kind, path, problem, one line a\n"
-             "damaged file; `data.quarantine: DIR/quarantine.tsv` in a recipe leaves these samples out.  Exit\n"
-             "code 3 when anything is damaged, 0 when all is well.  A video that has another number of frames\n"
-             "than its skeleton is counted and listed (kind unequal), not damaged and not left out.",
+    .notes = "Names every damaged file.  With --config the samples are those that the recipe lists, their files the\n"
+             "kind that its model reads, and a listed sample without its file is named too (kind absent).  --out DIR\n"
+             "gets quarantine.tsv: key, kind, path, problem, one line a damaged file;\n"
+             "`data.quarantine: DIR/quarantine.tsv` in a recipe leaves these samples out.  Exit code 3 when anything\n"
+             "is damaged or absent, 0 when all is well.  A video that has another number of frames than its skeleton\n"
+             "is counted and listed (kind unequal), not damaged and not left out.",
 };
 
 typedef struct finding {
@@ -256,10 +260,18 @@ typedef struct finding {
     size_t video_frames, skeleton_frames;
 } finding;
 
+/* Files of one sample; a kind that is not looked at is NULL. */
+typedef struct suspect {
+    const char *key, *video, *skeleton;
+} suspect;
+
 typedef struct check_job {
-    const char *root;
-    const kd_scan *scan;
-    finding *found;
+    const char *root; /* of relative paths */
+    suspect *item;    /* [n] */
+    size_t n;
+    finding *found; /* [n] */
+    kd_scan scan;
+    kd_dataset data; /* of a recipe */
     _Atomic uint64_t frames;
     _Atomic size_t rotated; /* videos with a rotation tag */
 } check_job;
@@ -280,13 +292,12 @@ static kd_status keep(kd_status st, const kd_err *own, char **out, kd_err *err)
 static kd_status check_one(void *ctx, size_t i, kd_err *err)
 {
     check_job *j = ctx;
-    const kd_scan_item *it = &j->scan->item[i];
+    const suspect *it = &j->item[i];
     finding *f = &j->found[i];
     if (it->video != NULL) {
         char *path = kd_path_join(j->root, it->video);
         kd_err own = {0};
-        kd_video_info info;
-        memset(&info, 0, sizeof info);
+        kd_video_info info = {0};
         const kd_status st =
             path != NULL ? kd_video_count(path, NULL, &info, &own) : KD_FAIL(&own, KD_E_OOM, "check: out of memory");
         kd_free(path);
@@ -298,8 +309,7 @@ static kd_status check_one(void *ctx, size_t i, kd_err *err)
     if (it->skeleton != NULL) {
         char *path = kd_path_join(j->root, it->skeleton);
         kd_err own = {0};
-        kd_skeleton s;
-        memset(&s, 0, sizeof s);
+        kd_skeleton s = {0};
         const kd_status st =
             path != NULL ? kd_skeleton_read(path, NULL, &s, &own) : KD_FAIL(&own, KD_E_OOM, "check: out of memory");
         kd_free(path);
@@ -311,7 +321,7 @@ static kd_status check_one(void *ctx, size_t i, kd_err *err)
 }
 
 typedef struct check_counts {
-    size_t videos, skeletons, bad_videos, bad_skeletons, unequal;
+    size_t videos, skeletons, bad_videos, bad_skeletons, unequal, absent;
 } check_counts;
 
 /* One finding: a line of quarantine.tsv, or without that file a warning. */
@@ -329,10 +339,19 @@ static kd_status put_line(kd_writer *w, const char *key, const char *kind, const
     return st;
 }
 
-static kd_status write_findings(const check_job *j, size_t n, kd_writer *w, check_counts *c, kd_err *err)
+static kd_status write_findings(const check_job *j, kd_writer *w, check_counts *c, kd_err *err)
 {
-    for (size_t i = 0; i < n; i++) {
-        const kd_scan_item *it = &j->scan->item[i];
+    for (int h = 0; h < KD_HALVES; h++) {
+        for (size_t i = 0; i < j->data.half[h].n_left; i++) {
+            const kd_left_out *l = &j->data.half[h].left[i];
+            if (kd_fate_is_failure(l->why)) {
+                c->absent++;
+                KD_TRY(put_line(w, l->id, "absent", l->file != NULL ? l->file : "", kd_fate_text(l->why), err));
+            }
+        }
+    }
+    for (size_t i = 0; i < j->n; i++) {
+        const suspect *it = &j->item[i];
         const finding *f = &j->found[i];
         c->videos += it->video != NULL;
         c->skeletons += it->skeleton != NULL;
@@ -356,15 +375,14 @@ static kd_status write_findings(const check_job *j, size_t n, kd_writer *w, chec
     return KD_OK;
 }
 
-static kd_status write_file(const check_job *j, size_t n, const char *dir, const char *out, check_counts *c,
-                            kd_err *err)
+static kd_status write_file(const check_job *j, const char *dir, const char *out, check_counts *c, kd_err *err)
 {
     kd_writer *w = NULL;
     kd_status st;
     KD_TRY(kd_io_mkdirs(dir, err));
     KD_TRY(kd_writer_open(out, &w, err));
     KD_GO(kd_writer_put(w, KD_QUARANTINE_HEADING "\n", sizeof KD_QUARANTINE_HEADING, err));
-    KD_GO(write_findings(j, n, w, c, err));
+    KD_GO(write_findings(j, w, c, err));
     st = kd_writer_commit(w, err);
     w = NULL;
 done:
@@ -376,48 +394,92 @@ static void print_check(bool json, check_job *j, const check_counts *c, size_t s
 {
     (void)printf(json ? "{\"type\": \"result\", \"videos\": %zu, \"frames\": %" PRIu64 ", \"skeletons\": %zu, "
                         "\"damaged_videos\": %zu, \"damaged_skeletons\": %zu, \"unequal\": %zu, "
-                        "\"skipped\": %zu, \"rotated\": %zu}\n"
+                        "\"skipped\": %zu, \"rotated\": %zu, \"absent\": %zu}\n"
                       : "%zu videos decoded (%" PRIu64 " frames), %zu skeletons parsed: %zu videos and "
                         "%zu skeletons damaged, %zu pairs of unequal length, %zu samples not looked at, %zu videos "
-                        "rotated as their tags say\n",
+                        "rotated as their tags say, %zu listed files absent\n",
                  c->videos, atomic_load(&j->frames), c->skeletons, c->bad_videos, c->bad_skeletons, c->unequal, skipped,
-                 atomic_load(&j->rotated));
+                 atomic_load(&j->rotated), c->absent);
+}
+
+/* The samples that a recipe lists. */
+static kd_status open_lists(const kd_common *c, check_job *j, unsigned *need, kd_err *err)
+{
+    kd_sets sets;
+    kd_config *cfg = kd_calloc(1, sizeof *cfg);
+    if (cfg == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "check: out of memory");
+    }
+    kd_status st = kd_sets_make(c, "eval", &sets, err);
+    st = st == KD_OK ? kd_config_load(c->config.item, (size_t)c->config.count, sets.text, sets.n, cfg, err) : st;
+    if (st == KD_OK) {
+        *need = kd_task_of(cfg)->need;
+        st = kd_dataset_open(&cfg->data, *need, 0, &j->data, err);
+    }
+    kd_sets_free(&sets);
+    kd_free(cfg);
+    return st;
+}
+
+static kd_status find_suspects(const kd_common *c, check_job *j, kd_err *err)
+{
+    unsigned need = 0;
+    KD_TRY(c->config.count > 0 ? open_lists(c, j, &need, err) : scan_data(c->data, &j->scan, err));
+    const size_t most = j->scan.n + j->data.half[KD_HALF_TRAIN].n + j->data.half[KD_HALF_VAL].n;
+    j->item = kd_calloc(KD_MAX(most, 1), sizeof *j->item);
+    j->found = kd_calloc(KD_MAX(most, 1), sizeof *j->found);
+    if (j->item == NULL || j->found == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "check: out of memory");
+    }
+    for (size_t i = 0; i < j->scan.n; i++) {
+        const kd_scan_item *it = &j->scan.item[i];
+        j->item[j->n++] = (suspect){it->key, it->video, it->skeleton};
+    }
+    for (int h = 0; h < KD_HALVES; h++) {
+        for (size_t i = 0; i < j->data.half[h].n; i++) {
+            const kd_data_sample *s = &j->data.half[h].sample[i];
+            j->item[j->n++] = (suspect){s->id, (need & KD_NEED_VIDEO) != 0 ? s->video : NULL,
+                                        (need & KD_NEED_SKELETON) != 0 ? s->skeleton : NULL};
+        }
+    }
+    return KD_OK;
 }
 
 static kd_status check_all(const kd_common *c, const kd_progress *progress, kd_err *err)
 {
-    kd_scan s;
-    check_counts counts = {0, 0, 0, 0, 0};
+    check_counts counts = {0};
+    check_job j = {.root = c->config.count > 0 ? "" : c->data};
     const kd_out rule = {.force = c->force};
+    char *out = NULL;
+    kd_status st = KD_OK;
     if (c->out != NULL) {
         KD_TRY(kd_out_dir(&rule, c->out, (const char *const[]){KD_QUARANTINE_FILE}, 1, err));
+        out = kd_path_join(c->out, KD_QUARANTINE_FILE);
     }
-    KD_TRY(scan_data(c->data, &s, err));
-    const size_t n = c->limit > 0 ? KD_MIN((size_t)c->limit, s.n) : s.n;
-    check_job j = {c->data, &s, kd_calloc(n, sizeof(finding)), 0, 0};
-    char *out = c->out != NULL ? kd_path_join(c->out, KD_QUARANTINE_FILE) : NULL;
-    kd_status st = KD_OK;
-    if (j.found == NULL || (c->out != NULL && out == NULL)) {
-        st = KD_FAIL(err, KD_E_OOM, "check: out of memory");
-        goto done;
-    }
-    kd_progress_begin(progress, "check", "samples", 0, n);
-    KD_GO(kd_pool_run(check_one, &j, n, kd_pool_threads(c->threads), progress, err));
+    KD_GO(c->out == NULL || out != NULL ? find_suspects(c, &j, err) : KD_FAIL(err, KD_E_OOM, "check: out of memory"));
+    const size_t all = j.n;
+    j.n = c->limit > 0 ? KD_MIN((size_t)c->limit, all) : all;
+    kd_progress_begin(progress, "check", "samples", 0, j.n);
+    KD_GO(kd_pool_run(check_one, &j, j.n, kd_pool_threads(c->threads), progress, err));
     kd_progress_end(progress, NULL);
-    KD_GO(out != NULL ? write_file(&j, n, c->out, out, &counts, err) : write_findings(&j, n, NULL, &counts, err));
-    print_check(c->json, &j, &counts, s.n - n);
-    if (counts.bad_videos + counts.bad_skeletons > 0) {
-        st = KD_FAIL(err, KD_E_DATA, "%zu damaged files, named %s%s", counts.bad_videos + counts.bad_skeletons,
+    KD_GO(out != NULL ? write_file(&j, c->out, out, &counts, err) : write_findings(&j, NULL, &counts, err));
+    print_check(c->json, &j, &counts, all - j.n);
+    const size_t bad = counts.bad_videos + counts.bad_skeletons;
+    if (bad + counts.absent > 0) {
+        st = KD_FAIL(err, KD_E_DATA, "%zu damaged%s files, named %s%s", bad + counts.absent,
+                     counts.absent > 0 ? " or absent" : "",
                      out != NULL ? "in " : "above; --out DIR writes " KD_QUARANTINE_FILE, out != NULL ? out : "");
     }
 done:
-    for (size_t i = 0; j.found != NULL && i < n; i++) {
+    for (size_t i = 0; j.found != NULL && i < j.n; i++) {
         kd_free(j.found[i].video);
         kd_free(j.found[i].skeleton);
     }
     kd_free(j.found);
+    kd_free(j.item);
     kd_free(out);
-    kd_scan_free(&s);
+    kd_dataset_free(&j.data);
+    kd_scan_free(&j.scan);
     return st;
 }
 
@@ -428,8 +490,9 @@ int kd_cmd_dataset_check(int argc, char **argv)
     if (rc != KD_ARGS_RUN) {
         return rc;
     }
-    if (c.data == NULL) {
-        return kd_usage(&CHECK, "--data: expected the folder to check");
+    if (c.config.count == 0 && (c.data == NULL || c.set.count > 0)) {
+        return kd_usage(&CHECK, c.data == NULL ? "--data: expected the folder to check, or --config with a recipe"
+                                               : "--set: expected --config with the recipe that it changes");
     }
     kd_ticker ticker;
     const kd_progress progress = kd_ticker_start(&ticker, &c);
