@@ -279,3 +279,16 @@ done:
     kd_weights_close(w);
     return st;
 }
+
+kd_status kd_model_classes(const kd_task *task, const char *weights, kd_weights **out, int *classes, kd_err *err)
+{
+    KD_TRY(kd_weights_open(weights, task->names, out, err));
+    for (size_t i = 0; i < kd_weights_count(*out); i++) {
+        const kd_weight *t = kd_weights_at(*out, i);
+        if (kd_path_has_suffix(t->name, ".bias") && task->is_head(t->name)) {
+            *classes = (int)t->count;
+            return KD_OK;
+        }
+    }
+    return KD_FAIL(err, KD_E_DATA, "%s: has no classifier tensor (head, fc or classifier)", weights);
+}

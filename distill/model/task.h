@@ -169,4 +169,10 @@ typedef struct kd_task {
     const char *feature;          /* what a store calls the features: "fc_norm" */
 } kd_task;
 
+/* How many classes weights are for, by the bias of their classifier.  *out: the weights, the caller's to
+ * kd_weights_close (also after a failure); "classes" of kd_weights_meta has the names where they carry some.
+ * KD_E_DATA: there is no classifier. */
+KD_NODISCARD kd_status kd_model_classes(const kd_task *task, const char *weights, kd_weights **out, int *classes,
+                                        kd_err *err);
+
 #endif

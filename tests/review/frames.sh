@@ -16,6 +16,24 @@ refused 3 'expected pictures of one name and ending' "$teacher" predict $tiny f/
 "$make" frames f/v4 40
 echo oops >f/v4/img_00040.png
 refused 3 'f/v4/img_00040.png: expected png, found something else' "$teacher" predict $tiny f/v4
+
+# video.start_index is the number of the first frame's picture: MMAction2 and VideoMAE begin at 1 whatever lies before.
+"$make" frames f/v6 40
+cp f/v6/img_00040.png f/v6/img_00000.png
+start() { accepted "$teacher" predict $tiny --set video.start_index="$1" f/v6 && tail -n +2 out.txt; }
+accepted "$teacher" predict $tiny f/v1
+tail -n +2 out.txt >plain
+accepted "$teacher" predict $tiny f/v6
+tail -n +2 out.txt | diff - plain >/dev/null && failed "picture 0 is passed over without a word"
+start 1 | diff - plain >/dev/null || failed "start_index 1 does not begin at picture 1"
+rm f/v6/img_0000[0-4].png
+refused 3 'f/v6: expected pictures numbered from 0 or 1, the first is img_00005.png' "$teacher" predict $tiny f/v6
+start 5 >later
+start 6 | diff - later >/dev/null && failed "start_index 6 is that of 5"
+refused 3 'expected a picture of number 2 .*found as the first one img_00005.png' \
+    "$teacher" predict $tiny --set video.start_index=2 f/v6
+refused 3 'expected a picture of number 41 .*found smaller numbers alone' \
+    "$teacher" predict $tiny --set video.start_index=41 f/v6
 mkdir f/v5
 refused 3 'f/v5: .*a folder without pictures' "$teacher" predict $tiny f/v5
 finish

@@ -1,8 +1,10 @@
-/* `teacher predict` and `distill predict`: top-k classes of single files. */
+/* `teacher predict` and `distill predict`: top-k classes of single files; of a list of ids as a submission. */
+#include "distill/eval/submit.h"
 #include "formats/base/io.h"
 #include "formats/base/merge.h"
 #include "formats/weights/weights.h"
 #include "tools/commands/commands.h"
+#include "tools/print.h"
 #include "tools/process/process.h"
 #include "tools/session.h"
 
@@ -10,11 +12,14 @@
 #include <stdio.h>
 
 typedef struct opts {
-    const char *weights;
+    const char *weights, *submission, *ids;
     int64_t top;
 } opts;
 
-enum { COMMON = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_COMPUTE | KD_COMMON_JSON };
+enum {
+    COMMON = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_COMPUTE | KD_COMMON_JSON,
+    SUBMISSION = COMMON | KD_COMMON_DATA | KD_COMMON_WORKERS | KD_COMMON_BATCH_SIZE | KD_COMMON_FORCE
+};
 
 /* Class names that travel with a checkpoint; else A001... */
 typedef struct names {
@@ -58,21 +63,6 @@ static void predictor_close(predictor *p)
     kd_session_close(&p->s);
 }
 
-static kd_status class_count(predictor *p, const char *weights, int *classes, kd_err *err)
-{
-    const kd_task *task = p->s.task;
-    KD_TRY(kd_weights_open(weights, task->names, &p->names.w, err));
-    p->names.list = kd_json_get(kd_weights_meta(p->names.w), "classes");
-    for (size_t i = 0; i < kd_weights_count(p->names.w); i++) {
-        const kd_weight *t = kd_weights_at(p->names.w, i);
-        if (kd_path_has_suffix(t->name, ".bias") && task->is_head(t->name)) {
-            *classes = (int)t->count;
-            return KD_OK;
-        }
-    }
-    return KD_FAIL(err, KD_E_DATA, "%s: has no classifier tensor (head, fc or classifier)", weights);
-}
-
 static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c, const char *program, kd_err *err)
 {
     kd_sets sets = {0};
@@ -82,7 +72,8 @@ static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c,
     kd_status st = KD_OK;
     KD_GO(kd_sets_make(c, "eval", &sets, err));
     KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_MODEL, &sets, &p->s, err));
-    KD_GO(class_count(p, o->weights, &classes, err));
+    KD_GO(kd_model_classes(p->s.task, o->weights, &p->names.w, &classes, err));
+    p->names.list = kd_json_get(kd_weights_meta(p->names.w), "classes");
     KD_GO(kd_model_open(p->s.task, p->s.cfg, classes, p->s.be, &p->model, err));
     KD_GO(kd_model_declare(&p->model, NULL, err));
     KD_GO(kd_model_load(&p->model, o->weights, false, NULL, &load, err));
@@ -174,6 +165,69 @@ static kd_status predict(predictor *p, const char *file, const opts *o, bool jso
     return KD_OK;
 }
 
+static kd_status submit(const opts *o, const kd_common *c, const char *program, kd_submit_result *r, kd_err *err)
+{
+    kd_session s = {0};
+    kd_sets sets = {0};
+    kd_out out;
+    kd_status st = KD_OK;
+    KD_GO(kd_sets_make(c, "eval", &sets, err));
+    KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_MODEL, &sets, &s, err));
+    kd_session_out(&s, c, o->weights, &out);
+    kd_out_reads(&out, o->ids);
+    KD_GO(kd_out_file(&out, o->submission, err));
+    const kd_submit_opts so = {.task = s.task,
+                               .cfg = s.cfg,
+                               .weights = o->weights,
+                               .ids = o->ids,
+                               .out = o->submission,
+                               .be = s.be,
+                               .progress = &s.progress};
+    st = kd_submit(&so, r, err);
+done:
+    kd_session_close(&s);
+    kd_sets_free(&sets);
+    return st;
+}
+
+static int run_submission(const kd_cmd *cmd, const char *program, const opts *o, const kd_common *c)
+{
+    kd_err err = {0};
+    kd_submit_result r;
+    kd_status st = submit(o, c, program, &r, &err);
+    if (st == KD_OK && c->json) {
+        kd_json *d = kd_json_object();
+        kd_json_set_str(d, "type", "result");
+        kd_json_set_str(d, "submission", o->submission);
+        kd_json_set_i64(d, "listed", (int64_t)r.listed);
+        kd_json_set_i64(d, "done", (int64_t)r.done);
+        kd_json_set_i64(d, "failed", (int64_t)r.failed);
+        st = kd_print_json(d, &err);
+    } else if (st == KD_OK) {
+        printf("%zu ids listed: %zu rows written, %zu failed and without a row; submission %s\n", r.listed, r.done,
+               r.failed, KD_SHOWN(o->submission));
+    }
+    return kd_cmd_end(cmd, st, &err);
+}
+
+/* NULL: the options fit. */
+static const char *misused(const opts *o, const kd_common *c, const kd_operands *in)
+{
+    enum { SUBMISSION_ONLY = SUBMISSION & ~COMMON };
+    if (o->weights == NULL) {
+        return "--weights PATH is needed";
+    }
+    if (o->submission == NULL) {
+        return o->ids != NULL || (c->given & SUBMISSION_ONLY) != 0
+                   ? "--ids, --data, --workers, --batch-size and --force belong to --submission"
+               : in->count == 0 ? "expected a file to classify, or --submission and --ids"
+                                : NULL;
+    }
+    return o->ids == NULL   ? "--submission needs --ids"
+           : in->count != 0 ? "--submission takes its videos from --ids, not from the command line"
+                            : NULL;
+}
+
 static int run(const kd_cmd *cmd, const char *program, int argc, char **argv)
 {
     opts o = {0};
@@ -184,8 +238,12 @@ static int run(const kd_cmd *cmd, const char *program, int argc, char **argv)
     if (rc != KD_ARGS_RUN) {
         return rc;
     }
-    if (o.weights == NULL) {
-        return kd_usage(cmd, "--weights PATH is needed");
+    const char *wrong = misused(&o, &c, &in);
+    if (wrong != NULL) {
+        return kd_usage(cmd, "%s", wrong);
+    }
+    if (o.submission != NULL) {
+        return run_submission(cmd, program, &o, &c);
     }
     predictor p = {0};
     kd_status st = predictor_open(&p, &o, &c, program, &err);
@@ -207,14 +265,22 @@ static int run(const kd_cmd *cmd, const char *program, int argc, char **argv)
 
 int kd_cmd_teacher_predict(int argc, char **argv)
 {
-    static const kd_arg args[] = {PREDICT_ARGS};
+    static const kd_arg args[] = {
+        PREDICT_ARGS,
+        KD_OPT_STR(opts, submission, "submission", "FILE", NULL,
+                   "classes of the videos of --ids as a CSV `id,class`, sorted by id"),
+        KD_OPT_STR(opts, ids, "ids", "LIST", NULL,
+                   "ids or paths below --data, one a line, without labels; or a folder of videos or of folders of "
+                   "pictures"),
+    };
     static const kd_cmd cmd = {.name = "teacher predict",
                                .operands = "VIDEO...",
-                               .about = "Top-k classes of videos, all views of the recipe averaged.",
+                               .about = "Top-k classes of videos, all views of the recipe averaged; or, with "
+                                        "--submission, the class of each of a list.",
                                .args = args,
                                .arg_count = KD_COUNTOF(args),
-                               .common = COMMON,
-                               .min_operands = 1,
+                               .common = SUBMISSION,
+                               .min_operands = 0,
                                .max_operands = -1};
     return run(&cmd, "teacher", argc, argv);
 }
