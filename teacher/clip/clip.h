@@ -31,9 +31,9 @@
 
 /* What clips are made for. */
 typedef enum kd_clip_mode {
-    KD_CLIP_TRAIN, /* random window, random crop, flip */
+    KD_CLIP_TRAIN, /* random window, random crop, flip; train.num_sample of each sample */
     KD_CLIP_VAL,   /* one view: centre window (or random: video.val_window), centre crop */
-    KD_CLIP_TEST   /* eval.clips x eval.crops views; view = clip * crops + crop */
+    KD_CLIP_TEST   /* eval.clips x eval.crops views, with eval.flips twice: crops, the same mirrored, the next clip */
 } kd_clip_mode;
 
 /* ---- the rules, as pure functions ------------------------------------------------------------ */
@@ -51,6 +51,8 @@ void kd_frames_train(const kd_frame_rule *rule, size_t n, kd_rng *rng, size_t *i
 /* The same with the window's end given (official_dense, n > W0: end in [W0, n-1]); for tests and
  * parity. */
 void kd_frames_window(const kd_frame_rule *rule, size_t n, size_t end, size_t *idx);
+/* Ends that training draws: in [*low, *high); both 0 where there is no choice. */
+void kd_frames_ends(const kd_frame_rule *rule, size_t n, size_t *low, size_t *high);
 void kd_frames_val(const kd_frame_rule *rule, size_t n, size_t *idx); /* centre window */
 /* Clip `clip` of `clips`, spread over the video. */
 void kd_frames_test(const kd_frame_rule *rule, size_t n, int clip, int clips, size_t *idx);

@@ -50,6 +50,13 @@ static size_t window(const kd_frame_rule *r)
     return (size_t)r->frames * (size_t)r->rate;
 }
 
+void kd_frames_ends(const kd_frame_rule *rule, size_t n, size_t *low, size_t *high)
+{
+    const bool choice = n > window(rule);
+    *low = choice ? window(rule) : 0;
+    *high = choice ? n : 0;
+}
+
 void kd_frames_window(const kd_frame_rule *rule, size_t n, size_t end, size_t *idx)
 {
     if (n <= window(rule)) {
@@ -195,7 +202,8 @@ void kd_frames_train(const kd_frame_rule *rule, size_t n, kd_rng *rng, size_t *i
     case KD_SAMPLER_OFFICIAL_DENSE:
         break;
     }
-    kd_frames_window(rule, n, n > w ? w + kd_rng_below(rng, (uint32_t)(n - w)) : 0, idx);
+    kd_frames_ends(rule, n, &low, &high);
+    kd_frames_window(rule, n, high > low ? low + kd_rng_below(rng, (uint32_t)(high - low)) : 0, idx);
 }
 
 void kd_frames_val(const kd_frame_rule *rule, size_t n, size_t *idx)

@@ -29,7 +29,8 @@ accepted tune --set train.num_sample=2 --out cut --resume
 same_file whole/checkpoints/last/model.safetensors cut/checkpoints/last/model.safetensors
 same_file whole/checkpoints/last/optim.safetensors cut/checkpoints/last/optim.safetensors
 accepted tune --batch-size 4 --out once
-cmp -s whole/checkpoints/last/model.safetensors once/checkpoints/last/model.safetensors && failed "repeats change nothing"
+cmp -s whole/checkpoints/last/model.safetensors once/checkpoints/last/model.safetensors &&
+    failed "repeats change nothing"
 
 # Keys without effect are refused by name.
 refused 2 'mixup.mode: expected batch where nothing is mixed' tune -q --dry-run --set mixup.alpha=0
@@ -40,5 +41,6 @@ refused 2 'video.sampling_rate: 2, but sampler segments has none' \
     tune -q --dry-run --set video.sampler=segments --set video.sampling_rate=2
 refused 2 'eval.crops: expected 1 or 3 with eval.crop_rule corners, found 5' \
     tune -q --dry-run --set eval.crop_rule=corners --set eval.crops=5
-refused 2 'num_sample' "$distill" train --config "$configs/student/last-e3-nano.yaml" --set train.num_sample=2 --dry-run -q
+refused 2 'num_sample' \
+    "$distill" train --config "$configs/student/last-e3-nano.yaml" --set train.num_sample=2 --dry-run -q
 finish

@@ -11,7 +11,9 @@ for id in 10 2 07; do
 done
 printf '10\n07\n2\n' >ids.txt
 # shellcheck disable=SC2086
-submit() { "$teacher" predict $tiny --set "data.classes=[${names%,}]" --data test --ids ids.txt --submission out.csv "$@"; }
+submit() {
+    "$teacher" predict $tiny --set "data.classes=[${names%,}]" --data test --ids ids.txt --submission out.csv "$@"
+}
 
 # One row an id, sorted as numbers, and the class that `predict` finds.
 accepted submit
@@ -67,7 +69,8 @@ refused 3 'id 2 is there twice' submit --data more --force -q
 refused 3 'expected ids of videos below more, found none' submit --data more --force -q
 printf '2\n' >ids.txt
 # shellcheck disable=SC2086
-refused 3 'expected the names of its 12 classes' "$teacher" predict $tiny --data more --ids ids.txt --submission o.csv -q
+refused 3 'expected the names of its 12 classes' \
+    "$teacher" predict $tiny --data more --ids ids.txt --submission o.csv -q
 # shellcheck disable=SC2086
 refused 2 'belong to --submission' "$teacher" predict $tiny --ids ids.txt more/a/2
 refused 2 'takes its videos from --ids' submit --data more --force more/a/2

@@ -84,6 +84,22 @@ static const kind KINDS[] = {
      {"test_seg5_starts_in_strided_list", NULL},
      NULL,
      ABOUT "test_seg5_starts_in_strided_list"},
+    {"uniform frame sampling",
+     kd_parity_uniform_sample,
+     {"table", "linspace_int_16", NULL},
+     NULL,
+     ABOUT "inputs outputs table linspace_int_16 ava_temporal_crop_16x4 mmaction2_SampleAVAFrames_test"},
+    {"frame sampling of MMAction2",
+     kd_parity_sample_frames,
+     {"table", NULL},
+     NULL,
+     ABOUT "inputs outputs table crc_note"},
+    {"mixed pictures",
+     kd_parity_mixup,
+     {"input", "num_classes", NULL},
+     "lam_corrected",
+     "input/name input/shape input/scale num_classes smoothing */lam */cutmix */center_yx */randint_ranges "
+     "*/box_yl_yh_xl_xh */lam_corrected"},
     {"picture sizes and crops",
      kd_parity_spatial,
      {NULL},
@@ -104,7 +120,8 @@ static const kind KINDS[] = {
      kd_parity_crops,
      {"center_crop", "random_resized_crop", "tf_resize_long_side", NULL},
      NULL,
-     ABOUT "inputs outputs image_inputs rrc_note cv2 center_crop random_resized_crop tf_resize_long_side "
+     ABOUT "inputs outputs image_inputs rrc_note cv2 center_crop three_crop hmdb_views random_resized_crop "
+           "tf_resize_long_side "
            "cv2_up_mismatch cv2_down_mismatch cv2_half_mismatch cv2_same_w_mismatch pil_a_size_wh pil_b_size_wh"},
     {"interpolation",
      kd_parity_interp,

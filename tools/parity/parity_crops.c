@@ -130,8 +130,33 @@ static kd_status center(parity *p, const kd_json *c, kd_err *err)
     return KD_OK;
 }
 
+/* ThreeCrop's boxes "crop", "offsets_xy"; HMDB51's "views_top_left" of 224 pixels, whose mirrored ones are these. */
+static kd_status three_boxes(parity *p, const kd_json *c, bool hmdb, kd_err *err)
+{
+    int64_t w = 0, h = 0, side = 224;
+    const kd_json *list = kd_json_get(c, hmdb ? "views_top_left" : "offsets_xy");
+    char name[96];
+    KD_TRY(kd_json_get_range(c, "w", 1, 8192, &w, err));
+    KD_TRY(kd_json_get_range(c, "h", 1, 8192, &h, err));
+    KD_TRY(hmdb ? KD_OK : kd_json_get_range(c, "crop", 1, KD_MIN(w, h), &side, err));
+    bool same = kd_json_count(list) == 3;
+    for (int i = 0; i < 3 && same; i++) {
+        const kd_json *at = kd_json_at(list, (size_t)i);
+        const kd_crop_box b =
+            kd_crop_test(hmdb ? KD_CROPS_CORNERS : KD_CROPS_MMACTION2, (int)w, (int)h, (int)side, i, 3);
+        int64_t first = -1, second = -1;
+        KD_TRY(kd_json_as_i64(kd_json_at(at, 0), &first, err));
+        KD_TRY(kd_json_as_i64(kd_json_at(at, 1), &second, err));
+        same = hmdb ? b.y == first && b.x == second : b.x == first && b.y == second;
+    }
+    (void)snprintf(name, sizeof name, "%s %d of %dx%d", hmdb ? "six views" : "three crops", (int)side, (int)w, (int)h);
+    kd_parity_check(p, name, same, NULL);
+    return KD_OK;
+}
+
 kd_status kd_parity_crops(parity *p, kd_err *err)
 {
+    const kd_json *threes = kd_json_get(p->manifest, "three_crop"), *six = kd_json_get(p->manifest, "hmdb_views");
     const kd_json *centers = kd_json_get(p->manifest, "center_crop");
     const kd_json *boxes = kd_json_get(p->manifest, "random_resized_crop");
     const kd_json *sizes = kd_json_get(p->manifest, "tf_resize_long_side");
@@ -143,6 +168,12 @@ kd_status kd_parity_crops(parity *p, kd_err *err)
     }
     for (size_t i = 0; i < kd_json_count(centers); i++) {
         KD_GO(center(p, kd_json_at(centers, i), err));
+    }
+    for (size_t i = 0; i < kd_json_count(threes); i++) {
+        KD_GO(three_boxes(p, kd_json_at(threes, i), false, err));
+    }
+    for (size_t i = 0; i < kd_json_count(six); i++) {
+        KD_GO(three_boxes(p, kd_json_at(six, i), true, err));
     }
     for (size_t i = 0; i < kd_json_count(boxes); i++) {
         KD_GO(random_box(p, kd_json_at(boxes, i), (int)i, err));

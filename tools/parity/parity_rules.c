@@ -1,17 +1,14 @@
-/* Parity of what surrounds the models: parameter groups, schedules, position tables, frame and
- * crop rules, resizing, merging. */
+/* Parity of what surrounds the models: parameter groups, schedules, position tables, crop rules, resizing, merging. */
 #include "configs/schema/kd_config.h"
 #include "formats/base/merge.h"
 #include "formats/video/image.h"
 #include "kernels/kd_schedule.h"
-#include "teacher/clip/clip.h"
 #include "teacher/clip/crops.h"
 #include "tools/parity/parity_gen.h"
 #include "tools/parity/parity_net.h"
 
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 /* ---- layer-wise learning rates --------------------------------------------------------------- */
 
@@ -246,115 +243,6 @@ kd_status kd_parity_sinusoid(parity *p, kd_err *err)
         KD_TRY(one_table(p, kd_json_at(p->manifest, i), err));
     }
     return KD_OK;
-}
-
-/* ---- frames ---------------------------------------------------------------------------------- */
-
-enum { WIDEST = KD_CLIP_MAX_FRAMES };
-
-/* What a table of golden indices holds, by its name: val_rR, train_rR_end_min, train_rR_end_max,
- * test_rR_segS. */
-typedef struct frame_table {
-    char what; /* v, m (smallest end), M (largest end), t; 0: not ours */
-    int rate, clips;
-} frame_table;
-
-static frame_table read_name(const char *name)
-{
-    frame_table t = {0, 0, 1};
-    int used = 0;
-    const char *rate = strstr(name, "_r");
-    t.rate = rate != NULL ? atoi(rate + 2) : 0;
-    if (t.rate < 1) {
-        return t;
-    }
-    const size_t len = strlen(name);
-    if (sscanf(name, "val_r%*d%n", &used) == 0 && (size_t)used == len) {
-        t.what = 'v';
-    } else if (strncmp(name, "train_r", 7) == 0 && len > 8 && strcmp(name + len - 8, "_end_min") == 0) {
-        t.what = 'm';
-    } else if (strncmp(name, "train_r", 7) == 0 && len > 8 && strcmp(name + len - 8, "_end_max") == 0) {
-        t.what = 'M';
-    } else if (strncmp(name, "test_r", 6) == 0 && strstr(name, "_seg") != NULL) {
-        t.what = 't';
-        t.clips = KD_MAX(atoi(strstr(name, "_seg") + 4), 1);
-    }
-    return t;
-}
-
-static void frames_of(const frame_table *t, const kd_frame_rule *rule, size_t n, int clip, size_t *idx)
-{
-    const size_t window = (size_t)rule->frames * (size_t)rule->rate;
-    switch (t->what) {
-    case 'v':
-        kd_frames_val(rule, n, idx);
-        break;
-    case 'm':
-        kd_frames_window(rule, n, window, idx);
-        break;
-    case 'M':
-        kd_frames_window(rule, n, n - 1, idx);
-        break;
-    default:
-        kd_frames_test(rule, n, clip, t->clips, idx);
-        break;
-    }
-}
-
-static kd_status one_sampling(parity *p, const kd_st_file *f, const kd_st_entry *e, const int64_t *length, size_t n,
-                              kd_err *err)
-{
-    const frame_table t = read_name(e->name);
-    const size_t frames = e->rank > 0 ? (size_t)e->dim[e->rank - 1] : 0;
-    size_t wrong = 0, idx[WIDEST];
-    int64_t *want = NULL;
-    char text[160];
-    if (t.what == 0 || frames < 1 || frames > WIDEST || e->count != n * frames * (size_t)t.clips) {
-        kd_parity_skip(p, e->name, "another data set's rule");
-        return KD_OK;
-    }
-    const kd_frame_rule rule = {
-        .sampler = KD_SAMPLER_OFFICIAL_DENSE, .short_video = KD_SHORT_OFFICIAL, .frames = (int)frames, .rate = t.rate};
-    KD_TRY(kd_parity_ints(f, e->name, e->count, &want, err));
-    for (size_t i = 0; i < n; i++) {
-        for (int clip = 0; clip < t.clips; clip++) {
-            const int64_t *row = want + (i * (size_t)t.clips + (size_t)clip) * frames;
-            frames_of(&t, &rule, (size_t)length[i], clip, idx);
-            for (size_t k = 0; k < frames; k++) {
-                wrong += (int64_t)idx[k] != row[k];
-            }
-        }
-    }
-    kd_free(want);
-    (void)snprintf(text, sizeof text, "%s: %zu indices", e->name, e->count);
-    kd_parity_item(p, text, (double)wrong, 0.0);
-    return KD_OK;
-}
-
-kd_status kd_parity_sampling(parity *p, kd_err *err)
-{
-    kd_st_file *f = NULL;
-    int64_t *length = NULL;
-    kd_status st = KD_OK;
-    KD_GO(kd_parity_open(p, "lengths", &f, err));
-    KD_GO(kd_parity_ints(f, "lengths", 0, &length, err));
-    const size_t n = kd_st_find(f, "lengths")->count;
-    for (size_t i = 0; i < n; i++) {
-        if (length[i] < 1 || length[i] > 1 << 30) {
-            st = KD_FAIL(err, KD_E_DATA, "lengths: a video of %lld frames", (long long)length[i]);
-            goto done;
-        }
-    }
-    for (size_t i = 0; i < kd_st_count(f); i++) {
-        const kd_st_entry *e = kd_st_at(f, i);
-        if (strcmp(e->name, "lengths") != 0) {
-            KD_GO(one_sampling(p, f, e, length, n, err));
-        }
-    }
-done:
-    kd_free(length);
-    kd_st_close(f);
-    return st;
 }
 
 /* ---- sizes and crops ------------------------------------------------------------------------- */
