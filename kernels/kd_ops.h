@@ -263,9 +263,9 @@ typedef struct kd_cos_qk_attr {
  * The pixels pass through these steps in this order (kd_pixels.h):
  *   x, table   x is act or stat (B,C,T,H,W); or u8 pictures (B,T,H,W,3), and `table` stat (3,256) is the value of each
  *              byte by channel
- *   place      i32 (B,KD_PLACE).  The clip is mirrored in x; then the erase box is filled with N(0,1) noise, fresh for
- *              each frame, channel and pixel, a function of (seed, KD_RNG_SAMPLE, item, epoch) and the element.  A box
- *              may reach beyond the picture
+ *   place      i32 (B, KD_PLACE + KD_BOX m).  The clip is mirrored in x; then the m >= 1 erase boxes are filled, one
+ *              after the other.  A box may reach beyond the picture.  Noise is N(0,1), a function of (seed,
+ *              KD_RNG_SAMPLE, item, epoch) and of the element, or of frame, box and channel (KD_ERASE_RAND)
  *   perm, lam  perm i32 (B) within 0 .. B-1, lam stat (B): lam[i] x[i] + (1 - lam[i]) x[perm[i]]
  *   cut        i32 (B,4) = top, left, height, width.  Where the box of sample i has an area, the mix is x[perm[i]]
  *              inside the box and x[i] outside, and lam[i] is not used
@@ -273,16 +273,26 @@ typedef struct kd_cos_qk_attr {
  *   in   dy act, shape of rows
  *   out  dx (x_shape) of x_dtype */
 enum {
-    KD_PLACE_FLIP, /* 0 or 1 */
-    KD_PLACE_TOP,  /* the erase box; a height or width of 0: none */
-    KD_PLACE_LEFT,
-    KD_PLACE_HEIGHT,
-    KD_PLACE_WIDTH,
+    KD_PLACE_FLIP,  /* 0 or 1 */
+    KD_PLACE_ERASE, /* what fills the boxes: KD_ERASE_*; any other number is KD_ERASE_PIXEL */
     KD_PLACE_SEED_LOW,
     KD_PLACE_SEED_HIGH,
     KD_PLACE_ITEM,
     KD_PLACE_EPOCH,
-    KD_PLACE
+    KD_PLACE /* where the boxes begin */
+};
+enum {
+    KD_BOX_FRAME, /* below 0: of every frame */
+    KD_BOX_TOP,
+    KD_BOX_LEFT,
+    KD_BOX_HEIGHT, /* of 0, or a width of 0: no box */
+    KD_BOX_WIDTH,
+    KD_BOX
+};
+enum {
+    KD_ERASE_PIXEL, /* noise, fresh for each frame, channel and pixel */
+    KD_ERASE_RAND,  /* one number for each frame, box and channel */
+    KD_ERASE_CONST  /* 0 */
 };
 typedef struct kd_patchify_attr {
     int32_t tubelet, patch; /* patch: at most KD_MAX_PATCH */

@@ -13,26 +13,6 @@
 extern "C" {
 #endif
 
-typedef struct kd_place {
-    bool flip;
-    int32_t top, left, height, width; /* the erase box */
-    kd_rng noise;                     /* whose sequence noise is drawn from; pos is not used */
-} kd_place;
-
-/* p: KD_PLACE numbers of one sample. */
-KD_RNG_FN kd_place kd_place_of(const int32_t *p)
-{
-    const uint64_t seed = (uint64_t)(uint32_t)p[KD_PLACE_SEED_HIGH] << 32 | (uint32_t)p[KD_PLACE_SEED_LOW];
-    kd_place l;
-    l.flip = p[KD_PLACE_FLIP] != 0;
-    l.top = p[KD_PLACE_TOP];
-    l.left = p[KD_PLACE_LEFT];
-    l.height = p[KD_PLACE_HEIGHT];
-    l.width = p[KD_PLACE_WIDTH];
-    l.noise = kd_rng_make(seed, KD_RNG_SAMPLE, (uint32_t)p[KD_PLACE_ITEM], (uint32_t)p[KD_PLACE_EPOCH]);
-    return l;
-}
-
 /* Is `at` one of the `len` places from `first` on? */
 KD_RNG_FN bool kd_within(int64_t at, int32_t first, int32_t len)
 {
@@ -45,11 +25,30 @@ KD_RNG_FN bool kd_meets(int64_t at, int64_t n, int32_t first, int32_t len)
     return len > 0 && at < (int64_t)first + len && first < at + n;
 }
 
-/* Noise of an element of the clip, e = ((t H + y) W + x) C + c.  Its place in the sequence is far beyond all other
- * draws. */
-KD_RNG_FN double kd_place_noise(const kd_place *l, int64_t e)
+/* Box k of a sample whose numbers begin at p. */
+KD_RNG_FN const int32_t *kd_place_box(const int32_t *p, int32_t k)
 {
-    return kd_rng_normal_at(&l->noise, ((uint64_t)8 << 32) + (uint64_t)e);
+    return p + KD_PLACE + (int64_t)k * KD_BOX;
+}
+
+/* Has the box pixels among the n from (t, y, x) on? */
+KD_RNG_FN bool kd_box_meets(const int32_t *box, int64_t t, int64_t y, int64_t x, int64_t n)
+{
+    return (box[KD_BOX_FRAME] < 0 || box[KD_BOX_FRAME] == t) && kd_within(y, box[KD_BOX_TOP], box[KD_BOX_HEIGHT]) &&
+           kd_meets(x, n, box[KD_BOX_LEFT], box[KD_BOX_WIDTH]);
+}
+
+/* What fills a box.  `element` of the clip: ((t H + y) W + x) C + c; `patch`, of its box: (t m + k) C + c, of m boxes.
+ * Both places in the sequence are far beyond all other draws. */
+KD_RNG_FN double kd_place_fill(const int32_t *p, int64_t element, int64_t patch)
+{
+    const uint64_t seed = (uint64_t)(uint32_t)p[KD_PLACE_SEED_HIGH] << 32 | (uint32_t)p[KD_PLACE_SEED_LOW];
+    const kd_rng r = kd_rng_make(seed, KD_RNG_SAMPLE, (uint32_t)p[KD_PLACE_ITEM], (uint32_t)p[KD_PLACE_EPOCH]);
+    if (p[KD_PLACE_ERASE] == KD_ERASE_CONST) {
+        return 0.0;
+    }
+    return p[KD_PLACE_ERASE] == KD_ERASE_RAND ? kd_rng_normal_at(&r, ((uint64_t)9 << 32) + (uint64_t)patch)
+                                              : kd_rng_normal_at(&r, ((uint64_t)8 << 32) + (uint64_t)element);
 }
 
 #ifdef __cplusplus

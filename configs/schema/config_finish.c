@@ -200,6 +200,10 @@ static kd_status finish_pixels(const kd_clip_opts *v, kd_err *err)
         return KD_FAIL(err, KD_E_CONFIG,
                        "video.rand_augment_interpolation: only with video.rand_augment, which is empty; remove it");
     }
+    const char *erase = v->erase_mode != KD_ERASED_PIXEL ? "mode" : v->erase_count != 1 ? "count" : "cube";
+    if (v->erase_prob <= 0.0 && (v->erase_mode != KD_ERASED_PIXEL || v->erase_count != 1 || !v->erase_cube)) {
+        return KD_FAIL(err, KD_E_CONFIG, "video.erase_%s: nothing is erased with video.erase_prob 0; remove it", erase);
+    }
     if (v->spatial == KD_SPATIAL_MULTI_SCALE && v->resizer != KD_RESIZER_PILLOW_BILINEAR) {
         return KD_FAIL(err, KD_E_CONFIG,
                        "video.resizer: expected pillow_bilinear, with which multi_scale resizes its boxes, found %s",

@@ -64,6 +64,8 @@ static const struct {
     {"cutmix", "mixup.cutmix_alpha"},
     {"mixup_switch_prob", "mixup.switch_prob"},
     {"reprob", "video.erase_prob"},
+    {"remode", "video.erase_mode"},
+    {"recount", "video.erase_count"},
     {"aa", "video.rand_augment"},
     {"auto_augment", "video.rand_augment"},
     {"train_interpolation", "video.rand_augment_interpolation"},

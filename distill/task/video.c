@@ -1,7 +1,7 @@
 /* Task "teacher": a VideoMAE vision transformer on clips of video frames.
  *
  * Inputs: "clip" u8 (B,T,H,W,3), or f32 (B,3,T,H,W) where training clips are resized on the host; in training "place"
- * i32 (B,KD_PLACE) besides (teacher/clip/clip.h). */
+ * i32 (B, kd_clip_place_width) besides (teacher/clip/clip.h). */
 #include "formats/video/video.h"
 
 #include "distill/task/classify.h"
@@ -37,6 +37,7 @@ static kd_status video_open(const kd_config *cfg, kd_model *m, kd_err *err)
     (void)snprintf(m->name, sizeof m->name, "videomae2-%s", cfg->teacher.variant);
     m->feature_dim = v->dim;
     m->side = v->img_size;
+    m->place_width = kd_clip_place_width(&cfg->video, v->frames);
     m->recompute = v->recompute;
     clip_input(m, v, kd_clip_resized(&cfg->video));
     kd_classify_outputs(m);
@@ -55,7 +56,7 @@ static kd_built video_build(kd_model *m, kd_graph *g, const kd_build *b)
     }
     in.clip = kd_input(g, m->inputs[0], item->dtype, clip);
     if (b->training) {
-        in.place = kd_input(g, "place", KD_I32, kd_shape2(b->batch, KD_PLACE));
+        in.place = kd_input(g, "place", KD_I32, kd_shape2(b->batch, m->place_width));
     }
     if (b->mixed) {
         in.cut = kd_input(g, "cut", KD_I32, kd_shape2(b->batch, 4));

@@ -48,17 +48,20 @@ typedef struct clips {
     const kd_tensor *x;
     const real *table, *lam;
     const int32_t *place, *perm, *cut;
+    int32_t boxes; /* of a sample */
 } clips;
 
 static clips clips_of(const kd_call *c)
 {
+    const bool placed = kd_in(c, 2) != NULL;
     return (clips){.g = patches_of(&c->in[0].shape, c->in[0].dtype == KD_U8, c->attr),
                    .x = &c->in[0],
                    .table = kd_in(c, 1),
                    .place = kd_in(c, 2),
                    .perm = kd_in(c, 3),
                    .lam = kd_in(c, 4),
-                   .cut = kd_in(c, 5)};
+                   .cut = kd_in(c, 5),
+                   .boxes = placed ? (int32_t)((c->in[2].shape.dim[1] - KD_PLACE) / KD_BOX) : 0};
 }
 
 static void reverse(real *v, int64_t n)
@@ -80,11 +83,25 @@ static void look_up(const real *restrict table, const uint8_t *restrict px, int6
     }
 }
 
+/* Box k over channels [ch, ch + channels) of the n pixels from `at` on, which the box meets. */
+static void erase(const clips *s, const int32_t *place, int32_t k, int64_t ch, int64_t channels, corner at, int64_t n,
+                  real *v)
+{
+    const patches *g = &s->g;
+    const int32_t *box = kd_place_box(place, k);
+    const int64_t pixel = (at.t * g->H + at.y) * g->W + at.x, patch = at.t * s->boxes + k;
+    for (int64_t j = 0; j < n; j++) {
+        for (int64_t q = 0; q < channels && kd_within(at.x + j, box[KD_BOX_LEFT], box[KD_BOX_WIDTH]); q++) {
+            v[q * KD_CHUNK + j] = (real)kd_place_fill(place, (pixel + j) * g->C + ch + q, patch * g->C + ch + q);
+        }
+    }
+}
+
 /* Channels [ch, ch + channels) of the n pixels from `at` on, as the model sees them before mixing. */
 static void pixels(const clips *s, int64_t ch, int64_t channels, corner at, int64_t n, real *v)
 {
     const patches *g = &s->g;
-    const int32_t *place = s->place != NULL ? s->place + at.b * KD_PLACE : NULL;
+    const int32_t *place = s->place != NULL ? s->place + at.b * (KD_PLACE + KD_BOX * s->boxes) : NULL;
     const bool flip = place != NULL && place[KD_PLACE_FLIP] != 0;
     const int64_t x = flip ? g->W - n - at.x : at.x;
     if (s->table != NULL) {
@@ -95,14 +112,9 @@ static void pixels(const clips *s, int64_t ch, int64_t channels, corner at, int6
     for (int64_t k = 0; k < channels && flip; k++) {
         reverse(v + k * KD_CHUNK, n);
     }
-    if (place == NULL || !kd_within(at.y, place[KD_PLACE_TOP], place[KD_PLACE_HEIGHT]) ||
-        !kd_meets(at.x, n, place[KD_PLACE_LEFT], place[KD_PLACE_WIDTH])) {
-        return;
-    }
-    const kd_place l = kd_place_of(place);
-    for (int64_t j = 0; j < n; j++) {
-        for (int64_t k = 0; k < channels && kd_within(at.x + j, l.left, l.width); k++) {
-            v[k * KD_CHUNK + j] = (real)kd_place_noise(&l, ((at.t * g->H + at.y) * g->W + at.x + j) * g->C + ch + k);
+    for (int32_t k = 0; k < s->boxes; k++) {
+        if (kd_box_meets(kd_place_box(place, k), at.t, at.y, at.x, n)) {
+            erase(s, place, k, ch, channels, at, n, v);
         }
     }
 }

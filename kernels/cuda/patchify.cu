@@ -53,6 +53,7 @@ static __device__ __forceinline__ spot corner_of(const patches &g, int64_t k)
 struct clips {
     const float *table, *lam;
     const int32_t *place, *perm, *cut;
+    int boxes; /* of a sample, in place */
 };
 
 /* N pixels of a row of a clip, channel by channel. */
@@ -93,30 +94,34 @@ template <int N> struct run_of<N, uint8_t> {
 };
 
 /* Rare and long: one copy, whoever calls. */
-static __device__ KD_NOINLINE float noise_of(const int32_t *place, int64_t e)
+static __device__ KD_NOINLINE float fill_of(const int32_t *place, int64_t element, int64_t patch)
 {
-    const kd_place l = kd_place_of(place);
-    return (float)kd_place_noise(&l, e);
+    return (float)kd_place_fill(place, element, patch);
 }
 
 /* The same N pixels placed: mirrored, erased. */
 template <int N, typename S> struct seen {
     run_of<N, S> run;
-    const int32_t *place; /* of this sample, where its erase box meets the run */
+    const int32_t *place; /* of this sample, where an erase box meets the run */
     bool flip;
-    int x;
-    int64_t first; /* element of channel 0 of the first pixel */
+    int boxes, t, y, x;
+    int64_t pixel; /* of the clip, the first of the run */
 
     __device__ __forceinline__ void seek(const S *src, const clips &s, const patches &g, const spot &at)
     {
-        const int32_t *l = s.place == nullptr ? nullptr : s.place + at.b * KD_PLACE;
+        const int32_t *l = s.place == nullptr ? nullptr : s.place + at.b * (KD_PLACE + KD_BOX * s.boxes);
         flip = l != nullptr && l[KD_PLACE_FLIP] != 0;
         run.seek(src, g, at, flip ? g.W - N - at.x : at.x);
-        const bool erased = l != nullptr && kd_within(at.y, l[KD_PLACE_TOP], l[KD_PLACE_HEIGHT]) &&
-                            kd_meets(at.x, N, l[KD_PLACE_LEFT], l[KD_PLACE_WIDTH]);
+        bool erased = false;
+        for (int k = 0; l != nullptr && k < s.boxes; k++) {
+            erased = erased || kd_box_meets(kd_place_box(l, k), at.t, at.y, at.x, N);
+        }
         place = erased ? l : nullptr;
+        boxes = s.boxes;
+        t = at.t;
+        y = at.y;
         x = at.x;
-        first = (((int64_t)at.t * g.H + at.y) * g.W + at.x) * g.C;
+        pixel = ((int64_t)at.t * g.H + at.y) * g.W + at.x;
     }
     __device__ __forceinline__ void get(float *v, int ch, int channels, const float *lut) const
     {
@@ -127,11 +132,15 @@ template <int N, typename S> struct seen {
             v[j] = flip ? b : a;
             v[N - 1 - j] = flip ? a : b;
         }
-        if (place != nullptr) {
+        for (int k = 0; place != nullptr && k < boxes; k++) {
+            const int32_t *box = kd_place_box(place, k);
+            if (!kd_box_meets(box, t, y, x, N)) {
+                continue;
+            }
 #pragma unroll
             for (int j = 0; j < N; j++) {
-                if (kd_within(x + j, place[KD_PLACE_LEFT], place[KD_PLACE_WIDTH])) {
-                    v[j] = noise_of(place, first + (int64_t)j * channels + ch);
+                if (kd_within(x + j, box[KD_BOX_LEFT], box[KD_BOX_WIDTH])) {
+                    v[j] = fill_of(place, (pixel + j) * channels + ch, ((int64_t)t * boxes + k) * channels + ch);
                 }
             }
         }
@@ -191,8 +200,10 @@ static __global__ void __launch_bounds__(BLOCK) patch_rows(const S *x, clips s, 
 
 template <int N, typename S, typename D> static void launch_rows(const kd_call *c, const patches &g)
 {
-    const clips s = {kd_in<float>(c, 1), kd_in<float>(c, 4), kd_in<int32_t>(c, 2), kd_in<int32_t>(c, 3),
-                     kd_in<int32_t>(c, 5)};
+    const bool placed = kd_in<int32_t>(c, 2) != nullptr;
+    const clips s = {kd_in<float>(c, 1),   kd_in<float>(c, 4),
+                     kd_in<int32_t>(c, 2), kd_in<int32_t>(c, 3),
+                     kd_in<int32_t>(c, 5), placed ? (int)((c->in[2].shape.dim[1] - KD_PLACE) / KD_BOX) : 0};
     const unsigned blocks = kd_grid(g.count * g.t * g.p * (g.p / N), BLOCK), most = 132 * 8; /* each reads the table */
     const dim3 grid(blocks < most ? blocks : most);
     if (s.place == nullptr && s.perm == nullptr) {

@@ -60,7 +60,9 @@ static kd_status patchify_infer(const kd_spec *in, int n_in, const void *attr, k
         return KD_FAIL(err, KD_E_ARG, "patchify: a table of values belongs to u8 pictures, and they to it");
     }
     KD_TRY(kd_rule_maybe("patchify", "table", &in[TABLE], stat, kd_shape2(3, 256), err));
-    KD_TRY(kd_rule_maybe("patchify", "place", &in[PLACE], KD_I32, kd_shape2(clip.dim[0], KD_PLACE), err));
+    const int64_t boxes = in[PLACE].shape.rank == 2 ? (in[PLACE].shape.dim[1] - KD_PLACE) / KD_BOX : 1;
+    KD_TRY(kd_rule_maybe("patchify", "place", &in[PLACE], KD_I32,
+                         kd_shape2(clip.dim[0], KD_PLACE + KD_BOX * KD_MAX(boxes, 1)), err));
     KD_TRY(mixing(in, clip.dim[0], stat, err));
     return in[X].dtype == KD_U8 || in[X].dtype == stat ? KD_OK : kd_rule_dtype("patchify", "x", &in[X], act, err);
 }

@@ -263,7 +263,8 @@ kd_producer kd_clip_producer(kd_clip_source *s)
     const bool floats = s->fit == KDI_FIT_FLOATS;
     const int64_t resized[4] = {3, t, side, side}, cut[4] = {t, side, side, 3};
     p.tensor[0] = kd_row_spec_of("clip", floats ? KD_F32 : KD_U8, 4, floats ? resized : cut);
-    p.tensor[1] = kd_row_spec_of("place", KD_I32, 1, (const int64_t[]){KD_PLACE});
+    p.tensor[1] =
+        kd_row_spec_of("place", KD_I32, 1, (const int64_t[]){kd_clip_place_width(&s->spec.video, s->rule.frames)});
     return p;
 }
 

@@ -2,9 +2,9 @@
  *
  * Validation, test and training with video.spatial short_side_crop, rrc_u8 and multi_scale give the bytes of the
  * crop, "clip" u8 (T, H, W, 3); with rrc crops are resized on the normalised floats, so that row is f32 (3, T, H, W).
- * RandAugment (augment.h) comes before the crop.  Training rows have a second tensor, "place" i32 (KD_PLACE):
- * mirroring and the erase box.  The model's
- * first op (patchify of kernels/kd_ops.h) normalises, mirrors, erases and mixes on the device.
+ * RandAugment (augment.h) comes before the crop.  Training rows have a second tensor, "place" i32
+ * (kd_clip_place_width): mirroring and the erase boxes.  The model's first op (patchify of kernels/kd_ops.h)
+ * normalises, mirrors, erases and mixes on the device.
  *
  * Source: VideoMAE / VideoMAEv2 VideoClsDataset (dense and sparse sampling) and RawFrameClsDataset (segments),
  * MMAction2's SampleFrames and UniformSample; checked index by index against tests/golden.  Divergences, on
@@ -81,6 +81,9 @@ KD_NODISCARD kd_status kd_clip_source_open(const kd_clip_spec *spec, const kd_ha
                                            uint64_t cache_bytes, kd_clip_source **out, kd_err *err);
 void kd_clip_source_close(kd_clip_source *s);    /* NULL is legal; after its loaders */
 kd_producer kd_clip_producer(kd_clip_source *s); /* "clip"; in training "place" too */
+
+/* Numbers of a training row's "place": KD_PLACE and the boxes that random erasing can draw. */
+int kd_clip_place_width(const kd_clip_opts *video, int frames);
 
 /* Are training clips resized on the host, and so rows of f32? */
 bool kd_clip_resized(const kd_clip_opts *video);

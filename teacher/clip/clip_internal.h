@@ -66,6 +66,7 @@ enum {
     KDI_DRAW_ERASE = 1024,
     KDI_DRAW_AUGMENT = 1 << 16,
     KDI_DRAW_WARP = 1 << 17,
+    KDI_DRAW_ERASE_FRAMES = 1 << 18, /* erase_cube: false */
     KDI_DRAW_FRAMES = 1 << 28
 };
 

@@ -27,6 +27,10 @@
     X(KD_SPATIAL_SHORT_SIDE_CROP, "short_side_crop") \
     X(KD_SPATIAL_RRC_U8, "rrc_u8")                   \
     X(KD_SPATIAL_MULTI_SCALE, "multi_scale")
+#define KD_ERASE_MODE_MAP(X)    \
+    X(KD_ERASED_PIXEL, "pixel") \
+    X(KD_ERASED_RAND, "rand")   \
+    X(KD_ERASED_CONST, "const")
 #define KD_WARP_MAP(X)              \
     X(KD_WARP_BICUBIC, "bicubic")   \
     X(KD_WARP_BILINEAR, "bilinear") \
@@ -43,6 +47,7 @@ KD_ENUM_OF(kd_out_of_bound, KD_OUT_OF_BOUND_MAP);
 KD_ENUM_OF(kd_val_window, KD_VAL_WINDOW_MAP);
 KD_ENUM_OF(kd_spatial, KD_SPATIAL_MAP);
 KD_ENUM_OF(kd_warp, KD_WARP_MAP);
+KD_ENUM_OF(kd_erase_mode, KD_ERASE_MODE_MAP);
 KD_ENUM_OF(kd_crop_rule, KD_CROP_RULE_MAP); /* of config section eval */
 
 /* Does the sampler draw each frame of a training clip by itself? */

@@ -41,23 +41,57 @@ kd_crop_box kdi_clip_train_box(const kd_clip_source *s, const kd_item *item, int
     return kd_crop_random(width, height, s->spec.side, &rng);
 }
 
-void kdi_clip_place(const kd_clip_source *s, const kd_item *item, int32_t *place)
+/* ---- place ----------------------------------------------------------------------------------- */
+
+/* timm tries 10 boxes a picture, VideoMAE 100 a clip whose frames share them. */
+enum { TRIES_FRAME = 10, TRIES_CLIP = 100, DRAWS_PER_FRAME = 512 };
+
+/* Boxes of one draw: of a frame, or (-1) of all. */
+static void draw_boxes(const kd_clip_source *s, int frame, kd_rng *rng, int32_t *box)
 {
     const kd_clip_opts *v = &s->spec.video;
     const int side = s->spec.side;
-    kd_crop_box box = {0};
+    int boxes = 0;
+    if (kd_rng_uniform(rng) < v->erase_prob) {
+        boxes = v->erase_count > 1 ? 1 + (int)kd_rng_below(rng, (uint32_t)v->erase_count) : 1;
+    }
+    for (int k = 0; k < v->erase_count; k++, box += KD_BOX) {
+        kd_crop_box b = {0};
+        if (k < boxes) {
+            b = kd_erase_random(side, side, boxes, frame < 0 ? TRIES_CLIP : TRIES_FRAME, rng);
+        }
+        box[KD_BOX_FRAME] = frame;
+        box[KD_BOX_TOP] = b.y;
+        box[KD_BOX_LEFT] = b.x;
+        box[KD_BOX_HEIGHT] = b.height;
+        box[KD_BOX_WIDTH] = b.width;
+    }
+}
+
+int kd_clip_place_width(const kd_clip_opts *video, int frames)
+{
+    return KD_PLACE + KD_BOX * video->erase_count * (video->erase_cube ? 1 : frames);
+}
+
+void kdi_clip_place(const kd_clip_source *s, const kd_item *item, int32_t *place)
+{
+    static const int32_t FILL[] = {
+        [KD_ERASED_PIXEL] = KD_ERASE_PIXEL, [KD_ERASED_RAND] = KD_ERASE_RAND, [KD_ERASED_CONST] = KD_ERASE_CONST};
+    const kd_clip_opts *v = &s->spec.video;
     kd_rng rng = kdi_clip_draws(s, item, KDI_DRAW_FLIP);
     place[KD_PLACE_FLIP] = kd_rng_uniform(&rng) < v->flip_prob;
-    rng = kdi_clip_draws(s, item, KDI_DRAW_ERASE);
-    if (kd_rng_uniform(&rng) < v->erase_prob) {
-        box = kd_erase_random(side, side, &rng);
-    }
-    place[KD_PLACE_TOP] = box.y;
-    place[KD_PLACE_LEFT] = box.x;
-    place[KD_PLACE_HEIGHT] = box.height;
-    place[KD_PLACE_WIDTH] = box.width;
+    place[KD_PLACE_ERASE] = FILL[v->erase_mode];
     place[KD_PLACE_SEED_LOW] = (int32_t)(uint32_t)rng.seed;
     place[KD_PLACE_SEED_HIGH] = (int32_t)(uint32_t)(rng.seed >> 32);
     place[KD_PLACE_ITEM] = (int32_t)rng.item;
     place[KD_PLACE_EPOCH] = (int32_t)rng.epoch;
+    if (v->erase_cube) {
+        rng = kdi_clip_draws(s, item, KDI_DRAW_ERASE);
+        draw_boxes(s, -1, &rng, place + KD_PLACE);
+        return;
+    }
+    for (int t = 0; t < s->rule.frames; t++) {
+        rng = kdi_clip_draws(s, item, KDI_DRAW_ERASE_FRAMES + (uint64_t)t * DRAWS_PER_FRAME);
+        draw_boxes(s, t, &rng, place + KD_PLACE + t * v->erase_count * KD_BOX);
+    }
 }

@@ -122,10 +122,10 @@ kd_crop_box kd_crop_random_multi_scale(int width, int height, int side, kd_rng *
     return kd_crop_multi_scale(width, height, side, shape, (int)kd_rng_below(rng, KD_CROP_PLACES));
 }
 
-kd_crop_box kd_erase_random(int width, int height, kd_rng *rng)
+kd_crop_box kd_erase_random(int width, int height, int boxes, int tries, kd_rng *rng)
 {
-    for (int attempt = 0; attempt < 100; attempt++) {
-        const double share = kd_rng_range(rng, 0.02, 1.0 / 3.0);
+    for (int attempt = 0; attempt < tries; attempt++) {
+        const double share = kd_rng_range(rng, 0.02, 1.0 / 3.0) / (double)boxes;
         const double log_ratio = kd_rng_range(rng, log(0.3), log(1.0 / 0.3));
         int w, h;
         if (kd_crop_area_size(height, width, share, log_ratio, &h, &w) && h < height && w < width) {

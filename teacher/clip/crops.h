@@ -42,9 +42,9 @@ kd_crop_box kd_crop_random(int width, int height, int side, kd_rng *rng); /* squ
 kd_crop_box kd_crop_multi_scale(int width, int height, int side, int shape, int place);
 kd_crop_box kd_crop_random_multi_scale(int width, int height, int side, kd_rng *rng);
 
-/* Random erasing: 2 to 33 % of the picture, height over width 0.3 to 3.3, never as high or as wide as
- * the picture; up to 100 tries, then a box of width and height 0. */
-kd_crop_box kd_erase_random(int width, int height, kd_rng *rng);
+/* Random erasing, one of `boxes` boxes of a picture: 2 to 33 % of the picture, divided by `boxes`, height over width
+ * 0.3 to 3.3, never as high or as wide as the picture; up to `tries` tries, then a box of width and height 0. */
+kd_crop_box kd_erase_random(int width, int height, int boxes, int tries, kd_rng *rng);
 
 /* ---- one frame of a row ---------------------------------------------------------------------- */
 

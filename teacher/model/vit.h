@@ -52,7 +52,7 @@ typedef struct kd_vit_out {
 typedef struct kd_vit_input {
     /* (B,3,T,H,W), normalised RGB, stat or activation dtype; or u8 (B,T,H,W,3), normalised by the model */
     kd_val clip;
-    kd_val place;          /* i32 (B,KD_PLACE): mirrored, erased */
+    kd_val place;          /* i32 (B, KD_PLACE + KD_BOX m): mirrored, erased */
     kd_val perm, lam, cut; /* i32 (B), stat (B), i32 (B,4): mixed with another sample of the batch */
 } kd_vit_input;
 

@@ -126,6 +126,10 @@ static void test_refusals(void **state)
     refuse("video: {rand_augment: rand-m7-p0.5}", "video.rand_augment: expected the parts m, n, mstd, inc and w");
     refuse("video: {aa: rand-m7}", "did you mean 'video.rand_augment'");
     refuse("video: {rand_augment_interpolation: random}", "only with video.rand_augment, which is empty");
+    refuse("video: {erase_count: 2}", "video.erase_count: nothing is erased with video.erase_prob 0");
+    refuse("video: {erase_cube: false}", "video.erase_cube: nothing is erased");
+    refuse("video: {erase_mode: const}", "video.erase_mode: nothing is erased");
+    refuse("video: {erase_prob: 0.2, erase_mode: constant}", "video.erase_mode: expected one of pixel|rand|const");
     refuse("video: {spatial: multi_scale}", "video.resizer: expected pillow_bilinear");
     refuse("video: {spatial: short_side_crop, train_short_side: 0}", "expected at least img_size (224), found 0");
     refuse("kind: student\nmixup: {cutmix_alpha: 1}", "mixup.cutmix_alpha: this key does nothing in a student recipe");

@@ -46,6 +46,8 @@ static kd_clip_spec recipe(void)
                                     .rrc_ratio = {0.75, 1.333},
                                     .flip_prob = 0.5,
                                     .erase_prob = 0.4,
+                                    .erase_count = 1,
+                                    .erase_cube = true,
                                     .mean = {0.485, 0.456, 0.406},
                                     .std = {0.229, 0.224, 0.225}},
                           .side = 32,
@@ -283,7 +285,7 @@ static void repeats_draw_their_own(void **state)
     const kd_half half = {.sample = &sample, .n = 1};
     for (int spatial = 0; spatial < 2; spatial++) {
         static float clip[4][3 * 8 * 32 * 32];
-        int32_t place[4][KD_PLACE];
+        int32_t place[4][KD_PLACE + KD_BOX];
         spec.video.spatial = (kd_spatial)spatial;
         for (int repeats = 3; repeats > 0; repeats -= 2) { /* 3, then 1 */
             kd_clip_source *s = NULL;
@@ -327,7 +329,7 @@ static void places_are_drawn(void **state)
         kd_clip_source *s = NULL, *without = NULL;
         void *scratch = NULL, *scratch_without = NULL;
         static float clip[3 * 8 * 32 * 32], other[3 * 8 * 32 * 32];
-        int32_t place[KD_PLACE];
+        int32_t place[KD_PLACE + KD_BOX], *const at = place + KD_PLACE;
         w->spec.video.spatial = (kd_spatial)spatial;
         ok(kd_clip_source_open(&w->spec, &w->half, KD_CLIP_TRAIN, 1 << 26, &s, &err), &err);
         kd_clip_spec never = w->spec;
@@ -343,19 +345,19 @@ static void places_are_drawn(void **state)
         for (uint32_t e = 0; e < EPOCHS; e++) {
             const kd_item item = {.sample = e % VIDEOS, .epoch = e};
             ok(p.fill(p.ctx, &item, scratch, (void *[]){clip, place}, &err), &err);
-            const bool box = place[KD_PLACE_HEIGHT] > 0 && place[KD_PLACE_WIDTH] > 0;
+            const bool box = at[KD_BOX_HEIGHT] > 0 && at[KD_BOX_WIDTH] > 0;
             assert_true(place[KD_PLACE_FLIP] == 0 || place[KD_PLACE_FLIP] == 1);
-            assert_true(place[KD_PLACE_TOP] + place[KD_PLACE_HEIGHT] <= 32 &&
-                        place[KD_PLACE_LEFT] + place[KD_PLACE_WIDTH] <= 32);
+            assert_true(at[KD_BOX_TOP] + at[KD_BOX_HEIGHT] <= 32 && at[KD_BOX_LEFT] + at[KD_BOX_WIDTH] <= 32);
+            assert_true(place[KD_PLACE_ERASE] == KD_ERASE_PIXEL && at[KD_BOX_FRAME] == -1);
             assert_true(place[KD_PLACE_SEED_LOW] == 11 && place[KD_PLACE_SEED_HIGH] == 0);
             assert_true(place[KD_PLACE_ITEM] == (int32_t)(e % VIDEOS) && place[KD_PLACE_EPOCH] == (int32_t)e);
             flips += place[KD_PLACE_FLIP];
             boxes += box;
             boxes_alone += box && place[KD_PLACE_FLIP] == 0;
-            int32_t plain[KD_PLACE];
+            int32_t plain[KD_PLACE + KD_BOX];
             ok(q.fill(q.ctx, &item, scratch_without, (void *[]){other, plain}, &err), &err);
             assert_memory_equal(clip, other, p.tensor[0].bytes);
-            assert_true(plain[KD_PLACE_HEIGHT] == 0 && plain[KD_PLACE_FLIP] == place[KD_PLACE_FLIP]);
+            assert_true(plain[KD_PLACE + KD_BOX_HEIGHT] == 0 && plain[KD_PLACE_FLIP] == place[KD_PLACE_FLIP]);
         }
         p.scratch_free(p.ctx, scratch);
         q.scratch_free(q.ctx, scratch_without);
@@ -365,6 +367,56 @@ static void places_are_drawn(void **state)
     assert_true(flips > 40 && flips < 80); /* of 120 at 0.5; both spatial rules draw the same */
     assert_true(boxes > 28 && boxes < 68); /* at 0.4 */
     assert_true(boxes_alone > boxes / 4 && boxes_alone < boxes * 3 / 4); /* one says nothing of the other */
+}
+
+/* Several boxes, and frames that draw their own: as many as asked, the area divided among them. */
+static void boxes_are_counted(void **state)
+{
+    world *w = *state;
+    kd_err err = {0};
+    enum { COUNT = 3, EPOCHS = 200, FRAMES_OF = 8 };
+    for (int cube = 0; cube < 2; cube++) {
+        static float clip[3 * FRAMES_OF * 32 * 32];
+        static int32_t place[KD_PLACE + KD_BOX * COUNT * FRAMES_OF];
+        const int draws = cube != 0 ? 1 : FRAMES_OF;
+        int drawn = 0, differ = 0, seen[COUNT + 1] = {0};
+        double area = 0.0;
+        void *scratch = NULL;
+        kd_clip_source *s = NULL;
+        kd_clip_spec spec = w->spec;
+        spec.video.erase_count = COUNT;
+        spec.video.erase_cube = cube != 0;
+        spec.video.erase_mode = KD_ERASED_RAND;
+        ok(kd_clip_source_open(&spec, &w->half, KD_CLIP_TRAIN, 1 << 26, &s, &err), &err);
+        const kd_producer p = kd_clip_producer(s);
+        assert_int_equal(p.tensor[1].dim[0], KD_PLACE + KD_BOX * COUNT * draws);
+        ok(p.scratch_new(p.ctx, &scratch, &err), &err);
+        for (uint32_t e = 0; e < EPOCHS; e++) {
+            ok(p.fill(p.ctx, &(kd_item){.sample = e % VIDEOS, .epoch = e}, scratch, (void *[]){clip, place}, &err),
+               &err);
+            assert_int_equal(place[KD_PLACE_ERASE], KD_ERASE_RAND);
+            for (int t = 0; t < draws; t++) {
+                int boxes = 0;
+                for (int k = 0; k < COUNT; k++) {
+                    const int32_t *b = place + KD_PLACE + KD_BOX * (t * COUNT + k);
+                    assert_int_equal(b[KD_BOX_FRAME], cube != 0 ? -1 : t);
+                    boxes += b[KD_BOX_HEIGHT] > 0;
+                    area += (double)(b[KD_BOX_HEIGHT] * b[KD_BOX_WIDTH]) / (32.0 * 32.0);
+                }
+                seen[boxes]++;
+                drawn += boxes > 0;
+                differ += t > 0 && memcmp(place + KD_PLACE + KD_BOX * (t * COUNT) + 1,
+                                          place + KD_PLACE + KD_BOX * ((t - 1) * COUNT) + 1, 16) != 0;
+            }
+        }
+        const double of = (double)drawn / (double)(EPOCHS * draws);
+        assert_true(of > 0.28 && of < 0.52); /* at 0.4 */
+        assert_true(area / drawn > 0.14 && area / drawn < 0.19);
+        assert_true(seen[1] > drawn / 5 && seen[2] > drawn / 5 && seen[3] > drawn / 5);
+        assert_true(cube != 0 ? differ == 0 : differ > EPOCHS);
+        p.scratch_free(p.ctx, scratch);
+        kd_clip_source_close(s);
+    }
 }
 
 static void damage_is_named(void **state)
@@ -395,6 +447,7 @@ int main(void)
                                        cmocka_unit_test(six_views),
                                        cmocka_unit_test(repeats_draw_their_own),
                                        cmocka_unit_test(places_are_drawn),
+                                       cmocka_unit_test(boxes_are_counted),
                                        cmocka_unit_test(damage_is_named)};
     return cmocka_run_group_tests(tests, make_world, end_world);
 }

@@ -450,7 +450,7 @@ static void erase_boxes_follow_the_rule(void **state)
     int top = 0, left = 0;
     for (uint32_t draw = 0; draw < N; draw++) {
         kd_rng rng = kd_rng_make(1, KD_RNG_TEST, 3, draw);
-        const kd_crop_box b = kd_erase_random(224, 200, &rng);
+        const kd_crop_box b = kd_erase_random(224, 200, 1, 100, &rng);
         assert_true(b.width > 0 && b.height > 0 && b.width < 224 && b.height < 200);
         assert_true(b.x >= 0 && b.y >= 0 && b.x + b.width <= 224 && b.y + b.height <= 200);
         assert_true(rng.pos <= 100 * 4 + 2);
@@ -466,7 +466,7 @@ static void erase_boxes_follow_the_rule(void **state)
     assert_true(fabs(log_ratio) < 0.05);
     assert_true(top > 5 && left > 5); /* the ends are possible */
     kd_rng rng = kd_rng_make(1, KD_RNG_TEST, 3, 0);
-    const kd_crop_box none = kd_erase_random(1, 1, &rng); /* nothing is smaller than one pixel */
+    const kd_crop_box none = kd_erase_random(1, 1, 1, 100, &rng); /* nothing is smaller than one pixel */
     assert_true(none.width == 0 && none.height == 0);
     assert_true(rng.pos == 400);
 }

@@ -71,7 +71,7 @@ static void must(kd_status st, const kd_err *err)
 static kd_vit_input pictures(const kd_vit_cfg *c, kd_graph *g)
 {
     return (kd_vit_input){.clip = kd_input(g, "clip", KD_U8, kd_shape5(BATCH, c->frames, c->img_size, c->img_size, 3)),
-                          .place = kd_input(g, "place", KD_I32, kd_shape2(BATCH, KD_PLACE)),
+                          .place = kd_input(g, "place", KD_I32, kd_shape2(BATCH, KD_PLACE + KD_BOX)),
                           .perm = kd_input(g, "perm", KD_I32, kd_shape1(BATCH)),
                           .lam = kd_input(g, "lam", KD_F32, kd_shape1(BATCH)),
                           .cut = kd_input(g, "cut", KD_I32, kd_shape2(BATCH, 4))};
@@ -157,15 +157,16 @@ static void drop(net *n)
 
 static void write_pictures(net *n, int s)
 {
-    int32_t place[BATCH][KD_PLACE], perm[BATCH], cut[BATCH][4];
+    int32_t place[BATCH][KD_PLACE + KD_BOX], perm[BATCH], cut[BATCH][4];
     float lam[BATCH];
     uint8_t *bytes = (uint8_t *)n->x;
     for (int64_t i = 0; i < n->input_numel; i++) {
         bytes[i] = (uint8_t)(kd_rng_at(11, KD_RNG_TEST, 0, (uint32_t)s, (uint64_t)i) >> 24);
     }
     for (int b = 0; b < BATCH; b++) {
-        for (int i = 0; i < KD_PLACE; i++) {
-            place[b][i] = (int32_t)(kd_rng_at(11, KD_RNG_TEST, 1, (uint32_t)s, (uint64_t)(b * KD_PLACE + i)) % 6);
+        for (int i = 0; i < KD_PLACE + KD_BOX; i++) {
+            const uint64_t at = (uint64_t)(b * (KD_PLACE + KD_BOX) + i);
+            place[b][i] = (int32_t)(kd_rng_at(11, KD_RNG_TEST, 1, (uint32_t)s, at) % 6);
         }
         perm[b] = BATCH - 1 - b;
         lam[b] = 0.3f;

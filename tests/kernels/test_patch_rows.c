@@ -25,6 +25,8 @@ static void ok(kd_status st, const kd_err *err)
 /* A row is longer than what the CPU kernel works on at once. */
 enum {
     CLIPS = 4,
+    BOXES = 2,
+    PLACES = KD_PLACE + BOXES * KD_BOX,
     T = 4,
     HEIGHT = 16,
     WIDTH = 528,
@@ -81,7 +83,7 @@ static void rows_of(const uint8_t *bytes, const float *floats, const int32_t *pl
     in[0] = bytes != NULL ? kd_input(g, "clip", KD_U8, kd_shape5(CLIPS, T, HEIGHT, WIDTH, 3))
                           : kd_input(g, "clip", KD_F32, kd_shape5(CLIPS, 3, T, HEIGHT, WIDTH));
     in[1] = bytes != NULL ? kd_const(g, "table", KD_F32, kd_shape2(3, 256), table) : KD_NONE;
-    in[2] = place != NULL ? kd_input(g, "place", KD_I32, kd_shape2(CLIPS, KD_PLACE)) : KD_NONE;
+    in[2] = place != NULL ? kd_input(g, "place", KD_I32, kd_shape2(CLIPS, PLACES)) : KD_NONE;
     if (mix != NULL) {
         in[3] = kd_input(g, "perm", KD_I32, kd_shape1(CLIPS));
         in[4] = kd_input(g, "lam", KD_F32, kd_shape1(CLIPS));
@@ -92,7 +94,7 @@ static void rows_of(const uint8_t *bytes, const float *floats, const int32_t *pl
     const void *clip = bytes != NULL ? (const void *)bytes : (const void *)floats;
     assert_int_equal(kd_program_write(p, "clip", clip, bytes != NULL ? CLIPS * AREA * 3 : ROWS * sizeof(float)), KD_OK);
     if (place != NULL) {
-        assert_int_equal(kd_program_write(p, "place", place, CLIPS * KD_PLACE * sizeof *place), KD_OK);
+        assert_int_equal(kd_program_write(p, "place", place, CLIPS * PLACES * sizeof *place), KD_OK);
     }
     if (mix != NULL) {
         assert_int_equal(kd_program_write(p, "perm", mix->perm, CLIPS * sizeof *mix->perm), KD_OK);
@@ -106,7 +108,17 @@ static void rows_of(const uint8_t *bytes, const float *floats, const int32_t *pl
     kd_backend_close(be);
 }
 
-/* What the op should see: mirrored, then noise in the box, clip by clip. */
+/* What fills element c of a pixel: its own noise, that of its frame and box, or nothing. */
+static float fill_by_hand(const int32_t *place, int t, int k, int pixel, int c)
+{
+    const uint64_t seed = (uint64_t)(uint32_t)place[KD_PLACE_SEED_HIGH] << 32 | (uint32_t)place[KD_PLACE_SEED_LOW];
+    kd_rng rng = kd_rng_make(seed, KD_RNG_SAMPLE, (uint32_t)place[KD_PLACE_ITEM], (uint32_t)place[KD_PLACE_EPOCH]);
+    const bool one = place[KD_PLACE_ERASE] == KD_ERASE_RAND;
+    rng.pos = 4 * (((uint64_t)(one ? 9 : 8) << 32) + (uint64_t)(one ? (t * BOXES + k) * 3 + c : pixel * 3 + c));
+    return place[KD_PLACE_ERASE] == KD_ERASE_CONST ? 0.0f : (float)kd_rng_normal(&rng);
+}
+
+/* What the op should see: mirrored, then the boxes filled one after the other, clip by clip. */
 static void place_by_hand(float *clip, const int32_t *place)
 {
     for (int i = 0; i < 3 * AREA; i += WIDTH) {
@@ -116,16 +128,16 @@ static void place_by_hand(float *clip, const int32_t *place)
             clip[i + WIDTH - 1 - x] = t;
         }
     }
-    const uint64_t seed = (uint64_t)(uint32_t)place[KD_PLACE_SEED_HIGH] << 32 | (uint32_t)place[KD_PLACE_SEED_LOW];
-    kd_rng rng = kd_rng_make(seed, KD_RNG_SAMPLE, (uint32_t)place[KD_PLACE_ITEM], (uint32_t)place[KD_PLACE_EPOCH]);
-    for (int t = 0; t < T; t++) {
-        for (int y = place[KD_PLACE_TOP]; y < place[KD_PLACE_TOP] + place[KD_PLACE_HEIGHT]; y++) {
-            for (int x = place[KD_PLACE_LEFT]; x < place[KD_PLACE_LEFT] + place[KD_PLACE_WIDTH]; x++) {
-                for (int c = 0; c < 3; c++) {
-                    const int pixel = (t * HEIGHT + y) * WIDTH + x;
-                    rng.pos = 4 * (((uint64_t)8 << 32) + (uint64_t)(pixel * 3 + c));
-                    clip[c * AREA + pixel] = (float)kd_rng_normal(&rng);
-                }
+    for (int k = 0; k < BOXES; k++) {
+        const int32_t *box = place + KD_PLACE + k * KD_BOX;
+        for (int t = 0; t < T; t++) {
+            for (int i = 0;
+                 i < box[KD_BOX_HEIGHT] * box[KD_BOX_WIDTH] * 3 && (box[KD_BOX_FRAME] < 0 || box[KD_BOX_FRAME] == t);
+                 i++) {
+                const int y = box[KD_BOX_TOP] + i / 3 / box[KD_BOX_WIDTH];
+                const int x = box[KD_BOX_LEFT] + i / 3 % box[KD_BOX_WIDTH];
+                const int pixel = (t * HEIGHT + y) * WIDTH + x;
+                clip[i % 3 * AREA + pixel] = fill_by_hand(place, t, k, pixel, i % 3);
             }
         }
     }
@@ -136,10 +148,11 @@ static void the_device_does_what_loops_do(void **state)
 {
     (void)state;
     static float clip[ROWS], mixed[ROWS], want[ROWS], got[ROWS];
-    static const int32_t place[CLIPS][KD_PLACE] = {{1, 0, 0, 0, 0, 5, 0, 1, 2},
-                                                   {0, 3, 5, 11, 507, 5, 0, 9, 2},
-                                                   {1, 14, 500, 2, 28, -5, 7, 11, 0},
-                                                   {0, 0, 0, 0, 0, 0, 0, 0, 0}};
+    static const int32_t place[CLIPS][PLACES] = {
+        {1, KD_ERASE_PIXEL, 5, 0, 1, 2, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0},
+        {0, KD_ERASE_PIXEL, 5, 0, 9, 2, -1, 3, 5, 11, 507, 0, 1, 1, 4, 0},
+        {1, KD_ERASE_RAND, -5, 7, 11, 0, -1, 14, 500, 2, 28, 1, 2, 490, 14, 20}, /* the second over the first */
+        {0, KD_ERASE_CONST, 0, 0, 0, 0, 0, 2, 3, 4, 5, T - 1, 3, 4, 5, 516}};
     int32_t perm[CLIPS] = {3, 2, 1, 3};
     float lam[CLIPS] = {0.25f, 0.75f, 0.25f, 1.0f};
     static uint8_t bytes[CLIPS * AREA * 3];
@@ -219,7 +232,7 @@ static void operands_are_checked(void **state)
         kd_val in[6] = {CASE[k].floats ? kd_input(g, "clip", KD_F32, kd_shape5(CLIPS, 3, T, HEIGHT, WIDTH))
                                        : kd_input(g, "clip", KD_U8, kd_shape5(CLIPS, T, HEIGHT, WIDTH, 3)),
                         kd_input(g, "table", KD_F32, kd_shape2(3, 256)),
-                        kd_input(g, "place", KD_I32, kd_shape2(CLIPS, KD_PLACE + (CASE[k].wrong == 2 ? more : 0))),
+                        kd_input(g, "place", KD_I32, kd_shape2(CLIPS, PLACES + (CASE[k].wrong == 2 ? more : 0))),
                         kd_input(g, "perm", KD_I32, kd_shape1(CLIPS)),
                         kd_input(g, "lam", KD_F32, kd_shape1(CLIPS)),
                         kd_input(g, "cut", KD_I32, kd_shape2(CLIPS, 4 + (CASE[k].wrong == 5 ? more : 0)))};

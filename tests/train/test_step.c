@@ -40,8 +40,9 @@ static const step_case cases[] = {
 static void write_all(kd_program *p, const kd_model *m, const float *x, const float *target)
 {
     static const float ones[BATCH] = {1.0f, 1.0f};
-    static const int32_t place[BATCH][KD_PLACE] = {{[KD_PLACE_FLIP] = 1},
-                                                   {[KD_PLACE_HEIGHT] = 20, [KD_PLACE_WIDTH] = 9}};
+    static const int32_t place[BATCH][KD_PLACE + KD_BOX] = {
+        {[KD_PLACE_FLIP] = 1},
+        {[KD_PLACE + KD_BOX_FRAME] = -1, [KD_PLACE + KD_BOX_HEIGHT] = 20, [KD_PLACE + KD_BOX_WIDTH] = 9}};
     for (int i = 0; i < m->n_inputs; i++) {
         const size_t bytes = kd_spec_bytes(&m->train_item[i]) * BATCH;
         assert_int_equal(kd_program_write(p, m->inputs[i], x, bytes), KD_OK);
