@@ -36,6 +36,10 @@ static kd_crop_box row_box(const kd_clip_source *s, const kd_item *item, int wid
     if (s->mode == KD_CLIP_TRAIN) {
         return kdi_clip_train_box(s, item, width, height);
     }
+    if (s->mode == KD_CLIP_VAL && s->spec.video.val_crop == KD_WINDOW_RANDOM) {
+        kd_rng rng = kdi_clip_draws(s, item, KDI_DRAW_CROP);
+        return kd_crop_random(width, height, s->spec.side, &rng);
+    }
     const view_parts v = view_of(s, item->view);
     return kd_crop_test(s->spec.crop_rule, width, height, s->spec.side, v.crop, v.crops);
 }

@@ -390,24 +390,48 @@ static void preset_loads(const char *path)
     if (kd_config_load(&(const char *){path}, 1, NULL, 0, &cfg, &err) != KD_OK) {
         fail_msg("%s", err.msg);
     }
-    const bool part = strstr(path, "/data/") != NULL || strstr(path, "/distill/") != NULL;
+    const bool part =
+        strstr(path, "/data/") != NULL || strstr(path, "/distill/") != NULL || strstr(path, "/kinetics.yaml") != NULL;
     assert_true(part || cfg.name[0] != '\0'); /* parts of recipes have no name of their own */
 }
 
 static void test_presets(void **state)
 {
     (void)state;
-    static const char *DIRS[] = {"data", "teacher", "student", "distill"};
+    static const char *DIRS[] = {"data", "teacher", "teacher/model", "teacher/published", "student", "distill"};
     int count = 0;
     for (size_t i = 0; i < KD_COUNTOF(DIRS); i++) {
         char *dir = kd_path_join(KD_SOURCE_DIR "/configs", DIRS[i]);
         each_yaml(dir, preset_loads, &count);
         kd_free(dir);
     }
-    assert_true(count >= 18);
+    assert_true(count >= 49);
     preset_loads(KD_SOURCE_DIR "/configs/teacher/ntu60_finetune.yaml");
     assert_true(cfg.optim.base_lr == 1e-3 && cfg.optim.scale_lr && cfg.optim.layer_decay == 0.75);
     assert_int_equal(cfg.train.batch_size * cfg.optim.accumulation, 32);
+}
+
+/* Every size of the teacher on every data set. */
+static void test_compositions(void **state)
+{
+    (void)state;
+    static const char *const MODEL[] = {"s", "b", "l", "h", "g"};
+    static const char *const DATA[] = {"ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset", "hmdb51", "ucf101",
+                                       "ssv2",       "k400",        "k600",        "k700",        "k710"};
+    kd_err err = {0};
+    for (size_t m = 0; m < KD_COUNTOF(MODEL); m++) {
+        for (size_t d = 0; d < KD_COUNTOF(DATA); d++) {
+            char model[512], data[512];
+            (void)snprintf(model, sizeof model, KD_SOURCE_DIR "/configs/teacher/model/%s.yaml", MODEL[m]);
+            (void)snprintf(data, sizeof data, KD_SOURCE_DIR "/configs/data/%s.yaml", DATA[d]);
+            if (kd_config_load((const char *[]){model, data}, 2, NULL, 0, &cfg, &err) != KD_OK) {
+                fail_msg("%s", err.msg);
+            }
+            assert_string_equal(cfg.teacher.variant, MODEL[m]);
+            assert_true(cfg.data.num_classes > 0);
+            assert_true((cfg.video.flip_prob == 0.0) == (strcmp(DATA[d], "ssv2") == 0));
+        }
+    }
 }
 
 static void is_refused(const char *path)
@@ -450,10 +474,13 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),    cmocka_unit_test(test_defaults),      cmocka_unit_test(test_values),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_limits),        cmocka_unit_test(test_set),
-        cmocka_unit_test(test_base),     cmocka_unit_test(test_composition),   cmocka_unit_test(test_print_and_hash),
-        cmocka_unit_test(test_presets),  cmocka_unit_test(test_refuse_corpus), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_table),          cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_values),         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_limits),         cmocka_unit_test(test_set),
+        cmocka_unit_test(test_base),           cmocka_unit_test(test_composition),
+        cmocka_unit_test(test_print_and_hash), cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_refuse_corpus),  cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_compositions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
