@@ -163,7 +163,7 @@ kd_status kd_session_open(const kd_common *c, const char *program, const char *w
     const kd_status st = load(c, weights, use, sets, out, err);
     kd_log_set_level(level);
     KD_TRY(st);
-    if (strcmp(out->task->program, program) != 0) {
+    if (program != NULL && strcmp(out->task->program, program) != 0) {
         kinds_of(program, kinds, sizeof kinds);
         const bool recipe = c->config.count > 0 || weights == NULL;
         return KD_FAIL(err, KD_E_CONFIG, "%s: %s of a %s; `%s` expects kind: %s",

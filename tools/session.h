@@ -42,7 +42,7 @@ typedef enum kd_weights_use {
 } kd_weights_use;
 
 /* Config: that of `c` and the weights (may be NULL), with the sets.  KD_E_CONFIG when its task belongs to another
- * program than `program`.  Then the device the config asks for, said in one line. */
+ * program than `program` (NULL: any).  Then the device the config asks for, said in one line. */
 KD_NODISCARD kd_status kd_session_open(const kd_common *c, const char *program, const char *weights, kd_weights_use use,
                                        kd_sets *sets, kd_session *out, kd_err *err);
 /* What a command with this session and these weights (may be NULL) reads, and how its --out is meant. */

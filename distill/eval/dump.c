@@ -19,6 +19,7 @@ typedef struct dump {
     char protocol[24]; /* "5x3" */
     /* the half being dumped */
     const kd_half *half;
+    size_t from, to; /* its samples that this store gets */
     uint64_t order_base;
     kd_store_view *views;
     int32_t *frames; /* [views, view_frames] */
@@ -45,16 +46,37 @@ static void dump_close(dump *d)
     kd_free(d->feature);
 }
 
+/* First sample of a half that belongs to shard `k` of the store's shards, from 0. */
+static size_t shard_start(const kd_dump_opts *o, const kd_half *h, int k)
+{
+    return o->shards > 0 ? h->n * (size_t)k / (size_t)o->shards : k > 0 ? h->n : 0;
+}
+
+/* Samples that the store gets, those that cannot be read among them. */
+static size_t samples_of(const kd_dump_opts *o, const kd_dataset *ds)
+{
+    size_t n = 0;
+    const int k = o->shards > 0 ? o->shard - 1 : 0;
+    for (int h = 0; h < KD_HALVES; h++) {
+        const kd_half *half = &ds->half[h];
+        n += (h == KD_HALF_TRAIN ? o->train : o->val) ? shard_start(o, half, k + 1) - shard_start(o, half, k) : 0;
+    }
+    return n;
+}
+
 static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
 {
     const kd_dump_opts *o = d->o;
     char decoder[KD_IDENTITY_DECODER];
-    char hash[KD_CFG_HASH] = "", merge[KD_CFG_NAME], ids[KD_HALVES][KD_SHA256_HEX];
+    char hash[KD_CFG_HASH] = "", merge[KD_CFG_NAME], ids[KD_HALVES][KD_SHA256_HEX], shard[24] = "";
+    if (o->shards > 0) {
+        (void)snprintf(shard, sizeof shard, "%d/%d", o->shard, o->shards);
+    }
     KD_TRY(kd_identity_recipe(load->has_origin ? &load->origin : NULL, o->cfg, hash, err));
     for (int h = 0; h < KD_HALVES; h++) {
         KD_TRY(kd_half_list_digest(&d->data.half[h], ids[h], err));
     }
-    const size_t total = (o->train ? d->data.half[KD_HALF_TRAIN].n : 0) + (o->val ? d->data.half[KD_HALF_VAL].n : 0);
+    const size_t total = samples_of(o, &d->data);
     const kd_store_manifest m = {
         .teacher = d->model.name,
         .teacher_sha256 = load->sha256,
@@ -75,7 +97,8 @@ static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
         .logit_dtype = o->logit_dtype,
         .feature_dim = o->features ? d->model.feature_dim : 0,
         .feature_dtype = KD_F16,
-        .expected = o->cfg->data.on_bad_sample == KD_BAD_FAIL ? (int64_t)total : 0};
+        .expected = o->cfg->data.on_bad_sample == KD_BAD_FAIL ? (int64_t)total : 0,
+        .shard = shard};
     kd_store_resume_info info;
     KD_TRY(kd_store_writer_open(o->out, &m, o->start, &d->writer, &info, err));
     if (info.records != 0) {
@@ -137,20 +160,35 @@ static void failure(void *user, uint32_t sample, const char *message)
     kd_log(KD_LOG_WARN, "left out: %s", message);
 }
 
+/* Samples left out before anything was read: of the first shard, so that all shards together account for all. */
+static void account(dump *d, size_t before, const kd_eval_counts *c)
+{
+    const kd_half *h = d->half;
+    const bool first = d->o->shards == 0 || d->o->shard == 1;
+    const size_t left = first ? h->n_left : 0, unread = first ? kd_half_failures(h) : 0;
+    d->r->listed += d->to - d->from + left;
+    d->r->done += before + c->done;
+    d->r->failed += c->failed + unread;
+    d->r->excluded += left - unread;
+}
+
 static kd_status dump_half(dump *d, kd_half_id id, kd_err *err)
 {
     const kd_half *h = &d->data.half[id];
     const kd_eval_sink sink = {.user = d, .emit = emit, .failure = failure};
-    kd_eval_counts counts;
+    const int k = d->o->shards > 0 ? d->o->shard - 1 : 0;
+    kd_eval_counts counts = {.listed = 0};
     d->half = h;
+    d->from = shard_start(d->o, h, k);
+    d->to = shard_start(d->o, h, k + 1);
     KD_TRY(d->o->task->source(d->o->cfg, &d->model, h, KD_PASS_TEST, false, &d->source, err));
     kd_free(d->frames);
     d->frames = kd_calloc((size_t)d->n_views * (size_t)d->source.view_frames + 1, sizeof *d->frames);
     if (d->frames == NULL) {
         return KD_FAIL(err, KD_E_OOM, "dump: out of memory");
     }
-    size_t first = 0; /* records are appended in this order: what comes before the first gap is done */
-    while (first < h->n && kd_store_has(d->writer, h->sample[first].id)) {
+    size_t first = d->from; /* records are appended in this order: what comes before the first gap is done */
+    while (first < d->to && kd_store_has(d->writer, h->sample[first].id)) {
         first++;
     }
     const kd_eval_opts eo = {.producer = &d->source.producer,
@@ -159,14 +197,14 @@ static kd_status dump_half(dump *d, kd_half_id id, kd_err *err)
                              .on_bad = d->o->cfg->data.on_bad_sample,
                              .progress = d->o->progress,
                              .phase = id == KD_HALF_TRAIN ? "dump train" : "dump val",
-                             .first_item = (uint64_t)first * d->source.producer.views};
-    const kd_status st = kd_eval_run(&d->model, d->program, &eo, &sink, &counts, err);
+                             .first_item = (uint64_t)first * d->source.producer.views,
+                             .from = d->from,
+                             .to = d->to};
+    const kd_status st =
+        d->to > d->from ? kd_eval_run(&d->model, d->program, &eo, &sink, &counts, err) : KD_OK; /* a small half */
     close_source(d);
     d->order_base += h->n;
-    d->r->listed += h->n + h->n_left;
-    d->r->done += first + counts.done;
-    d->r->failed += counts.failed + kd_half_failures(h);
-    d->r->excluded += h->n_left - kd_half_failures(h);
+    account(d, first - d->from, &counts);
     return st;
 }
 
@@ -191,7 +229,7 @@ done:
 static void forecast(const dump *d)
 {
     const kd_dump_opts *o = d->o;
-    const size_t n = (o->train ? d->data.half[KD_HALF_TRAIN].n : 0) + (o->val ? d->data.half[KD_HALF_VAL].n : 0);
+    const size_t n = samples_of(o, &d->data);
     const size_t views = (size_t)d->n_views, classes = (size_t)d->model.classes;
     const size_t each = views * classes * kd_dtype_size(o->logit_dtype) + classes * 4 +
                         (o->features ? (size_t)d->model.feature_dim * 2 : 0) + views * 100 + 64;

@@ -22,7 +22,7 @@ typedef struct pass {
     kd_eval_counts *counts;
     collector c;
     int views;
-    uint64_t item;
+    uint64_t item, end; /* the next one; that behind the last one asked for */
 } pass;
 
 static kd_status finish_sample(pass *p, kd_err *err)
@@ -62,7 +62,8 @@ static kd_status take_row(pass *p, const kd_batch *b, int row, kd_err *err)
     if (b->sample[row] == UINT32_MAX) {
         return KD_OK; /* padding */
     }
-    if (p->item++ < p->o->first_item) {
+    const uint64_t item = p->item++;
+    if (item < p->o->first_item || item >= p->end) {
         return KD_OK;
     }
     c->sample = b->sample[row];
@@ -100,24 +101,24 @@ static kd_status run_batch(pass *p, const kd_batch *b, kd_err *err)
 
 static kd_status walk(pass *p, kd_err *err)
 {
-    const uint64_t items = kd_loader_items(p->loader);
     const uint64_t first = p->o->first_item / (uint64_t)p->o->batch_size;
     p->item = first * (uint64_t)p->o->batch_size;
     KD_TRY(kd_loader_seek(p->loader, 0, first, err));
-    kd_progress_begin(p->o->progress, p->o->phase, "views", p->o->first_item, items);
-    for (;;) {
+    kd_progress_begin(p->o->progress, p->o->phase, "views", p->o->first_item, p->end);
+    while (p->item < p->end) {
         const kd_batch *b = NULL;
         KD_TRY(kd_loader_next(p->loader, &b, err));
         if (b == NULL) {
-            return KD_OK;
+            break;
         }
         KD_TRY(run_batch(p, b, err));
-        kd_progress_step(p->o->progress, KD_MIN(p->item, items), NAN);
+        kd_progress_step(p->o->progress, KD_MIN(p->item, p->end), NAN);
         if (kd_progress_stop(p->o->progress)) {
             return KD_FAIL(err, KD_E_CANCELLED, "interrupted after %llu of %llu views", (unsigned long long)p->item,
-                           (unsigned long long)items);
+                           (unsigned long long)p->end);
         }
     }
+    return KD_OK;
 }
 
 static kd_status collector_open(collector *c, const kd_model *m, int views, int batch)
@@ -149,7 +150,9 @@ kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, c
     kd_status st = KD_OK;
     const double t0 = kd_now();
     memset(counts, 0, sizeof *counts);
-    counts->listed = o->producer->samples;
+    const size_t to = o->to != 0 ? o->to : o->producer->samples;
+    counts->listed = to - o->from;
+    p.end = (uint64_t)to * o->producer->views;
     if (collector_open(&p.c, m, p.views, o->batch_size) != KD_OK) {
         st = KD_FAIL(err, KD_E_OOM, "evaluation: out of memory");
         goto done;
@@ -159,7 +162,9 @@ kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, c
     const kd_bad_sample *bad = NULL;
     const size_t n_bad = kd_loader_bad(p.loader, &bad);
     for (size_t i = 0; i < n_bad && sink->failure != NULL; i++) {
-        sink->failure(sink->user, bad[i].sample, bad[i].message);
+        if (bad[i].sample >= o->from && bad[i].sample < to) {
+            sink->failure(sink->user, bad[i].sample, bad[i].message);
+        }
     }
     if (st == KD_OK && n_bad > 0 && counts->failed == counts->listed) {
         st = KD_FAIL(err, KD_E_DATA, "none of %zu samples can be read, the first: %s", counts->listed, bad[0].message);
@@ -168,7 +173,8 @@ kd_status kd_eval_run(kd_model *m, kd_program *program, const kd_eval_opts *o, c
     counts->seconds = kd_now() - t0;
     char text[96];
     (void)snprintf(text, sizeof text, "%zu of %zu samples, %zu failed",
-                   (size_t)(o->first_item / o->producer->views) + counts->done, counts->listed, counts->failed);
+                   (size_t)(o->first_item / o->producer->views) - o->from + counts->done, counts->listed,
+                   counts->failed);
     kd_progress_end(o->progress, st == KD_OK ? text : NULL);
 done:
     kd_loader_close(p.loader);

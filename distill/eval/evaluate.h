@@ -22,11 +22,14 @@ typedef struct kd_eval_opts {
     const char *phase;           /* what the progress line calls it */
     bool quiet;                  /* kd_eval_fill: failed samples have been named before */
     uint64_t first_item;         /* items (sample x view) already done elsewhere: a resumed dump */
+    /* Samples [from, to) alone, in the batches that they have in a pass over all, so that their bits are the same; to
+     * 0: all.  first_item is not before `from`. */
+    size_t from, to;
 } kd_eval_opts;
 
 typedef struct kd_eval_counts {
-    size_t listed, done, failed;
-    double seconds, waited; /* seconds: total; waited: the part spent waiting for data */
+    size_t listed, done, failed; /* of the samples asked for */
+    double seconds, waited;      /* seconds: total; waited: the part spent waiting for data */
 } kd_eval_counts;
 
 /* Who hears of the samples. */

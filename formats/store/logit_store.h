@@ -174,8 +174,9 @@ KD_NODISCARD kd_status kd_store_verify(const char *path, void (*fault)(void *use
                                        kd_store_verify_report *report, kd_err *err);
 
 /* Merge stores with equal manifests (rank shards) into `out_path`, by `order`; the bytes are those
- * of one writer given all records in that order.  A killed merge is repeated.  KD_E_DATA: manifests differ (says
- * where), an id occurs twice.  KD_E_STATE: there is an `out_path`, and no `replace`. */
+ * of one writer given all records in that order.  Stores that say which shard of a dump they are must be all of them;
+ * the merged store is the one that was dumped as a whole.  A killed merge is repeated.  KD_E_DATA: manifests differ
+ * (says where), a shard is missing, an id occurs twice.  KD_E_STATE: there is an `out_path`, and no `replace`. */
 KD_NODISCARD kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_path, bool replace,
                                       kd_err *err);
 

@@ -2,6 +2,7 @@
 #include "formats/base/io.h"
 #include "formats/store/store_reader.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 typedef struct row {
@@ -31,6 +32,38 @@ static int by_order(const void *a, const void *b)
     return x->record < y->record ? -1 : x->record > y->record;
 }
 
+/* Number of a store among its shards, from 1, and how many there are; false: it is no shard. */
+static bool shard_of(const kd_store *s, int *k, int *n)
+{
+    return sscanf(s->head.m.shard, "%9d/%9d", k, n) == 2;
+}
+
+/* Shards of one dump are merged all together or not at all. */
+static kd_status check_shards(const merge *g, kd_err *err)
+{
+    int n = 0, k = 0, other = 0;
+    if (!shard_of(g->s[0], &k, &n)) {
+        n = 0;
+    }
+    for (size_t i = 1; i < g->n; i++) {
+        if (shard_of(g->s[i], &k, &other) != (n > 0) || (n > 0 && other != n)) {
+            return KD_FAIL(err, KD_E_DATA, "%.200s and %.200s: shard '%s' and shard '%s' are not of one dump",
+                           g->s[0]->path, g->s[i]->path, g->s[0]->head.m.shard, g->s[i]->head.m.shard);
+        }
+    }
+    for (int wanted = 1; wanted <= n; wanted++) {
+        size_t found = 0;
+        for (size_t i = 0; i < g->n; i++) {
+            found += shard_of(g->s[i], &k, &other) && k == wanted;
+        }
+        if (found != 1) {
+            return KD_FAIL(err, KD_E_DATA, "%.200s: expected each of its %d shards once, found %zu of shard %d/%d",
+                           g->s[0]->path, n, found, wanted, n);
+        }
+    }
+    return KD_OK;
+}
+
 /* Shards may say that they expect different counts; everything else must agree. */
 static kd_status same_manifest(const kd_store *a, const kd_store *b, kd_err *err)
 {
@@ -38,6 +71,7 @@ static kd_status same_manifest(const kd_store *a, const kd_store *b, kd_err *err
     kd_store_manifest m = b->head.m;
     kd_store_head h = {0};
     m.expected = a->head.m.expected;
+    m.shard = a->head.m.shard; /* check_shards */
     KD_TRY(kd_store_head_make(&m, &h, err));
     const kd_status st = kd_store_head_same(&a->head, "in the first", &h, "in the second", diff, sizeof diff, err);
     kd_store_head_free(&h);
@@ -101,8 +135,10 @@ kd_status kd_store_merge(const char *const *paths, size_t n, const char *out_pat
         goto done;
     }
     KD_GO(open_shards(&g, paths, err));
+    KD_GO(check_shards(&g, err));
     KD_GO(sort_rows(&g, err));
     kd_store_manifest m = g.s[0]->head.m;
+    m.shard = NULL;
     if (m.expected > 0) {
         m.expected = (int64_t)g.n_rows;
     }

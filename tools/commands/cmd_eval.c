@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 typedef struct opts {
-    const char *weights, *views, *split, *features, *label, *logits;
+    const char *weights, *views, *split, *features, *label, *logits, *shard;
 } opts;
 
 enum {
@@ -184,6 +184,20 @@ static kd_status print_dump(const kd_dump_result *r, const kd_common *c, kd_err 
     return KD_OK;
 }
 
+/* "2/4" into shard and shards. */
+static kd_status parse_shard(const char *text, kd_dump_opts *o, kd_err *err)
+{
+    int end = 0;
+    if (text == NULL) {
+        return KD_OK;
+    }
+    if (sscanf(text, "%6d/%6d%n", &o->shard, &o->shards, &end) != 2 || text[end] != '\0' || o->shard < 1 ||
+        o->shard > o->shards) {
+        return KD_FAIL(err, KD_E_ARG, "--shard: expected K/N with 1 <= K <= N such as 2/4, got '%s'", text);
+    }
+    return KD_OK;
+}
+
 static kd_status dump(const char *program, const opts *o, const kd_common *c, kd_err *err)
 {
     kd_session s = {0};
@@ -196,20 +210,21 @@ static kd_status dump(const char *program, const opts *o, const kd_common *c, kd
     if (c->out != NULL) {
         KD_GO(kd_out_store(&out, c->out, err));
     }
-    const kd_dump_opts dopts = {.task = s.task,
-                                .cfg = s.cfg,
-                                .weights = o->weights,
-                                .out = c->out,
-                                .train = strstr(o->split, "train") != NULL,
-                                .val = strstr(o->split, "val") != NULL,
-                                .features = o->features != NULL,
-                                .logit_dtype = strcmp(o->logits, "f16") == 0 ? KD_F16 : KD_F32,
-                                .start = c->resume  ? KD_STORE_RESUME
-                                         : c->force ? KD_STORE_REPLACE
-                                                    : KD_STORE_NEW,
-                                .dry_run = c->dry_run,
-                                .be = s.be,
-                                .progress = &s.progress};
+    kd_dump_opts dopts = {.task = s.task,
+                          .cfg = s.cfg,
+                          .weights = o->weights,
+                          .out = c->out,
+                          .train = strstr(o->split, "train") != NULL,
+                          .val = strstr(o->split, "val") != NULL,
+                          .features = o->features != NULL,
+                          .logit_dtype = strcmp(o->logits, "f16") == 0 ? KD_F16 : KD_F32,
+                          .start = c->resume  ? KD_STORE_RESUME
+                                   : c->force ? KD_STORE_REPLACE
+                                              : KD_STORE_NEW,
+                          .dry_run = c->dry_run,
+                          .be = s.be,
+                          .progress = &s.progress};
+    KD_GO(parse_shard(o->shard, &dopts, err));
     KD_GO(kd_dump(&dopts, &r, err));
     if (!c->dry_run) {
         KD_GO(print_dump(&r, c, err));
@@ -236,8 +251,11 @@ static int run_dump(const kd_cmd *cmd, const char *program, int argc, char **arg
     return kd_cmd_end(cmd, dump(program, &o, &c, &err), &err);
 }
 
-#define OPT_HALVES  KD_OPT_CHOICE(opts, split, "split", "train,val", "train|val|train,val", "halves to dump")
-#define OPT_LOGITS  KD_OPT_CHOICE(opts, logits, "logits", "f16", "f16|f32", "how logits are stored")
+#define OPT_HALVES KD_OPT_CHOICE(opts, split, "split", "train,val", "train|val|train,val", "halves to dump")
+#define OPT_LOGITS KD_OPT_CHOICE(opts, logits, "logits", "f16", "f16|f32", "how logits are stored")
+#define OPT_SHARD                                 \
+    KD_OPT_STR(opts, shard, "shard", "K/N", NULL, \
+               "only the K-th of N parts of each half; `kd logits merge` joins the N stores to that of one run")
 #define DUMP_COMMON (COMMON | KD_COMMON_RESUME | KD_COMMON_DRY_RUN)
 #define DUMP_NOTES  "A kill loses at most the record being written; --resume continues to the same bytes."
 
@@ -250,6 +268,7 @@ int kd_cmd_teacher_dump_logits(int argc, char **argv)
                    "clips x crops of each video (default: the recipe's eval.clips x eval.crops)"),
         KD_OPT_CHOICE(opts, features, "features", NULL, "fc_norm", "store the pooled feature too"),
         OPT_LOGITS,
+        OPT_SHARD,
     };
     static const kd_cmd cmd = {
         .name = "teacher dump-logits",
@@ -270,6 +289,7 @@ int kd_cmd_distill_dump_logits(int argc, char **argv)
         OPT_HALVES,
         KD_OPT_CHOICE(opts, features, "features", NULL, "pool", "store what the classifier reads too"),
         OPT_LOGITS,
+        OPT_SHARD,
     };
     static const kd_cmd cmd = {
         .name = "distill dump-logits",

@@ -1,13 +1,17 @@
 /* kd logits: describe, check, merge and export logit stores. */
+#include "distill/eval/recompute.h"
 #include "formats/base/io.h"
 #include "formats/base/json.h"
 #include "formats/store/logit_store.h"
 #include "tools/commands/commands.h"
 #include "tools/print.h"
 #include "tools/process/out.h"
+#include "tools/session.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* ---- info ------------------------------------------------------------------------------------ */
 
@@ -160,15 +164,34 @@ done:
 
 /* ---- verify ---------------------------------------------------------------------------------- */
 
+typedef struct verify_args {
+    const char *recompute, *weights;
+} verify_args;
+
+static const kd_arg VERIFY_ARGS[] = {
+    KD_OPT_STR(verify_args, recompute, "recompute", "N|P%", NULL,
+               "run the model again over N records, or P per cent of them, and compare the logits"),
+    KD_OPT_STR(verify_args, weights, "weights", "PATH", NULL, "with --recompute: the weights that the store names"),
+};
+
+enum {
+    WITH_MODEL =
+        KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_DATA | KD_COMMON_COMPUTE | KD_COMMON_WORKERS | KD_COMMON_BATCH_SIZE
+};
+
 static const kd_cmd VERIFY = {
     .name = "kd logits verify",
     .operands = "STORE...",
     .about = "Checks every checksum, id, label and number of logit stores; names each fault.",
-    .common = KD_COMMON_JSON,
+    .args = VERIFY_ARGS,
+    .arg_count = KD_COUNTOF(VERIFY_ARGS),
+    .common = KD_COMMON_JSON | WITH_MODEL,
     .min_operands = 1,
     .max_operands = -1,
     .notes =
-        "Faults are printed on stderr, at most 20 a store.  Exit code 4 when there is any, 3 for\nwhat is no store.",
+        "Faults are printed on stderr, at most 20 a store.  Exit code 4 when there is any, 3 for\nwhat is no store.\n"
+        "--recompute takes one store and always the same records of it, evenly spread; recipe, data set and device\n"
+        "options belong to it.  A logit may differ by the rounding of its dtype and of the arithmetic.",
 };
 
 static void print_fault(void *user, const char *line)
@@ -199,13 +222,80 @@ static kd_status verify_json(const char *path, kd_status found, const kd_store_v
     return kd_print_json(d, err);
 }
 
+/* "25", or "1%" of the records, at least one; 0: neither. */
+static int64_t records_of(const char *text, int64_t all)
+{
+    char *end = NULL;
+    const double v = strtod(text, &end);
+    const bool share = *end == '%';
+    if (end == text || end[share] != '\0' || !(v > 0.0) || (share && v > 100.0) || (!share && v != floor(v))) {
+        return 0;
+    }
+    const double n = share ? ceil(v * (double)all / 100.0) : v;
+    return n >= (double)all ? all : (int64_t)n;
+}
+
+static kd_status recompute(const verify_args *a, const kd_common *c, const char *path, kd_err *err)
+{
+    kd_session s = {0};
+    kd_sets sets = {0};
+    kd_store *store = NULL;
+    kd_recompute_result r;
+    int faults = 0;
+    kd_status st = KD_OK;
+    KD_GO(kd_store_open(path, &store, err));
+    const int64_t count = records_of(a->recompute, kd_store_count(store));
+    if (count < 1) {
+        st = KD_FAIL(err, KD_E_ARG, "--recompute: expected a number of records or a share such as 1%%, got '%s'",
+                     a->recompute);
+        goto done;
+    }
+    KD_GO(kd_sets_make(c, "eval", &sets, err));
+    KD_GO(kd_session_open(c, NULL, a->weights, KD_WEIGHTS_MODEL, &sets, &s, err));
+    const kd_recompute_opts o = {.task = s.task,
+                                 .cfg = s.cfg,
+                                 .weights = a->weights,
+                                 .store = store,
+                                 .count = count,
+                                 .be = s.be,
+                                 .progress = &s.progress,
+                                 .user = &faults,
+                                 .differs = print_fault};
+    st = kd_recompute(&o, &r, err);
+    if ((st == KD_OK || st == KD_E_INTEGRITY) && !c->json) {
+        printf("%s: %zu of %" PRId64 " records computed again: %zu differ; the largest difference is %.2g of what is "
+               "allowed\n",
+               KD_SHOWN(path), r.records, kd_store_count(store), r.differing, r.worst);
+    } else if (st == KD_OK || st == KD_E_INTEGRITY) {
+        kd_json *d = kd_json_object();
+        kd_json_set_str(d, "path", path);
+        kd_json_set_i64(d, "recomputed", (int64_t)r.records);
+        kd_json_set_i64(d, "differing", (int64_t)r.differing);
+        kd_json_set_rounded(d, "worst", r.worst, 6);
+        const kd_status printed = kd_print_json(d, err);
+        st = st == KD_OK ? printed : st;
+    }
+done:
+    kd_session_close(&s);
+    kd_sets_free(&sets);
+    kd_store_close(store);
+    return st;
+}
+
 int kd_cmd_logits_verify(int argc, char **argv)
 {
+    verify_args a;
     kd_common c;
     kd_operands in;
-    const int rc = kd_args_parse(&VERIFY, argc, argv, NULL, &c, &in);
+    const int rc = kd_args_parse(&VERIFY, argc, argv, &a, &c, &in);
     if (rc != KD_ARGS_RUN) {
         return rc;
+    }
+    if (a.recompute == NULL && (a.weights != NULL || (c.given & WITH_MODEL) != 0)) {
+        return kd_usage(&VERIFY, "options of a model are for --recompute, which was not given");
+    }
+    if (a.recompute != NULL && (a.weights == NULL || in.count != 1)) {
+        return kd_usage(&VERIFY, "--recompute: expected %s", a.weights == NULL ? "--weights PATH" : "one store");
     }
     kd_status worst = KD_OK;
     kd_err first = {0};
@@ -227,6 +317,9 @@ int kd_cmd_logits_verify(int argc, char **argv)
         printf("%s: %s, %" PRId64 " records in %" PRId64 " blocks good, %" PRId64 " records in %" PRId64
                " blocks bad, %d faults\n",
                KD_SHOWN(in.item[i]), verdict(st), r.records, r.blocks, r.bad_records, r.bad_blocks, faults);
+    }
+    if (a.recompute != NULL && worst == KD_OK) {
+        worst = recompute(&a, &c, in.item[0], &first);
     }
     return kd_cmd_end(&VERIFY, worst, &first);
 }
