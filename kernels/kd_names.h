@@ -31,6 +31,10 @@ typedef struct kd_name_map {
     bool (*write)(int dialect, const char *official, int part, char *out, size_t bytes);
     bool (*known)(const char *official);                 /* is it a tensor of the model? */
     bool (*in_parts)(int dialect, const char *official); /* is it three tensors in the dialect? */
+    /* Tensors that files may hold although their values follow from the model: is this one such a tensor, and are v,
+     * its values, those?  Then the reader leaves it out.  NULL, both: there are none. */
+    bool (*may_be_fixed)(const char *official);
+    bool (*is_fixed)(const char *official, const int64_t *dim, size_t rank, const float *v);
 } kd_name_map;
 
 /* Number of the dialect with this name; -1: unknown. */

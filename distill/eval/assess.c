@@ -44,6 +44,7 @@ typedef struct assessment {
     kd_source source;
     kd_program *program;
     kd_records records;
+    kd_load_report load;
 } assessment;
 
 static void assessment_close(assessment *a)
@@ -53,17 +54,19 @@ static void assessment_close(assessment *a)
     if (a->source.close != NULL) {
         a->source.close(a->source.ctx);
     }
+    kd_load_report_free(&a->load);
     kd_model_close(&a->model);
     kd_dataset_free(&a->data);
 }
 
-static kd_status assess_open(const kd_assess_opts *o, assessment *a, kd_load_report *load, kd_err *err)
+static kd_status assess_open(const kd_assess_opts *o, assessment *a, kd_err *err)
 {
     const kd_task *task = o->task;
+    kd_load_report *load = &a->load;
     KD_TRY(kd_dataset_open(&o->cfg->data, task->need, 1u << o->half, &a->data, err));
     KD_TRY(kd_model_open(task, o->cfg, a->data.n_classes, o->be, &a->model, err));
     KD_TRY(kd_model_declare(&a->model, NULL, err));
-    KD_TRY(kd_model_load(&a->model, o->weights, false, a->data.classes, load, err));
+    KD_TRY(kd_model_load(&a->model, o->weights, "", false, a->data.classes, load, err));
     kd_log(KD_LOG_INFO, "weights %s: %d tensors, %d unused%s%s; sha256 %.12s", o->weights, load->matched,
            load->unexpected, load->unexpected > 0 ? ": " : "", load->unexpected_names, load->sha256);
     KD_TRY(kd_model_eval_program(&a->model, o->cfg->eval.batch_size, &a->program, err));
@@ -72,8 +75,8 @@ static kd_status assess_open(const kd_assess_opts *o, assessment *a, kd_load_rep
 
 static kd_status assess(const kd_assess_opts *o, assessment *a, kd_assess_result *result, kd_err *err)
 {
-    kd_load_report load;
-    KD_TRY(assess_open(o, a, &load, err));
+    KD_TRY(assess_open(o, a, err));
+    const kd_load_report *load = &a->load;
     (void)o->task->views(o->cfg, result->views);
     const kd_eval_opts eo = {.producer = &a->source.producer,
                              .batch_size = o->cfg->eval.batch_size,
@@ -91,11 +94,11 @@ static kd_status assess(const kd_assess_opts *o, assessment *a, kd_assess_result
                            .figures = &result->figures,
                            .facts = {.label = o->label,
                                      .command = o->command,
-                                     .weights_hash = load.sha256,
-                                     .origin = load.has_origin ? &load.origin : NULL,
+                                     .weights_hash = load->sha256,
+                                     .origin = load->has_origin ? &load->origin : NULL,
                                      .views = result->views,
-                                     .phase = load.phase[0] != '\0' ? load.phase : NULL,
-                                     .selected_on = load.best ? load.selected_on : NULL}};
+                                     .phase = load->phase[0] != '\0' ? load->phase : NULL,
+                                     .selected_on = load->best ? load->selected_on : NULL}};
     KD_TRY(kd_assess_latency(&a->model, &found.facts, err));
     result->latency_ms = found.facts.latency_ms;
     const kd_half *half = &a->data.half[o->half];

@@ -250,7 +250,7 @@ static kd_status dump_open(dump *d, kd_load_report *load, kd_err *err)
                        d->model.record != d->model.classes ? "other predictions" : "no features");
     }
     KD_TRY(kd_model_declare(&d->model, NULL, err));
-    KD_TRY(kd_model_load(&d->model, o->weights, false, d->data.classes, load, err));
+    KD_TRY(kd_model_load(&d->model, o->weights, "", false, d->data.classes, load, err));
     d->n_views = o->task->views(o->cfg, d->protocol);
     return KD_OK;
 }
@@ -265,7 +265,7 @@ static kd_status make_buffers(dump *d, kd_err *err)
 kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
 {
     dump d = {.o = o, .r = result};
-    kd_load_report load;
+    kd_load_report load = {0};
     kd_status st = KD_OK;
     const double t0 = kd_now();
     *result = (kd_dump_result){.top1_train = NAN, .top1_val = NAN};
@@ -292,6 +292,7 @@ kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
 done:
     kd_store_writer_abandon(d.writer); /* what was appended stays for --resume */
     result->seconds = kd_now() - t0;
+    kd_load_report_free(&load);
     dump_close(&d);
     return st;
 }

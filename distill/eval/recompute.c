@@ -90,7 +90,7 @@ static kd_status recompute_open(recompute *c, kd_err *err)
 {
     const kd_recompute_opts *o = c->o;
     const kd_store_manifest *m = kd_store_get_manifest(o->store);
-    kd_load_report load;
+    kd_load_report load = {0};
     if (m->teacher_sha256[0] == '\0') {
         return KD_FAIL(err, KD_E_DATA, "%s: it names no weights%s: nothing can be computed again",
                        kd_store_path(o->store), m->source_sha256[0] != '\0' ? " (imported)" : "");
@@ -99,8 +99,10 @@ static kd_status recompute_open(recompute *c, kd_err *err)
     KD_TRY(check_data(c, err));
     KD_TRY(kd_model_open(o->task, o->cfg, c->data.n_classes, o->be, &c->model, err));
     KD_TRY(kd_model_declare(&c->model, NULL, err));
-    KD_TRY(kd_model_load(&c->model, o->weights, false, c->data.classes, &load, err));
-    KD_TRY(check_model(c, &load, err));
+    KD_TRY(kd_model_load(&c->model, o->weights, "", false, c->data.classes, &load, err));
+    const kd_status st = check_model(c, &load, err);
+    kd_load_report_free(&load);
+    KD_TRY(st);
     KD_TRY(kd_model_eval_program(&c->model, o->cfg->eval.batch_size, &c->program, err));
     const double stored = m->logit_dtype == KD_F16 ? 0x1p-11 : 0x1p-24;
     const double run = c->model.dtype == KD_BF16 ? 0x1p-6 : c->model.dtype == KD_F16 ? 0x1p-9 : 1e-4;

@@ -87,7 +87,8 @@ static kd_status open_model(submission *s, kd_err *err)
     KD_TRY(find_names(s, classes, err));
     KD_TRY(kd_model_open(o->task, o->cfg, classes, o->be, &s->model, err));
     KD_TRY(kd_model_declare(&s->model, NULL, err));
-    KD_TRY(kd_model_load(&s->model, o->weights, false, NULL, &load, err));
+    KD_TRY(kd_model_load(&s->model, o->weights, "", false, NULL, &load, err));
+    kd_load_report_free(&load);
     KD_TRY(kd_model_eval_program(&s->model, o->cfg->eval.batch_size, &s->program, err));
     s->record = kd_calloc((size_t)s->model.record, sizeof *s->record);
     s->work = kd_calloc(2 * (size_t)s->model.record, sizeof *s->work);

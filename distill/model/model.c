@@ -16,6 +16,7 @@ kd_status kd_model_open(const kd_task *task, const kd_config *cfg, int classes, 
                       .target = kd_shape1(classes),
                       .record = classes,
                       .be = be,
+                      .min_match = 1.0,
                       .dtype = cfg->train.dtype,
                       .params = kd_params_create(KD_F32)};
     if (out->params == NULL) {

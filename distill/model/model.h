@@ -42,7 +42,11 @@ typedef struct kd_model {
     kd_spec item[KD_MODEL_INPUTS];       /* one sample of each input, in evaluation */
     kd_spec train_item[KD_MODEL_INPUTS]; /* and in training */
     kd_model_output output[KD_MODEL_OUTPUTS];
-    int64_t kept; /* training samples that stay on the device; 0: batches are fed */
+    int64_t kept;     /* training samples that stay on the device; 0: batches are fed */
+    double min_match; /* share of the backbone's parameters that a file to start from must hold */
+    /* Rows of a classifier of head_of classes that make up this model's; NULL: its rows are taken as they are. */
+    const uint16_t *head_row;
+    int head_of;
 } kd_model;
 
 /* The model of a resolved recipe for `classes` classes; parameters are declared but not allocated or drawn. */
@@ -91,9 +95,14 @@ typedef struct kd_memory_need {
 KD_NODISCARD kd_status kd_model_check_memory(kd_model *m, const kd_memory_need *need, kd_err *err);
 
 typedef struct kd_load_report {
-    int matched, missing, unexpected, reshaped; /* tensors; reshaped: head of another class count, left fresh */
-    char missing_names[400];                    /* the first few, for the log */
+    /* Tensors.  reshaped: in the file, but of another shape or for other classes: a head that is left fresh, a head cut
+     * down to rows, a position table of another grid. */
+    int matched, missing, unexpected, reshaped;
+    int file_classes;      /* rows of the file's head; 0: it has none */
+    double share;          /* of the backbone's parameters: came from the file */
+    char fresh_names[400]; /* left at their initial values; the first few, for the log */
     char unexpected_names[400];
+    kd_json *keys;           /* {"missing": [...], "unexpected": [...], "reshaped": [...]}: all of them; owned */
     char sha256[65];         /* of the file(s) */
     bool best;               /* a run's `best` checkpoint: chosen among its epochs */
     char selected_on[8];     /* by the figures of that half: "val" */
@@ -102,13 +111,17 @@ typedef struct kd_load_report {
     kd_identity origin;      /* what it came from */
 } kd_load_report;
 
-/* Load weights from a run directory, checkpoint directory, safetensors file or .pth (formats/weights/weights.h).
- * `fresh_head`: a missing head, one of another size or of other class names, and a missing fc_norm, stay at their
- * initial values (fine-tuning from another data set); any other missing tensor is an error: KD_E_DATA naming the first
- * few.  classes: [m->classes] names of the data set in label order, compared with those that the weights carry; NULL:
- * there is no data set.  Without `fresh_head` other names, or the same in another order, are KD_E_DATA.
- * KD_E_NUMERIC: a value that is not finite. */
-KD_NODISCARD kd_status kd_model_load(kd_model *m, const char *path, bool fresh_head, char *const *classes,
-                                     kd_load_report *report, kd_err *err);
+void kd_load_report_free(kd_load_report *r); /* zeroed is legal */
+
+/* Load weights from a run directory, checkpoint directory, safetensors file or .pth (formats/weights/weights.h); key:
+ * which of several weights of a file, "": as found.
+ * `fresh_head`: training starts from them.  A missing head, one of another size or of other class names, a missing
+ * fc_norm, and up to 1 - m->min_match of the backbone's parameters stay at their initial values; otherwise, and beyond
+ * that, a missing tensor is KD_E_DATA naming the first few.  classes: [m->classes] names of the data set in label
+ * order, compared with those that the weights carry; NULL: there is no data set.  Without `fresh_head` other names, or
+ * the same in another order, are KD_E_DATA.  KD_E_NUMERIC: a value that is not finite.  *report is the caller's to
+ * free. */
+KD_NODISCARD kd_status kd_model_load(kd_model *m, const char *path, const char *key, bool fresh_head,
+                                     char *const *classes, kd_load_report *report, kd_err *err);
 
 #endif

@@ -50,65 +50,142 @@ static bool same_shape(const kd_weight *w, const kd_param_info *e)
 /* How the classifier of the file is taken. */
 typedef enum head_use { HEAD_EXACT, HEAD_IF_IT_FITS, HEAD_FRESH } head_use;
 
-static kd_status read_values(kd_model *m, kd_weights *w, const kd_weight *t, int i, kd_err *err)
+/* A load under way. */
+typedef struct load {
+    kd_model *m;
+    kd_weights *w;
+    head_use head;
+    kd_load_report *r;
+    int64_t backbone, found; /* parameters of the body: all, and those that the file holds */
+} load;
+
+static void list(kd_load_report *r, const char *which, const char *name)
 {
-    const kd_param_info *e = kd_params_at(m->params, i);
-    kd_status st = KD_OK;
-    float *v = kd_alloc((size_t)e->numel * sizeof *v);
-    if (v == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "weights: out of memory for %s", e->name);
-    }
-    KD_GO(kd_weights_read_f32(w, t, v, err));
+    kd_json *l = (kd_json *)(uintptr_t)kd_json_get(r->keys, which);
+    kd_json_push_str(l, name);
+    kd_log(KD_LOG_VERBOSE, "weights: %s %s", which, name);
+}
+
+static bool of_backbone(const kd_model *m, const char *name)
+{
+    return !is_head(m, name) && !may_be_fresh(m, name);
+}
+
+static kd_status put_values(const load *l, int i, const float *v, kd_err *err)
+{
+    const kd_param_info *e = kd_params_at(l->m->params, i);
     for (int64_t k = 0; k < e->numel; k++) {
         if (!isfinite(v[k])) {
-            st = KD_FAIL(err, KD_E_NUMERIC, "%s: tensor %s: expected finite values, found %g at %lld",
-                         kd_weights_file(w), e->name, (double)v[k], (long long)k);
+            return KD_FAIL(err, KD_E_NUMERIC, "%s: tensor %s: expected finite values, found %g at %lld",
+                           kd_weights_file(l->w), e->name, (double)v[k], (long long)k);
+        }
+    }
+    return kd_params_write(l->m->params, i, v, e->numel) == KD_OK
+               ? KD_OK
+               : KD_FAIL(err, KD_E_DEVICE, "weights: %s cannot be written to the device", e->name);
+}
+
+/* The rows of a head of more classes: out[i] = in[row[i]]. */
+static bool cut_head(const load *l, const kd_param_info *e, const kd_weight *t, const float *in, float *out)
+{
+    const kd_model *m = l->m;
+    if (m->head_row == NULL || !is_head(m, e->name) || t->rank != (size_t)e->shape.rank || t->dim[0] != m->head_of) {
+        return false;
+    }
+    const size_t row = t->count / (size_t)t->dim[0];
+    if (row * (size_t)m->classes != (size_t)e->numel) {
+        return false;
+    }
+    for (int i = 0; i < m->classes; i++) {
+        memcpy(out + (size_t)i * row, in + (size_t)m->head_row[i] * row, row * sizeof *out);
+    }
+    return true;
+}
+
+/* The parameter of a tensor of another shape; *done false: there is no such reading. */
+static kd_status reshape(const load *l, const kd_param_info *e, const kd_weight *t, const float *in, float *out,
+                         bool *done)
+{
+    const kd_task *task = l->m->task;
+    *done = cut_head(l, e, t, in, out);
+    return *done || task->reshape == NULL ? KD_OK : task->reshape(l->m, e->name, t->dim, t->rank, in, out, done);
+}
+
+/* Read a tensor, of our shape or of one that can be made ours. */
+static kd_status take(const load *l, const kd_weight *t, int i, bool same, bool *done, kd_err *err)
+{
+    const kd_param_info *e = kd_params_at(l->m->params, i);
+    kd_status st = KD_OK;
+    float *v = kd_alloc(t->count * sizeof *v + 1), *own = same ? NULL : kd_alloc((size_t)e->numel * sizeof *own);
+    if (v == NULL || (own == NULL && !same)) {
+        st = KD_FAIL(err, KD_E_OOM, "weights: out of memory for %s", e->name);
+        goto done;
+    }
+    KD_GO(kd_weights_read_f32(l->w, t, v, err));
+    *done = same;
+    if (!same) {
+        st = reshape(l, e, t, v, own, done);
+        if (st != KD_OK) {
+            st = KD_FAIL(err, st, "weights: out of memory for %s", e->name);
             goto done;
         }
     }
-    if (kd_params_write(m->params, i, v, e->numel) != KD_OK) {
-        st = KD_FAIL(err, KD_E_DEVICE, "weights: %s cannot be written to the device", e->name);
-    }
+    st = *done ? put_values(l, i, same ? v : own, err) : KD_OK;
 done:
     kd_free(v);
+    kd_free(own);
     return st;
 }
 
-static kd_status load_one(kd_model *m, kd_weights *w, int i, head_use head, kd_load_report *r, kd_err *err)
+static kd_status leave_fresh(load *l, const kd_param_info *e, const char *which)
 {
-    const kd_param_info *e = kd_params_at(m->params, i);
-    const kd_weight *t = kd_weights_find(w, e->name);
-    const bool fresh_head = head != HEAD_EXACT;
+    *(strcmp(which, "missing") == 0 ? &l->r->missing : &l->r->reshaped) += 1;
+    note(l->r->fresh_names, sizeof l->r->fresh_names, e->name);
+    list(l->r, which, e->name);
+    return KD_OK;
+}
+
+static kd_status refuse_shape(const load *l, const kd_param_info *e, const kd_weight *t, kd_err *err)
+{
+    char want[KD_SHAPE_TEXT_MAX], found[KD_SHAPE_TEXT_MAX];
+    kd_shape have = {(int32_t)KD_MIN(t->rank, KD_MAX_RANK), {0}};
+    for (int d = 0; d < have.rank; d++) {
+        have.dim[d] = t->dim[d];
+    }
+    return KD_FAIL(err, KD_E_DATA, "%s: tensor %s: expected %s, found %s", kd_weights_file(l->w), e->name,
+                   kd_shape_text(&e->shape, want, sizeof want), kd_shape_text(&have, found, sizeof found));
+}
+
+static kd_status load_one(load *l, int i, kd_err *err)
+{
+    const kd_param_info *e = kd_params_at(l->m->params, i);
+    const kd_weight *t = kd_weights_find(l->w, e->name);
+    const bool start = l->head != HEAD_EXACT, head = is_head(l->m, e->name), body = of_backbone(l->m, e->name);
     char want[KD_SHAPE_TEXT_MAX];
-    if (t != NULL && head == HEAD_FRESH && is_head(m, e->name)) {
-        r->reshaped++;
-        note(r->missing_names, sizeof r->missing_names, e->name);
-        return KD_OK;
+    bool done = false;
+    l->backbone += body ? e->numel : 0;
+    l->r->file_classes = t != NULL && head && t->rank > 0 ? (int)t->dim[0] : l->r->file_classes;
+    if (t != NULL && l->head == HEAD_FRESH && head) {
+        return leave_fresh(l, e, "reshaped");
     }
     if (t == NULL) {
-        const bool fresh = is_added(e->name) || (fresh_head && may_be_fresh(m, e->name));
-        r->missing++;
-        note(r->missing_names, sizeof r->missing_names, e->name);
-        return fresh ? KD_OK
-                     : KD_FAIL(err, KD_E_DATA, "%s: tensor %s %s is missing", kd_weights_file(w), e->name,
+        /* how much of the body may be missing is judged when all of the body has been seen */
+        const bool fresh = is_added(e->name) || (start && (!body || l->m->task->match_key != NULL));
+        return fresh ? leave_fresh(l, e, "missing")
+                     : KD_FAIL(err, KD_E_DATA, "%s: tensor %s %s is missing", kd_weights_file(l->w), e->name,
                                kd_shape_text(&e->shape, want, sizeof want));
     }
-    if (!same_shape(t, e)) {
-        kd_shape have = {(int32_t)KD_MIN(t->rank, KD_MAX_RANK), {0}};
-        char found[KD_SHAPE_TEXT_MAX];
-        for (int d = 0; d < have.rank; d++) {
-            have.dim[d] = t->dim[d];
-        }
-        if (fresh_head && is_head(m, e->name)) {
-            r->reshaped++;
-            note(r->missing_names, sizeof r->missing_names, e->name);
-            return KD_OK;
-        }
-        return KD_FAIL(err, KD_E_DATA, "%s: tensor %s: expected %s, found %s", kd_weights_file(w), e->name,
-                       kd_shape_text(&e->shape, want, sizeof want), kd_shape_text(&have, found, sizeof found));
+    const bool same = same_shape(t, e);
+    KD_TRY(take(l, t, i, same, &done, err));
+    if (!done) {
+        return start && head && l->m->head_row == NULL ? leave_fresh(l, e, "reshaped") : refuse_shape(l, e, t, err);
     }
-    KD_TRY(read_values(m, w, t, i, err));
-    r->matched++;
+    l->found += body ? e->numel : 0;
+    l->r->matched++;
+    if (!same) {
+        l->r->reshaped++;
+        list(l->r, "reshaped", e->name);
+    }
     return KD_OK;
 }
 
@@ -242,41 +319,105 @@ static kd_status read_selection(const kd_weights *w, kd_load_report *r, kd_err *
     return KD_OK;
 }
 
-kd_status kd_model_load(kd_model *m, const char *path, bool fresh_head, char *const *classes, kd_load_report *report,
-                        kd_err *err)
+/* What the file holds and the model has no place for. */
+static kd_status find_unexpected(load *l, kd_err *err)
 {
-    kd_weights *w = NULL;
-    head_use head = fresh_head ? HEAD_IF_IT_FITS : HEAD_EXACT;
-    kd_status st = KD_OK;
-    memset(report, 0, sizeof *report);
-    KD_GO(kd_weights_open(path, m->task->names, &w, err));
-    KD_GO(compare_classes(m, w, classes, &head, err));
-    for (int i = 0; i < kd_params_count(m->params); i++) {
-        KD_GO(load_one(m, w, i, head, report, err));
-    }
-    for (size_t i = 0; i < kd_weights_count(w); i++) {
-        const char *name = kd_weights_at(w, i)->name;
-        const bool constant = m->task->is_constant != NULL && m->task->is_constant(m, name);
-        if (kd_params_find(m->params, name) < 0 && !is_added(name) && !constant) {
-            report->unexpected++;
-            note(report->unexpected_names, sizeof report->unexpected_names, name);
+    const kd_task *task = l->m->task;
+    for (size_t i = 0; i < kd_weights_count(l->w); i++) {
+        const char *name = kd_weights_at(l->w, i)->name;
+        const bool constant = task->is_constant != NULL && task->is_constant(l->m, name);
+        if (kd_params_find(l->m->params, name) >= 0 || is_added(name) || constant) {
+            continue;
         }
+        if (task->table != NULL && strcmp(name, task->table) == 0) {
+            return KD_FAIL(err, KD_E_DATA,
+                           "%s: holds a table %s of its own, which the model of the recipe does not read; set %s",
+                           kd_weights_file(l->w), name, task->table_key);
+        }
+        l->r->unexpected++;
+        note(l->r->unexpected_names, sizeof l->r->unexpected_names, name);
+        list(l->r, "unexpected", name);
     }
-    if (report->matched == 0) {
-        st = KD_FAIL(err, KD_E_DATA, "%s: no tensor belongs to model %s (the file starts with %s)", kd_weights_file(w),
-                     m->name, kd_weights_count(w) != 0 ? kd_weights_at(w, 0)->name : "nothing");
-        goto done;
+    return KD_OK;
+}
+
+/* Is there enough of the backbone, and is what the recipe asks of the head there? */
+static kd_status judge(const load *l, kd_err *err)
+{
+    const kd_load_report *r = l->r;
+    const kd_model *m = l->m;
+    if (r->matched == 0) {
+        return KD_FAIL(err, KD_E_DATA, "%s: no tensor belongs to model %s (the file starts with %s)",
+                       kd_weights_file(l->w), m->name,
+                       kd_weights_count(l->w) != 0 ? kd_weights_at(l->w, 0)->name : "nothing");
     }
-    KD_GO(kd_weights_sha256(w, report->sha256, err));
-    report->has_origin = kd_json_get(kd_weights_meta(w), "identity") != NULL;
+    if (!(r->share >= m->min_match) && l->head != HEAD_EXACT) {
+        return KD_FAIL(
+            err, KD_E_DATA,
+            "%s: holds %.1f %% of the backbone's parameters, %s asks for %g %%; first missing: %s; not used: %s",
+            kd_weights_file(l->w), 100.0 * r->share, m->task->match_key, 100.0 * m->min_match, r->fresh_names,
+            r->unexpected_names[0] != '\0' ? r->unexpected_names : "nothing");
+    }
+    bool head = false;
+    for (int i = 0; i < kd_params_count(m->params) && m->head_row != NULL; i++) {
+        const char *name = kd_params_at(m->params, i)->name;
+        head = head || (is_head(m, name) && kd_weights_find(l->w, name) != NULL);
+    }
+    if (m->head_row != NULL && !head) {
+        return KD_FAIL(err, KD_E_DATA, "%s: holds no head, of which %s takes rows; set it to none",
+                       kd_weights_file(l->w), m->task->head_key);
+    }
+    return KD_OK;
+}
+
+static kd_status load_all(load *l, kd_err *err)
+{
+    kd_load_report *r = l->r;
+    for (int i = 0; i < kd_params_count(l->m->params); i++) {
+        KD_TRY(load_one(l, i, err));
+    }
+    r->share = l->backbone > 0 ? (double)l->found / (double)l->backbone : 1.0;
+    KD_TRY(find_unexpected(l, err));
+    KD_TRY(judge(l, err));
+    if (l->found < l->backbone) {
+        kd_log(KD_LOG_WARN, "%s: holds %.1f %% of the backbone's parameters; drawn afresh: %s", kd_weights_file(l->w),
+               100.0 * r->share, r->fresh_names);
+    }
+    return kd_json_ok(r->keys) ? KD_OK : KD_FAIL(err, KD_E_OOM, "weights: out of memory");
+}
+
+void kd_load_report_free(kd_load_report *r)
+{
+    kd_json_free(r->keys);
+    r->keys = NULL;
+}
+
+kd_status kd_model_load(kd_model *m, const char *path, const char *key, bool fresh_head, char *const *classes,
+                        kd_load_report *report, kd_err *err)
+{
+    static const char *const LIST[] = {"missing", "unexpected", "reshaped"};
+    load l = {.m = m, .head = fresh_head ? HEAD_IF_IT_FITS : HEAD_EXACT, .r = report};
+    kd_status st = KD_OK;
+    *report = (kd_load_report){.keys = kd_json_object()};
+    for (size_t i = 0; i < KD_COUNTOF(LIST); i++) {
+        (void)kd_json_set_array(report->keys, LIST[i]);
+    }
+    KD_GO(kd_weights_open_key(path, key, m->task->names, &l.w, err));
+    KD_GO(compare_classes(m, l.w, classes, &l.head, err));
+    KD_GO(load_all(&l, err));
+    KD_GO(kd_weights_sha256(l.w, report->sha256, err));
+    report->has_origin = kd_json_get(kd_weights_meta(l.w), "identity") != NULL;
     if (report->has_origin) {
-        KD_GO(kd_identity_get(kd_weights_meta(w), &report->origin, err));
+        KD_GO(kd_identity_get(kd_weights_meta(l.w), &report->origin, err));
     }
-    report->best = of_best(w);
-    KD_GO(read_selection(w, report, err));
+    report->best = of_best(l.w);
+    KD_GO(read_selection(l.w, report, err));
     st = kd_params_changed(m->params);
 done:
-    kd_weights_close(w);
+    kd_weights_close(l.w);
+    if (st != KD_OK) {
+        kd_load_report_free(report);
+    }
     return st;
 }
 

@@ -139,6 +139,8 @@ typedef struct kd_task {
     kd_built (*build)(kd_model *m, kd_graph *g, const kd_build *b);
     void (*groups)(kd_model *m, const kd_config *cfg); /* weight decay and learning rate factor of every parameter */
     const char *(*start)(const kd_config *cfg);        /* "": random */
+    const char *(*start_key_of)(
+        const kd_config *cfg); /* which weights of that file, "": as found; NULL: files hold one */
 
     /* ---- files of weights -------------------------------------------------------------------- */
     const kd_name_map *names;               /* names that other code gives the tensors; NULL: none */
@@ -146,6 +148,15 @@ typedef struct kd_task {
     bool (*may_be_fresh)(const char *name); /* a pre-trained file may lack it */
     bool (*is_constant)(const kd_model *m,
                         const char *name); /* in the reference's files, no parameter here; may be NULL */
+    const char *match_key; /* recipe key of kd_model.min_match, for messages; NULL: a start needs the whole backbone */
+    const char *head_key;  /* that of kd_model.head_row */
+    const char *table;     /* a tensor that changes what the model computes: a file that holds one must not be read by a
+                            * model without; NULL: none */
+    const char *table_key; /* the recipe's line that gives the model one */
+    /* Our parameter from the file's tensor of that name and another shape.  *done false: the shapes do not go together;
+     * NULL: none does. */
+    kd_status (*reshape)(const kd_model *m, const char *name, const int64_t *dim, size_t rank, const float *in,
+                         float *out, bool *done);
 
     /* ---- the data ---------------------------------------------------------------------------- */
     int (*views)(const kd_config *cfg, char text[24]); /* rows a sample has in KD_PASS_TEST, and "5x3" */

@@ -33,6 +33,15 @@ static kd_status video_open(const kd_config *cfg, kd_model *m, kd_err *err)
     if (v == NULL) {
         return KD_FAIL(err, KD_E_OOM, "model: out of memory");
     }
+    m->min_match = cfg->teacher.min_match;
+    int rows = 0;
+    m->head_row = kd_kinetics_rows(cfg->teacher.head_rows, &rows);
+    m->head_of = m->head_row != NULL ? KD_KINETICS_710 : 0;
+    if (m->head_row != NULL && rows != m->classes) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "teacher.head_rows: takes %d rows, but the data set has %d classes; set it to none", rows,
+                       m->classes);
+    }
     *v = kd_teacher_model(&cfg->teacher, m->classes, cfg->video.mean, cfg->video.std);
     (void)snprintf(m->name, sizeof m->name, "videomae2-%s", cfg->teacher.variant);
     m->feature_dim = v->dim;
@@ -65,6 +74,16 @@ static kd_built video_build(kd_model *m, kd_graph *g, const kd_build *b)
     return (kd_built){out.logits, out.features, KD_NONE};
 }
 
+static kd_status video_reshape(const kd_model *m, const char *name, const int64_t *dim, size_t rank, const float *in,
+                               float *out, bool *done)
+{
+    const kd_vit_cfg *v = m->net;
+    kd_vit_grid from;
+    *done = strcmp(name, "pos_embed") == 0 && rank == 3 && dim[0] == 1 && dim[2] == v->dim &&
+            kd_vit_grid_of_tokens(v, dim[1], &from);
+    return *done ? kd_vit_table_resize(in, from, kd_vit_grid_of(v), v->dim, out) : KD_OK;
+}
+
 static void video_groups(kd_model *m, const kd_config *cfg)
 {
     kd_vit_param_groups(m->params, ((const kd_vit_cfg *)m->net)->depth, (float)cfg->optim.layer_decay);
@@ -73,6 +92,11 @@ static void video_groups(kd_model *m, const kd_config *cfg)
 static const char *video_start(const kd_config *cfg)
 {
     return cfg->teacher.weights;
+}
+
+static const char *video_start_key(const kd_config *cfg)
+{
+    return cfg->teacher.weights_key;
 }
 
 static const char *video_name(int i)
@@ -145,9 +169,15 @@ const kd_task kd_task_video = {.kind = "teacher",
                                .build = video_build,
                                .groups = video_groups,
                                .start = video_start,
+                               .start_key_of = video_start_key,
                                .names = &kd_vit_names,
                                .is_head = kd_vit_is_head,
                                .may_be_fresh = kd_vit_may_be_fresh,
+                               .match_key = "teacher.min_match",
+                               .head_key = "teacher.head_rows",
+                               .table = "pos_embed",
+                               .table_key = "teacher.pos_table: stored",
+                               .reshape = video_reshape,
                                .views = video_views,
                                .source = video_source,
                                .read = video_read,

@@ -67,6 +67,7 @@ typedef struct kd_trainer {
     kd_ckpt *before; /* the checkpoint that the run goes on from; NULL: a new run */
     kd_dataset data;
     kd_identity origin;
+    kd_load_report start; /* what became of the weights that the run starts from; zeroed: none */
     kd_model model;
     kd_loss loss;
     kd_teacher_table teacher[KD_STORES_MAX]; /* [loss.stores] */
@@ -166,7 +167,7 @@ KD_NODISCARD kd_status kdi_train_settle(kd_trainer *t, kd_err *err);
 KD_NODISCARD kd_status kdi_train_open_before(kd_trainer *t, kd_err *err);
 KD_NODISCARD kd_status kdi_train_same_origin(kd_trainer *t, kd_err *err); /* data and stores */
 KD_NODISCARD kd_status kdi_train_start_weights(kd_trainer *t, kd_err *err);
-/* The first lines of the log: every listed sample that is left out. */
+/* The first lines of the log: the weights that the run starts from, every listed sample that is left out. */
 KD_NODISCARD kd_status kdi_train_log_data(kd_trainer *t, kd_err *err);
 /* The line that a phase begins with. */
 KD_NODISCARD kd_status kdi_train_log_phase(kd_trainer *t, kd_err *err);

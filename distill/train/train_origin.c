@@ -52,6 +52,11 @@ kd_status kdi_train_same_origin(kd_trainer *t, kd_err *err)
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
+static const char *start_key(const kd_trainer *t)
+{
+    return t->o->task->start_key_of != NULL ? t->o->task->start_key_of(t->cfg) : "";
+}
+
 /* The start of a run that is resumed lies behind it; other weights than its own are refused, not ignored. */
 static kd_status resumed_start(kd_trainer *t, const char *path, kd_err *err)
 {
@@ -73,7 +78,7 @@ static kd_status resumed_start(kd_trainer *t, const char *path, kd_err *err)
         kd_log(KD_LOG_INFO, "weights %s: not there and not needed, the run goes on from its checkpoint", path);
         return KD_OK;
     }
-    KD_TRY(kd_weights_open(path, t->o->task->names, &w, err));
+    KD_TRY(kd_weights_open_key(path, start_key(t), t->o->task->names, &w, err));
     kd_status st = kd_weights_sha256(w, hash, err);
     kd_weights_close(w);
     if (st == KD_OK && strcmp(hash, then.weights) != 0) {
@@ -88,17 +93,29 @@ static kd_status phase_start(kd_trainer *t, kd_err *err)
 {
     const bool last = t->o->cfg->phases.v[t->s.phase].start == KD_START_LAST;
     char *path = kd_strf("%s/checkpoints/%s", t->o->out_dir, last ? "last" : "best");
-    kd_load_report r;
+    kd_load_report r = {0};
     if (path == NULL) {
         return KD_FAIL(err, KD_E_OOM, "training: out of memory");
     }
     kd_status st = KD_OK;
     if (!t->o->dry_run) {
-        st = kd_model_load(&t->model, path, false, t->data.classes, &r, err);
+        st = kd_model_load(&t->model, path, "", false, t->data.classes, &r, err);
+        kd_load_report_free(&r);
         kd_log(KD_LOG_INFO, "weights: %s of the phase before", last ? "the last ones" : "the best ones");
     }
     kd_free(path);
     return st;
+}
+
+/* A head of Kinetics-710 begins afresh for Kinetics-400, unless the recipe takes its rows. */
+static void hint_of_rows(const kd_trainer *t)
+{
+    const int classes = t->model.classes;
+    if (t->o->task->head_key != NULL && t->model.head_row == NULL && t->start.file_classes == 710 &&
+        (classes == 400 || classes == 600 || classes == 700)) {
+        kd_log(KD_LOG_INFO, "%s: k%d takes the rows of a head of Kinetics-710 instead of a fresh one",
+               t->o->task->head_key, classes);
+    }
 }
 
 kd_status kdi_train_start_weights(kd_trainer *t, kd_err *err)
@@ -110,16 +127,24 @@ kd_status kdi_train_start_weights(kd_trainer *t, kd_err *err)
     if (t->s.phase > 0) {
         return phase_start(t, err);
     }
+    if (path[0] == '\0' && start_key(t)[0] != '\0') {
+        return KD_FAIL(err, KD_E_CONFIG, "teacher.weights_key: %s, but the run starts from no weights; remove it",
+                       start_key(t));
+    }
     if (path[0] == '\0') {
         kd_log(KD_LOG_INFO, "weights: random start, seed %lld", (long long)t->cfg->train.seed);
         return KD_OK;
     }
-    kd_load_report r;
-    KD_TRY(kd_model_load(&t->model, path, true, t->data.classes, &r, err));
-    memcpy(t->origin.weights, r.sha256, sizeof t->origin.weights);
-    kd_log(KD_LOG_INFO, "weights %s: %d tensors matched, %d left fresh%s%s, %d unused%s%s; sha256 %.12s", path,
-           r.matched, r.missing + r.reshaped, r.missing_names[0] != '\0' ? ": " : "", r.missing_names, r.unexpected,
-           r.unexpected_names[0] != '\0' ? ": " : "", r.unexpected_names, r.sha256);
+    kd_load_report *r = &t->start;
+    KD_TRY(kd_model_load(&t->model, path, start_key(t), true, t->data.classes, r, err));
+    memcpy(t->origin.weights, r->sha256, sizeof t->origin.weights);
+    const int fresh = kd_params_count(t->model.params) - r->matched;
+    kd_log(KD_LOG_INFO,
+           "weights %s: %d tensors matched (%.1f %% of the backbone), %d left fresh%s%s, %d reshaped, %d "
+           "unused%s%s; sha256 %.12s",
+           path, r->matched, 100.0 * r->share, fresh, r->fresh_names[0] != '\0' ? ": " : "", r->fresh_names,
+           r->reshaped, r->unexpected, r->unexpected_names[0] != '\0' ? ": " : "", r->unexpected_names, r->sha256);
+    hint_of_rows(t);
     return KD_OK;
 }
 
@@ -155,8 +180,28 @@ static kd_status log_half(kd_trainer *t, kd_half_id which, kd_err *err)
     return kd_run_log(t->run, rec, err);
 }
 
+static kd_status log_start(kd_trainer *t, kd_err *err)
+{
+    const kd_load_report *r = &t->start;
+    if (r->keys == NULL) {
+        return KD_OK;
+    }
+    kd_json *rec = kd_json_object();
+    kd_json_set_str(rec, "type", "weights");
+    kd_json_set_str(rec, "path", t->o->task->start(t->cfg));
+    kd_json_set_str(rec, "sha256", r->sha256);
+    kd_json_set_i64(rec, "matched", r->matched);
+    kd_json_set_f64(rec, "share", r->share);
+    for (size_t i = 0; i < kd_json_count(r->keys); i++) {
+        const kd_json *names = kd_json_at(r->keys, i);
+        kd_json_set_copy(rec, kd_json_key(names), names);
+    }
+    return kd_run_log(t->run, rec, err);
+}
+
 kd_status kdi_train_log_data(kd_trainer *t, kd_err *err)
 {
+    KD_TRY(log_start(t, err));
     KD_TRY(log_half(t, KD_HALF_TRAIN, err));
     return log_half(t, KD_HALF_VAL, err);
 }

@@ -344,6 +344,7 @@ void kdi_train_close(kd_trainer *t)
         kd_teacher_table_free(&t->teacher[s]);
     }
     kd_loss_free(&t->loss);
+    kd_load_report_free(&t->start);
     kd_dataset_free(&t->data);
     kd_ckpt_close(t->before);
     kdi_feed_close(t);

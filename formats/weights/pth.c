@@ -144,12 +144,13 @@ static kd_status parse(kd_pth *p, const uint8_t *data, size_t bytes, kd_err *err
     return kd_pth_collect_tensors(p, err);
 }
 
-kd_status kd_pth_parse(const void *data, size_t bytes, const char *origin, kd_pth **out, kd_err *err)
+static kd_status make(const void *data, size_t bytes, const char *origin, const char *key, kd_pth **out, kd_err *err)
 {
     *out = NULL;
     kd_pth *p = kd_calloc(1, sizeof *p);
     if (p != NULL) {
         p->origin = kd_strdup(origin);
+        p->wanted = key;
     }
     kd_status st = KD_OK;
     if (p == NULL || p->origin == NULL) {
@@ -165,12 +166,17 @@ kd_status kd_pth_parse(const void *data, size_t bytes, const char *origin, kd_pt
     return KD_OK;
 }
 
-kd_status kd_pth_open(const char *path, kd_pth **out, kd_err *err)
+kd_status kd_pth_parse(const void *data, size_t bytes, const char *origin, kd_pth **out, kd_err *err)
+{
+    return make(data, bytes, origin, "", out, err);
+}
+
+kd_status kd_pth_open(const char *path, const char *key, kd_pth **out, kd_err *err)
 {
     *out = NULL;
     kd_map map;
     KD_TRY(kd_io_map(path, &map, err));
-    const kd_status st = kd_pth_parse(map.data, map.bytes, path, out, err);
+    const kd_status st = make(map.data, map.bytes, path, key, out, err);
     if (st != KD_OK) {
         kd_io_unmap(&map);
     } else {

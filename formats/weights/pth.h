@@ -10,7 +10,7 @@
  * (KD_E_FORMAT), because leaving it out silently would lose a weight.
  *
  * The state dict is searched from the top: model, module, state_dict, model_state_dict, model_ema,
- * student (the first one present that holds tensors, up to three levels deep), else the top
+ * student, teacher (the first one present that holds tensors, up to three levels deep), else the top
  * dictionary itself.
  *
  * Zip members may be stored, as torch.save writes them, or deflated, as an archive that was packed again holds them;
@@ -45,7 +45,9 @@ typedef struct kd_pth_tensor {
 
 typedef struct kd_pth kd_pth;
 
-KD_NODISCARD kd_status kd_pth_open(const char *path, kd_pth **out, kd_err *err);
+/* key: where the state dict is ("model_ema", "checkpoint.teacher"), before those that are searched; "", or a key that
+ * holds no tensors: the search decides, and kd_pth_key says where. */
+KD_NODISCARD kd_status kd_pth_open(const char *path, const char *key, kd_pth **out, kd_err *err);
 KD_NODISCARD kd_status kd_pth_parse(const void *data, size_t bytes, const char *origin, kd_pth **out,
                                     kd_err *err); /* data stay the caller's until close */
 void kd_pth_close(kd_pth *p);

@@ -33,6 +33,7 @@ struct kd_pth {
     size_t names_used;
     size_t count;
     size_t skipped;
+    const char *wanted; /* key of the state dict to take; while parsing */
     char key[96];
 };
 

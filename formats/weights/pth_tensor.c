@@ -312,11 +312,34 @@ static bool holds_tensors(const kd_pk_node *d)
     return false;
 }
 
+/* The dictionary at a path of keys with '.' between; NULL: there is none, or it holds no tensors. */
+static const kd_pk_node *dict_at(const kd_pk_node *top, const char *path)
+{
+    char name[KD_COUNTOF(((kd_pth *)0)->key)];
+    while (top != NULL && top->type == KD_PK_DICT && path[0] != '\0') {
+        const size_t n = strcspn(path, ".");
+        if (n >= sizeof name) {
+            return NULL;
+        }
+        memcpy(name, path, n);
+        name[n] = '\0';
+        top = kd_pk_get(top, name);
+        path += n + (path[n] != '\0' ? 1 : 0);
+    }
+    return holds_tensors(top) ? top : NULL;
+}
+
 static const kd_pk_node *find_dict(kd_pth *p)
 {
-    static const char *const keys[] = {"model", "module", "state_dict", "model_state_dict", "model_ema", "student"};
+    static const char *const keys[] = {"model",     "module",  "state_dict", "model_state_dict",
+                                       "model_ema", "student", "teacher"};
     const kd_pk_node *top = kd_pk_root(p->pk);
     const kd_pk_node *at = top;
+    const kd_pk_node *wanted = p->wanted[0] != '\0' ? dict_at(top, p->wanted) : NULL;
+    if (wanted != NULL) {
+        (void)snprintf(p->key, sizeof p->key, "%s", p->wanted);
+        return wanted;
+    }
     p->key[0] = '\0';
     for (int depth = 0; depth < 3; depth++) {
         const kd_pk_node *down = NULL;

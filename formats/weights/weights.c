@@ -33,6 +33,8 @@ struct kd_weights {
     size_t dropped;
     const kd_name_map *map; /* NULL: names are the file's */
     int dialect;
+    const char *wanted; /* which weights of the file; while opening */
+    size_t aside;       /* tensors of other weights */
 };
 
 /* ---- the tensors of the file, whatever it is ------------------------------------------------- */
@@ -134,7 +136,7 @@ static kd_status open_file(kd_weights *w, const char *path, kd_err *err)
     }
     if ((pth && !json) || tar) {
         w->format = "pth";
-        return kd_pth_open(path, &w->pth, err);
+        return kd_pth_open(path, w->wanted, &w->pth, err);
     }
     w->format = "safetensors";
     const kd_status st = kd_st_open(path, &w->st, err);
@@ -319,7 +321,46 @@ static kd_status check_names(kd_weights *w, kd_err *err)
         const kd_weight *a = &w->t[w->by_name[i - 1]];
         const kd_weight *b = &w->t[w->by_name[i]];
         if (strcmp(a->name, b->name) == 0) {
-            return KD_FAIL(err, KD_E_DATA, "%s: both %s and %s are %s", w->file, a->file_name, b->file_name, a->name);
+            return KD_FAIL(err, KD_E_DATA, "%s: both %s and %s are %s; a key (--key, teacher.weights_key) says which",
+                           w->file, a->file_name, b->file_name, a->name);
+        }
+    }
+    return KD_OK;
+}
+
+/* Name of tensor i without the prefix that was asked for; NULL: it lacks the prefix. */
+static const char *wanted_name(const kd_weights *w, size_t i)
+{
+    const char *name = raw_at(w, i).name;
+    const size_t n = strlen(w->wanted);
+    if (n == 0 || strcmp(kd_weights_key(w), w->wanted) == 0) { /* the dictionary of that name */
+        return name;
+    }
+    return strncmp(name, w->wanted, n) == 0 && name[n] == '.' ? name + n + 1 : NULL;
+}
+
+/* A constant of the map's model that the file holds besides. */
+static kd_status drop_fixed(kd_weights *w, kd_err *err)
+{
+    if (w->map == NULL || w->map->is_fixed == NULL) {
+        return KD_OK;
+    }
+    for (size_t i = 0; i < w->count; i++) {
+        kd_weight *t = &w->t[i];
+        if (!w->map->may_be_fixed(t->name)) {
+            continue;
+        }
+        float *v = kd_alloc(t->count * sizeof *v + 1);
+        kd_status st = v != NULL ? kd_weights_read_f32(w, t, v, err) : KD_FAIL(err, KD_E_OOM, "%s: no memory", w->file);
+        const bool fixed = st == KD_OK && w->map->is_fixed(t->name, t->dim, t->rank, v);
+        kd_free(v);
+        KD_TRY(st);
+        if (fixed) {
+            kd_free(t->name);
+            memmove(t, t + 1, (w->count - i - 1) * sizeof *t);
+            w->count--;
+            w->dropped++;
+            i--;
         }
     }
     return KD_OK;
@@ -337,9 +378,14 @@ static kd_status build(kd_weights *w, const kd_name_map *map, kd_err *err)
         return KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu tensors", w->file, n);
     }
     detect(w, map);
-    const size_t wrapper = common_wrapper(w);
+    const size_t wrapper = w->wanted[0] == '\0' ? common_wrapper(w) : 0;
     for (size_t i = 0; i < n; i++) {
-        const char *name = raw_at(w, i).name + wrapper;
+        const char *name = wanted_name(w, i);
+        if (name == NULL) {
+            w->aside++;
+            continue;
+        }
+        name += wrapper;
         kd_name_match m = {.plain = name, .part = -1};
         if (w->map != NULL) {
             w->map->read(w->dialect, name, &m);
@@ -350,6 +396,13 @@ static kd_status build(kd_weights *w, const kd_name_map *map, kd_err *err)
             KD_TRY(add(w, i, m.official[0] != '\0' ? m.official : m.plain, m.part, err));
         }
     }
+    if (w->aside > 0 && w->aside == n) {
+        return KD_FAIL(err, KD_E_DATA,
+                       "%s: no weights of key '%s': neither a dictionary nor the start of a name is '%s' "
+                       "(the first is %s)",
+                       w->file, w->wanted, w->wanted, raw_at(w, 0).name);
+    }
+    KD_TRY(drop_fixed(w, err));
     return check_names(w, err);
 }
 
@@ -375,12 +428,18 @@ static kd_status read_classes(kd_weights *w, const char *path, kd_err *err)
 
 kd_status kd_weights_open(const char *path, const kd_name_map *map, kd_weights **out, kd_err *err)
 {
+    return kd_weights_open_key(path, "", map, out, err);
+}
+
+kd_status kd_weights_open_key(const char *path, const char *key, const kd_name_map *map, kd_weights **out, kd_err *err)
+{
     *out = NULL;
     kd_status st = KD_OK;
     kd_weights *w = kd_calloc(1, sizeof *w);
     if (w == NULL) {
         return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
     }
+    w->wanted = key;
     KD_GO(kd_path_is_dir(path) ? open_dir(w, path, err) : open_file(w, path, err));
     KD_GO(build(w, map, err));
     KD_GO(read_classes(w, path, err));

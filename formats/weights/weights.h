@@ -39,6 +39,11 @@ typedef struct kd_weights kd_weights;
 
 /* map: NULL keeps the names of the file; else it must outlive the weights. */
 KD_NODISCARD kd_status kd_weights_open(const char *path, const kd_name_map *map, kd_weights **out, kd_err *err);
+/* Of a file that holds several weights (a model and its average, a teacher and a student): those of `key`, a dictionary
+ * of a torch file ("model_ema"), else what begins all names of the weights, without its dot ("ema").  "": as above.
+ * KD_E_DATA: the file has none. */
+KD_NODISCARD kd_status kd_weights_open_key(const char *path, const char *key, const kd_name_map *map, kd_weights **out,
+                                           kd_err *err);
 void kd_weights_close(kd_weights *w); /* NULL is legal */
 
 size_t kd_weights_count(const kd_weights *w);

@@ -102,7 +102,7 @@ static kd_status open_file(const kdi_shards *s, shard *f, const char *index, kd_
         st = kd_st_open(path, &f->st, err);
         f->count = st == KD_OK ? kd_st_count(f->st) : 0;
     } else {
-        st = kd_pth_open(path, &f->pth, err);
+        st = kd_pth_open(path, "", &f->pth, err);
         f->count = st == KD_OK ? kd_pth_count(f->pth) : 0;
     }
     kd_free(path);

@@ -41,6 +41,29 @@ static void fill(int *field, int value)
     }
 }
 
+/* The table to interpolate must exist, and differ from the exact one. */
+static kd_status check_table(const kd_vit_cfg *m, kd_err *err)
+{
+    const kd_vit_grid own = kd_vit_grid_of(m), published = kd_vit_grid_published(m);
+    if (!m->table_resized) {
+        return KD_OK;
+    }
+    if (16 % m->tubelet != 0 || 224 % m->patch != 0) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "teacher.pos_table: interpolate needs a tubelet that divides 16 frames and a patch that divides "
+                       "224 pixels, found %d and %d; set it to exact",
+                       m->tubelet, m->patch);
+    }
+    if (own.steps == published.steps && own.side == published.side) {
+        return KD_FAIL(
+            err, KD_E_CONFIG,
+            "teacher.pos_table: interpolate, but clips of %d frames of %d pixels have the published grid and "
+            "nothing is interpolated; set it to exact",
+            m->frames, m->img_size);
+    }
+    return KD_OK;
+}
+
 kd_status kd_teacher_finish(kd_teacher_opts *t, kd_err *err)
 {
     static const double zero[3] = {0.0, 0.0, 0.0}, one[3] = {1.0, 1.0, 1.0};
@@ -64,7 +87,8 @@ kd_status kd_teacher_finish(kd_teacher_opts *t, kd_err *err)
                        t->dim, t->depth, t->heads);
     }
     const kd_vit_cfg model = kd_teacher_model(t, 1, zero, one);
-    return kd_vit_check(&model, err);
+    KD_TRY(kd_vit_check(&model, err));
+    return check_table(&model, err);
 }
 
 kd_vit_cfg kd_teacher_model(const kd_teacher_opts *t, int classes, const double mean[3], const double std[3])
@@ -81,6 +105,8 @@ kd_vit_cfg kd_teacher_model(const kd_teacher_opts *t, int classes, const double 
                     .init_values = (float)t->init_values,
                     .qkv_bias = t->qkv_bias,
                     .cos_attn = t->cos_attn,
+                    .learnable_pos = t->pos_table == KD_POS_TABLE_STORED,
+                    .table_resized = t->pos_table == KD_POS_TABLE_INTERPOLATE,
                     .cls_pooling = t->pooling == KD_POOL_CLS,
                     .drop_path = t->drops == KD_TEACHER_DROPS_APPLIED ? (float)t->drop_path : 0.0f,
                     .head_drop = t->drops == KD_TEACHER_DROPS_APPLIED ? (float)t->head_drop : 0.0f,

@@ -155,6 +155,24 @@ static kd_val patch_embed(kd_graph *g, const kd_vit_cfg *c, const kd_vit_input *
     return kd_node3(g, KD_OP_LINEAR, &la, rows, kd_reshape(g, w, kd_shape2(c->dim, row)), b);
 }
 
+static kd_status fixed_table(const kd_vit_cfg *c, float *table)
+{
+    const kd_vit_grid from = kd_vit_grid_published(c);
+    const int64_t tokens = (int64_t)from.steps * from.side * from.side;
+    if (!c->table_resized) {
+        kd_vit_sinusoid(kd_vit_tokens(c), c->dim, table);
+        return KD_OK;
+    }
+    float *published = kd_alloc((size_t)(tokens * c->dim) * sizeof *published);
+    if (published == NULL) {
+        return KD_E_OOM;
+    }
+    kd_vit_sinusoid(tokens, c->dim, published);
+    const kd_status st = kd_vit_table_resize(published, from, kd_vit_grid_of(c), c->dim, table);
+    kd_free(published);
+    return st;
+}
+
 static kd_val position(kd_graph *g, const kd_vit_cfg *c)
 {
     const int64_t n = kd_vit_tokens(c);
@@ -165,10 +183,9 @@ static kd_val position(kd_graph *g, const kd_vit_cfg *c)
     }
     float *table = kd_alloc((size_t)(n * c->dim) * sizeof(float));
     kd_val v = KD_NONE;
-    if (table == NULL) {
+    if (table == NULL || fixed_table(c, table) != KD_OK) {
         kd_graph_fail(g, KD_E_OOM, "position table of %lld tokens", (long long)n);
     } else {
-        kd_vit_sinusoid(n, c->dim, table);
         v = constant(g, "pos_table", kd_shape2(n, c->dim), table);
     }
     kd_free(table);

@@ -24,6 +24,7 @@ typedef struct kd_vit_cfg {
     int classes;
     float init_values; /* layer scale gamma_1/2 start value; 0: no gammas */
     bool qkv_bias, cos_attn, learnable_pos, cls_pooling;
+    bool table_resized; /* the fixed table is that of 16 x 224 x 224, resized; else the sinusoid of the grid itself */
     float drop, drop_path, head_drop; /* rates; block i of n gets drop_path * i / (n-1) */
     float mean[3], std[3];            /* of RGB in [0, 1]: what pictures of bytes are normalised with */
     float eps, fc_norm_eps;           /* LayerNorm epsilons: 1e-6 in the official code */
@@ -64,6 +65,25 @@ void kd_vit_pixel_table(const float mean[3], const float std[3], float *table);
 
 /* The position table (tokens, dim), row-major f32: angle n / 10000^(2 floor(j/2)/dim), even j sine, odd cosine. */
 void kd_vit_sinusoid(int64_t tokens, int64_t dim, float *out);
+
+/* Tokens as a grid: time steps of side x side patches. */
+typedef struct kd_vit_grid {
+    int steps, side;
+} kd_vit_grid;
+
+kd_vit_grid kd_vit_grid_of(const kd_vit_cfg *c);        /* of the model's clips */
+kd_vit_grid kd_vit_grid_published(const kd_vit_cfg *c); /* of clips of 16 frames of 224 x 224 */
+/* The grid that a stored table of so many rows was made for: the model's frames and pictures of another size, else the
+ * model's pictures and another number of frames, else 16 frames.  false: none of them. */
+bool kd_vit_grid_of_tokens(const kd_vit_cfg *c, int64_t tokens, kd_vit_grid *out);
+
+/* A position table (from, dim) for another grid: out (to, dim).  Bicubic in space (half-pixel centres, align_corners
+ * False, constant -0.75) time step by time step, then linear in time.  Sources: VideoMAE's run_class_finetuning.py
+ * (space), VideoMAEv2's modeling_finetune.py (time); PyTorch's interpolate.  KD_E_OOM. */
+KD_NODISCARD kd_status kd_vit_table_resize(const float *in, kd_vit_grid from, kd_vit_grid to, int64_t dim, float *out);
+
+/* Is a stored table (tokens, dim) the fixed one, to half precision? */
+bool kd_vit_is_sinusoid(const float *table, int64_t tokens, int64_t dim);
 
 /* Layer id of a parameter for layer-wise learning rate decay: 0 patch embedding and position, i+1 block i, depth+1
  * rest. */

@@ -1,6 +1,8 @@
 /* VideoMAE names: one table, read in both directions.  See vit_names.h. */
 #include "teacher/model/vit_names.h"
 
+#include "teacher/model/vit.h"
+
 #include <stdio.h>
 
 #define HF_LAYER "videomae.encoder.layer.*."
@@ -39,7 +41,8 @@ static const struct {
     {"blocks.*.attn.q_bias", HF_ATT "query.bias", NULL, ALIAS},
     {"blocks.*.attn.v_bias", HF_ATT "value.bias", NULL, ALIAS},
     {"", HF_ATT "key.bias", NULL, DROP},
-    {"", "videomae.embeddings.position_embeddings", MM "pos_embed", DROP},
+    {"pos_embed", "videomae.embeddings.position_embeddings", NULL, ALIAS},
+    {"pos_embed", NULL, MM "pos_embed", WHOLE},
     {"blocks.*.attn.proj.weight", HF_LAYER "attention.output.dense.weight",
      MM_BLOCK "attn.proj.weight", WHOLE},
     {"blocks.*.attn.proj.bias", HF_LAYER "attention.output.dense.bias",
@@ -101,11 +104,13 @@ static const char *column(size_t row, int dialect)
     return dialect == KD_VIT_HF ? table[row].hf : dialect == KD_VIT_MMACTION ? table[row].mm : table[row].official;
 }
 
-/* Drop any run of wrapper prefixes. */
-static const char *strip(const char *name)
+/* Drop any run of wrapper prefixes; the last two belong to Hugging Face's and MMAction2's own names. */
+static const char *strip(const char *name, int dialect)
 {
-    static const char *const prefix[] = {"_orig_mod.", "module.", "model.", "backbone.", "encoder."};
-    for (size_t i = 0; i < KD_COUNTOF(prefix);) {
+    static const char *const prefix[] = {"_orig_mod.", "module.",  "model.",   "model_ema.", "ema_model.",
+                                         "ema.",       "teacher.", "student.", "backbone.",  "encoder."};
+    const size_t count = KD_COUNTOF(prefix) - (dialect == KD_VIT_OFFICIAL ? 0 : 2);
+    for (size_t i = 0; i < count;) {
         const size_t n = strlen(prefix[i]);
         if (strncmp(name, prefix[i], n) == 0) {
             name += n;
@@ -138,7 +143,7 @@ static int tell(const char *name)
     if (strstr(name, "embeddings.patch_embeddings.projection.weight") != NULL) {
         return KD_VIT_HF;
     }
-    name = strip(name);
+    name = strip(name, KD_VIT_OFFICIAL);
     return strcmp(name, "patch_embed.projection.weight") == 0 ? KD_VIT_MMACTION
            : strcmp(name, "patch_embed.proj.weight") == 0     ? KD_VIT_OFFICIAL
                                                               : -1;
@@ -148,7 +153,8 @@ static void read_name(int dialect, const char *name, kd_name_match *out)
 {
     char number[8];
     char buf[256];
-    *out = (kd_name_match){.plain = dialect == KD_VIT_OFFICIAL ? strip(name) : name, .part = -1};
+    name = strip(name, dialect);
+    *out = (kd_name_match){.plain = name, .part = -1};
     if (dialect == KD_VIT_OFFICIAL) {
         return;
     }
@@ -197,6 +203,17 @@ static bool known(const char *official)
     return false;
 }
 
+static bool may_be_fixed(const char *official)
+{
+    return strcmp(official, "pos_embed") == 0;
+}
+
+/* A stored table that is the fixed one carries nothing: the model computes its own. */
+static bool is_fixed(const char *official, const int64_t *dim, size_t rank, const float *v)
+{
+    return may_be_fixed(official) && rank == 3 && dim[0] == 1 && kd_vit_is_sinusoid(v, dim[1], dim[2]);
+}
+
 static bool in_parts(int dialect, const char *official)
 {
     char number[8];
@@ -216,7 +233,9 @@ const kd_name_map kd_vit_names = {.model = "VideoMAE",
                                   .read = read_name,
                                   .write = write_name,
                                   .known = known,
-                                  .in_parts = in_parts};
+                                  .in_parts = in_parts,
+                                  .may_be_fixed = may_be_fixed,
+                                  .is_fixed = is_fixed};
 
 bool kd_vit_is_head(const char *name)
 {

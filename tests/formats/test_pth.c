@@ -36,7 +36,7 @@ static kd_pth *open_ok(const char *path)
 {
     kd_pth *p = NULL;
     kd_err err = {0};
-    if (kd_pth_open(path, &p, &err) != KD_OK) {
+    if (kd_pth_open(path, "", &p, &err) != KD_OK) {
         fail_msg("%s", err.msg);
     }
     return p;
@@ -397,7 +397,7 @@ static kd_status zip_pickle(const char *pickle, size_t n, const char *member, si
     assert_int_equal(kd_zip_writer_add(w, member, zeros, data, NULL), KD_OK);
     assert_int_equal(kd_zip_writer_commit(w, NULL), KD_OK);
     kd_pth *p = NULL;
-    const kd_status st = kd_pth_open(path_tmp, &p, err);
+    const kd_status st = kd_pth_open(path_tmp, "", &p, err);
     kd_pth_close(p);
     return st;
 }

@@ -193,7 +193,7 @@ static kd_status read_pth(kd_err *err)
     kd_pth *f = NULL;
     kd_status st = KD_OK;
     float v[6];
-    KD_TRY(kd_pth_open(FILE_IN("a.pth"), &f, err));
+    KD_TRY(kd_pth_open(FILE_IN("a.pth"), "", &f, err));
     for (size_t i = 0; i < kd_pth_count(f) && st == KD_OK; i++) {
         st = kd_pth_read(f, kd_pth_at(f, i), v, err);
         see(v, kd_pth_at(f, i)->bytes);

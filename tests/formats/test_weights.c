@@ -202,12 +202,14 @@ static void test_hf_variants(void **state)
     const float v[4] = {1, 2, 3, 4};
     int64_t d1[1] = {2};
     int64_t d2[2] = {2, 2};
+    const float table[4] = {0.0f, 1.0f, 0.841470985f, 0.540302306f}; /* sine and cosine of 0 and 1 */
+    int64_t d3[3] = {1, 2, 2};
     char path[160];
     in_root(path, "v5.safetensors");
     /* transformers 5: biases of their own, base model without "videomae." */
     kd_st_tensor t[] = {
         vec("embeddings.patch_embeddings.projection.weight", v, d1),
-        vec("embeddings.position_embeddings", v, d1),
+        {"embeddings.position_embeddings", KD_ST_F32, 3, d3, table},
         {HF_ATT "key.weight", KD_ST_F32, 2, d2, v},
         {HF_ATT "query.weight", KD_ST_F32, 2, d2, v},
         {HF_ATT "value.weight", KD_ST_F32, 2, d2, v},
@@ -230,6 +232,12 @@ static void test_hf_variants(void **state)
     for (int i = 0; i < 12; i++) {
         assert_true(out[i] == v[i % 4]);
     }
+    kd_weights_close(w);
+    t[1].data = v; /* a table of other values means something */
+    assert_int_equal(kd_st_write(path, t, 8, NULL, NULL), KD_OK);
+    w = open_ok(path);
+    assert_int_equal(kd_weights_dropped(w), 1);
+    assert_non_null(kd_weights_find(w, "pos_embed"));
     kd_weights_close(w);
     assert_int_equal(kd_st_write(path, t, 4, NULL, NULL), KD_OK); /* no value matrix */
     expect_refusal(path, KD_E_DATA, "one is missing");

@@ -133,7 +133,7 @@ static kd_pth *open_ok(const char *path)
 {
     kd_pth *p = NULL;
     kd_err err = {0};
-    if (kd_pth_open(path, &p, &err) != KD_OK) {
+    if (kd_pth_open(path, "", &p, &err) != KD_OK) {
         fail_msg("%s", err.msg);
     }
     return p;
@@ -172,7 +172,7 @@ static void refused(const char *path, kd_status want, const char *says)
 {
     kd_pth *p = NULL;
     kd_err err = {0};
-    const kd_status st = kd_pth_open(path, &p, &err);
+    const kd_status st = kd_pth_open(path, "", &p, &err);
     if (st != want || strstr(err.msg, says) == NULL) {
         fail_msg("%s: status %d, says '%s', expected %d '%s'", path, st, err.msg, want, says);
     }

@@ -37,7 +37,7 @@ static kd_load_report load_into(const char *recipe, int classes, kd_backend *be,
     must(kd_config_load(&(const char *){recipe}, 1, NULL, 0, cfg, &err), &err);
     must(kd_model_open(kd_task_of(cfg), cfg, classes, be, m, &err), &err);
     must(kd_model_init(m, NULL, 1, &err), &err);
-    must(kd_model_load(m, START, true, NULL, &r, &err), &err);
+    must(kd_model_load(m, START, "", true, NULL, &r, &err), &err);
     kd_free(cfg);
     return r;
 }
@@ -103,12 +103,12 @@ static void refused_when_damaged(void **state)
     const size_t cut[] = {bytes - 1, bytes / 2, 100, 4};
     for (size_t i = 0; i < KD_COUNTOF(cut); i++) {
         must(kd_io_write_file(COPY, data, cut[i], &err), &err);
-        assert_int_not_equal(kd_model_load(&m, COPY, true, NULL, &r, &err), KD_OK);
+        assert_int_not_equal(kd_model_load(&m, COPY, "", true, NULL, &r, &err), KD_OK);
         assert_non_null(strstr(err.msg, "tiny-start.safetensors"));
         memset(&err, 0, sizeof err);
     }
     must(kd_io_write_file(COPY, data, bytes, &err), &err);
-    must(kd_model_load(&m, COPY, true, NULL, &r, &err), &err);
+    must(kd_model_load(&m, COPY, "", true, NULL, &r, &err), &err);
     kd_free(data);
     kd_model_close(&m);
     kd_backend_close(be);

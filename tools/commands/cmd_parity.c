@@ -127,7 +127,8 @@ static const kind KINDS[] = {
      kd_parity_interp,
      {"torch_bilinear", "pos", NULL},
      NULL,
-     "torch_bilinear/input torch_bilinear/shape torch_bilinear/scale torch_bilinear/crops"},
+     ABOUT "torch_bilinear/input torch_bilinear/shape torch_bilinear/scale torch_bilinear/crops/* pos/input pos/shape "
+           "pos/T pos/P pos/C pos/scale"},
     {"clips",
      kd_parity_pipeline,
      {NULL},

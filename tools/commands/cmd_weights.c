@@ -10,10 +10,13 @@
 /* ---- info ------------------------------------------------------------------------------------ */
 
 typedef struct info_opts {
+    const char *key;
     bool tensors;
 } info_opts;
 
 static const kd_arg INFO_ARGS[] = {
+    KD_OPT_STR(info_opts, key, "key", "KEY", NULL,
+               "which weights of a file that holds several: model_ema, ema, teacher, ..."),
     KD_OPT_FLAG(info_opts, tensors, "tensors", "list every tensor with shape and dtype"),
 };
 
@@ -67,10 +70,11 @@ static void describe_videomae(const kd_weights *w, kd_json *out)
     kd_json_set_bool(v, "mean_pooling", kd_weights_find(w, "fc_norm.weight") != NULL);
 }
 
-static kd_status describe(const char *path, bool tensors, kd_json *out, kd_err *err)
+static kd_status describe(const char *path, const info_opts *o, kd_json *out, kd_err *err)
 {
+    const bool tensors = o->tensors;
     kd_weights *w = NULL;
-    KD_TRY(kd_weights_open(path, &kd_vit_names, &w, err));
+    KD_TRY(kd_weights_open_key(path, o->key != NULL ? o->key : "", &kd_vit_names, &w, err));
     char sha[KD_SHA256_HEX];
     const kd_status st = kd_weights_sha256(w, sha, err);
     if (st == KD_OK) {
@@ -114,10 +118,10 @@ static kd_status describe(const char *path, bool tensors, kd_json *out, kd_err *
     return st;
 }
 
-static void print_tensors(const char *path)
+static void print_tensors(const char *path, const info_opts *o)
 {
     kd_weights *w = NULL;
-    if (kd_weights_open(path, &kd_vit_names, &w, NULL) != KD_OK) {
+    if (kd_weights_open_key(path, o->key != NULL ? o->key : "", &kd_vit_names, &w, NULL) != KD_OK) {
         return; /* described a moment ago */
     }
     for (size_t i = 0; i < kd_weights_count(w); i++) {
@@ -180,13 +184,13 @@ static kd_status info(const info_opts *o, const kd_common *c, const kd_operands 
     char *text = NULL;
     for (int i = 0; i < in->count; i++) {
         kd_json *one = kd_json_push_object(all);
-        KD_GO(describe(in->item[i], o->tensors, one, err));
+        KD_GO(describe(in->item[i], o, one, err));
         if (c->json) {
             continue;
         }
         print_info(one);
         if (o->tensors) {
-            print_tensors(in->item[i]);
+            print_tensors(in->item[i], o);
         }
     }
     if (c->json) {

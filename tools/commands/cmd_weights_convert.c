@@ -10,11 +10,14 @@
 #include <stdio.h>
 
 typedef struct convert_opts {
+    const char *key;
     const char *to;
     const char *dtype;
 } convert_opts;
 
 static const kd_arg CONVERT_ARGS[] = {
+    KD_OPT_STR(convert_opts, key, "key", "KEY", NULL,
+               "which weights of a file that holds several: model_ema, ema, teacher, ..."),
     KD_OPT_CHOICE(convert_opts, to, "to", "official", "official|hf|mmaction2",
                   "names to write: VideoMAE's own, Hugging Face's or MMAction2's"),
     KD_OPT_CHOICE(convert_opts, dtype, "dtype", "keep", "keep|f32|bf16|fp16", "type of floating-point tensors"),
@@ -143,7 +146,7 @@ static kd_status convert(const convert_opts *o, const kd_common *c, const kd_ope
     }
     KD_TRY(folder ? check_folder(out, c->force, err) : KD_OK);
     KD_TRY(check_out(c, in, folder, err));
-    KD_TRY(kd_weights_open(in->item[0], &kd_vit_names, &w, err));
+    KD_TRY(kd_weights_open_key(in->item[0], o->key != NULL ? o->key : "", &kd_vit_names, &w, err));
     kd_status st = KD_OK;
     if (dialect != KD_VIT_OFFICIAL && !kd_weights_mapped(w)) {
         st = KD_FAIL(err, KD_E_ARG, "%s holds no VideoMAE: --to %s has no meaning for it", in->item[0], o->to);

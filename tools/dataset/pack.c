@@ -50,8 +50,9 @@ static const kd_cmd PACK = {
              "resized and, but for raw, compressed again: figures belong to the pack, whose recipe's hash is in\n"
              "every checkpoint, store and report.  A video that cannot be read is named and left out of the\n"
              "pack (exit code 3); --resume goes on, and makes anew what has changed in the source.",
-    .examples = "kd dataset pack --data ntu --out /data/ntu-256\n"
-                "teacher finetune --config configs/teacher/videomae2_l_ntu60_xsub.yaml --data ntu --out runs/a --set data.video_dir=/data/ntu-256",
+    .examples =
+        "kd dataset pack --data ntu --out /data/ntu-256\n"
+        "teacher finetune --config configs/teacher/tiny.yaml --data ntu --set data.video_dir=/data/ntu-256 --out a",
 };
 
 typedef struct job {

@@ -1,4 +1,4 @@
-/* Parity of pixels: RandAugment's operations and levels, resized bytes, random boxes, interpolation of floats, and the
+/* Parity of pixels: RandAugment's operations and levels, resized bytes, random boxes, and the
  * whole path from pictures to the clips of a test. */
 #include "formats/base/hash.h"
 #include "formats/video/image.h"
@@ -165,112 +165,6 @@ kd_status kd_parity_augment_levels(parity *p, kd_err *err)
         kd_parity_check(p, kd_json_key(levels), ok, "arguments by level");
     }
     return KD_OK;
-}
-
-/* ---- interpolation of floats ----------------------------------------------------------------- */
-
-enum { CHANNELS = 3, SIDE_MAX = 128 };
-
-typedef struct planes {
-    const float *value; /* [CHANNELS][frames][height][width] */
-    int frames, height, width;
-} planes;
-
-/* Largest difference of one frame's output to the fixture's.  kd_clip_resize takes bytes and a table of 256 values a
- * channel, which hold two rows of such a picture: one call for every pair of rows, and an output row counts by the pair
- * that it is made of, the one that fits best. */
-static double resized_error(const planes *v, int frame, const kd_crop_box *box, int side, const double *want)
-{
-    static float table[CHANNELS * 256], got[CHANNELS * SIDE_MAX * SIDE_MAX];
-    static uint8_t rgb[SIDE_MAX * SIDE_MAX * 3];
-    double best[CHANNELS * SIDE_MAX], worst = 0.0;
-    const size_t plane = (size_t)side * (size_t)side;
-    for (int i = 0; i < CHANNELS * side; i++) {
-        best[i] = INFINITY;
-    }
-    for (int i = 0; i < box->width * box->height * 3; i++) {
-        rgb[i] = (uint8_t)(i / 3 / box->width % 2 * box->width + i / 3 % box->width);
-    }
-    for (int top = 0; top < KD_MAX(box->height - 1, 1); top++) {
-        for (int i = 0; i < CHANNELS * 2 * box->width; i++) {
-            const int c = i / (2 * box->width), row = KD_MIN(top + i / box->width % 2, box->height - 1);
-            const int at = ((c * v->frames + frame) * v->height + box->y + row) * v->width + box->x + i % box->width;
-            table[c * 256 + row % 2 * box->width + i % box->width] = v->value[at];
-        }
-        const kd_crop_box whole = {.width = box->width, .height = box->height};
-        kd_clip_resize(table, rgb, box->width, box->height, &whole, side, got, plane);
-        for (int i = 0; i < CHANNELS * side; i++) {
-            double row = 0.0;
-            for (int x = 0; x < side; x++) {
-                const size_t to = ((size_t)(i / side * v->frames + frame) * (size_t)side + (size_t)(i % side));
-                row = fmax(row, fabs((double)got[i * side + x] - want[to * (size_t)side + (size_t)x]));
-            }
-            best[i] = fmin(best[i], row);
-        }
-    }
-    for (int i = 0; i < CHANNELS * side; i++) {
-        worst = best[i] <= worst ? worst : best[i];
-    }
-    return worst;
-}
-
-static kd_status one_interpolation(parity *p, const kd_json *crops, const kd_json *c, const planes *v, kd_err *err)
-{
-    int64_t b[5];
-    kd_st_file *f = NULL;
-    double *want = NULL, worst = 0.0;
-    kd_status st;
-    KD_GO(kd_json_get_i64s(crops, kd_json_key(c), b, 5, err));
-    const int side = (int)b[4];
-    const kd_crop_box box = {.x = (int)b[1], .y = (int)b[0], .width = (int)b[3], .height = (int)b[2]};
-    if (b[0] < 0 || b[1] < 0 || b[2] < 1 || b[3] < 1 || b[0] + b[2] > v->height || b[1] + b[3] > v->width || b[4] < 1 ||
-        KD_MAX(KD_MAX(b[2], b[3]), b[4]) > SIDE_MAX) {
-        st = KD_FAIL(err, KD_E_DATA, "%s: expected a box inside the input, sides up to %d", kd_json_key(c), SIDE_MAX);
-        goto done;
-    }
-    KD_GO(kd_parity_open(p, kd_json_key(c), &f, err));
-    KD_GO(kd_parity_tensor(f, kd_json_key(c), (size_t)(CHANNELS * v->frames * side * side), &want, err));
-    for (int t = 0; t < v->frames; t++) {
-        worst = fmax(worst, resized_error(v, t, &box, side, want));
-    }
-    /* positions up to the box's side are rounded, and values differ by up to 2 between neighbours */
-    const double length = (double)KD_MAX(box.width, box.height);
-    kd_parity_item(p, kd_json_key(c), worst, (2.0 * length + 4.0) * 0x1p-24);
-done:
-    kd_st_close(f);
-    kd_free(want);
-    return st;
-}
-
-kd_status kd_parity_interp(parity *p, kd_err *err)
-{
-    const kd_json *about = NULL, *crops = NULL;
-    const char *name = NULL;
-    int64_t shape[4];
-    double scale = 0.0;
-    float *value = NULL;
-    kd_status st;
-    KD_GO(kd_json_get_object(p->manifest, "torch_bilinear", &about, err));
-    KD_GO(kd_json_get_str(about, "input", &name, err));
-    KD_GO(kd_json_get_i64s(about, "shape", shape, 4, err));
-    KD_GO(kd_json_get_f64(about, "scale", &scale, err));
-    KD_GO(kd_json_get_object(about, "crops", &crops, err));
-    if (shape[0] != CHANNELS || shape[1] < 1 || shape[1] > 64 || shape[2] < 1 || shape[3] < 1 ||
-        KD_MAX(shape[2], shape[3]) > SIDE_MAX) {
-        st = KD_FAIL(err, KD_E_DATA, "shape: expected 3 channels, up to 64 frames, sides up to %d", SIDE_MAX);
-        goto done;
-    }
-    const size_t n = (size_t)(shape[0] * shape[1] * shape[2] * shape[3]);
-    value = kd_calloc(n, sizeof *value);
-    KD_GO(room(value, err));
-    kd_parity_fill(name, (float)scale, 0.0f, value, n);
-    const planes v = {.value = value, .frames = (int)shape[1], .height = (int)shape[2], .width = (int)shape[3]};
-    for (size_t i = 0; i < kd_json_count(crops); i++) {
-        KD_GO(one_interpolation(p, crops, kd_json_at(crops, i), &v, err));
-    }
-done:
-    kd_free(value);
-    return st;
 }
 
 /* ---- from pictures to clips ------------------------------------------------------------------ */

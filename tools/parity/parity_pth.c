@@ -77,7 +77,7 @@ static kd_status one_file(parity *p, const char *file, const char *path, kd_err 
     size_t wrong = 0, compared = 0;
     char text[256];
     kd_status st = KD_OK;
-    KD_GO(kd_pth_open(path, &f, err));
+    KD_GO(kd_pth_open(path, "", &f, err));
     const bool whole = holds(f, kd_json_get(p->manifest, "keys"));
     if (!whole && !holds(f, kd_json_get(p->manifest, "pretrain_keys"))) {
         kd_parity_skip(p, file, "tensors of other names");

@@ -1,0 +1,141 @@
+/* The published teachers: their sizes, the rows of Kinetics-710, their position tables. */
+#include "formats/base/zip.h"
+#include "kernels/kd_graph.h"
+#include "teacher/model/kinetics.h"
+#include "teacher/model/teacher.h"
+
+#include <math.h>
+
+/* cmocka needs the first three */
+/* clang-format off */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+/* clang-format on */
+
+static int64_t parameters(const char *size, int classes)
+{
+    kd_vit_cfg c;
+    kd_params *p = kd_params_create(KD_F32);
+    assert_true(kd_vit_preset(size, &c));
+    c.classes = classes;
+    const kd_graph_opts o = {.params = p, .dtype = KD_F32};
+    kd_graph *g = kd_graph_create(&o);
+    const kd_vit_input in = {.clip = kd_input(g, "clip", KD_F32, kd_shape5(1, 3, c.frames, c.img_size, c.img_size)),
+                             .place = KD_NONE,
+                             .perm = KD_NONE,
+                             .lam = KD_NONE,
+                             .cut = KD_NONE};
+    (void)kd_vit_build(g, &c, &in);
+    assert_null(kd_graph_error(g));
+    const int64_t n = kd_params_numel(p);
+    kd_graph_free(g);
+    kd_params_free(p);
+    return n;
+}
+
+/* Numbers of parameters of the reference's models. */
+static void test_sizes(void **state)
+{
+    static const struct {
+        const char *size;
+        int64_t with_400, with_60, without;
+    } PUBLISHED[] = {{"s", 22033936, 21903036, 21879936},
+                     {"b", 86534800, 86273340, 86227200},
+                     {"l", 304270736, 303922236, 303860736},
+                     {"h", 632119440, 631683900, 631607040},
+                     {"g", 1012174352, 1011695292, 1011610752}};
+    (void)state;
+    for (size_t i = 0; i < KD_COUNTOF(PUBLISHED); i++) {
+        kd_vit_cfg c;
+        assert_true(kd_vit_preset(PUBLISHED[i].size, &c));
+        assert_int_equal(parameters(PUBLISHED[i].size, 400), PUBLISHED[i].with_400);
+        assert_int_equal(parameters(PUBLISHED[i].size, 60), PUBLISHED[i].with_60);
+        assert_int_equal(PUBLISHED[i].with_60 - 60 * (c.dim + 1), PUBLISHED[i].without);
+    }
+}
+
+/* CRC-32 of the published lists, as little-endian 16-bit numbers. */
+static void test_kinetics(void **state)
+{
+    static const struct {
+        kd_head_rows which;
+        int n;
+        uint32_t crc;
+    } LIST[] = {{KD_HEAD_ROWS_K400, 400, 0x05ca90c6u},
+                {KD_HEAD_ROWS_K600, 600, 0x48e6114cu},
+                {KD_HEAD_ROWS_K700, 700, 0x19cbeef2u}};
+    int n = 1;
+    (void)state;
+    assert_null(kd_kinetics_rows(KD_HEAD_ROWS_NONE, &n));
+    assert_int_equal(n, 0);
+    for (size_t i = 0; i < KD_COUNTOF(LIST); i++) {
+        const uint16_t *row = kd_kinetics_rows(LIST[i].which, &n);
+        uint8_t bytes[2 * 700];
+        bool taken[KD_KINETICS_710] = {false};
+        assert_int_equal(n, LIST[i].n);
+        for (int k = 0; k < n; k++) {
+            assert_true(row[k] < KD_KINETICS_710 && !taken[row[k]]);
+            taken[row[k]] = true;
+            bytes[2 * k] = (uint8_t)(row[k] & 255u);
+            bytes[2 * k + 1] = (uint8_t)(row[k] >> 8);
+        }
+        assert_int_equal(kd_crc32(bytes, 2 * (size_t)n), LIST[i].crc);
+    }
+}
+
+static void test_grids(void **state)
+{
+    kd_vit_cfg c;
+    kd_vit_grid g;
+    (void)state;
+    assert_true(kd_vit_preset("b", &c));
+    assert_true(kd_vit_grid_of_tokens(&c, 1568, &g) && g.steps == 8 && g.side == 14);
+    assert_true(kd_vit_grid_of_tokens(&c, 8 * 24 * 24, &g) && g.steps == 8 && g.side == 24);
+    assert_true(kd_vit_grid_of_tokens(&c, 16 * 14 * 14, &g) && g.steps == 16 && g.side == 14);
+    c.frames = 32;
+    c.img_size = 384; /* a table of 16 frames of 224 for longer and larger clips */
+    assert_true(kd_vit_grid_of_tokens(&c, 1568, &g) && g.steps == 8 && g.side == 14);
+    assert_false(kd_vit_grid_of_tokens(&c, 1567, &g));
+    assert_false(kd_vit_grid_of_tokens(&c, 0, &g));
+}
+
+static void test_fixed_table(void **state)
+{
+    enum { TOKENS = 50, DIM = 6 };
+    float v[TOKENS * DIM], out[2 * TOKENS * DIM];
+    (void)state;
+    kd_vit_sinusoid(TOKENS, DIM, v);
+    assert_true(kd_vit_is_sinusoid(v, TOKENS, DIM));
+    for (int i = 0; i < TOKENS * DIM; i++) { /* kept in bf16 */
+        out[i] = kd_bf16_to_f32(kd_f32_to_bf16(v[i]));
+    }
+    assert_true(kd_vit_is_sinusoid(out, TOKENS, DIM));
+    v[DIM * 20 + 3] += 0.05f;
+    assert_false(kd_vit_is_sinusoid(v, TOKENS, DIM));
+    v[DIM * 20 + 3] = NAN;
+    assert_false(kd_vit_is_sinusoid(v, TOKENS, DIM));
+    /* a grid of its own is copied; a constant stays one */
+    kd_vit_sinusoid(TOKENS, DIM, v);
+    assert_int_equal(kd_vit_table_resize(v, (kd_vit_grid){2, 5}, (kd_vit_grid){2, 5}, DIM, out), KD_OK);
+    assert_memory_equal(out, v, sizeof v);
+    for (int i = 0; i < TOKENS * DIM; i++) {
+        v[i] = 3.0f;
+    }
+    assert_int_equal(kd_vit_table_resize(v, (kd_vit_grid){2, 5}, (kd_vit_grid){3, 4}, DIM, out), KD_OK);
+    for (int i = 0; i < 3 * 16 * DIM; i++) {
+        assert_true(fabsf(out[i] - 3.0f) <= 1e-6f);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_kinetics),
+        cmocka_unit_test(test_grids),
+        cmocka_unit_test(test_fixed_table),
+    };
+    return cmocka_run_group_tests_name("teachers", tests, NULL, NULL);
+}
