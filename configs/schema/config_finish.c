@@ -191,6 +191,27 @@ static kd_status finish_kd(kd_config *c, kd_err *err)
     return KD_OK;
 }
 
+/* Labels in pairs, each in one pair; whether they are classes is known with the data. */
+static kd_status check_pairs(const kd_clip_opts *v, kd_err *err)
+{
+    const kd_cfg_ints *l = &v->flip_labels;
+    if (l->n % 2 != 0) {
+        return KD_FAIL(err, KD_E_CONFIG, "video.flip_labels: expected pairs of labels, found %d labels", l->n);
+    }
+    if (l->n > 0 && v->flip_prob <= 0.0) {
+        return KD_FAIL(err, KD_E_CONFIG, "video.flip_labels: nothing is mirrored with video.flip_prob 0; remove it");
+    }
+    for (int i = 0; i < l->n; i++) {
+        for (int j = 0; j < i; j++) {
+            if (l->v[i] == l->v[j]) {
+                return KD_FAIL(err, KD_E_CONFIG, "video.flip_labels: label %d is there twice, at %d and %d", l->v[i], j,
+                               i);
+            }
+        }
+    }
+    return KD_OK;
+}
+
 /* Keys of the training pixels that say nothing, or something else, under the others. */
 static kd_status finish_pixels(const kd_clip_opts *v, kd_err *err)
 {
@@ -200,6 +221,7 @@ static kd_status finish_pixels(const kd_clip_opts *v, kd_err *err)
         return KD_FAIL(err, KD_E_CONFIG,
                        "video.rand_augment_interpolation: only with video.rand_augment, which is empty; remove it");
     }
+    KD_TRY(check_pairs(v, err));
     const char *erase = v->erase_mode != KD_ERASED_PIXEL ? "mode" : v->erase_count != 1 ? "count" : "cube";
     if (v->erase_prob <= 0.0 && (v->erase_mode != KD_ERASED_PIXEL || v->erase_count != 1 || !v->erase_cube)) {
         return KD_FAIL(err, KD_E_CONFIG, "video.erase_%s: nothing is erased with video.erase_prob 0; remove it", erase);

@@ -64,6 +64,7 @@ static const struct {
     {"cutmix", "mixup.cutmix_alpha"},
     {"mixup_switch_prob", "mixup.switch_prob"},
     {"reprob", "video.erase_prob"},
+    {"flip_label_map", "video.flip_labels"},
     {"remode", "video.erase_mode"},
     {"recount", "video.erase_count"},
     {"aa", "video.rand_augment"},

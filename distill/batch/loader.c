@@ -108,7 +108,7 @@ static void fill_row(const kd_loader *l, slot *s, int row, void *scratch)
         }
     }
     if (good) {
-        l->p.label(l->p.ctx, item.sample, b->label + (size_t)row * l->labels);
+        l->p.label(l->p.ctx, &item, b->label + (size_t)row * l->labels);
         b->valid[row] = 1.0f;
         return;
     }

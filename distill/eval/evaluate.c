@@ -199,7 +199,7 @@ static kd_status fill_record(void *user, uint32_t sample, int views, const float
     kd_records *r = f->r;
     (void)err;
     f->m->task->gather(f->m, f->cfg, out, views, f->work, r->record + r->n * r->width);
-    f->producer->label(f->producer->ctx, sample, r->label + r->n * (size_t)r->n_labels);
+    f->producer->label(f->producer->ctx, &(kd_item){.sample = sample}, r->label + r->n * (size_t)r->n_labels);
     r->sample[r->n++] = sample;
     return KD_OK;
 }

@@ -42,6 +42,12 @@ static kd_status video_open(const kd_config *cfg, kd_model *m, kd_err *err)
                        "teacher.head_rows: takes %d rows, but the data set has %d classes; set it to none", rows,
                        m->classes);
     }
+    for (int i = 0; i < cfg->video.flip_labels.n; i++) {
+        if (cfg->video.flip_labels.v[i] >= m->classes) {
+            return KD_FAIL(err, KD_E_CONFIG, "video.flip_labels: expected labels from 0 to %d, found %d",
+                           m->classes - 1, cfg->video.flip_labels.v[i]);
+        }
+    }
     *v = kd_teacher_model(&cfg->teacher, m->classes, cfg->video.mean, cfg->video.std);
     (void)snprintf(m->name, sizeof m->name, "videomae2-%s", cfg->teacher.variant);
     m->feature_dim = v->dim;

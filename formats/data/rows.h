@@ -40,8 +40,9 @@ typedef struct kd_producer {
     void (*scratch_free)(void *ctx, void *scratch);
     /* Write every byte of dst[0..n_tensors-1].  The message names the sample's id and file. */
     kd_status (*fill)(void *ctx, const kd_item *item, void *scratch, void *const *dst, kd_err *err);
-    int n_labels;                                            /* of a sample; 0 means 1 */
-    void (*label)(void *ctx, uint32_t sample, int32_t *dst); /* dst[n_labels], padded with -1 */
+    int n_labels; /* of a sample; 0 means 1 */
+    /* dst[n_labels], padded with -1: of the row, since a mirrored clip can be of another class. */
+    void (*label)(void *ctx, const kd_item *item, int32_t *dst);
     const char *(*id)(void *ctx, uint32_t sample);
 } kd_producer;
 

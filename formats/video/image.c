@@ -174,6 +174,13 @@ void kd_image_short_side(int width, int height, int side, int *out_width, int *o
     }
 }
 
+void kd_image_short_side_rounded(int width, int height, int side, int *out_width, int *out_height)
+{
+    const double scale = (double)side / (double)KD_MAX(KD_MIN(width, height), 1);
+    *out_width = (int)((double)width * scale + 0.5);
+    *out_height = (int)((double)height * scale + 0.5);
+}
+
 kd_status kd_image_crop(const uint8_t *src, int src_width, int src_height, size_t src_stride, int x, int y, int width,
                         int height, bool flip, uint8_t *dst, size_t dst_stride, kd_err *err)
 {

@@ -38,6 +38,8 @@ KD_NODISCARD kd_status kd_image_resize_once(kd_resizer rule, const uint8_t *src,
 /* Size that brings the short side to `side` and truncates the long one: side * long / short.  Equal
  * already: unchanged. */
 void kd_image_short_side(int width, int height, int side, int *out_width, int *out_height);
+/* The same with the long side rounded, as MMAction2's Resize(scale=(-1, side)) does. */
+void kd_image_short_side_rounded(int width, int height, int side, int *out_width, int *out_height);
 
 /* Copy the box of width x height at (x, y), mirrored left-right when `flip`. */
 KD_NODISCARD kd_status kd_image_crop(const uint8_t *src, int src_width, int src_height, size_t src_stride, int x, int y,

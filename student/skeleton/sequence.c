@@ -153,9 +153,9 @@ static kd_status worker_new(void *ctx, void **scratch, kd_err *err)
     return *scratch != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "no memory for a skeleton worker");
 }
 
-static void sequence_label(void *ctx, uint32_t sample, int32_t *dst)
+static void sequence_label(void *ctx, const kd_item *item, int32_t *dst)
 {
-    *dst = ((const kd_sequence_source *)ctx)->half->sample[sample].label;
+    *dst = ((const kd_sequence_source *)ctx)->half->sample[item->sample].label;
 }
 
 static const char *sequence_id(void *ctx, uint32_t sample)

@@ -135,9 +135,13 @@ static kd_status worker_new(void *ctx, void **scratch, kd_err *err)
     return KD_OK;
 }
 
-static void clip_label(void *ctx, uint32_t sample, int32_t *dst)
+static void clip_label(void *ctx, const kd_item *item, int32_t *dst)
 {
-    *dst = ((const kd_clip_source *)ctx)->half->sample[sample].label;
+    const kd_clip_source *s = ctx;
+    *dst = s->half->sample[item->sample].label;
+    if (s->mode == KD_CLIP_TRAIN && kdi_clip_flip(s, item)) {
+        *dst = kd_clip_mirrored_label(&s->spec.video, *dst);
+    }
 }
 
 static const char *clip_id(void *ctx, uint32_t sample)

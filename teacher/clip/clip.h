@@ -85,6 +85,9 @@ kd_producer kd_clip_producer(kd_clip_source *s); /* "clip"; in training "place" 
 /* Numbers of a training row's "place": KD_PLACE and the boxes that random erasing can draw. */
 int kd_clip_place_width(const kd_clip_opts *video, int frames);
 
+/* The class of a mirrored clip of class `label`: the other one of its pair in video.flip_labels. */
+int32_t kd_clip_mirrored_label(const kd_clip_opts *video, int32_t label);
+
 /* Are training clips resized on the host, and so rows of f32? */
 bool kd_clip_resized(const kd_clip_opts *video);
 

@@ -46,7 +46,9 @@ static void stored_size(const kd_clip_source *s, int width, int height, int *w, 
 {
     *w = width;
     *h = height;
-    if (s->short_side > 0) {
+    if (s->short_side > 0 && s->mode != KD_CLIP_TRAIN && s->spec.crop_rule == KD_CROPS_MMACTION2) {
+        kd_image_short_side_rounded(width, height, s->short_side, w, h);
+    } else if (s->short_side > 0) {
         kd_image_short_side(width, height, s->short_side, w, h);
     }
 }

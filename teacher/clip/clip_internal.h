@@ -76,6 +76,7 @@ enum {
 kdi_fit kdi_clip_fit(kd_spatial spatial);
 kd_rng kdi_clip_draws(const kd_clip_source *s, const kd_item *item, uint64_t position);
 kd_crop_box kdi_clip_train_box(const kd_clip_source *s, const kd_item *item, int width, int height);
+bool kdi_clip_flip(const kd_clip_source *s, const kd_item *item); /* is the row mirrored? */
 void kdi_clip_place(const kd_clip_source *s, const kd_item *item, int32_t *place);
 
 /* clip_row.c: the frames of a row, w->slot of the reel, augmented and cut or resized into dst. */

@@ -68,6 +68,22 @@ static void draw_boxes(const kd_clip_source *s, int frame, kd_rng *rng, int32_t 
     }
 }
 
+bool kdi_clip_flip(const kd_clip_source *s, const kd_item *item)
+{
+    kd_rng rng = kdi_clip_draws(s, item, KDI_DRAW_FLIP);
+    return kd_rng_uniform(&rng) < s->spec.video.flip_prob;
+}
+
+int32_t kd_clip_mirrored_label(const kd_clip_opts *video, int32_t label)
+{
+    for (int i = 0; i < video->flip_labels.n; i++) {
+        if (video->flip_labels.v[i] == label) {
+            return video->flip_labels.v[i ^ 1];
+        }
+    }
+    return label;
+}
+
 int kd_clip_place_width(const kd_clip_opts *video, int frames)
 {
     return KD_PLACE + KD_BOX * video->erase_count * (video->erase_cube ? 1 : frames);
@@ -79,7 +95,7 @@ void kdi_clip_place(const kd_clip_source *s, const kd_item *item, int32_t *place
         [KD_ERASED_PIXEL] = KD_ERASE_PIXEL, [KD_ERASED_RAND] = KD_ERASE_RAND, [KD_ERASED_CONST] = KD_ERASE_CONST};
     const kd_clip_opts *v = &s->spec.video;
     kd_rng rng = kdi_clip_draws(s, item, KDI_DRAW_FLIP);
-    place[KD_PLACE_FLIP] = kd_rng_uniform(&rng) < v->flip_prob;
+    place[KD_PLACE_FLIP] = kdi_clip_flip(s, item);
     place[KD_PLACE_ERASE] = FILL[v->erase_mode];
     place[KD_PLACE_SEED_LOW] = (int32_t)(uint32_t)rng.seed;
     place[KD_PLACE_SEED_HIGH] = (int32_t)(uint32_t)(rng.seed >> 32);

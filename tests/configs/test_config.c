@@ -126,6 +126,9 @@ static void test_refusals(void **state)
     refuse("video: {rand_augment: rand-m7-p0.5}", "video.rand_augment: expected the parts m, n, mstd, inc and w");
     refuse("video: {aa: rand-m7}", "did you mean 'video.rand_augment'");
     refuse("video: {rand_augment_interpolation: random}", "only with video.rand_augment, which is empty");
+    refuse("video: {flip_labels: [1, 2, 3]}", "video.flip_labels: expected pairs of labels, found 3 labels");
+    refuse("video: {flip_labels: [1, 2, 3, 1]}", "video.flip_labels: label 1 is there twice, at 0 and 3");
+    refuse("video: {flip_prob: 0, flip_labels: [1, 2]}", "nothing is mirrored with video.flip_prob 0");
     refuse("video: {erase_count: 2}", "video.erase_count: nothing is erased with video.erase_prob 0");
     refuse("video: {erase_cube: false}", "video.erase_cube: nothing is erased");
     refuse("video: {erase_mode: const}", "video.erase_mode: nothing is erased");

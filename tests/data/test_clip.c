@@ -369,6 +369,38 @@ static void places_are_drawn(void **state)
     assert_true(boxes_alone > boxes / 4 && boxes_alone < boxes * 3 / 4); /* one says nothing of the other */
 }
 
+/* The label of a row is exchanged where the row is mirrored, and nowhere else. */
+static void labels_follow_the_mirror(void **state)
+{
+    world *w = *state;
+    kd_err err = {0};
+    kd_clip_spec spec = w->spec;
+    kd_clip_source *s = NULL;
+    void *scratch = NULL;
+    static float clip[3 * 8 * 32 * 32];
+    int32_t place[KD_PLACE + KD_BOX], label;
+    static const int32_t OTHER[VIDEOS] = {2, 1, 0, 3};
+    int mirrored[VIDEOS] = {0};
+    spec.video.flip_labels = (kd_cfg_ints){.n = 2, .v = {2, 0}};
+    ok(kd_clip_source_open(&spec, &w->half, KD_CLIP_TRAIN, 1 << 26, &s, &err), &err);
+    const kd_producer p = kd_clip_producer(s);
+    ok(p.scratch_new(p.ctx, &scratch, &err), &err);
+    for (uint32_t e = 0; e < 40; e++) {
+        const kd_item item = {.sample = e % VIDEOS, .epoch = e};
+        ok(p.fill(p.ctx, &item, scratch, (void *[]){clip, place}, &err), &err);
+        p.label(p.ctx, &item, &label);
+        assert_int_equal(label, place[KD_PLACE_FLIP] != 0 ? OTHER[item.sample] : (int32_t)item.sample);
+        mirrored[item.sample] += place[KD_PLACE_FLIP];
+    }
+    assert_true(mirrored[0] > 0 && mirrored[0] < 10 && mirrored[2] > 0 && mirrored[2] < 10);
+    p.scratch_free(p.ctx, scratch);
+    kd_clip_source_close(s);
+    ok(kd_clip_source_open(&spec, &w->half, KD_CLIP_TEST, 1 << 26, &s, &err), &err);
+    kd_clip_producer(s).label(s, &(kd_item){.sample = 2}, &label);
+    assert_int_equal(label, 2);
+    kd_clip_source_close(s);
+}
+
 /* Several boxes, and frames that draw their own: as many as asked, the area divided among them. */
 static void boxes_are_counted(void **state)
 {
@@ -448,6 +480,7 @@ int main(void)
                                        cmocka_unit_test(repeats_draw_their_own),
                                        cmocka_unit_test(places_are_drawn),
                                        cmocka_unit_test(boxes_are_counted),
+                                       cmocka_unit_test(labels_follow_the_mirror),
                                        cmocka_unit_test(damage_is_named)};
     return cmocka_run_group_tests(tests, make_world, end_world);
 }

@@ -106,11 +106,11 @@ static void fake_scratch_free(void *ctx, void *scratch)
 }
 
 /* Two labels a sample: several are the general case. */
-static void fake_label(void *ctx, uint32_t sample, int32_t *dst)
+static void fake_label(void *ctx, const kd_item *item, int32_t *dst)
 {
     (void)ctx;
-    dst[0] = (int32_t)(sample % 7);
-    dst[1] = (int32_t)(sample % 5) - 1;
+    dst[0] = (int32_t)(item->sample % 7);
+    dst[1] = (int32_t)(item->sample % 5) - 1;
 }
 
 static const char *fake_id(void *ctx, uint32_t sample)
@@ -177,7 +177,7 @@ static void check_row(const kd_batch *b, int row)
     }
     int32_t label[2] = {0, 0};
     if (good) {
-        fake_label(NULL, b->sample[row], label);
+        fake_label(NULL, &(kd_item){.sample = b->sample[row]}, label);
     }
     assert_memory_equal(b->label + 2 * (size_t)row, label, sizeof label);
 }

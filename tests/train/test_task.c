@@ -35,10 +35,10 @@ typedef struct made {
     int classes;
 } made;
 
-static void labels_of(void *ctx, uint32_t sample, int32_t *dst)
+static void labels_of(void *ctx, const kd_item *item, int32_t *dst)
 {
     const made *s = ctx;
-    const kd_data_sample *d = &s->half->sample[sample];
+    const kd_data_sample *d = &s->half->sample[item->sample];
     dst[0] = d->label;
     dst[1] = (d->label + 1 + d->performer % 2) % s->classes;
 }
@@ -53,7 +53,7 @@ static kd_status fill(void *ctx, const kd_item *item, void *scratch, void *const
     float *picture = dst[0], *place = dst[1];
     int32_t label[LABELS];
     (void)scratch, (void)err;
-    labels_of(ctx, item->sample, label);
+    labels_of(ctx, item, label);
     for (int i = 0; i < ROWS * COLUMNS; i++) {
         picture[i] = i == label[0] ? 2.0f : 0.05f * (float)((item->sample + (uint32_t)i) % 7);
     }

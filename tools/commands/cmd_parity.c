@@ -122,7 +122,8 @@ static const kind KINDS[] = {
      NULL,
      ABOUT "inputs outputs image_inputs rrc_note cv2 center_crop three_crop hmdb_views random_resized_crop "
            "tf_resize_long_side "
-           "cv2_up_mismatch cv2_down_mismatch cv2_half_mismatch cv2_same_w_mismatch pil_a_size_wh pil_b_size_wh"},
+           "cv2_up_mismatch cv2_down_mismatch cv2_half_mismatch cv2_same_w_mismatch pil_a_size_wh pil_b_size_wh "
+           "pil_a_center_crop16_top_left pil_b_center_crop16_top_left mmcv_rescale_size"},
     {"interpolation",
      kd_parity_interp,
      {"torch_bilinear", "pos", NULL},

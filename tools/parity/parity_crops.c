@@ -154,12 +154,45 @@ static kd_status three_boxes(parity *p, const kd_json *c, bool hmdb, kd_err *err
     return KD_OK;
 }
 
+/* The short side as MMAction2's Resize makes it; its sizes within two limits are no rule here. */
+static kd_status rounded_side(parity *p, const kd_json *c, kd_err *err)
+{
+    static const int SIDE[] = {256, 224};
+    int64_t w, h, want[2];
+    bool ok = true;
+    char name[64];
+    KD_TRY(kd_json_get_range(c, "w", 1, 8192, &w, err));
+    KD_TRY(kd_json_get_range(c, "h", 1, 8192, &h, err));
+    for (size_t i = 0; i < KD_COUNTOF(SIDE); i++) {
+        int rw, rh;
+        (void)snprintf(name, sizeof name, "short%d", SIDE[i]);
+        KD_TRY(kd_json_get_i64s(c, name, want, 2, err));
+        kd_image_short_side_rounded((int)w, (int)h, SIDE[i], &rw, &rh);
+        ok = ok && rw == want[0] && rh == want[1];
+    }
+    (void)snprintf(name, sizeof name, "rounded sides of %dx%d", (int)w, (int)h);
+    kd_parity_check(p, name, ok, NULL);
+    return KD_OK;
+}
+
+/* Of the resized pictures a and b: the centre of 16. */
+static kd_status center_of(parity *p, const char *size_key, const char *at_key, kd_err *err)
+{
+    int64_t size[2], at[2];
+    KD_TRY(kd_json_get_i64s(p->manifest, size_key, size, 2, err));
+    KD_TRY(kd_json_get_i64s(p->manifest, at_key, at, 2, err));
+    const kd_crop_box b = kd_crop_center((int)size[0], (int)size[1], 16);
+    kd_parity_check(p, at_key, b.y == at[0] && b.x == at[1], NULL);
+    return KD_OK;
+}
+
 kd_status kd_parity_crops(parity *p, kd_err *err)
 {
     const kd_json *threes = kd_json_get(p->manifest, "three_crop"), *six = kd_json_get(p->manifest, "hmdb_views");
     const kd_json *centers = kd_json_get(p->manifest, "center_crop");
     const kd_json *boxes = kd_json_get(p->manifest, "random_resized_crop");
     const kd_json *sizes = kd_json_get(p->manifest, "tf_resize_long_side");
+    const kd_json *rounded = kd_json_get(p->manifest, "mmcv_rescale_size");
     kd_st_file *f = NULL;
     kd_status st;
     KD_GO(kd_parity_open(p, RESIZED[0].tensor, &f, err));
@@ -175,6 +208,11 @@ kd_status kd_parity_crops(parity *p, kd_err *err)
     for (size_t i = 0; i < kd_json_count(six); i++) {
         KD_GO(three_boxes(p, kd_json_at(six, i), true, err));
     }
+    for (size_t i = 0; i < kd_json_count(rounded); i++) {
+        KD_GO(rounded_side(p, kd_json_at(rounded, i), err));
+    }
+    KD_GO(center_of(p, "pil_a_size_wh", "pil_a_center_crop16_top_left", err));
+    KD_GO(center_of(p, "pil_b_size_wh", "pil_b_center_crop16_top_left", err));
     for (size_t i = 0; i < kd_json_count(boxes); i++) {
         KD_GO(random_box(p, kd_json_at(boxes, i), (int)i, err));
     }
