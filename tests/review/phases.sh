@@ -24,8 +24,9 @@ accepted train --out run
 grep -q '"phase": "finish"' run/report.json || failed "the report does not name the phase"
 grep -q '^phases: \[{name: mixup,' run/config.yaml || failed "config.yaml is not the recipe"
 accepted "$distill" eval --weights run/checkpoints/last --out last.json -q
+fact() { grep -m1 -E "$1" "$2"; }
 for key in '"top1"' '"config": "[0-9a-f]*"' '"phase"'; do
-    [ "$(grep -m1 -E "$key" run/report.json)" = "$(grep -m1 -E "$key" last.json)" ] || failed "eval of last: $key differs"
+    [ "$(fact "$key" run/report.json)" = "$(fact "$key" last.json)" ] || failed "eval of last: $key differs"
 done
 accepted "$distill" eval --weights run --out best.json -q
 accepted "$distill" dump-logits --weights run --split train --out r.logits.zst -q
@@ -64,7 +65,8 @@ refused 2 'phase finish: optim.rules\[0\].match: no parameter' "$distill" train 
 # a run goes on, or says what is different
 refused 2 'phases\[1\] \(finish\): label_smoothing: 0.1 then, 0.2 now' \
     train --set phases.finish.label_smoothing=0.2 --out run --resume
-refused 2 'phases\[0\] \(mixup\): train.epochs: 2 then, 3 now' train --set phases.mixup.train.epochs=3 --out run --resume
+refused 2 'phases\[0\] \(mixup\): train.epochs: 2 then, 3 now' \
+    train --set phases.mixup.train.epochs=3 --out run --resume
 accepted train --out run --resume
 [ "$(records run epoch '')" = 3 ] || failed "a finished run trained on"
 "$distill" train --config two.yaml --out dry --dry-run >out.txt 2>err.txt || failed "dry run: $?"
@@ -77,8 +79,8 @@ accepted short --epochs 3 --set train.metric=nll --out nll
 least=$(sed -n 's/.*"type":"val","epoch":\([0-9]*\),.*"nll":\([0-9.]*\),.*/\2 \1/p' nll/log.jsonl | sort -g |
     sed -n '1s/.* //p')
 grep -q "\"best_epoch\": $least" nll/checkpoints/last/state.json || failed "not the epoch of the smallest NLL, $least"
-refused 2 'train.metric: nll, but select: train knows top1 alone' short --set train.metric=nll --set train.select=train \
-    --out no
+refused 2 'train.metric: nll, but select: train knows top1 alone' \
+    short --set train.metric=nll --set train.select=train --out no
 # patience
 "$distill" train --config one.yaml --epochs 9 --set train.patience=1 --set optim.base_lr=0 --set optim.min_lr=0 \
     --out stop >out.txt 2>err.txt || failed "patience: $?"
@@ -92,12 +94,40 @@ accepted short $none --set train.select=train --epochs 2 --out none
 accepted "$distill" eval --weights none --split train --out none.json -q
 grep -q '"selected_on": "train"' none.json || failed "not chosen on the training half"
 
+# rates and decay of every step, against the formulas: Hugging Face's cosine over int(batches x epochs / accumulation),
+# of which the steps that fill no accumulation are left out; 12 samples, batch 1, accumulation 5: 2 steps an epoch
+accepted short --batch-size 1 --epochs 3 --set optim.accumulation=5 --set optim.schedule=hf_cosine \
+    --set optim.warmup_ratio=0.3 --set optim.min_lr=0 --set optim.weight_decay_end=0.5 --set train.log_interval=1 \
+    --set optim.warmup_steps=-1 --out rates
+sed -n 's/.*"type":"train".*"lr":\([^,]*\),.*"weight_decay":\([^}]*\)}/\1 \2/p' rates/log.jsonl | awk '
+    BEGIN { pi = atan2(0, -1); total = int(12 * 3 / 5); warm = int(0.3 * total) }
+    {
+        k = NR - 1
+        lr = 1e-3 * (k < warm ? k / warm : (1 + cos(pi * (k - warm) / (total - warm))) / 2)
+        wd = 0.5 + (0.05 - 0.5) * (1 + cos(pi * k / 6)) / 2
+        if (lr - $1 > 1e-12 || $1 - lr > 1e-12 || wd - $2 > 1e-12 || $2 - wd > 1e-12) bad++
+    }
+    END { exit bad > 0 || NR != 6 }' || failed "rates: $(grep '"train"' rates/log.jsonl | cut -c1-200)"
+refused 2 'optim.warmup_ratio: 0.1, but schedule constant' short --set optim.warmup_ratio=0.1 \
+    --set optim.schedule=constant --out no
+refused 2 'optim.cosine_end: only the schedules mmengine' short --set optim.cosine_end=3 --out no
+
 # losses and gradients that are not finite
 accepted short --set class_balance=true --out balance
 refused 2 'class_weights: expected 12 numbers, one a class, found 2' short --set class_weights=[1,2] --out no
 refused 1 'step [0-9]+: loss .*train.on_nonfinite is fail: the last good state is in fail/checkpoints/last' \
     short --set optim.base_lr=100 --set optim.warmup_epochs=0 --set optim.weight_decay=10 --epochs 40 \
     --set train.on_nonfinite=fail --set optim.name=sgd --set train.eval_every=40 --out fail
+
+# the table of published pairs names every file, and no other
+table=$configs/teacher/README.md
+for file in "$configs"/teacher/published/*.yaml; do
+    name=$(basename "$file" .yaml)
+    grep -q "…${name#videomae2_}\`" "$table" || failed "$name is not in the table"
+done
+names=$(grep -o '…[a-z]_[a-z0-9_]*' "$table" | sort -u | wc -l)
+[ "$names" -eq "$(find "$configs/teacher/published" -name '*.yaml' | wc -l)" ] ||
+    failed "the table names files that are not there"
 
 # the two-phase recipe of HMDB51, small: folders of pictures, no validation half, six views
 make=$build/tests/make_media
@@ -110,7 +140,8 @@ if [ -x "$make" ]; then
     small="--set teacher.variant=tiny --set data.num_classes=2 --set video.train_short_side=72 --set video.short_side=72
         --set optim.accumulation=2 --set phases.mixup.train.epochs=1 --set phases.finish.train.epochs=1 --batch-size 2"
     # shellcheck disable=SC2086
-    accepted "$teacher" finetune --config "$configs/teacher/hmdb51_two_phase.yaml" $small --data h --out hmdb --threads 1 -q
+    accepted "$teacher" finetune --config "$configs/teacher/hmdb51_two_phase.yaml" $small --data h --out hmdb \
+        --threads 1 -q
     accepted "$teacher" eval --weights hmdb --split train --out hmdb.json -q
     grep -q '"merge": "score"' hmdb.json && grep -q '"views": "1x3' hmdb.json ||
         failed "not six views of averaged logits"
