@@ -19,9 +19,13 @@ typedef struct line {
     size_t used, size;
 } line;
 
+/* `used` counts on where there is no room. */
 static void add(line *l, const char *text)
 {
-    l->used += (size_t)snprintf(l->text + l->used, l->used < l->size ? l->size - l->used : 0, "%s", text);
+    if (l->used < l->size) {
+        (void)snprintf(l->text + l->used, l->size - l->used, "%s", text);
+    }
+    l->used += strlen(text);
 }
 
 /* A scalar that reads back to the same text, quoted where it was. */
@@ -185,35 +189,6 @@ static void forget_own(kd_yaml_node *item)
     }
 }
 
-kd_status kd_cfg_check_phases(const kd_yaml_node *root, const kd_config *cfg, kd_err *err)
-{
-    const kd_yaml_node *list = kd_yaml_get(root, "phases");
-    kd_config *two = cfg->phases.n > 0 ? kd_calloc(2, sizeof *two) : NULL;
-    kd_status st = KD_OK;
-    if (cfg->phases.n == 0) {
-        return KD_OK;
-    }
-    if (two == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "config: out of memory");
-    }
-    size_t i = 0;
-    for (kd_yaml_node *item = list->child; item != NULL; item = item->next, i++) {
-        kd_config *now = &two[i % 2];
-        KD_GO(check_name(item, i, &cfg->phases, err));
-        KD_GO(check_keys(item, i, &cfg->phases.v[i], err));
-        forget_own(item);
-        *now = *cfg;
-        KD_GO(kd_cfg_bind(item, now, err)); /* for the places of faults */
-        KD_GO(kd_config_phase(cfg, (int)i, now, err));
-        if (i > 0) {
-            KD_GO(check_best(&two[(i + 1) % 2], now, i, err));
-        }
-    }
-done:
-    kd_free(two);
-    return st;
-}
-
 /* ---- one phase ------------------------------------------------------------------------------- */
 
 /* What kd_config_finish took from other keys is taken anew, unless the recipe says it. */
@@ -227,7 +202,7 @@ static void take_anew(kd_config *c)
     }
 }
 
-kd_status kd_config_phase(const kd_config *recipe, int i, kd_config *out, kd_err *err)
+static kd_status phase_of(const kd_config *recipe, int i, kd_config *out, kd_err *err)
 {
     const kd_cfg_phase *p = &recipe->phases.v[i];
     char origin[KD_CFG_NAME + 32];
@@ -251,6 +226,46 @@ kd_status kd_config_phase(const kd_config *recipe, int i, kd_config *out, kd_err
 done:
     kd_free(text);
     kd_yaml_tree_free(t);
+    return st;
+}
+
+kd_status kd_config_phase(const kd_config *recipe, int i, kd_config *out, kd_err *err)
+{
+    const kd_log_level level = kd_log_get_level();
+    kd_log_set_level(KD_LOG_ERROR); /* the recipe's check has warned */
+    const kd_status st = phase_of(recipe, i, out, err);
+    kd_log_set_level(level);
+    return st;
+}
+
+/* ---- all phases ------------------------------------------------------------------------------ */
+
+kd_status kd_cfg_check_phases(const kd_yaml_node *root, const kd_config *cfg, kd_err *err)
+{
+    const kd_yaml_node *list = kd_yaml_get(root, "phases");
+    kd_config *two = cfg->phases.n > 0 ? kd_calloc(2, sizeof *two) : NULL;
+    kd_status st = KD_OK;
+    if (cfg->phases.n == 0) {
+        return KD_OK;
+    }
+    if (two == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "config: out of memory");
+    }
+    size_t i = 0;
+    for (kd_yaml_node *item = list->child; item != NULL; item = item->next, i++) {
+        kd_config *now = &two[i % 2];
+        KD_GO(check_name(item, i, &cfg->phases, err));
+        KD_GO(check_keys(item, i, &cfg->phases.v[i], err));
+        forget_own(item);
+        *now = *cfg;
+        KD_GO(kd_cfg_bind(item, now, err)); /* for the places of faults */
+        KD_GO(phase_of(cfg, (int)i, now, err));
+        if (i > 0) {
+            KD_GO(check_best(&two[(i + 1) % 2], now, i, err));
+        }
+    }
+done:
+    kd_free(two);
     return st;
 }
 

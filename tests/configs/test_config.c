@@ -4,6 +4,7 @@
 #include "configs/schema/kd_config.h"
 #include "configs/schema/yaml_tree.h"
 #include "formats/base/io.h"
+#include "teacher/model/teacher.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -412,6 +413,12 @@ static void test_presets(void **state)
     preset_loads(KD_SOURCE_DIR "/configs/teacher/ntu60_finetune.yaml");
     assert_true(cfg.optim.base_lr == 1e-3 && cfg.optim.scale_lr && cfg.optim.layer_decay == 0.75);
     assert_int_equal(cfg.train.batch_size * cfg.optim.accumulation, 32);
+    kd_vit_cfg model = kd_teacher_model(&cfg.teacher, 60, cfg.video.mean, cfg.video.std); /* its drops are ignored */
+    assert_true(cfg.teacher.drop_path == 0.2 && model.drop_path == 0.0f);
+    assert_true(cfg.teacher.head_drop == 0.5 && model.head_drop == 0.0f);
+    cfg.teacher.drops = KD_TEACHER_DROPS_APPLIED;
+    model = kd_teacher_model(&cfg.teacher, 60, cfg.video.mean, cfg.video.std);
+    assert_true(model.drop_path == 0.2f && model.head_drop == 0.5f);
 }
 
 /* Every size of the teacher on every data set. */
