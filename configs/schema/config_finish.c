@@ -188,6 +188,12 @@ static kd_status finish_kd(kd_config *c, kd_err *err)
         }
         k->ce_weight = 1.0 - k->weight;
     }
+    if (k->feature_tap[0] != '\0' && (k->feature == KD_FEATURE_MATCH_NONE || !(k->feature_weight > 0.0))) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "kd.feature_tap: only with kd.feature mse or cosine and kd.feature_weight above 0, found %s; "
+                       "remove it",
+                       k->feature_tap);
+    }
     return KD_OK;
 }
 

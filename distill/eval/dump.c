@@ -8,6 +8,8 @@
 #include <math.h>
 #include <stdio.h>
 
+enum { FEATURES = 1 }; /* the output of what the classifier reads (kd_classify_outputs) */
+
 typedef struct dump {
     const kd_dump_opts *o;
     kd_dataset data;
@@ -24,6 +26,11 @@ typedef struct dump {
     kd_store_view *views;
     int32_t *frames; /* [views, view_frames] */
     float *feature;  /* [feature_dim], mean of the views */
+    /* what is stored besides the logits */
+    kd_store_tap tap[KD_STORE_TAPS];
+    int output[KD_STORE_TAPS]; /* of the model, by tap */
+    int n_taps, feature_dim;
+    char *names; /* owns the taps' names */
     kd_dump_result *r;
 } dump;
 
@@ -44,6 +51,7 @@ static void dump_close(dump *d)
     kd_free(d->views);
     kd_free(d->frames);
     kd_free(d->feature);
+    kd_free(d->names);
 }
 
 /* First sample of a half that belongs to shard `k` of the store's shards, from 0. */
@@ -77,7 +85,7 @@ static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
         KD_TRY(kd_half_list_digest(&d->data.half[h], ids[h], err));
     }
     const size_t total = samples_of(o, &d->data);
-    const kd_store_manifest m = {
+    kd_store_manifest m = {
         .teacher = d->model.name,
         .teacher_sha256 = load->sha256,
         .config_hash = hash,
@@ -91,14 +99,18 @@ static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
         .views = d->protocol,
         .merge = kd_config_enum_name("eval.merge", (int)o->cfg->eval.merge, merge),
         .decoder = kd_identity_decoder(o->task->decoder != NULL ? o->task->decoder() : NULL, &d->data, decoder),
-        .feature = o->features ? o->task->feature : NULL,
+        .feature = o->features,
         .classes = (const char *const *)d->data.classes,
         .n_classes = d->data.n_classes,
         .logit_dtype = o->logit_dtype,
-        .feature_dim = o->features ? d->model.feature_dim : 0,
+        .feature_dim = d->feature_dim,
         .feature_dtype = KD_F16,
         .expected = o->cfg->data.on_bad_sample == KD_BAD_FAIL ? (int64_t)total : 0,
         .shard = shard};
+    if (d->n_taps > 1 || (d->n_taps == 1 && d->output[0] != FEATURES)) { /* one vector needs no description */
+        memcpy(m.tap, d->tap, sizeof m.tap);
+        m.n_taps = d->n_taps;
+    }
     kd_store_resume_info info;
     KD_TRY(kd_store_writer_open(o->out, &m, o->start, &d->writer, &info, err));
     if (info.records != 0) {
@@ -109,16 +121,20 @@ static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
     return KD_OK;
 }
 
-/* Mean of the views' features, summed in f64 in view order. */
-static void mean_feature(const dump *d, const float *views, int n)
+/* Mean of the views' features, summed in f64 in view order, tap after tap. */
+static void mean_feature(const dump *d, const float *const *out, int n)
 {
-    const size_t dim = (size_t)d->model.feature_dim;
-    for (size_t i = 0; i < dim; i++) {
-        double sum = 0.0;
-        for (int v = 0; v < n; v++) {
-            sum += (double)views[(size_t)v * dim + i];
+    float *to = d->feature;
+    for (int t = 0; t < d->n_taps; t++) {
+        const float *views = out[d->output[t]];
+        const size_t dim = (size_t)d->tap[t].rows * (size_t)d->tap[t].width;
+        for (size_t i = 0; i < dim; i++) {
+            double sum = 0.0;
+            for (int v = 0; v < n; v++) {
+                sum += (double)views[(size_t)v * dim + i];
+            }
+            *to++ = (float)(sum / (double)n);
         }
-        d->feature[i] = (float)(sum / (double)n);
     }
 }
 
@@ -140,15 +156,13 @@ static kd_status emit(void *user, uint32_t sample, int views, const float *const
         return KD_OK;
     }
     KD_TRY(describe_views(d, sample, views, err));
-    if (d->o->features) {
-        mean_feature(d, out[1], views);
-    }
+    mean_feature(d, out, views);
     const kd_store_record rec = {.id = s->id,
                                  .order = d->order_base + sample,
                                  .label = s->label,
                                  .n_views = views,
                                  .logits = out[0],
-                                 .feature = d->o->features ? d->feature : NULL,
+                                 .feature = d->n_taps > 0 ? d->feature : NULL,
                                  .views = d->views};
     return kd_store_append(d->writer, &rec, err);
 }
@@ -231,10 +245,62 @@ static void forecast(const dump *d)
     const kd_dump_opts *o = d->o;
     const size_t n = samples_of(o, &d->data);
     const size_t views = (size_t)d->n_views, classes = (size_t)d->model.classes;
-    const size_t each = views * classes * kd_dtype_size(o->logit_dtype) + classes * 4 +
-                        (o->features ? (size_t)d->model.feature_dim * 2 : 0) + views * 100 + 64;
+    const size_t each =
+        views * classes * kd_dtype_size(o->logit_dtype) + classes * 4 + (size_t)d->feature_dim * 2 + views * 100 + 64;
     kd_log(KD_LOG_INFO, "dump: %zu samples x %zu views; about %.1f MiB before compression", n, views,
            (double)(n * each) / 1048576.0);
+}
+
+/* The feature of this name is an output of the model; rows 0: it has none of this name. */
+static void open_tap(dump *d, const char *name, kd_store_tap *tap, int *output)
+{
+    const kd_task *task = d->o->task;
+    *tap = (kd_store_tap){.name = name};
+    *output = FEATURES;
+    if (strcmp(name, task->feature) == 0 && d->model.feature_dim > 0) {
+        tap->rows = 1;
+        tap->width = d->model.feature_dim;
+    } else if (task->tap != NULL && task->tap(&d->model, name, &tap->rows, &tap->width)) {
+        *output = d->model.n_outputs - 1;
+    }
+}
+
+/* Takes --features apart. */
+static kd_status open_taps(dump *d, kd_err *err)
+{
+    const kd_task *task = d->o->task;
+    d->names = kd_strdup(d->o->features != NULL ? d->o->features : "");
+    if (d->names == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "dump: out of memory");
+    }
+    int64_t values = 0;
+    for (char *name = d->names, *next = name; d->o->features != NULL && next != NULL; name = next) {
+        next = strchr(name, ',');
+        if (next != NULL) {
+            *next++ = '\0';
+        }
+        kd_store_tap tap = {.rows = 0};
+        bool twice = d->n_taps >= KD_STORE_TAPS;
+        for (int i = 0; i < d->n_taps; i++) {
+            twice = twice || strcmp(d->tap[i].name, name) == 0;
+        }
+        if (!twice) {
+            open_tap(d, name, &tap, &d->output[d->n_taps]);
+        }
+        if (tap.rows == 0) {
+            return KD_FAIL(err, KD_E_ARG, "--features: expected %s%s%s, each once, with commas between, got '%s'",
+                           task->feature, task->taps != NULL ? ", " : "", task->taps != NULL ? task->taps : "",
+                           d->o->features);
+        }
+        values += (int64_t)tap.rows * tap.width;
+        d->tap[d->n_taps++] = tap;
+    }
+    if (values > KD_STORE_MAX_DIM) {
+        return KD_FAIL(err, KD_E_ARG, "--features %s: %lld values a sample, a store takes %d", d->o->features,
+                       (long long)values, KD_STORE_MAX_DIM);
+    }
+    d->feature_dim = (int)values;
+    return KD_OK;
 }
 
 /* Data, model, weights: everything that can be refused before anything is written. */
@@ -244,11 +310,11 @@ static kd_status dump_open(dump *d, kd_load_report *load, kd_err *err)
     const unsigned halves = (o->train ? 1u << KD_HALF_TRAIN : 0u) | (o->val ? 1u << KD_HALF_VAL : 0u);
     KD_TRY(kd_dataset_open(&o->cfg->data, o->task->need, halves, &d->data, err));
     KD_TRY(kd_model_open(o->task, o->cfg, d->data.n_classes, o->be, &d->model, err));
-    if (d->model.record != d->model.classes || (o->features && d->model.feature_dim == 0)) {
+    if (d->model.record != d->model.classes) {
         return KD_FAIL(err, KD_E_UNSUPPORTED,
-                       "dump: a store holds a row of logits a sample and features; model %s has %s", d->model.name,
-                       d->model.record != d->model.classes ? "other predictions" : "no features");
+                       "dump: a store holds a row of logits a sample; model %s has other predictions", d->model.name);
     }
+    KD_TRY(open_taps(d, err));
     KD_TRY(kd_model_declare(&d->model, NULL, err));
     KD_TRY(kd_model_load(&d->model, o->weights, "", false, d->data.classes, load, err));
     d->n_views = o->task->views(o->cfg, d->protocol);
@@ -258,7 +324,7 @@ static kd_status dump_open(dump *d, kd_load_report *load, kd_err *err)
 static kd_status make_buffers(dump *d, kd_err *err)
 {
     d->views = kd_calloc((size_t)d->n_views, sizeof *d->views);
-    d->feature = kd_calloc((size_t)KD_MAX(d->model.feature_dim, 1), sizeof *d->feature);
+    d->feature = kd_calloc((size_t)KD_MAX(d->feature_dim, 1), sizeof *d->feature);
     return d->views != NULL && d->feature != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "dump: out of memory");
 }
 

@@ -131,7 +131,7 @@ static size_t argmax(const float *v, int n)
     return best;
 }
 
-static kd_status load(const kd_half *half, const kd_store *store, kd_teacher_table *t, kd_err *err)
+static kd_status load(const kd_half *half, const kd_store *store, int offset, kd_teacher_table *t, kd_err *err)
 {
     const bool score = strcmp(kd_store_get_manifest(store)->merge, "score") == 0;
     kd_store_cursor *cursor = NULL;
@@ -150,7 +150,8 @@ static kd_status load(const kd_half *half, const kd_store *store, kd_teacher_tab
         KD_GO(kd_store_read_id(cursor, half->sample[i].id, &r, err));
         kd_merge_logits(r.logits, r.n_views, k, score, work, logits);
         if (t->feature != NULL) {
-            memcpy(t->feature + i * (size_t)t->feature_dim, r.feature, (size_t)t->feature_dim * sizeof *t->feature);
+            memcpy(t->feature + i * (size_t)t->feature_dim, r.feature + offset,
+                   (size_t)t->feature_dim * sizeof *t->feature);
         }
         right += argmax(logits, t->n_classes) == (size_t)half->sample[i].label;
     }
@@ -177,20 +178,19 @@ static kd_status room(kd_teacher_table *t, kd_err *err)
     return KD_FAIL(err, KD_E_OOM, "no memory for the teacher's logits of %zu samples", t->n);
 }
 
-kd_status kd_teacher_table_load(const kd_half *half, const kd_store *store, bool with_features, kd_teacher_table *out,
+kd_status kd_teacher_table_load(const kd_half *half, const kd_store *store, const char *tap, kd_teacher_table *out,
                                 kd_err *err)
 {
     const kd_store_manifest *m = kd_store_get_manifest(store);
     kd_teacher_table t = {.n = half->n, .n_classes = m->n_classes};
+    int offset = 0;
     *out = (kd_teacher_table){0};
-    if (with_features && m->feature_dim == 0) {
-        return KD_FAIL(err, KD_E_DATA, "%s: holds no features; dump it with --features, or set kd.feature to none",
-                       kd_store_path(store));
+    if (tap != NULL) {
+        KD_TRY(kd_store_find_tap(store, tap, &offset, &t.feature_dim, err));
     }
-    t.feature_dim = with_features ? m->feature_dim : 0;
     kd_status st = room(&t, err);
     if (st == KD_OK) {
-        st = load(half, store, &t, err);
+        st = load(half, store, offset, &t, err);
     }
     if (st != KD_OK) {
         kd_teacher_table_free(&t);

@@ -25,9 +25,9 @@ typedef struct kd_teacher_table {
     double top1;     /* teacher's accuracy on the samples, 0..1 */
 } kd_teacher_table;
 
-/* Loads the rows of a half that kd_teacher_join has proved.  with_features: load them; a store without features is then
- * KD_E_DATA.  KD_E_INTEGRITY from the store. */
-KD_NODISCARD kd_status kd_teacher_table_load(const kd_half *half, const kd_store *store, bool with_features,
+/* Loads the rows of a half that kd_teacher_join has proved.  tap: the feature to load besides, as kd_store_find_tap
+ * names it; NULL: none.  KD_E_DATA: the store has no such feature.  KD_E_INTEGRITY from the store. */
+KD_NODISCARD kd_status kd_teacher_table_load(const kd_half *half, const kd_store *store, const char *tap,
                                              kd_teacher_table *out, kd_err *err);
 void kd_teacher_table_free(kd_teacher_table *t); /* zeroed or NULL is legal */
 

@@ -178,6 +178,10 @@ typedef struct kd_task {
     kd_status (*report)(const kd_assessment *a, const char *path, kd_err *err);
     const char *(*decoder)(void); /* version of what decodes the samples; NULL: nothing does */
     const char *feature;          /* what a store calls the features: "fc_norm" */
+    /* Keeps the value `name`, a further feature, as one more output of an open model that is not declared yet: values
+     * (B,rows,width).  false: there is none of this name.  NULL: the task has no further features. */
+    bool (*tap)(kd_model *m, const char *name, int *rows, int *width);
+    const char *taps; /* their names for messages, "temporal, tokens"; NULL without tap */
 } kd_task;
 
 /* How many classes weights are for, by the bias of their classifier.  *out: the weights, the caller's to

@@ -90,6 +90,21 @@ static kd_status video_reshape(const kd_model *m, const char *name, const int64_
     return *done ? kd_vit_table_resize(in, from, kd_vit_grid_of(v), v->dim, out) : KD_OK;
 }
 
+static bool video_tap(kd_model *m, const char *name, int *rows, int *width)
+{
+    kd_vit_cfg *v = m->net;
+    const bool temporal = strcmp(name, "temporal") == 0;
+    if ((!temporal && strcmp(name, "tokens") != 0) || m->n_outputs >= KD_MODEL_OUTPUTS) {
+        return false;
+    }
+    v->temporal = v->temporal || temporal;
+    v->tokens = v->tokens || !temporal;
+    *rows = temporal ? v->frames / v->tubelet : (int)kd_vit_tokens(v);
+    *width = v->dim;
+    m->output[m->n_outputs++] = (kd_model_output){temporal ? "temporal" : "tokens", (int64_t)*rows * *width};
+    return true;
+}
+
 static void video_groups(kd_model *m, const kd_config *cfg)
 {
     kd_vit_param_groups(m->params, ((const kd_vit_cfg *)m->net)->depth, (float)cfg->optim.layer_decay);
@@ -194,4 +209,6 @@ const kd_task kd_task_video = {.kind = "teacher",
                                .measure = kd_classify_measure,
                                .report = kd_classify_report,
                                .decoder = kd_video_decoder_version,
-                               .feature = "fc_norm"};
+                               .feature = "fc_norm",
+                               .tap = video_tap,
+                               .taps = "temporal, tokens"};

@@ -110,7 +110,8 @@ static kd_status load_teacher(kd_trainer *t, const kd_store *store, kd_err *err)
 {
     kd_teacher_table *table = &t->teacher[t->loss.stores];
     const kd_half *half = &t->data.half[KD_HALF_TRAIN];
-    KD_TRY(kd_teacher_table_load(half, store, kd_loss_wants_features(&t->cfg->kd), table, err));
+    const char *tap = kd_loss_wants_features(&t->cfg->kd) ? t->cfg->kd.feature_tap : NULL;
+    KD_TRY(kd_teacher_table_load(half, store, tap, table, err));
     t->loss.feature_dim[t->loss.stores++] = table->feature_dim;
     kd_log(KD_LOG_INFO, "teacher %s (%s): joined %zu of %zu training samples, teacher top-1 on them %.2f %%",
            kd_store_get_manifest(store)->teacher, kd_store_path(store), table->n, half->n + half->n_left,

@@ -31,7 +31,14 @@ extern "C" {
 #define KD_STORE_MAX_VIEWS   1024
 #define KD_STORE_MAX_FRAMES  4096 /* frame indices of one view */
 #define KD_STORE_MAX_CLASSES 65536
-#define KD_STORE_MAX_DIM     65536
+#define KD_STORE_MAX_DIM     4194304 /* values of a feature: 4096 tokens of 1024 */
+#define KD_STORE_TAPS        4
+
+/* A part of a record's feature, row-major. */
+typedef struct kd_store_tap {
+    const char *name; /* "fc_norm", "temporal", "tokens" */
+    int rows, width;  /* rows 1: a vector */
+} kd_store_tap;
 
 /* What all records of a store share.  Two stores can be merged, and a store resumed, only when all
  * of it is equal. Strings may be NULL (empty).  Caller-owned on input; owned by the store on
@@ -48,7 +55,7 @@ typedef struct kd_store_manifest {
     const char *views;          /* "5x3": clips x crops */
     const char *merge;          /* how views were averaged into prob: "prob" (softmax first) or "score" */
     const char *decoder;        /* decoder and its version; frames depend on it */
-    const char *feature;        /* "fc_norm"; NULL or "": no features */
+    const char *feature;        /* "fc_norm", "fc_norm,temporal"; NULL or "": no features */
     const char *const *classes; /* n_classes names, in label order */
     int n_classes;
     kd_dtype logit_dtype; /* KD_F16 or KD_F32 */
@@ -57,9 +64,11 @@ typedef struct kd_store_manifest {
     int block_records;      /* records per block; 0: 32 */
     int64_t expected;       /* records a finished store holds; 0: not known */
     /* The next ones stand in the JSON where they are not empty. */
-    const char *shard;         /* "2/4": this store holds the second of four parts of what `parts` names */
-    const char *provenance;    /* of values made elsewhere: what whoever brought them says of them */
-    const char *source_sha256; /* of the file that held them, hex */
+    kd_store_tap tap[KD_STORE_TAPS]; /* the parts of `feature`, in order */
+    int n_taps;                      /* 0: the feature is one vector */
+    const char *shard;               /* "2/4": this store holds the second of four parts of what `parts` names */
+    const char *provenance;          /* of values made elsewhere: what whoever brought them says of them */
+    const char *source_sha256;       /* of the file that held them, hex */
 } kd_store_manifest;
 
 /* How one view was cut, so that a student can replay time window and flip. */
@@ -141,6 +150,9 @@ void kd_store_close(kd_store *s); /* NULL is legal */
 
 const kd_store_manifest *kd_store_get_manifest(const kd_store *s);
 const char *kd_store_manifest_json(const kd_store *s); /* as stored */
+/* The part of the features that is called `name` ("" : fc_norm where that is one of several, else the first):
+ * feature[*offset .. + *width).  KD_E_DATA: no features, or none of this name. */
+KD_NODISCARD kd_status kd_store_find_tap(const kd_store *s, const char *name, int *offset, int *width, kd_err *err);
 int64_t kd_store_count(const kd_store *s);
 int64_t kd_store_block_count(const kd_store *s);
 const char *kd_store_path(const kd_store *s);

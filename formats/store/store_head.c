@@ -24,6 +24,19 @@ static kd_status check(const kd_store_manifest *m, kd_err *err)
     if (feature && m->feature_dtype != KD_F16 && m->feature_dtype != KD_BF16 && m->feature_dtype != KD_F32) {
         return KD_FAIL(err, KD_E_DATA, "manifest: features are stored as fp16, bf16 or f32");
     }
+    int taps = 0;
+    for (int i = 0; i < m->n_taps; i++) {
+        const kd_store_tap *t = &m->tap[i];
+        if (text(t->name)[0] == '\0' || t->rows < 1 || t->width < 1 || t->rows > KD_STORE_MAX_DIM / t->width) {
+            return KD_FAIL(err, KD_E_DATA, "manifest: tap %d: '%s' of %d x %d values", i, text(t->name), t->rows,
+                           t->width);
+        }
+        taps += t->rows * t->width;
+    }
+    if (m->n_taps < 0 || m->n_taps > KD_STORE_TAPS || (m->n_taps > 0 && taps != m->feature_dim)) {
+        return KD_FAIL(err, KD_E_DATA, "manifest: %d taps of %d values, a feature of %d", m->n_taps, taps,
+                       m->feature_dim);
+    }
     if (strcmp(text(m->merge), "prob") != 0 && strcmp(text(m->merge), "score") != 0) {
         return KD_FAIL(err, KD_E_DATA, "manifest: merge: expected prob or score, found '%s'", text(m->merge));
     }
@@ -74,6 +87,13 @@ kd_status kd_store_head_make(const kd_store_manifest *m, kd_store_head *out, kd_
     kd_json *classes = kd_json_set_array(doc, "classes");
     for (int i = 0; i < m->n_classes; i++) {
         kd_json_push_str(classes, text(m->classes[i]));
+    }
+    kd_json *taps = m->n_taps > 0 ? kd_json_set_array(doc, "taps") : NULL;
+    for (int i = 0; i < m->n_taps; i++) {
+        const int64_t shape[2] = {m->tap[i].rows, m->tap[i].width};
+        kd_json *one = kd_json_push_object(taps);
+        kd_json_set_str(one, "name", m->tap[i].name);
+        kd_json_set_i64s(one, "shape", shape, 2);
     }
     set_if_any(doc, "shard", m->shard);
     set_if_any(doc, "provenance", m->provenance);
@@ -140,6 +160,31 @@ static kd_status get_fields(kd_store_head *h, kd_err *err)
     return kd_json_get_range(doc, "expected", 0, INT64_MAX, &m->expected, err);
 }
 
+static kd_status get_taps(kd_store_head *h, kd_err *err)
+{
+    const kd_json *list = kd_json_get(h->doc, "taps");
+    kd_store_manifest *m = &h->m;
+    if (kd_json_count(list) > KD_STORE_TAPS) {
+        return KD_FAIL(err, KD_E_FORMAT, "manifest: taps: expected at most %d, found %zu", KD_STORE_TAPS,
+                       kd_json_count(list));
+    }
+    for (size_t i = 0; i < kd_json_count(list); i++) {
+        int64_t shape[2];
+        KD_TRY(kd_json_get_str(kd_json_at(list, i), "name", &m->tap[i].name, err));
+        KD_TRY(kd_json_get_i64s(kd_json_at(list, i), "shape", shape, 2, err));
+        for (int k = 0; k < 2; k++) {
+            if (shape[k] < 1 || shape[k] > KD_STORE_MAX_DIM) {
+                return KD_FAIL(err, KD_E_FORMAT, "manifest: tap %s: expected 1 to %d rows and columns, found %lld",
+                               m->tap[i].name, KD_STORE_MAX_DIM, (long long)shape[k]);
+            }
+        }
+        m->tap[i].rows = (int)shape[0];
+        m->tap[i].width = (int)shape[1];
+        m->n_taps = (int)i + 1;
+    }
+    return KD_OK;
+}
+
 static kd_status get_classes(kd_store_head *h, kd_err *err)
 {
     const kd_json *list = NULL;
@@ -167,6 +212,7 @@ kd_status kd_store_head_parse(const char *json, size_t bytes, const char *origin
     kd_status st = KD_OK;
     KD_GO(kd_json_parse(json, bytes, origin, &h.doc, err));
     KD_GO(get_fields(&h, err));
+    KD_GO(get_taps(&h, err));
     KD_GO(get_classes(&h, err));
     KD_GO(check(&h.m, err));
     h.json = kd_alloc(bytes + 1);

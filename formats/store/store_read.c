@@ -212,6 +212,31 @@ const kd_store_index *kd_store_index_of(const kd_store *s)
     return &s->index;
 }
 
+kd_status kd_store_find_tap(const kd_store *s, const char *name, int *offset, int *width, kd_err *err)
+{
+    const kd_store_manifest *m = &s->head.m;
+    int at = 0, first = -1;
+    *offset = 0;
+    *width = m->n_taps > 0 ? m->tap[0].rows * m->tap[0].width : m->feature_dim;
+    for (int i = 0; i < m->n_taps; i++) {
+        const int values = m->tap[i].rows * m->tap[i].width;
+        if (strcmp(m->tap[i].name, name[0] != '\0' ? name : "fc_norm") == 0) {
+            first = i;
+            *offset = at;
+            *width = values;
+        }
+        at += values;
+    }
+    if (m->feature_dim == 0) {
+        return KD_FAIL(err, KD_E_DATA, "%s: holds no features; dump it with --features, or set kd.feature to none",
+                       s->path);
+    }
+    if (name[0] != '\0' && first < 0 && (m->n_taps > 0 || strcmp(m->feature, name) != 0)) {
+        return KD_FAIL(err, KD_E_DATA, "%s: expected a feature called %s, found %s", s->path, name, m->feature);
+    }
+    return KD_OK;
+}
+
 const kd_store_manifest *kd_store_get_manifest(const kd_store *s)
 {
     return &s->head.m;

@@ -260,6 +260,19 @@ static kd_val block(kd_graph *g, const kd_vit_cfg *c, kd_val x, int i)
     return x;
 }
 
+/* x (B,N,dim), what the last block gives. */
+static void keep_features(kd_graph *g, const kd_vit_cfg *c, kd_val x)
+{
+    const int64_t b = kd_spec_of(g, x).shape.dim[0], n = kd_vit_tokens(c), steps = c->frames / c->tubelet;
+    if (c->temporal) {
+        const kd_val by_time = kd_reshape(g, x, kd_shape4(b, steps, n / steps, c->dim));
+        kd_output(g, "temporal", kd_reduce(g, by_time, KD_REDUCE_MEAN, 1u << 2));
+    }
+    if (c->tokens) {
+        kd_output(g, "tokens", x);
+    }
+}
+
 kd_vit_out kd_vit_build(kd_graph *g, const kd_vit_cfg *c, const kd_vit_input *input)
 {
     kd_vit_out out = {{0}, {0}};
@@ -275,6 +288,7 @@ kd_vit_out kd_vit_build(kd_graph *g, const kd_vit_cfg *c, const kd_vit_input *in
     for (int i = 0; i < c->depth; i++) {
         x = block(g, c, x, i);
     }
+    keep_features(g, c, x);
     if (c->cls_pooling) {
         x = kd_reshape(g, kd_slice(g, x, 1, 0, 1), kd_shape2(in.shape.dim[0], c->dim));
         x = kd_layernorm(g, x, "norm", c->eps);

@@ -33,6 +33,9 @@ typedef struct kd_vit_cfg {
     bool recompute; /* blocks are recompute segments */
     /* keep activations as outputs act.patch_embed, act.blockN, act.blockN.attn, act.blockN.mlp */
     bool taps;
+    /* keep what a store may hold: output "temporal" (B,T/tubelet,dim), the mean over space of the last block's tokens,
+     * and "tokens" (B,N,dim), all of them, time slowest */
+    bool temporal, tokens;
 } kd_vit_cfg;
 
 /* Official defaults with a size of the teachers' table (teacher.h).  false: no such size. */

@@ -406,7 +406,7 @@ static void teacher_table(void **state)
     ok(kd_store_open(path[0], &s, &err), &err);
     kd_half *half = &ds.half[KD_HALF_TRAIN];
     ok(kd_teacher_join(&ds, half, s, KD_BAD_FAIL, &err), &err);
-    ok(kd_teacher_table_load(half, s, true, &t, &err), &err);
+    ok(kd_teacher_table_load(half, s, "", &t, &err), &err);
     assert_int_equal(t.n, 3);
     assert_int_equal(t.extra, 0);
     assert_true(fabs(t.top1 - 2.0 / 3.0) < 1e-12);
@@ -423,7 +423,7 @@ static void teacher_table(void **state)
     assert_int_equal(half->n_left, 1);
     assert_string_equal(half->left[0].id, lacking);
     assert_int_equal(half->left[0].why, KD_FATE_NO_TEACHER);
-    ok(kd_teacher_table_load(half, s, false, &t, &err), &err);
+    ok(kd_teacher_table_load(half, s, NULL, &t, &err), &err);
     assert_null(t.feature);
     const double e3 = exp(3.0), e1 = exp(1.0);
     const double want = log(0.5 * (e3 / (e3 + 3.0) + e1 / (e1 + 3.0)));

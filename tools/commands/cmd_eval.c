@@ -216,7 +216,7 @@ static kd_status dump(const char *program, const opts *o, const kd_common *c, kd
                           .out = c->out,
                           .train = strstr(o->split, "train") != NULL,
                           .val = strstr(o->split, "val") != NULL,
-                          .features = o->features != NULL,
+                          .features = o->features,
                           .logit_dtype = strcmp(o->logits, "f16") == 0 ? KD_F16 : KD_F32,
                           .start = c->resume  ? KD_STORE_RESUME
                                    : c->force ? KD_STORE_REPLACE
@@ -266,7 +266,8 @@ int kd_cmd_teacher_dump_logits(int argc, char **argv)
         OPT_HALVES,
         KD_OPT_STR(opts, views, "views", "CxR", NULL,
                    "clips x crops of each video (default: the recipe's eval.clips x eval.crops)"),
-        KD_OPT_CHOICE(opts, features, "features", NULL, "fc_norm", "store the pooled feature too"),
+        KD_OPT_STR(opts, features, "features", "NAME,...", NULL,
+                   "store features too: fc_norm (pooled, what the head reads), temporal (a row a time step), tokens"),
         OPT_LOGITS,
         OPT_SHARD,
     };
@@ -287,7 +288,7 @@ int kd_cmd_distill_dump_logits(int argc, char **argv)
     static const kd_arg args[] = {
         OPT_WEIGHTS,
         OPT_HALVES,
-        KD_OPT_CHOICE(opts, features, "features", NULL, "pool", "store what the classifier reads too"),
+        KD_OPT_STR(opts, features, "features", "NAME", NULL, "store features too: pool (what the classifier reads)"),
         OPT_LOGITS,
         OPT_SHARD,
     };

@@ -127,9 +127,13 @@ static void info_text(const kd_store *s, const tally *t)
     printf("views      %s, merged by %s, decoded by %s\n", SHOWN_OR_DASH(m->views), SHOWN_OR_DASH(m->merge),
            SHOWN_OR_DASH(m->decoder));
     printf("stored     logits %s", kd_dtype_name(m->logit_dtype));
-    if (m->feature_dim > 0) {
-        printf(", %s[%d] %s", KD_SHOWN(m->feature), m->feature_dim, kd_dtype_name(m->feature_dtype));
+    for (int i = 0; i < m->n_taps; i++) {
+        printf(", %s [%d,%d]", KD_SHOWN(m->tap[i].name), m->tap[i].rows, m->tap[i].width);
     }
+    if (m->feature_dim > 0 && m->n_taps == 0) {
+        printf(", %s[%d]", KD_SHOWN(m->feature), m->feature_dim);
+    }
+    printf("%s%s", m->feature_dim > 0 ? " " : "", m->feature_dim > 0 ? kd_dtype_name(m->feature_dtype) : "");
     printf("\nrecords    %" PRId64 " with %" PRId64 " views in %" PRId64 " blocks\n", t->records, t->views,
            kd_store_block_count(s));
     printf("classes    %" PRId64 " to %" PRId64 " records each, %d without any\n", t->least, t->most, t->absent);
