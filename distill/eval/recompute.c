@@ -131,10 +131,11 @@ static void some_scratch_free(void *ctx, void *scratch)
     c->all.scratch_free(c->all.ctx, scratch);
 }
 
-static void some_label(void *ctx, uint32_t sample, int32_t *dst)
+static void some_label(void *ctx, const kd_item *item, int32_t *dst)
 {
     const recompute *c = ctx;
-    c->all.label(c->all.ctx, c->index[sample], dst);
+    const kd_item of_half = {.sample = c->index[item->sample], .view = item->view, .epoch = item->epoch};
+    c->all.label(c->all.ctx, &of_half, dst);
 }
 
 static const char *some_id(void *ctx, uint32_t sample)

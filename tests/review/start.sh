@@ -11,7 +11,8 @@ accepted "$kd" weights convert "$configs/teacher/tiny_pretrained.safetensors" "$
 plan() { # WEIGHTS [OPTION...]: what `teacher finetune` would do
     local w=$1
     shift
-    "$teacher" finetune --config "$configs/teacher/tiny.yaml" --data data --set 'data.split={by: subject, train: [1,2]}' \
+    "$teacher" finetune --config "$configs/teacher/tiny.yaml" --data data \
+        --set 'data.split={by: subject, train: [1,2]}' \
         --weights "$w" --threads 1 --set train.workers=1 --dry-run "$@"
 }
 # edit IN OUT PYTHON: a safetensors file whose header and data PYTHON changes (t: name -> [shape, bytes]).
@@ -46,9 +47,11 @@ grep -q 'holds 93.8 % of the backbone.s parameters; drawn afresh: blocks.3.mlp.f
 grep -q '1 left fresh: blocks.3.mlp.fc1.weight, 0 reshaped, 1 unused: decoder.x' err.txt || failed "counts"
 grep -q 'weights: missing blocks.3.mlp.fc1.weight' err.txt || failed "-v names no missing tensor"
 grep -q 'weights: unexpected decoder.x' err.txt || failed "-v names no unexpected tensor"
-refused 3 'holds 93.8 % of the backbone.s parameters, teacher.min_match asks for 95 %; first missing: blocks.3.mlp.fc1.weight; not used: decoder.x' \
+share='holds 93.8 % of the backbone.s parameters, teacher.min_match asks for 95 %'
+refused 3 "$share; first missing: blocks.3.mlp.fc1.weight; not used: decoder.x" \
     plan lacks.safetensors --set teacher.min_match=0.95 -q
-edit "$tiny" few.safetensors 't = {k: v for k, v in t.items() if not k.startswith("blocks") or k.startswith("blocks.0.")}'
+edit "$tiny" few.safetensors \
+    't = {k: v for k, v in t.items() if not k.startswith("blocks") or k.startswith("blocks.0.")}'
 refused 3 'teacher.min_match asks for 50 %; first missing: blocks.1' plan few.safetensors -q
 accepted plan few.safetensors --set teacher.min_match=0.2
 refused 3 'blocks.3.mlp.fc1.weight .* is missing' "$teacher" predict --weights lacks.safetensors \
@@ -83,7 +86,8 @@ accepted k710 400 k710.safetensors --dry-run
 grep -q 'teacher.head_rows: k400 takes the rows of a head of Kinetics-710' err.txt || failed "no hint: $(cat err.txt)"
 refused 2 'teacher.head_rows: takes 600 rows, but the data set has 400 classes' \
     k710 400 k710.safetensors --set teacher.head_rows=k600 --dry-run -q
-refused 3 'tensor head.weight: expected \(400,96\), found \(12,96\)' k710 400 "$tiny" --set teacher.head_rows=k400 --dry-run -q
+refused 3 'tensor head.weight: expected \(400,96\), found \(12,96\)' \
+    k710 400 "$tiny" --set teacher.head_rows=k400 --dry-run -q
 edit "$tiny" bare.safetensors 'del t["head.weight"]; del t["head.bias"]'
 refused 3 'holds no head, of which teacher.head_rows takes rows' \
     k710 400 bare.safetensors --set teacher.head_rows=k400 --dry-run -q
@@ -111,5 +115,6 @@ grep -q '59 tensors matched .*0 reshaped' err.txt || failed "the stored table is
 accepted plan learned.safetensors --set teacher.pos_table=stored --set teacher.img_size=64
 grep -q '59 tensors matched .*1 reshaped' err.txt || failed "the stored table is not resized: $(grep matched err.txt)"
 edit "$tiny" odd.safetensors 't["pos_embed"] = [[1, 143, 96], struct.pack("<f", 0.5) * (143 * 96)]'
-refused 3 'tensor pos_embed: expected \(1,144,96\), found \(1,143,96\)' plan odd.safetensors --set teacher.pos_table=stored -q
+refused 3 'tensor pos_embed: expected \(1,144,96\), found \(1,143,96\)' \
+    plan odd.safetensors --set teacher.pos_table=stored -q
 finish
