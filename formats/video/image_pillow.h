@@ -1,6 +1,10 @@
 /* Pillow's resize of 8-bit pictures (Image.resize, resample BILINEAR and BICUBIC), bit for bit: the filter widens with
  * the reduction (antialiasing), two passes with 22-bit fixed-point weights, bytes between the passes.
  *
+ * The width comes first, as in Pillow 9.4 to 12: Pillow 13.0 begins with the height where the height shrinks much more
+ * than the width (its pull request 9549), which then rounds to other bytes; a picture that keeps its shape has the same
+ * bytes in both.
+ *
  * Part of kd_image_resizer (image.h), which callers use. */
 #ifndef KD_FORMATS_VIDEO_IMAGE_PILLOW_H
 #define KD_FORMATS_VIDEO_IMAGE_PILLOW_H

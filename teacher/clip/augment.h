@@ -5,7 +5,8 @@
  * the same operations at the same levels.  A level is clipped to 0..10.
  *
  * Source: VideoMAE's rand_augment.py (timm's auto_augment.py for videos) and Pillow 9.4, whose arithmetic Pillow 13.0
- * still has; tests/golden/parity/randaugment.  What a warp uncovers is (128, 128, 128): the reference passes no mean.
+ * still has, but for Posterize to 0 bits, which it refuses (black here, as before); tests/golden/parity/randaugment.
+ * What a warp uncovers is (128, 128, 128): the reference passes no mean.
  */
 #ifndef KD_TEACHER_CLIP_AUGMENT_H
 #define KD_TEACHER_CLIP_AUGMENT_H

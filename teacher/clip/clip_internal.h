@@ -66,7 +66,8 @@ enum {
     KDI_DRAW_ERASE = 1024,
     KDI_DRAW_AUGMENT = 1 << 16,
     KDI_DRAW_WARP = 1 << 17,
-    KDI_DRAW_ERASE_FRAMES = 1 << 18, /* erase_cube: false */
+    KDI_DRAW_ERASE_FRAMES = 1 << 18, /* erase_cube: false; of frame 0 */
+    KDI_DRAWS_PER_FRAME = 512,       /* from one frame's erasing to the next */
     KDI_DRAW_FRAMES = 1 << 28
 };
 

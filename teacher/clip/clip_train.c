@@ -44,7 +44,7 @@ kd_crop_box kdi_clip_train_box(const kd_clip_source *s, const kd_item *item, int
 /* ---- place ----------------------------------------------------------------------------------- */
 
 /* timm tries 10 boxes a picture, VideoMAE 100 a clip whose frames share them. */
-enum { TRIES_FRAME = 10, TRIES_CLIP = 100, DRAWS_PER_FRAME = 512 };
+enum { TRIES_FRAME = 10, TRIES_CLIP = 100 };
 
 /* Boxes of one draw: of a frame, or (-1) of all. */
 static void draw_boxes(const kd_clip_source *s, int frame, kd_rng *rng, int32_t *box)
@@ -107,7 +107,7 @@ void kdi_clip_place(const kd_clip_source *s, const kd_item *item, int32_t *place
         return;
     }
     for (int t = 0; t < s->rule.frames; t++) {
-        rng = kdi_clip_draws(s, item, KDI_DRAW_ERASE_FRAMES + (uint64_t)t * DRAWS_PER_FRAME);
+        rng = kdi_clip_draws(s, item, KDI_DRAW_ERASE_FRAMES + (uint64_t)t * KDI_DRAWS_PER_FRAME);
         draw_boxes(s, t, &rng, place + KD_PLACE + t * v->erase_count * KD_BOX);
     }
 }
