@@ -128,14 +128,16 @@ static void cache_and_workers_change_nothing(void **state)
 {
     world *w = *state;
     for (int mode = 0; mode < 3; mode++) {
-        for (int spatial = 0; spatial < 2; spatial++) {
+        for (int spatial = 0; spatial < 4; spatial++) {
             w->spec.video.spatial = (kd_spatial)spatial;
+            (void)strcpy(w->spec.video.rand_augment, spatial < 2 ? "" : "rand-m9-n3-mstd0.5-inc1");
             const uint32_t want = epoch_crc(w, (kd_clip_mode)mode, 0, 0, 2);
             assert_int_equal(epoch_crc(w, (kd_clip_mode)mode, 1 << 26, 0, 2), want);
             assert_int_equal(epoch_crc(w, (kd_clip_mode)mode, 400000, 3, 2), want); /* some fit */
             assert_int_equal(epoch_crc(w, (kd_clip_mode)mode, 1 << 26, 2, 2), want);
         }
     }
+    w->spec.video.rand_augment[0] = '\0';
     w->spec.video.spatial = KD_SPATIAL_RRC;
     w->spec.video.val_window = KD_WINDOW_RANDOM;
     const uint32_t want = epoch_crc(w, KD_CLIP_VAL, 0, 0, 2);
