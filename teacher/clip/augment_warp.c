@@ -66,6 +66,12 @@ static affine matrix_of(const kd_augment_step *s, int width, int height)
 
 /* ---- one pixel ------------------------------------------------------------------------------- */
 
+/* floor() without a call where the machine has no instruction for it. */
+static int whole(double v)
+{
+    return v >= 0.0 ? (int)v : (int)floor(v);
+}
+
 static int clamp(int v, int n)
 {
     return KD_MIN(KD_MAX(v, 0), n - 1);
@@ -131,18 +137,18 @@ void kdi_augment_warp(const kd_augment_step *step, kd_warp warp, const uint8_t *
     const picture p = {.rgb = src, .width = width, .height = height, .stride = (size_t)width * 3};
     const affine m = matrix_of(step, width, height);
     for (int y = 0; y < height; y++) {
-        const double yin = (double)y + 0.5;
+        const double yin = (double)y + 0.5, by = m.b * yin, ey = m.e * yin;
         for (int x = 0; x < width; x++, dst += 3) {
             const double xin = (double)x + 0.5;
-            double xs = m.a * xin + m.b * yin + m.c;
-            double ys = m.d * xin + m.e * yin + m.f;
+            double xs = m.a * xin + by + m.c;
+            double ys = m.d * xin + ey + m.f;
             if (!(xs >= 0.0 && xs < (double)width && ys >= 0.0 && ys < (double)height)) {
                 memset(dst, KDI_FILL, 3);
                 continue;
             }
             xs -= 0.5;
             ys -= 0.5;
-            const int fx = (int)floor(xs), fy = (int)floor(ys);
+            const int fx = whole(xs), fy = whole(ys);
             if (warp == KD_WARP_BILINEAR) {
                 bilinear(&p, fx, fy, xs - (double)fx, ys - (double)fy, dst);
             } else {
