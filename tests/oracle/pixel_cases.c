@@ -1,5 +1,6 @@
 /* Random cases of the pixel path for pixels.py: pixel_cases FOLDER writes FOLDER/cases.jsonl, one case a line with its
- * draws, and FOLDER/bytes.bin, the pictures before and after one after the other; "at" is where those of a case begin. */
+ * draws, and FOLDER/bytes.bin, the pictures before and after, one after the other; "at" is where those of a case
+ * begin. */
 #include "formats/video/image.h"
 #include "kernels/kd_ops.h"
 #include "kernels/kd_pixels.h"

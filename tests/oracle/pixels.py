@@ -158,7 +158,8 @@ def main():
             print(f"case {number} differs: {json.dumps(case)[:400]}")
     bad = 0
     for name, (n, same, most) in tally.items():
-        print(f"{'ok     ' if n == same else 'FAILED '} {name}: {same} of {n} equal, byte for byte; largest difference {most}")
+        verdict = "ok     " if n == same else "FAILED "
+        print(f"{verdict} {name}: {same} of {n} equal, byte for byte; largest difference {most}")
         bad += n - same
     print(f"this Pillow resizes {turned} pictures in the other order, height first")
     print(f"Posterize to 0 bits, {black} times, is what Pillow 9.4 makes of it")
