@@ -52,19 +52,6 @@ typedef enum kd_compare_figure {
 
 const char *kd_figure_key(kd_compare_figure f); /* "top1": in JSON and CSV */
 
-/* What sample ids tell of a recording. */
-typedef enum kd_factor_id { KD_FACTOR_PERSON, KD_FACTOR_CAMERA, KD_FACTOR_SETUP, KD_FACTOR_COUNT } kd_factor_id;
-
-const char *kd_factor_key(kd_factor_id f); /* "person": in JSON and on the page */
-
-/* The samples by the values of one factor; n 0 where not every id names one. */
-typedef struct kd_factor {
-    size_t n;
-    uint32_t *of;     /* [samples] index of the sample's value */
-    char (*name)[16]; /* [n] "P003", in ascending order */
-    size_t *support;  /* [n] samples */
-} kd_factor;
-
 /* How a run was trained, by epoch, from its log; n 0: no log beside the report. */
 typedef struct kd_curve_term {
     char name[32];

@@ -80,7 +80,7 @@ static kd_status make_factor(kd_factor *f, char letter, const int *value, int *w
     f->name = kd_calloc(distinct, sizeof *f->name);
     f->support = kd_calloc(distinct, sizeof *f->support);
     if (f->of == NULL || f->name == NULL || f->support == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "compare: out of memory");
+        return KD_FAIL(err, KD_E_OOM, "report: out of memory");
     }
     f->n = distinct;
     for (size_t k = 0; k < distinct; k++) {
@@ -94,23 +94,23 @@ static kd_status make_factor(kd_factor *f, char letter, const int *value, int *w
     return KD_OK;
 }
 
-kd_status kdi_compare_factors(kd_comparison *c, kd_err *err)
+kd_status kd_factors_of(const char *const *ids, size_t n, kd_factor out[KD_FACTOR_COUNT], kd_err *err)
 {
-    int *value = kd_calloc(KD_FACTOR_COUNT * c->n, sizeof *value), *work = kd_calloc(c->n, sizeof *work);
+    int *value = kd_calloc(KD_FACTOR_COUNT * n, sizeof *value), *work = kd_calloc(n, sizeof *work);
     kd_status st = KD_OK;
     if (value == NULL || work == NULL) {
-        st = KD_FAIL(err, KD_E_OOM, "compare: out of memory");
+        st = KD_FAIL(err, KD_E_OOM, "report: out of memory");
         goto done;
     }
-    for (size_t i = 0; i < c->n; i++) {
+    for (size_t i = 0; i < n; i++) {
         int of[KD_FACTOR_COUNT];
-        parse_id(c->teacher->ids[i], of);
+        parse_id(ids[i], of);
         for (size_t f = 0; f < KD_FACTOR_COUNT; f++) {
-            value[f * c->n + i] = of[f];
+            value[f * n + i] = of[f];
         }
     }
     for (size_t f = 0; f < KD_FACTOR_COUNT; f++) {
-        KD_GO(make_factor(&c->factor[f], "PCS"[f], value + f * c->n, work, c->n, err));
+        KD_GO(make_factor(&out[f], "PCS"[f], value + f * n, work, n, err));
     }
 done:
     kd_free(value);
@@ -118,16 +118,29 @@ done:
     return st;
 }
 
+void kd_factors_free(kd_factor factor[KD_FACTOR_COUNT])
+{
+    for (size_t f = 0; f < KD_FACTOR_COUNT; f++) {
+        kd_free(factor[f].of);
+        kd_free((void *)factor[f].name);
+        kd_free(factor[f].support);
+        factor[f] = (kd_factor){.n = 0};
+    }
+}
+
+kd_status kdi_compare_factors(kd_comparison *c, kd_err *err)
+{
+    return kd_factors_of(c->teacher->ids, c->n, c->factor, err);
+}
+
 void kdi_compare_factors_free(kd_comparison *c)
 {
     for (size_t f = 0; f < KD_FACTOR_COUNT; f++) {
-        kd_free(c->factor[f].of);
-        kd_free((void *)c->factor[f].name);
-        kd_free(c->factor[f].support);
         for (size_t g = 0; g < c->n_groups; g++) {
             kd_free(c->group[g].by_factor[f]);
         }
     }
+    kd_factors_free(c->factor);
 }
 
 /* ---- figures --------------------------------------------------------------------------------- */

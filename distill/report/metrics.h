@@ -89,6 +89,23 @@ KD_NODISCARD kd_status kd_bootstrap_clusters(const float *a, size_t ga, const fl
                                              const kd_clusters *clusters, int draws, double confidence, uint64_t seed,
                                              kd_interval *out, kd_err *err);
 
+/* What sample ids tell of a recording. */
+typedef enum kd_factor_id { KD_FACTOR_PERSON, KD_FACTOR_CAMERA, KD_FACTOR_SETUP, KD_FACTOR_COUNT } kd_factor_id;
+
+const char *kd_factor_key(kd_factor_id f); /* "person": in JSON and on the page */
+
+/* The samples by the values of one factor; n 0 where not every id names one. */
+typedef struct kd_factor {
+    size_t n;
+    uint32_t *of;     /* [samples] index of the sample's value */
+    char (*name)[16]; /* [n] "P003", in ascending order */
+    size_t *support;  /* [n] samples */
+} kd_factor;
+
+/* Of n >= 1 samples.  kd_factors_free ends zeroed ones too, and what a failure left. */
+KD_NODISCARD kd_status kd_factors_of(const char *const *ids, size_t n, kd_factor out[KD_FACTOR_COUNT], kd_err *err);
+void kd_factors_free(kd_factor factor[KD_FACTOR_COUNT]);
+
 /* Exact two-sided McNemar test: of the samples on which two classifiers differ in being right, `a` went one way and `b`
  * the other; probability of a split at least as uneven when both ways are equally likely. */
 double kd_mcnemar(int64_t a, int64_t b);

@@ -181,6 +181,42 @@ static void put_metrics(kd_json *d, const kd_report *r)
         kd_json_set_f64(row, "precision", k->precision);
         kd_json_set_f64(row, "f1", k->f1);
     }
+}
+
+/* "per_person" and the like. */
+static kd_status put_factors(kd_json *d, const kd_report *r, kd_err *err)
+{
+    kd_factor factor[KD_FACTOR_COUNT] = {{0}};
+    int64_t *correct = kd_calloc(r->n, sizeof *correct);
+    kd_status st = correct != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "report: out of memory");
+    KD_GO(st);
+    KD_GO(kd_factors_of(r->ids, r->n, factor, err));
+    for (int f = 0; f < KD_FACTOR_COUNT; f++) {
+        const kd_factor *x = &factor[f];
+        char key[32];
+        (void)snprintf(key, sizeof key, "per_%s", kd_factor_key((kd_factor_id)f));
+        kd_json *table = x->n > 0 ? kd_json_set_array(d, key) : NULL;
+        memset(correct, 0, r->n * sizeof *correct);
+        for (size_t i = 0; i < r->n && x->n > 0; i++) {
+            correct[x->of[i]] += r->metrics.prediction[i] == r->labels[i];
+        }
+        for (size_t k = 0; k < x->n; k++) {
+            kd_json *row = kd_json_push_object(table);
+            kd_json_set_str(row, "name", x->name[k]);
+            kd_json_set_i64(row, "samples", (int64_t)x->support[k]);
+            kd_json_set_i64(row, "correct", correct[k]);
+            kd_json_set_f64(row, "accuracy", (double)correct[k] / (double)x->support[k]);
+        }
+    }
+done:
+    kd_factors_free(factor);
+    kd_free(correct);
+    return st;
+}
+
+static void put_tables(kd_json *d, const kd_report *r)
+{
+    const kd_metrics *m = &r->metrics;
     kd_json *matrix = kd_json_set_array(d, "confusion");
     for (int c = 0; c < r->classes; c++) {
         kd_json *row = kd_json_push_array(matrix);
@@ -282,8 +318,10 @@ kd_status kd_report_write(kd_report *r, const char *path, kd_err *err)
     put_data(d, r);
     put_model(d, r);
     put_metrics(d, r);
+    kd_status st = put_factors(d, r, err);
+    put_tables(d, r);
     put_predictions(d, r);
-    const kd_status st = kd_json_write(d, path, err);
+    st = st == KD_OK ? kd_json_write(d, path, err) : st;
     kd_json_free(d);
     if (r->measured != NULL) {
         r->metrics = (kd_metrics){.n = 0}; /* lent */

@@ -15,6 +15,8 @@
  *   config     the resolved recipe as YAML text
  *   metrics    top1, top5, mean_class_accuracy, macro_f1, micro_f1, nll, ece, brier (fractions of 1)
  *   per_class  [{class, name, samples, predicted, correct, recall, precision, f1}]
+ *   per_person, per_camera, per_setup
+ *              [{name, samples, correct, accuracy}], each where every id says it (S001C001P003R001A001: P003)
  *   confusion  [[..]] row: label, column: prediction
  *   calibration {bins [{count, confidence, accuracy}]}
  *   predictions {ids [..], labels [..], logits [[..]]}

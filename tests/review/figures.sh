@@ -33,6 +33,15 @@ silent 'epoch 2/2 .*ETA of the run'
 accepted "$distill" train "${student[@]}" --epochs 1 --limit 8 --out short
 says 'epoch 1/1  8 samples'
 
+# A report says how right each person, camera and setup is, where all ids tell them; the sums are those of all samples.
+report() { tr -d ' \n' <one/report.json | grep -Eo "\"$1\":\[[^]]*\]"; }
+total() { report "$1" | grep -Eo "\"$2\":[0-9]+" | awk -F: '{ n += $2 } END { print n + 0 }'; }
+[ "$(report per_person | grep -Eo 'P[0-9]+' | tr '\n' ' ')" = 'P003 ' ] || failed "persons: $(report per_person)"
+for table in per_person per_camera per_setup; do
+    [ "$(total $table samples)" -eq 12 ] && [ "$(total $table correct)" -eq "$(total per_class correct)" ] ||
+        failed "$table: $(report $table)"
+done
+
 # TensorBoard: all figures of a validation, loss and speed of an epoch, histograms on request.
 for tag in val/top1 val/top5 val/ece epoch/train_loss epoch/samples_per_second val/confusion; do
     says "$tag" one/events.out.*

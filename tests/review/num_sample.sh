@@ -6,7 +6,7 @@
 samples data
 tune=("$teacher" finetune --config "$configs/teacher/tiny.yaml" --data data --set 'data.split.train=[1,2]' --threads 1
     --set data.num_classes=12 --set mixup.alpha=0.8 --set mixup.mode=pair --set video.spatial=rrc
-    --set video.flip_prob=0.5 --set train.checkpoint_every_steps=2 --epochs 2 --batch-size 3)
+    --set video.flip_prob=0.5 --set train.checkpoint_every_steps=2 --epochs 1 --batch-size 3)
 tune() { "${tune[@]}" "$@"; }
 fact() { grep -Eo "$1" err.txt | head -1; }
 
