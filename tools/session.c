@@ -64,6 +64,11 @@ kd_status kd_sets_add_int(kd_sets *s, const char *key, int64_t value, kd_err *er
     return add_text(s, kd_strf("%s=%lld", key, (long long)value), err);
 }
 
+kd_status kd_sets_add_bool(kd_sets *s, const char *key, bool value, kd_err *err)
+{
+    return add_text(s, kd_strf("%s=%s", key, value ? "true" : "false"), err);
+}
+
 /* The option of row i, which was typed, under its key. */
 static kd_status add_option(kd_sets *s, const kd_common *c, size_t i, const char *section, kd_err *err)
 {

@@ -33,6 +33,7 @@ KD_NODISCARD kd_status kd_sets_make(const kd_common *c, const char *section, kd_
 KD_NODISCARD kd_status kd_sets_add(kd_sets *s, const char *key, const char *value, kd_err *err);
 KD_NODISCARD kd_status kd_sets_add_list(kd_sets *s, const char *key, const kd_arg_list *value, kd_err *err);
 KD_NODISCARD kd_status kd_sets_add_int(kd_sets *s, const char *key, int64_t value, kd_err *err);
+KD_NODISCARD kd_status kd_sets_add_bool(kd_sets *s, const char *key, bool value, kd_err *err);
 void kd_sets_free(kd_sets *s); /* zeroed is legal */
 
 /* What --weights means to a command. */

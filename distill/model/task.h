@@ -91,7 +91,7 @@ typedef struct kd_report_facts {
     const char *command;               /* as typed */
     const char *weights_hash;          /* NULL: no file holds them */
     const kd_identity *origin;         /* of the weights; NULL: they do not say */
-    const char *views;                 /* "1x1", "5x3" */
+    const char *views;                 /* "1x1", "5x3", "1x3x2" */
     const char *phase;                 /* of training that gave the weights; NULL: it had none */
     const char *selected_on;           /* half by which the weights were chosen among epochs; NULL: they were not */
     double latency_ms, latency_p90_ms; /* 0: not measured */

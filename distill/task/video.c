@@ -130,8 +130,9 @@ static const char *video_name(int i)
 
 static int video_views(const kd_config *cfg, char text[24])
 {
-    (void)snprintf(text, 24, "%dx%d", cfg->eval.clips, cfg->eval.crops);
-    return cfg->eval.clips * cfg->eval.crops;
+    const kd_clip_spec spec = kd_config_clip(cfg);
+    (void)snprintf(text, 24, "%dx%d%s", spec.clips, spec.crops, spec.flips ? "x2" : "");
+    return (int)kd_clip_views(&spec, KD_CLIP_TEST);
 }
 
 static void close_source(void *ctx)

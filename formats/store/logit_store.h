@@ -52,7 +52,7 @@ typedef struct kd_store_manifest {
     const char *train_ids;      /* SHA-256 of the training half's list, "id<TAB>label" lines; */
     const char *val_ids;        /* and of the validation half's, hex */
     const char *parts;          /* halves dumped: "train", "val", "train,val" */
-    const char *views;          /* "5x3": clips x crops */
+    const char *views;          /* "5x3": clips x crops; "5x3x2": each of them mirrored too */
     const char *merge;          /* how views were averaged into prob: "prob" (softmax first) or "score" */
     const char *decoder;        /* decoder and its version; frames depend on it */
     const char *feature;        /* "fc_norm", "fc_norm,temporal"; NULL or "": no features */

@@ -18,18 +18,22 @@ enum {
              KD_COMMON_BATCH_SIZE | KD_COMMON_LIMIT | KD_COMMON_FORCE | KD_COMMON_JSON
 };
 
-/* "CxR" into eval.clips and eval.crops. */
+/* "CxR" or "CxRx2" into eval.clips, eval.crops and eval.flips. */
 static kd_status set_views(kd_sets *sets, const char *views, kd_err *err)
 {
     int c = 0, r = 0, end = 0;
     if (views == NULL) {
         return KD_OK;
     }
-    if (sscanf(views, "%dx%d%n", &c, &r, &end) != 2 || views[end] != '\0' || c < 1 || r < 1) {
-        return KD_FAIL(err, KD_E_ARG, "--views: expected CLIPSxCROPS such as 5x3, got '%s'", views);
+    const bool read = sscanf(views, "%dx%d%n", &c, &r, &end) == 2 && c > 0 && r > 0;
+    const bool flips = read && strcmp(views + end, "x2") == 0;
+    if (!read || (views[end] != '\0' && !flips)) {
+        return KD_FAIL(err, KD_E_ARG,
+                       "--views: expected CLIPSxCROPS such as 5x3, or 5x3x2 with each mirrored too, got '%s'", views);
     }
     KD_TRY(kd_sets_add_int(sets, "eval.clips", c, err));
-    return kd_sets_add_int(sets, "eval.crops", r, err);
+    KD_TRY(kd_sets_add_int(sets, "eval.crops", r, err));
+    return kd_sets_add_bool(sets, "eval.flips", flips, err);
 }
 
 static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_err *err)
@@ -127,7 +131,7 @@ int kd_cmd_teacher_eval(int argc, char **argv)
     static const kd_arg args[] = {
         OPT_WEIGHTS,
         KD_OPT_STR(opts, views, "views", "CxR", NULL,
-                   "clips x crops of each video (default: the recipe's eval.clips x eval.crops)"),
+                   "clips x crops of each video, x2: mirrored too (default: the recipe's eval.clips, crops, flips)"),
         KD_OPT_CHOICE(opts, split, "split", "val", "train|val", "half to evaluate"),
         KD_OPT_STR(opts, label, "label", "TEXT", NULL, "name in comparisons (default: the recipe's)"),
     };
@@ -265,7 +269,7 @@ int kd_cmd_teacher_dump_logits(int argc, char **argv)
         OPT_WEIGHTS,
         OPT_HALVES,
         KD_OPT_STR(opts, views, "views", "CxR", NULL,
-                   "clips x crops of each video (default: the recipe's eval.clips x eval.crops)"),
+                   "clips x crops of each video, x2: mirrored too (default: the recipe's eval.clips, crops, flips)"),
         KD_OPT_STR(opts, features, "features", "NAME,...", NULL,
                    "store features too: fc_norm (pooled, what the head reads), temporal (a row a time step), tokens"),
         OPT_LOGITS,
