@@ -34,6 +34,16 @@ refused 3 'expected a picture of number 2 .*found as the first one img_00005.png
     "$teacher" predict $tiny --set video.start_index=2 f/v6
 refused 3 'expected a picture of number 41 .*found smaller numbers alone' \
     "$teacher" predict $tiny --set video.start_index=41 f/v6
+# `dataset check` of a recipe reads folders as the recipe does.
+echo 'v6 0' >f/l.csv
+check() {
+    "$kd" dataset check --config "$configs/teacher/tiny.yaml" --data f --set data.layout=list --set data.split=list \
+        --set data.train_list=l.csv --set data.num_classes=12 "$@"
+}
+refused 3 'damaged files' check --out bad -q
+grep -q 'numbered from 0 or 1, the first is img_00005.png' bad/quarantine.tsv ||
+    failed "check: $(cat bad/quarantine.tsv)"
+accepted check --set video.start_index=5
 mkdir f/v5
 refused 3 'f/v5: .*a folder without pictures' "$teacher" predict $tiny f/v5
 finish

@@ -14,7 +14,8 @@ accepted "$teacher" dump-logits "${six[@]}" "${data[@]}" --views 1x3x2 --split v
     --workers 3
 accepted "$kd" logits verify six.logits.zst
 accepted "$kd" logits info six.logits.zst
-grep -Eq '^views +1x3x2, merged by score' out.txt && grep -q '12 with 72 views' out.txt || failed "store: $(cat out.txt)"
+grep -Eq '^views +1x3x2, merged by score' out.txt && grep -q '12 with 72 views' out.txt ||
+    failed "store: $(cat out.txt)"
 accepted "$teacher" dump-logits "${six[@]}" "${data[@]}" --set eval.clips=1 --set eval.crops=3 --set eval.flips=true \
     --split val --out again.logits.zst --batch-size 7 --workers 1
 same_file six.logits.zst again.logits.zst
@@ -22,7 +23,8 @@ same_file six.logits.zst again.logits.zst
 # What a store averages is what the report says: the same logits to the last digit that is written.
 accepted "$kd" logits export six.logits.zst --out six.npz
 video=$(find data/nturgb+d_rgb -name '*P002*' | sort | head -1)
-accepted "$teacher" predict "${six[@]}" --set eval.clips=1 --set eval.crops=3 --set eval.flips=true --top 1 --json "$video"
+accepted "$teacher" predict "${six[@]}" --set eval.clips=1 --set eval.crops=3 --set eval.flips=true --top 1 --json \
+    "$video"
 class=$(sed 's/.*"class":\([0-9]*\).*/\1/' out.txt)
 id=$(basename "$video" _rgb.avi)
 tr -d ' \n' <six.json | awk -v id="$id" '{

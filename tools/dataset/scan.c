@@ -272,6 +272,7 @@ typedef struct check_job {
     finding *found; /* [n] */
     kd_scan scan;
     kd_dataset data; /* of a recipe */
+    kd_video_opts video;
     _Atomic uint64_t frames;
     _Atomic size_t rotated; /* videos with a rotation tag */
 } check_job;
@@ -298,8 +299,8 @@ static kd_status check_one(void *ctx, size_t i, kd_err *err)
         char *path = kd_path_join(j->root, it->video);
         kd_err own = {0};
         kd_video_info info = {0};
-        const kd_status st =
-            path != NULL ? kd_video_count(path, NULL, &info, &own) : KD_FAIL(&own, KD_E_OOM, "check: out of memory");
+        const kd_status st = path != NULL ? kd_video_count(path, &j->video, &info, &own)
+                                          : KD_FAIL(&own, KD_E_OOM, "check: out of memory");
         kd_free(path);
         f->video_frames = info.frames;
         atomic_fetch_add(&j->frames, info.frames);
@@ -414,6 +415,8 @@ static kd_status open_lists(const kd_common *c, check_job *j, unsigned *need, kd
     st = st == KD_OK ? kd_config_load(c->config.item, (size_t)c->config.count, sets.text, sets.n, cfg, err) : st;
     if (st == KD_OK) {
         *need = kd_task_of(cfg)->need;
+        j->video.numbered = cfg->video.start_index >= 0;
+        j->video.first_number = (size_t)KD_MAX(cfg->video.start_index, 0);
         st = kd_dataset_open(&cfg->data, *need, 0, &j->data, err);
     }
     kd_sets_free(&sets);
