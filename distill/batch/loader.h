@@ -30,7 +30,7 @@
 typedef struct kd_loader_opts {
     int batch_size; /* rows of a batch of this rank; in training a multiple of the producer's views */
     int workers;    /* 0: synchronous */
-    int depth;      /* slots of the ring; 0: two more than the workers keep busy */
+    int depth;      /* slots of the ring; 0: two more than the workers keep busy, 1 GiB of views at most */
     bool train;     /* shuffled, incomplete batch dropped, endless; else listing order, padded */
     uint64_t seed;
     kd_on_bad on_bad;
