@@ -189,8 +189,8 @@ static kd_status sort(kd_half *h, const char *list, kd_err *err)
     qsort(h->sample, h->n, sizeof *h->sample, numbers ? by_number : by_bytes);
     for (size_t i = 1; i < h->n; i++) {
         if (strcmp(h->sample[i].id, h->sample[i - 1].id) == 0) {
-            return KD_FAIL(err, KD_E_DATA, "%s: id %s is there twice: %s and %s", list, h->sample[i].id,
-                           h->sample[i - 1].video, h->sample[i].video);
+            return KD_FAIL(err, KD_E_DATA, "%s: id %s is there twice: %s and %s (data.key: path makes ids of paths)",
+                           list, h->sample[i].id, h->sample[i - 1].video, h->sample[i].video);
         }
     }
     return KD_OK;
