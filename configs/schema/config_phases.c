@@ -28,18 +28,32 @@ static void add(line *l, const char *text)
     l->used += strlen(text);
 }
 
+/* A name or a text, with quotes where it needs them; all need them where documents are read as JSON. */
+static void add_text(line *l, const char *text)
+{
+    char quoted[2 * KD_CFG_PATH + 8];
+#if defined(KD_HAVE_YAML)
+    const char *mark = "";
+#else
+    const char *mark = strpbrk(text, "\"\\") == NULL ? "\"" : "";
+#endif
+    kd_cfg_quoted(text, quoted, sizeof quoted);
+    mark = quoted[0] == '"' ? "" : mark;
+    add(l, mark);
+    add(l, quoted);
+    add(l, mark);
+}
+
 /* A scalar that reads back to the same text, quoted where it was. */
 static void add_scalar(line *l, const kd_yaml_node *n)
 {
     static const char PLAIN[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-";
-    char quoted[2 * KD_CFG_PATH + 8];
     if (kd_yaml_is_null(n)) {
         add(l, "null");
     } else if (n->plain && strspn(n->text, PLAIN) == strlen(n->text)) {
         add(l, n->text);
     } else {
-        kd_cfg_quoted(n->text, quoted, sizeof quoted);
-        add(l, quoted);
+        add_text(l, n->text);
     }
 }
 
@@ -55,10 +69,8 @@ static const kd_yaml_node *next_of(line *l, const kd_yaml_node *n, const kd_yaml
 
 static void add_key(line *l, const kd_yaml_node *n)
 {
-    char key[2 * KD_CFG_NAME + 8];
     if (n->key != NULL) {
-        kd_cfg_quoted(n->key, key, sizeof key);
-        add(l, key);
+        add_text(l, n->key);
         add(l, ": ");
     }
 }

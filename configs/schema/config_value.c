@@ -318,6 +318,28 @@ static bool set_name(const kd_cfg_row *row, char *field, const char *text)
     return false;
 }
 
+static bool set_text(const kd_cfg_row *row, char *field, size_t i, const char *text, bool plain)
+{
+    const bool none = plain && strcmp(text, "None") == 0;
+    bool ok = strlen(text) < row->cap && clean_text(text) && !none;
+    char *to = field;
+    size_t room = row->cap;
+    if (row->type == KD_CFG_NAMES) {
+        ok = text[0] != '\0' && strlen(text) < KD_CFG_NAME && clean_text(text);
+        to = ((kd_cfg_names *)(void *)field)->v[i];
+        room = KD_CFG_NAME;
+    } else if (row->type == KD_CFG_PATHS) {
+        ok = text[0] != '\0' && strlen(text) < KD_CFG_PATH && clean_text(text) && !none;
+        to = ((kd_cfg_paths *)(void *)field)->v[i];
+        room = KD_CFG_PATH;
+    }
+    if (ok) {
+        memset(to, 0, room);
+        memcpy(to, text, strlen(text));
+    }
+    return ok;
+}
+
 /* true, True and TRUE: what YAML 1.2 and PyYAML both take for it. */
 static bool is_word(const char *text, const char *word)
 {
@@ -355,34 +377,10 @@ bool kd_cfg_set_item(const kd_cfg_row *row, void *base, size_t i, const char *te
         ok = set_name(row, field, text);
         break;
     case KD_CFG_STR:
-        ok = strlen(text) < row->cap && clean_text(text) && !(plain && strcmp(text, "None") == 0);
-        if (ok) {
-            memset(field, 0, row->cap);
-            memcpy(field, text, strlen(text));
-        }
-        break;
     case KD_CFG_NAMES:
-        ok = text[0] != '\0' && strlen(text) < KD_CFG_NAME && clean_text(text);
-        if (ok) {
-            char *name = ((kd_cfg_names *)(void *)field)->v[i];
-            memset(name, 0, KD_CFG_NAME);
-            memcpy(name, text, strlen(text));
-        }
-        break;
     case KD_CFG_PATHS:
-        ok = text[0] != '\0' && strlen(text) < KD_CFG_PATH && clean_text(text) && !(plain && strcmp(text, "None") == 0);
-        if (ok) {
-            char *path = ((kd_cfg_paths *)(void *)field)->v[i];
-            memset(path, 0, KD_CFG_PATH);
-            memcpy(path, text, strlen(text));
-        }
-        break;
     case KD_CFG_REST:
-        ok = strlen(text) < row->cap;
-        if (ok) {
-            memset(field, 0, row->cap);
-            memcpy(field, text, strlen(text));
-        }
+        ok = set_text(row, field, i, text, plain);
         break;
     case KD_CFG_MAPS:
     case KD_CFG_SECTION:

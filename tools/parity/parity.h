@@ -87,8 +87,9 @@ uint32_t kd_parity_u24(const char *name, uint32_t i);                           
 void kd_parity_fill(const char *name, float scale, float offset, float *out, size_t n);   /* videomae, losses */
 void kd_parity_fill_last(const char *name, int64_t ko, int64_t ks, float *out, size_t n); /* last */
 
-/* The member "layer_decay_0.75_depth12" of a manifest: a factor on the rate of each layer. */
-KD_NODISCARD kd_status kd_parity_layer_factors(parity *p, const kd_json *member, kd_err *err);
+/* Parameters of a teacher of that depth; sizes do not matter to their groups.  list: names that say what else it has
+ * (layer scale, biases, a table); NULL: nothing. */
+KD_NODISCARD kd_status kd_parity_declare_depth(const kd_json *list, int depth, struct kd_params *params, kd_err *err);
 
 /* ---- checkers: run all items of one fixture; a status other than KD_OK means not run */
 typedef kd_status (*kd_parity_checker)(parity *p, kd_err *err);

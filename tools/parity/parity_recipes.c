@@ -4,6 +4,7 @@
 #include "formats/base/merge.h"
 #include "kernels/kd_layers.h"
 #include "kernels/kd_schedule.h"
+#include "teacher/model/vit.h"
 #include "tools/parity/parity.h"
 
 #include <math.h>
@@ -119,6 +120,34 @@ static kd_status detection(parity *p, const kd_json *a, kd_err *err)
     return KD_OK;
 }
 
+/* The member "layer_decay_0.75_depth12": a factor on the rate of each layer. */
+static kd_status layer_factors(parity *p, const kd_json *member, kd_err *err)
+{
+    double decay = 1.0, want[202], worst = 0.0;
+    int depth = 0;
+    kd_status st = KD_OK;
+    if (sscanf(kd_json_key(member), "layer_decay_%lf_depth%d", &decay, &depth) != 2 || depth < 1 || depth > 200) {
+        return KD_FAIL(err, KD_E_DATA, "%s: expected layer_decay_X_depthN", kd_json_key(member));
+    }
+    kd_params *params = kd_params_create(KD_F32);
+    if (params == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
+    }
+    KD_GO(kd_json_get_f64s(p->manifest, kd_json_key(member), want, (size_t)depth + 2, err));
+    KD_GO(kd_parity_declare_depth(NULL, depth, params, err));
+    kd_vit_param_groups(params, depth, (float)decay);
+    for (int i = 0; i < kd_params_count(params); i++) {
+        const kd_param_info *e = kd_params_at(params, i);
+        const double factor = want[kd_vit_layer_id(e->name, depth)];
+        const double off = fabs((double)e->lr_scale - factor) / factor;
+        worst = off <= worst ? worst : off;
+    }
+    kd_parity_item(p, kd_json_key(member), worst, 0x1p-24 * (double)(depth + 2));
+done:
+    kd_params_free(params);
+    return st;
+}
+
 kd_status kd_parity_schedules(parity *p, kd_err *err)
 {
     const kd_json *cases = kd_json_get(p->manifest, "cases"), *hmdb = kd_json_get(p->manifest, "hmdb");
@@ -135,7 +164,7 @@ kd_status kd_parity_schedules(parity *p, kd_err *err)
     for (size_t i = 0; i < kd_json_count(p->manifest); i++) {
         const kd_json *e = kd_json_at(p->manifest, i);
         if (strncmp(kd_json_key(e), "layer_decay_", 12) == 0) {
-            KD_TRY(kd_parity_layer_factors(p, e, err));
+            KD_TRY(layer_factors(p, e, err));
         }
     }
     return KD_OK;

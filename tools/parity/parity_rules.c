@@ -12,8 +12,7 @@
 
 /* ---- layer-wise learning rates --------------------------------------------------------------- */
 
-/* Parameters of a teacher of that depth; sizes do not matter to their groups. */
-static kd_status declare_depth(const kd_json *list, int depth, kd_params *params, kd_err *err)
+kd_status kd_parity_declare_depth(const kd_json *list, int depth, kd_params *params, kd_err *err)
 {
     const kd_vit_cfg cfg = {.img_size = 32,
                             .frames = 2,
@@ -58,7 +57,7 @@ kd_status kd_parity_layer_decay(parity *p, kd_err *err)
     KD_GO(kd_json_get_object(p->manifest, "params", &list, err));
     KD_GO(kd_json_get_f64(p->manifest, "layer_decay", &decay, err));
     KD_GO(kd_json_get_range(p->manifest, "depth", 1, 200, &depth, err));
-    KD_GO(declare_depth(list, (int)depth, params, err));
+    KD_GO(kd_parity_declare_depth(list, (int)depth, params, err));
     kd_vit_param_groups(params, (int)depth, (float)decay);
     for (size_t i = 0; i < kd_json_count(list); i++) {
         const kd_json *e = kd_json_at(list, i);
@@ -82,33 +81,6 @@ kd_status kd_parity_layer_decay(parity *p, kd_err *err)
     kd_parity_check(p, "layer of every parameter", ids == 0, NULL);
     kd_parity_check(p, "weight decay of every parameter", groups == 0, NULL);
     kd_parity_item(p, "learning rate factors, relative", worst, 0x1p-24 * (double)(depth + 2));
-done:
-    kd_params_free(params);
-    return st;
-}
-
-kd_status kd_parity_layer_factors(parity *p, const kd_json *member, kd_err *err)
-{
-    double decay = 1.0, want[202], worst = 0.0;
-    int depth = 0;
-    kd_status st = KD_OK;
-    if (sscanf(kd_json_key(member), "layer_decay_%lf_depth%d", &decay, &depth) != 2 || depth < 1 || depth > 200) {
-        return KD_FAIL(err, KD_E_DATA, "%s: expected layer_decay_X_depthN", kd_json_key(member));
-    }
-    kd_params *params = kd_params_create(KD_F32);
-    if (params == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "parity: out of memory");
-    }
-    KD_GO(kd_json_get_f64s(p->manifest, kd_json_key(member), want, (size_t)depth + 2, err));
-    KD_GO(declare_depth(NULL, depth, params, err));
-    kd_vit_param_groups(params, depth, (float)decay);
-    for (int i = 0; i < kd_params_count(params); i++) {
-        const kd_param_info *e = kd_params_at(params, i);
-        const double factor = want[kd_vit_layer_id(e->name, depth)];
-        const double off = fabs((double)e->lr_scale - factor) / factor;
-        worst = off <= worst ? worst : off;
-    }
-    kd_parity_item(p, kd_json_key(member), worst, 0x1p-24 * (double)(depth + 2));
 done:
     kd_params_free(params);
     return st;
