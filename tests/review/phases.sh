@@ -32,15 +32,14 @@ accepted "$distill" eval --weights run --out best.json -q
 accepted "$distill" dump-logits --weights run --split train --out r.logits.zst -q
 accepted "$distill" compare run/report.json last.json --out page
 grep -q 'Phase of training</dt><dd>finish' page/*.html || failed "the page does not name the phase"
-accepted "$distill" train --config two.yaml --json --out json
-grep -q '"type":"result","epochs":3,"phase":"finish",' out.txt || failed "the result does not name the phase"
 
 # keep_best: the best is better than that of the phase before, or it is that of the phase before
 first=$(sed -n 's/.*"type":"val","phase":"mixup".*"top1":\([0-9.]*\),.*/\1/p' run/log.jsonl | sort -g | tail -1)
 second=$(sed -n 's/.*"type":"val","phase":"finish".*"top1":\([0-9.]*\),.*/\1/p' run/log.jsonl)
 want=$(awk -v a="$first" -v b="$second" 'BEGIN { print (b > a) ? "finish" : "mixup" }')
 grep -q "\"phase\": \"$want\"" run/checkpoints/best/state.json || failed "best is not of $want"
-accepted train --set phases.finish.keep_best=false --out anew
+accepted "$distill" train --config two.yaml --set phases.finish.keep_best=false --json --out anew
+grep -q '"type":"result","epochs":3,"phase":"finish",' out.txt || failed "the result does not name the phase"
 grep -q '"phase": "finish"' anew/checkpoints/best/state.json || failed "without keep_best the best is not the phase's"
 
 # options and --set: of all phases, or of one by name; what two could mean is refused
@@ -114,6 +113,17 @@ refused 2 'optim.cosine_end: only the schedules mmengine' short --set optim.cosi
 
 # losses and gradients that are not finite
 accepted short --set class_balance=true --out balance
+weights() { accepted short --epochs 2 --set train.log_interval=1 "$@"; }
+same() { cmp -s "$1/checkpoints/last/model.safetensors" "$2/checkpoints/last/model.safetensors"; }
+weights --out plain
+weights --set class_weights=[2,2,2,2,2,2,2,2,2,2,2,2] --out twos
+weights --set class_weights=[2,1,2,1,2,1,2,1,2,1,2,1] --out odd
+weights --set optim.weight_decay_end=0.05 --out level
+weights --set optim.weight_decay_end=5 --out rising
+same plain twos || failed "equal weights of classes change the weights"
+same plain odd && failed "weights of classes change nothing"
+same plain level || failed "a decay that ends where it starts is another"
+same plain rising && failed "a decay that rises changes nothing"
 refused 2 'class_weights: expected 12 numbers, one a class, found 2' short --set class_weights=[1,2] --out no
 refused 1 'step [0-9]+: loss .*train.on_nonfinite is fail: the last good state is in fail/checkpoints/last' \
     short --set optim.base_lr=100 --set optim.warmup_epochs=0 --set optim.weight_decay=10 --epochs 40 \
