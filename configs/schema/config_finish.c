@@ -178,6 +178,26 @@ static kd_status finish_mixup(kd_config *c, kd_err *err)
     return KD_OK;
 }
 
+/* A student without stores is its own baseline, whose recipe may keep the keys; a teacher's says nothing by them. */
+static kd_status idle_kd(const kd_config *c, kd_err *err)
+{
+    if (c->kind != KD_KIND_TEACHER || c->kd.store.n > 0) {
+        return KD_OK;
+    }
+    kd_config *plain = kd_alloc(sizeof *plain);
+    if (plain == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "config: out of memory");
+    }
+    kd_config_defaults(plain);
+    plain->kd.ce_weight = 1.0 - plain->kd.weight;
+    const bool idle = memcmp(&plain->kd, &c->kd, sizeof c->kd) != 0;
+    kd_free(plain);
+    return idle ? KD_FAIL(err, KD_E_CONFIG,
+                          "kd: these keys do nothing in a teacher recipe without kd.store "
+                          "(--teacher-logits); remove them")
+                : KD_OK;
+}
+
 static kd_status finish_kd(kd_config *c, kd_err *err)
 {
     kd_loss_opts *k = &c->kd;
@@ -194,7 +214,7 @@ static kd_status finish_kd(kd_config *c, kd_err *err)
                        "remove it",
                        k->feature_tap);
     }
-    return KD_OK;
+    return idle_kd(c, err);
 }
 
 /* Labels in pairs, each in one pair; whether they are classes is known with the data. */
@@ -320,7 +340,7 @@ kd_status kd_config_finish(kd_config *cfg, kd_err *err)
     } part[] = {{KD_CFG_BOTH, finish_data},
                 {KD_CFG_TEACHER, finish_clips},
                 {KD_CFG_STUDENT, finish_sequences},
-                {KD_CFG_STUDENT, finish_kd},
+                {KD_CFG_BOTH, finish_kd},
                 {KD_CFG_BOTH, finish_all}};
     for (size_t i = 0; i < KD_COUNTOF(part); i++) {
         if ((part[i].kinds & kd_cfg_kind_flag(cfg)) != 0) {

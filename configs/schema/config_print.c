@@ -279,6 +279,22 @@ kd_status kd_config_hash(const kd_config *cfg, const char *inputs, char hex[KD_C
     return st;
 }
 
+kd_status kd_config_rows_hash(const kd_config *cfg, char hex[KD_CFG_HASH])
+{
+    kd_config *rows = kd_alloc(sizeof *rows);
+    if (rows == NULL) {
+        return KD_E_OOM;
+    }
+    kd_config_defaults(rows);
+    rows->kind = cfg->kind;
+    rows->video = cfg->video;
+    rows->teacher.frames = cfg->teacher.frames;
+    rows->teacher.img_size = cfg->teacher.img_size;
+    const kd_status st = kd_config_hash(rows, "", hex);
+    kd_free(rows);
+    return st;
+}
+
 static kd_status make_absolute(const char *here, char path[KD_CFG_PATH], kd_err *err)
 {
     char full[2 * KD_CFG_PATH];

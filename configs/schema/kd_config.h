@@ -189,6 +189,9 @@ char *kd_config_yaml(const kd_config *cfg, bool docs, bool portable_only);
  * lists), whose paths are not portable; "" when it names none, or for the recipe's text alone. */
 KD_NODISCARD kd_status kd_config_hash(const kd_config *cfg, const char *inputs, char hex[KD_CFG_HASH]);
 
+/* The hash of what decides the training rows of videos but data set and seed: section `video`, frames and size. */
+KD_NODISCARD kd_status kd_config_rows_hash(const kd_config *cfg, char hex[KD_CFG_HASH]);
+
 /* Paths that the present directory gives their meaning (data.root, weights, stores, lists that are there) become
  * absolute, so that the recipe of a run is understood from everywhere.  KD_E_IO: there is no present directory;
  * KD_E_CONFIG: too long. */

@@ -30,7 +30,9 @@ typedef struct dump {
     kd_store_tap tap[KD_STORE_TAPS];
     int output[KD_STORE_TAPS]; /* of the model, by tap */
     int n_taps, feature_dim;
-    char *names; /* owns the taps' names */
+    char *names;          /* owns the taps' names */
+    const kd_config *cfg; /* o->cfg, or */
+    kd_config *repeated;  /* with as many repeats of a training sample as are stored */
     kd_dump_result *r;
 } dump;
 
@@ -52,6 +54,7 @@ static void dump_close(dump *d)
     kd_free(d->frames);
     kd_free(d->feature);
     kd_free(d->names);
+    kd_free(d->repeated);
 }
 
 /* First sample of a half that belongs to shard `k` of the store's shards, from 0. */
@@ -76,7 +79,7 @@ static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
 {
     const kd_dump_opts *o = d->o;
     char decoder[KD_IDENTITY_DECODER];
-    char hash[KD_CFG_HASH] = "", merge[KD_CFG_NAME], ids[KD_HALVES][KD_SHA256_HEX], shard[24] = "";
+    char hash[KD_CFG_HASH] = "", merge[KD_CFG_NAME], ids[KD_HALVES][KD_SHA256_HEX], shard[24] = "", rows[KD_CFG_HASH];
     if (o->shards > 0) {
         (void)snprintf(shard, sizeof shard, "%d/%d", o->shard, o->shards);
     }
@@ -110,6 +113,11 @@ static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
     if (d->n_taps > 1 || (d->n_taps == 1 && d->output[0] != FEATURES)) { /* one vector needs no description */
         memcpy(m.tap, d->tap, sizeof m.tap);
         m.n_taps = d->n_taps;
+    }
+    if (o->replay > 0) {
+        KD_TRY(kd_config_rows_hash(o->cfg, rows));
+        m.replay_rows = rows;
+        m.replay_seed = o->cfg->train.seed;
     }
     kd_store_resume_info info;
     KD_TRY(kd_store_writer_open(o->out, &m, o->start, &d->writer, &info, err));
@@ -195,7 +203,8 @@ static kd_status dump_half(dump *d, kd_half_id id, kd_err *err)
     d->half = h;
     d->from = shard_start(d->o, h, k);
     d->to = shard_start(d->o, h, k + 1);
-    KD_TRY(d->o->task->source(d->o->cfg, &d->model, h, KD_PASS_TEST, false, &d->source, err));
+    const kd_pass pass = d->o->replay > 0 ? KD_PASS_TRAIN : KD_PASS_TEST;
+    KD_TRY(d->o->task->source(d->cfg, &d->model, h, pass, false, &d->source, err));
     kd_free(d->frames);
     d->frames = kd_calloc((size_t)d->n_views * (size_t)d->source.view_frames + 1, sizeof *d->frames);
     if (d->frames == NULL) {
@@ -303,6 +312,27 @@ static kd_status open_taps(dump *d, kd_err *err)
     return KD_OK;
 }
 
+/* The views are rows of training. */
+static kd_status open_replay(dump *d, kd_err *err)
+{
+    const kd_dump_opts *o = d->o;
+    if (!o->task->replays || o->val || !o->train) {
+        return KD_FAIL(err, KD_E_ARG, "--views train:%d: %s", o->replay,
+                       o->task->replays ? "training rows are of the training half: --split train"
+                                        : "this kind of model has no rows that another run could make again");
+    }
+    d->repeated = kd_alloc(sizeof *d->repeated);
+    if (d->repeated == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "dump: out of memory");
+    }
+    *d->repeated = *o->cfg;
+    d->repeated->train.num_sample = o->replay;
+    d->cfg = d->repeated;
+    d->n_views = o->replay;
+    (void)snprintf(d->protocol, sizeof d->protocol, "train:%d", o->replay);
+    return KD_OK;
+}
+
 /* Data, model, weights: everything that can be refused before anything is written. */
 static kd_status dump_open(dump *d, kd_load_report *load, kd_err *err)
 {
@@ -318,7 +348,7 @@ static kd_status dump_open(dump *d, kd_load_report *load, kd_err *err)
     KD_TRY(kd_model_declare(&d->model, NULL, err));
     KD_TRY(kd_model_load(&d->model, o->weights, "", false, d->data.classes, load, err));
     d->n_views = o->task->views(o->cfg, d->protocol);
-    return KD_OK;
+    return o->replay > 0 ? open_replay(d, err) : KD_OK;
 }
 
 static kd_status make_buffers(dump *d, kd_err *err)
@@ -330,7 +360,7 @@ static kd_status make_buffers(dump *d, kd_err *err)
 
 kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
 {
-    dump d = {.o = o, .r = result};
+    dump d = {.o = o, .r = result, .cfg = o->cfg};
     kd_load_report load = {0};
     kd_status st = KD_OK;
     const double t0 = kd_now();
@@ -341,7 +371,8 @@ kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
         kd_log(KD_LOG_INFO, "dry run: nothing was dumped or written");
         goto done;
     }
-    KD_GO(kd_model_eval_program(&d.model, o->cfg->eval.batch_size, &d.program, err));
+    KD_GO((o->replay > 0 ? kd_model_replay_program : kd_model_eval_program)(&d.model, o->cfg->eval.batch_size,
+                                                                            &d.program, err));
     KD_GO(make_buffers(&d, err));
     KD_GO(open_writer(&d, &load, err));
     if (o->train) {

@@ -13,6 +13,7 @@ typedef struct kd_dump_opts {
     const char *out;      /* NAME.logits.zst */
     bool train, val;      /* halves, in this order */
     int shard, shards;    /* the shard-th of `shards` equal parts of each half, from 1; shards 0: all */
+    int replay;           /* N: N rows of training of each sample, not the views of a test; 0: views */
     const char *features; /* "fc_norm,temporal": names of features to store, f16; NULL: none */
     kd_dtype logit_dtype; /* KD_F16 or KD_F32 */
     kd_store_start start; /* of the store: new, resumed or replaced */

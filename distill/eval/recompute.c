@@ -95,6 +95,10 @@ static kd_status recompute_open(recompute *c, kd_err *err)
         return KD_FAIL(err, KD_E_DATA, "%s: it names no weights%s: nothing can be computed again",
                        kd_store_path(o->store), m->source_sha256[0] != '\0' ? " (imported)" : "");
     }
+    if (m->replay_rows[0] != '\0') {
+        return KD_FAIL(err, KD_E_DATA, "%s: its views are rows of training, which are not computed again; dump it anew",
+                       kd_store_path(o->store));
+    }
     KD_TRY(kd_dataset_open(&o->cfg->data, o->task->need, 0, &c->data, err));
     KD_TRY(check_data(c, err));
     KD_TRY(kd_model_open(o->task, o->cfg, c->data.n_classes, o->be, &c->model, err));

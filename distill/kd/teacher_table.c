@@ -3,6 +3,8 @@
 
 #include "formats/base/merge.h"
 
+#include <stdio.h>
+
 static kd_status same_classes(const kd_dataset *ds, const kd_store *store, const kd_store_manifest *m, kd_err *err)
 {
     if (m->n_classes != ds->n_classes) {
@@ -137,7 +139,8 @@ static kd_status load(const kd_half *half, const kd_store *store, int offset, kd
     kd_store_cursor *cursor = NULL;
     kd_status st;
     size_t right = 0;
-    const size_t k = (size_t)t->n_classes;
+    const size_t k = (size_t)t->n_classes, views = (size_t)t->views;
+    t->in_order = true;
     double *work = kd_alloc(2 * k * sizeof *work);
     if (work == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "no memory for the teacher's logits");
@@ -146,14 +149,22 @@ static kd_status load(const kd_half *half, const kd_store *store, int offset, kd
     KD_GO(kd_store_cursor_new(store, &cursor, err));
     for (size_t i = 0; i < half->n; i++) {
         kd_store_record r;
-        float *logits = t->logits + i * k;
+        float *logits = t->logits + i * views * k;
         KD_GO(kd_store_read_id(cursor, half->sample[i].id, &r, err));
-        kd_merge_logits(r.logits, r.n_views, k, score, work, logits);
+        if (views > 1 && (size_t)r.n_views != views) {
+            st = KD_FAIL(err, KD_E_DATA, "%s: %s: expected %zu views, found %d", kd_store_path(store), r.id, views,
+                         r.n_views);
+            goto done;
+        }
+        for (size_t v = 0; v < views; v++) {
+            kd_merge_logits(r.logits + v * k, views > 1 ? 1 : r.n_views, k, score, work, logits + v * k);
+        }
+        t->in_order = t->in_order && r.order == i;
         if (t->feature != NULL) {
             memcpy(t->feature + i * (size_t)t->feature_dim, r.feature + offset,
                    (size_t)t->feature_dim * sizeof *t->feature);
         }
-        right += argmax(logits, t->n_classes) == (size_t)half->sample[i].label;
+        right += argmax(views > 1 ? r.prob : logits, t->n_classes) == (size_t)half->sample[i].label;
     }
     t->extra = (size_t)kd_store_count(store) - half->n;
     t->top1 = (double)right / (double)KD_MAX(half->n, 1);
@@ -166,7 +177,8 @@ done:
 static kd_status room(kd_teacher_table *t, kd_err *err)
 {
     size_t logits, features;
-    if (kd_size_mul(t->n, (size_t)t->n_classes, &logits) && kd_size_mul(t->n, (size_t)t->feature_dim, &features)) {
+    if (kd_size_mul(t->n, (size_t)t->n_classes, &logits) && kd_size_mul(logits, (size_t)t->views, &logits) &&
+        kd_size_mul(t->n, (size_t)t->feature_dim, &features)) {
         t->logits = kd_calloc(logits, sizeof *t->logits);
         if (features > 0) {
             t->feature = kd_calloc(features, sizeof *t->feature);
@@ -182,8 +194,11 @@ kd_status kd_teacher_table_load(const kd_half *half, const kd_store *store, cons
                                 kd_err *err)
 {
     const kd_store_manifest *m = kd_store_get_manifest(store);
-    kd_teacher_table t = {.n = half->n, .n_classes = m->n_classes};
+    kd_teacher_table t = {.n = half->n, .n_classes = m->n_classes, .views = 1};
     int offset = 0;
+    if (m->replay_rows[0] != '\0' && sscanf(m->views, "train:%d", &t.views) != 1) {
+        return KD_FAIL(err, KD_E_DATA, "%s: expected views train:N, found %s", kd_store_path(store), m->views);
+    }
     *out = (kd_teacher_table){0};
     if (tap != NULL) {
         KD_TRY(kd_store_find_tap(store, tap, &offset, &t.feature_dim, err));

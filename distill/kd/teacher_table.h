@@ -12,14 +12,17 @@
 KD_NODISCARD kd_status kd_teacher_join(const kd_dataset *ds, kd_half *half, const kd_store *store, kd_on_bad on_bad,
                                        kd_err *err);
 
-/* Rows in sample order.  The logits are such that softmax(logits) is the record's merged
- * prediction: the plain logits of a store with one view a record, the mean of the views' logits
- * under rule "score", the logarithm of the views' mean probability under rule "prob". */
+/* Rows in sample order.  Of a store whose views are rows of training (dump-logits --views train:V) each view stands by
+ * itself: epoch e is taught by view e mod V.  Of any other store the views of a sample are one answer.  The logits are
+ * such that softmax(logits) is the record's merged prediction: the plain logits of a store with one view a record, the
+ * mean of the views' logits under rule "score", the logarithm of the views' mean probability under rule "prob". */
 typedef struct kd_teacher_table {
     size_t n;        /* samples of the half */
     int n_classes;   /* K */
     int feature_dim; /* D; 0: none */
-    float *logits;   /* [n, K] */
+    int views;       /* V: answers to each sample, 1 but for a store whose views are rows of training */
+    bool in_order;   /* record and sample have the same number, as draws count them */
+    float *logits;   /* [n, V, K] */
     float *feature;  /* [n, D]; NULL when D is 0 */
     size_t extra;    /* records of ids that are not in this half */
     double top1;     /* teacher's accuracy on the samples, 0..1 */

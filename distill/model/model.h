@@ -70,6 +70,9 @@ KD_NODISCARD kd_status kd_model_train_program(kd_model *m, const kd_loss *loss, 
 /* Forward program.  Outputs: m->output. */
 KD_NODISCARD kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err *err);
 
+/* The same of the augmented rows that training is fed with. */
+KD_NODISCARD kd_status kd_model_replay_program(kd_model *m, int batch, kd_program **out, kd_err *err);
+
 /* What a model takes on its device, in bytes; a member is 0 where the model has none. */
 typedef struct kd_memory {
     size_t parameters; /* values, running statistics, and the copy in the dtype of activations */

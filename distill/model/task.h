@@ -41,8 +41,9 @@ typedef struct kd_source {
 typedef struct kd_build {
     int batch;
     bool training;
-    bool mixed; /* inputs perm i32 (B), lam (B) (and cut i32 (B,4), for pictures) mix the samples of the batch */
-    bool kept;  /* rows are made on the device (kd_task.resident) */
+    bool augmented; /* not training, but of the rows that training is fed with */
+    bool mixed;     /* inputs perm i32 (B), lam (B) (and cut i32 (B,4), for pictures) mix the samples of the batch */
+    bool kept;      /* rows are made on the device (kd_task.resident) */
 } kd_build;
 
 typedef struct kd_built {
@@ -124,7 +125,8 @@ typedef struct kd_task {
     unsigned need;         /* KD_NEED_* of a sample */
     const char *start_key; /* recipe key of the weights training starts from */
     const char *example;   /* a recipe to name in messages, below configs/ */
-    bool may_distil;       /* its loss may read a teacher's store */
+    bool taught;           /* training without a teacher's store is said aloud */
+    bool replays;          /* KD_PASS_TRAIN with train.num_sample N makes the rows again whose answers a store holds */
 
     /* ---- models by name, without a recipe (`kd model info NAME`) ----------------------------- */
     const char *name_key;    /* the key that names a model: "teacher.variant" */

@@ -61,7 +61,7 @@ static kd_status video_open(const kd_config *cfg, kd_model *m, kd_err *err)
 
 static kd_built video_build(kd_model *m, kd_graph *g, const kd_build *b)
 {
-    const kd_spec *item = b->training ? &m->train_item[0] : &m->item[0];
+    const kd_spec *item = b->training || b->augmented ? &m->train_item[0] : &m->item[0];
     kd_shape clip = {item->shape.rank + 1, {b->batch}};
     memcpy(&clip.dim[1], item->shape.dim, (size_t)item->shape.rank * sizeof clip.dim[0]);
     kd_vit_input in = {.place = KD_NONE, .perm = KD_NONE, .lam = KD_NONE, .cut = KD_NONE};
@@ -70,7 +70,7 @@ static kd_built video_build(kd_model *m, kd_graph *g, const kd_build *b)
         in.lam = kd_input(g, "lam", KD_F32, kd_shape1(b->batch));
     }
     in.clip = kd_input(g, m->inputs[0], item->dtype, clip);
-    if (b->training) {
+    if (b->training || b->augmented) {
         in.place = kd_input(g, "place", KD_I32, kd_shape2(b->batch, m->place_width));
     }
     if (b->mixed) {
@@ -179,6 +179,7 @@ const kd_task kd_task_video = {.kind = "teacher",
                                .program = "teacher",
                                .modality = "rgb",
                                .need = KD_NEED_VIDEO,
+                               .replays = true,
                                .start_key = "teacher.weights",
                                .example = "teacher/tiny.yaml",
                                .name_key = "teacher.variant",

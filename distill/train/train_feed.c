@@ -90,13 +90,14 @@ static kd_status put_of(kd_trainer *t, const char *name, int store, const void *
 
 /* ---- teachers -------------------------------------------------------------------------------- */
 
-/* Rows of a store's table for the batch; zeros for a sample that was lost. */
-static void gather_rows(const kd_batch *b, const float *table, size_t width, float *dst)
+/* Rows of a store's table for the batch, the answer to this epoch of several; zeros for a sample that was lost. */
+static void gather_rows(const kd_batch *b, const float *table, size_t views, size_t width, float *dst)
 {
+    const size_t view = b->epoch % views;
     for (int i = 0; i < b->rows; i++) {
         float *row = dst + (size_t)i * width;
         if (b->valid[i] != 0.0f) {
-            memcpy(row, table + (size_t)b->sample[i] * width, width * sizeof *row);
+            memcpy(row, table + ((size_t)b->sample[i] * views + view) * width, width * sizeof *row);
         } else {
             memset(row, 0, width * sizeof *row);
         }
@@ -128,7 +129,7 @@ static kd_status put_mixed(kd_trainer *t, const kd_batch *b, int store, kd_err *
         if (term->store != store || (term->def->reads & KD_READS_LOGITS) == 0) {
             continue;
         }
-        gather_rows(b, t->teacher[store].logits, k, t->teacher_rows);
+        gather_rows(b, t->teacher[store].logits, (size_t)t->teacher[store].views, k, t->teacher_rows);
         soften(t, t->teacher_rows, b->rows, term->def->temperature >= 0 ? term->param[term->def->temperature] : 1.0);
         kd_mix_rows(t->teacher_rows, b->rows, k, t->mix.perm, t->mix.lam, t->mixed_rows);
         KD_TRY(put(t, term->input, t->mixed_rows, (size_t)b->rows * k * sizeof(float), err));
@@ -151,11 +152,11 @@ static kd_status put_teacher(kd_trainer *t, const kd_batch *b, int store, kd_err
     }
     KD_TRY(put_of(t, "teacher_valid", store, b->valid, n * sizeof(float), err));
     if (logits && !t->loss.mixed) {
-        gather_rows(b, table->logits, k, t->teacher_rows);
+        gather_rows(b, table->logits, (size_t)table->views, k, t->teacher_rows);
         KD_TRY(put_of(t, "teacher", store, t->teacher_rows, n * k * sizeof(float), err));
     }
     if (features) {
-        gather_rows(b, table->feature, dim, t->feature_rows);
+        gather_rows(b, table->feature, 1, dim, t->feature_rows);
         KD_TRY(put_of(t, "teacher_feature", store, t->feature_rows, n * dim * sizeof(float), err));
     }
     return KD_OK;

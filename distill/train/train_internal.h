@@ -59,6 +59,13 @@ typedef struct kd_pending {
     kd_fetched *got; /* of host_alloc() */
 } kd_pending;
 
+/* Rows that a store of training views has answers to (train_replay.c). */
+typedef struct kd_replay {
+    int rows;        /* of each sample; 0: no store has any */
+    int64_t seed;    /* of their draws */
+    kd_producer all; /* of all rows, a repeat each */
+} kd_replay;
+
 typedef struct kd_trainer {
     const kd_train_opts *o;
     const kd_config *cfg; /* of the phase, where the recipe (o->cfg) has phases: own_cfg */
@@ -72,6 +79,7 @@ typedef struct kd_trainer {
     kd_loss loss;
     kd_teacher_table teacher[KD_STORES_MAX]; /* [loss.stores] */
     kd_source train, val;
+    kd_replay replay;
     kd_loader *loader;
     kd_program *program, *eval_program;
     kd_optim *optim;
@@ -190,5 +198,11 @@ KD_NODISCARD kd_status kdi_train_report(kd_trainer *t, const kd_records *records
                                         kd_err *err);
 /* The report of a finished run, where it is missing or of other weights. */
 KD_NODISCARD kd_status kdi_train_report_late(kd_trainer *t, kd_err *err);
+
+/* A store whose views are rows of training: whether this run can make them again.  The source of training rows, which
+ * are then those. */
+KD_NODISCARD kd_status kdi_replay_note(kd_trainer *t, const kd_store_manifest *m, const char *path,
+                                       const kd_teacher_table *table, kd_err *err);
+KD_NODISCARD kd_status kdi_replay_source(kd_trainer *t, kd_source *out, kd_err *err);
 
 #endif

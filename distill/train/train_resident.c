@@ -62,6 +62,15 @@ kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *e
     kd_backend *be = t->o->be;
     sizes s = {0, 0};
     size_t have = 0;
+    for (int i = 0; i < t->loss.stores; i++) {
+        if (t->teacher[i].views > 1) { /* an answer an epoch is fed batch by batch */
+            return asked == KD_RESIDENT_ON ? KD_FAIL(err, KD_E_CONFIG,
+                                                     "train.resident: expected off or auto with a store of training "
+                                                     "views (train:%d), found on",
+                                                     t->teacher[i].views)
+                                           : KD_OK;
+        }
+    }
     if (t->o->task->resident == NULL || asked == KD_RESIDENT_OFF || t->data.half[KD_HALF_TRAIN].n == 0 ||
         (asked == KD_RESIDENT_AUTO && strcmp(be->ops->name, "cpu") == 0)) {
         return KD_OK;

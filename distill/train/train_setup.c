@@ -113,6 +113,7 @@ static kd_status load_teacher(kd_trainer *t, const kd_store *store, kd_err *err)
     const char *tap = kd_loss_wants_features(&t->cfg->kd) ? t->cfg->kd.feature_tap : NULL;
     KD_TRY(kd_teacher_table_load(half, store, tap, table, err));
     t->loss.feature_dim[t->loss.stores++] = table->feature_dim;
+    KD_TRY(kdi_replay_note(t, kd_store_get_manifest(store), kd_store_path(store), table, err));
     kd_log(KD_LOG_INFO, "teacher %s (%s): joined %zu of %zu training samples, teacher top-1 on them %.2f %%",
            kd_store_get_manifest(store)->teacher, kd_store_path(store), table->n, half->n + half->n_left,
            100.0 * table->top1);
@@ -146,7 +147,7 @@ static kd_status make_loss(kd_trainer *t, kd_err *err)
     if (t->loss.stores > 0) {
         kd_loss_text(&t->loss, text, sizeof text);
         kd_log(KD_LOG_INFO, "loss = %s", text);
-    } else if (t->o->task->may_distil) {
+    } else if (t->o->task->taught) {
         kd_log(KD_LOG_INFO, "no teacher logits: training with cross-entropy alone");
     }
     return KD_OK;
@@ -280,7 +281,7 @@ static kd_status open_sources(kd_trainer *t, kd_err *err)
     if (t->model.kept > 0) {
         KD_TRY(kdi_resident_open(t, err));
     } else {
-        KD_TRY(task->source(t->cfg, &t->model, &t->data.half[KD_HALF_TRAIN], KD_PASS_TRAIN, true, &t->train, err));
+        KD_TRY(kdi_replay_source(t, &t->train, err));
     }
     return kdi_train_validates(t)
                ? task->source(t->cfg, &t->model, &t->data.half[KD_HALF_VAL], KD_PASS_VAL, true, &t->val, err)
@@ -311,9 +312,7 @@ kd_status kdi_train_setup(kd_trainer *t, kd_err *err)
     kdi_select_open(t);
     KD_TRY(open_data(t, err));
     KD_TRY(check_phases(t, err));
-    if (t->o->task->may_distil) {
-        KD_TRY(open_teachers(t, err));
-    }
+    KD_TRY(open_teachers(t, err));
     KD_TRY(kd_identity_of_data(&t->data, t->o->task->need, &t->origin, err));
     KD_TRY(kdi_train_same_origin(t, err));
     KD_TRY(make_loss(t, err));

@@ -67,6 +67,8 @@ typedef struct kd_store_manifest {
     kd_store_tap tap[KD_STORE_TAPS]; /* the parts of `feature`, in order */
     int n_taps;                      /* 0: the feature is one vector */
     const char *shard;               /* "2/4": this store holds the second of four parts of what `parts` names */
+    const char *replay_rows;         /* the views are rows of training: hash of all that decides them but the seed, */
+    int64_t replay_seed;             /* and the seed */
     const char *provenance;          /* of values made elsewhere: what whoever brought them says of them */
     const char *source_sha256;       /* of the file that held them, hex */
 } kd_store_manifest;

@@ -96,6 +96,10 @@ kd_status kd_store_head_make(const kd_store_manifest *m, kd_store_head *out, kd_
         kd_json_set_i64s(one, "shape", shape, 2);
     }
     set_if_any(doc, "shard", m->shard);
+    set_if_any(doc, "replay_rows", m->replay_rows);
+    if (text(m->replay_rows)[0] != '\0') {
+        kd_json_set_i64(doc, "replay_seed", m->replay_seed);
+    }
     set_if_any(doc, "provenance", m->provenance);
     set_if_any(doc, "source_sha256", m->source_sha256);
     char *json = NULL;
@@ -142,6 +146,8 @@ static kd_status get_fields(kd_store_head *h, kd_err *err)
     KD_TRY(kd_json_get_str(doc, "data_set", &m->data_set, err));
     KD_TRY(kd_json_get_str(doc, "split", &m->split, err));
     KD_TRY(kd_json_opt_str(doc, "shard", "", &m->shard, err));
+    KD_TRY(kd_json_opt_str(doc, "replay_rows", "", &m->replay_rows, err));
+    KD_TRY(kd_json_opt_i64(doc, "replay_seed", 0, &m->replay_seed, err));
     KD_TRY(kd_json_opt_str(doc, "provenance", "", &m->provenance, err));
     KD_TRY(kd_json_opt_str(doc, "source_sha256", "", &m->source_sha256, err));
     KD_TRY(kd_json_opt_str(doc, "train_ids", "", &m->train_ids, err));

@@ -279,8 +279,8 @@ kd_producer kd_clip_producer(kd_clip_source *s)
 kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, kd_store_view *out, int32_t *frames,
                        kd_err *err)
 {
-    if (sample >= s->half->n || view >= s->views || s->mode == KD_CLIP_TRAIN) {
-        return KD_FAIL(err, KD_E_ARG, "view %u of sample %u is not one of a test", view, sample);
+    if (sample >= s->half->n || view >= s->views) {
+        return KD_FAIL(err, KD_E_ARG, "view %u of sample %u: there are %u of %zu", view, sample, s->views, s->half->n);
     }
     const uint64_t known = atomic_load(&((kd_clip_source *)s)->known[sample]);
     size_t idx[KD_CLIP_MAX_FRAMES];
@@ -295,12 +295,13 @@ kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, 
     const int w = (int)(known >> 16 & 0xffff), h = (int)(known & 0xffff);
     const kd_crop_box box = row_box(s, &item, w, h);
     const view_parts v = view_of(s, view);
-    *out = (kd_store_view){.clip = v.clip,
+    const bool train = s->mode == KD_CLIP_TRAIN;
+    *out = (kd_store_view){.clip = train ? (int)view : v.clip,
                            .crop = v.crop,
-                           .flip = v.flip,
+                           .flip = train ? kdi_clip_flip(s, &item) : v.flip,
                            .crop_x = box.x,
                            .crop_y = box.y,
-                           .seed = s->spec.seed,
+                           .seed = train ? kdi_clip_draws(s, &item, 0).seed : s->spec.seed,
                            .n_frames = s->rule.frames,
                            .frames = frames};
     return KD_OK;

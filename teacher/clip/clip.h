@@ -92,7 +92,7 @@ int32_t kd_clip_mirrored_label(const kd_clip_opts *video, int32_t label);
 bool kd_clip_resized(const kd_clip_opts *video);
 
 /* How a view was cut, for the logit store: known once one of the sample's rows has been filled
- * (KD_E_STATE before). frames: [T]. */
+ * (KD_E_STATE before). frames: [T].  In training the views are the repeats of epoch 0. */
 KD_NODISCARD kd_status kd_clip_view(const kd_clip_source *s, uint32_t sample, uint32_t view, kd_store_view *out,
                                     int32_t *frames, kd_err *err);
 

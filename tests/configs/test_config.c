@@ -108,7 +108,7 @@ static void test_refusals(void **state)
     refuse("data: {split: {by: ntu60-xsub, train: [1]}}", "remove it");
     refuse("data: {classes: [a, b]}", "expected 60 names, found 2");
     refuse("data: {split: {by: subject, train: [1]}, classes: [a, a]}", "twice");
-    refuse("kd: {weight: 1}", "t.yaml:1:1: kd: this key does nothing in a teacher recipe");
+    refuse("kd: {weight: 1}", "kd: these keys do nothing in a teacher recipe without kd.store");
     refuse("kind: student\nteacher: {depth: 2}", "does nothing in a student recipe");
     refuse("kind: student\nkd: {weight: 1.5}", "kd.ce_weight");
     refuse("teacher: {variant: huge}", "teacher.variant: expected one of s|b|l|");

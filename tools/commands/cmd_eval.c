@@ -36,6 +36,14 @@ static kd_status set_views(kd_sets *sets, const char *views, kd_err *err)
     return kd_sets_add_bool(sets, "eval.flips", flips, err);
 }
 
+/* "train:N": N; 0: another text. */
+static int replay_of(const char *views)
+{
+    int n = 0, end = 0;
+    const bool replay = views != NULL && sscanf(views, "train:%4d%n", &n, &end) == 1 && views[end] == '\0';
+    return replay && n >= 1 && n <= KD_STORE_MAX_VIEWS ? n : 0;
+}
+
 static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_err *err)
 {
     const kd_figures *f = &r->figures;
@@ -66,11 +74,11 @@ static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_er
     return KD_OK;
 }
 
-static kd_status open_session(const kd_common *c, const char *program, const opts *o, kd_sets *sets, kd_session *s,
-                              kd_err *err)
+static kd_status open_session(const kd_common *c, const char *program, const opts *o, bool replay, kd_sets *sets,
+                              kd_session *s, kd_err *err)
 {
     KD_TRY(kd_sets_make(c, "eval", sets, err));
-    KD_TRY(set_views(sets, o->views, err));
+    KD_TRY(replay ? KD_OK : set_views(sets, o->views, err));
     return kd_session_open(c, program, o->weights, KD_WEIGHTS_MODEL, sets, s, err);
 }
 
@@ -81,7 +89,7 @@ static kd_status eval(const char *program, const opts *o, const kd_common *c, kd
     kd_assess_result r = {.listed = 0};
     kd_out out;
     kd_status st = KD_OK;
-    KD_GO(open_session(c, program, o, &sets, &s, err));
+    KD_GO(open_session(c, program, o, false, &sets, &s, err));
     kd_session_out(&s, c, o->weights, &out);
     if (c->out != NULL) {
         KD_GO(kd_out_file(&out, c->out, err));
@@ -209,7 +217,7 @@ static kd_status dump(const char *program, const opts *o, const kd_common *c, kd
     kd_dump_result r = {0};
     kd_out out;
     kd_status st = KD_OK;
-    KD_GO(open_session(c, program, o, &sets, &s, err));
+    KD_GO(open_session(c, program, o, replay_of(o->views) > 0, &sets, &s, err));
     kd_session_out(&s, c, o->weights, &out);
     if (c->out != NULL) {
         KD_GO(kd_out_store(&out, c->out, err));
@@ -220,6 +228,7 @@ static kd_status dump(const char *program, const opts *o, const kd_common *c, kd
                           .out = c->out,
                           .train = strstr(o->split, "train") != NULL,
                           .val = strstr(o->split, "val") != NULL,
+                          .replay = replay_of(o->views),
                           .features = o->features,
                           .logit_dtype = strcmp(o->logits, "f16") == 0 ? KD_F16 : KD_F32,
                           .start = c->resume  ? KD_STORE_RESUME
@@ -268,8 +277,9 @@ int kd_cmd_teacher_dump_logits(int argc, char **argv)
     static const kd_arg args[] = {
         OPT_WEIGHTS,
         OPT_HALVES,
-        KD_OPT_STR(opts, views, "views", "CxR", NULL,
-                   "clips x crops of each video, x2: mirrored too (default: the recipe's eval.clips, crops, flips)"),
+        KD_OPT_STR(opts, views, "views", "CxR|train:N", NULL,
+                   "clips x crops of each video, x2: mirrored too (default: the recipe's eval.clips, crops, flips); "
+                   "train:N: N rows of training, augmented, which a video student is fed with again"),
         KD_OPT_STR(opts, features, "features", "NAME,...", NULL,
                    "store features too: fc_norm (pooled, what the head reads), temporal (a row a time step), tokens"),
         OPT_LOGITS,

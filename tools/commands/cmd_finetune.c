@@ -5,6 +5,9 @@
 int kd_cmd_finetune(int argc, char **argv)
 {
     static const kd_arg args[] = {
+        KD_OPT_LIST(
+            kd_training_opts, store, "teacher-logits", "STORE",
+            "logit store of another teacher (repeatable): adds the KD terms of the recipe (default: the config's)"),
         KD_OPT_STR(kd_training_opts, weights, "weights", "PATH", NULL,
                    "start from these weights: safetensors, .pth, Hugging Face, a run directory (default: the config's; "
                    "none: random)"),
