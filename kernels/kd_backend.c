@@ -206,6 +206,18 @@ static void cpu_free(kd_backend *be, void *p)
     }
 }
 
+static void cpu_rest(kd_backend *be, void *p, size_t bytes)
+{
+    (void)be;
+    if (p != NULL && is_mapped(p)) { /* whole pages of its own; small blocks share theirs */
+        (void)madvise(p, bytes / page_size() * page_size(), MADV_DONTNEED);
+        const size_t left = bytes % page_size();
+        memset((char *)p + (bytes - left), 0, left);
+    } else if (p != NULL) {
+        memset(p, 0, bytes);
+    }
+}
+
 static kd_status cpu_copy(kd_backend *be, void *dst, const void *src, size_t bytes)
 {
     (void)be;
@@ -310,6 +322,8 @@ kd_status kd_backend_cpu_open(int threads, kd_backend **out, kd_err *err)
                                        .fetch = cpu_copy,
                                        .mark = cpu_mark,
                                        .reach = cpu_reach,
+                                       .rest = cpu_rest,
+                                       .host = true,
                                        .describe = cpu_describe,
                                        .find = cpu_find,
                                        .close = cpu_close};

@@ -45,7 +45,11 @@ typedef struct kd_backend_ops {
     void (*graph_free)(kd_backend *be, void *graph);
 
     kd_status (*memory)(kd_backend *be, size_t *free_bytes, size_t *total_bytes); /* NULL: not known (CPU) */
-    void (*describe)(kd_backend *be, char *buf, size_t size);                     /* "NVIDIA H200, 139 GiB" */
+    /* The contents of an allocation are not needed any more: its memory goes back to the system until the next write.
+     * What is read before that is zero.  NULL: not offered. */
+    void (*rest)(kd_backend *be, void *p, size_t bytes);
+    bool host;                                                /* what it allocates is the host's own memory */
+    void (*describe)(kd_backend *be, char *buf, size_t size); /* "NVIDIA H200, 139 GiB" */
     void (*close)(kd_backend *be);
 } kd_backend_ops;
 

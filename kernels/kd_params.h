@@ -71,6 +71,7 @@ kd_dtype kd_params_shadow_dtype(const kd_params *p); /* == kd_params_dtype when 
 kd_backend *kd_params_backend(const kd_params *p);
 
 KD_NODISCARD kd_status kd_params_zero_grad(kd_params *p);
+void kd_params_rest_grad(kd_params *p); /* zero, and without memory until written, where the device can do that */
 /* Values changed: refresh the shadow, and let forward-only programs repack.  Called by write, init and the
  * optimiser. */
 KD_NODISCARD kd_status kd_params_changed(kd_params *p);

@@ -40,6 +40,10 @@ void kd_program_free(kd_program *p);
 
 /* The only function in a step. `step` may be NULL (seed 0, step 0, grad_scale 1). */
 KD_NODISCARD kd_status kd_program_run(kd_program *p, const kd_step *step);
+/* The program will not run for a while: what it holds besides its plan (values, packed weights) goes back to the system
+ * where the device can do that.  The next run takes the memory again and gives the same results; outputs and inputs
+ * written before are lost. */
+void kd_program_rest(kd_program *p);
 /* After a failed run: scope name of the node that failed. */
 const char *kd_program_where(const kd_program *p);
 

@@ -12,6 +12,15 @@ uint64_t kd_loader_items(const kd_loader *l)
     return KD_MIN(l->batches * step, kdi_loader_items(l));
 }
 
+uint64_t kd_loader_bytes(const kd_loader *l)
+{
+    uint64_t row = 0;
+    for (int t = 0; t < l->p.n_tensors; t++) {
+        row += l->p.tensor[t].bytes;
+    }
+    return row * (uint64_t)l->o.batch_size * (uint64_t)l->o.depth;
+}
+
 kd_status kd_loader_seek(kd_loader *l, uint32_t epoch, uint64_t batch, kd_err *err)
 {
     if (batch > l->batches) {

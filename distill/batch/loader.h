@@ -71,6 +71,8 @@ void kd_loader_close(kd_loader *l); /* stops the workers after the row at hand; 
 uint64_t kd_loader_batches(const kd_loader *l); /* of one epoch */
 uint64_t kd_loader_items(const kd_loader *l);   /* rows of one epoch over all ranks, without padding */
 
+uint64_t kd_loader_bytes(const kd_loader *l); /* of the ring: all rows of all slots */
+
 /* Start (again) at a batch of an epoch.  Cheap when workers are idle; what they prepared for
  * elsewhere is dropped. */
 KD_NODISCARD kd_status kd_loader_seek(kd_loader *l, uint32_t epoch, uint64_t batch, kd_err *err);

@@ -160,7 +160,7 @@ kd_memory kd_model_memory(const kd_model *m, int optimiser_slabs, size_t activat
 
 size_t kd_memory_total(const kd_memory *m)
 {
-    return m->parameters + m->gradients + m->moments + m->activations;
+    return m->parameters + m->gradients + m->moments + m->activations + m->data;
 }
 
 static size_t put_bytes(char *out, size_t size, const char *before, size_t bytes)
@@ -176,7 +176,10 @@ void kd_memory_text(const kd_memory *m, char *out, size_t size)
     const struct {
         const char *name;
         size_t bytes;
-    } part[] = {{", gradients ", m->gradients}, {", moments ", m->moments}, {", activations ", m->activations}};
+    } part[] = {{", gradients ", m->gradients},
+                {", moments ", m->moments},
+                {", activations ", m->activations},
+                {", data ", m->data}};
     size_t at = put_bytes(out, size, "", kd_memory_total(m));
     at += put_bytes(out + at, size - at, " (parameters ", m->parameters);
     for (size_t i = 0; i < KD_COUNTOF(part); i++) {

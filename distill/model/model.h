@@ -79,13 +79,15 @@ typedef struct kd_memory {
     size_t gradients;
     size_t moments;     /* of the optimiser, and averages of the weights */
     size_t activations; /* and scratch: the arenas of its programs */
+    size_t data;        /* in the host's memory, where that is the device's: batches, pictures, the program itself */
 } kd_memory;
 
 /* Of an allocated model.  optimiser_slabs: as in kd_memory_need, 0 without training; activations:
  * kd_program_arena_bytes of the programs that are held at once. */
 kd_memory kd_model_memory(const kd_model *m, int optimiser_slabs, size_t activations);
 size_t kd_memory_total(const kd_memory *m);
-/* "4.92 GiB (parameters 1.13 GiB, gradients 1.13 GiB, moments 2.26 GiB, activations 410 MiB)"; size 160 is enough. */
+/* "4.92 GiB (parameters 1.13 GiB, gradients 1.13 GiB, moments 2.26 GiB, activations 410 MiB, data 60 MiB)"; size 200 is
+ * enough. */
 void kd_memory_text(const kd_memory *m, char *out, size_t size);
 
 /* Is there room on the device for training at this batch size?  Called before anything but the parameters is allocated.

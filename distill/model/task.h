@@ -35,6 +35,7 @@ typedef struct kd_source {
     kd_status (*view)(const void *ctx, uint32_t sample, uint32_t view, kd_store_view *out, int32_t *frames,
                       kd_err *err);
     int view_frames;
+    uint64_t memory; /* bytes that reading takes besides the rows, about */
 } kd_source;
 
 /* The graph to append to. */

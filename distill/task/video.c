@@ -160,7 +160,8 @@ static kd_status video_source(const kd_config *cfg, const kd_model *m, const kd_
                        .producer = kd_clip_producer(s),
                        .close = close_source,
                        .view = view_of,
-                       .view_frames = cfg->teacher.frames};
+                       .view_frames = cfg->teacher.frames,
+                       .memory = kd_clip_memory(s, kd_loader_workers(cfg->train.workers))};
     return KD_OK;
 }
 

@@ -377,6 +377,7 @@ static kd_status run_phase(kd_trainer *t, bool first, kd_err *err)
     if (kdi_train_last_phase(t) && kdi_train_validates(t)) {
         KD_TRY(kdi_train_report_late(t, err));
     }
+    kdi_train_say_peak(t);
     return check_converged(t, err);
 }
 

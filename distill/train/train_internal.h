@@ -82,6 +82,9 @@ typedef struct kd_trainer {
     kd_replay replay;
     kd_loader *loader;
     kd_program *program, *eval_program;
+    int slabs;       /* of the optimiser: moments, averages */
+    bool rests;      /* programs that do not run, and gradients between epochs, hold no memory */
+    uint64_t memory; /* forecast of what the process takes; 0: the device has memory of its own */
     kd_optim *optim;
     kd_schedule schedule;
     int64_t batches; /* micro-batches used of an epoch */
@@ -189,6 +192,13 @@ KD_NODISCARD kd_status kdi_train_peek_phase(kd_trainer *t, kd_err *err);
 /* train_forecast.c: says how long the run would compute, from steps that are run and thrown away.  Inputs are zeros:
  * time does not depend on them. */
 KD_NODISCARD kd_status kdi_train_forecast(kd_trainer *t, kd_err *err);
+
+/* train_memory.c: the forecast of memory; what the process took, once it has run; memory between the halves of an
+ * epoch: validation needs no values of training, training none of validation. */
+void kdi_train_say_memory(kd_trainer *t);
+void kdi_train_say_peak(const kd_trainer *t);
+void kdi_train_rest(kd_trainer *t);
+void kdi_train_rest_validation(kd_trainer *t);
 
 /* train_measure.c: validation, and the report of the run's last weights. */
 KD_NODISCARD kd_status kdi_train_validate(kd_trainer *t, kd_records *records, kd_figures *figures, kd_err *err);

@@ -31,7 +31,9 @@ kd_status kdi_train_validate(kd_trainer *t, kd_records *records, kd_figures *fig
     if (averaged(t)) {
         KD_TRY(kd_optim_swap_ema(t->optim));
     }
+    kdi_train_rest(t);
     kd_status st = kd_eval_fill(&t->model, t->eval_program, c, &eo, records, err);
+    kdi_train_rest_validation(t);
     t->failed_named = true;
     if (st == KD_OK) {
         st = t->o->task->measure(&t->model, c, records, figures, err);

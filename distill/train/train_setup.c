@@ -172,16 +172,10 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
     KD_TRY(kdi_resident_plan(t, &need, err));
     KD_TRY(kd_model_check_memory(&t->model, &need, err));
     KD_TRY(kd_model_train_program(&t->model, &t->loss, kdi_train_rows(c), &t->program, err));
-    size_t arenas = kd_program_arena_bytes(t->program);
     if (kdi_train_validates(t)) {
         KD_TRY(kd_model_eval_program(&t->model, c->eval.batch_size, &t->eval_program, err));
-        arenas += kd_program_arena_bytes(t->eval_program);
     }
-    const kd_memory memory = kd_model_memory(&t->model, need.optimiser_slabs, arenas);
-    char text[160];
-    kd_memory_text(&memory, text, sizeof text);
-    kd_log(KD_LOG_INFO, "model %s: %lld parameters, %s on %s; memory %s", t->model.name,
-           (long long)kd_params_numel(t->model.params), kd_dtype_name(t->model.dtype), t->o->be->ops->name, text);
+    t->slabs = need.optimiser_slabs;
     return KD_OK;
 }
 
@@ -319,6 +313,7 @@ kd_status kdi_train_setup(kd_trainer *t, kd_err *err)
     KD_TRY(open_model(t, err));
     KD_TRY(open_sources(t, err));
     KD_TRY(open_batches(t, err));
+    kdi_train_say_memory(t);
     KD_TRY(open_optimiser(t, err));
     return kdi_train_pending_open(t, err);
 }

@@ -104,7 +104,7 @@ static kd_status read_counters(kd_trainer *t, const kd_json *state, kd_err *err)
 typedef struct slab_copy {
     const char *prefix; /* "exp_avg"; NULL: tensors have the parameters' own names */
     void *device;
-    float *host;
+    float *host; /* the slab itself, where the device's memory is the host's */
     size_t bytes;
     bool of_buffers;
 } slab_copy;
@@ -124,7 +124,7 @@ static void group_free(group *g)
         kd_free(g->names[i]);
     }
     for (int i = 0; i < g->n_slabs; i++) {
-        kd_free(g->slab[i].host);
+        kd_free(g->slab[i].host != g->slab[i].device ? g->slab[i].host : NULL);
     }
     kd_free(g->names);
     kd_free(g->tensor);
@@ -137,8 +137,8 @@ static kd_status add_slab(group *g, kd_params *p, const char *prefix, void *devi
         return KD_OK;
     }
     slab_copy *s = &g->slab[g->n_slabs++];
-    *s =
-        (slab_copy){prefix, device, kd_calloc((size_t)numel, sizeof(float)), (size_t)numel * sizeof(float), of_buffers};
+    float *host = kd_params_backend(p)->ops->host ? device : kd_calloc((size_t)numel, sizeof(float));
+    *s = (slab_copy){prefix, device, host, (size_t)numel * sizeof(float), of_buffers};
     for (int i = 0; i < kd_params_count(p) && s->host != NULL; i++) {
         const kd_param_info *e = kd_params_at(p, i);
         if (e->buffer != of_buffers) {
@@ -184,6 +184,9 @@ static kd_status group_copy(const group *g, kd_backend *be, bool to_host)
 {
     for (int i = 0; i < g->n_slabs; i++) {
         const slab_copy *s = &g->slab[i];
+        if (s->host == s->device) {
+            continue;
+        }
         KD_TRY(to_host ? be->ops->download(be, s->host, s->device, s->bytes)
                        : be->ops->upload(be, s->device, s->host, s->bytes));
     }

@@ -28,7 +28,7 @@ static uint64_t step(uint64_t acc, uint64_t word)
     return rotl(acc + word * P2, 31) * P1;
 }
 
-uint64_t kd_xxh64(const void *data, size_t bytes)
+uint64_t kd_xxh64_passing(const void *data, size_t bytes, kd_hash_passed passed, const void *ctx)
 {
     const uint8_t *p = data;
     size_t left = bytes;
@@ -38,6 +38,9 @@ uint64_t kd_xxh64(const void *data, size_t bytes)
         for (; left >= 32; left -= 32, p += 32) {
             for (int i = 0; i < 4; i++) {
                 lane[i] = step(lane[i], read_le(p + 8 * i, 8));
+            }
+            if (passed != NULL && (bytes - left + 32) % KD_HASH_STEP == 0) {
+                passed(ctx, bytes - left + 32);
             }
         }
         h = rotl(lane[0], 1) + rotl(lane[1], 7) + rotl(lane[2], 12) + rotl(lane[3], 18);
@@ -102,7 +105,8 @@ static void sha_block(uint32_t h[8], const uint8_t *p)
     }
 }
 
-kd_status kd_sha256(const void *data, size_t bytes, char hex[KD_SHA256_HEX], kd_err *err)
+kd_status kd_sha256_passing(const void *data, size_t bytes, kd_hash_passed passed, const void *ctx,
+                            char hex[KD_SHA256_HEX], kd_err *err)
 {
     static const char DIGITS[] = "0123456789abcdef";
     uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
@@ -112,6 +116,9 @@ kd_status kd_sha256(const void *data, size_t bytes, char hex[KD_SHA256_HEX], kd_
     (void)err;
     for (; left >= 64; left -= 64, p += 64) {
         sha_block(h, p);
+        if (passed != NULL && (bytes - left + 64) % KD_HASH_STEP == 0) {
+            passed(ctx, bytes - left + 64);
+        }
     }
     if (left > 0) {
         memcpy(tail, p, left);

@@ -260,6 +260,15 @@ kd_status kd_io_map(const char *path, kd_map *out, kd_err *err)
     return st;
 }
 
+void kd_io_map_passed(const void *mapping, size_t bytes)
+{
+    const kd_map *map = mapping;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (map->data != NULL) {
+        (void)madvise((void *)(uintptr_t)map->data, bytes / page * page, MADV_DONTNEED);
+    }
+}
+
 void kd_io_unmap(kd_map *map)
 {
     if (map != NULL && map->data != NULL) {

@@ -32,6 +32,8 @@ typedef struct kd_map {
 
 KD_NODISCARD kd_status kd_io_map(const char *path, kd_map *out, kd_err *err);
 void kd_io_unmap(kd_map *map); /* zeroed or NULL is legal */
+/* The first bytes of a kd_map were read and need no memory any more; reading them again reads the file. */
+void kd_io_map_passed(const void *map, size_t bytes);
 
 /* For signal handlers: path of the live map that holds `address`, and where in the file; NULL: none does. */
 const char *kd_io_map_at(const void *address, uint64_t *offset);

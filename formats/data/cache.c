@@ -90,6 +90,22 @@ uint64_t kd_memory_available(void)
     return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
 }
 
+uint64_t kd_memory_peak(void)
+{
+    char line[128];
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f != NULL && kib == 0 && fgets(line, sizeof line, f) != NULL) {
+        if (sscanf(line, "VmHWM: %llu kB", &kib) != 1) {
+            kib = 0;
+        }
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return (uint64_t)kib * 1024;
+}
+
 uint64_t kd_cache_default(uint64_t most)
 {
     return KD_MIN(kd_memory_available() / 4, most);

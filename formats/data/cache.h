@@ -27,6 +27,9 @@ const void *kd_cache_put(kd_cache *c, size_t slot, void *block, uint64_t bytes);
 /* Memory that can be had without swapping; free pages alone where the system does not say; 0: nobody knows. */
 uint64_t kd_memory_available(void);
 
+/* The most memory that was resident in this process so far; 0: nobody knows. */
+uint64_t kd_memory_peak(void);
+
 /* A quarter of the memory that is available now, at most `most`. */
 uint64_t kd_cache_default(uint64_t most);
 

@@ -44,7 +44,7 @@ static kd_status save_group(const char *tmp, const kd_ckpt_group *g, kd_json *fi
     }
     if (st == KD_OK) {
         char hex[HEX + 1];
-        hex64(kd_xxh64(map.data, map.bytes), hex);
+        hex64(kd_xxh64_passing(map.data, map.bytes, kd_io_map_passed, &map), hex);
         kd_json *f = kd_json_set_object(files, kd_path_base(path));
         kd_json_set_i64(f, "bytes", (int64_t)map.bytes);
         kd_json_set_str(f, "xxh64", hex);
@@ -190,7 +190,7 @@ static kd_status check_file(const char *path, const kd_json *info, kd_err *err)
     }
     KD_TRY(kd_io_map(path, &map, err));
     char found[HEX + 1];
-    hex64(kd_xxh64(map.data, map.bytes), found);
+    hex64(kd_xxh64_passing(map.data, map.bytes, kd_io_map_passed, &map), found);
     kd_status st = KD_OK;
     if (map.bytes != (uint64_t)bytes) {
         char what[96];

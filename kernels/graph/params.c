@@ -279,6 +279,13 @@ kd_status kd_params_zero_grad(kd_params *p)
     return p->grad == NULL ? KD_OK : p->be->ops->zero(p->be, p->grad, (size_t)p->slab * kd_dtype_size(p->stat));
 }
 
+void kd_params_rest_grad(kd_params *p)
+{
+    if (p->grad != NULL && p->be->ops->rest != NULL) {
+        p->be->ops->rest(p->be, p->grad, (size_t)p->slab * kd_dtype_size(p->stat));
+    }
+}
+
 kd_status kd_params_changed(kd_params *p)
 {
     p->version++;

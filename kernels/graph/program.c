@@ -271,6 +271,24 @@ static kd_status refresh(kd_program *p)
     return KD_OK;
 }
 
+void kd_program_rest(kd_program *p)
+{
+    if (p->be->ops->rest == NULL || p->plan_only) {
+        return;
+    }
+    for (int32_t k = 0; k < p->g->n_nodes && !p->trains; k++) {
+        kd_call *c = &p->calls[k];
+        if (p->defs[k]->release != NULL && c->static_in != 0 && !p->defs[k]->by_shape) {
+            p->defs[k]->release(c); /* refresh() prepares it again */
+        }
+    }
+    kd_recorded_drop(p->be, &p->recorded);
+    p->be->ops->rest(p->be, p->arena, p->arena_bytes);
+    p->be->ops->rest(p->be, p->scratch, p->scratch_bytes);
+    p->version = kd_params_version(p->g->opts.params) - 1;
+    p->rests = true;
+}
+
 static kd_status poison(kd_program *p)
 {
     const kd_graph *g = p->g;
@@ -311,6 +329,10 @@ kd_status kd_program_run(kd_program *p, const kd_step *step)
     static const kd_step plain = {.grad_scale = 1.0f};
     if (p->plan_only) {
         return KD_E_STATE;
+    }
+    if (p->rests) {
+        KD_TRY(upload_constants(p, NULL));
+        p->rests = false;
     }
     KD_TRY(p->be->ops->feed(p->be, p->step, step != NULL ? step : &plain, sizeof *step));
     if (!p->trains && p->version != kd_params_version(p->g->opts.params)) {

@@ -9,6 +9,7 @@ struct kd_program {
     kd_graph *g; /* owned; nodes are in execution order after compile */
     kd_backend *be;
     bool trains, reuse, check, poison, plan_only;
+    bool rests; /* constants are to be uploaded again */
     kdi_slot *slots;
     int32_t n_slots;
     int32_t *storage; /* root value -> slot, -1: none */

@@ -221,6 +221,7 @@ kd_status kd_clip_source_open(const kd_clip_spec *spec, const kd_half *half, kd_
     s->fixed = mode == KD_CLIP_TEST || spec->video.sampler == KD_SAMPLER_UNIFORM_LINSPACE ||
                (mode == KD_CLIP_VAL && spec->video.val_window == KD_WINDOW_CENTER);
     s->fit = mode == KD_CLIP_TRAIN ? kdi_clip_fit(spec->video.spatial) : KDI_FIT_CUT;
+    s->cache_bytes = cache_bytes;
     s->short_side = stored_side(spec, mode);
     s->views = kd_clip_views(spec, mode);
     s->rule = (kd_frame_rule){.sampler = spec->video.sampler,

@@ -79,7 +79,10 @@ uint64_t kd_clip_default_cache(void);
 /* `spec` is copied; `half` with videos must outlive the source.  cache_bytes 0: no cache. */
 KD_NODISCARD kd_status kd_clip_source_open(const kd_clip_spec *spec, const kd_half *half, kd_clip_mode mode,
                                            uint64_t cache_bytes, kd_clip_source **out, kd_err *err);
-void kd_clip_source_close(kd_clip_source *s);    /* NULL is legal; after its loaders */
+void kd_clip_source_close(kd_clip_source *s); /* NULL is legal; after its loaders */
+/* What reading takes besides the rows, in bytes, judged by the first video: pictures that are kept, those at work in
+ * each of `workers` threads, the decoder's.  0: the video cannot be read. */
+uint64_t kd_clip_memory(const kd_clip_source *s, int workers);
 kd_producer kd_clip_producer(kd_clip_source *s); /* "clip"; in training "place" too */
 
 /* Numbers of a training row's "place": KD_PLACE and the boxes that random erasing can draw. */

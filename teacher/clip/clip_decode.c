@@ -259,3 +259,25 @@ kd_status kdi_clip_decode(kd_clip_source *s, kd_clip_worker *w, const kd_item *i
     }
     return KD_OK;
 }
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+uint64_t kd_clip_memory(const kd_clip_source *s, int workers)
+{
+    enum { DECODER = 16 }; /* pictures that FFmpeg holds: references, those of its queue */
+    kd_video_info info;
+    int w, h;
+    size_t kept, row;
+    if (s->half->n == 0 || kd_video_probe(s->half->sample[0].video, NULL, &info, NULL) != KD_OK) {
+        return 0;
+    }
+    stored_size(s, KD_MAX(info.width, 1), KD_MAX(info.height, 1), &w, &h);
+    const size_t rows = (size_t)s->rule.frames * (s->fixed ? s->views : 1), n = KD_MAX(info.frames, 1);
+    if (!reel_bytes(s->fixed ? KD_MIN(rows, n) : n, w, h, &kept) || !reel_bytes(KD_MIN(rows, n), w, h, &row)) {
+        return 0;
+    }
+    const uint64_t all = (uint64_t)kept * s->half->n;
+    const uint64_t picture = (uint64_t)info.width * (uint64_t)info.height * 3;
+    return (s->cache != NULL ? KD_MIN(s->cache_bytes, all) : 0) +
+           (uint64_t)KD_MAX(workers, 1) * (DECODER * picture / 2 + (s->cache_bytes >= all ? 0 : row));
+}

@@ -36,6 +36,7 @@ struct kd_clip_source {
     kd_rand_augment augment; /* of training rows; no operations elsewhere */
     int short_side;          /* of stored frames; 0: as decoded */
     uint32_t views;          /* rows a sample has: views, in training repeats */
+    uint64_t cache_bytes;    /* what the cache may grow to */
     kd_frame_rule rule;
     float table[3 * 256]; /* of resized clips */
     kd_cache *cache;

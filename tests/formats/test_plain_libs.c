@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <zlib.h>
 
 #include <cmocka.h>
@@ -11,6 +12,8 @@
 #define kd_xxh64             plain_xxh64
 #define kd_sha256            plain_sha256
 #define kd_sha256_file       plain_sha256_file
+#define kd_xxh64_passing     plain_xxh64_passing
+#define kd_sha256_passing    plain_sha256_passing
 #define kd_zip_crc32         plain_crc32
 #define kd_inflate           plain_inflate
 #define kd_inflate_available plain_inflate_available
@@ -21,6 +24,8 @@
 #undef kd_xxh64
 #undef kd_sha256
 #undef kd_sha256_file
+#undef kd_xxh64_passing
+#undef kd_sha256_passing
 #undef kd_zip_crc32
 #undef kd_inflate
 #undef kd_inflate_available
@@ -62,6 +67,37 @@ static void test_hashes(void **state)
     }
 }
 
+static void count(const void *ctx, size_t bytes)
+{
+    size_t *steps = (size_t *)(uintptr_t)ctx;
+    assert_true(bytes > steps[1]);
+    steps[0]++;
+    steps[1] = bytes;
+}
+
+/* In steps: the same hashes, and who listens hears of nearly everything. */
+static void test_steps(void **state)
+{
+    const size_t n = 2 * KD_HASH_STEP + 12345;
+    uint8_t *big = malloc(n);
+    char ours[KD_SHA256_HEX], theirs[KD_SHA256_HEX], whole[KD_SHA256_HEX];
+    size_t a[2] = {0}, b[2] = {0}, c[2] = {0}, d[2] = {0};
+    (void)state;
+    assert_non_null(big);
+    for (size_t i = 0; i < n; i++) {
+        big[i] = data[i % BYTES];
+    }
+    assert_int_equal(plain_sha256_passing(big, n, count, a, ours, NULL), KD_OK);
+    assert_int_equal(kd_sha256_passing(big, n, count, b, theirs, NULL), KD_OK);
+    assert_int_equal(kd_sha256(big, n, whole, NULL), KD_OK);
+    assert_string_equal(ours, theirs);
+    assert_string_equal(whole, theirs);
+    assert_true(plain_xxh64_passing(big, n, count, c) == kd_xxh64(big, n));
+    assert_true(kd_xxh64_passing(big, n, count, d) == kd_xxh64(big, n));
+    assert_true(a[0] >= 2 && b[0] >= 2 && c[0] >= 2 && d[0] >= 2);
+    free(big);
+}
+
 static void test_crc(void **state)
 {
     (void)state;
@@ -92,8 +128,8 @@ static void test_stream(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_hashes), cmocka_unit_test(test_crc),
-                                       cmocka_unit_test(test_stream)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_hashes), cmocka_unit_test(test_steps),
+                                       cmocka_unit_test(test_crc), cmocka_unit_test(test_stream)};
     fill();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

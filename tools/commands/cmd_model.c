@@ -153,7 +153,7 @@ static void print_info(kd_model *m, const opts *o, const kd_program *p, bool jso
     printf("multiply-adds %.3f G for a batch of %lld (%s)\n", (double)kd_program_macs(p) * 1e-9, (long long)o->batch,
            o->phase);
     printf("program       %d nodes, %s, %s\n", kd_program_nodes(p), o->phase, o->dtype);
-    char text[160];
+    char text[200];
     kd_memory_text(&memory, text, sizeof text);
     printf("memory        %s%s\n", text, train ? ", with AdamW" : "");
     printf("arena         %.2f MiB (%.2f MiB without reuse)\n", (double)kd_program_arena_bytes(p) / mib,
