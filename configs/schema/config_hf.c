@@ -13,21 +13,22 @@
 static const struct pair {
     const char *key, *hf; /* hf NULL: always `absent` */
     const char *absent;
-    bool size; /* that a variant stands for */
-    bool may;  /* be another where training starts from the weights */
+    bool size;        /* that a variant stands for */
+    bool may;         /* be another where training starts from the weights */
+    const char *also; /* what transformers 5 writes instead; NULL: the same */
 } PAIR[] = {
-    {"teacher.dim", "hidden_size", "768", true, false},
-    {"teacher.depth", "num_hidden_layers", "12", true, false},
-    {"teacher.heads", "num_attention_heads", "12", true, false},
-    {"teacher.mlp_hidden", "intermediate_size", "3072", true, false},
-    {"teacher.img_size", "image_size", "224", true, true},
-    {"teacher.patch", "patch_size", "16", true, false},
-    {"teacher.frames", "num_frames", "16", true, true},
-    {"teacher.tubelet", "tubelet_size", "2", true, false},
-    {"teacher.norm_eps", "layer_norm_eps", "1e-12", false, false},
-    {"teacher.fc_norm_eps", NULL, FC_NORM_EPS, false, false},
-    {"teacher.qkv_bias", "qkv_bias", "true", false, false},
-    {"teacher.pooling", "use_mean_pooling", "mean", false, false},
+    {"teacher.dim", "hidden_size", "768", true, false, NULL},
+    {"teacher.depth", "num_hidden_layers", "12", true, false, NULL},
+    {"teacher.heads", "num_attention_heads", "12", true, false, NULL},
+    {"teacher.mlp_hidden", "intermediate_size", "3072", true, false, NULL},
+    {"teacher.img_size", "image_size", "224", true, true, NULL},
+    {"teacher.patch", "patch_size", "16", true, false, NULL},
+    {"teacher.frames", "num_frames", "16", true, true, NULL},
+    {"teacher.tubelet", "tubelet_size", "2", true, false, NULL},
+    {"teacher.norm_eps", "layer_norm_eps", "1e-12", false, false, NULL},
+    {"teacher.fc_norm_eps", NULL, FC_NORM_EPS, false, false, NULL},
+    {"teacher.qkv_bias", "qkv_bias", "true", false, false, "qv_bias"},
+    {"teacher.pooling", "use_mean_pooling", "mean", false, false, NULL},
 };
 
 static const char *const PIXELS[][2] = {{"video.mean", "image_mean"}, {"video.std", "image_std"}};
@@ -52,6 +53,7 @@ static kd_status unfit(const kd_json *v, const char *expected, kd_err *err)
 static kd_status value_of(const kd_json *config, const struct pair *p, char *buf, size_t size, kd_err *err)
 {
     const kd_json *v = p->hf != NULL ? kd_json_get(config, p->hf) : NULL;
+    v = v == NULL && p->also != NULL ? kd_json_get(config, p->also) : v;
     int64_t n = 0;
     double x = 0;
     bool yes = false;

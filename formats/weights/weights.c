@@ -457,6 +457,7 @@ void kd_weights_close(kd_weights *w)
     }
     for (size_t i = 0; i < w->count; i++) {
         kd_free(w->t[i].name);
+        kd_free(w->t[i].own);
     }
     kd_free(w->t);
     kd_free(w->by_name);
@@ -552,11 +553,43 @@ kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256_HEX], kd_err
     return w->shards != NULL ? kdi_shards_sha256(w->shards, hex, err) : kd_sha256_file(w->file, hex, err);
 }
 
+kd_status kd_weights_add(kd_weights *w, const char *name, const int64_t *dim, size_t rank, const float *v, kd_err *err)
+{
+    if (kd_weights_find(w, name) != NULL) {
+        return KD_FAIL(err, KD_E_DATA, "%s: holds %s already", w->file, name);
+    }
+    kd_weight t = {.file_name = "", .dtype = KD_ST_F32, .rank = rank, .count = 1, .part = {-1, -1, -1}};
+    KD_ASSERT(rank <= KD_WEIGHTS_MAX_RANK);
+    for (size_t i = 0; i < rank; i++) {
+        t.dim[i] = dim[i];
+        t.count *= (size_t)dim[i];
+    }
+    t.bytes = t.count * sizeof *v;
+    kd_weight *more = kd_realloc(w->t, w->count * sizeof *more, (w->count + 2) * sizeof *more);
+    w->t = more != NULL ? more : w->t;
+    size_t *order = kd_realloc(w->by_name, w->count * sizeof *order, (w->count + 2) * sizeof *order);
+    w->by_name = order != NULL ? order : w->by_name;
+    t.name = kd_strdup(name);
+    t.own = kd_alloc(t.bytes + 1);
+    if (more == NULL || order == NULL || t.name == NULL || t.own == NULL) {
+        kd_free(t.name);
+        kd_free(t.own);
+        return KD_FAIL(err, KD_E_OOM, "%s: no memory for %s", w->file, name);
+    }
+    memcpy(t.own, v, t.bytes);
+    w->t[w->count++] = t;
+    return check_names(w, err);
+}
+
 /* ---- reading --------------------------------------------------------------------------------- */
 
 kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst, kd_err *err)
 {
     uint8_t *p = dst;
+    if (t->own != NULL) {
+        memcpy(dst, t->own, t->bytes);
+        return KD_OK;
+    }
     for (size_t k = 0; k < KD_COUNTOF(t->part); k++) {
         if (t->part[k] < 0) {
             continue;

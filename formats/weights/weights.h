@@ -33,6 +33,7 @@ typedef struct kd_weight {
     size_t count; /* elements */
     size_t bytes;
     int part[3]; /* tensors of the file stacked along dimension 0; -1: none */
+    float *own;  /* the values, where no file holds them (kd_weights_add); NULL: a file does */
 } kd_weight;
 
 typedef struct kd_weights kd_weights;
@@ -67,6 +68,11 @@ size_t kd_weights_dropped(const kd_weights *w);      /* tensors that the map lef
 
 /* SHA-256 of the file (reads all of it); of several files, of the lines that sha256sum prints of them. */
 KD_NODISCARD kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256_HEX], kd_err *err);
+
+/* Add a tensor that the file lacks, to be written with the others; v is copied.  KD_E_DATA: there is one of that name.
+ */
+KD_NODISCARD kd_status kd_weights_add(kd_weights *w, const char *name, const int64_t *dim, size_t rank, const float *v,
+                                      kd_err *err);
 
 /* Write all tensors under the names of a dialect of the map (0 where not mapped); `dtype` (KD_F32, KD_BF16, KD_F16)
  * converts floating-point tensors, NULL keeps them.  A path ending in .pth, .pt or .bin gives a torch file

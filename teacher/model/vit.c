@@ -155,7 +155,7 @@ static kd_val patch_embed(kd_graph *g, const kd_vit_cfg *c, const kd_vit_input *
     return kd_node3(g, KD_OP_LINEAR, &la, rows, kd_reshape(g, w, kd_shape2(c->dim, row)), b);
 }
 
-static kd_status fixed_table(const kd_vit_cfg *c, float *table)
+kd_status kd_vit_fixed_table(const kd_vit_cfg *c, float *table)
 {
     const kd_vit_grid from = kd_vit_grid_published(c);
     const int64_t tokens = (int64_t)from.steps * from.side * from.side;
@@ -183,7 +183,7 @@ static kd_val position(kd_graph *g, const kd_vit_cfg *c)
     }
     float *table = kd_alloc((size_t)(n * c->dim) * sizeof(float));
     kd_val v = KD_NONE;
-    if (table == NULL || fixed_table(c, table) != KD_OK) {
+    if (table == NULL || kd_vit_fixed_table(c, table) != KD_OK) {
         kd_graph_fail(g, KD_E_OOM, "position table of %lld tokens", (long long)n);
     } else {
         v = constant(g, "pos_table", kd_shape2(n, c->dim), table);

@@ -85,6 +85,9 @@ bool kd_vit_grid_of_tokens(const kd_vit_cfg *c, int64_t tokens, kd_vit_grid *out
  * (space), VideoMAEv2's modeling_finetune.py (time); PyTorch's interpolate.  KD_E_OOM. */
 KD_NODISCARD kd_status kd_vit_table_resize(const float *in, kd_vit_grid from, kd_vit_grid to, int64_t dim, float *out);
 
+/* The table (tokens, dim) that the model adds to its tokens, unless it has one of its own.  KD_E_OOM. */
+KD_NODISCARD kd_status kd_vit_fixed_table(const kd_vit_cfg *c, float *table);
+
 /* Is a stored table (tokens, dim) the fixed one, to half precision? */
 bool kd_vit_is_sinusoid(const float *table, int64_t tokens, int64_t dim);
 

@@ -67,6 +67,10 @@ cp -r hf unbiased
 sed -i 's/"qkv_bias": true/"qkv_bias": false/' unbiased/config.json
 accepted "$teacher" eval --weights unbiased $recipe --data data --set data.split.train=[1,2] --threads 1
 grep -q ' 8 unused: .*q_bias' err.txt || failed "unused tensors are not named: $(grep weights err.txt)"
+cp -r unbiased five # transformers 5 calls the key qv_bias
+sed -i 's/"qkv_bias"/"qv_bias"/' five/config.json
+accepted "$teacher" eval --weights five $recipe --data data --set data.split.train=[1,2] --threads 1
+grep -q ' 8 unused: .*q_bias' err.txt || failed "qv_bias of config.json has no effect: $(grep weights err.txt)"
 # An editor's byte order mark and line ends.
 cp -r hf edited
 { printf '\xef\xbb\xbf' && sed 's/$/\r/' hf/config.json; } >edited/config.json

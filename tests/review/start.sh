@@ -117,4 +117,15 @@ grep -q '59 tensors matched .*1 reshaped' err.txt || failed "the stored table is
 edit "$tiny" odd.safetensors 't["pos_embed"] = [[1, 143, 96], struct.pack("<f", 0.5) * (143 * 96)]'
 refused 3 'tensor pos_embed: expected \(1,144,96\), found \(1,143,96\)' \
     plan odd.safetensors --set teacher.pos_table=stored -q
+
+# ---- MMAction2's files hold the table -------------------------------------------------------------------------------
+accepted "$kd" weights convert "$tiny" m.pth --to mmaction2
+grep -q 'backbone.pos_embed is left out: no recipe says for which clips' out.txt ||
+    failed "nothing is said: $(cat out.txt)"
+accepted "$kd" weights convert "$tiny" with.pth --to mmaction2 --config "$configs/teacher/tiny.yaml"
+accepted "$kd" weights info with.pth --json
+grep -q '"tensors": 58' out.txt && grep -q '"dropped": 1' out.txt || failed "the table: $(cat out.txt)"
+accepted "$kd" weights diff with.pth "$tiny"
+refused 2 '--config: only for a folder .* and --to mmaction2' \
+    "$kd" weights convert "$tiny" x.pth --config "$configs/teacher/tiny.yaml"
 finish

@@ -3,6 +3,7 @@
 #include "formats/base/io.h"
 #include "formats/weights/hf.h"
 #include "formats/weights/weights.h"
+#include "teacher/model/teacher.h"
 #include "teacher/model/vit_names.h"
 #include "tools/commands/commands.h"
 #include "tools/process/out.h"
@@ -32,11 +33,13 @@ static const kd_cmd CONVERT = {
     .common = KD_COMMON_CONFIG | KD_COMMON_FORCE,
     .min_operands = 2,
     .max_operands = 2,
-    .notes = "OUT ending in .pth, .pt or .bin is a PyTorch file that torch.load reads (weights_only too), one in\n"
-             ".safetensors a safetensors file; other endings are refused. With --to hf a name without an ending is a\n"
-             "folder that from_pretrained takes: model.safetensors, config.json, preprocessor_config.json. Its sizes\n"
-             "are those of the weights' own recipe (of the run, or config.json beside them), else of --config.\n"
-             "Names are translated for VideoMAE only.",
+    .notes =
+        "OUT ending in .pth, .pt or .bin is a PyTorch file that torch.load reads (weights_only too), one in\n"
+        ".safetensors a safetensors file; other endings are refused. With --to hf a name without an ending is a\n"
+        "folder that from_pretrained takes: model.safetensors, config.json, preprocessor_config.json. Its sizes\n"
+        "are those of the weights' own recipe (of the run, or config.json beside them), else of --config; so is the\n"
+        "size of the position table that --to mmaction2 adds.\n"
+        "Names are translated for VideoMAE only.",
 };
 
 /* transformers builds fc_norm with this epsilon whatever config.json says. */
@@ -119,6 +122,36 @@ static kd_status convert_folder(kd_weights *w, const char *in, const char *out, 
     return st;
 }
 
+/* MMAction2's files hold the position table that its model computes; the recipe says for which clips. */
+static kd_status add_table(kd_weights *w, const char *in, const kd_common *c, kd_err *err)
+{
+    kd_err why = {0};
+    float *table = NULL;
+    kd_status st = KD_OK;
+    kd_config *cfg = kd_weights_find(w, "pos_embed") == NULL ? kd_calloc(1, sizeof *cfg) : NULL;
+    if (cfg == NULL) {
+        return kd_weights_find(w, "pos_embed") != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "no memory for a recipe");
+    }
+    if (kd_config_of_weights(c->config.item, (size_t)c->config.count, in, NULL, 0, cfg, &why) != KD_OK) {
+        if (c->config.count > 0 || why.code != KD_E_CONFIG) {
+            st = KD_FAIL(err, why.code, "%s", why.msg);
+        } else {
+            printf(
+                "backbone.pos_embed is left out: no recipe says for which clips (--config); MMAction2 computes it\n");
+        }
+        goto done;
+    }
+    const kd_vit_cfg m = kd_teacher_model(&cfg->teacher, 1, cfg->video.mean, cfg->video.std);
+    const int64_t dim[3] = {1, kd_vit_tokens(&m), m.dim};
+    table = kd_alloc((size_t)(dim[1] * dim[2]) * sizeof *table);
+    st = table != NULL ? kd_vit_fixed_table(&m, table) : KD_E_OOM;
+    st = st == KD_OK ? kd_weights_add(w, "pos_embed", dim, 3, table, err) : KD_FAIL(err, st, "no memory for a table");
+done:
+    kd_free(table);
+    kd_free(cfg);
+    return st;
+}
+
 /* What is written may be written, and is none of what is read. */
 static kd_status check_out(const kd_common *c, const kd_operands *in, bool folder, kd_err *err)
 {
@@ -141,8 +174,9 @@ static kd_status convert(const convert_opts *o, const kd_common *c, const kd_ope
     const bool folder = dialect == KD_VIT_HF &&
                         (strchr(kd_path_base(out), '.') == NULL || kd_path_is_dir(out) || out[strlen(out) - 1] == '/');
     KD_ASSERT(dialect >= 0 && (keep || kd_dtype_parse(o->dtype, &dtype)));
-    if (c->config.count > 0 && !folder) {
-        return KD_FAIL(err, KD_E_ARG, "--config: only for a folder (--to hf, OUT without an ending)");
+    if (c->config.count > 0 && !folder && dialect != KD_VIT_MMACTION) {
+        return KD_FAIL(err, KD_E_ARG,
+                       "--config: only for a folder (--to hf, OUT without an ending) and --to mmaction2");
     }
     KD_TRY(folder ? check_folder(out, c->force, err) : KD_OK);
     KD_TRY(check_out(c, in, folder, err));
@@ -153,7 +187,8 @@ static kd_status convert(const convert_opts *o, const kd_common *c, const kd_ope
     } else if (folder) {
         st = convert_folder(w, in->item[0], out, c, keep ? NULL : &dtype, err);
     } else {
-        st = kd_weights_save(w, out, dialect, keep ? NULL : &dtype, err);
+        st = dialect == KD_VIT_MMACTION ? add_table(w, in->item[0], c, err) : KD_OK;
+        st = st != KD_OK ? st : kd_weights_save(w, out, dialect, keep ? NULL : &dtype, err);
     }
     if (st == KD_OK) {
         printf("%s -> %s: %zu tensors, %s names\n", KD_SHOWN(kd_weights_file(w)), KD_SHOWN(out), kd_weights_count(w),
