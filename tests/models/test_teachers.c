@@ -2,7 +2,8 @@
 #include "formats/base/zip.h"
 #include "kernels/kd_graph.h"
 #include "teacher/model/kinetics.h"
-#include "teacher/model/teacher.h"
+#include "teacher/model/vit_names.h"
+#include "teacher/model/zoo.h"
 
 #include <math.h>
 
@@ -52,8 +53,29 @@ static void test_sizes(void **state)
         assert_true(kd_vit_preset(PUBLISHED[i].size, &c));
         assert_int_equal(parameters(PUBLISHED[i].size, 400), PUBLISHED[i].with_400);
         assert_int_equal(parameters(PUBLISHED[i].size, 60), PUBLISHED[i].with_60);
+        assert_int_equal(kd_zoo_parameters(kd_teacher_find(PUBLISHED[i].size), 400), PUBLISHED[i].with_400);
+        assert_int_equal(kd_zoo_parameters(kd_teacher_find(PUBLISHED[i].size), 0), PUBLISHED[i].without);
         assert_int_equal(PUBLISHED[i].with_60 - 60 * (c.dim + 1), PUBLISHED[i].without);
     }
+}
+
+/* Every row names a size, a naming and a page, and no row's name is there twice. */
+static void test_zoo(void **state)
+{
+    int n = 0;
+    (void)state;
+    for (const kd_zoo_entry *e; (e = kd_zoo_at(n)) != NULL; n++) {
+        assert_non_null(kd_teacher_find(e->variant));
+        assert_true(kd_names_dialect(&kd_vit_names, e->layout) >= 0);
+        assert_ptr_equal(kd_zoo_find(e->name), e);
+        assert_true(e->page[0] != '\0' && e->data[0] != '\0' && e->licence[0] != '\0');
+        assert_true(strspn(e->sha256, "0123456789abcdef") == strlen(e->sha256));
+        if (e->sha256[0] != '\0' && strlen(e->sha256) < 64) { /* MMAction2: the digits stand in the file's name */
+            assert_non_null(strstr(e->file, e->sha256));
+        }
+    }
+    assert_true(n > 30);
+    assert_null(kd_zoo_find("videomae-b"));
 }
 
 /* CRC-32 of the published lists, as little-endian 16-bit numbers. */
@@ -132,10 +154,8 @@ static void test_fixed_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_kinetics),
-        cmocka_unit_test(test_grids),
-        cmocka_unit_test(test_fixed_table),
+        cmocka_unit_test(test_sizes), cmocka_unit_test(test_zoo),         cmocka_unit_test(test_kinetics),
+        cmocka_unit_test(test_grids), cmocka_unit_test(test_fixed_table),
     };
     return cmocka_run_group_tests_name("teachers", tests, NULL, NULL);
 }

@@ -38,8 +38,8 @@ class PatchEmbed(BaseModule):
 class FFN(BaseModule):
     def __init__(self, embed_dims, feedforward_channels, act_cfg, ffn_drop, add_identity):
         super().__init__()
-        self.layers = nn.Sequential(nn.Sequential(nn.Linear(embed_dims, feedforward_channels), nn.GELU(), nn.Dropout(ffn_drop)),
-                                    nn.Linear(feedforward_channels, embed_dims), nn.Dropout(ffn_drop))
+        first = nn.Sequential(nn.Linear(embed_dims, feedforward_channels), nn.GELU(), nn.Dropout(ffn_drop))
+        self.layers = nn.Sequential(first, nn.Linear(feedforward_channels, embed_dims), nn.Dropout(ffn_drop))
 
     def forward(self, x):
         return self.layers(x)
@@ -107,7 +107,8 @@ with peers.workplace():
     run("kd", "weights", "convert", "official.pth", "ours.pth", "--to", "mmaction2", "--config", config)
     ours = torch.load("ours.pth", weights_only=True)["state_dict"]
     shapes = {k: tuple(v.shape) for k, v in theirs.state_dict().items()}
-    check({k: tuple(v.shape) for k, v in ours.items()} == shapes, f"our file: the {len(shapes)} names and shapes of theirs")
+    same = {k: tuple(v.shape) for k, v in ours.items()} == shapes
+    check(same, f"our file: the {len(shapes)} names and shapes of theirs")
     fresh = Recognizer(kind).eval()
     fresh.load_state_dict(ours, strict=True)
     with torch.no_grad():

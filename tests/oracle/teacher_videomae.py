@@ -25,7 +25,8 @@ def both_ways(name, options, **more):
     s = SHAPE
     theirs = draw(model(**more))
     if more.get("use_learnable_pos_emb"):
-        theirs.pos_embed.data.copy_(0.1 * torch.randn(theirs.pos_embed.shape, generator=torch.Generator().manual_seed(5)))
+        g = torch.Generator().manual_seed(5)
+        theirs.pos_embed.data.copy_(0.1 * torch.randn(theirs.pos_embed.shape, generator=g))
     clip = torch.from_numpy(make_clip(name + "-clip", s["frames"], s["size"]))[None]
     with torch.no_grad():
         want = theirs(clip)[0].numpy()

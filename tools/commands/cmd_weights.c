@@ -356,6 +356,7 @@ int kd_cmd_weights(int argc, char **argv)
         {"info", kd_cmd_info, "container, naming, hash, parameters, model"},
         {"convert", kd_cmd_weights_convert, "other names, another container or dtype"},
         {"diff", kd_cmd_diff, "compare two sets of weights"},
+        {"zoo", kd_cmd_weights_zoo, "the weights that others publish"},
         {NULL, NULL, NULL},
     };
     return kd_dispatch("kd weights", "Describe, convert and compare weights.", VERBS, argc, argv);

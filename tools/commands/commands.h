@@ -41,5 +41,6 @@ int kd_cmd_teacher_eval(int argc, char **argv);
 int kd_cmd_teacher_predict(int argc, char **argv);
 int kd_cmd_weights(int argc, char **argv);
 int kd_cmd_weights_convert(int argc, char **argv);
+int kd_cmd_weights_zoo(int argc, char **argv);
 
 #endif
