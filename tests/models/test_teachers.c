@@ -1,6 +1,7 @@
 /* The published teachers: their sizes, the rows of Kinetics-710, their position tables. */
 #include "formats/base/zip.h"
-#include "kernels/kd_graph.h"
+#include "kernels/kd_layers.h"
+#include "kernels/kd_program.h"
 #include "teacher/model/kinetics.h"
 #include "teacher/model/vit_names.h"
 #include "teacher/model/zoo.h"
@@ -151,11 +152,84 @@ static void test_fixed_table(void **state)
     }
 }
 
+/* A net large enough that its program has pages of its own. */
+static kd_program *small_program(kd_backend *be, kd_params *p, bool training)
+{
+    kd_vit_cfg c;
+    kd_program *prog = NULL;
+    kd_err err = {0};
+    assert_true(kd_vit_preset("s", &c));
+    c.depth = 2;
+    c.frames = 8;
+    c.img_size = 112;
+    c.classes = 7;
+    c.init_scale = 1.0f;
+    const kd_graph_opts o = {.params = p, .dtype = KD_F32, .training = training};
+    kd_graph *g = kd_graph_create(&o);
+    const kd_vit_input in = {.clip = kd_input(g, "clip", KD_F32, kd_shape5(2, 3, c.frames, c.img_size, c.img_size)),
+                             .place = KD_NONE,
+                             .perm = KD_NONE,
+                             .lam = KD_NONE,
+                             .cut = KD_NONE};
+    const kd_vit_out out = kd_vit_build(g, &c, &in);
+    const kd_val loss = training ? kd_reduce(g, out.logits, KD_REDUCE_MEAN, 3u) : KD_NONE;
+    if (training) {
+        assert_int_equal(kd_params_alloc(p, be, KD_F32, true, &err), KD_OK);
+        assert_int_equal(kd_params_init(p, 3, &err), KD_OK);
+    }
+    if (kd_program_compile(g, be, &(kd_compile_opts){.loss = loss}, &prog, &err) != KD_OK) {
+        fail_msg("%s", err.msg);
+    }
+    return prog;
+}
+
+/* The same logits, and gradients, before and after programs and gradients gave their memory back. */
+static void test_rest(void **state)
+{
+    enum { CLIP = 2 * 3 * 8 * 112 * 112 };
+    kd_backend *be = NULL;
+    kd_params *p = kd_params_create(KD_F32);
+    float *clip = kd_alloc(CLIP * sizeof *clip), logits[2][14];
+    (void)state;
+    assert_int_equal(kd_backend_cpu_open(1, &be, NULL), KD_OK);
+    for (int i = 0; i < CLIP; i++) {
+        clip[i] = sinf((float)i * 0.37f);
+    }
+    kd_program *train = small_program(be, p, true), *eval = small_program(be, p, false);
+    const size_t bytes = (size_t)kd_params_slab_numel(p) * sizeof(float);
+    float *gradient[2] = {kd_alloc(bytes), kd_alloc(bytes)};
+    assert_true(kd_program_arena_bytes(train) > (size_t)4 << 20);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(kd_program_write(train, "clip", clip, CLIP * sizeof *clip), KD_OK);
+        assert_int_equal(kd_program_run(train, NULL), KD_OK);
+        memcpy(gradient[round], kd_params_grad_slab(p), bytes);
+        kd_program_rest(train);
+        kd_params_rest_grad(p);
+        for (size_t i = 0; i < bytes / sizeof(float); i += 101) {
+            assert_true(((const float *)kd_params_grad_slab(p))[i] == 0.0f);
+        }
+        assert_int_equal(kd_program_write(eval, "clip", clip, CLIP * sizeof *clip), KD_OK);
+        assert_int_equal(kd_program_run(eval, NULL), KD_OK);
+        assert_int_equal(kd_program_read_f32(eval, "logits", logits[round], 14), KD_OK);
+        kd_program_rest(eval);
+    }
+    assert_memory_equal(gradient[0], gradient[1], bytes);
+    assert_memory_equal(logits[0], logits[1], sizeof logits[0]);
+    assert_true(fabsf(logits[0][0]) > 0.0f);
+    kd_program_free(train);
+    kd_program_free(eval);
+    kd_params_free(p);
+    kd_backend_close(be);
+    kd_free(gradient[0]);
+    kd_free(gradient[1]);
+    kd_free(clip);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes), cmocka_unit_test(test_zoo),         cmocka_unit_test(test_kinetics),
-        cmocka_unit_test(test_grids), cmocka_unit_test(test_fixed_table),
+        cmocka_unit_test(test_grids), cmocka_unit_test(test_fixed_table), cmocka_unit_test(test_rest),
     };
     return cmocka_run_group_tests_name("teachers", tests, NULL, NULL);
 }
