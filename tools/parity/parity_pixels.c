@@ -71,6 +71,9 @@ static kd_status one_op(parity *p, const kd_json *c, const kd_st_file *f, uint8_
             KD_TRY(kd_json_get_f64(c, ARG[i], &step.arg, err));
         }
     }
+    if (!(fabs(step.arg) <= 360.0) || (step.op == KD_AUGMENT_POSTERIZE && step.arg < 0.0)) {
+        return KD_FAIL(err, KD_E_DATA, "%s: an argument of %g", kd_json_key(c), step.arg);
+    }
     const bool low = kd_json_get(c, "img") != NULL;
     if (kd_json_get(c, "resample") != NULL) {
         KD_TRY(kd_json_get_str(c, "resample", &text, err));
@@ -129,7 +132,7 @@ done:
 static bool op_named(const char *key, kd_augment_op *op, bool *increasing)
 {
     static const char *const NAME[] = {
-#define NAME_OF(value, text) [value] = text,
+#define NAME_OF(value, text) [(value)] = (text),
         KD_AUGMENT_MAP(NAME_OF)
 #undef NAME_OF
     };
@@ -156,8 +159,10 @@ kd_status kd_parity_augment_levels(parity *p, kd_err *err)
         for (size_t k = 0; k < kd_json_count(levels); k++) {
             const kd_json *c = kd_json_at(levels, k);
             double level = 0.0, want = 0.0;
-            if (sscanf(kd_json_key(c), "%lf", &level) != 1 || kd_json_count(c) > 1) {
-                return KD_FAIL(err, KD_E_DATA, "%s: expected a level and at most one argument", kd_json_key(levels));
+            if (sscanf(kd_json_key(c), "%lf", &level) != 1 || !(level >= 0.0 && level <= 10.0) ||
+                kd_json_count(c) > 1) {
+                return KD_FAIL(err, KD_E_DATA, "%s: expected a level of 0 to 10 and at most one argument",
+                               kd_json_key(levels));
             }
             KD_TRY(kd_json_get_f64s(levels, kd_json_key(c), &want, kd_json_count(c), err));
             ok = ok && kd_augment_arg(op, increasing, level, false) == want;
@@ -182,6 +187,11 @@ static kd_status make_frames(const char *name, int frames, int h, int w, int sid
     if (side > 0) {
         kd_image_short_side(w, h, side, rw, rh);
     }
+    *out = NULL;
+    if (KD_MAX(*rw, *rh) > PICTURE_MAX) {
+        return KD_FAIL(err, KD_E_DATA, "%s: pictures of %dx%d, expected sides of at most %d", name, *rw, *rh,
+                       PICTURE_MAX);
+    }
     const size_t small = (size_t)*rh * (size_t)*rw * 3;
     *out = kd_alloc((size_t)frames * small);
     picture = kd_alloc((size_t)h * (size_t)w * 3);
@@ -204,7 +214,7 @@ typedef struct video {
 
 static kd_status read_video(const kd_json *c, video *v, kd_err *err)
 {
-    KD_TRY(kd_json_get_range(c, "frames", 1, 4096, &v->frames, err));
+    KD_TRY(kd_json_get_range(c, "frames", 1, 256, &v->frames, err));
     KD_TRY(kd_json_get_range(c, "h", 1, 1024, &v->h, err));
     KD_TRY(kd_json_get_range(c, "w", 1, 1024, &v->w, err));
     KD_TRY(kd_json_get_range(c, "short_side", 1, 256, &v->side, err));
@@ -309,6 +319,9 @@ static kd_status train_crop(parity *p, const kd_json *c, kd_err *err)
     KD_GO(kd_json_get_str(c, "name", &name, err));
     for (int i = 0; i < 4; i++) {
         KD_GO(kd_json_get_range(c, KEY[i], i < 2 ? 0 : 1, i % 2 == 0 ? w : h, &b[i], err));
+    }
+    if (b[0] + b[2] > w || b[1] + b[3] > h) {
+        return KD_FAIL(err, KD_E_DATA, "%s: the box leaves the picture of %dx%d", kd_json_key(c), (int)w, (int)h);
     }
     (void)snprintf(begin, sizeof begin, "%.*s", (int)KD_MIN(strcspn(name, "."), sizeof begin - 1), name);
     KD_GO(make_frames(begin, (int)frames, (int)h, (int)w, 0, &rh, &rw, &rgb, err));
