@@ -106,11 +106,33 @@ static void across(const uint8_t *row, const size_t at[4], double d, double v[3]
     }
 }
 
+static uint8_t to_byte(double v)
+{
+    return v <= 0.0 ? 0 : v >= 255.0 ? 255 : (uint8_t)v;
+}
+
+/* All 16 neighbours are inside and neither fraction is 0: the same sums without a question asked. */
+static void bicubic_inside(const uint8_t *corner, size_t stride, double dx, double dy, uint8_t *out)
+{
+    for (size_t c = 0; c < 3; c++) {
+        double v[4];
+        for (size_t k = 0; k < 4; k++) {
+            const uint8_t *q = corner + k * stride + c;
+            v[k] = cubic(q[0], q[3], q[6], q[9], dx);
+        }
+        out[c] = to_byte(cubic(v[0], v[1], v[2], v[3], dy));
+    }
+}
+
 /* Row y - 1 is clamped; a row past the picture repeats the value of the row before. */
 static void bicubic(const picture *p, int x, int y, double dx, double dy, uint8_t *out)
 {
     size_t at[4];
     double v[4][3];
+    if (x > 0 && y > 0 && x + 2 < p->width && y + 2 < p->height && dx != 0.0 && dy != 0.0) {
+        bicubic_inside(p->rgb + (size_t)(y - 1) * p->stride + 3 * (size_t)(x - 1), p->stride, dx, dy, out);
+        return;
+    }
     for (int k = 0; k < 4; k++) {
         at[k] = 3 * (size_t)clamp(x - 1 + k, p->width);
     }
@@ -126,8 +148,7 @@ static void bicubic(const picture *p, int x, int y, double dx, double dy, uint8_
         }
     }
     for (size_t c = 0; c < 3; c++) {
-        const double u = dy == 0.0 ? v[1][c] : cubic(v[0][c], v[1][c], v[2][c], v[3][c], dy);
-        out[c] = u <= 0.0 ? 0 : u >= 255.0 ? 255 : (uint8_t)u;
+        out[c] = to_byte(dy == 0.0 ? v[1][c] : cubic(v[0][c], v[1][c], v[2][c], v[3][c], dy));
     }
 }
 
