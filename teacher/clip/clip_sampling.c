@@ -153,7 +153,7 @@ double kd_frames_test_offset(const kd_frame_rule *rule, size_t n, int clip, int 
         const double tick = (double)n / (double)clips;
         return (double)clip * tick + tick / 2.0;
     }
-    return clips > 1 ? rint((double)clip * (double)spare / (double)(clips - 1)) : (double)(spare / 2);
+    return clips > 1 ? rint((double)clip * (double)spare / (double)(clips - 1)) : floor((double)spare / 2.0);
 }
 
 void kd_frames_from(const kd_frame_rule *rule, size_t n, double offset, size_t *idx)

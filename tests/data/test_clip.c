@@ -200,6 +200,24 @@ static void test_rows_are_what_the_view_says(void **state)
     kd_free(all);
 }
 
+/* Frames of a view of the second video, resized to 53x40 by hand: what its crops are cut from. */
+static void frames_by_hand(const world *w, const kd_store_view *view, uint8_t *small)
+{
+    kd_err err = {0};
+    kd_video_clip clip;
+    size_t idx[8];
+    for (int j = 0; j < 8; j++) {
+        idx[j] = (size_t)view->frames[j];
+    }
+    ok(kd_video_read(w->path[1], NULL, idx, 8, &clip, NULL, &err), &err);
+    for (size_t j = 0; j < 8; j++) {
+        ok(kd_image_resize_once(KD_RESIZER_OPENCV, clip.rgb + j * 64 * 48 * 3, 64, 48, 0, small + j * 53 * 40 * 3, 53,
+                                40, 0, &err),
+           &err);
+    }
+    kd_video_clip_free(&clip);
+}
+
 /* The six views of HMDB51's reference: short side 256 in the small (40 for 32), centre and two corners, then the same
  * mirrored; one decoding gives them all. */
 static void six_views(void **state)
@@ -239,20 +257,9 @@ static void six_views(void **state)
     }
     kd_store_view view;
     int32_t frames[8];
-    kd_video_clip clip;
     ok(kd_clip_view(s, 0, 5, &view, frames, &err), &err);
     assert_true(view.clip == 0 && view.crop == 2 && view.flip && view.crop_x == 21 && view.crop_y == 0);
-    size_t idx[8];
-    for (int j = 0; j < 8; j++) {
-        idx[j] = (size_t)frames[j];
-    }
-    ok(kd_video_read(w->path[1], NULL, idx, 8, &clip, NULL, &err), &err);
-    for (size_t j = 0; j < 8; j++) {
-        ok(kd_image_resize_once(KD_RESIZER_OPENCV, clip.rgb + j * 64 * 48 * 3, 64, 48, 0, small + j * 53 * 40 * 3, 53,
-                                40, 0, &err),
-           &err);
-    }
-    kd_video_clip_free(&clip);
+    frames_by_hand(w, &view, small);
     static const int TOP_LEFT[3][2] = {{4, 10}, {0, 0}, {0, 21}}; /* (53 - 32) / 2 = 10.5, half to even */
     for (int v = 0; v < 6; v++) {
         const kd_crop_box box = {.x = TOP_LEFT[v % 3][1], .y = TOP_LEFT[v % 3][0], .width = 32, .height = 32};

@@ -223,13 +223,13 @@ static kd_status sample_row(const kd_json *e, tally *t, kd_err *err)
     KD_TRY(kd_json_get_range(e, "frame_interval", 1, 1 << 16, &rate, err));
     KD_TRY(kd_json_get_range(e, "num_clips", 1, MOST_CLIPS, &clips, err));
     kd_frame_rule rule = {.sampler = KD_SAMPLER_MMACTION2, .frames = (int)frames, .rate = (int)rate};
-    size_t test[WIDEST * MOST_CLIPS], low[WIDEST * MOST_CLIPS], high[WIDEST * MOST_CLIPS], first[MOST_CLIPS],
-        last[MOST_CLIPS];
+    size_t test[WIDEST * MOST_CLIPS] = {0}, low[WIDEST * MOST_CLIPS] = {0}, high[WIDEST * MOST_CLIPS] = {0},
+                         first[MOST_CLIPS] = {0}, last[MOST_CLIPS] = {0};
     const size_t n = (size_t)frames * (size_t)clips, video = (size_t)total;
     double offset[MOST_CLIPS] = {0};
     size_t off = 0;
+    KD_TRY(kd_json_get_f64s(e, "test_offsets", offset, (size_t)clips, err));
     t[OFFSETS].compared++;
-    const kd_status st = kd_json_get_f64s(e, "test_offsets", offset, (size_t)clips, err);
     for (int k = 0; k < (int)clips; k++) {
         const size_t at = (size_t)k * (size_t)frames;
         off += !(offset[k] == kd_frames_test_offset(&rule, video, k, (int)clips));
@@ -250,7 +250,7 @@ static kd_status sample_row(const kd_json *e, tally *t, kd_err *err)
         kd_frames_test(&rule, video, k, (int)clips, test + (size_t)k * (size_t)frames);
     }
     compare_ints(e, "repeat_last_test_inds", test, n, &t[REPEATED]);
-    return st;
+    return KD_OK;
 }
 
 kd_status kd_parity_sample_frames(parity *p, kd_err *err)
@@ -278,7 +278,7 @@ static kd_status uniform_row(const kd_json *e, tally *t, kd_err *err)
 {
     static const char *const TEST_OF[] = {"test_1clip", "test_2clip", "test_3clip"};
     int64_t total = 0, frames = 0;
-    size_t low[WIDEST], high[WIDEST], test[3 * WIDEST];
+    size_t low[WIDEST] = {0}, high[WIDEST] = {0}, test[3 * WIDEST] = {0};
     KD_TRY(kd_json_get_range(e, "total", 1, MOST_FRAMES, &total, err));
     KD_TRY(kd_json_get_range(e, "clip_len", 1, WIDEST, &frames, err));
     const kd_frame_rule rule = {.sampler = KD_SAMPLER_MMACTION2_UNIFORM, .frames = (int)frames};
@@ -311,7 +311,7 @@ kd_status kd_parity_uniform_sample(parity *p, kd_err *err)
     for (size_t i = 0; i < kd_json_count(even); i++) {
         const kd_frame_rule rule = {.sampler = KD_SAMPLER_UNIFORM_LINSPACE, .frames = 16};
         const char *key = kd_json_key(kd_json_at(even, i));
-        size_t idx[16];
+        size_t idx[16] = {0};
         int n = 0;
         if (sscanf(key, "%d", &n) != 1 || n < 1) {
             return KD_FAIL(err, KD_E_DATA, "'%s': expected a number of frames", key);
