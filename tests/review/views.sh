@@ -40,6 +40,8 @@ tr -d ' \n' <six.json | awk -v id="$id" '{
 accepted "$teacher" dump-logits "${six[@]}" "${data[@]}" --views 1x3 --split val --out three.logits.zst
 accepted "$kd" logits info three.logits.zst
 grep -q '12 with 36 views' out.txt || failed "three views: $(cat out.txt)"
+accepted "$teacher" eval "${six[@]}" "${data[@]}" --set eval.flips=true --views 2x1 # the recipe's flips stay
+grep -q 'views 2x1x2' out.txt || failed "flips of the recipe: $(cat out.txt)"
 refused 2 "expected CLIPSxCROPS such as 5x3, or 5x3x2" "$teacher" eval "${six[@]}" "${data[@]}" --views 1x3x3 -q
 refused 2 'eval.crops: expected 1 or 3' "$teacher" eval "${six[@]}" "${data[@]}" --views 1x5 -q
 refused 2 'video.short_side: expected 0 or at least img_size' \

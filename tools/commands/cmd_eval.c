@@ -18,7 +18,7 @@ enum {
              KD_COMMON_BATCH_SIZE | KD_COMMON_LIMIT | KD_COMMON_FORCE | KD_COMMON_JSON
 };
 
-/* "CxR" or "CxRx2" into eval.clips, eval.crops and eval.flips. */
+/* "CxR" into eval.clips and eval.crops; "CxRx2" into eval.flips too, which "CxR" leaves as it is. */
 static kd_status set_views(kd_sets *sets, const char *views, kd_err *err)
 {
     int c = 0, r = 0, end = 0;
@@ -33,7 +33,7 @@ static kd_status set_views(kd_sets *sets, const char *views, kd_err *err)
     }
     KD_TRY(kd_sets_add_int(sets, "eval.clips", c, err));
     KD_TRY(kd_sets_add_int(sets, "eval.crops", r, err));
-    return kd_sets_add_bool(sets, "eval.flips", flips, err);
+    return flips ? kd_sets_add_bool(sets, "eval.flips", true, err) : KD_OK;
 }
 
 /* "train:N": N; 0: another text. */
