@@ -96,6 +96,12 @@ static const struct {
     {"dataset", "data.split"},
     {"num_workers", "train.workers"},
     {"use_amp", "train.dtype"},
+    {"metric_for_best_model", "train.metric"},
+    {"save_best", "train.metric"},
+    {"early_stopping_patience", "train.patience"},
+    {"lr_scheduler_type", "optim.schedule"},
+    {"class_weight", "class_weights"},
+    {"stages", "phases"},
 };
 
 const kd_cfg_row *kd_cfg_find(const char *path)

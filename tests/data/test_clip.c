@@ -143,6 +143,12 @@ static void cache_and_workers_change_nothing(void **state)
     const uint32_t want = epoch_crc(w, KD_CLIP_VAL, 0, 0, 2);
     assert_int_equal(epoch_crc(w, KD_CLIP_VAL, 1 << 26, 2, 2), want);
     w->spec.video.val_window = KD_WINDOW_CENTER;
+    w->spec.video.val_crop = KD_WINDOW_RANDOM;
+    const uint32_t crops = epoch_crc(w, KD_CLIP_VAL, 0, 0, 2), test = epoch_crc(w, KD_CLIP_TEST, 0, 0, 1);
+    assert_int_equal(epoch_crc(w, KD_CLIP_VAL, 1 << 26, 2, 2), crops);
+    w->spec.video.val_crop = KD_WINDOW_CENTER;
+    assert_int_not_equal(epoch_crc(w, KD_CLIP_VAL, 0, 0, 2), crops);
+    assert_int_equal(epoch_crc(w, KD_CLIP_TEST, 0, 0, 1), test); /* tests cut as ever */
 }
 
 /* A test row is decode -> resize -> crop of the frames that kd_clip_view names. */
