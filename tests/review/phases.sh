@@ -47,6 +47,7 @@ refused 2 'phase mixup has a train.epochs of its own; use --set phases.mixup.tra
 refused 2 'expected the name of a phase \(mixup, finish\), found mix' train --set phases.mix.train.epochs=5 --out no
 refused 2 "optm: unknown key; did you mean 'optim'" train --set phases.mixup.optm.eps=1 --out no
 refused 2 'phases\[0\].data: all phases share it' train --set phases.mixup.data.limit=5 --out no
+refused 2 'phases\[1\].kd.store: all phases share it' train --set phases.finish.kd.store=x --out no
 accepted "$kd" config show two.yaml --set phases.mixup.train.epochs=5 --set optim.clip_grad=1
 [ ! -e no ] || failed "a refused recipe left a folder"
 # places in the file
