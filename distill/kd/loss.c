@@ -87,12 +87,12 @@ kd_status kd_loss_make(const kd_loss_opts *o, kd_loss *out, kd_err *err)
     return KD_OK;
 }
 
-bool kd_loss_wants_features(const kd_loss_opts *o)
+bool kd_loss_wants(const kd_loss_opts *o, unsigned reads)
 {
     for (size_t i = 0; i < KD_COUNTOF(table); i++) {
         kd_term t = {.def = table[i]};
         table[i]->read(o, &t);
-        if ((table[i]->reads & KD_READS_FEATURES) != 0 && t.weight > 0.0) {
+        if ((table[i]->reads & reads) != 0 && t.weight > 0.0) {
             return true;
         }
     }

@@ -82,8 +82,8 @@ typedef struct kd_loss {
 /* The loss that the options describe, for the stores of `out` (its stores, feature_dim and mixed are set).  Without
  * stores: the cross-entropy alone, with weight 1.  KD_E_OOM. */
 KD_NODISCARD kd_status kd_loss_make(const kd_loss_opts *o, kd_loss *out, kd_err *err);
-/* Does a run with these options read the features of its stores? */
-bool kd_loss_wants_features(const kd_loss_opts *o);
+/* Does a term that these options weigh read one of these of a store?  KD_READS_* bits. */
+bool kd_loss_wants(const kd_loss_opts *o, unsigned reads);
 
 /* Cross-entropy alone. KD_E_OOM. */
 KD_NODISCARD kd_status kd_loss_cross_entropy(bool mixed, kd_loss *out, kd_err *err);

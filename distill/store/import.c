@@ -73,12 +73,12 @@ static kd_status without_data(import *m, kd_err *err)
 /* The label that the file gives a sample, if it gives one, is the data set's: a label counts columns. */
 static kd_status check_label(const import *m, size_t row, int label, kd_err *err)
 {
-    if (m->in.label == NULL || (m->in.label[row] >= 0 && m->in.label[row] == (int64_t)m->column[label])) {
+    const uint32_t column = m->column != NULL ? m->column[label] : (uint32_t)label;
+    if (m->in.label == NULL || (m->in.label[row] >= 0 && m->in.label[row] == (int64_t)column)) {
         return KD_OK;
     }
     return KD_FAIL(err, KD_E_DATA, "%s: row %zu, %s: label %lld, in the data set it is %d (%s), column %u of the file",
-                   m->in.path, row, m->in.id[row], (long long)m->in.label[row], label, m->data.classes[label],
-                   m->column[label]);
+                   m->in.path, row, m->in.id[row], (long long)m->in.label[row], label, m->data.classes[label], column);
 }
 
 /* Finds the row of every sample; those without one are left out, or refused. */
@@ -189,12 +189,20 @@ static kd_status import_open(import *m, kd_err *err)
         KD_TRY(kd_dataset_open(o->data, 0, halves, &m->data, err));
         m->classes = m->data.n_classes;
     }
-    KD_TRY(kdi_class_columns(&m->in, o->class_map, o->data != NULL ? &m->data : NULL, &m->column, err));
+    if (o->data == NULL) {
+        KD_TRY(without_data(m, err));
+    }
+    if (m->in.logits == NULL && (o->class_map != NULL || o->clips > 0)) {
+        return KD_FAIL(err, KD_E_ARG, "%s: %s says something of logits, the file holds features alone", o->path,
+                       o->class_map != NULL ? "--class-map" : "--views");
+    }
+    if (m->in.logits != NULL || o->data == NULL) {
+        KD_TRY(kdi_class_columns(&m->in, o->class_map, o->data != NULL ? &m->data : NULL, &m->column, err));
+    }
     KD_TRY(make_buffers(m, err));
     if (o->data != NULL) {
         return join(m, err);
     }
-    KD_TRY(without_data(m, err));
     m->r->listed = m->r->done = m->in.n;
     return KD_OK;
 }
@@ -236,6 +244,7 @@ static kd_status open_writer(import *m, kd_err *err)
                                         .feature_dim = m->in.features != NULL ? m->in.dim : 0,
                                         .feature_dtype = stored_as(m, m->in.feature_dtype, true),
                                         .expected = whole ? (int64_t)m->r->done : 0,
+                                        .features_only = m->in.logits == NULL,
                                         .provenance = o->provenance,
                                         .source_sha256 = m->in.sha256};
     return kd_store_writer_open(o->out, &manifest, KD_STORE_ONCE, &m->writer, NULL, err);
@@ -246,7 +255,7 @@ static kd_status put(import *m, size_t row, int label, uint64_t order, kd_err *e
     const size_t from = (size_t)m->in.classes, to = (size_t)m->classes, views = (size_t)m->in.views;
     for (size_t v = 0; v < views; v++) {
         for (size_t k = 0; k < to; k++) {
-            m->logits[v * to + k] = m->in.logits[(row * views + v) * from + m->column[k]];
+            m->logits[v * to + k] = m->in.logits != NULL ? m->in.logits[(row * views + v) * from + m->column[k]] : 0.0f;
         }
     }
     const kd_store_record rec = {.id = m->in.id[row],
@@ -286,7 +295,7 @@ static kd_status measure(const import *m, kd_err *err)
     double *const top1[] = {[KD_HALF_TRAIN] = &m->r->top1_train, [KD_HALF_VAL] = &m->r->top1_val};
     KD_GO(kd_store_open(m->o->out, &s, err));
     m->r->bytes = kd_store_file_bytes(s);
-    for (int h = 0; h < KD_HALVES && m->o->data != NULL; h++) {
+    for (int h = 0; h < KD_HALVES && m->o->data != NULL && m->in.logits != NULL; h++) {
         if (takes(m, h)) {
             KD_GO(kd_store_top1(s, &m->data.half[h], top1[h], err));
         }

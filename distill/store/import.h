@@ -5,6 +5,9 @@
  * sample without a row is a bad sample (data.on_bad_sample); a row whose id is no sample of the halves asked for is
  * named and left out.  Labels that the file holds must be those of the data set.
  *
+ * A file of features alone gives a store of features alone: its logits are zeros, and losses that read logits refuse
+ * it.
+ *
  * Without a data set the file must hold labels and classes; the store then names no split, and a student joins it by
  * ids and labels alone.
  *
@@ -41,7 +44,8 @@ typedef struct kd_import_result {
     size_t rows;                           /* of the file */
     size_t unknown;                        /* rows that are no sample */
     size_t listed, done, failed, excluded; /* samples; listed = done + failed + excluded */
-    double top1_train, top1_val;           /* of the halves' records; NaN: that half was not imported, or no data set */
+    double top1_train,
+        top1_val; /* of the halves' records; NaN: that half was not imported, no data set, or no logits */
     uint64_t bytes;
 } kd_import_result;
 

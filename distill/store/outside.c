@@ -167,6 +167,10 @@ static kd_status read_lists(const kd_outside_names *names, kd_outside *o, kd_err
         o->name = name;
         o->names = n;
     }
+    if (o->logits == NULL) {
+        o->views = 1;
+        o->classes = (int)KD_MIN(o->names, (size_t)KD_STORE_MAX_CLASSES);
+    }
     if (o->name != NULL && o->names != (size_t)o->classes) {
         return KD_FAIL(err, KD_E_DATA, "%s: expected the names of the %d columns of the logits, found %zu",
                        names->classes_file != NULL ? names->classes_file : o->path, o->classes, o->names);
@@ -261,12 +265,9 @@ static kd_status to_logits(kd_outside *o, kd_err *err)
 
 static kd_status check(const kd_outside_names *names, kd_outside *o, kd_err *err)
 {
-    const char *key = names->logits != NULL ? names->logits : "logits";
-    if (o->logits == NULL) {
-        return KD_FAIL(err, KD_E_DATA,
-                       "%s: no %s%s; a store has logits for every record: fit a classifier on the features and bring "
-                       "its logits with them",
-                       o->path, key, o->features != NULL ? ", only features" : "");
+    if (o->logits == NULL && (o->features == NULL || names->prob)) {
+        return KD_FAIL(err, KD_E_DATA, "%s: no %s%s", o->path, names->logits != NULL ? names->logits : "logits",
+                       o->features != NULL ? ", which --prob is about" : " and no features");
     }
     KD_TRY(read_lists(names, o, err));
     if (o->id == NULL) {
@@ -274,7 +275,9 @@ static kd_status check(const kd_outside_names *names, kd_outside *o, kd_err *err
                        o->path, names->ids != NULL ? names->ids : "ids");
     }
     KD_TRY(sort_ids(o, err));
-    KD_TRY(check_finite(o, "logits", o->logits, (size_t)o->views * (size_t)o->classes, err));
+    if (o->logits != NULL) {
+        KD_TRY(check_finite(o, "logits", o->logits, (size_t)o->views * (size_t)o->classes, err));
+    }
     if (o->features != NULL) {
         KD_TRY(check_finite(o, "features", o->features, (size_t)o->dim, err));
     }

@@ -2,8 +2,8 @@
  *
  * What is read, under the names of kd_outside_names (NULL: the default in brackets):
  *   ids [ids]            N strings, each not empty and there once
- *   logits [logits]      (N,K), or (N,V,K) for V views of every sample
- *   features [features]  (N,D); may be absent
+ *   logits [logits]      (N,K), or (N,V,K) for V views of every sample; may be absent where there are features
+ *   features [features]  (N,D); may be absent where there are logits
  *   labels [labels]      N integers; may be absent
  *   classes [classes]    K names of the columns of logits, in order; may be absent
  * Numbers are f16, bf16, f32, f64 or integers.
@@ -35,7 +35,7 @@ typedef struct kd_outside {
     size_t n;
     char **id; /* [n] */
     int views, classes, dim;
-    float *logits;   /* [n, views, classes] */
+    float *logits;   /* [n, views, classes]; NULL: none, views is 1 and classes counts the names */
     float *features; /* [n, dim]; NULL: none */
     int64_t *label;  /* [n]; NULL: none */
     char **name;     /* [names], classes of them; NULL: none */

@@ -139,7 +139,7 @@ kd_status kdi_outside_npz(const char *path, const kd_outside_names *names, kd_ou
     KD_GO(read_ids(z, names, o, err));
     KD_GO(read_values(z, names, o, err));
     KD_GO(read_labels(z, names, o, err));
-    KD_GO(o->logits != NULL ? read_classes(z, names, o, err) : KD_OK);
+    KD_GO(read_classes(z, names, o, err));
 done:
     kd_npz_close(z);
     return st;

@@ -134,7 +134,7 @@ kd_status kdi_outside_tensors(const char *path, const kd_outside_names *names, k
     KD_GO(kd_st_open(path, &f, err));
     KD_GO(read_values(f, names, o, err));
     KD_GO(read_labels(f, names, o, err));
-    KD_GO(o->logits != NULL ? read_texts(f, names, o, err) : KD_OK);
+    KD_GO(read_texts(f, names, o, err));
 done:
     kd_st_close(f);
     return st;

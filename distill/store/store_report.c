@@ -180,6 +180,9 @@ kd_status kd_store_report(const kd_store *s, const kd_store_report_opts *o, kd_s
     kd_teacher_table table = {.n = 0};
     kd_status st = KD_OK;
     kd_half *half = &ds.half[o->half];
+    if (kd_store_get_manifest(s)->features_only) {
+        return KD_FAIL(err, KD_E_DATA, "%s: it holds features alone: there is no answer to report", kd_store_path(s));
+    }
     if (o->data != NULL) {
         KD_GO(kd_dataset_open(o->data, 0, 1u << o->half, &ds, err));
         KD_GO(kd_teacher_join(&ds, half, s, o->data->on_bad_sample, err));

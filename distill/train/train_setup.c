@@ -110,13 +110,23 @@ static kd_status load_teacher(kd_trainer *t, const kd_store *store, kd_err *err)
 {
     kd_teacher_table *table = &t->teacher[t->loss.stores];
     const kd_half *half = &t->data.half[KD_HALF_TRAIN];
-    const char *tap = kd_loss_wants_features(&t->cfg->kd) ? t->cfg->kd.feature_tap : NULL;
+    const kd_store_manifest *m = kd_store_get_manifest(store);
+    const char *tap = kd_loss_wants(&t->cfg->kd, KD_READS_FEATURES) ? t->cfg->kd.feature_tap : NULL;
+    if (m->features_only && kd_loss_wants(&t->cfg->kd, KD_READS_LOGITS)) {
+        return KD_FAIL(err, KD_E_DATA,
+                       "%s: it holds features alone: set kd.weight to 0 and kd.feature to mse or cosine, or bring "
+                       "logits too",
+                       kd_store_path(store));
+    }
     KD_TRY(kd_teacher_table_load(half, store, tap, table, err));
     t->loss.feature_dim[t->loss.stores++] = table->feature_dim;
-    KD_TRY(kdi_replay_note(t, kd_store_get_manifest(store), kd_store_path(store), table, err));
-    kd_log(KD_LOG_INFO, "teacher %s (%s): joined %zu of %zu training samples, teacher top-1 on them %.2f %%",
-           kd_store_get_manifest(store)->teacher, kd_store_path(store), table->n, half->n + half->n_left,
-           100.0 * table->top1);
+    KD_TRY(kdi_replay_note(t, m, kd_store_path(store), table, err));
+    char right[48] = "features alone";
+    if (!m->features_only) {
+        (void)snprintf(right, sizeof right, "teacher top-1 on them %.2f %%", 100.0 * table->top1);
+    }
+    kd_log(KD_LOG_INFO, "teacher %s (%s): joined %zu of %zu training samples, %s", m->teacher, kd_store_path(store),
+           table->n, half->n + half->n_left, right);
     return KD_OK;
 }
 

@@ -67,6 +67,7 @@ typedef struct kd_store_manifest {
     kd_store_tap tap[KD_STORE_TAPS]; /* the parts of `feature`, in order */
     int n_taps;                      /* 0: the feature is one vector */
     const char *shard;               /* "2/4": this store holds the second of four parts of what `parts` names */
+    bool features_only;              /* nobody gave logits: those of the records are zeros and say nothing */
     const char *replay_rows;         /* the views are rows of training: hash of all that decides them but the seed, */
     int64_t replay_seed;             /* and the seed */
     const char *provenance;          /* of values made elsewhere: what whoever brought them says of them */

@@ -37,6 +37,9 @@ static kd_status check(const kd_store_manifest *m, kd_err *err)
         return KD_FAIL(err, KD_E_DATA, "manifest: %d taps of %d values, a feature of %d", m->n_taps, taps,
                        m->feature_dim);
     }
+    if (m->features_only && !feature) {
+        return KD_FAIL(err, KD_E_DATA, "manifest: neither logits nor features");
+    }
     if (strcmp(text(m->merge), "prob") != 0 && strcmp(text(m->merge), "score") != 0) {
         return KD_FAIL(err, KD_E_DATA, "manifest: merge: expected prob or score, found '%s'", text(m->merge));
     }
@@ -96,6 +99,9 @@ kd_status kd_store_head_make(const kd_store_manifest *m, kd_store_head *out, kd_
         kd_json_set_i64s(one, "shape", shape, 2);
     }
     set_if_any(doc, "shard", m->shard);
+    if (m->features_only) {
+        kd_json_set_bool(doc, "features_only", true);
+    }
     set_if_any(doc, "replay_rows", m->replay_rows);
     if (text(m->replay_rows)[0] != '\0') {
         kd_json_set_i64(doc, "replay_seed", m->replay_seed);
@@ -146,6 +152,7 @@ static kd_status get_fields(kd_store_head *h, kd_err *err)
     KD_TRY(kd_json_get_str(doc, "data_set", &m->data_set, err));
     KD_TRY(kd_json_get_str(doc, "split", &m->split, err));
     KD_TRY(kd_json_opt_str(doc, "shard", "", &m->shard, err));
+    KD_TRY(kd_json_opt_bool(doc, "features_only", false, &m->features_only, err));
     KD_TRY(kd_json_opt_str(doc, "replay_rows", "", &m->replay_rows, err));
     KD_TRY(kd_json_opt_i64(doc, "replay_seed", 0, &m->replay_seed, err));
     KD_TRY(kd_json_opt_str(doc, "provenance", "", &m->provenance, err));

@@ -154,6 +154,18 @@ assert a["data"]["done"] == 12 and b["data"]["listed"] == 12 and a["protocol"]["
 assert a["model"]["parameters"] == 0 and a["model"]["name"] == "elsewhere" and a["hashes"]["weights"] is None
 P
 
+# ---- features alone teach features alone
+python3 made.py f.npz no_logits >/dev/null
+accepted import f.npz --out f.logits.zst
+accepted "$kd" logits verify f.logits.zst
+"$kd" logits info f.logits.zst | grep -q 'accuracy   none: features alone' || failed "$("$kd" logits info f.logits.zst)"
+learn=("$distill" train "${student[@]}" --config "$configs/distill/ce_kd_feature.yaml" --teacher-logits f.logits.zst)
+refused 3 'it holds features alone: set kd.weight to 0' "${learn[@]}" --out no -q
+accepted "${learn[@]}" --set kd.weight=0 --out f0
+grep -q 'joined 24 of 24 training samples, features alone' err.txt || failed "$(grep joined err.txt)"
+refused 3 'no answer to report' "$kd" logits report f.logits.zst --config d.yaml --out no.json -q
+refused 3 'which --prob is about' import f.npz --prob --out no.logits.zst -q
+
 # ---- accounts: samples without a row, rows without a sample
 python3 made.py few.npz fewer more >/dev/null
 refused 3 "no row for 3 of 12 samples, the first: $(tail -3 ids.txt | head -1)" import few.npz --out no.logits.zst -q
@@ -193,7 +205,6 @@ bad "x.npz: row 5, $(sed -n 6p ids.txt): value 3 of its logits is nan" x.npz nan
 bad "x.npz: id $(sed -n 3p ids.txt) is there twice, in rows 2 and 7" x.npz twice
 bad 'x.npz: row 4: expected an id of 1 to 255 bytes, found 0' x.npz empty
 bad 'objects \(a pickle\)' x.npz object
-bad 'no logits, only features; a store has logits' x.npz no_logits
 bad "row 9, $(sed -n 10p ids.txt): label .*, in the data set it is" x.npz wrong
 python3 made.py x.npz >/dev/null
 refused 3 'expected probabilities, found .*without --prob' import x.npz --prob --out no.logits.zst -q

@@ -89,8 +89,9 @@ static kd_status info_json(const kd_store *s, const tally *t, kd_err *err)
     kd_json_set_i64(d, "blocks", kd_store_block_count(s));
     kd_json_set_i64(d, "file_bytes", (int64_t)kd_store_file_bytes(s));
     kd_json_set_i64(d, "raw_bytes", (int64_t)kd_store_raw_bytes(s));
-    kd_json_set_f64(d, "top1", t->records > 0 ? (double)t->top1 / (double)t->records : 0.0);
-    kd_json_set_f64(d, "top5", t->records > 0 ? (double)t->top5 / (double)t->records : 0.0);
+    const bool answers = t->records > 0 && !kd_store_get_manifest(s)->features_only;
+    kd_json_set_f64(d, "top1", answers ? (double)t->top1 / (double)t->records : 0.0);
+    kd_json_set_f64(d, "top5", answers ? (double)t->top5 / (double)t->records : 0.0);
     kd_json_set_i64(d, "classes_without_records", t->absent);
     char *out = NULL;
     const kd_status st = kd_json_dump(d, KD_JSON_PRETTY, &out, NULL, err);
@@ -139,6 +140,10 @@ static void info_text(const kd_store *s, const tally *t)
     printf("classes    %" PRId64 " to %" PRId64 " records each, %d without any\n", t->least, t->most, t->absent);
     printf("size       %.2f MiB, unpacked %.2f MiB\n", (double)kd_store_file_bytes(s) / mib,
            (double)kd_store_raw_bytes(s) / mib);
+    if (m->features_only) {
+        printf("accuracy   none: features alone\n");
+        return;
+    }
     printf("accuracy   top-1 %.2f %%, top-5 %.2f %%\n", 100.0 * (double)t->top1 / n, 100.0 * (double)t->top5 / n);
 }
 
