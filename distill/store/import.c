@@ -18,6 +18,7 @@ typedef struct import {
     uint8_t *used;    /* [in.n] rows that became records */
     float *logits;    /* [in.views, classes] of one record */
     kd_store_view *view;
+    char views[40]; /* "5x3" */
     kd_store_writer *writer;
 } import;
 
@@ -155,11 +156,12 @@ static kd_status join(import *m, kd_err *err)
 
 static kd_status make_buffers(import *m, kd_err *err)
 {
-    const int views = m->in.views, clips = m->o->clips > 0 ? m->o->clips : views,
-              crops = m->o->clips > 0 ? m->o->crops : 1;
-    if (clips * crops != views) {
-        return KD_FAIL(err, KD_E_DATA, "%s: expected %dx%d views of a sample, found %d", m->in.path, clips, crops,
-                       views);
+    const kd_import_opts *o = m->o;
+    const int views = m->in.views, clips = o->clips > 0 ? o->clips : views, crops = o->clips > 0 ? o->crops : 1;
+    const int flips = o->flips ? 2 : 1;
+    (void)snprintf(m->views, sizeof m->views, "%dx%d%s", clips, crops, o->flips ? "x2" : "");
+    if (clips * crops * flips != views) {
+        return KD_FAIL(err, KD_E_DATA, "%s: expected %s views of a sample, found %d", m->in.path, m->views, views);
     }
     m->used = kd_calloc(m->in.n, 1);
     m->view = kd_calloc((size_t)views, sizeof *m->view);
@@ -168,7 +170,7 @@ static kd_status make_buffers(import *m, kd_err *err)
         return KD_FAIL(err, KD_E_OOM, "import: out of memory");
     }
     for (int v = 0; v < views; v++) {
-        m->view[v] = (kd_store_view){.clip = v / crops, .crop = v % crops};
+        m->view[v] = (kd_store_view){.clip = v / (crops * flips), .crop = v % crops, .flip = v / crops % flips != 0};
     }
     return KD_OK;
 }
@@ -220,8 +222,7 @@ static kd_dtype stored_as(const import *m, kd_dtype of_file, bool bf16)
 static kd_status open_writer(import *m, kd_err *err)
 {
     const kd_import_opts *o = m->o;
-    char ids[KD_HALVES][KD_SHA256_HEX] = {"", ""}, views[24];
-    (void)snprintf(views, sizeof views, "%dx%d", o->clips > 0 ? o->clips : m->in.views, o->clips > 0 ? o->crops : 1);
+    char ids[KD_HALVES][KD_SHA256_HEX] = {"", ""};
     for (int h = 0; h < KD_HALVES && o->data != NULL; h++) {
         KD_TRY(kd_half_list_digest(&m->data.half[h], ids[h], err));
     }
@@ -235,7 +236,7 @@ static kd_status open_writer(import *m, kd_err *err)
                                                  : o->train && o->val ? "train,val"
                                                  : o->train           ? "train"
                                                                       : "val",
-                                        .views = views,
+                                        .views = m->views,
                                         .merge = o->merge,
                                         .feature = m->in.features != NULL ? "imported" : NULL,
                                         .classes = class_names(m),

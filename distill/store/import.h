@@ -33,6 +33,7 @@ typedef struct kd_import_opts {
     const char *out;          /* NAME.logits.zst; whether it may be written has been asked */
     const char *teacher, *provenance;
     int clips, crops;  /* clips x crops are the file's views; 0: every view is a clip */
+    bool flips;        /* and each of them mirrored: crops, the same mirrored, the next clip */
     const char *merge; /* "prob" or "score" */
     kd_dtype stored;   /* of logits and features: KD_F16, KD_F32, or KD_DTYPE_COUNT: as the file has them */
     void *user;

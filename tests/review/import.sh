@@ -137,6 +137,10 @@ accepted import v.npz --out v.logits.zst --views 1x2
 grep -q "validation half: ${right[1]} %" out.txt || failed "two views, expected ${right[1]}: $(cat out.txt)"
 "$kd" logits info v.logits.zst | grep -q '36 with 72 views' || failed "views: $("$kd" logits info v.logits.zst)"
 
+accepted import v.npz --out w.logits.zst --views 1x1x2
+"$kd" logits info w.logits.zst | grep -q 'views      1x1x2' || failed "$("$kd" logits info w.logits.zst)"
+refused 2 'views: expected CLIPSxCROPS' import v.npz --out no.logits.zst --views 1x1x3 -q
+
 # ---- it teaches, and its report is compared with its student
 short_student 1 >s.yaml
 student=(--config s.yaml --set 'data.split.train=[1,2]' --set data.num_classes=12)

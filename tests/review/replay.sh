@@ -60,7 +60,7 @@ accepted "$distill" train "${student[@]}" --teacher-logits plain.logits.zst --ou
 refused 2 'train.resident: expected off or auto' "$distill" train "${student[@]}" --teacher-logits two.logits.zst \
     --set train.resident=on --out no -q
 # a test with mirrored views
-accepted dump --split val --views 1x2 --set eval.flips=true --out f.logits.zst
+accepted dump --split val --views 1x2x2 --out f.logits.zst
 "$kd" logits info f.logits.zst | grep -q 'views      1x2x2' || failed "flips: $("$kd" logits info f.logits.zst)"
 accepted "$kd" logits verify f.logits.zst
 finish

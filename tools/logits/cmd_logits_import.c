@@ -69,7 +69,7 @@ static const kd_arg IMPORT_ARGS[] = {
                "'column<TAB>class of the data set' a line, where names differ or columns are chosen"),
     KD_OPT_FLAG(import_args, prob, "prob", "the values are probabilities; their logarithms are stored"),
     KD_OPT_STR(import_args, views, "views", "CxR", NULL,
-               "clips x crops of the views in logits (N,V,K) (default: V clips)"),
+               "clips x crops of the views in logits (N,V,K), x2: mirrored too (default: V clips)"),
     KD_OPT_CHOICE(import_args, merge, "merge", "prob", "prob|score",
                   "how views are averaged: softmax first, or logits"),
     KD_OPT_CHOICE(import_args, split, "split", "train,val", "train|val|train,val", "halves to import"),
@@ -146,16 +146,18 @@ static kd_status print_import(const kd_import_result *r, const kd_common *c, kd_
     return KD_OK;
 }
 
-/* "5x3" into clips and crops. */
+/* "5x3", or "5x3x2" with mirrored views. */
 static kd_status parse_views(const char *views, kd_import_opts *o, kd_err *err)
 {
     int end = 0;
     if (views == NULL) {
         return KD_OK;
     }
-    if (sscanf(views, "%4dx%4d%n", &o->clips, &o->crops, &end) != 2 || views[end] != '\0' || o->clips < 1 ||
-        o->crops < 1) {
-        return KD_FAIL(err, KD_E_ARG, "--views: expected CLIPSxCROPS such as 5x3, got '%s'", views);
+    const bool read = sscanf(views, "%4dx%4d%n", &o->clips, &o->crops, &end) == 2 && o->clips > 0 && o->crops > 0;
+    o->flips = read && strcmp(views + end, "x2") == 0;
+    if (!read || (views[end] != '\0' && !o->flips)) {
+        return KD_FAIL(err, KD_E_ARG,
+                       "--views: expected CLIPSxCROPS such as 5x3, or 5x3x2 with each mirrored too, got '%s'", views);
     }
     return KD_OK;
 }
