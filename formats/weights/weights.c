@@ -10,36 +10,11 @@
 
 #include <stdlib.h>
 
-#define MAX_TENSORS      65536
 #define NPZ_MEMBER_BYTES ((size_t)1 << 33) /* of an array that is packed */
-
-struct kd_weights {
-    char *file;
-    const char *format;
-    kd_st_file *st; /* one of st, ck (through its group), pth, npz and shards is the source */
-    kd_ckpt *ck;
-    kd_pth *pth;
-    kd_npz *npz;
-    kdi_shards *shards;
-    kd_json *hf; /* {"classes": [...]} of a Hugging Face folder that names them; NULL: none */
-    struct npz_array {
-        kd_npy a;
-        kd_st_dtype dtype;
-    } * array;                 /* [count of npz] */
-    const kd_st_file *tensors; /* of st or ck */
-    kd_weight *t;
-    size_t *by_name; /* indices into t, sorted by name */
-    size_t count;
-    size_t dropped;
-    const kd_name_map *map; /* NULL: names are the file's */
-    int dialect;
-    const char *wanted; /* which weights of the file; while opening */
-    size_t aside;       /* tensors of other weights */
-};
 
 /* ---- the tensors of the file, whatever it is ------------------------------------------------- */
 
-static size_t raw_count(const kd_weights *w)
+size_t kdi_weights_raw_count(const kd_weights *w)
 {
     return w->shards != NULL ? kdi_shards_count(w->shards)
            : w->pth != NULL  ? kd_pth_count(w->pth)
@@ -47,7 +22,7 @@ static size_t raw_count(const kd_weights *w)
                              : kd_st_count(w->tensors);
 }
 
-static kdi_raw raw_at(const kd_weights *w, size_t i)
+kdi_raw kdi_weights_raw(const kd_weights *w, size_t i)
 {
     if (w->shards != NULL) {
         return kdi_shards_at(w->shards, i);
@@ -219,193 +194,6 @@ static kd_status open_dir(kd_weights *w, const char *path, kd_err *err)
                    path);
 }
 
-/* ---- names ----------------------------------------------------------------------------------- */
-
-/* The map applies if one name gives its dialect away. */
-static void detect(kd_weights *w, const kd_name_map *map)
-{
-    for (size_t i = 0; map != NULL && i < raw_count(w); i++) {
-        const int dialect = map->tell(raw_at(w, i).name);
-        if (dialect >= 0) {
-            w->map = map;
-            w->dialect = dialect;
-            return;
-        }
-    }
-}
-
-/* Length of the wrapper prefix that every name carries. */
-static size_t common_wrapper(const kd_weights *w)
-{
-    static const char *const prefix[] = {"module.", "_orig_mod."};
-    size_t used = 0;
-    for (size_t k = 0; k < KD_COUNTOF(prefix) && raw_count(w) > 0;) {
-        const size_t n = strlen(prefix[k]);
-        bool all = true;
-        for (size_t i = 0; i < raw_count(w) && all; i++) {
-            const char *name = raw_at(w, i).name;
-            all = strlen(name) > used && strncmp(name + used, prefix[k], n) == 0;
-        }
-        used += all ? n : 0;
-        k = all ? 0 : k + 1;
-    }
-    return used;
-}
-
-/* Add tensor i of the file under `name`, or stack it onto the one that has that name already. */
-static kd_status add(kd_weights *w, size_t i, const char *name, int part, kd_err *err)
-{
-    const kdi_raw r = raw_at(w, i);
-    kd_weight *t = NULL;
-    /* the parts of one stack are neighbours or nearly so: look back a little, then everywhere */
-    for (size_t k = w->count; part >= 0 && k-- > 0 && t == NULL;) {
-        if (strcmp(w->t[k].name, name) == 0) {
-            t = &w->t[k];
-        }
-    }
-    if (r.rank > KD_WEIGHTS_MAX_RANK) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: tensor %s: rank %zu, at most %d", w->file, r.name, r.rank,
-                       KD_WEIGHTS_MAX_RANK);
-    }
-    if (t == NULL) {
-        t = &w->t[w->count];
-        t->name = kd_strdup(name);
-        if (t->name == NULL) {
-            return KD_FAIL(err, KD_E_OOM, "%s: out of memory", w->file);
-        }
-        w->count++;
-        t->file_name = r.name;
-        t->dtype = r.dtype;
-        t->rank = r.rank;
-        if (r.rank > 0) {
-            memcpy(t->dim, r.dim, r.rank * sizeof *r.dim);
-        }
-        t->count = r.count;
-        t->bytes = r.bytes;
-        t->part[0] = t->part[1] = t->part[2] = -1;
-        t->part[part >= 0 ? part : 0] = (int)i;
-        return KD_OK;
-    }
-    const kd_weight *first = t;
-    if (r.dtype != first->dtype || r.rank != 2 || first->rank != 2 || r.dim[1] != first->dim[1] || t->part[part] >= 0) {
-        return KD_FAIL(err, KD_E_DATA, "%s: tensor %s: does not fit the others of %s", w->file, r.name, name);
-    }
-    t->part[part] = (int)i;
-    t->dim[0] += r.dim[0];
-    t->count += r.count;
-    t->bytes += r.bytes;
-    return KD_OK;
-}
-
-static int name_order(const void *a, const void *b, void *ctx)
-{
-    const kd_weight *t = ctx;
-    return strcmp(t[*(const size_t *)a].name, t[*(const size_t *)b].name);
-}
-
-static kd_status check_names(kd_weights *w, kd_err *err)
-{
-    for (size_t i = 0; i < w->count; i++) {
-        w->by_name[i] = i;
-        const kd_weight *t = &w->t[i];
-        const bool stacked =
-            t->part[1] >= 0 || t->part[2] >= 0 || (w->map != NULL && w->map->in_parts(w->dialect, t->name));
-        if (stacked && (t->part[0] < 0 || t->part[1] < 0 || t->part[2] < 0)) {
-            return KD_FAIL(err, KD_E_DATA, "%s: %s needs query, key and value; one is missing", w->file, t->name);
-        }
-    }
-    if (w->count > 1) {
-        qsort_r(w->by_name, w->count, sizeof *w->by_name, name_order, w->t);
-    }
-    for (size_t i = 1; i < w->count; i++) {
-        const kd_weight *a = &w->t[w->by_name[i - 1]];
-        const kd_weight *b = &w->t[w->by_name[i]];
-        if (strcmp(a->name, b->name) == 0) {
-            return KD_FAIL(err, KD_E_DATA, "%s: both %s and %s are %s; a key (--key, teacher.weights_key) says which",
-                           w->file, a->file_name, b->file_name, a->name);
-        }
-    }
-    return KD_OK;
-}
-
-/* Name of tensor i without the prefix that was asked for; NULL: it lacks the prefix. */
-static const char *wanted_name(const kd_weights *w, size_t i)
-{
-    const char *name = raw_at(w, i).name;
-    const size_t n = strlen(w->wanted);
-    if (n == 0 || strcmp(kd_weights_key(w), w->wanted) == 0) { /* the dictionary of that name */
-        return name;
-    }
-    return strncmp(name, w->wanted, n) == 0 && name[n] == '.' ? name + n + 1 : NULL;
-}
-
-/* A constant of the map's model that the file holds besides. */
-static kd_status drop_fixed(kd_weights *w, kd_err *err)
-{
-    if (w->map == NULL || w->map->is_fixed == NULL) {
-        return KD_OK;
-    }
-    for (size_t i = 0; i < w->count; i++) {
-        kd_weight *t = &w->t[i];
-        if (!w->map->may_be_fixed(t->name)) {
-            continue;
-        }
-        float *v = kd_alloc(t->count * sizeof *v + 1);
-        kd_status st = v != NULL ? kd_weights_read_f32(w, t, v, err) : KD_FAIL(err, KD_E_OOM, "%s: no memory", w->file);
-        const bool fixed = st == KD_OK && w->map->is_fixed(t->name, t->dim, t->rank, v);
-        kd_free(v);
-        KD_TRY(st);
-        if (fixed) {
-            kd_free(t->name);
-            memmove(t, t + 1, (w->count - i - 1) * sizeof *t);
-            w->count--;
-            w->dropped++;
-            i--;
-        }
-    }
-    return KD_OK;
-}
-
-static kd_status build(kd_weights *w, const kd_name_map *map, kd_err *err)
-{
-    const size_t n = raw_count(w);
-    if (n > MAX_TENSORS) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: %zu tensors, at most %d are accepted", w->file, n, MAX_TENSORS);
-    }
-    w->t = kd_calloc(n + 1, sizeof *w->t);
-    w->by_name = kd_calloc(n + 1, sizeof *w->by_name);
-    if (w->t == NULL || w->by_name == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "%s: no memory for %zu tensors", w->file, n);
-    }
-    detect(w, map);
-    const size_t wrapper = w->wanted[0] == '\0' ? common_wrapper(w) : 0;
-    for (size_t i = 0; i < n; i++) {
-        const char *name = wanted_name(w, i);
-        if (name == NULL) {
-            w->aside++;
-            continue;
-        }
-        name += wrapper;
-        kd_name_match m = {.plain = name, .part = -1};
-        if (w->map != NULL) {
-            w->map->read(w->dialect, name, &m);
-        }
-        if (m.drop) {
-            w->dropped++;
-        } else {
-            KD_TRY(add(w, i, m.official[0] != '\0' ? m.official : m.plain, m.part, err));
-        }
-    }
-    if (w->aside > 0 && w->aside == n) {
-        return KD_FAIL(err, KD_E_DATA,
-                       "%s: no weights of key '%s': neither a dictionary nor the start of a name is '%s' "
-                       "(the first is %s)",
-                       w->file, w->wanted, w->wanted, raw_at(w, 0).name);
-    }
-    KD_TRY(drop_fixed(w, err));
-    return check_names(w, err);
-}
-
 /* ---- open and close -------------------------------------------------------------------------- */
 
 static kd_status read_classes(kd_weights *w, const char *path, kd_err *err)
@@ -441,7 +229,7 @@ kd_status kd_weights_open_key(const char *path, const char *key, const kd_name_m
     }
     w->wanted = key;
     KD_GO(kd_path_is_dir(path) ? open_dir(w, path, err) : open_file(w, path, err));
-    KD_GO(build(w, map, err));
+    KD_GO(kdi_weights_name(w, map, err));
     KD_GO(read_classes(w, path, err));
     *out = w;
     w = NULL;
@@ -522,11 +310,6 @@ bool kd_weights_mapped(const kd_weights *w)
     return w->map != NULL;
 }
 
-const kd_name_map *kdi_weights_map(const kd_weights *w)
-{
-    return w->map;
-}
-
 int kd_weights_dialect(const kd_weights *w)
 {
     return w->dialect;
@@ -551,34 +334,6 @@ size_t kd_weights_dropped(const kd_weights *w)
 kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256_HEX], kd_err *err)
 {
     return w->shards != NULL ? kdi_shards_sha256(w->shards, hex, err) : kd_sha256_file(w->file, hex, err);
-}
-
-kd_status kd_weights_add(kd_weights *w, const char *name, const int64_t *dim, size_t rank, const float *v, kd_err *err)
-{
-    if (kd_weights_find(w, name) != NULL) {
-        return KD_FAIL(err, KD_E_DATA, "%s: holds %s already", w->file, name);
-    }
-    kd_weight t = {.file_name = "", .dtype = KD_ST_F32, .rank = rank, .count = 1, .part = {-1, -1, -1}};
-    KD_ASSERT(rank <= KD_WEIGHTS_MAX_RANK);
-    for (size_t i = 0; i < rank; i++) {
-        t.dim[i] = dim[i];
-        t.count *= (size_t)dim[i];
-    }
-    t.bytes = t.count * sizeof *v;
-    kd_weight *more = kd_realloc(w->t, w->count * sizeof *more, (w->count + 2) * sizeof *more);
-    w->t = more != NULL ? more : w->t;
-    size_t *order = kd_realloc(w->by_name, w->count * sizeof *order, (w->count + 2) * sizeof *order);
-    w->by_name = order != NULL ? order : w->by_name;
-    t.name = kd_strdup(name);
-    t.own = kd_alloc(t.bytes + 1);
-    if (more == NULL || order == NULL || t.name == NULL || t.own == NULL) {
-        kd_free(t.name);
-        kd_free(t.own);
-        return KD_FAIL(err, KD_E_OOM, "%s: no memory for %s", w->file, name);
-    }
-    memcpy(t.own, v, t.bytes);
-    w->t[w->count++] = t;
-    return check_names(w, err);
 }
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -607,7 +362,7 @@ kd_status kd_weights_read_raw(kd_weights *w, const kd_weight *t, void *dst, kd_e
                 memcpy(p, e->data, e->bytes);
             }
         }
-        p += raw_at(w, i).bytes;
+        p += kdi_weights_raw(w, i).bytes;
     }
     return KD_OK;
 }

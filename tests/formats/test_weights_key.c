@@ -130,12 +130,33 @@ static void test_torch(void **state)
     refused(torch_path, "averages", "no weights of key 'averages'");
 }
 
+/* Folders as DeepSpeed and older versions of transformers leave them. */
+static void test_folders(void **state)
+{
+    static const char *const file[][2] = {{"mp_rank_00_model_states.pt", "module"}, {"pytorch_model.bin", NULL}};
+    static const int64_t dim[1] = {1};
+    const float v[2] = {1, 2};
+    const kd_st_tensor t[2] = {{"patch_embed.proj.weight", KD_ST_F32, 1, dim, &v[0]},
+                               {"head.bias", KD_ST_F32, 1, dim, &v[1]}};
+    (void)state;
+    for (size_t i = 0; i < KD_COUNTOF(file); i++) {
+        char folder[72], name[160];
+        (void)snprintf(folder, sizeof folder, "%s.d", path);
+        (void)snprintf(name, sizeof name, "%s/%s", folder, file[i][0]);
+        assert_int_equal(kd_io_mkdirs(folder, NULL), KD_OK);
+        assert_int_equal(kd_pth_write(name, file[i][1], t, 2, NULL), KD_OK);
+        assert_true(value(folder, "", "head.bias") == 2.0f);
+        assert_int_equal(kd_io_remove_tree(folder, NULL), KD_OK);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrappers),
         cmocka_unit_test(test_several),
         cmocka_unit_test(test_torch),
+        cmocka_unit_test(test_folders),
     };
     return cmocka_run_group_tests_name("weights_key", tests, set_path, drop_path);
 }

@@ -13,7 +13,7 @@ plan() { # WEIGHTS [OPTION...]: what `teacher finetune` would do
     shift
     "$teacher" finetune --config "$configs/teacher/tiny.yaml" --data data \
         --set 'data.split={by: subject, train: [1,2]}' \
-        --weights "$w" --threads 1 --set train.workers=1 --dry-run "$@"
+        --weights "$w" --threads 1 --set train.workers=1 --batch-size 2 --dry-run "$@"
 }
 # edit IN OUT PYTHON: a safetensors file whose header and data PYTHON changes (t: name -> [shape, bytes]).
 edit() {
