@@ -31,6 +31,11 @@ void kdi_train_say_memory(kd_trainer *t)
     t->memory = t->o->be->ops->host ? kd_memory_total(&m) : 0;
     kd_log(KD_LOG_INFO, "model %s: %lld parameters, %s on %s; memory %s", t->model.name,
            (long long)kd_params_numel(t->model.params), kd_dtype_name(t->model.dtype), t->o->be->ops->name, text);
+    const uint64_t have = kd_memory_available();
+    if (have > 0 && t->memory > have + kd_memory_peak()) { /* what is resident by now is the run's already */
+        kd_log(KD_LOG_WARN, "memory: the run needs %.2f GiB, %.2f GiB can be had; a smaller batch needs less",
+               (double)t->memory / 1073741824.0, (double)(have + kd_memory_peak()) / 1073741824.0);
+    }
 }
 
 void kdi_train_say_peak(const kd_trainer *t)
