@@ -319,11 +319,13 @@ static void put_labels(kd_json *to, const kd_json *names, int classes)
 kd_status kd_config_to_hf(const kd_config *cfg, const kd_json *names, int classes, kd_json *config, kd_json *processor,
                           kd_err *err)
 {
-    if (cfg->kind != KD_KIND_TEACHER || cfg->teacher.init_values > 0.0 || cfg->teacher.cos_attn) {
+    const bool table = cfg->teacher.pos_table != KD_POS_TABLE_EXACT; /* transformers computes its own */
+    if (cfg->kind != KD_KIND_TEACHER || cfg->teacher.init_values > 0.0 || cfg->teacher.cos_attn || table) {
         return KD_FAIL(err, KD_E_ARG, "%s: transformers' VideoMAE has no such model (%s)", cfg->name,
                        cfg->kind != KD_KIND_TEACHER     ? "a student"
                        : cfg->teacher.init_values > 0.0 ? "teacher.init_values"
-                                                        : "teacher.cos_attn");
+                       : cfg->teacher.cos_attn          ? "teacher.cos_attn"
+                                                        : "teacher.pos_table");
     }
     kd_json *arch = kd_json_set_array(config, "architectures");
     kd_json_push_str(arch, classes > 0 ? "VideoMAEForVideoClassification" : "VideoMAEModel");

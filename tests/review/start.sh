@@ -108,6 +108,13 @@ refused 2 'teacher.pos_table: interpolate, but clips of 16 frames of 224 pixels 
     plan "$tiny" --set teacher.img_size=224 --set teacher.frames=16 --set teacher.pos_table=interpolate -q
 refused 3 'tensor pos_embed .* is missing' "$teacher" predict --weights "$tiny" --config "$configs/teacher/tiny.yaml" \
     --set teacher.pos_table=stored v.avi
+cat >resized.yaml <<Y
+base: $configs/teacher/tiny.yaml
+teacher: {img_size: 64, pos_table: interpolate}
+Y
+refused 2 "transformers' VideoMAE has no such model .teacher.pos_table." \
+    "$kd" weights convert "$tiny" hf --to hf --config resized.yaml
+refused 3 'tensor pos_embed .* is missing' plan "$tiny" --set teacher.pos_table=stored -q
 edit "$tiny" learned.safetensors 't["pos_embed"] = [[1, 144, 96], struct.pack("<f", 0.5) * (144 * 96)]'
 refused 3 'holds a table pos_embed of its own, .*set teacher.pos_table: stored' plan learned.safetensors -q
 accepted plan learned.safetensors --set teacher.pos_table=stored
