@@ -1,4 +1,4 @@
-/* Results as JSON: see print.h. */
+/* Results of commands: see print.h. */
 #include "tools/print.h"
 
 #include <math.h>
@@ -21,4 +21,15 @@ void kd_json_set_rounded(kd_json *obj, const char *key, double v, int digits)
 {
     const double unit = pow(10.0, digits);
     kd_json_set_f64(obj, key, round(v * unit) / unit);
+}
+
+void kd_print_store(const char *path, double top1_train, double top1_val)
+{
+    if (!isnan(top1_train)) {
+        printf("top-1 on the training half: %.2f %%\n", 100.0 * top1_train);
+    }
+    if (!isnan(top1_val)) {
+        printf("top-1 on the validation half: %.2f %%\n", 100.0 * top1_val);
+    }
+    printf("store %s\n", KD_SHOWN(path));
 }

@@ -21,16 +21,12 @@ enum {
 /* "CxR" into eval.clips and eval.crops; "CxRx2" into eval.flips too, which "CxR" leaves as it is. */
 static kd_status set_views(kd_sets *sets, const char *views, kd_err *err)
 {
-    int c = 0, r = 0, end = 0;
+    int c = 0, r = 0;
+    bool flips = false;
     if (views == NULL) {
         return KD_OK;
     }
-    const bool read = sscanf(views, "%dx%d%n", &c, &r, &end) == 2 && c > 0 && r > 0;
-    const bool flips = read && strcmp(views + end, "x2") == 0;
-    if (!read || (views[end] != '\0' && !flips)) {
-        return KD_FAIL(err, KD_E_ARG,
-                       "--views: expected CLIPSxCROPS such as 5x3, or 5x3x2 with each mirrored too, got '%s'", views);
-    }
+    KD_TRY(kd_read_views(views, &c, &r, &flips, err));
     KD_TRY(kd_sets_add_int(sets, "eval.clips", c, err));
     KD_TRY(kd_sets_add_int(sets, "eval.crops", r, err));
     return flips ? kd_sets_add_bool(sets, "eval.flips", true, err) : KD_OK;
@@ -186,13 +182,7 @@ static kd_status print_dump(const kd_dump_result *r, const kd_common *c, kd_err 
     }
     printf("%zu samples listed: %zu done, %zu failed, %zu excluded; %.2f MiB in %.1f s\n", r->listed, r->done,
            r->failed, r->excluded, (double)r->bytes / 1048576.0, r->seconds);
-    if (!isnan(r->top1_train)) {
-        printf("top-1 on the training half: %.2f %%\n", 100.0 * r->top1_train);
-    }
-    if (!isnan(r->top1_val)) {
-        printf("top-1 on the validation half: %.2f %%\n", 100.0 * r->top1_val);
-    }
-    printf("store %s\n", KD_SHOWN(c->out));
+    kd_print_store(c->out, r->top1_train, r->top1_val);
     return KD_OK;
 }
 

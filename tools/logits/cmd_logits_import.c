@@ -136,29 +136,7 @@ static kd_status print_import(const kd_import_result *r, const kd_common *c, kd_
     }
     printf("%zu rows, %zu of them of no sample; %zu samples listed: %zu done, %zu failed, %zu excluded; %.2f MiB\n",
            r->rows, r->unknown, r->listed, r->done, r->failed, r->excluded, (double)r->bytes / 1048576.0);
-    if (!isnan(r->top1_train)) {
-        printf("top-1 on the training half: %.2f %%\n", 100.0 * r->top1_train);
-    }
-    if (!isnan(r->top1_val)) {
-        printf("top-1 on the validation half: %.2f %%\n", 100.0 * r->top1_val);
-    }
-    printf("store %s\n", KD_SHOWN(c->out));
-    return KD_OK;
-}
-
-/* "5x3", or "5x3x2" with mirrored views. */
-static kd_status parse_views(const char *views, kd_import_opts *o, kd_err *err)
-{
-    int end = 0;
-    if (views == NULL) {
-        return KD_OK;
-    }
-    const bool read = sscanf(views, "%4dx%4d%n", &o->clips, &o->crops, &end) == 2 && o->clips > 0 && o->crops > 0;
-    o->flips = read && strcmp(views + end, "x2") == 0;
-    if (!read || (views[end] != '\0' && !o->flips)) {
-        return KD_FAIL(err, KD_E_ARG,
-                       "--views: expected CLIPSxCROPS such as 5x3, or 5x3x2 with each mirrored too, got '%s'", views);
-    }
+    kd_print_store(c->out, r->top1_train, r->top1_val);
     return KD_OK;
 }
 
@@ -191,7 +169,9 @@ static kd_status import(const import_args *a, const kd_common *c, const char *fi
                         .user = &told,
                         .left = left_out};
     kd_status st = KD_OK;
-    KD_GO(parse_views(a->views, &o, err));
+    if (a->views != NULL) {
+        KD_GO(kd_read_views(a->views, &o.clips, &o.crops, &o.flips, err));
+    }
     KD_GO(open_data(c, &cfg, err));
     o.data = cfg != NULL ? &cfg->data : NULL;
     reads(&out, c, cfg, file);
