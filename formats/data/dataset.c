@@ -350,6 +350,9 @@ static kd_status read_pack(builder *b)
     if (b->video_dir == NULL) {
         return no_memory(b);
     }
+    for (size_t n = strlen(b->video_dir); n > 1 && b->video_dir[n - 1] == '/'; n--) {
+        b->video_dir[n - 1] = '\0'; /* as a scan does */
+    }
     if (kd_pack_is(b->video_dir)) {
         KD_TRY(kd_pack_read(b->video_dir, &b->pack, b->err));
         (void)snprintf(b->ds->pack, sizeof b->ds->pack, "%s", b->pack.sha256);

@@ -59,4 +59,41 @@ grep -q 'v_clap_g05_c01.avi: ' err.txt || failed "not named: $(cat err.txt)"
 refused 3 'v_clap_g05_c01' "$teacher" eval "${tiny[@]}" --weights first --out y.json --set data.video_dir="$PWD/part"
 eval_on y.json --set data.video_dir="$PWD/part" --set data.on_bad_sample=skip
 grep -q 'v_clap_g05_c01' y.json || failed "the report does not name the sample left out"
+
+# Sources are never written to, whatever the spelling of their folder, and a pack under either spelling is read.
+mkdir src && cp L/wave/*.avi src
+md5sum src/* >src.md5
+for dir in "$PWD/src//" ../src//; do
+    rm -rf slash
+    accepted "$kd" dataset pack --data L --video-dir "$dir" --out slash -q --workers 1 --limit 2
+    md5sum -c --quiet src.md5 >/dev/null 2>&1 || failed "--video-dir $dir: the sources were written to"
+    present slash/v_wave_g01_c01.avi
+    cut -f1 slash/pack.tsv | grep -q / && failed "--video-dir $dir: $(cat slash/pack.tsv)"
+done
+eval_on slashes.json --set data.video_dir="$PWD/raw//"
+
+# --limit packs the first ones and takes nothing away; another data set's pack is not taken over.
+more=("$kd" dataset pack --data src --workers 1 -q --codec raw --out more)
+accepted "${more[@]}" --limit 2
+accepted "${more[@]}" --resume
+cp more/pack.tsv all.tsv
+accepted "${more[@]}" --resume --limit 2
+same_file all.tsv more/pack.tsv
+refused 2 'the pack of another data set, with v_wave_g01_c01.avi, and nothing of L' "${pack[@]}" --codec raw \
+    --out more --resume
+same_file all.tsv more/pack.tsv
+rm src/v_wave_g03_c01.avi
+accepted "${more[@]/-q/-v}" --resume
+grep -q '1 videos of the pack are not in the data set any more and leave it, the first: v_wave_g03' err.txt ||
+    failed "not named: $(cat err.txt)"
+
+# A refused folder gets no file; a pack among the videos would be found as videos.
+[ "$(ls mine)" = thesis.txt ] || failed "left behind: $(ls mine)"
+refused 2 'src/pack: lies in src, where the data set' "$kd" dataset pack --data src --out src/pack -q
+absent src/pack
+accepted "$kd" dataset pack --data data --out data/pack -q --limit 1
+refused 2 'lies in data/nturgb.d_rgb' "$kd" dataset pack --data data --out data/nturgb+d_rgb/pack -q --limit 1
+refused 2 'gop: says nothing of mjpeg' "${pack[@]}" --out no --codec mjpeg --gop 4
+refused 2 'quality: raw frames are not compressed' "${pack[@]}" --out no --codec raw --quality 4
+absent no
 finish

@@ -1,10 +1,6 @@
 /* kd dataset pack: the videos of a data set once more, small and quick to decode. */
-#include "formats/data/pack.h"
-
 #include "formats/base/io.h"
-#include "formats/data/scan.h"
-#include "formats/video/video.h"
-#include "tools/commands/commands.h"
+#include "tools/dataset/pack_internal.h"
 #include "tools/print.h"
 #include "tools/process/out.h"
 #include "tools/progress.h"
@@ -13,13 +9,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define LOCK "lock"
 
 typedef struct pack_args {
     int64_t short_side, gop, quality;
@@ -28,13 +20,13 @@ typedef struct pack_args {
 
 static const kd_arg PACK_ARGS[] = {
     KD_OPT_INT(pack_args, short_side, "short-side", "N", "256", 16, 2048,
-               "pixels of the short side; smaller videos keep their size"),
+               "pixels of the short side; smaller videos keep their size, made even"),
     KD_OPT_CHOICE(pack_args, codec, "codec", "h264", "h264|mjpeg|raw", "raw: RGB as it is, for small sets"),
     KD_OPT_INT(pack_args, gop, "gop", "N", "1", 1, 600,
                "h264: frames from one key frame to the next; 1: key frames alone"),
     KD_OPT_INT(pack_args, quality, "quality", "N", "0", 0, 51,
                "h264: crf (0: 18); mjpeg: quantiser 1 to 31 (0: 2); smaller is better"),
-    KD_OPT_STR(pack_args, video_dir, "video-dir", "DIR", NULL, "folder of the videos below --data, as data.video_dir"),
+    KD_OPT_STR(pack_args, video_dir, "video-dir", "DIR", NULL, "folder of the videos, as data.video_dir"),
 };
 
 static const kd_cmd PACK = {
@@ -49,25 +41,11 @@ static const kd_cmd PACK = {
     .notes = "Paths, numbers and order of frames are the source's, so samplers pick the same ones; pixels are\n"
              "resized and, but for raw, compressed again: figures belong to the pack, whose recipe's hash is in\n"
              "every checkpoint, store and report.  A video that cannot be read is named and left out of the\n"
-             "pack (exit code 3); --resume goes on, and makes anew what has changed in the source.",
+             "pack (exit code 3); --resume goes on, and makes anew what has another size in bytes in the source.",
     .examples =
         "kd dataset pack --data ntu --out /data/ntu-256\n"
         "teacher finetune --config configs/teacher/tiny.yaml --data ntu --set data.video_dir=/data/ntu-256 --out a",
 };
-
-typedef struct job {
-    const char *data, *out;
-    kd_scan scan;
-    kd_pack before; /* rows that are there already */
-    kd_video_writer_opts opts;
-    bool raw;
-    int short_side, part; /* part: descriptor of pack.part */
-    char *part_path;
-    pthread_mutex_t lock; /* guards pack.part */
-    kd_pack_row *row;     /* [scan.n]; frames 0: none */
-    char **trouble;       /* [scan.n]; NULL: none */
-    _Atomic size_t made;
-} job;
 
 static int64_t file_bytes(const char *path)
 {
@@ -97,7 +75,7 @@ static int64_t source_bytes(const char *path)
 }
 
 /* The container that the name promises; raw frames fit one alone. */
-static const char *container(const job *j, const char *path)
+static const char *container(const kdi_pack *j, const char *path)
 {
     return j->raw                             ? "nut"
            : kd_path_has_suffix(path, ".avi") ? "avi"
@@ -106,7 +84,7 @@ static const char *container(const job *j, const char *path)
                                               : "matroska";
 }
 
-static kd_status note(job *j, const kd_pack_row *row, kd_err *err)
+static kd_status note(kdi_pack *j, const kd_pack_row *row, kd_err *err)
 {
     char *line = kd_pack_line(row);
     if (line == NULL) {
@@ -119,7 +97,7 @@ static kd_status note(job *j, const kd_pack_row *row, kd_err *err)
     return st;
 }
 
-static kd_status make(job *j, const char *from, const char *to, kd_pack_row *row, kd_err *err)
+static kd_status make(kdi_pack *j, const char *from, const char *to, kd_pack_row *row, kd_err *err)
 {
     kd_video_info info;
     kd_video_writer_opts o = j->opts;
@@ -137,9 +115,22 @@ static kd_status make(job *j, const char *from, const char *to, kd_pack_row *row
     return note(j, row, err);
 }
 
+/* The row of the pack as it was; false: none, or the file behind it is another. */
+static bool take_row(const kdi_pack *j, kd_pack_row *row, const char *file)
+{
+    const char *path = row->path;
+    const kd_pack_row *before = kd_pack_find(&j->before, path);
+    if (before == NULL || file_bytes(file) != before->bytes) {
+        return false;
+    }
+    *row = *before;
+    row->path = path;
+    return true;
+}
+
 static kd_status pack_one(void *ctx, size_t i, kd_err *err)
 {
-    job *j = ctx;
+    kdi_pack *j = ctx;
     const char *video = j->scan.item[i].video;
     kd_pack_row *row = &j->row[i];
     if (video == NULL) {
@@ -149,13 +140,9 @@ static kd_status pack_one(void *ctx, size_t i, kd_err *err)
     kd_err own = {0};
     kd_status st = from != NULL && to != NULL ? KD_OK : KD_FAIL(&own, KD_E_OOM, "pack: out of memory");
     if (st == KD_OK) {
-        const kd_pack_row *before = kd_pack_find(&j->before, row->path);
-        row->source_bytes = source_bytes(from);
-        if (before != NULL && before->source_bytes == row->source_bytes && file_bytes(to) == before->bytes) {
-            const char *path = row->path;
-            *row = *before;
-            row->path = path;
-        } else {
+        const int64_t source = source_bytes(from);
+        if (!take_row(j, row, to) || row->source_bytes != source) {
+            row->source_bytes = source;
             st = make(j, from, to, row, &own);
         }
     }
@@ -190,104 +177,46 @@ static kd_json *recipe_of(const pack_args *a, const kd_video_writer_opts *o)
     return r;
 }
 
-/* The rows that a resumed run finds go to a new pack.part, so that the folder is an unfinished pack from here on. */
-static kd_status take_over(job *j, kd_err *err)
+/* Path of a video below the pack: as below the folder of the videos, whose slashes at the end a scan leaves out. */
+static char *packed_path(const kdi_pack *j, const pack_args *a, const char *video)
 {
-    char *rows = kd_path_join(j->out, KD_PACK_ROWS);
-    kd_status st = rows != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "pack: out of memory");
-    if (st == KD_OK) {
-        st = kd_path_is_file(rows) ? kd_pack_read(j->out, &j->before, err) : kd_pack_read_part(j->out, &j->before, err);
+    size_t n = a->video_dir != NULL ? strlen(a->video_dir) : 0;
+    while (n > 1 && a->video_dir[n - 1] == '/') {
+        n--;
     }
-    kd_writer *w = NULL;
-    KD_GO(st);
-    KD_GO(kd_writer_open(j->part_path, &w, err));
-    for (size_t i = 0; i < j->before.n; i++) {
-        char *line = kd_pack_line(&j->before.row[i]);
-        st = line != NULL ? kd_writer_put(w, line, strlen(line), err) : KD_FAIL(err, KD_E_OOM, "pack: out of memory");
-        kd_free(line);
-        KD_GO(st);
-    }
-    st = kd_writer_commit(w, err);
-    w = NULL;
-    if (st == KD_OK) {
-        (void)unlink(rows);
-    }
-done:
-    kd_writer_abort(w);
-    kd_free(rows);
-    return st;
-}
-
-/* New or empty, or this very pack and asked for. */
-static kd_status claim(job *j, const kd_common *c, kd_json *recipe, kd_err *err)
-{
-    char *head = kd_path_join(j->out, KD_PACK_HEAD), *text = NULL;
-    uint8_t *old = NULL;
-    size_t bytes = 0, old_bytes = 0, count = 0;
-    char **names = NULL;
-    kd_status st = kd_pack_head(recipe, &text, &bytes, err);
-    if (st == KD_OK && head == NULL) {
-        st = KD_FAIL(err, KD_E_OOM, "pack: out of memory");
-    }
-    KD_GO(st);
-    if (!kd_pack_is(j->out)) {
-        KD_GO(kd_io_list_dir(j->out, &names, &count, err));
-        if (count > 1 || (count == 1 && strcmp(names[0], LOCK) != 0)) {
-            st = KD_FAIL(err, KD_E_ARG, "%s: is not empty and holds no pack; choose another --out", j->out);
-            goto done;
-        }
-    } else {
-        KD_GO(kd_io_read_file(head, 1 << 20, &old, &old_bytes, err));
-        const bool same = old_bytes == bytes && memcmp(old, text, bytes) == 0;
-        if (!c->force && (!same || !c->resume)) {
-            st =
-                KD_FAIL(err, KD_E_ARG,
-                        same ? "%s: holds this pack already, perhaps unfinished; go on with --resume, or make it again "
-                               "with --force"
-                             : "%s: holds a pack of another recipe; choose another --out, or replace it with --force",
-                        j->out);
-            goto done;
-        }
-    }
-    KD_GO(kd_io_write_file(head, text, bytes, err));
-    if (c->resume && !c->force) {
-        KD_GO(take_over(j, err));
-    } else {
-        char *rows = kd_path_join(j->out, KD_PACK_ROWS);
-        (void)unlink(j->part_path);
-        (void)!(rows != NULL && unlink(rows) == 0);
-        kd_free(rows);
-    }
-done:
-    kd_free(names);
-    kd_free(old);
-    kd_free(text);
-    kd_free(head);
-    return st;
-}
-
-/* Path of item i below the pack: as below the folder of the videos. */
-static char *packed_path(const job *j, const pack_args *a, const char *video)
-{
-    const size_t n = a->video_dir != NULL ? strlen(a->video_dir) : 0;
     const bool below = n > 0 && strncmp(video, a->video_dir, n) == 0 && (video[n] == '/' || a->video_dir[n - 1] == '/');
-    const char *rest = below ? video + n + (video[n] == '/') : video;
+    const char *rest = below ? video + n : video;
     char *from = kd_path_join(j->data, video);
     const bool folder = from != NULL && kd_path_is_dir(from);
     kd_free(from);
+    rest += below ? strspn(rest, "/") : 0;
     return folder ? kd_strf("%s" KD_PACK_OF_FOLDER, rest) : kd_strdup(rest);
 }
 
-static kd_status prepare(job *j, const pack_args *a, const kd_common *c, kd_err *err)
+/* The path names a file below the pack, and leads nowhere else. */
+static kd_status check_path(const char *path, kd_err *err)
+{
+    if (strpbrk(path, "\t\n\r") != NULL) {
+        return KD_FAIL(err, KD_E_DATA, "%s: a tab or a line break in a name is not kept in a pack", path);
+    }
+    if (path[0] == '/' || strncmp(path, "../", 3) == 0 || strstr(path, "/../") != NULL) {
+        return KD_FAIL(err, KD_E_DATA,
+                       "%s: expected a video below --data or --video-dir; name its folder with "
+                       "--video-dir",
+                       path);
+    }
+    return KD_OK;
+}
+
+static kd_status prepare(kdi_pack *j, const pack_args *a, const kd_common *c, kd_err *err)
 {
     const kd_scan_opts o = {.root = j->data, .video_dir = a->video_dir};
     KD_TRY(kd_scan_folder(&o, &j->scan, err));
     if (j->scan.counts.videos == 0) {
         return KD_FAIL(err, KD_E_DATA, "%s: holds no video; expected an NTU tree or a folder of videos", j->data);
     }
-    if (c->limit > 0 && (size_t)c->limit < j->scan.n) {
-        j->scan.n = (size_t)c->limit;
-    }
+    KD_TRY(kdi_pack_check_place(j, a->video_dir, err));
+    j->n = c->limit > 0 ? KD_MIN((size_t)c->limit, j->scan.n) : j->scan.n;
     j->row = kd_calloc(j->scan.n, sizeof *j->row);
     j->trouble = kd_calloc(j->scan.n, sizeof *j->trouble);
     if (j->row == NULL || j->trouble == NULL) {
@@ -297,8 +226,8 @@ static kd_status prepare(job *j, const pack_args *a, const kd_common *c, kd_err 
         if (j->scan.item[i].video != NULL && (j->row[i].path = packed_path(j, a, j->scan.item[i].video)) == NULL) {
             return KD_FAIL(err, KD_E_OOM, "pack: out of memory");
         }
-        if (j->row[i].path != NULL && strpbrk(j->row[i].path, "\t\n\r") != NULL) {
-            return KD_FAIL(err, KD_E_DATA, "%s: a tab or a line break in a name is not kept in a pack", j->row[i].path);
+        if (j->row[i].path != NULL) {
+            KD_TRY(check_path(j->row[i].path, err));
         }
     }
     return KD_OK;
@@ -306,7 +235,7 @@ static kd_status prepare(job *j, const pack_args *a, const kd_common *c, kd_err 
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
-static kd_status print_pack(const job *j, const kd_common *c, size_t failed, kd_err *err)
+static kd_status print_pack(const kdi_pack *j, const kd_common *c, size_t failed, kd_err *err)
 {
     int64_t frames = 0, bytes = 0, source = 0;
     size_t done = 0;
@@ -332,8 +261,22 @@ static kd_status print_pack(const job *j, const kd_common *c, size_t failed, kd_
     return KD_OK;
 }
 
+/* What --limit does not reach stays in the pack. */
+static kd_status keep_rest(kdi_pack *j, kd_err *err)
+{
+    for (size_t i = j->n; i < j->scan.n; i++) {
+        char *file = j->row[i].path != NULL ? kd_path_join(j->out, j->row[i].path) : NULL;
+        if (file == NULL && j->row[i].path != NULL) {
+            return KD_FAIL(err, KD_E_OOM, "pack: out of memory");
+        }
+        (void)(file != NULL && take_row(j, &j->row[i], file));
+        kd_free(file);
+    }
+    return KD_OK;
+}
+
 /* The rows that there are, as pack.tsv; what failed, as warnings. */
-static kd_status finish(job *j, const kd_common *c, kd_err *err)
+static kd_status finish(kdi_pack *j, const kd_common *c, kd_err *err)
 {
     size_t n = 0, failed = 0;
     kd_pack_row *row = kd_calloc(j->scan.n, sizeof *row);
@@ -365,7 +308,7 @@ static kd_status pack(const pack_args *a, const kd_common *c, kd_err *err)
 {
     static const char *const CODEC[] = {"h264", "mjpeg"};
     const bool h264 = strcmp(a->codec, CODEC[0]) == 0, jpeg = strcmp(a->codec, CODEC[1]) == 0;
-    job j = {.data = c->data, .out = c->out, .raw = !h264 && !jpeg, .short_side = (int)a->short_side, .part = -1};
+    kdi_pack j = {.data = c->data, .out = c->out, .raw = !h264 && !jpeg, .short_side = (int)a->short_side, .part = -1};
     j.opts = (kd_video_writer_opts){.codec = h264   ? KD_VIDEO_H264
                                              : jpeg ? KD_VIDEO_MJPEG
                                                     : KD_VIDEO_RAW,
@@ -378,7 +321,7 @@ static kd_status pack(const pack_args *a, const kd_common *c, kd_err *err)
     kd_ticker ticker;
     const kd_progress progress = kd_ticker_start(&ticker, c);
     kd_lock *lock = NULL;
-    char *lock_path = kd_path_join(c->out, LOCK);
+    char *lock_path = kd_path_join(c->out, KDI_PACK_LOCK);
     kd_status st = KD_OK;
     (void)pthread_mutex_init(&j.lock, NULL);
     j.part_path = kd_path_join(c->out, KD_PACK_PART);
@@ -388,18 +331,20 @@ static kd_status pack(const pack_args *a, const kd_common *c, kd_err *err)
     KD_GO(st);
     KD_GO(kd_out_dir(&rule, c->out, (const char *const[]){KD_PACK_HEAD, KD_PACK_ROWS}, 2, err));
     KD_GO(prepare(&j, a, c, err));
+    KD_GO(kdi_pack_check_folder(&j, err));
     KD_GO(kd_io_mkdirs(j.out, err));
     KD_GO(kd_io_lock(lock_path, &lock, err));
     kd_io_sweep(j.out);
-    KD_GO(claim(&j, c, recipe_of(a, &j.opts), err));
+    KD_GO(kdi_pack_claim(&j, c, recipe_of(a, &j.opts), err));
     j.part = kd_io_open(j.part_path, O_WRONLY | O_CREAT | O_APPEND);
     if (j.part < 0) {
         st = KD_FAIL(err, KD_E_WRITE, "%s: cannot write: %s", j.part_path, strerror(errno));
         goto done;
     }
-    kd_progress_begin(&progress, "pack", "videos", 0, j.scan.n);
-    KD_GO(kd_pool_run(pack_one, &j, j.scan.n, kd_pool_threads(c->workers), &progress, err));
+    kd_progress_begin(&progress, "pack", "videos", 0, j.n);
+    KD_GO(kd_pool_run(pack_one, &j, j.n, kd_pool_threads(c->workers), &progress, err));
     kd_progress_end(&progress, NULL);
+    KD_GO(keep_rest(&j, err));
     st = finish(&j, c, err);
 done:
     if (j.part >= 0) {
@@ -440,6 +385,12 @@ int kd_cmd_dataset_pack(int argc, char **argv)
     }
     if (a.quality > 31 && strcmp(a.codec, "mjpeg") == 0) {
         return kd_usage(&PACK, "--quality: expected 1 to 31 for mjpeg, found %d", (int)a.quality);
+    }
+    if (a.gop != 1 && strcmp(a.codec, "h264") != 0) {
+        return kd_usage(&PACK, "--gop: says nothing of %s, whose every frame is a key frame; leave it out", a.codec);
+    }
+    if (a.quality != 0 && strcmp(a.codec, "raw") == 0) {
+        return kd_usage(&PACK, "--quality: raw frames are not compressed; leave it out");
     }
     kd_err err = {0};
     return kd_cmd_end(&PACK, pack(&a, &c, &err), &err);

@@ -26,8 +26,7 @@ static bool begins_with(const char *path, const char *folder)
     return strncmp(path, folder, n) == 0 && (folder[n - 1] == '/' || path[n] == '/' || path[n] == '\0');
 }
 
-/* Whether what is at `path` lies in `folder` at any depth: behind a link, as a link, or below a linked folder. */
-static bool lies_below(const char *path, const char *folder)
+bool kd_out_lies_below(const char *path, const char *folder)
 {
     char inner[PATH_MAX], outer[PATH_MAX];
     if (!kd_path_is_dir(folder) || realpath(folder, outer) == NULL) {
@@ -59,7 +58,7 @@ static bool is_data(const char *path)
 /* The existing file `path` is `input`, or lies in it. */
 static bool is_input(const char *path, const char *input)
 {
-    return kd_path_same(path, input) || (!is_report(path) && lies_below(path, input));
+    return kd_path_same(path, input) || (!is_report(path) && kd_out_lies_below(path, input));
 }
 
 /* Recipes name lists and folders as they stand, or as they stand below the data set. */
@@ -74,7 +73,7 @@ static bool is_input_below(const char *path, const char *folder, const char *inp
 /* The existing file `path`. */
 static kd_status refuse_input(const kd_out *o, const char *path, kd_err *err)
 {
-    const char *found = o->data != NULL && is_data(path) && lies_below(path, o->data) ? o->data : NULL;
+    const char *found = o->data != NULL && is_data(path) && kd_out_lies_below(path, o->data) ? o->data : NULL;
     for (int i = 0; found == NULL && i < o->n; i++) {
         if (is_input(path, o->input[i]) || is_input_below(path, o->data, o->input[i])) {
             found = o->input[i];
@@ -237,7 +236,7 @@ kd_status kd_out_run(const kd_out *o, const char *path, kd_err *err)
 {
     KD_TRY(check_dir(path, err));
     for (int i = 0; o->force && i < o->n; i++) {
-        if (kd_path_exists(path) && lies_below(o->input[i], path)) {
+        if (kd_path_exists(path) && kd_out_lies_below(o->input[i], path)) {
             return KD_FAIL(err, KD_E_ARG, "%s lies in %s, which --force would replace; choose another --out",
                            o->input[i], path);
         }

@@ -25,6 +25,10 @@ typedef struct kd_out {
     int n;
 } kd_out;
 
+/* Whether what is or would be at `path` lies in `folder` at any depth: behind a link, as a link, or below a linked
+ * folder.  False where `folder` is none. */
+bool kd_out_lies_below(const char *path, const char *folder);
+
 /* Note a path that the command reads; NULL and "" are ignored.  A run or a checkpoint stands for its files, but for
  * reports: what ends in .json and is no state.json. */
 void kd_out_reads(kd_out *o, const char *path);
