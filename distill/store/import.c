@@ -15,7 +15,7 @@ typedef struct import {
     kd_dataset data;  /* empty without a data set */
     int classes;      /* of the store */
     uint32_t *column; /* [classes] of the file's logits; class_map.h */
-    uint8_t *used;    /* [in.n] rows that became records */
+    uint8_t *used;    /* [in.n] rows of samples */
     float *logits;    /* [in.views, classes] of one record */
     kd_store_view *view;
     char views[40]; /* "5x3" */
@@ -113,6 +113,21 @@ static kd_status join_half(import *m, kd_half *half, kd_err *err)
     return st;
 }
 
+/* Rows of the other half, and of samples that were left out, are samples all the same. */
+static void know_listed(import *m)
+{
+    for (int h = 0; h < KD_HALVES; h++) {
+        const kd_half *half = &m->data.half[h];
+        for (size_t i = 0; i < half->n + half->n_left; i++) {
+            const char *id = i < half->n ? half->sample[i].id : half->left[i - half->n].id;
+            const int64_t row = kd_outside_find(&m->in, id);
+            if (row >= 0) {
+                m->used[row] = 1;
+            }
+        }
+    }
+}
+
 static kd_status join(import *m, kd_err *err)
 {
     size_t done = 0;
@@ -145,6 +160,7 @@ static kd_status join(import *m, kd_err *err)
         m->r->failed += kd_half_failures(half);
         m->r->excluded += half->n_left - kd_half_failures(half);
     }
+    know_listed(m);
     for (size_t i = 0; i < m->in.n; i++) {
         if (m->used[i] == 0) {
             m->r->unknown++;

@@ -2,8 +2,8 @@
  *
  * With a data set the store gets what a dumped one has: the labels, split and class order of the data set, the hashes
  * of the lists of its halves, its records in the order of the listing.  The files of the samples need not be there.  A
- * sample without a row is a bad sample (data.on_bad_sample); a row whose id is no sample of the halves asked for is
- * named and left out.  Labels that the file holds must be those of the data set.
+ * sample without a row is a bad sample (data.on_bad_sample); a row whose id is no sample of either half is named and
+ * left out.  Labels that the file holds must be those of the data set.
  *
  * A file of features alone gives a store of features alone: its logits are zeros, and losses that read logits refuse
  * it.

@@ -237,10 +237,34 @@ static kd_status check_finite(const kd_outside *o, const char *what, const float
     return KD_OK;
 }
 
+/* What a distribution may be off by, for the rounding of its dtype. */
+static double tolerance(const kd_outside *o)
+{
+    return 1e-3 + (o->logit_dtype == KD_F16 ? 0x1p-11 : o->logit_dtype == KD_BF16 ? 0x1p-8 : 0x1p-23);
+}
+
+/* Scores behind a softmax, taken for logits, would make a teacher that says nearly nothing. */
+static void warn_of_prob(const kd_outside *o)
+{
+    const size_t k = (size_t)o->classes, rows = o->n * (size_t)o->views;
+    for (size_t r = 0; r < rows; r++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < k; i++) {
+            const double p = (double)o->logits[r * k + i];
+            sum += p >= 0.0 ? p : INFINITY;
+        }
+        if (!(fabs(sum - 1.0) <= tolerance(o))) {
+            return;
+        }
+    }
+    kd_log(KD_LOG_WARN,
+           "%s: every row of its logits sums to 1 with no value below 0, as probabilities do: say --prob if they are",
+           o->path);
+}
+
 /* Softmax of the logarithm gives the probability back; one of 0 becomes the smallest that f32 has. */
 static kd_status to_logits(kd_outside *o, kd_err *err)
 {
-    const double rounding = o->logit_dtype == KD_F16 ? 0x1p-11 : o->logit_dtype == KD_BF16 ? 0x1p-8 : 0x1p-23;
     const size_t k = (size_t)o->classes, rows = o->n * (size_t)o->views;
     for (size_t r = 0; r < rows; r++) {
         float *p = o->logits + r * k;
@@ -249,7 +273,7 @@ static kd_status to_logits(kd_outside *o, kd_err *err)
             sum += (double)p[i];
             low = KD_MIN(low, (double)p[i]);
         }
-        if (low < 0.0 || !(fabs(sum - 1.0) <= 1e-3 + rounding)) {
+        if (low < 0.0 || !(fabs(sum - 1.0) <= tolerance(o))) {
             const size_t row = r / (size_t)o->views;
             return KD_FAIL(err, KD_E_DATA,
                            "%s: row %zu, %s: expected probabilities, found values down to %g whose sum is %g; without "
@@ -280,6 +304,9 @@ static kd_status check(const kd_outside_names *names, kd_outside *o, kd_err *err
     }
     if (o->features != NULL) {
         KD_TRY(check_finite(o, "features", o->features, (size_t)o->dim, err));
+    }
+    if (o->logits != NULL && !names->prob && o->classes > 1) {
+        warn_of_prob(o);
     }
     return names->prob ? to_logits(o, err) : KD_OK;
 }

@@ -123,6 +123,7 @@ static kd_status read_lines(lines *l, const kd_map *map, kd_err *err)
     const char *p = (const char *)map->data, *end = p + map->bytes;
     size_t rows = 0;
     kd_status st = KD_OK;
+    p += map->bytes >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* of editors on Windows */
     for (size_t line = 1; p < end && st == KD_OK; line++) {
         const char *stop = memchr(p, '\n', (size_t)(end - p));
         stop = stop != NULL ? stop : end;

@@ -182,8 +182,8 @@ kd_status kd_raw_encode(const kd_store_head *h, const kd_store_record *rec, kd_r
     uint8_t *p = data + meta_bytes;
     size_t bad = put_floats(p, rec->logits, n, h->m.logit_dtype);
     if (bad < n) {
-        st = KD_FAIL(err, KD_E_NUMERIC, "%s: view %zu: logit of class %zu is %g as %s", rec->id, bad / c, bad % c,
-                     (double)rec->logits[bad], kd_dtype_name(h->m.logit_dtype));
+        st = KD_FAIL(err, KD_E_NUMERIC, "%s: view %zu: logit of class %zu is %g, which %s does not hold; store f32",
+                     rec->id, bad / c, bad % c, (double)rec->logits[bad], kd_dtype_name(h->m.logit_dtype));
         goto done;
     }
     if (rec->prob == NULL) {
@@ -199,8 +199,8 @@ kd_status kd_raw_encode(const kd_store_head *h, const kd_store_record *rec, kd_r
     const size_t d = (size_t)h->m.feature_dim;
     bad = d == 0 ? 0 : put_floats(p, rec->feature, d, h->m.feature_dtype);
     if (bad < d) {
-        st = KD_FAIL(err, KD_E_NUMERIC, "%s: feature %zu is %g as %s", rec->id, bad, (double)rec->feature[bad],
-                     kd_dtype_name(h->m.feature_dtype));
+        st = KD_FAIL(err, KD_E_NUMERIC, "%s: feature %zu is %g, which %s does not hold; store f32", rec->id, bad,
+                     (double)rec->feature[bad], kd_dtype_name(h->m.feature_dtype));
         goto done;
     }
     kd_put64(data + 4, kd_raw_hash(&r));

@@ -122,7 +122,12 @@ python3 made.py b.npz bytes packed labels double >/dev/null && same b.npz
 python3 made.py b.npz turned labels >/dev/null && same b.npz
 grep -q 'columns put into that of the data set, by name' said.txt || failed "the order of columns is not said"
 python3 made.py b.npz prob >/dev/null && same b.npz --prob
+accepted import b.npz --out p.logits.zst
+grep -q 'b.npz: every row of its logits sums to 1 .* say --prob if they are' err.txt || failed "not said: $(cat err.txt)"
 python3 made.py b.jsonl named >/dev/null && same b.jsonl
+grep -q 'as probabilities do' said.txt && failed "logits are called probabilities"
+(printf '\357\273\277' && sed 's/$/\r/' b.jsonl) >w.jsonl
+same w.jsonl
 python3 made.py b.safetensors meta >/dev/null && same b.safetensors
 python3 made.py b.safetensors >/dev/null && same b.safetensors --ids-file ids.txt
 python3 -c 'import json; json.dump(open("ids.txt").read().split(), open("ids.json", "w"))'
@@ -183,6 +188,11 @@ accepted import few.npz --out few.logits.zst --set data.on_bad_sample=skip --jso
 python3 -c 'import json,sys; d=json.load(open("out.txt")); sys.exit(len(d["left_out"]) != 4 or d["failed"] != 3)' ||
     failed "--json: $(cat out.txt)"
 accepted import few.npz --out train.logits.zst --split train
+grep -q '34 rows, 1 of them of no sample; 24 samples listed: 24 done' out.txt && ! grep -q 'S003.*no sample' err.txt ||
+    failed "rows of the other half: $(cat out.txt err.txt)"
+accepted import a.npz --out limit.logits.zst --set data.limit=3
+grep -q '36 rows, 0 of them of no sample; 36 samples listed: 6 done, 0 failed, 30 excluded' out.txt ||
+    failed "rows of samples left out: $(cat out.txt)"
 accepted "$kd" logits report train.logits.zst --split train --out train.json
 refused 3 'name the data set with --config or --data' "$kd" logits report few.logits.zst --out no.json -q
 
