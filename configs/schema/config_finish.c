@@ -328,6 +328,9 @@ static kd_status finish_all(kd_config *c, kd_err *err)
 {
     KD_TRY(finish_class_weights(c, err));
     fill(&c->eval.batch_size, c->train.batch_size);
+    if (c->phases.n > 0) { /* what is trained is the phases, each of which comes here by itself */
+        return KD_OK;
+    }
     KD_TRY(finish_optim(c, err));
     return finish_mixup(c, err);
 }

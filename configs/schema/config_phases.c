@@ -121,18 +121,16 @@ static const char *const SHARED[] = {"name",
                                      "phases",
                                      "base",
                                      "data",
-                                     "teacher.weights",
-                                     "teacher.weights_key",
-                                     "teacher.min_match",
-                                     "teacher.head_rows",
-                                     "teacher.variant",
-                                     "student.weights",
-                                     "student.name",
+                                     "skeleton",
                                      "kd.store",
                                      "train.seed",
                                      "train.device",
                                      "train.threads",
                                      "train.deterministic"};
+
+/* Keys of the model's sections that a phase may set: the others say which model. */
+static const char *const OWN[] = {"teacher.drop_path", "teacher.head_drop", "teacher.drops",
+                                  "teacher.recompute", "student.dropout",   "student.drop_path"};
 
 /* The node of "a.b" below a map; NULL: none.  within: also one that is above it and is no map. */
 static const kd_yaml_node *find(const kd_yaml_node *map, const char *path, bool within)
@@ -163,6 +161,27 @@ static kd_status check_keys(const kd_yaml_node *item, size_t i, const kd_cfg_pha
     if (i == 0 && (p->start != KD_START_BEST || p->keep_best)) {
         const char *key = p->keep_best ? "keep_best" : "start";
         return place(kd_yaml_get(item, key), i, key, err, "there is no phase before the first; remove it");
+    }
+    return KD_OK;
+}
+
+/* The weights of a phase go on into the next one, and keep_best lets them be the run's: all are of one model. */
+static kd_status check_model(const kd_yaml_node *item, size_t i, kd_err *err)
+{
+    static const char *const model[] = {"teacher", "student"};
+    char key[KD_CFG_PATH_MAX];
+    for (size_t m = 0; m < KD_COUNTOF(model); m++) {
+        const kd_yaml_node *section = kd_yaml_get(item, model[m]);
+        for (const kd_yaml_node *n = section != NULL ? section->child : NULL; n != NULL; n = n->next) {
+            bool own = false;
+            (void)snprintf(key, sizeof key, "%s.%s", model[m], n->key);
+            for (size_t k = 0; k < KD_COUNTOF(OWN) && !own; k++) {
+                own = strcmp(OWN[k], key) == 0;
+            }
+            if (!own) {
+                return place(n, i, key, err, "all phases share it: set it outside of phases");
+            }
+        }
     }
     return KD_OK;
 }
@@ -235,7 +254,9 @@ static kd_status phase_of(const kd_config *recipe, int i, kd_config *out, kd_err
     take_anew(out);
     KD_GO(kd_yaml_parse(t, text, strlen(text), origin, &root, err));
     KD_GO(kd_cfg_bind(root, out, err));
+    out->phases.n = 0; /* checked as the recipe that the phase is */
     st = kd_config_finish(out, err);
+    out->phases.n = recipe->phases.n;
     if (st != KD_OK) {
         st = kd_err_prefix(err, st, "phase %s", p->name);
     }
@@ -275,6 +296,7 @@ kd_status kd_cfg_check_phases(const kd_yaml_node *root, const kd_config *cfg, kd
         forget_own(item);
         *now = *cfg;
         KD_GO(kd_cfg_bind(item, now, err)); /* for the places of faults */
+        KD_GO(check_model(item, i, err));
         KD_GO(phase_of(cfg, (int)i, now, err));
         if (i > 0) {
             KD_GO(check_best(&two[(i + 1) % 2], now, i, err));

@@ -216,7 +216,7 @@ static void number_advice(const kd_cfg_row *row, const char *text, bool plain, c
         (void)snprintf(buf, size, ", quoted, which is text; write it without quotes");
     } else if (has_leading_zero(text)) {
         (void)snprintf(buf, size, "; YAML readers take a leading zero for octal: write it without");
-    } else if (whole && parse_real(text, &x) && x == rint(x) && fabs(x) < 1e15) {
+    } else if (whole && parse_real(text, &x) && x == rint(x) && fabs(x) < 1e15 && x >= row->lo && x <= row->hi) {
         (void)snprintf(buf, size, "; write %.0f", x);
     }
 }

@@ -37,16 +37,22 @@ static void balance(const kd_half *half, int classes, double *w)
     }
 }
 
+kd_status kdi_feed_check_weights(const kd_config *c, int classes, kd_err *err)
+{
+    if (c->class_weights.n > 0 && c->class_weights.n != classes) {
+        return KD_FAIL(err, KD_E_CONFIG, "class_weights: expected %d numbers, one a class, found %d", classes,
+                       c->class_weights.n);
+    }
+    return KD_OK;
+}
+
 kd_status kdi_feed_weights(kd_trainer *t, kd_err *err)
 {
     const kd_cfg_numbers *list = &t->cfg->class_weights;
     if (list->n == 0 && !t->cfg->class_balance) {
         return KD_OK;
     }
-    if (list->n > 0 && list->n != t->model.classes) {
-        return KD_FAIL(err, KD_E_CONFIG, "class_weights: expected %d numbers, one a class, found %d", t->model.classes,
-                       list->n);
-    }
+    KD_TRY(kdi_feed_check_weights(t->cfg, t->model.classes, err));
     t->class_weight = kd_calloc((size_t)t->model.classes, sizeof *t->class_weight);
     if (t->class_weight == NULL) {
         return KD_FAIL(err, KD_E_OOM, "training: out of memory for class weights");

@@ -163,6 +163,8 @@ KD_NODISCARD kd_status kdi_resident_open(kd_trainer *t, kd_err *err);
 KD_NODISCARD kd_status kdi_feed_open(kd_trainer *t, kd_err *err);
 /* Class weights of the recipe, or of the training half. */
 KD_NODISCARD kd_status kdi_feed_weights(kd_trainer *t, kd_err *err);
+/* Refuses class_weights that are not one a class. */
+KD_NODISCARD kd_status kdi_feed_check_weights(const kd_config *c, int classes, kd_err *err);
 void kdi_feed_close(kd_trainer *t);
 KD_NODISCARD kd_status kdi_feed(kd_trainer *t, const kd_batch *b, kd_err *err);
 

@@ -68,6 +68,22 @@ done:
     return st;
 }
 
+/* What only the samples can refuse of a recipe. */
+static kd_status check_samples(const kd_trainer *t, const kd_config *c, kd_err *err)
+{
+    const size_t n = t->data.half[KD_HALF_TRAIN].n;
+    if (c->train.select == KD_SELECT_VAL && t->data.half[KD_HALF_VAL].n == 0) {
+        return KD_FAIL(err, KD_E_DATA,
+                       "train.select: val, but the validation half is empty; set train.select to train, or name a "
+                       "validation half (data.split)");
+    }
+    if ((size_t)c->train.batch_size * (size_t)c->optim.accumulation > n) {
+        return KD_FAIL(err, KD_E_DATA, "%zu training samples do not fill one step of batch %d x accumulation %d", n,
+                       c->train.batch_size, c->optim.accumulation);
+    }
+    return kdi_feed_check_weights(c, t->data.n_classes, err);
+}
+
 /* A fault of a phase to come ends the run before its first step, not after the phases before. */
 static kd_status check_phases(kd_trainer *t, kd_err *err)
 {
@@ -84,6 +100,7 @@ static kd_status check_phases(kd_trainer *t, kd_err *err)
     for (int i = (int)t->s.phase + 1; i < p->n && st == KD_OK; i++) {
         KD_GO(kd_config_phase(t->o->cfg, i, c, err));
         st = check_model(t, c, err);
+        st = st == KD_OK ? check_samples(t, c, err) : st;
         st = st == KD_OK ? st : kd_err_prefix(err, st, "phase %s", p->v[i].name);
     }
 done:

@@ -47,9 +47,19 @@ refused 2 'phase mixup has a train.epochs of its own; use --set phases.mixup.tra
 refused 2 'expected the name of a phase \(mixup, finish\), found mix' train --set phases.mix.train.epochs=5 --out no
 refused 2 "optm: unknown key; did you mean 'optim'" train --set phases.mixup.optm.eps=1 --out no
 refused 2 'phases\[0\].data: all phases share it' train --set phases.mixup.data.limit=5 --out no
+refused 2 'phases\[1\].skeleton: all phases share it' train --set phases.finish.skeleton.frames=8 --out no
+refused 2 'phases\[1\].student.weights: all phases share it' train --set phases.finish.student.weights=x --out no
+accepted "$kd" config show two.yaml --set phases.finish.student.dropout=0.1
+printf 'phases: [{name: a}, {name: b, teacher: {patch: 8}}]\n' >patch.yaml
+refused 2 'patch.yaml:1:[0-9]+: phases\[1\].teacher.patch: all phases share it' "$kd" config check patch.yaml
 refused 2 'phases\[1\].kd.store: all phases share it' train --set phases.finish.kd.store=x --out no
 accepted "$kd" config show two.yaml --set phases.mixup.train.epochs=5 --set optim.clip_grad=1
 [ ! -e no ] || failed "a refused recipe left a folder"
+# what is checked and filled is what a phase trains: a mode whose mixture the phase brings, a warm-up of its own length
+accepted train --set mixup.mode=elem --set phases.mixup.mixup.partner=flip --set phases.finish.mixup.alpha=0.2 --dry-run
+accepted train --set optim.warmup_epochs=2 --set phases.mixup.train.epochs=3 --set train.log_interval=1 --out warm
+[ "$(sed -n 's/.*"type":"train","phase":"mixup".*"lr":\([^,]*\),.*/\1/p' warm/log.jsonl | tr '\n' ' ')" = \
+    '0.0 0.001 0.001 ' ] || failed "a warm-up of two epochs is cut to the recipe's one"
 # places in the file
 fault() { sed "$1" two.yaml >fault.yaml && refused 2 "$2" "$kd" config check fault.yaml; }
 fault 's/base_lr: 1e-3/base_rl: 1e-3/' "fault.yaml:[0-9]+:[0-9]+: optim.base_rl: unknown key"
@@ -60,6 +70,11 @@ fault 's/name: finish,/name: finish, kind: teacher,/' 'phases\[1\].kind: all pha
 fault 's/label_smoothing: 0.1/mixup: {mode: pair}/' 'phase finish: mixup.mode: expected batch'
 sed 's/1e-4}/1e-4, rules: [{match: nothing., lr_scale: 2}]}/' two.yaml >late.yaml
 refused 2 'phase finish: optim.rules\[0\].match: no parameter' "$distill" train --config late.yaml --out late -q
+late() { refused "$1" "phase finish: $2" train --set phases.finish."$3" --out late; }
+late 3 '12 training samples do not fill one step of batch 50 x accumulation 1' train.batch_size=50
+late 2 'class_weights: expected 12 numbers' class_weights=[1,2]
+refused 3 'phase finish: train.select: val, but the validation half is empty' train \
+    --set phases.mixup.train.select=train --set phases.finish.keep_best=false --set 'data.split.train=[1,2,3,4,5,6,7,8,9]' --out late
 [ ! -e late/checkpoints ] || failed "a phase that cannot run was found late"
 
 # a run goes on, or says what is different
