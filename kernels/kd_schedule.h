@@ -49,7 +49,9 @@ typedef struct kd_schedule {
  *   CosineAnnealingLR, change t of T, before the end:
  *                                  lr  = (1 + cos(pi t / T)) / (1 + cos(pi (t - 1) / T)) (lr - min_lr) + min_lr
  *   t counts epochs or steps from cosine_begin; the warm-up must end before t = T.  With w = 1 MMEngine stays at
- *   warmup_lr for ever; here one step is no warm-up. */
+ *   warmup_lr for ever; here one step is no warm-up.  From s = 0 MMEngine divides by 0; here step 1 takes
+ *   lr (1 - s) / (w - 1), the limit of small s.
+ * A peak of 0 has s = 1. */
 double kd_schedule_lr(const kd_schedule *s, int64_t step);
 
 /* A cosine from `from` to `to` over the steps of the run, without warm-up (VideoMAE's weight decay):

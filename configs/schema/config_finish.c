@@ -73,6 +73,10 @@ static kd_status finish_schedule(const kd_config *c, kd_err *err)
         return KD_FAIL(err, KD_E_CONFIG, "optim.warmup_ratio: %g, but optim.warmup_steps says %d; remove one",
                        o->warmup_ratio, o->warmup_steps);
     }
+    if (o->schedule == KD_SCHEDULE_HF_COSINE && o->warmup_start_lr != 0.0) {
+        return KD_FAIL(err, KD_E_CONFIG, "optim.warmup_start_lr: %g, but schedule hf_cosine starts from 0; remove it",
+                       o->warmup_start_lr);
+    }
     const char *idle = o->cosine_epochs != 0  ? "cosine_epochs"
                        : o->cosine_begin != 0 ? "cosine_begin"
                        : o->cosine_end != 0   ? "cosine_end"

@@ -237,6 +237,19 @@ static kd_schedule schedule_of(const kd_trainer *t, double scale)
                          .gamma = c->gamma};
 }
 
+/* A warm-up in steps, or in a share of them, ends before the cosine has come down: mmengine's two rates multiply. */
+static kd_status check_warmup(const kd_cfg_optim *c, const kd_schedule *s, kd_err *err)
+{
+    const bool mm = s->kind == KD_SCHEDULE_MM_EPOCH || s->kind == KD_SCHEDULE_MM_STEP;
+    const int64_t down = (s->cosine_begin + s->cosine_epochs) * s->steps_per_epoch;
+    if (!mm || s->warmup_steps <= down) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_CONFIG,
+                   "optim.%s: expected at most the %lld steps after which the cosine has come down, found %lld steps",
+                   c->warmup_steps >= 0 ? "warmup_steps" : "warmup_ratio", (long long)down, (long long)s->warmup_steps);
+}
+
 static kd_status open_optimiser(kd_trainer *t, kd_err *err)
 {
     const kd_cfg_optim *c = &t->cfg->optim;
@@ -257,6 +270,7 @@ static kd_status open_optimiser(kd_trainer *t, kd_err *err)
     const double scale = c->scale_lr ? (double)effective / 256.0 : 1.0;
     const int64_t steps = t->batches / t->accumulation;
     t->schedule = schedule_of(t, scale);
+    KD_TRY(check_warmup(c, &t->schedule, err));
     if (c->scale_lr) {
         kd_log(KD_LOG_INFO, "lr = %g x %d (batch) x 1 (ranks) x %d (accumulation) / 256 = %g", c->base_lr,
                t->cfg->train.batch_size, t->accumulation, t->schedule.lr);

@@ -5,6 +5,12 @@
 
 static const double pi = 3.14159265358979323846;
 
+/* Rate of the first step as a share of the peak; a peak of 0 is flat. */
+static double start_factor(const kd_schedule *s)
+{
+    return s->lr > 0.0 ? s->warmup_lr / s->lr : 1.0;
+}
+
 static double cosine(const kd_schedule *s, double at, double length)
 {
     return s->min_lr + 0.5 * (s->lr - s->min_lr) * (1.0 + cos(pi * at / length));
@@ -24,7 +30,7 @@ static double by_epoch(const kd_schedule *s, int64_t step)
     const int64_t epoch = step / s->steps_per_epoch;
     const double e = (double)epoch;
     if (e < s->warmup_epochs) {
-        const double start = s->warmup_lr / s->lr;
+        const double start = start_factor(s);
         return s->lr * (start + (1.0 - start) * e / s->warmup_epochs);
     }
     if (s->kind == KD_SCHEDULE_COSINE_EPOCH) {
@@ -57,12 +63,14 @@ static int64_t cosine_changes(const kd_schedule *s, int64_t k, int64_t unit)
 static double mm_engine(const kd_schedule *s, int64_t step, int64_t unit)
 {
     const int64_t w = s->warmup_steps > 1 ? s->warmup_steps : 0;
-    const double start = s->warmup_lr / s->lr, rise = 1.0 - start;
+    const double start = start_factor(s), rise = 1.0 - start;
     const double period = (double)(s->cosine_epochs * (s->steps_per_epoch / unit));
     double lr = w > 0 ? s->warmup_lr : s->lr;
     int64_t t = 0;
     for (int64_t k = 1; k <= step && k < w; k++) { /* while both act, the recursion itself: order matters to min_lr */
-        lr *= 1.0 + rise / ((double)(w - 1) * start + (double)(k - 1) * rise);
+        const double before = (double)(w - 1) * start + (double)(k - 1) * rise;
+        /* from a rate of 0, which the recursion never leaves, to the step that a straight line takes */
+        lr = before > 0.0 ? lr * (1.0 + rise / before) : s->lr * rise / (double)(w - 1);
         const int64_t now = cosine_changes(s, k, unit);
         if (now > t) {
             t = now;

@@ -73,8 +73,8 @@ refused 2 'phase finish: optim.rules\[0\].match: no parameter' "$distill" train 
 late() { refused "$1" "phase finish: $2" train --set phases.finish."$3" --out late; }
 late 3 '12 training samples do not fill one step of batch 50 x accumulation 1' train.batch_size=50
 late 2 'class_weights: expected 12 numbers' class_weights=[1,2]
-refused 3 'phase finish: train.select: val, but the validation half is empty' train \
-    --set phases.mixup.train.select=train --set phases.finish.keep_best=false --set 'data.split.train=[1,2,3,4,5,6,7,8,9]' --out late
+refused 3 'phase finish: train.select: val, but the validation half is empty' train --out late \
+    --set phases.mixup.train.select=train --set phases.finish.keep_best=false --set data.split.train=[1,2,3,4,5,6,7,8,9]
 [ ! -e late/checkpoints ] || failed "a phase that cannot run was found late"
 
 # a run goes on, or says what is different
@@ -126,6 +126,18 @@ sed -n 's/.*"type":"train".*"lr":\([^,]*\),.*"weight_decay":\([^}]*\)}/\1 \2/p' 
 refused 2 'optim.warmup_ratio: 0.1, but schedule constant' short --set optim.warmup_ratio=0.1 \
     --set optim.schedule=constant --out no
 refused 2 'optim.cosine_end: only the schedules mmengine' short --set optim.cosine_end=3 --out no
+refused 2 'optim.warmup_start_lr: 0.0001, but schedule hf_cosine starts from 0' short \
+    --set optim.warmup_start_lr=1e-4 --set optim.schedule=hf_cosine --out no
+# mmengine's from a rate of 0, where its own recursion divides by 0; a peak of 0; a warm-up longer than the cosine
+rate() { sed -n 's/.*"type":"train".*"lr":\([^,]*\),.*/\1/p' "$1/log.jsonl" | tr '\n' ' '; }
+mm() { short --set optim.schedule=mmengine_epoch --set train.log_interval=1 --set optim.min_lr=0 "$@"; }
+accepted mm --set optim.warmup_steps=3 --set optim.cosine_begin=3 --epochs 4 --out mm
+[ "$(rate mm)" = '0.0 0.0005 0.001 0.001 ' ] || failed "mmengine's warm-up from 0: $(rate mm)"
+accepted short --set optim.schedule=cosine_epoch --set optim.base_lr=0 --set optim.min_lr=0 --set train.log_interval=1 \
+    --out flat
+[ "$(rate flat)" = '0.0 ' ] || failed "a peak of 0: $(rate flat)"
+refused 2 'optim.warmup_steps: expected at most the 2 steps after which the cosine has come down, found 9 steps' \
+    mm --set optim.warmup_steps=9 --epochs 4 --set optim.cosine_epochs=2 --out no
 
 # losses and gradients that are not finite
 accepted short --set class_balance=true --out balance
