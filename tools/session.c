@@ -101,14 +101,15 @@ kd_status kd_sets_make(const kd_common *c, const char *section, kd_sets *out, kd
     return KD_OK;
 }
 
-kd_status kd_read_views(const char *text, int *clips, int *crops, bool *flips, kd_err *err)
+kd_status kd_read_views(const char *text, const char *also, int *clips, int *crops, bool *flips, kd_err *err)
 {
     int end = 0;
     const bool read = sscanf(text, "%4dx%4d%n", clips, crops, &end) == 2 && *clips > 0 && *crops > 0;
     *flips = read && strcmp(text + end, "x2") == 0;
     if (!read || (text[end] != '\0' && !*flips)) {
         return KD_FAIL(err, KD_E_ARG,
-                       "--views: expected CLIPSxCROPS such as 5x3, or 5x3x2 with each mirrored too, got '%s'", text);
+                       "--views: expected CLIPSxCROPS such as 5x3, or 5x3x2 with each mirrored too%s, got '%s'", also,
+                       text);
     }
     return KD_OK;
 }

@@ -36,8 +36,10 @@ KD_NODISCARD kd_status kd_sets_add_int(kd_sets *s, const char *key, int64_t valu
 KD_NODISCARD kd_status kd_sets_add_bool(kd_sets *s, const char *key, bool value, kd_err *err);
 void kd_sets_free(kd_sets *s); /* zeroed is legal */
 
-/* --views: "5x3" (clips x crops), or "5x3x2" with each mirrored too.  KD_E_ARG. */
-KD_NODISCARD kd_status kd_read_views(const char *text, int *clips, int *crops, bool *flips, kd_err *err);
+/* --views: "5x3" (clips x crops), or "5x3x2" with each mirrored too.  KD_E_ARG names these and what is `also` legal
+ * (", or train:N", or ""). */
+KD_NODISCARD kd_status kd_read_views(const char *text, const char *also, int *clips, int *crops, bool *flips,
+                                     kd_err *err);
 
 /* What --weights means to a command. */
 typedef enum kd_weights_use {

@@ -123,7 +123,8 @@ python3 made.py b.npz turned labels >/dev/null && same b.npz
 grep -q 'columns put into that of the data set, by name' said.txt || failed "the order of columns is not said"
 python3 made.py b.npz prob >/dev/null && same b.npz --prob
 accepted import b.npz --out p.logits.zst
-grep -q 'b.npz: every row of its logits sums to 1 .* say --prob if they are' err.txt || failed "not said: $(cat err.txt)"
+grep -q 'b.npz: every row of its logits sums to 1 .* say --prob if they are' err.txt ||
+    failed "not said: $(cat err.txt)"
 python3 made.py b.jsonl named >/dev/null && same b.jsonl
 grep -q 'as probabilities do' said.txt && failed "logits are called probabilities"
 (printf '\357\273\277' && sed 's/$/\r/' b.jsonl) >w.jsonl

@@ -46,8 +46,8 @@ again 3 'expected the split of the data set' --set 'data.split.train=[1]'
 again 2 'train.num_sample: expected 1' --set train.num_sample=2
 refused 2 'split train' dump --views train:2 --out no.logits.zst -q
 refused 2 'CLIPSxCROPS' "$teacher" eval --config t.yaml --weights "$start" --views train:2 -q
-for bad in train:0 train: train:2x; do
-    refused 2 'CLIPSxCROPS' dump --split train --views $bad --out no.logits.zst -q
+for bad in train:0 train: train:2x 4294967297x1; do
+    refused 2 'CLIPSxCROPS.* or train:N, got' dump --split train --views $bad --out no.logits.zst -q
 done
 refused 3 'rows of training' "$kd" logits verify two.logits.zst --recompute 1 --config t.yaml --weights "$start" -q
 

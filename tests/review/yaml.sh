@@ -35,6 +35,7 @@ bad 'data: {split: {by: subject, train: [01, 02]}}' "found '01'; YAML readers"
 good 'optim: {base_lr: 0.5, weight_decay: 0}'
 bad 'train: {epochs: 50.0}' "found '50.0'; write 50"
 bad 'train: {epochs: 1e2}' "found '1e2'; write 100"
+bad 'eval: {clips: 9999}' "in \[1, 64\], found '9999'$"
 
 bad 'data: {root: "E:\\nturgbd-videos"}' "expected text without control characters, found 'E:.nturgbd-videos'"
 bad 'data: {root: "a\\x1b[31mb"}' "found 'a.x1b\[31mb'"

@@ -19,14 +19,14 @@ enum {
 };
 
 /* "CxR" into eval.clips and eval.crops; "CxRx2" into eval.flips too, which "CxR" leaves as it is. */
-static kd_status set_views(kd_sets *sets, const char *views, kd_err *err)
+static kd_status set_views(kd_sets *sets, const char *views, bool dumps, kd_err *err)
 {
     int c = 0, r = 0;
     bool flips = false;
     if (views == NULL) {
         return KD_OK;
     }
-    KD_TRY(kd_read_views(views, &c, &r, &flips, err));
+    KD_TRY(kd_read_views(views, dumps ? ", or train:N" : "", &c, &r, &flips, err));
     KD_TRY(kd_sets_add_int(sets, "eval.clips", c, err));
     KD_TRY(kd_sets_add_int(sets, "eval.crops", r, err));
     return flips ? kd_sets_add_bool(sets, "eval.flips", true, err) : KD_OK;
@@ -70,11 +70,11 @@ static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_er
     return KD_OK;
 }
 
-static kd_status open_session(const kd_common *c, const char *program, const opts *o, bool replay, kd_sets *sets,
+static kd_status open_session(const kd_common *c, const char *program, const opts *o, bool dumps, kd_sets *sets,
                               kd_session *s, kd_err *err)
 {
     KD_TRY(kd_sets_make(c, "eval", sets, err));
-    KD_TRY(replay ? KD_OK : set_views(sets, o->views, err));
+    KD_TRY(dumps && replay_of(o->views) > 0 ? KD_OK : set_views(sets, o->views, dumps, err));
     return kd_session_open(c, program, o->weights, KD_WEIGHTS_MODEL, sets, s, err);
 }
 
@@ -207,7 +207,7 @@ static kd_status dump(const char *program, const opts *o, const kd_common *c, kd
     kd_dump_result r = {0};
     kd_out out;
     kd_status st = KD_OK;
-    KD_GO(open_session(c, program, o, replay_of(o->views) > 0, &sets, &s, err));
+    KD_GO(open_session(c, program, o, true, &sets, &s, err));
     kd_session_out(&s, c, o->weights, &out);
     if (c->out != NULL) {
         KD_GO(kd_out_store(&out, c->out, err));

@@ -3,6 +3,7 @@
 #include "tools/dataset/pack_internal.h"
 #include "tools/process/out.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 /* Rows whose videos are not in the data set any more are named; where no row's video is, the pack is another's. */
@@ -117,6 +118,20 @@ kd_status kdi_pack_check_place(const kdi_pack *j, const char *video_dir, kd_err 
     return KD_OK;
 }
 
+static kd_status remove_rows(const kdi_pack *j, kd_err *err)
+{
+    char *rows = kd_path_join(j->out, KD_PACK_ROWS);
+    const char *const path[] = {j->part_path, rows};
+    kd_status st = rows != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "pack: out of memory");
+    for (size_t i = 0; i < KD_COUNTOF(path) && st == KD_OK; i++) {
+        if (unlink(path[i]) != 0 && errno != ENOENT) {
+            st = KD_FAIL(err, KD_E_WRITE, "%s: cannot remove: %s", path[i], strerror(errno));
+        }
+    }
+    kd_free(rows);
+    return st;
+}
+
 /* A new folder, or this very pack and asked for. */
 kd_status kdi_pack_claim(kdi_pack *j, const kd_common *c, kd_json *recipe, kd_err *err)
 {
@@ -141,14 +156,12 @@ kd_status kdi_pack_claim(kdi_pack *j, const kd_common *c, kd_json *recipe, kd_er
             goto done;
         }
     }
-    KD_GO(kd_io_write_file(head, text, bytes, err));
     if (c->resume && !c->force) {
+        KD_GO(kd_io_write_file(head, text, bytes, err));
         KD_GO(take_over(j, err));
     } else {
-        char *rows = kd_path_join(j->out, KD_PACK_ROWS);
-        (void)unlink(j->part_path);
-        (void)!(rows != NULL && unlink(rows) == 0);
-        kd_free(rows);
+        KD_GO(remove_rows(j, err)); /* first: a kill must not leave the new head over the rows of the old recipe */
+        KD_GO(kd_io_write_file(head, text, bytes, err));
     }
 done:
     kd_free(old);

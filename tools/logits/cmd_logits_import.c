@@ -170,7 +170,7 @@ static kd_status import(const import_args *a, const kd_common *c, const char *fi
                         .left = left_out};
     kd_status st = KD_OK;
     if (a->views != NULL) {
-        KD_GO(kd_read_views(a->views, &o.clips, &o.crops, &o.flips, err));
+        KD_GO(kd_read_views(a->views, "", &o.clips, &o.crops, &o.flips, err));
     }
     KD_GO(open_data(c, &cfg, err));
     o.data = cfg != NULL ? &cfg->data : NULL;
