@@ -72,6 +72,11 @@ for dir in "$PWD/src//" ../src//; do
 done
 eval_on slashes.json --set data.video_dir="$PWD/raw//"
 
+rm slash/v_wave_g01_c01.avi && ln -s ../src/v_wave_g01_c01.avi slash/
+refused 2 'slash/v_wave_g01_c01.avi: a link leads to the source src/v_wave' "$kd" dataset pack --data src --out slash \
+    --force -q --workers 1 --limit 1
+md5sum -c --quiet src.md5 >/dev/null 2>&1 || failed "a link of the pack: the source was written to"
+
 # --limit packs the first ones and takes nothing away; another data set's pack is not taken over.
 more=("$kd" dataset pack --data src --workers 1 -q --codec raw --out more)
 accepted "${more[@]}" --limit 2

@@ -102,6 +102,10 @@ static kd_status make(kdi_pack *j, const char *from, const char *to, kd_pack_row
     kd_video_info info;
     kd_video_writer_opts o = j->opts;
     o.container = container(j, to);
+    if (kd_path_same(from, to)) {
+        return KD_FAIL(err, KD_E_ARG, "%s: a link leads to the source %s: an output never replaces an input; remove it",
+                       to, from);
+    }
     char *dir = kd_path_dir(to);
     kd_status st = dir != NULL ? kd_io_mkdirs(dir, err) : KD_FAIL(err, KD_E_OOM, "pack: out of memory");
     kd_free(dir);
