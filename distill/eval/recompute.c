@@ -62,6 +62,18 @@ static kd_status check_data(const recompute *c, kd_err *err)
     return KD_OK;
 }
 
+/* The videos are those of the same pack, or of none. */
+static kd_status check_pack(const kd_store *s, const char *stored, const char *here, kd_err *err)
+{
+    const char *then = strstr(stored, "; pack "), *now = strstr(here, "; pack ");
+    if (then == NULL ? now == NULL : now != NULL && strcmp(then, now) == 0) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_DATA,
+                   "%s: it was made with the videos of %.17s, this run reads those of %.17s: data.video_dir says which",
+                   kd_store_path(s), then != NULL ? then + 2 : "the data set", now != NULL ? now + 2 : "the data set");
+}
+
 static kd_status check_model(const recompute *c, const kd_load_report *load, kd_err *err)
 {
     const kd_store *s = c->o->store;
@@ -80,6 +92,7 @@ static kd_status check_model(const recompute *c, const kd_load_report *load, kd_
     const char *decoder = c->o->task->decoder != NULL ? c->o->task->decoder() : NULL;
     decoder = kd_identity_decoder(decoder, &c->data, own);
     decoder = decoder != NULL ? decoder : "";
+    KD_TRY(check_pack(s, m->decoder, decoder, err));
     if (strcmp(decoder, m->decoder) != 0) {
         kd_log(KD_LOG_WARN, "%s: decoded by %s, here by %s", kd_store_path(s), m->decoder, decoder);
     }

@@ -101,11 +101,34 @@ static kd_status map_line(const kd_outside *in, const char *path, size_t line, c
     return column_of(in, path, line, text, &column[k], err);
 }
 
+/* Number of columns that are taken; one that stands for two classes is named, as it cannot tell them apart. */
+static int warn_of_shared(const kd_outside *in, const char *path, const kd_dataset *data, const uint32_t *column)
+{
+    int taken = 0, first = -1, second = -1;
+    for (int k = 0; k < data->n_classes; k++) {
+        int other = 0;
+        while (column[other] != column[k]) {
+            other++;
+        }
+        taken += other == k;
+        if (other < k && first < 0) {
+            first = other;
+            second = k;
+        }
+    }
+    if (first >= 0) {
+        kd_log(KD_LOG_WARN, "%s: %d columns for %d classes: column %u of %s stands for '%s' and for '%s'", path, taken,
+               data->n_classes, column[first], in->path, data->classes[first], data->classes[second]);
+    }
+    return taken;
+}
+
 static kd_status by_map(const kd_outside *in, const char *path, const kd_dataset *data, uint32_t *column, kd_err *err)
 {
     enum { MOST = 16 << 20 };
     uint8_t *text = NULL;
     size_t bytes = 0, line = 0;
+    int taken = 0;
     kd_status st = KD_OK;
     for (int k = 0; k < data->n_classes; k++) {
         column[k] = NO_COLUMN;
@@ -128,7 +151,8 @@ static kd_status by_map(const kd_outside *in, const char *path, const kd_dataset
             goto done;
         }
     }
-    kd_log(KD_LOG_INFO, "%s: %d of the %d columns of %s are taken", path, data->n_classes, in->classes, in->path);
+    taken = warn_of_shared(in, path, data, column);
+    kd_log(KD_LOG_INFO, "%s: %d of the %d columns of %s are taken", path, taken, in->classes, in->path);
 done:
     kd_free(text);
     return st;

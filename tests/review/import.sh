@@ -135,6 +135,10 @@ python3 -c 'import json; json.dump(open("ids.txt").read().split(), open("ids.jso
 same b.safetensors --ids-file ids.json
 awk '{ print NR - 1 "\t" $0 }' data/classes.txt >map.tsv
 same a.npz --class-map map.tsv
+sed 's/^11\t/0\t/' map.tsv >shared.tsv
+accepted import a.npz --class-map shared.tsv --out shared.logits.zst
+grep -q "shared.tsv: 11 columns for 12 classes: column 0 of a.npz stands for '$(head -1 data/classes.txt)' and for" \
+    err.txt || failed "a column for two classes: $(cat err.txt)"
 python3 made.py h.npz half >/dev/null
 accepted import h.npz --out h.logits.zst
 "$kd" logits info h.logits.zst | grep -q 'logits fp16, imported\[6\] fp16' || failed "f16 does not stay f16"

@@ -53,6 +53,9 @@ grep -q '36 of 36 records computed again: 1 differ' out.txt || failed "other pic
 : >"${v[20]}"
 refused 4 "$(basename "${v[20]}" _rgb.avi)" again whole.logits.zst --recompute 36 -q
 mv kept "${v[20]}"
+accepted "$kd" dataset pack --data data --out pack --codec raw -q
+refused 3 'made with the videos of the data set, this run reads those of pack [0-9a-f]{12}: data.video_dir' \
+    again whole.logits.zst --recompute 1 --set "data.video_dir=$PWD/pack" -q
 refused 3 "views '2x1', found '1x1'" again whole.logits.zst --recompute 1 --set eval.clips=1 -q
 refused 3 'split' again whole.logits.zst --recompute 1 --set 'data.split.train=[1]' -q
 refused 2 'expected a number of records or a share' again whole.logits.zst --recompute 0 -q
