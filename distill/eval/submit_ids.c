@@ -144,9 +144,50 @@ done:
     return st;
 }
 
-static kd_status read_folder(finder *f, kd_err *err)
+/* Is a video at `dir`, or below it? */
+static bool holds_video(const kd_scan *scan, const char *dir)
+{
+    const size_t n = strlen(dir);
+    for (size_t i = 0; i < scan->n; i++) {
+        const char *video = scan->item[i].video;
+        if (video != NULL && strncmp(video, dir, n) == 0 && (video[n] == '\0' || video[n] == '/')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Folders of the folder that give no id: an id without a row has a name. */
+static kd_status name_absent(finder *f, kd_on_bad on_bad, kd_err *err)
+{
+    char **name = NULL;
+    size_t n = 0;
+    kd_status st = kd_io_list_dir(f->root, &name, &n, err);
+    for (size_t i = 0; i < n && st == KD_OK; i++) {
+        char *path = kd_path_join(f->root, name[i]);
+        const bool absent =
+            path != NULL && name[i][0] != '.' && kd_path_is_dir(path) && !holds_video(&f->scan, name[i]);
+        if (path == NULL) {
+            st = KD_FAIL(err, KD_E_OOM, "submission: out of memory");
+        } else if (absent && on_bad == KD_BAD_FAIL) {
+            st = KD_FAIL(err, KD_E_DATA,
+                         "%s: expected a video, or two numbered pictures and more, found neither (a list of ids takes "
+                         "a single picture; data.on_bad_sample: skip leaves the folder out)",
+                         path);
+        } else if (absent) {
+            f->l->n_absent++;
+            kd_log(KD_LOG_WARN, "left out: %s: neither a video nor two numbered pictures in it", path);
+        }
+        kd_free(path);
+    }
+    kd_free(name);
+    return st;
+}
+
+static kd_status read_folder(finder *f, kd_on_bad on_bad, kd_err *err)
 {
     KD_TRY(scan_once(f, err));
+    KD_TRY(name_absent(f, on_bad, err));
     for (size_t i = 0; i < f->scan.n; i++) {
         const kd_scan_item *item = &f->scan.item[i];
         char *video = item->video != NULL ? kd_path_join(f->root, item->video) : NULL;
@@ -203,7 +244,7 @@ kd_status kd_id_list_open(const char *ids, const char *root, kd_key_rule key, kd
     finder f = {.l = out, .root = folder ? ids : root, .key = key};
     kd_status st = KD_OK;
     *out = (kd_id_list){.n_text = 0};
-    KD_GO(folder ? read_folder(&f, err) : read_list(&f, ids, on_bad, err));
+    KD_GO(folder ? read_folder(&f, on_bad, err) : read_list(&f, ids, on_bad, err));
     if (out->half.n == 0) {
         st = KD_FAIL(err, KD_E_DATA, "%s: expected ids of videos below %s, found none", ids, f.root);
         goto done;

@@ -33,6 +33,15 @@ same_file out.csv want.csv
 # shellcheck disable=SC2086
 accepted "$teacher" predict $tiny --set "data.classes=[${names%,}]" --ids test --submission out.csv --force
 same_file out.csv want.csv
+# a folder of the folder that is no video has a name
+"$make" frames test/11 1
+# shellcheck disable=SC2086
+folder() { "$teacher" predict $tiny --set "data.classes=[${names%,}]" --ids test --submission out.csv --force "$@"; }
+refused 3 'test/11: expected a video, or two numbered pictures and more' folder -q
+accepted folder --set data.on_bad_sample=skip
+grep -q '^4 ids listed: 3 rows written, 1 failed and without a row' out.txt || failed "account: $(cat out.txt)"
+same_file out.csv want.csv
+rm -r test/11
 mkdir more && mv test more/a
 printf 'a/2/\n10\na\\07\n' >ids.txt
 accepted submit --data more --force
