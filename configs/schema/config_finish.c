@@ -118,13 +118,28 @@ static kd_status finish_selection(const kd_config *c, kd_err *err)
     return KD_OK;
 }
 
+/* Below 0 only -1 has a meaning, "not set". */
+static kd_status unset(const char *key, double value, kd_err *err)
+{
+    return value >= 0.0 || value == -1.0
+               ? KD_OK
+               : KD_FAIL(err, KD_E_CONFIG, "%s: expected -1 (not set) or at least 0, found %g", key, value);
+}
+
 static kd_status finish_optim(kd_config *c, kd_err *err)
 {
     const kd_cfg_optim *o = &c->optim;
+    char name[KD_CFG_NAME];
+    KD_TRY(unset("optim.weight_decay_end", o->weight_decay_end, err));
+    KD_TRY(unset("optim.warmup_ratio", o->warmup_ratio, err));
     KD_TRY(finish_schedule(c, err));
     KD_TRY(finish_selection(c, err));
     if (o->schedule == KD_SCHEDULE_MULTISTEP && o->milestones.n == 0) {
         return KD_FAIL(err, KD_E_CONFIG, "optim.milestones: multistep needs at least one epoch");
+    }
+    if (o->schedule != KD_SCHEDULE_MULTISTEP && o->milestones.n > 0) {
+        return KD_FAIL(err, KD_E_CONFIG, "optim.milestones: only schedule multistep obeys them, found %s; remove them",
+                       kd_config_enum_name("optim.schedule", (int)o->schedule, name));
     }
     for (int i = 1; i < o->milestones.n; i++) {
         if (o->milestones.v[i] <= o->milestones.v[i - 1]) {
@@ -318,6 +333,16 @@ static kd_status finish_sequences(kd_config *c, kd_err *err)
 
 static kd_status finish_class_weights(const kd_config *c, kd_err *err)
 {
+    bool any = c->class_weights.n == 0;
+    for (int i = 0; i < c->class_weights.n; i++) {
+        any = any || c->class_weights.v[i] > 0.0;
+    }
+    if (!any) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "class_weights: all %d are 0, so nothing is learned from labels; give one a "
+                       "number above 0",
+                       c->class_weights.n);
+    }
     if (c->class_weights.n > 0 && c->class_balance) {
         return KD_FAIL(err, KD_E_CONFIG, "class_balance: true, but class_weights says the weights; remove one");
     }

@@ -128,6 +128,12 @@ refused 2 'optim.warmup_ratio: 0.1, but schedule constant' short --set optim.war
 refused 2 'optim.cosine_end: only the schedules mmengine' short --set optim.cosine_end=3 --out no
 refused 2 'optim.warmup_start_lr: 0.0001, but schedule hf_cosine starts from 0' short \
     --set optim.warmup_start_lr=1e-4 --set optim.schedule=hf_cosine --out no
+refused 2 'optim.milestones: only schedule multistep obeys them, found cosine_step' short --set optim.milestones=[3] \
+    --out no
+refused 2 'optim.weight_decay_end: expected -1 \(not set\) or at least 0, found -0.5' short \
+    --set optim.weight_decay_end=-0.5 --out no
+refused 2 'optim.warmup_ratio: expected -1' short --set optim.warmup_ratio=-0.5 --out no
+refused 2 'class_weights: all 12 are 0' short --set class_weights=[0,0,0,0,0,0,0,0,0,0,0,0] --out no
 # mmengine's from a rate of 0, where its own recursion divides by 0; a peak of 0; a warm-up longer than the cosine
 rate() { sed -n 's/.*"type":"train".*"lr":\([^,]*\),.*/\1/p' "$1/log.jsonl" | tr '\n' ' '; }
 mm() { short --set optim.schedule=mmengine_epoch --set train.log_interval=1 --set optim.min_lr=0 "$@"; }
