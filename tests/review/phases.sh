@@ -75,6 +75,8 @@ late 3 '12 training samples do not fill one step of batch 50 x accumulation 1' t
 late 2 'class_weights: expected 12 numbers' class_weights=[1,2]
 refused 3 'phase finish: train.select: val, but the validation half is empty' train --out late \
     --set phases.mixup.train.select=train --set phases.finish.keep_best=false --set data.split.train=[1,2,3,4,5,6,7,8,9]
+refused 3 'phase finish: .*: holds no features' train --out late --teacher-logits r.logits.zst \
+    --set phases.finish.kd.feature=mse --set phases.finish.kd.feature_weight=1
 [ ! -e late/checkpoints ] || failed "a phase that cannot run was found late"
 
 # a run goes on, or says what is different
