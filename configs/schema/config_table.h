@@ -79,7 +79,7 @@ KD_NODISCARD kd_status kd_cfg_set_is_clear(const struct kd_yaml_node *root, cons
 bool kd_cfg_phases_differ(const kd_config *a, const kd_config *b, char *text, size_t size);
 
 /* The text of a scalar that a YAML reader takes as a string whatever it holds. */
-void kd_cfg_quoted(const char *text, char *buf, size_t size);
+void kd_cfg_quoted(const char *s, char *buf, size_t size);
 
 /* kd_config_load; model: the weights that the recipe is to describe, whose config.json it must agree with; NULL: those
  * that training starts from (teacher.weights). */

@@ -134,7 +134,7 @@ static kd_status by_map(const kd_outside *in, const char *path, const kd_dataset
         column[k] = NO_COLUMN;
     }
     KD_GO(kd_io_read_file(path, MOST, &text, &bytes, err));
-    for (char *at = (char *)text, *next = at; at != NULL && *at != '\0'; at = next) {
+    for (char *at = (char *)text, *next; at != NULL && *at != '\0'; at = next) {
         next = strchr(at, '\n');
         if (next != NULL) {
             *next++ = '\0';

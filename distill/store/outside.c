@@ -266,6 +266,7 @@ static void warn_of_prob(const kd_outside *o)
 static kd_status to_logits(kd_outside *o, kd_err *err)
 {
     const size_t k = (size_t)o->classes, rows = o->n * (size_t)o->views;
+    KD_ASSERT(o->logits != NULL);
     for (size_t r = 0; r < rows; r++) {
         float *p = o->logits + r * k;
         double sum = 0.0, low = 0.0;
@@ -307,6 +308,9 @@ static kd_status check(const kd_outside_names *names, kd_outside *o, kd_err *err
     }
     if (o->logits != NULL && !names->prob && o->classes > 1) {
         warn_of_prob(o);
+    }
+    if (o->logits == NULL && names->prob) {
+        return KD_FAIL(err, KD_E_ARG, "%s: holds no logits that --prob could be about; remove it", o->path);
     }
     return names->prob ? to_logits(o, err) : KD_OK;
 }

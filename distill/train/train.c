@@ -341,7 +341,7 @@ static kd_status begin_progress(kd_trainer *t, kd_err *err)
         return KD_FAIL(err, KD_E_OOM, "training: out of memory");
     }
     for (int i = 0; i < phases && st == KD_OK; i++) {
-        if (i != t->s.phase) {
+        if (i != t->s.phase && other != NULL) {
             st = kd_config_phase(t->o->cfg, i, other, err);
             const uint64_t n = st == KD_OK ? samples_of(t, other) : 0;
             first += i < t->s.phase ? n : 0;

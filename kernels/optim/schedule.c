@@ -64,7 +64,8 @@ static double mm_engine(const kd_schedule *s, int64_t step, int64_t unit)
 {
     const int64_t w = s->warmup_steps > 1 ? s->warmup_steps : 0;
     const double start = start_factor(s), rise = 1.0 - start;
-    const double period = (double)(s->cosine_epochs * (s->steps_per_epoch / unit));
+    const int64_t period_units = s->cosine_epochs * (s->steps_per_epoch / unit);
+    const double period = (double)period_units;
     double lr = w > 0 ? s->warmup_lr : s->lr;
     int64_t t = 0;
     for (int64_t k = 1; k <= step && k < w; k++) { /* while both act, the recursion itself: order matters to min_lr */

@@ -106,7 +106,8 @@ kd_vit_grid kd_vit_grid_published(const kd_vit_cfg *c)
 
 static bool square_of(int64_t tokens, int steps, kd_vit_grid *out)
 {
-    const int64_t side = steps > 0 && tokens % steps == 0 ? (int64_t)lround(sqrt((double)(tokens / steps))) : 0;
+    const int64_t area = steps > 0 && tokens % steps == 0 ? tokens / steps : 0;
+    const int64_t side = (int64_t)lround(sqrt((double)area));
     *out = (kd_vit_grid){steps, (int)side};
     return side > 0 && side * side * steps == tokens;
 }
@@ -130,7 +131,8 @@ bool kd_vit_is_sinusoid(const float *table, int64_t tokens, int64_t dim)
     const double half = 0x1p-8; /* a table may have been kept in bf16 */
     for (int64_t n = 0; n < tokens; n++) {
         for (int64_t j = 0; j < dim; j++) {
-            const double angle = (double)n / pow(10000.0, 2.0 * (double)(j / 2) / (double)dim);
+            const int64_t pair = j / 2;
+            const double angle = (double)n / pow(10000.0, 2.0 * (double)pair / (double)dim);
             if (!(fabs((double)table[n * dim + j] - (j % 2 == 0 ? sin(angle) : cos(angle))) <= half)) {
                 return false;
             }
