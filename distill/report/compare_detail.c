@@ -125,8 +125,9 @@ static void warn_about_run(kd_comparison *c, const kd_report *r)
 {
     const kd_report *t = c->teacher;
     if (r->failed > 0) {
-        kdi_compare_warning(c, kd_strf("%s (seed %lld): %lld samples could not be read and are not in the figures.",
-                                       r->label, (long long)r->seed, (long long)r->failed));
+        kdi_compare_warning(
+            c, kd_strf("%s (seed %lld): %lld samples are absent or could not be read, and not in the figures.",
+                       r->label, (long long)r->seed, (long long)r->failed));
     }
     if (r == t) {
         return;
