@@ -38,6 +38,7 @@ static kd_load_report load_into(const char *recipe, int classes, kd_backend *be,
     must(kd_model_open(kd_task_of(cfg), cfg, classes, be, m, &err), &err);
     must(kd_model_init(m, NULL, 1, &err), &err);
     must(kd_model_load(m, START, "", true, NULL, &r, &err), &err);
+    kd_load_report_free(&r); /* the names; the counts stay */
     kd_free(cfg);
     return r;
 }
@@ -109,6 +110,7 @@ static void refused_when_damaged(void **state)
     }
     must(kd_io_write_file(COPY, data, bytes, &err), &err);
     must(kd_model_load(&m, COPY, "", true, NULL, &r, &err), &err);
+    kd_load_report_free(&r);
     kd_free(data);
     kd_model_close(&m);
     kd_backend_close(be);
