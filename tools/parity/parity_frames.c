@@ -255,14 +255,14 @@ static kd_status sample_row(const kd_json *e, tally *t, kd_err *err)
 
 kd_status kd_parity_sample_frames(parity *p, kd_err *err)
 {
-    tally t[ASPECTS] = {[OFFSETS] = {"test, where clips begin"},
-                        [INDICES] = {"test, frames"},
-                        [CRC] = {"test, CRC of the frames"},
-                        [LOWEST] = {"training, first start"},
-                        [HIGHEST] = {"training, last start"},
-                        [CRC_LOWEST] = {"training, CRC of the frames from the first start"},
-                        [CRC_HIGHEST] = {"training, CRC of the frames from the last start"},
-                        [REPEATED] = {"test, frames, out_of_bound repeat_last"}};
+    tally t[ASPECTS] = {[OFFSETS] = {.name = "test, where clips begin"},
+                        [INDICES] = {.name = "test, frames"},
+                        [CRC] = {.name = "test, CRC of the frames"},
+                        [LOWEST] = {.name = "training, first start"},
+                        [HIGHEST] = {.name = "training, last start"},
+                        [CRC_LOWEST] = {.name = "training, CRC of the frames from the first start"},
+                        [CRC_HIGHEST] = {.name = "training, CRC of the frames from the last start"},
+                        [REPEATED] = {.name = "test, frames, out_of_bound repeat_last"}};
     const kd_json *table = kd_json_get(p->manifest, "table");
     if (kd_json_get(kd_json_at(table, 0), "frame_interval") == NULL) {
         return KD_FAIL(err, KD_E_UNSUPPORTED, "a table that is not SampleFrames'");
