@@ -186,7 +186,8 @@ static kd_status measure(const kd_model *m, const kd_config *cfg, const kd_recor
         }
     }
     const double share = (double)found / (double)(r->n * LABELS);
-    *out = (kd_figures){.figure = {{"found", "found", share, true}, {"lost", "lost", 1.0 - share, true}}, .n = 2};
+    *out = (kd_figures){.figure = {{"found", "found", share, true, false}, {"lost", "lost", 1.0 - share, true, false}},
+                        .n = 2};
     return KD_OK;
 }
 
