@@ -43,7 +43,6 @@ static const char *class_name(const submission *s, int label)
 static kd_status find_names(submission *s, int classes, kd_err *err)
 {
     const int of_recipe = s->o->cfg->data.classes.n;
-    s->classes = kd_json_get(kd_weights_meta(s->weights), "classes");
     for (int i = 0; s->classes != NULL && i < classes; i++) {
         s->classes = class_name(s, i) != NULL ? s->classes : NULL;
     }
@@ -83,7 +82,7 @@ static kd_status open_model(submission *s, kd_err *err)
     const kd_submit_opts *o = s->o;
     kd_load_report load;
     int classes = 0;
-    KD_TRY(kd_model_classes(o->task, o->weights, &s->weights, &classes, err));
+    KD_TRY(kd_model_classes(o->task, o->cfg, o->weights, &s->weights, &s->classes, &classes, err));
     KD_TRY(find_names(s, classes, err));
     KD_TRY(kd_model_open(o->task, o->cfg, classes, o->be, &s->model, err));
     KD_TRY(kd_model_declare(&s->model, NULL, err));

@@ -422,13 +422,16 @@ done:
     return st;
 }
 
-kd_status kd_model_classes(const kd_task *task, const char *weights, kd_weights **out, int *classes, kd_err *err)
+kd_status kd_model_classes(const kd_task *task, const kd_config *cfg, const char *weights, kd_weights **out,
+                           const kd_json **names, int *classes, kd_err *err)
 {
     KD_TRY(kd_weights_open(weights, task->names, out, err));
     for (size_t i = 0; i < kd_weights_count(*out); i++) {
         const kd_weight *t = kd_weights_at(*out, i);
         if (kd_path_has_suffix(t->name, ".bias") && task->is_head(t->name)) {
-            *classes = (int)t->count;
+            const int rows = (int)t->count;
+            *classes = task->head_rows != NULL ? task->head_rows(cfg, rows) : rows;
+            *names = *classes == rows ? kd_json_get(kd_weights_meta(*out), "classes") : NULL;
             return KD_OK;
         }
     }

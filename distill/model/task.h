@@ -153,6 +153,8 @@ typedef struct kd_task {
                         const char *name); /* in the reference's files, no parameter here; may be NULL */
     const char *match_key; /* recipe key of kd_model.min_match, for messages; NULL: a start needs the whole backbone */
     const char *head_key;  /* that of kd_model.head_row */
+    /* Rows that the recipe takes of a classifier with `rows` of them; NULL: always all. */
+    int (*head_rows)(const kd_config *cfg, int rows);
     const char *table;     /* a tensor that changes what the model computes: a file that holds one must not be read by a
                             * model without; NULL: none */
     const char *table_key; /* the recipe's line that gives the model one */
@@ -187,10 +189,10 @@ typedef struct kd_task {
     const char *taps; /* their names for messages, "temporal, tokens"; NULL without tap */
 } kd_task;
 
-/* How many classes weights are for, by the bias of their classifier.  *out: the weights, the caller's to
- * kd_weights_close (also after a failure); "classes" of kd_weights_meta has the names where they carry some.
- * KD_E_DATA: there is no classifier. */
-KD_NODISCARD kd_status kd_model_classes(const kd_task *task, const char *weights, kd_weights **out, int *classes,
-                                        kd_err *err);
+/* How many classes a model of this recipe with these weights has, by the bias of their classifier.  *out: the weights,
+ * the caller's to kd_weights_close (also after a failure).  *names: of the classes in label order, of `out`; NULL: the
+ * weights carry none, or names of more classes than the recipe takes.  KD_E_DATA: there is no classifier. */
+KD_NODISCARD kd_status kd_model_classes(const kd_task *task, const kd_config *cfg, const char *weights,
+                                        kd_weights **out, const kd_json **names, int *classes, kd_err *err);
 
 #endif

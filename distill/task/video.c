@@ -26,6 +26,13 @@ static void clip_input(kd_model *m, const kd_vit_cfg *v, bool resized)
     }
 }
 
+static int video_head_rows(const kd_config *cfg, int rows)
+{
+    int taken = 0;
+    const bool cut = rows == KD_KINETICS_710 && kd_kinetics_rows(cfg->teacher.head_rows, &taken) != NULL;
+    return cut ? taken : rows;
+}
+
 static kd_status video_open(const kd_config *cfg, kd_model *m, kd_err *err)
 {
     kd_vit_cfg *v = kd_calloc(1, sizeof *v);
@@ -199,6 +206,7 @@ const kd_task kd_task_video = {.kind = "teacher",
                                .may_be_fresh = kd_vit_may_be_fresh,
                                .match_key = "teacher.min_match",
                                .head_key = "teacher.head_rows",
+                               .head_rows = video_head_rows,
                                .table = "pos_embed",
                                .table_key = "teacher.pos_table: stored",
                                .reshape = video_reshape,

@@ -101,6 +101,10 @@ edit cut/checkpoints/last/model.safetensors got.safetensors \
 accepted "$teacher" predict --weights cut v.avi
 accepted "$teacher" predict --weights k710.safetensors --config "$configs/teacher/tiny.yaml" \
     --set teacher.head_rows=k400 v.avi
+mkdir ids && cp v.avi ids/1.avi && echo 1 >ids.txt
+accepted "$teacher" predict --weights k710.safetensors --config "$configs/teacher/tiny.yaml" --data ids --ids ids.txt \
+    --set teacher.head_rows=k400 --set "data.classes=[$(seq -s, -f c%g 400)]" --submission rows.csv
+grep -q '^1,c[0-9]*$' rows.csv || failed "a submission of rows of a head: $(cat rows.csv)"
 
 # ---- position tables ------------------------------------------------------------------------------------------------
 accepted plan "$tiny" --set teacher.img_size=64 --set teacher.pos_table=interpolate

@@ -63,17 +63,6 @@ static void predictor_close(predictor *p)
     kd_session_close(&p->s);
 }
 
-/* A head of which the recipe takes rows has their number of classes, and none of its own names. */
-static void cut_classes(predictor *p, int *classes)
-{
-    int rows = 0;
-    if (p->s.cfg->kind == KD_KIND_TEACHER && *classes == KD_KINETICS_710 &&
-        kd_kinetics_rows(p->s.cfg->teacher.head_rows, &rows) != NULL) {
-        *classes = rows;
-        p->names.list = NULL;
-    }
-}
-
 static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c, const char *program, kd_err *err)
 {
     kd_sets sets = {0};
@@ -83,9 +72,7 @@ static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c,
     kd_status st = KD_OK;
     KD_GO(kd_sets_make(c, "eval", &sets, err));
     KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_MODEL, &sets, &p->s, err));
-    KD_GO(kd_model_classes(p->s.task, o->weights, &p->names.w, &classes, err));
-    p->names.list = kd_json_get(kd_weights_meta(p->names.w), "classes");
-    cut_classes(p, &classes);
+    KD_GO(kd_model_classes(p->s.task, p->s.cfg, o->weights, &p->names.w, &p->names.list, &classes, err));
     KD_GO(kd_model_open(p->s.task, p->s.cfg, classes, p->s.be, &p->model, err));
     KD_GO(kd_model_declare(&p->model, NULL, err));
     KD_GO(kd_model_load(&p->model, o->weights, "", false, NULL, &load, err));
