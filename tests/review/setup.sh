@@ -48,3 +48,13 @@ optim: {warmup_epochs: 1}
 train: {epochs: $1, batch_size: 8, threads: 1, workers: 1}
 Y
 }
+
+# two_view_teacher: the recipe of a teacher on ./data with two clips of each video, on standard output.
+two_view_teacher() {
+    cat <<Y
+base: $configs/teacher/tiny.yaml
+data: {root: data, split: {by: subject, train: [1, 2]}}
+train: {threads: 1, workers: 1}
+eval: {clips: 2, crops: 1, batch_size: 5}
+Y
+}

@@ -3,12 +3,7 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/setup.sh"
 samples data
-cat >t.yaml <<Y
-base: $configs/teacher/tiny.yaml
-data: {root: data, split: {by: subject, train: [1, 2]}}
-train: {threads: 1, workers: 1}
-eval: {clips: 2, crops: 1, batch_size: 5}
-Y
+two_view_teacher >t.yaml
 start=$configs/teacher/tiny_pretrained.safetensors
 dump() { "$teacher" dump-logits --config t.yaml --weights "$start" --features fc_norm "$@"; }
 accepted dump --out whole.logits.zst
