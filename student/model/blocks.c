@@ -52,18 +52,58 @@ kd_val kd_block_mix(kd_graph *g, kd_val x, kd_val adj, kd_mix_mode mode, bool tr
     return kd_node2(g, KD_OP_JOINT_MIX, &a, x, adj);
 }
 
+kd_val kd_block_constant(kd_graph *g, const char *name, kd_shape shape, const float *v)
+{
+    const int64_t n = kd_shape_numel(&shape);
+    if (kd_stat_dtype(kd_graph_dtype(g)) != KD_F64) {
+        return kd_const(g, name, KD_F32, shape, v);
+    }
+    double *wide = kd_alloc((size_t)n * sizeof *wide);
+    if (wide == NULL) {
+        kd_graph_fail(g, KD_E_OOM, "constant %s: out of memory", name);
+        return KD_NONE;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        wide[i] = (double)v[i];
+    }
+    const kd_val c = kd_const(g, name, KD_F64, shape, wide);
+    kd_free(wide);
+    return c;
+}
+
 kd_val kd_block_adjacency(kd_graph *g, const char *name, const float *a, int k)
 {
-    enum { JOINTS = 25, MOST = 5 };
-    const kd_shape shape = k == 0 ? kd_shape2(JOINTS, JOINTS) : kd_shape3(k, JOINTS, JOINTS);
-    if (kd_stat_dtype(kd_graph_dtype(g)) != KD_F64) {
-        return kd_const(g, name, KD_F32, shape, a);
+    enum { JOINTS = 25 };
+    return kd_block_constant(g, name, k == 0 ? kd_shape2(JOINTS, JOINTS) : kd_shape3(k, JOINTS, JOINTS), a);
+}
+
+static kd_val filled(kd_graph *g, const char *name, kd_shape shape, float value)
+{
+    const int64_t n = kd_shape_numel(&shape);
+    float *v = kd_alloc((size_t)KD_MAX(n, (int64_t)1) * sizeof *v);
+    if (v == NULL) {
+        kd_graph_fail(g, KD_E_OOM, "constant %s: out of memory", name);
+        return KD_NONE;
     }
-    double wide[MOST * JOINTS * JOINTS];
-    for (int64_t i = 0; i < kd_shape_numel(&shape) && i < (int64_t)KD_COUNTOF(wide); i++) {
-        wide[i] = (double)a[i];
+    for (int64_t i = 0; i < n; i++) {
+        v[i] = value;
     }
-    return kd_const(g, name, KD_F64, shape, wide);
+    const kd_val c = kd_block_constant(g, name, shape, v);
+    kd_free(v);
+    return c;
+}
+
+kd_val kd_block_filled(kd_graph *g, const char *name, kd_shape shape, float value)
+{
+    return kd_cast(g, filled(g, name, shape, value), kd_graph_dtype(g));
+}
+
+kd_val kd_block_axis_product(kd_graph *g, kd_val x, kd_val at, kd_val av)
+{
+    const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1), t = kd_block_dim(g, x, 2);
+    const kd_val frames = at.id != 0 ? at : kd_block_filled(g, "every_frame", kd_shape3(n, c, t), 1.0f);
+    const kd_val in[4] = {x, frames, av, filled(g, "whole", kd_shape1(c), 1.0f)};
+    return kd_node(g, KD_OP_ST_GATE, NULL, in, 4, NULL);
 }
 
 kd_val kd_block_bodies(kd_graph *g, kd_val x, kd_body_mode mode)
@@ -86,7 +126,8 @@ kd_val kd_block_fusion(kd_graph *g, const kd_val *streams, int n, int64_t co, kd
         (void)snprintf(name, sizeof name, "stream_bn.%d", i);
         parts[i] = kd_batchnorm(g, streams[i], name);
     }
-    const kd_val y = kd_block_conv_bn(g, kd_concat(g, parts, n, 1), "proj", co, &(kd_block_conv){.init = init}, act);
+    const kd_val all = n == 1 ? parts[0] : kd_concat(g, parts, n, 1);
+    const kd_val y = kd_block_conv_bn(g, all, "proj", co, &(kd_block_conv){.init = init}, act);
     kd_scope_pop(g);
     return y;
 }

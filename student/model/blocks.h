@@ -26,6 +26,12 @@ kd_val kd_block_linear(kd_graph *g, kd_val x, const char *name, int64_t co, kd_i
 /* One node of joint_mix. */
 kd_val kd_block_mix(kd_graph *g, kd_val x, kd_val adj, kd_mix_mode mode, bool transpose);
 
+/* A constant of the program's stat dtype. */
+kd_val kd_block_constant(kd_graph *g, const char *name, kd_shape shape, const float *v);
+
+/* An activation of one value. */
+kd_val kd_block_filled(kd_graph *g, const char *name, kd_shape shape, float value);
+
 /* A stack of adjacencies as a constant of the program's stat dtype; k == 0: one (25,25) matrix. */
 kd_val kd_block_adjacency(kd_graph *g, const char *name, const float *a, int k);
 
@@ -39,6 +45,9 @@ kd_val kd_block_fusion(kd_graph *g, const kd_val *streams, int n, int64_t co, kd
 /* Identity when shape stays, else "residual.0" 1x1 convolution with stride and "residual.1"
  * BatchNorm. */
 kd_val kd_block_residual(kd_graph *g, kd_val x, int64_t co, int stride, kd_block_init init);
+
+/* x at av with at (N,C,T) and av (N,C,V); an absent at is 1. */
+kd_val kd_block_axis_product(kd_graph *g, kd_val x, kd_val at, kd_val av);
 
 /* Dimension i of a value; 0 for an absent one (the graph has its error by then). */
 int64_t kd_block_dim(kd_graph *g, kd_val x, int i);

@@ -12,11 +12,12 @@ typedef struct kd_student_family {
     /* c is complete: rates are the model's own where the caller left them open. */
     kd_student_out (*build)(kd_graph *g, const kd_student_cfg *c, const kd_val *streams);
     kd_status (*constants)(const kd_student_info *s, kd_student_visit visit, void *user);
-    const char *(*canonical)(const char *name, char *buf, size_t size); /* NULL: no second names */
-    const char *const *no_decay;                                        /* name fragments, NULL at the end */
-    bool norms_decay;                                                   /* normalisation weights escape only by name */
+    /* NULL: no second names */
+    const char *(*canonical)(const kd_student_info *s, const char *name, char *buf, size_t size);
+    const char *const *no_decay; /* name fragments, NULL at the end */
+    bool norms_decay;            /* normalisation weights escape only by name */
 } kd_student_family;
 
-extern const kd_student_family kd_family_last_v1, kd_family_last_e3, kd_family_sfz;
+extern const kd_student_family kd_family_last_v1, kd_family_last_e3, kd_family_sfz, kd_family_sfz_b4;
 
 #endif

@@ -1,75 +1,108 @@
-/* ShiftFuse-Zero, early fusion: joint shifts that cost nothing, body-part graph convolution with a
- * shared learned adjacency, separable temporal convolutions, temporal landmarks.
+/* ShiftFuse-Zero, the efficient sizes: joint shifts that cost nothing, body-part graph convolution with learned
+ * adjacencies, separable temporal convolutions, temporal landmarks.
  *
- * Streams joint, bone, velocity (this order).  Bodies are stacked along the batch and their logits
- * averaged, an all-zero body included: see single_body in student.h. */
-#include "student/model/blocks.h"
-#include "student/model/family.h"
-#include "student/model/skeleton_graph.h"
+ * nano fuses the streams joint, bone, velocity (this order) at the input.  small and medium are late: backbone a reads
+ * joint and velocity, backbone b reads bone, the two exchange features twice, and their logits are averaged.  Bodies
+ * are stacked along the batch and their logits averaged, an all-zero body included: see single_body in student.h. */
+#include "student/model/sfz_parts.h"
 
-#include <math.h>
 #include <stdio.h>
 
-enum { STAGES = 3, PARTS = 3, MOST_CHANNELS = 256, MOST_LANDMARKS = 16, MOST_BODIES = 8, KERNEL = 9 };
+enum { STAGES = 3, PARTS = KD_SFZ_PARTITIONS, KERNEL = 9 };
+
+/* Which blocks use one set of learned adjacencies. */
+typedef enum sfz_sharing { SHARED_BY_ALL, SHARED_IN_STAGE, OWN } sfz_sharing;
 
 typedef struct sfz_size {
     int64_t stem, channels[STAGES];
-    int landmarks; /* after the last stage */
+    int blocks[STAGES], depth[STAGES]; /* depth: temporal convolutions a block */
+    int landmarks;                     /* after the last stage */
+    sfz_sharing sharing;               /* SHARED_IN_STAGE: in stages of several blocks */
+    bool late;
+    int part_ratio;    /* of PartAttention in the last stage, in the place of the gate over joints; 0: none */
+    bool channel_gate; /* squeeze and excitation beside the other gates */
 } sfz_size;
+
+/* A backbone reads n streams from `first` on; its scope is empty in nano. */
+typedef struct backbone {
+    const char *scope;
+    int first, n;
+} backbone;
+
+static const backbone early[] = {{"", 0, 3}};
+static const backbone late[] = {{"backbone_a", 0, 2}, {"backbone_b", 2, 1}};
 
 static const int strides[STAGES] = {1, 2, 2};
 
-#define GATE_START (-4.0f)
+static int total_blocks(const sfz_size *v)
+{
+    return v->blocks[0] + v->blocks[1] + v->blocks[2];
+}
 
-/* A third of the normalised adjacencies of the three partitions, (3,25,25): fixed part + learned part,
- * shared by all blocks.  The third is that of the mean over partitions in every block: one pass here. */
-static kd_val shared_adjacency(kd_graph *g)
+static bool shared_in(const sfz_size *v, int stage)
+{
+    return v->sharing == SHARED_BY_ALL || (v->sharing == SHARED_IN_STAGE && v->blocks[stage] > 1);
+}
+
+static int part_ratio(const sfz_size *v, int stage)
+{
+    return stage + 1 == STAGES ? v->part_ratio : 0;
+}
+
+/* A third of the normalised adjacencies of the three partitions, (3,25,25): fixed part + learned part "<learned>.k".
+ * The third is that of the mean over partitions in every block: one pass here. */
+static kd_val adjacency(kd_graph *g, const char *learned)
 {
     float fixed[PARTS * KD_ADJ];
     kd_val parts[PARTS];
     const kd_adj_norm_attr norm = {KD_ADJ_ABS};
     kd_skel_semantic(fixed);
     for (int k = 0; k < PARTS; k++) {
-        char name[32];
-        (void)snprintf(name, sizeof name, "shared_a_learned.%d", k);
-        const kd_val learned = kd_param(g, name, kd_shape2(KD_JOINTS, KD_JOINTS), kd_init_const(0.0f), 0);
+        char name[64];
+        (void)snprintf(name, sizeof name, "%s.%d", learned, k);
+        const kd_val own = kd_param(g, name, kd_shape2(KD_JOINTS, KD_JOINTS), kd_init_const(0.0f), 0);
         (void)snprintf(name, sizeof name, "_A_fixed_%d", k);
-        const kd_val a =
-            kd_node2(g, KD_OP_ADJ_NORM, &norm, learned, kd_block_adjacency(g, name, fixed + k * KD_ADJ, 0));
+        const kd_val a = kd_node2(g, KD_OP_ADJ_NORM, &norm, own, kd_block_adjacency(g, name, fixed + k * KD_ADJ, 0));
         parts[k] = kd_reshape(g, a, kd_shape3(1, KD_JOINTS, KD_JOINTS));
     }
     return kd_scale(g, kd_concat(g, parts, PARTS, 0), 1.0f / (float)PARTS);
 }
 
-/* BRASP, SGPShift and the joint embedding: the two index maps are composed here, once, so that the
- * three are one pass. */
-static kd_val shift_and_embed(kd_graph *g, kd_val x)
+/* Gate over channels from the mean over frames and joints: (N,C). */
+static kd_val channel_gate(kd_graph *g, kd_val x)
 {
-    int32_t idx[MOST_CHANNELS * KD_JOINTS];
-    const int64_t c = kd_block_dim(g, x, 1);
-    if (c < 1 || c > MOST_CHANNELS) {
-        kd_graph_fail(g, KD_E_SHAPE, "joint shift: %lld channels, expected 1 to %d", (long long)c, MOST_CHANNELS);
-        return KD_NONE;
-    }
-    kd_skel_brasp_sgp((int)c, idx);
-    const kd_val table = kd_const(g, "shift_indices", KD_I32, kd_shape2(c, KD_JOINTS), idx);
-    const kd_val w = kd_param(g, "je.embed.weight", kd_shape2(KD_JOINTS, c), kd_init_const(0.0f), 0);
-    return kd_node3(g, KD_OP_JOINT_GATHER, NULL, x, table, w);
+    const int64_t c = kd_block_dim(g, x, 1), r = KD_MAX(c / 4, (int64_t)4);
+    const kd_init wide = kd_init_torch(c), narrow = kd_init_torch(r);
+    kd_val y = kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2 | 1u << 3);
+    y = kd_linear(g, y, "channel_fc1", r, &(kd_linear_opts){.weight = wide, .bias = wide});
+    y = kd_linear(g, kd_act(g, y, KD_ACT_RELU), "channel_fc2", c, &(kd_linear_opts){.weight = narrow, .bias = narrow});
+    return kd_act(g, y, KD_ACT_SIGMOID);
 }
 
-/* Gate over frames (convolution of mean and maximum) and joints (linear of the mean). */
-static kd_val stc_attention(kd_graph *g, kd_val x)
+/* Gate over frames (convolution of mean and maximum), joints (linear of the mean; not with PartAttention) and, where
+ * the size has it, channels. */
+static kd_val stc_attention(kd_graph *g, kd_val x, bool joints, bool channels)
 {
-    kd_val pooled[3], gates[2];
+    kd_val pooled[3], gates[2] = {{0}};
+    const int64_t n = kd_block_dim(g, x, 0), t = kd_block_dim(g, x, 2);
     kd_scope_push(g, "stc_attn");
     (void)kd_node(g, KD_OP_STC_POOL, NULL, &x, 1, pooled);
-    const kd_val from[4] = {
-        pooled[0], pooled[1],
-        kd_param(g, "temporal_conv.weight", kd_shape3(1, 2, KERNEL), kd_init_torch(2 * KERNEL), KD_PARAM_MATRIX),
-        kd_param(g, "spatial_fc.weight", kd_shape2(KD_JOINTS, KD_JOINTS), kd_init_torch(KD_JOINTS), KD_PARAM_MATRIX)};
-    (void)kd_node(g, KD_OP_STC_GATES, NULL, from, 4, gates);
-    const kd_val in[5] = {x, gates[0], gates[1], KD_NONE,
-                          kd_param(g, "gate", kd_shape1(1), kd_init_const(GATE_START), 0)};
+    const kd_val taps =
+        kd_param(g, "temporal_conv.weight", kd_shape3(1, 2, KERNEL), kd_init_torch(2 * KERNEL), KD_PARAM_MATRIX);
+    if (joints) {
+        const kd_val from[4] = {pooled[0], pooled[1], taps,
+                                kd_param(g, "spatial_fc.weight", kd_shape2(KD_JOINTS, KD_JOINTS),
+                                         kd_init_torch(KD_JOINTS), KD_PARAM_MATRIX)};
+        (void)kd_node(g, KD_OP_STC_GATES, NULL, from, 4, gates);
+    } else {
+        const kd_conv2d_attr conv = {
+            .stride = {1, 1}, .pad = {KERNEL / 2, 0}, .dilation = {1, 1}, .groups = 1, .kernel = {KERNEL, 1}};
+        const kd_val y = kd_node2(g, KD_OP_CONV2D, &conv, pooled[0], kd_reshape(g, taps, kd_shape4(1, 2, KERNEL, 1)));
+        gates[0] = kd_reshape(g, kd_act(g, y, KD_ACT_SIGMOID), kd_shape2(n, t));
+    }
+    const kd_val of_channel = channels ? channel_gate(g, x) : KD_NONE;
+    const kd_val in[5] = {x, gates[0], gates[1], of_channel,
+                          kd_param(g, "gate", kd_shape1(1), kd_init_const(KD_SFZ_GATE_START), 0)};
     const kd_val y = kd_node(g, KD_OP_STC_GATE, NULL, in, 5, NULL);
     kd_scope_pop(g);
     return y;
@@ -93,11 +126,11 @@ static kd_val graph_convolution(kd_graph *g, kd_val x, kd_val adj, int64_t co)
 }
 
 /* Two depthwise branches (dilation 1 and 2), each to half of the channels. */
-static kd_val separable_tcn(kd_graph *g, kd_val x, int stride, float dropout)
+static kd_val separable_tcn(kd_graph *g, kd_val x, int level, int stride, float dropout)
 {
     const int64_t c = kd_block_dim(g, x, 1);
     kd_val half[2];
-    kd_scope_push(g, "tcn.0");
+    kd_scope_push(g, "tcn.%d", level);
     for (int i = 0; i < 2; i++) {
         char deep[16], point[16];
         (void)snprintf(deep, sizeof deep, "dw%d", i + 1);
@@ -110,51 +143,81 @@ static kd_val separable_tcn(kd_graph *g, kd_val x, int stride, float dropout)
     return kd_dropout(g, y, dropout);
 }
 
-/* Attention of every frame over landmarks: frames interpolated at learned positions. */
-static kd_val landmark_attention(kd_graph *g, kd_val x, int landmarks)
+static kd_val block(kd_graph *g, kd_val x, kd_val adj, const sfz_size *v, int stage, int stride, float dropout,
+                    float rate)
 {
-    const int64_t c = kd_block_dim(g, x, 1), dk = KD_MAX((int64_t)4, c / 8);
-    float start[MOST_LANDMARKS];
-    for (int i = 0; i < landmarks; i++) {
-        const double p = 0.05 + 0.9 * i / (landmarks - 1);
-        start[i] = (float)log(p / (1.0 - p));
+    const int ratio = part_ratio(v, stage);
+    const kd_val res = kd_block_residual(g, x, v->channels[stage], stride, KD_BLOCK_INIT_TORCH);
+    kd_val y = stc_attention(g, kd_sfz_shift(g, x, true), ratio == 0, v->channel_gate);
+    y = graph_convolution(g, y, adj, v->channels[stage]);
+    y = ratio != 0 ? kd_sfz_part_attention(g, y, ratio) : y;
+    for (int i = 0; i < v->depth[stage]; i++) {
+        y = separable_tcn(g, y, i, i == 0 ? stride : 1, dropout);
     }
-    const kd_init anchors = {.kind = KD_INIT_DATA, .data = start}, wide = kd_init_torch(c);
-    kd_scope_push(g, "tla");
-    const kd_val u = kd_permute(g, kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 3), 0, 2, 1, -1);
-    const kd_val l =
-        kd_node2(g, KD_OP_LANDMARK_INTERP, NULL, u, kd_param(g, "anchor_logits", kd_shape1(landmarks), anchors, 0));
-    const kd_val in[3] = {kd_block_linear(g, u, "q_proj", dk, wide), kd_block_linear(g, l, "k_proj", dk, wide),
-                          kd_block_linear(g, l, "v_proj", dk, wide)};
-    kd_val outs[2];
-    kd_val o = kd_node(g, KD_OP_LANDMARK_ATTENTION, NULL, in, 3, outs);
-    o = kd_permute(g, kd_block_linear(g, o, "out_proj", c, kd_init_torch(dk)), 0, 2, 1, -1);
-    const kd_val y =
-        kd_node3(g, KD_OP_GATED_ADD, NULL, x, o, kd_param(g, "gate", kd_shape1(1), kd_init_const(GATE_START), 0));
+    return kd_act(g, kd_add(g, kd_drop_path(g, y, rate), res), KD_ACT_HARDSWISH);
+}
+
+/* The blocks of one stage.  shared: the adjacency of all blocks of the model, or absent. */
+static kd_val run_stage(kd_graph *g, kd_val x, kd_val shared, const kd_student_cfg *cfg, int stage)
+{
+    const sfz_size *v = cfg->model->size;
+    const int total = total_blocks(v);
+    int done = 0;
+    for (int i = 0; i < stage; i++) {
+        done += v->blocks[i];
+    }
+    if (v->sharing == SHARED_IN_STAGE && shared_in(v, stage)) {
+        char name[40];
+        (void)snprintf(name, sizeof name, "shared_a_learned_stage%d", stage);
+        shared = adjacency(g, name);
+    }
+    for (int b = 0; b < v->blocks[stage]; b++) {
+        const float rate = cfg->drop_path * (float)(done + b) / (float)(total - 1);
+        kd_recompute_begin(g);
+        kd_scope_push(g, "stages.%d.%d", stage, b);
+        const kd_val adj = shared.id != 0 ? shared : adjacency(g, "A_learned");
+        x = block(g, x, adj, v, stage, b == 0 ? strides[stage] : 1, cfg->dropout, rate);
+        if (!v->late && stage + 1 == STAGES) {
+            x = kd_sfz_landmarks(g, x, "tla", v->landmarks);
+        }
+        kd_scope_pop(g);
+        kd_recompute_end(g);
+        kd_block_tap(g, cfg->taps && !v->late, x, "stages.%d.%d", stage, b);
+    }
+    return x;
+}
+
+/* What one backbone adds to the other: two 1x1 convolutions by way of fewer channels. */
+static kd_val cross_projection(kd_graph *g, kd_val from, const char *name)
+{
+    const int64_t c = kd_block_dim(g, from, 1), mid = KD_MAX(c / 4, (int64_t)8);
+    kd_scope_push(g, "%s", name);
+    kd_val y = kd_batchnorm(g, kd_block_conv1d(g, from, "0", mid, &(kd_block_conv){0}), "1");
+    y = kd_block_conv1d(g, kd_act(g, y, KD_ACT_HARDSWISH), "3", c, &(kd_block_conv){0});
+    y = kd_batchnorm(g, y, "4");
     kd_scope_pop(g);
     return y;
 }
 
-static kd_val block(kd_graph *g, kd_val x, kd_val adj, int64_t co, int stride, float dropout, float rate)
+static kd_val gated_sum(kd_graph *g, kd_val x, kd_val o, kd_val gate)
 {
-    const kd_val res = kd_block_residual(g, x, co, stride, KD_BLOCK_INIT_TORCH);
-    kd_val y = stc_attention(g, shift_and_embed(g, x));
-    y = separable_tcn(g, graph_convolution(g, y, adj, co), stride, dropout);
-    return kd_act(g, kd_add(g, kd_drop_path(g, y, rate), res), KD_ACT_HARDSWISH);
+    const kd_shape s = kd_spec_of(g, x).shape;
+    const int64_t cells = s.rank == 4 ? s.dim[2] * s.dim[3] : 0; /* a cell is a frame with one joint to gated_add */
+    const kd_val one = kd_reshape(g, x, kd_shape4(s.dim[0], s.dim[1], cells, 1));
+    const kd_val add = kd_reshape(g, o, kd_shape3(s.dim[0], s.dim[1], cells));
+    return kd_reshape(g, kd_node3(g, KD_OP_GATED_ADD, NULL, one, add, gate), s);
 }
 
-/* Mean over the bodies of rows stacked [all body 0; all body 1; ...]. */
-static kd_val mean_of_bodies(kd_graph *g, kd_val x, int64_t bodies)
+/* Both directions read the features as they were. */
+static void cross_fusion(kd_graph *g, const char *scope, kd_val x[2])
 {
-    const int64_t n = kd_block_dim(g, x, 0) / bodies;
-    if (bodies == 1) {
-        return x;
-    }
-    kd_val sum = kd_slice(g, x, 0, 0, n);
-    for (int64_t m = 1; m < bodies; m++) {
-        sum = kd_add(g, sum, kd_slice(g, x, 0, m * n, n));
-    }
-    return kd_scale(g, sum, 1.0f / (float)bodies);
+    kd_scope_push(g, "%s", scope);
+    const kd_val gate =
+        kd_reshape(g, kd_param(g, "gate", kd_shape0(), kd_init_const(KD_SFZ_GATE_START), 0), kd_shape1(1));
+    const kd_val to_a = cross_projection(g, x[1], "proj_b_to_a"), to_b = cross_projection(g, x[0], "proj_a_to_b");
+    x[0] = gated_sum(g, x[0], to_a, gate);
+    x[1] = gated_sum(g, x[1], to_b, gate);
+    kd_scope_pop(g);
 }
 
 static kd_student_out head(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int64_t bodies)
@@ -162,105 +225,117 @@ static kd_student_out head(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int
     const kd_val over_time = kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2);
     const kd_val pooled = kd_node3(g, KD_OP_GATE_MIX, NULL, kd_reduce(g, over_time, KD_REDUCE_MEAN, 1u << 2),
                                    kd_reduce(g, over_time, KD_REDUCE_MAX, 1u << 2),
-                                   kd_param(g, "pool_gate", kd_shape1(1), kd_init_const(-GATE_START), 0));
-    const kd_init init = kd_init_torch(cfg->model->feature_dim);
+                                   kd_param(g, "pool_gate", kd_shape1(1), kd_init_const(-KD_SFZ_GATE_START), 0));
+    const kd_init init = kd_init_torch(kd_block_dim(g, x, 1));
     const kd_val logits = kd_linear(g, kd_dropout(g, pooled, cfg->dropout), "classifier.1", cfg->classes,
                                     &(kd_linear_opts){.weight = init, .bias = init, .f32_out = true});
-    return (kd_student_out){.logits = mean_of_bodies(g, logits, bodies), .feature = mean_of_bodies(g, pooled, bodies)};
+    return (kd_student_out){.logits = kd_sfz_mean_of_bodies(g, logits, bodies),
+                            .feature = kd_sfz_mean_of_bodies(g, pooled, bodies)};
+}
+
+static kd_val stem(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams, const backbone *b)
+{
+    const sfz_size *v = cfg->model->size;
+    kd_val body[KD_STUDENT_MAX_STREAMS];
+    for (int i = 0; i < b->n; i++) {
+        body[i] = kd_block_bodies(g, streams[b->first + i], cfg->single_body ? KD_BODY_FIRST : KD_BODY_STACK);
+    }
+    return kd_block_fusion(g, body, b->n, v->stem, KD_BLOCK_INIT_TORCH, KD_ACT_HARDSWISH);
+}
+
+static kd_student_out build_late(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams, int64_t bodies)
+{
+    const sfz_size *v = cfg->model->size;
+    kd_val x[2];
+    kd_student_out o[2];
+    for (int stage = -1; stage < STAGES; stage++) { /* -1: the stem */
+        for (int i = 0; i < 2; i++) {
+            kd_scope_push(g, "%s", late[i].scope);
+            x[i] = stage < 0 ? stem(g, cfg, streams, &late[i]) : run_stage(g, x[i], KD_NONE, cfg, stage);
+            kd_scope_pop(g);
+            kd_block_tap(g, cfg->taps && stage < 0, x[i], "%s.fusion", late[i].scope);
+        }
+        if (stage > 0) {
+            cross_fusion(g, stage == 1 ? "cross_fusion_early" : "cross_fusion_late", x);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        x[i] = kd_sfz_landmarks(g, x[i], "tla_shared", v->landmarks);
+    }
+    for (int i = 0; i < 2; i++) {
+        kd_scope_push(g, "%s", late[i].scope);
+        o[i] = head(g, x[i], cfg, bodies);
+        kd_scope_pop(g);
+    }
+    const kd_val feature[2] = {o[0].feature, o[1].feature};
+    return (kd_student_out){.logits = kd_scale(g, kd_add(g, o[0].logits, o[1].logits), 0.5f),
+                            .feature = kd_concat(g, feature, 2, 1)};
 }
 
 static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams)
 {
-    const kd_student_info *s = cfg->model;
-    const sfz_size *v = s->size;
+    const sfz_size *v = cfg->model->size;
     const int64_t bodies = cfg->single_body ? 1 : KD_MAX(kd_block_dim(g, streams[0], 4), (int64_t)1);
-    kd_val body[KD_STUDENT_MAX_STREAMS];
-    for (int i = 0; i < s->n_streams; i++) {
-        body[i] = kd_block_bodies(g, streams[i], cfg->single_body ? KD_BODY_FIRST : KD_BODY_STACK);
+    if (v->late) {
+        return build_late(g, cfg, streams, bodies);
     }
-    kd_val x = kd_block_fusion(g, body, s->n_streams, v->stem, KD_BLOCK_INIT_TORCH, KD_ACT_HARDSWISH);
+    kd_val x = stem(g, cfg, streams, &early[0]);
     kd_block_tap(g, cfg->taps, x, "fusion");
-    const kd_val adj = shared_adjacency(g);
-    for (int st = 0; st < STAGES; st++) {
-        const float rate = cfg->drop_path * (float)st / (float)(STAGES - 1);
-        kd_recompute_begin(g);
-        kd_scope_push(g, "stages.%d.0", st);
-        x = block(g, x, adj, v->channels[st], strides[st], cfg->dropout, rate);
-        if (st + 1 == STAGES) {
-            x = landmark_attention(g, x, v->landmarks);
-        }
-        kd_scope_pop(g);
-        kd_recompute_end(g);
-        kd_block_tap(g, cfg->taps, x, "stages.%d.0", st);
+    const kd_val adj = adjacency(g, "shared_a_learned");
+    for (int stage = 0; stage < STAGES; stage++) {
+        x = run_stage(g, x, adj, cfg, stage);
     }
     return head(g, x, cfg, bodies);
 }
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 
-typedef void (*table_fn)(int channels, int32_t *idx);
-
-/* Index tables are 64-bit in checkpoints. */
-static kd_status visit_table(const char *name, int channels, table_fn table, kd_student_visit visit, void *user)
-{
-    int32_t idx[MOST_CHANNELS * KD_JOINTS];
-    int64_t wide[MOST_CHANNELS * KD_JOINTS];
-    table(channels, idx);
-    for (int i = 0; i < channels * KD_JOINTS; i++) {
-        wide[i] = idx[i];
-    }
-    return visit(user, name, KD_I64, kd_shape2(channels, KD_JOINTS), wide);
-}
-
-static kd_status block_constants(int stage, int channels, const float *raw, kd_student_visit visit, void *user)
-{
-    char name[64];
-    (void)snprintf(name, sizeof name, "stages.%d.0.brasp.shift_indices", stage);
-    KD_TRY(visit_table(name, channels, kd_skel_brasp, visit, user));
-    (void)snprintf(name, sizeof name, "stages.%d.0.sgp_shift.shift_indices", stage);
-    KD_TRY(visit_table(name, channels, kd_skel_sgp, visit, user));
-    for (int k = 0; k < PARTS; k++) {
-        (void)snprintf(name, sizeof name, "stages.%d.0._A_fixed_%d", stage, k);
-        KD_TRY(visit(user, name, KD_F32, kd_shape2(KD_JOINTS, KD_JOINTS), raw + k * KD_ADJ));
-    }
-    return KD_OK;
-}
-
 static kd_status constants(const kd_student_info *s, kd_student_visit visit, void *user)
 {
     const sfz_size *v = s->size;
-    float raw[PARTS * KD_ADJ], sym[PARTS * KD_ADJ], flat[KD_ADJ];
-    const kd_shape square = kd_shape2(KD_JOINTS, KD_JOINTS);
+    float raw[PARTS * KD_ADJ];
     kd_skel_semantic(raw);
-    memcpy(sym, raw, sizeof sym);
-    kd_skel_norm_sym_full(sym, PARTS);
-    for (int i = 0; i < KD_ADJ; i++) {
-        flat[i] = raw[i] + raw[KD_ADJ + i] + raw[2 * KD_ADJ + i];
-    }
-    KD_TRY(visit(user, "A_intra", KD_F32, square, sym));
-    KD_TRY(visit(user, "A_inter", KD_F32, square, sym + KD_ADJ));
-    KD_TRY(visit(user, "A_flat", KD_F32, square, flat));
-    for (int st = 0; st < STAGES; st++) {
-        const int64_t channels = st == 0 ? v->stem : v->channels[st - 1];
-        KD_TRY(block_constants(st, (int)channels, raw, visit, user));
+    for (int i = 0; i < (v->late ? 2 : 1); i++) {
+        const backbone *b = v->late ? &late[i] : &early[i];
+        char prefix[24], name[64];
+        (void)snprintf(prefix, sizeof prefix, "%s%s", b->scope, b->scope[0] != '\0' ? "." : "");
+        KD_TRY(kd_sfz_graph_constants(prefix, visit, user));
+        int64_t channels = v->stem;
+        for (int st = 0; st < STAGES; st++) {
+            for (int k = 0; k < v->blocks[st]; k++) {
+                (void)snprintf(name, sizeof name, "%sstages.%d.%d", prefix, st, k);
+                KD_TRY(kd_sfz_block_constants(name, (int)channels, raw, part_ratio(v, st) != 0, visit, user));
+                channels = v->channels[st];
+            }
+        }
     }
     return KD_OK;
 }
 
-/* "stages.S.0.A_learned.k" is "shared_a_learned.k". */
-static const char *canonical(const char *name, char *buf, size_t size)
+/* "<backbone>.stages.S.B.A_learned.k" of a block without adjacencies of its own is a second name of the shared ones. */
+static const char *canonical(const kd_student_info *s, const char *name, char *buf, size_t size)
 {
-    int stage = 0, k = 0, used = 0;
-    if (sscanf(name, "stages.%1d.0.A_learned.%1d%n", &stage, &k, &used) != 2 || name[used] != '\0' || stage >= STAGES ||
-        k >= PARTS) {
+    const sfz_size *v = s->size;
+    const char *rest = name;
+    int stage = 0, b = 0, k = 0, used = 0, n = 0;
+    for (int i = 0; v->late && i < 2; i++) {
+        const size_t len = strlen(late[i].scope);
+        if (strncmp(name, late[i].scope, len) == 0 && name[len] == '.') {
+            n = (int)len + 1;
+            rest = name + n;
+        }
+    }
+    if (sscanf(rest, "stages.%1d.%1d.A_learned.%1d%n", &stage, &b, &k, &used) != 3 || rest[used] != '\0' ||
+        stage >= STAGES || k >= PARTS || b >= v->blocks[stage] || !shared_in(v, stage) || (v->late && n == 0)) {
         return name;
     }
-    (void)snprintf(buf, size, "shared_a_learned.%d", k);
+    if (v->sharing == SHARED_BY_ALL) {
+        (void)snprintf(buf, size, "shared_a_learned.%d", k);
+    } else {
+        (void)snprintf(buf, size, "%.*sshared_a_learned_stage%d.%d", n, name, stage, k);
+    }
     return buf;
 }
-
-static const char *const no_decay[] = {"bias",      "bn",       "norm",           "alpha", "A_learned",     "A_edge",
-                                       "pool_gate", "je.embed", "stream_weights", ".gate", "anchor_logits", NULL};
 
 static const kd_student_info models[] = {
     {.name = "sfz-nano",
@@ -272,7 +347,27 @@ static const kd_student_info models[] = {
      .dropout = 0.1f,
      .drop_path = 0.05f,
      .family = &kd_family_sfz,
-     .size = &(const sfz_size){24, {32, 64, 128}, 12}},
+     .size = &(const sfz_size){24, {32, 64, 128}, {1, 1, 1}, {1, 1, 1}, 12, SHARED_BY_ALL, false, 0, false}},
+    {.name = "sfz-small",
+     .streams = {"joint", "velocity", "bone"},
+     .n_streams = 3,
+     .feature_dim = 256,
+     .about = "ShiftFuse-Zero small: two backbones that exchange features, part attention; 3 streams",
+     .params = 281039,
+     .dropout = 0.1f,
+     .drop_path = 0.05f,
+     .family = &kd_family_sfz,
+     .size = &(const sfz_size){24, {32, 64, 128}, {1, 2, 1}, {1, 2, 1}, 8, SHARED_IN_STAGE, true, 16, false}},
+    {.name = "sfz-medium",
+     .streams = {"joint", "velocity", "bone"},
+     .n_streams = 3,
+     .feature_dim = 320,
+     .about = "ShiftFuse-Zero medium: as small, with channel gates and an adjacency a block; 3 streams",
+     .params = 494835,
+     .dropout = 0.15f,
+     .drop_path = 0.1f,
+     .family = &kd_family_sfz,
+     .size = &(const sfz_size){32, {40, 80, 160}, {1, 2, 1}, {1, 2, 1}, 10, OWN, true, 4, true}},
 };
 
 const kd_student_family kd_family_sfz = {.models = models,
@@ -280,4 +375,4 @@ const kd_student_family kd_family_sfz = {.models = models,
                                          .build = build,
                                          .constants = constants,
                                          .canonical = canonical,
-                                         .no_decay = no_decay};
+                                         .no_decay = kd_sfz_no_decay};

@@ -2,7 +2,8 @@
 #include "student/model/family.h"
 #include "student/model/skeleton_graph.h"
 
-static const kd_student_family *const FAMILIES[] = {&kd_family_last_v1, &kd_family_last_e3, &kd_family_sfz};
+static const kd_student_family *const FAMILIES[] = {&kd_family_last_v1, &kd_family_last_e3, &kd_family_sfz,
+                                                    &kd_family_sfz_b4};
 
 const kd_student_info *kd_student_at(int i)
 {
@@ -97,7 +98,7 @@ kd_status kd_student_constants(const kd_student_cfg *c,
 
 const char *kd_student_canonical(const kd_student_info *model, const char *name, char *buf, size_t size)
 {
-    return model->family->canonical == NULL ? name : model->family->canonical(name, buf, size);
+    return model->family->canonical == NULL ? name : model->family->canonical(model, name, buf, size);
 }
 
 typedef struct search {
@@ -129,7 +130,10 @@ bool kd_student_is_constant(const kd_student_info *model, const char *name)
 
 bool kd_student_is_head(const char *name)
 {
-    return strncmp(name, "classifier.", 11) == 0 || strncmp(name, "fc.", 3) == 0;
+    const char *dot = strchr(name, '.');
+    const bool of_backbone = strncmp(name, "backbone_", 9) == 0 && dot != NULL; /* "backbone_a.classifier.1.weight" */
+    const char *rest = of_backbone ? dot + 1 : name;
+    return strncmp(rest, "classifier.", 11) == 0 || strncmp(rest, "fc.", 3) == 0;
 }
 
 static bool contains_any(const char *name, const char *const *fragments)

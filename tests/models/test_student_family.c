@@ -199,6 +199,13 @@ static void other_names(void **state)
     assert_true(kd_student_is_constant(sfz, "stages.1.0.brasp.shift_indices"));
     assert_true(kd_student_is_constant(sfz, "stages.2.0.A_learned.1"));
     assert_true(kd_student_is_constant(sfz, "stages.2.0._A_fixed_0"));
+    const kd_student_info *late = kd_student_find("sfz-small"), *own = kd_student_find("sfz-medium");
+    assert_true(kd_student_is_constant(late, "backbone_b.stages.1.1.A_learned.1"));
+    assert_false(kd_student_is_constant(late, "backbone_b.stages.0.0.A_learned.1"));
+    assert_false(kd_student_is_constant(own, "backbone_b.stages.1.1.A_learned.1"));
+    assert_true(kd_student_is_constant(own, "backbone_a.stages.2.0.part_att.joints"));
+    assert_true(kd_student_is_head("backbone_a.classifier.1.weight"));
+    assert_true(kd_student_is_constant(kd_student_find("sfz-x"), "stream_stems.2.gcn._A_fixed_1"));
     assert_true(kd_student_is_constant(sfz, "A_flat") && !kd_student_is_constant(sfz, "A"));
     assert_true(kd_student_is_constant(e3, "A") && !kd_student_is_constant(e3, "A_flat"));
     assert_true(kd_student_is_constant(e3, "head_bn.num_batches_tracked"));
@@ -249,6 +256,9 @@ static void checkpoint_constants(void **state)
     char buf[64];
     assert_string_equal(kd_student_canonical(cfg.model, "stages.1.0.A_learned.2", buf, sizeof buf),
                         "shared_a_learned.2");
+    assert_string_equal(
+        kd_student_canonical(kd_student_find("sfz-small"), "backbone_a.stages.1.1.A_learned.2", buf, sizeof buf),
+        "backbone_a.shared_a_learned_stage1.2");
     assert_string_equal(kd_student_canonical(cfg.model, "stages.1.0.A_learned.9", buf, sizeof buf),
                         "stages.1.0.A_learned.9");
     assert_string_equal(kd_student_canonical(cfg.model, "classifier.1.weight", buf, sizeof buf), "classifier.1.weight");

@@ -1,0 +1,180 @@
+/* Pieces that both kinds of ShiftFuse-Zero share: see sfz_parts.h. */
+#include "student/model/sfz_parts.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { MOST_CHANNELS = 512, MOST_LANDMARKS = 16, BODY_PARTS = 5 };
+
+static kd_val gather(kd_graph *g, kd_val x, const int32_t *idx, kd_val w)
+{
+    const kd_val table = kd_const(g, "shift_indices", KD_I32, kd_shape2(kd_block_dim(g, x, 1), KD_JOINTS), idx);
+    return kd_node3(g, KD_OP_JOINT_GATHER, NULL, x, table, w);
+}
+
+static bool channels_fit(kd_graph *g, int64_t c)
+{
+    if (c < 1 || c > MOST_CHANNELS) {
+        kd_graph_fail(g, KD_E_SHAPE, "joint shift: %lld channels, expected 1 to %d", (long long)c, MOST_CHANNELS);
+        return false;
+    }
+    return true;
+}
+
+static kd_val embedding(kd_graph *g, int64_t c)
+{
+    return kd_param(g, "je.embed.weight", kd_shape2(KD_JOINTS, c), kd_init_const(0.0f), 0);
+}
+
+kd_val kd_sfz_shift(kd_graph *g, kd_val x, bool embed)
+{
+    int32_t idx[MOST_CHANNELS * KD_JOINTS];
+    const int64_t c = kd_block_dim(g, x, 1);
+    if (!channels_fit(g, c)) {
+        return KD_NONE;
+    }
+    kd_skel_brasp_sgp((int)c, idx);
+    return gather(g, x, idx, embed ? embedding(g, c) : KD_NONE);
+}
+
+kd_val kd_sfz_embed(kd_graph *g, kd_val x)
+{
+    int32_t idx[MOST_CHANNELS * KD_JOINTS];
+    const int64_t c = kd_block_dim(g, x, 1);
+    if (!channels_fit(g, c)) {
+        return KD_NONE;
+    }
+    for (int32_t i = 0; i < (int32_t)(c * KD_JOINTS); i++) {
+        idx[i] = i % KD_JOINTS;
+    }
+    return gather(g, x, idx, embedding(g, c));
+}
+
+kd_val kd_sfz_part_attention(kd_graph *g, kd_val x, int ratio)
+{
+    float member[KD_ADJ] = {0}; /* [part][joint]; the rows beyond the parts are empty */
+    int32_t part[KD_JOINTS];
+    const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1), mid = KD_MAX(c / ratio, (int64_t)4);
+    kd_skel_parts(false, part);
+    for (int v = 0; v < KD_JOINTS; v++) {
+        member[part[v] * KD_JOINTS + v] = 1.0f;
+    }
+    kd_scope_push(g, "part_att.fcn");
+    kd_val y = kd_reshape(g, kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2 | 1u << 3), kd_shape4(n, c, 1, 1));
+    y = kd_batchnorm(g, kd_block_conv1d(g, y, "1", mid, &(kd_block_conv){0}), "2");
+    y = kd_block_conv1d(g, kd_act(g, y, KD_ACT_RELU), "4", BODY_PARTS * c, &(kd_block_conv){0});
+    kd_scope_pop(g);
+    y = kd_softmax(g, kd_reshape(g, y, kd_shape4(n, c, 1, BODY_PARTS)), 1.0f);
+    const kd_val wide[KD_JOINTS / BODY_PARTS] = {y, y, y, y, y}; /* joint_mix takes as many rows as columns */
+    y = kd_concat(g, wide, KD_JOINTS / BODY_PARTS, 3);
+    y = kd_block_mix(g, y, kd_block_adjacency(g, "joints", member, 0), KD_MIX_SHARED, false);
+    y = kd_reshape(g, y, kd_shape3(n, c, KD_JOINTS));
+    return kd_block_axis_product(g, x, KD_NONE, y);
+}
+
+kd_val kd_sfz_landmarks(kd_graph *g, kd_val x, const char *scope, int landmarks)
+{
+    const int64_t c = kd_block_dim(g, x, 1), dk = KD_MAX((int64_t)4, c / 8);
+    float start[MOST_LANDMARKS];
+    for (int i = 0; i < landmarks; i++) {
+        const double p = 0.05 + 0.9 * i / (landmarks - 1);
+        start[i] = (float)log(p / (1.0 - p));
+    }
+    const kd_init anchors = {.kind = KD_INIT_DATA, .data = start}, wide = kd_init_torch(c);
+    kd_scope_push(g, "%s", scope);
+    const kd_val u = kd_permute(g, kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 3), 0, 2, 1, -1);
+    const kd_val l =
+        kd_node2(g, KD_OP_LANDMARK_INTERP, NULL, u, kd_param(g, "anchor_logits", kd_shape1(landmarks), anchors, 0));
+    const kd_val in[3] = {kd_block_linear(g, u, "q_proj", dk, wide), kd_block_linear(g, l, "k_proj", dk, wide),
+                          kd_block_linear(g, l, "v_proj", dk, wide)};
+    kd_val outs[2];
+    kd_val o = kd_node(g, KD_OP_LANDMARK_ATTENTION, NULL, in, 3, outs);
+    o = kd_permute(g, kd_block_linear(g, o, "out_proj", c, kd_init_torch(dk)), 0, 2, 1, -1);
+    const kd_val y = kd_node3(g, KD_OP_GATED_ADD, NULL, x, o,
+                              kd_param(g, "gate", kd_shape1(1), kd_init_const(KD_SFZ_GATE_START), 0));
+    kd_scope_pop(g);
+    return y;
+}
+
+kd_val kd_sfz_mean_of_bodies(kd_graph *g, kd_val x, int64_t bodies)
+{
+    const int64_t n = kd_block_dim(g, x, 0) / bodies;
+    if (bodies == 1) {
+        return x;
+    }
+    kd_val sum = kd_slice(g, x, 0, 0, n);
+    for (int64_t m = 1; m < bodies; m++) {
+        sum = kd_add(g, sum, kd_slice(g, x, 0, m * n, n));
+    }
+    return kd_scale(g, sum, 1.0f / (float)bodies);
+}
+
+/* ---- checkpoints ----------------------------------------------------------------------------- */
+
+typedef void (*table_fn)(int channels, int32_t *idx);
+
+/* Index tables are 64-bit in checkpoints. */
+static kd_status visit_table(const char *name, int channels, table_fn table, kd_student_visit visit, void *user)
+{
+    int32_t idx[MOST_CHANNELS * KD_JOINTS];
+    int64_t wide[MOST_CHANNELS * KD_JOINTS];
+    table(channels, idx);
+    for (int i = 0; i < channels * KD_JOINTS; i++) {
+        wide[i] = idx[i];
+    }
+    return visit(user, name, KD_I64, kd_shape2(channels, KD_JOINTS), wide);
+}
+
+kd_status kd_sfz_block_constants(const char *block, int channels, const float *fixed, bool part_attention,
+                                 kd_student_visit visit, void *user)
+{
+    char name[96];
+    (void)snprintf(name, sizeof name, "%s.brasp.shift_indices", block);
+    KD_TRY(visit_table(name, channels, kd_skel_brasp, visit, user));
+    (void)snprintf(name, sizeof name, "%s.sgp_shift.shift_indices", block);
+    KD_TRY(visit_table(name, channels, kd_skel_sgp, visit, user));
+    KD_TRY(kd_sfz_fixed_constants(block, fixed, visit, user));
+    if (part_attention) {
+        int32_t part[KD_JOINTS];
+        int64_t wide[KD_JOINTS];
+        kd_skel_parts(false, part);
+        for (int v = 0; v < KD_JOINTS; v++) {
+            wide[v] = part[v];
+        }
+        (void)snprintf(name, sizeof name, "%s.part_att.joints", block);
+        KD_TRY(visit(user, name, KD_I64, kd_shape1(KD_JOINTS), wide));
+    }
+    return KD_OK;
+}
+
+kd_status kd_sfz_fixed_constants(const char *block, const float *fixed, kd_student_visit visit, void *user)
+{
+    for (int k = 0; k < KD_SFZ_PARTITIONS; k++) {
+        char name[96];
+        (void)snprintf(name, sizeof name, "%s._A_fixed_%d", block, k);
+        KD_TRY(visit(user, name, KD_F32, kd_shape2(KD_JOINTS, KD_JOINTS), fixed + k * KD_ADJ));
+    }
+    return KD_OK;
+}
+
+kd_status kd_sfz_graph_constants(const char *prefix, kd_student_visit visit, void *user)
+{
+    float raw[KD_SFZ_PARTITIONS * KD_ADJ], sym[KD_SFZ_PARTITIONS * KD_ADJ], flat[KD_ADJ];
+    const char *const key[3] = {"A_intra", "A_inter", "A_flat"};
+    const float *const value[3] = {sym, sym + KD_ADJ, flat};
+    kd_skel_semantic(raw);
+    memcpy(sym, raw, sizeof sym);
+    kd_skel_norm_sym_full(sym, KD_SFZ_PARTITIONS);
+    for (int i = 0; i < KD_ADJ; i++) {
+        flat[i] = raw[i] + raw[KD_ADJ + i] + raw[2 * KD_ADJ + i];
+    }
+    for (int i = 0; i < 3; i++) {
+        char name[96];
+        (void)snprintf(name, sizeof name, "%s%s", prefix, key[i]);
+        KD_TRY(visit(user, name, KD_F32, kd_shape2(KD_JOINTS, KD_JOINTS), value[i]));
+    }
+    return KD_OK;
+}
+
+const char *const kd_sfz_no_decay[] = {"bias",      "bn",       "norm",           "alpha", "A_learned",     "A_edge",
+                                       "pool_gate", "je.embed", "stream_weights", ".gate", "anchor_logits", NULL};
