@@ -2,8 +2,7 @@
  * separable temporal convolution, a motion gate and space-time joint attention per block.
  *
  * Streams joint, velocity, bone, fused at the input; body 0 alone, as in the reference. */
-#include "student/model/blocks.h"
-#include "student/model/family.h"
+#include "student/model/last_e_parts.h"
 #include "student/model/skeleton_graph.h"
 
 #include <stdio.h>
@@ -20,7 +19,7 @@ typedef struct e3_size {
 static const int strides[STAGES] = {1, 2, 2};
 
 #define INIT       KD_BLOCK_INIT_FAN_OUT
-#define LINEAR_STD 0.01f
+#define LINEAR_STD KD_LAST_E_LINEAR_STD
 
 static int partitions(const e3_size *v)
 {
@@ -70,11 +69,6 @@ static kd_val temporal(kd_graph *g, kd_val x, int stride)
     return y;
 }
 
-static kd_val channel_param(kd_graph *g, const char *name, int64_t c)
-{
-    return kd_reshape(g, kd_param(g, name, kd_shape4(1, c, 1, 1), kd_init_const(0.0f), 0), kd_shape1(c));
-}
-
 static kd_val motion_gate(kd_graph *g, kd_val x)
 {
     const int64_t c = kd_block_dim(g, x, 1), r = KD_MAX((int64_t)4, c / 4);
@@ -83,43 +77,9 @@ static kd_val motion_gate(kd_graph *g, kd_val x)
     kd_val m = kd_node1(g, KD_OP_MOTION, NULL, x);
     m = kd_act(g, kd_block_linear(g, m, "mlp.0", r, init), KD_ACT_RELU);
     m = kd_act(g, kd_block_linear(g, m, "mlp.2", c, init), KD_ACT_SIGMOID);
-    const kd_val y = kd_node3(g, KD_OP_CHANNEL_GATE, NULL, x, m, channel_param(g, "gate_alpha", c));
+    const kd_val y = kd_node3(g, KD_OP_CHANNEL_GATE, NULL, x, m, kd_last_e_channel_param(g, "gate_alpha", c));
     kd_scope_pop(g);
     return y;
-}
-
-/* Attention over frames or joints from the mean over the other axis: (N,C,len). */
-static kd_val axis_attention(kd_graph *g, kd_val x, const char *name, int mean_axis)
-{
-    const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1), r = KD_MAX((int64_t)4, c / 4);
-    const int64_t len = kd_block_dim(g, x, mean_axis == 3 ? 2 : 3);
-    const kd_block_conv conv = {.init = INIT};
-    kd_scope_push(g, "%s", name);
-    kd_val a = kd_reduce(g, x, KD_REDUCE_MEAN, 1u << mean_axis);
-    a = kd_block_conv1d(g, kd_reshape(g, a, kd_shape4(n, c, len, 1)), "1", r, &conv);
-    a = kd_act(g, kd_batchnorm(g, a, "2"), KD_ACT_RELU);
-    a = kd_act(g, kd_block_conv1d(g, a, "4", c, &conv), KD_ACT_SIGMOID);
-    kd_scope_pop(g);
-    return kd_reshape(g, a, kd_shape3(n, c, len));
-}
-
-static kd_val joint_attention(kd_graph *g, kd_val x)
-{
-    kd_scope_push(g, "st_att");
-    const kd_val in[4] = {x, axis_attention(g, x, "temporal_att", 3), axis_attention(g, x, "spatial_att", 2),
-                          channel_param(g, "alpha", kd_block_dim(g, x, 1))};
-    const kd_val y = kd_node(g, KD_OP_ST_GATE, NULL, in, 4, NULL);
-    kd_scope_pop(g);
-    return y;
-}
-
-static kd_val head(kd_graph *g, kd_val x)
-{
-    const uint32_t frames_and_joints = 1u << 2 | 1u << 3;
-    const kd_val mean = kd_reduce(g, x, KD_REDUCE_MEAN, frames_and_joints);
-    const kd_val top = kd_reduce(g, x, KD_REDUCE_MAX, frames_and_joints);
-    const kd_val gate = channel_param(g, "pool_gate", kd_block_dim(g, x, 1));
-    return kd_batchnorm(g, kd_node3(g, KD_OP_GATE_MIX, NULL, mean, top, gate), "head_bn");
 }
 
 static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams)
@@ -144,18 +104,14 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
             kd_scope_push(g, "stages.%d.%d", st, b);
             const kd_val res = kd_block_residual(g, x, v->channels[st], stride, INIT);
             x = temporal(g, graph_convolution(g, x, v, v->channels[st]), stride);
-            x = joint_attention(g, motion_gate(g, x));
+            x = kd_last_e_joint_attention(g, motion_gate(g, x));
             x = kd_add(g, kd_drop_path(g, x, rate), res);
             kd_scope_pop(g);
             kd_recompute_end(g);
             kd_block_tap(g, cfg->taps, x, "stages.%d.%d", st, b);
         }
     }
-    kd_student_out out = {.feature = head(g, x)};
-    out.logits = kd_linear(
-        g, kd_dropout(g, out.feature, cfg->dropout), "fc", cfg->classes,
-        &(kd_linear_opts){.weight = kd_init_normal(LINEAR_STD), .bias = kd_init_const(0.0f), .f32_out = true});
-    return out;
+    return kd_last_e_classify(g, cfg, kd_last_e_pool(g, x));
 }
 
 static kd_status constants(const kd_student_info *s, kd_student_visit visit, void *user)
@@ -174,9 +130,6 @@ static kd_status constants(const kd_student_info *s, kd_student_visit visit, voi
     }
     return KD_OK;
 }
-
-static const char *const no_decay[] = {"bias",        "bn",        "norm",      "alpha", "A_learned",      "node_proj",
-                                       "refine_gate", "pool_gate", "freq_gate", "edge",  "stream_weights", NULL};
 
 static const kd_student_info models[] = {
     {.name = "last-e3-nano",
@@ -205,5 +158,5 @@ const kd_student_family kd_family_last_e3 = {.models = models,
                                              .n_models = KD_COUNTOF(models),
                                              .build = build,
                                              .constants = constants,
-                                             .no_decay = no_decay,
+                                             .no_decay = kd_last_e_no_decay,
                                              .norms_decay = true};

@@ -2,8 +2,8 @@
 #include "student/model/family.h"
 #include "student/model/skeleton_graph.h"
 
-static const kd_student_family *const FAMILIES[] = {&kd_family_last_v1, &kd_family_last_e3, &kd_family_sfz,
-                                                    &kd_family_sfz_b4};
+static const kd_student_family *const FAMILIES[] = {&kd_family_last_v1, &kd_family_last_e12, &kd_family_last_e3,
+                                                    &kd_family_sfz, &kd_family_sfz_b4};
 
 const kd_student_info *kd_student_at(int i)
 {

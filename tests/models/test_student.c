@@ -411,6 +411,14 @@ static void sfz_nano(void **state)
     run_golden("sfz-nano", "shiftfuse_zero_nano", false, false);
 }
 
+/* In f64 alone: f32 rounding switches single ReLUs, which moves the gradients of all layers below. */
+static void last_e12_f64(void **state)
+{
+    (void)state;
+    run_golden("last-e1-nano", "last_e_v1_nano", true, true);
+    run_golden("last-e2-nano", "last_e_v2_nano", true, false);
+}
+
 /* In f64 alone: the reference's own f32 gradients are off by 2e-4 of their length. */
 static void sfz_medium_f64(void **state)
 {
@@ -474,7 +482,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(last_v1_base),  cmocka_unit_test(last_e3_nano),    cmocka_unit_test(sfz_nano),
         cmocka_unit_test(last_e3_small), cmocka_unit_test(nano_models_f64), cmocka_unit_test(last_v1_small_f64),
-        cmocka_unit_test(bf16_programs), cmocka_unit_test(sfz_medium_f64),  cmocka_unit_test(sfz_large),
+        cmocka_unit_test(bf16_programs), cmocka_unit_test(sfz_medium_f64),  cmocka_unit_test(last_e12_f64),
+        cmocka_unit_test(sfz_large),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -207,6 +207,7 @@ static void other_names(void **state)
     assert_true(kd_student_is_head("backbone_a.classifier.1.weight"));
     assert_true(kd_student_is_constant(kd_student_find("sfz-x"), "stream_stems.2.gcn._A_fixed_1"));
     assert_true(kd_student_is_constant(sfz, "A_flat") && !kd_student_is_constant(sfz, "A"));
+    assert_true(kd_student_is_constant(kd_student_find("last-e1-nano"), "stage3.2.gcn.A_2"));
     assert_true(kd_student_is_constant(e3, "A") && !kd_student_is_constant(e3, "A_flat"));
     assert_true(kd_student_is_constant(e3, "head_bn.num_batches_tracked"));
     assert_true(kd_student_is_constant(kd_student_find("last-v1-base"), "blocks.blocks.3.agcn.A_physical"));

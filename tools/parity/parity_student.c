@@ -19,6 +19,7 @@ typedef struct pupil {
     int eval_batch, train_batch, generated;
     int64_t cut_frame;
     int64_t stream; /* floats of one sample of a stream */
+    bool rectified; /* ReLU on whole activations after every block */
     kd_params *params;
     kd_program *prog;
     kd_st_file *file;
@@ -62,6 +63,7 @@ static kd_status read_pupil(const kd_json *m, pupil *s, kd_err *err)
                               .frames = (int)shape[2],
                               .joints = (int)shape[3],
                               .bodies = (int)shape[4]};
+    s->rectified = strcmp(family, "e1") == 0 || strcmp(family, "e2") == 0;
     s->eval_batch = (int)eval_batch;
     s->train_batch = (int)train_batch;
     s->generated = (int)generated;
@@ -280,8 +282,8 @@ typedef struct grad_gold {
 } grad_gold;
 
 /* Error of one tensor's gradient in units of its allowance: length, sum, samples. */
-static double grad_ratio(const parity *p, const grad_gold *gold, const char *name, size_t i, const float *g, int64_t n,
-                         double *error, double *allowed)
+static double grad_ratio(const parity *p, const pupil *s, const grad_gold *gold, const char *name, size_t i,
+                         const float *g, int64_t n, double *error, double *allowed)
 {
     char key[300];
     double square = 0.0, sum = 0.0;
@@ -308,6 +310,11 @@ static double grad_ratio(const parity *p, const grad_gold *gold, const char *nam
     *allowed =
         zero ? (p->dtype == KD_F32 ? 1e-5 : 0x1p-6) * gold->global
              : kd_parity_allowed(p, diff, p->dtype == KD_F32 ? 4.0 * gold->l2[i] : gold->l2[i] + 0.01 * gold->global);
+    /* With ReLU on millions of elements f32 rounding switches one or two in every other model (f64 programs agree to
+     * 1e-6, see test_student): a small part of the whole gradient, and of the tensor. */
+    if (s->rectified && p->dtype == KD_F32) {
+        *allowed = fmax(*allowed, fmin(0x1p-12 * gold->global, 0x1p-5 * gold->l2[i]));
+    }
     return *error / *allowed;
 }
 
@@ -334,7 +341,7 @@ static kd_status compare_grads(parity *p, pupil *s, kd_err *err)
         const int64_t numel = at >= 0 ? kd_params_at(s->params, at)->numel : 0;
         float *g = kd_calloc((size_t)numel + 1, sizeof *g);
         if (g != NULL && at >= 0 && kd_params_read_grad(s->params, at, g, numel) == KD_OK) {
-            ratio = grad_ratio(p, &gold, name, i, g, numel, &error, &allowed);
+            ratio = grad_ratio(p, s, &gold, name, i, g, numel, &error, &allowed);
         }
         kd_free(g);
         if (!(ratio <= 1.0)) {
