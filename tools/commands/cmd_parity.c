@@ -155,6 +155,12 @@ static const kind KINDS[] = {
      NULL,
      ABOUT "labels perm lam values_f64 student/name student/shape student/ko student/ks teacher/name teacher/shape "
            "teacher/ko teacher/ks"},
+    {"skeleton sequences",
+     kd_parity_sequence,
+     {"cases", "aug"},
+     NULL,
+     ABOUT "cases/*/t_raw cases/*/raw_layout cases/*/raw/name cases/*/raw/ko cases/*/raw/ks cases/*/raw/note "
+           "aug/source aug/angle_deg aug/scale aug/shear aug/T_sub aug/start aug/mask"},
     {"student model",
      kd_parity_student,
      {"family", "variant", "param_order", "tensors"},

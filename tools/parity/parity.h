@@ -115,6 +115,7 @@ kd_status kd_parity_crops(parity *p, kd_err *err);
 kd_status kd_parity_pipeline(parity *p, kd_err *err);
 kd_status kd_parity_pth(parity *p, kd_err *err);
 kd_status kd_parity_student(parity *p, kd_err *err);
+kd_status kd_parity_sequence(parity *p, kd_err *err);
 kd_status kd_parity_student_losses(parity *p, kd_err *err);
 kd_status kd_parity_losses(parity *p, kd_err *err);
 kd_status kd_parity_constants(parity *p, kd_err *err);
