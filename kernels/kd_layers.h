@@ -71,6 +71,8 @@ kd_val kd_kl(kd_graph *g, kd_val logits, kd_val teacher, kd_val valid, float tem
 kd_val kd_ce_kl(kd_graph *g, kd_val logits, kd_val target, kd_val valid, kd_val teacher, kd_val teacher_valid,
                 float temperature, bool teacher_is_prob, kd_val *kd);
 kd_val kd_feature_loss(kd_graph *g, kd_val s, kd_val f, kd_val valid, kd_feature_kind kind);
+/* op match_loss; target KD_NONE for the kinds that read no class. */
+kd_val kd_match_loss(kd_graph *g, kd_val a, kd_val b, kd_val target, kd_val valid, const kd_match_loss_attr *at);
 kd_val kd_weighted_sum(kd_graph *g, const kd_val *losses, const float *w, int n);
 
 #ifdef __cplusplus

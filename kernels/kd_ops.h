@@ -620,6 +620,57 @@ typedef struct kd_feature_loss_attr {
     int32_t kind;
 } kd_feature_loss_attr;
 
+/* match_loss: how far a batch is from a teacher's answers, by one of the measures of the literature.
+ *   in   a stat (B,K), b stat (B,P), target? stat (B,K), valid? stat (B) 0 or 1
+ *   out  loss stat (), grad stat (B,K) = d loss / d a, saved for backward
+ * Only valid rows take part, also in what compares rows with each other; n counts them, and with n = 0 the loss is 0.
+ * All is computed in f64.  p = softmax(a/T), q = softmax(b/T), or b itself where t_is_prob; y the largest entry of
+ * target; a hat: renormalised without class y.  Kinds on scores (P is K; means over rows unless said):
+ *   DKD         T^2 (alpha KL of (q_y, 1 - q_y) to (p_y, 1 - p_y) + beta KL(q^ || p^)); Zhao et al. 2022, eq. 7
+ *   DIST        T^2 (beta mean over rows of 1 - corr(p, q) + gamma mean over columns of the same); Pearson's
+ *               correlation, the product of norms at least 1e-8; Huang et al. 2022, eq. 6 to 9
+ *   NKD         -q_y log p_y, both at T = 1, - gamma T^2 sum q^ log p^; Yang et al. 2023, eq. 9
+ *   LOGIT_STD   T^2 KL of the softmaxes after (x - mean)/(std + 1e-7) row by row; Sun et al. 2024
+ *   LOGIT_MSE   mean over all entries of (a - b)^2; Ba and Caruana 2014
+ *   TOPK        T^2 sum r (log r - log p), r: the k largest of q, the others by `tail`
+ *   JSD         T^2 (KL(p || m) + KL(q || m))/2, m = (p + q)/2; Lin 1991
+ * Kinds on features (P may be another width but for INFONCE):
+ *   RKD_DISTANCE  smooth L1, mean over all n^2 pairs, of distances divided by their mean over the pairs of different
+ *                 rows; squared distances at least 1e-12; Park et al. 2019, eq. 5
+ *   RKD_ANGLE     the same over the n^3 cosines of angles between rows; Park et al. 2019, eq. 8
+ *   SP            squared difference of the Gram matrices, rows at length 1, over n^2; Tung and Mori 2019, eq. 3
+ *   PKT           mean over n^2 pairs of u log((u + eps)/(v + eps)), u of the teacher and v: (cos + 1)/2, rows at sum
+ *                 1, eps 1e-7; Passalis and Tefas 2018, eq. 8, eps as in their code
+ *   INFONCE       cross-entropy of cos(a_i, b_j)/T over j with j = i as target, norms at least 1e-8; van den Oord et
+ *                 al. 2018, eq. 4
+ * match_loss_bwd: b and target get no gradient.
+ *   in   dloss stat (), grad stat (B,K)
+ *   out  da stat (B,K) */
+typedef enum kd_match_kind {
+    KD_MATCH_DKD,
+    KD_MATCH_DIST,
+    KD_MATCH_NKD,
+    KD_MATCH_LOGIT_STD,
+    KD_MATCH_LOGIT_MSE,
+    KD_MATCH_TOPK,
+    KD_MATCH_JSD,
+    KD_MATCH_RKD_DISTANCE,
+    KD_MATCH_RKD_ANGLE,
+    KD_MATCH_SP,
+    KD_MATCH_PKT,
+    KD_MATCH_INFONCE,
+    KD_MATCH_KINDS
+} kd_match_kind;
+/* What TOPK gives the classes beyond the k largest: nothing; nothing, and the k scaled to sum 1; the mass that the k
+ * leave, in equal parts. */
+typedef enum kd_tail { KD_TAIL_ZERO, KD_TAIL_RENORM, KD_TAIL_UNIFORM } kd_tail;
+typedef struct kd_match_loss_attr {
+    int32_t kind;
+    int32_t t_is_prob; /* b holds probabilities (mixed teacher targets), used as they are */
+    int32_t k, tail;   /* TOPK */
+    double p[3];       /* T first where the kind has one; then DKD: alpha, beta; DIST: beta, gamma; NKD: gamma */
+} kd_match_loss_attr;
+
 /* weighted_sum: sum_i w[i] x_i.  The gradient is one scale an operand.
  *   in   up to 6 operands x_i stat ()
  *   out  y stat () */

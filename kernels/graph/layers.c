@@ -287,6 +287,14 @@ kd_val kd_feature_loss(kd_graph *g, kd_val s, kd_val f, kd_val valid, kd_feature
     return kd_node3(g, KD_OP_FEATURE_LOSS, &attr, to_stat(g, s), f, valid);
 }
 
+kd_val kd_match_loss(kd_graph *g, kd_val a, kd_val b, kd_val target, kd_val valid, const kd_match_loss_attr *at)
+{
+    const kd_val in[4] = {to_stat(g, a), b, target, valid};
+    kd_val out[2];
+    (void)kd_node(g, KD_OP_MATCH_LOSS, at, in, 4, out);
+    return out[0];
+}
+
 kd_val kd_weighted_sum(kd_graph *g, const kd_val *losses, const float *w, int n)
 {
     kd_weighted_sum_attr attr = {{0}};
