@@ -5,6 +5,9 @@
 #include "teacher/model/teacher.h"
 
 #include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 
 static void fill(int *field, int value)
 {
@@ -217,6 +220,79 @@ static kd_status idle_kd(const kd_config *c, kd_err *err)
                 : KD_OK;
 }
 
+/* The options of the loss, term by term: key and place; a row without a size begins the term of its name. */
+static const struct {
+    const char *key;
+    size_t at, size;
+} kd_term_keys[] = {
+#define KD_TERM_KEY(field, ...) {#field, offsetof(kd_loss_opts, field), sizeof(((kd_loss_opts *)NULL)->field)},
+#define REAL(...)               KD_TERM_KEY(__VA_ARGS__)
+#define INT(...)                KD_TERM_KEY(__VA_ARGS__)
+#define ENUM(...)               KD_TERM_KEY(__VA_ARGS__)
+#define KD_TERM(name, file)     {#name, 0, 0},
+#define KD_TERM_SCHEDULE(prefix, what) \
+    KD_TERM_KEY(prefix##schedule, ) KD_TERM_KEY(prefix##warmup_epochs, ) KD_TERM_KEY(prefix##stop_epoch, )
+#include "distill/kd/terms.inc"
+#undef KD_TERM_KEY
+#undef REAL
+#undef INT
+#undef ENUM
+#undef KD_TERM
+#undef KD_TERM_SCHEDULE
+};
+
+/* A term with a weight of its own, <term>_weight, that is 0: its other keys do nothing. */
+static kd_status idle_terms(const kd_loss_opts *k, const kd_loss_opts *plain, kd_err *err)
+{
+    const char *term = "";
+    bool off = false;
+    for (size_t i = 0; i < KD_COUNTOF(kd_term_keys); i++) {
+        const size_t at = kd_term_keys[i].at, n = kd_term_keys[i].size;
+        char weight[KD_CFG_NAME];
+        if (n == 0) {
+            term = kd_term_keys[i].key;
+            off = false;
+            continue;
+        }
+        (void)snprintf(weight, sizeof weight, "%s_weight", term);
+        if (strcmp(kd_term_keys[i].key, weight) == 0) {
+            double w = 0.0;
+            memcpy(&w, (const char *)k + at, sizeof w);
+            off = w == 0.0;
+        } else if (off && memcmp((const char *)k + at, (const char *)plain + at, n) != 0) {
+            return KD_FAIL(err, KD_E_CONFIG, "kd.%s: does nothing with kd.%s 0; expected kd.%s above 0, or remove it",
+                           kd_term_keys[i].key, weight, weight);
+        }
+    }
+    return KD_OK;
+}
+
+static kd_status check_terms(const kd_config *c, kd_err *err)
+{
+    const bool mixed = c->mixup.alpha > 0.0 || c->mixup.cutmix_alpha > 0.0;
+    if (mixed && c->kd.nkd_weight > 0.0 && c->kd.nkd_temperature != 1.0) {
+        return KD_FAIL(
+            err, KD_E_CONFIG,
+            "kd.nkd_temperature: expected 1 where batches are mixed (mixup.alpha, mixup.cutmix_alpha), since "
+            "mixed probabilities have one temperature, found %g",
+            c->kd.nkd_temperature);
+    }
+    kd_config *plain = kd_alloc(sizeof *plain);
+    if (plain == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "config: out of memory");
+    }
+    kd_config_defaults(plain);
+    const kd_status st = idle_terms(&c->kd, &plain->kd, err);
+    kd_free(plain);
+    return st;
+}
+
+static bool reads_features(const kd_loss_opts *k)
+{
+    return (k->feature != KD_FEATURE_MATCH_NONE && k->feature_weight > 0.0) || k->rkd_distance_weight > 0.0 ||
+           k->rkd_angle_weight > 0.0 || k->sp_weight > 0.0 || k->pkt_weight > 0.0 || k->infonce_weight > 0.0;
+}
+
 static kd_status finish_kd(kd_config *c, kd_err *err)
 {
     kd_loss_opts *k = &c->kd;
@@ -227,10 +303,11 @@ static kd_status finish_kd(kd_config *c, kd_err *err)
         }
         k->ce_weight = 1.0 - k->weight;
     }
-    if (k->feature_tap[0] != '\0' && (k->feature == KD_FEATURE_MATCH_NONE || !(k->feature_weight > 0.0))) {
+    KD_TRY(check_terms(c, err));
+    if (k->feature_tap[0] != '\0' && !reads_features(k)) {
         return KD_FAIL(err, KD_E_CONFIG,
-                       "kd.feature_tap: only with kd.feature mse or cosine and kd.feature_weight above 0, found %s; "
-                       "remove it",
+                       "kd.feature_tap: only with kd.feature mse or cosine and kd.feature_weight above 0, or another "
+                       "term that reads features, found %s; remove it",
                        k->feature_tap);
     }
     return idle_kd(c, err);

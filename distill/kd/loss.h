@@ -11,7 +11,8 @@
  *   "target" (B,...), "valid" (B)    labels, smoothed and mixed; 1 or 0 a row
  *   "teacher_valid" (B)              1 where the sample was read
  *   "teacher" (B,K)                  the store's logits.  Where batches are mixed: probabilities at the temperature of
- *                                    the term, mixed on the host; one input a term then, numbered by term
+ *                                    the term (of a raw term: the logits), mixed on the host; one input a term then,
+ *                                    numbered by term
  *   "teacher_feature" (B,P)          the store's features
  *   "weight_<log name>" ()           of a term whose weight changes from epoch to epoch
  *
@@ -52,6 +53,7 @@ typedef struct kd_term_def {
     const char *text; /* in the line that states the loss: "CE" */
     unsigned reads;   /* KD_READS_* */
     bool coupled;     /* rows of a batch enter one another's terms: batches must not be cut into parts */
+    bool raw;         /* the teacher's logits of mixed samples are mixed themselves, not their probabilities */
     int temperature;  /* index of the parameter that softens the teacher; -1: none */
     void (*read)(const kd_loss_opts *o,
                  struct kd_term *t); /* weight, schedule, parameters; weight 0: the term is off */

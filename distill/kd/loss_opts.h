@@ -15,6 +15,13 @@
     X(KD_FEATURE_MATCH_MSE, "mse")   \
     X(KD_FEATURE_MATCH_COSINE, "cosine")
 
+/* In the order of kd_tail (kernels/kd_ops.h). */
+#define KD_TOPK_TAIL_MAP(X)     \
+    X(KD_TOPK_ZERO, "zero")     \
+    X(KD_TOPK_RENORM, "renorm") \
+    X(KD_TOPK_UNIFORM, "uniform")
+
+KD_ENUM_OF(kd_topk_tail, KD_TOPK_TAIL_MAP);
 KD_ENUM_OF(kd_weight_shape, KD_WEIGHT_SHAPE_MAP);
 KD_ENUM_OF(kd_feature_match, KD_FEATURE_MATCH_MAP);
 

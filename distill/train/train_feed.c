@@ -126,7 +126,7 @@ static void soften(kd_trainer *t, float *rows, int n, double temperature)
     }
 }
 
-/* Mixed samples get mixed probabilities, at the temperature of each term that reads them. */
+/* Mixed samples get mixed probabilities, at the temperature of each term that reads them; a raw term, mixed logits. */
 static kd_status put_mixed(kd_trainer *t, const kd_batch *b, int store, kd_err *err)
 {
     const size_t k = (size_t)t->model.classes;
@@ -136,7 +136,10 @@ static kd_status put_mixed(kd_trainer *t, const kd_batch *b, int store, kd_err *
             continue;
         }
         gather_rows(b, t->teacher[store].logits, (size_t)t->teacher[store].views, k, t->teacher_rows);
-        soften(t, t->teacher_rows, b->rows, term->def->temperature >= 0 ? term->param[term->def->temperature] : 1.0);
+        if (!term->def->raw) {
+            soften(t, t->teacher_rows, b->rows,
+                   term->def->temperature >= 0 ? term->param[term->def->temperature] : 1.0);
+        }
         kd_mix_rows(t->teacher_rows, b->rows, k, t->mix.perm, t->mix.lam, t->mixed_rows);
         KD_TRY(put(t, term->input, t->mixed_rows, (size_t)b->rows * k * sizeof(float), err));
     }

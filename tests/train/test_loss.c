@@ -196,7 +196,8 @@ static void golden_case(const kd_term_def *def, const kd_json *c, kd_backend *be
     const bool features = (def->reads & KD_READS_FEATURES) != 0;
     compare(c, "grad", tensor(&b, features ? "grad:s" : "grad:z"), t, grad_tol);
     if (kd_json_get(c, "grad_projector") != NULL) {
-        const int w = kd_params_find(b.params, "kd.projector.weight");
+        const char *const name = strcmp(def->name, "infonce") == 0 ? "kd.contrast.weight" : "kd.projector.weight";
+        const int w = kd_params_find(b.params, name);
         compare(c, "grad_projector", kd_params_grad(b.params, w), t, grad_tol);
     }
     bench_close(&b);

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Writes pkt.json and jsd.json beside itself.  Needs PyTorch.
+
+The inputs are those of the other files (README.md).  The formulas are those of the papers; PKT has the small numbers of
+its authors' code.
+"""
+import json
+import os
+import zlib
+
+import torch
+
+B, K, S, P = 6, 11, 8, 12
+M = 0xFFFFFFFF
+
+
+def draw(name, rows, columns, scale):
+    """The generator of ../README.md."""
+    seed, out = zlib.crc32(name.encode()), []
+    for i in range(rows * columns):
+        x = (i * 0x9E3779B1 + seed) & M
+        x ^= x >> 16
+        x = (x * 0x85EBCA6B) & M
+        x ^= x >> 13
+        x = (x * 0xC2B2AE35) & M
+        x ^= x >> 16
+        out.append(((x >> 8) - 8388608) * 2.0**-23)
+    return (torch.tensor(out, dtype=torch.float32) * scale).reshape(rows, columns)
+
+
+def jsd(z, t, temperature):
+    p, q = (z / temperature).softmax(1), (t / temperature).softmax(1)
+    m = (p + q) / 2
+    kl = lambda x: (x * (x.log() - m.log())).sum(1)
+    return temperature**2 * (0.5 * (kl(p) + kl(q))).mean()
+
+
+def affinities(x, eps):
+    x = x / (x.pow(2).sum(1, keepdim=True).sqrt() + eps)
+    s = (x @ x.t() + 1) / 2
+    return s / s.sum(1, keepdim=True)
+
+
+def pkt(s, f, eps=1e-7):
+    v, u = affinities(s, eps), affinities(f, eps)
+    return (u * ((u + eps) / (v + eps)).log()).mean()
+
+
+def case(name, options, loss, a, b):
+    result = {}
+    for dtype in (torch.float64, torch.float32):
+        x = a.to(dtype).requires_grad_()
+        value = loss(x, b.to(dtype))
+        (grad,) = torch.autograd.grad(value, x)
+        result[dtype] = (value.item(), grad)
+    value, grad = result[torch.float64]
+    return {
+        "name": name,
+        "options": options,
+        "smoothing": 0.0,
+        "value": value,
+        "value_f32": result[torch.float32][0],
+        "grad_f32_maxabsdiff": (grad - result[torch.float32][1].double()).abs().max().item(),
+        "grad": grad.flatten().tolist(),
+    }
+
+
+def main():
+    here = os.path.dirname(os.path.abspath(__file__))
+    z, t = draw("student.logits", B, K, 3.0), draw("teacher.logits", B, K, 5.0)
+    s, f = draw("student.features", B, S, 1.0), draw("teacher.features", B, P, 1.0)
+    files = {
+        "jsd": [
+            case(f"jsd_T{n}", ["kd.jsd_weight=1", f"kd.jsd_temperature={n}"], lambda a, b, n=n: jsd(a, b, n), z, t)
+            for n in (1, 4)
+        ],
+        "pkt": [case("pkt", ["kd.pkt_weight=1"], pkt, s, f)],
+    }
+    for name, cases in files.items():
+        with open(os.path.join(here, name + ".json"), "w") as out:
+            json.dump(cases, out, indent=1)
+            out.write("\n")
+
+
+main()
