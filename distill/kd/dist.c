@@ -1,5 +1,5 @@
-/* Distillation from a stronger teacher (Huang et al. 2022): correlation with the teacher's probabilities, of each sample
- * over the classes and of each class over the samples of the batch. */
+/* Distillation from a stronger teacher (Huang et al. 2022): correlation with the teacher's probabilities, of each
+ * sample over the classes and of each class over the samples of the batch. */
 #include "distill/kd/terms.h"
 #include "kernels/kd_layers.h"
 

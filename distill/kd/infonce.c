@@ -1,6 +1,6 @@
-/* Contrast in a batch (van den Oord et al. 2018; CRD: Tian et al. 2020): the student's feature, through a learned linear
- * projection, is to find its own teacher's feature among those of the batch.  The projection "kd.contrast" belongs to the
- * run, not to the student.  A mixed sample is to find its first sample. */
+/* Contrast in a batch (van den Oord et al. 2018; CRD: Tian et al. 2020): the student's feature, through a learned
+ * linear projection, is to find its own teacher's feature among those of the batch.  The projection "kd.contrast"
+ * belongs to the run, not to the student.  A mixed sample is to find its first sample. */
 #include "distill/kd/terms.h"
 #include "kernels/kd_layers.h"
 

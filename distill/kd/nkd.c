@@ -1,5 +1,5 @@
-/* Normalised distillation (Yang et al. 2023): the teacher's probability of the class as its label, and the other classes
- * renormalised.  The class of a mixed sample is the one with the larger share. */
+/* Normalised distillation (Yang et al. 2023): the teacher's probability of the class as its label, and the other
+ * classes renormalised.  The class of a mixed sample is the one with the larger share. */
 #include "distill/kd/terms.h"
 #include "kernels/kd_layers.h"
 

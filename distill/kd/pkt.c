@@ -1,6 +1,6 @@
-/* Probabilistic knowledge transfer (Passalis and Tefas 2018): KL of the cosine affinities between the samples of a batch,
- * (cos + 1)/2, rows at sum 1.  Eps 1e-7 beside norms and in the logarithm and the mean over all pairs are those of the
- * authors' code.  Widths may differ.  A mixed sample is compared as its first sample. */
+/* Probabilistic knowledge transfer (Passalis and Tefas 2018): KL of the cosine affinities between the samples of a
+ * batch, (cos + 1)/2, rows at sum 1.  Eps 1e-7 beside norms and in the logarithm and the mean over all pairs are those
+ * of the authors' code.  Widths may differ.  A mixed sample is compared as its first sample. */
 #include "distill/kd/terms.h"
 #include "kernels/kd_layers.h"
 

@@ -60,10 +60,17 @@ static void make_data(double smoothing, data *d)
 
 typedef struct bench {
     kd_dtype t;
+    int rows; /* of the batch; 0: B */
+    int lost; /* the last rows of the batch have no teacher */
     kd_backend *be;
     kd_params *params;
     kd_program *p;
 } bench;
+
+static int rows_of(const bench *b)
+{
+    return b->rows > 0 ? b->rows : B;
+}
 
 static void put(void *dst, kd_dtype t, const double *src, int n)
 {
@@ -91,9 +98,10 @@ static void bench_open(bench *b, const kd_loss *l)
     kd_err err = {0};
     b->params = kd_params_create(b->t);
     kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = b->params, .dtype = b->t, .training = true});
-    const kd_val wanted[2] = {kd_input(g, "z", b->t, kd_shape2(B, K)), kd_input(g, "s", b->t, kd_shape2(B, S))};
+    const kd_val wanted[2] = {kd_input(g, "z", b->t, kd_shape2(rows_of(b), K)),
+                              kd_input(g, "s", b->t, kd_shape2(rows_of(b), S))};
     const kd_loss_batch batch = {
-        .batch = B, .classes = K, .target = kd_shape1(K), .logits = wanted[0], .features = wanted[1]};
+        .batch = rows_of(b), .classes = K, .target = kd_shape1(K), .logits = wanted[0], .features = wanted[1]};
     const kd_val loss = kd_loss_build(g, l, &batch);
     bool features = false;
     for (int s = 0; s < KD_MAX(l->stores, 1); s++) {
@@ -116,19 +124,22 @@ static void bench_close(bench *b)
 static void bench_run(const bench *b, const kd_loss *l, const data *d)
 {
     static const double ones[B] = {1, 1, 1, 1, 1, 1};
+    const int n = rows_of(b);
+    double taught[B] = {0};
+    memcpy(taught, ones, (size_t)(n - b->lost) * sizeof *taught);
     char name[KD_TERM_NAME];
-    put(tensor(b, "z"), b->t, d->z, B * K);
-    put(tensor(b, "s"), b->t, d->s, B * S);
-    put(tensor(b, "target"), b->t, d->target, B * K);
-    put(tensor(b, "valid"), b->t, ones, B);
+    put(tensor(b, "z"), b->t, d->z, n * K);
+    put(tensor(b, "s"), b->t, d->s, n * S);
+    put(tensor(b, "target"), b->t, d->target, n * K);
+    put(tensor(b, "valid"), b->t, ones, n);
     for (int s = 0; s < l->stores; s++) {
         kd_loss_name("teacher_valid", s, name);
-        put(tensor(b, name), b->t, ones, B);
+        put(tensor(b, name), b->t, taught, n);
         kd_loss_name("teacher_feature", s, name);
-        put(tensor(b, name), b->t, d->f, B * P);
+        put(tensor(b, name), b->t, d->f, n * P);
     }
     for (int i = 0; i < l->n; i++) {
-        put(tensor(b, l->term[i].input), b->t, d->t, B * K);
+        put(tensor(b, l->term[i].input), b->t, d->t, n * K);
     }
     for (int i = 0; i < kd_params_count(b->params); i++) {
         const bool weight = kd_params_at(b->params, i)->shape.rank == 2;
@@ -347,6 +358,61 @@ static void weights_that_change(void **state)
     kd_free(d);
 }
 
+/* Of a batch whose last rows have no teacher, a term makes what it makes of the batch without them; what stands in
+ * their place is not read. */
+static void lost_rows_take_no_part(void **state)
+{
+    (void)state;
+    enum { KEPT = 4 };
+    kd_err err = {0};
+    kd_config *cfg = kd_calloc(1, sizeof *cfg);
+    data *d = kd_calloc(1, sizeof *d), *holed = kd_calloc(1, sizeof *holed);
+    kd_backend *be = kd_f64_backend_open();
+    assert_true(cfg != NULL && d != NULL && holed != NULL && be != NULL);
+    ok(kd_config_load(NULL, 0, (const char *const[]){"kind=student"}, 1, cfg, &err), &err);
+    make_data(0.0, d);
+    *holed = *d;
+    for (int b = KEPT; b < B; b++) {
+        holed->t[b * K] = holed->f[b * P] = NAN;
+    }
+    for (int i = 0; i < kd_term_count(); i++) {
+        const kd_term_def *def = kd_term_at(i);
+        kd_loss l = {.stores = 1, .feature_dim = {P}};
+        kd_term term = {.def = def};
+        if ((def->reads & (KD_READS_LOGITS | KD_READS_FEATURES)) == 0) {
+            continue;
+        }
+        def->read(&cfg->kd, &term);
+        term.weight = 1.0;
+        ok(kd_loss_add(&l, &term, &err), &err);
+        bench whole = {.t = KD_F64, .be = be, .lost = B - KEPT}, less = {.t = KD_F64, .be = be, .rows = KEPT};
+        bench_open(&whole, &l);
+        bench_open(&less, &l);
+        bench_run(&whole, &l, holed);
+        bench_run(&less, &l, d);
+        const bool features = (def->reads & KD_READS_FEATURES) != 0;
+        const double *have = tensor(&whole, features ? "grad:s" : "grad:z");
+        const double *want = tensor(&less, features ? "grad:s" : "grad:z");
+        const double value = at(tensor(&less, "loss"), KD_F64, 0);
+        if (!(value != 0.0 && fabs(at(tensor(&whole, "loss"), KD_F64, 0) - value) <= 1e-13 * fabs(value))) {
+            fail_msg("%s: %.17g, without the lost rows %.17g", def->name, at(tensor(&whole, "loss"), KD_F64, 0), value);
+        }
+        for (int k = 0; k < B * (features ? S : K); k++) {
+            const double wanted = k < KEPT * (features ? S : K) ? want[k] : 0.0;
+            if (!(fabs(have[k] - wanted) <= 1e-14)) {
+                fail_msg("%s: gradient %d is %.17g, without the lost rows %.17g", def->name, k, have[k], wanted);
+            }
+        }
+        bench_close(&whole);
+        bench_close(&less);
+        kd_loss_free(&l);
+    }
+    kd_backend_close(be);
+    kd_free(holed);
+    kd_free(d);
+    kd_free(cfg);
+}
+
 /* A term that compares the samples of a batch is named as such. */
 static void coupled_terms_are_named(void **state)
 {
@@ -412,6 +478,7 @@ int main(void)
         cmocka_unit_test(weights_that_change),
         cmocka_unit_test(a_pair_is_its_parts),
         cmocka_unit_test(coupled_terms_are_named),
+        cmocka_unit_test(lost_rows_take_no_part),
     };
     return cmocka_run_group_tests_name("loss", tests, NULL, NULL);
 }

@@ -1,8 +1,9 @@
-/* Parity of the losses: value and gradient of cross-entropy (smoothed, mixed), T^2 KL, their
- * weighted sum, and the feature losses behind a projector. */
+/* Parity of the losses: value and gradient of cross-entropy (smoothed, mixed), T^2 KL, their weighted sum, the feature
+ * losses behind a projector, and those of op match_loss. */
 #include "distill/batch/mixup.h"
 #include "kernels/kd_layers.h"
 #include "tools/parity/parity.h"
+#include "tools/parity/parity_match.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -14,7 +15,11 @@ typedef struct loss_case {
     const char *name;
     double ce, smoothing, kd, temperature; /* ce and kd are weights; 0: absent */
     bool mixup;
-    int feature; /* -1: none, else kd_feature_kind */
+    bool features;  /* its first operand: features, else logits */
+    bool projected; /* features behind the projector */
+    int feature;    /* -1: none, else kd_feature_kind */
+    bool match;     /* by op match_loss */
+    kd_match_loss_attr at;
 } loss_case;
 
 typedef struct loss_data {
@@ -61,6 +66,11 @@ static kd_status data_alloc(loss_data *d, kd_err *err)
 static kd_val logit_loss(kd_graph *g, const loss_case *c, const loss_data *d, kd_val z)
 {
     const kd_shape shape = kd_shape2(d->rows, d->classes);
+    if (c->match) {
+        const bool labels = kd_parity_match_reads_class(&c->at);
+        const kd_val label = labels ? kd_input(g, "target", KD_F32, shape) : KD_NONE;
+        return kd_match_loss(g, z, kd_input(g, "teacher", KD_F32, shape), label, KD_NONE, &c->at);
+    }
     kd_val part[2];
     float w[2];
     int n = 0;
@@ -79,6 +89,15 @@ static kd_val logit_loss(kd_graph *g, const loss_case *c, const loss_data *d, kd
     return n == 1 && w[0] == 1.0f ? part[0] : kd_weighted_sum(g, part, w, n);
 }
 
+static kd_val feature_loss(kd_graph *g, const parity *p, const loss_case *c, const loss_data *d, kd_val s)
+{
+    const kd_linear_opts lo = {.no_bias = true, .f32_out = true, .weight = kd_init_const(0.0f)};
+    const kd_val y = c->projected ? kd_linear(g, kd_cast(g, s, p->dtype), "projector", d->teacher_dim, &lo) : s;
+    const kd_val f = kd_input(g, "feature", KD_F32, kd_shape2(d->rows, d->teacher_dim));
+    return c->match ? kd_match_loss(g, y, f, KD_NONE, KD_NONE, &c->at)
+                    : kd_feature_loss(g, y, f, KD_NONE, (kd_feature_kind)c->feature);
+}
+
 static kd_status build(parity *p, const loss_case *c, const loss_data *d, kd_params *params, bool declare,
                        kd_program **out, kd_err *err)
 {
@@ -89,15 +108,12 @@ static kd_status build(parity *p, const loss_case *c, const loss_data *d, kd_par
     }
     kd_compile_opts co = {.n_grad_inputs = 1};
     kd_val x;
-    if (c->feature < 0) {
+    if (!c->features) {
         x = kd_input(g, "x", KD_F32, kd_shape2(d->rows, d->classes));
         co.loss = logit_loss(g, c, d, x);
     } else {
         x = kd_input(g, "x", KD_F32, kd_shape2(d->rows, d->student_dim));
-        const kd_linear_opts lo = {.no_bias = true, .f32_out = true, .weight = kd_init_const(0.0f)};
-        const kd_val y = kd_linear(g, kd_cast(g, x, p->dtype), "projector", d->teacher_dim, &lo);
-        const kd_val f = kd_input(g, "feature", KD_F32, kd_shape2(d->rows, d->teacher_dim));
-        co.loss = kd_feature_loss(g, y, f, KD_NONE, (kd_feature_kind)c->feature);
+        co.loss = feature_loss(g, p, c, d, x);
     }
     kd_output(g, "loss", co.loss);
     co.grad_inputs = &x;
@@ -113,17 +129,18 @@ static kd_status build(parity *p, const loss_case *c, const loss_data *d, kd_par
 static kd_status feed(const loss_case *c, const loss_data *d, kd_program *prog)
 {
     const size_t b = (size_t)d->rows, k = (size_t)d->classes;
-    if (c->feature >= 0) {
+    if (c->features) {
         KD_TRY(kd_program_write(prog, "x", d->s, b * (size_t)d->student_dim * sizeof(float)));
         return kd_program_write(prog, "feature", d->f, b * (size_t)d->teacher_dim * sizeof(float));
     }
     KD_TRY(kd_program_write(prog, "x", d->z, b * k * sizeof(float)));
-    if (c->ce != 0.0) {
+    const bool labels = c->match && kd_parity_match_reads_class(&c->at);
+    if (c->ce != 0.0 || labels) {
         kd_targets(d->label, NULL, d->rows, d->classes, c->smoothing, c->mixup ? d->perm : NULL,
                    c->mixup ? d->lam : NULL, d->target);
         KD_TRY(kd_program_write(prog, "target", d->target, b * k * sizeof(float)));
     }
-    return c->kd != 0.0 ? kd_program_write(prog, "teacher", d->t, b * k * sizeof(float)) : KD_OK;
+    return c->kd != 0.0 || c->match ? kd_program_write(prog, "teacher", d->t, b * k * sizeof(float)) : KD_OK;
 }
 
 /* d->grad against tensor `key`, where the fixture has it. */
@@ -157,11 +174,11 @@ static kd_status run_case(parity *p, const loss_case *c, loss_data *d, const los
     char key[160];
     kd_status st = params != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
     const bool prefix = gold->grad_format[0] == 'g';
-    const size_t n = (size_t)d->rows * (size_t)(c->feature < 0 ? d->classes : d->student_dim);
+    const size_t n = (size_t)d->rows * (size_t)(c->features ? d->student_dim : d->classes);
     if (st != KD_OK) {
         return st;
     }
-    if (c->feature >= 0) {
+    if (c->projected) {
         KD_GO(build(p, c, d, params, true, NULL, err));
         KD_GO(kd_params_alloc(params, p->be, p->dtype, true, err));
         KD_GO(kd_params_write(params, 0, d->w, (int64_t)d->teacher_dim * d->student_dim));
@@ -178,7 +195,7 @@ static kd_status run_case(parity *p, const loss_case *c, loss_data *d, const los
     kd_parity_f32(p, key, &loss, &gold->value, 1, gold->value_diff);
     (void)snprintf(key, sizeof key, "%s%s%s", prefix ? "grad." : "", c->name, prefix ? "" : ".grad");
     KD_GO(compare_grad(p, c, d, gold->file, key, "gradient", n, gold->grad_diff, err));
-    if (c->feature >= 0) {
+    if (c->projected) {
         const size_t m = (size_t)d->teacher_dim * (size_t)d->student_dim;
         KD_GO(kd_params_read_grad(params, 0, d->grad, (int64_t)m));
         (void)snprintf(key, sizeof key, "%s.grad_projector", c->name);
@@ -226,9 +243,13 @@ static bool parse_name(const char *name, loss_case *c)
     }
     if (strcmp(name, "feature_mse") == 0 || strcmp(name, "feature_cosine") == 0) {
         c->feature = strcmp(name, "feature_mse") == 0 ? KD_FEATURE_MSE : KD_FEATURE_COSINE;
+        c->features = c->projected = true;
         return true;
     }
-    return false;
+    c->match = kd_parity_match_named(name, &c->at);
+    c->features = c->match && kd_parity_match_reads_features(&c->at);
+    c->projected = c->match && c->at.kind == KD_MATCH_INFONCE;
+    return c->match;
 }
 
 static kd_status generate(parity *p, const char *name, float *out, size_t n, kd_err *err)
