@@ -1,11 +1,11 @@
-/* match_loss: kernels/op/match_rows.h and match_batch.h on one thread. */
+/* match_loss: kernels/op/match.h on one thread. */
 #include "kernels/cpu/chunk.h"
 
 #define KD_MATCH_REAL       real
 #define KD_MATCH_FN         static inline
 #define KD_MATCH_EACH(i, n) for (int64_t i = 0; i < (n); i++)
 #define KD_MATCH_SYNC()
-#include "kernels/op/match_batch.h"
+#include "kernels/op/match.h"
 
 static size_t match_loss_scratch(const kd_call *c)
 {

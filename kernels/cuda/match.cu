@@ -1,11 +1,11 @@
-/* match_loss: kernels/op/match_rows.h and match_batch.h by the threads of one block. */
+/* match_loss: kernels/op/match.h by the threads of one block. */
 #include "kernels/cuda/device/kd_cuda.cuh"
 
 #define KD_MATCH_REAL       float
 #define KD_MATCH_FN         static __device__ inline
 #define KD_MATCH_EACH(i, n) for (int64_t i = (int64_t)threadIdx.x; i < (n); i += (int64_t)blockDim.x)
 #define KD_MATCH_SYNC()     __syncthreads()
-#include "kernels/op/match_batch.h"
+#include "kernels/op/match.h"
 
 constexpr int BLOCK = 512;
 

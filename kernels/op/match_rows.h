@@ -230,30 +230,43 @@ KD_MATCH_FN double kd_match_logit_mse(const kd_match *m, int64_t row, double by)
     return value;
 }
 
-/* Is class k one of the at.k largest of the teacher?  Of equals the first are. */
-KD_MATCH_FN bool kd_match_is_top(const kd_match *m, int64_t row, int64_t k)
+/* The last of the at.k largest of the teacher's row; of equals the first come first. */
+KD_MATCH_FN int64_t kd_match_last_top(const kd_match *m, int64_t row)
 {
     const KD_MATCH_REAL *t = m->b + row * m->K;
-    int64_t above = 0;
-    for (int64_t j = 0; j < m->K; j++) {
-        above += t[j] > t[k] || (t[j] == t[k] && j < k) ? 1 : 0;
+    int64_t last = -1;
+    for (int32_t i = 0; i < m->at.k; i++) {
+        int64_t next = -1;
+        for (int64_t k = 0; k < m->K; k++) {
+            const bool after = last < 0 || t[k] < t[last] || (t[k] == t[last] && k > last);
+            next = after && t[k] == t[k] && (next < 0 || t[k] > t[next]) ? k : next;
+        }
+        last = next >= 0 ? next : last;
     }
-    return above < m->at.k;
+    return last;
+}
+
+/* Is class k among them?  NaN is, so that nothing hides it. */
+KD_MATCH_FN bool kd_match_is_top(const kd_match *m, int64_t row, int64_t k, int64_t last)
+{
+    const KD_MATCH_REAL *t = m->b + row * m->K;
+    return t[k] != t[k] || (last >= 0 && (t[k] > t[last] || (t[k] == t[last] && k <= last)));
 }
 
 KD_MATCH_FN double kd_match_topk(const kd_match *m, int64_t row, double by)
 {
     const double t = m->at.p[0];
     const double lz = kd_match_lse(m, row, false, t, -1), lt = kd_match_lse(m, row, true, t, -1);
+    const int64_t last = kd_match_last_top(m, row);
     double kept = 0.0, value = 0.0;
     for (int64_t k = 0; k < m->K; k++) {
-        kept += kd_match_is_top(m, row, k) ? exp(kd_match_t(m, row, k, t) - lt) : 0.0;
+        kept += kd_match_is_top(m, row, k, last) ? exp(kd_match_t(m, row, k, t) - lt) : 0.0;
     }
     const double by_kept = m->at.tail == KD_TAIL_RENORM ? 1.0 / kept : 1.0;
     const double rest = m->at.tail == KD_TAIL_UNIFORM && m->K > m->at.k ? (1.0 - kept) / (double)(m->K - m->at.k) : 0.0;
     const double mass = m->at.tail == KD_TAIL_ZERO ? kept : 1.0;
     for (int64_t k = 0; k < m->K; k++) {
-        const bool top = kd_match_is_top(m, row, k);
+        const bool top = kd_match_is_top(m, row, k, last);
         const double q = top ? by_kept * exp(kd_match_t(m, row, k, t) - lt) : rest > 0.0 || rest != rest ? rest : 0.0;
         const double log_p = kd_match_z(m, row, k, t) - lz;
         value += kd_match_kl(q, log(q), log_p);
