@@ -216,7 +216,7 @@ static kd_status drain(reader *r, size_t *count, bool *stop, kd_err *err)
             return KD_OK;
         }
         if (rc == AVERROR(ENOMEM)) {
-            return KD_FAIL(err, KD_E_OOM, "%s: no memory to decode frame %zu", r->in.path, *count);
+            return kd_av_input_fail(&r->in, rc, "decode a frame", err);
         }
         if (rc < 0) {
             r->in.info->damaged++;
@@ -280,7 +280,7 @@ static kd_status decode_pass(reader *r, size_t *count, kd_err *err)
         }
         const int rc = avcodec_send_packet(r->dec, packet);
         if (rc == AVERROR(ENOMEM)) {
-            return KD_FAIL(err, KD_E_OOM, "%s: no memory to decode picture %zu", r->in.path, i);
+            return kd_av_input_fail(&r->in, rc, "decode a picture", err);
         }
         if (rc < 0 && rc != AVERROR_EOF) { /* never EAGAIN: everything ready was drained */
             char text[KD_AV_ERRSTR];

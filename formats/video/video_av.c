@@ -5,6 +5,7 @@
 #include <libavutil/display.h>
 #include <libavutil/error.h>
 #include <libavutil/log.h>
+#include <libavutil/mem.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -30,6 +31,7 @@ static void callback(void *avcl, int level, const char *fmt, va_list ap)
 static void install(void)
 {
     av_log_set_callback(callback);
+    av_max_alloc(KD_AV_ALLOC_MAX);
 }
 
 void kd_av_log_enter(kd_av_log *log)

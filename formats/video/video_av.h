@@ -6,6 +6,10 @@
 #include "formats/video/frames.h"
 #include "formats/video/video.h"
 
+/* FFmpeg allocates what a header claims before the file is read so far: an AVI with a stream name of 2 GB takes 2 GB.
+ * The largest honest piece is a picture of 8192 x 4320 with 16 bits a channel, 283 MB. */
+#define KD_AV_ALLOC_MAX ((size_t)512 << 20)
+
 /* FFmpeg prints on stderr by default.  While a kd_av_log is entered on a thread, messages of that
  * thread at error level are counted and the last one kept here; without one they are dropped. */
 typedef struct kd_av_log {

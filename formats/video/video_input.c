@@ -66,7 +66,12 @@ kd_status kd_av_input_fail(const kd_av_input *in, int rc, const char *what, kd_e
 {
     char text[KD_AV_ERRSTR];
     if (rc == AVERROR(ENOMEM)) {
-        return KD_FAIL(err, KD_E_OOM, "%s: no memory to %s", in->path, what);
+        void *piece = av_malloc(KD_AV_ALLOC_MAX);
+        const bool bound = piece != NULL; /* memory is there: the file asked for more than the bound */
+        av_free(piece);
+        return bound ? KD_FAIL(err, KD_E_FORMAT, "%s: cannot %s: it asks for a piece of more than %zu MiB", in->path,
+                               what, KD_AV_ALLOC_MAX >> 20)
+                     : KD_FAIL(err, KD_E_OOM, "%s: no memory to %s", in->path, what);
     }
     if (in->read_errno != 0) {
         return KD_FAIL(err, KD_E_IO, "%s: cannot read at byte %" PRIu64 ": %s", in->path, in->at,

@@ -93,6 +93,29 @@ static void test_repeats_damaged(void **state)
     kd_free(p);
 }
 
+/* A chunk may claim any size; what is allocated for the claim has a bound, so a lie of 1.5 GB is refused at once. */
+static void test_claimed_size(void **state)
+{
+    (void)state;
+    static const uint8_t lie[] = {'s', 't', 'r', 'n', 0, 0, 0, 0x60, 'n', 'a', 'm', 'e'};
+    kd_err err = {0};
+    size_t n = 0, list = 0;
+    ok(kd_media_clip(in_root("plain.avi"), 4, &err), &err);
+    uint8_t *p = load(in_root("plain.avi"), &n);
+    while (list + 12 < n && memcmp(p + list + 8, "movi", 4) != 0) {
+        list++;
+    }
+    uint8_t *q = kd_calloc(1, n + sizeof lie);
+    assert_non_null(q);
+    memcpy(q, p, list);
+    memcpy(q + list, lie, sizeof lie);
+    memcpy(q + list + sizeof lie, p + list, n - list);
+    save(in_root("lie.avi"), q, n + sizeof lie);
+    refused(in_root("lie.avi"), KD_E_FORMAT, "it asks for a piece of more than 512 MiB");
+    kd_free(p);
+    kd_free(q);
+}
+
 /* ---- rotation -------------------------------------------------------------------------------- */
 
 /* Is the corner that was painted green at the top left now at (x, y) of 0 or 1? */
@@ -276,7 +299,7 @@ int main(void)
         cmocka_unit_test(test_repeats),        cmocka_unit_test(test_repeats_damaged),
         cmocka_unit_test(test_rotation),       cmocka_unit_test(test_rotation_memory),
         cmocka_unit_test(test_folder),         cmocka_unit_test(test_folder_order),
-        cmocka_unit_test(test_folder_refused),
+        cmocka_unit_test(test_folder_refused), cmocka_unit_test(test_claimed_size),
     };
     return cmocka_run_group_tests(tests, make_root, drop_root);
 }
