@@ -41,10 +41,10 @@
 extern "C" {
 #endif
 
-#define KD_CFG_PATH        512 /* bytes of a path, with the NUL */
-#define KD_CFG_NAME        64  /* bytes of a name, with the NUL */
-#define KD_CFG_MAX_IDS     256 /* subjects, cameras or setups in a split */
-#define KD_CFG_MAX_CLASSES 512
+#define KD_CFG_PATH        512  /* bytes of a path, with the NUL */
+#define KD_CFG_NAME        64   /* bytes of a name, with the NUL */
+#define KD_CFG_MAX_IDS     4096 /* subjects, cameras or setups in a split */
+#define KD_CFG_MAX_CLASSES 1024
 #define KD_CFG_MAX_STEPS   16
 #define KD_CFG_MAX_PATHS   8
 

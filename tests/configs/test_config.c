@@ -185,6 +185,27 @@ static void test_limits(void **state)
     kd_free(big);
 }
 
+/* Splits by source video name hundreds of numbers, Kinetics-710 as many classes. */
+static void test_long_lists(void **state)
+{
+    (void)state;
+    static char text[32768];
+    kd_err err;
+    size_t n = (size_t)snprintf(text, sizeof text, "data: {num_classes: 710, split: {by: subject, train: [1");
+    for (int i = 2; i <= 1000; i++) {
+        n += (size_t)snprintf(text + n, sizeof text - n, ", %d", i);
+    }
+    n += (size_t)snprintf(text + n, sizeof text - n, "]}, classes: [c0");
+    for (int i = 1; i < 710; i++) {
+        n += (size_t)snprintf(text + n, sizeof text - n, ", c%d", i);
+    }
+    (void)snprintf(text + n, sizeof text - n, "]}");
+    assert_int_equal(parse(text, &err), KD_OK);
+    assert_int_equal(cfg.data.split.train.n, 1000);
+    assert_int_equal(cfg.data.split.train.v[999], 1000);
+    assert_int_equal(cfg.data.classes.n, 710);
+}
+
 static void test_set(void **state)
 {
     (void)state;
@@ -490,7 +511,7 @@ int main(void)
         cmocka_unit_test(test_base),           cmocka_unit_test(test_composition),
         cmocka_unit_test(test_print_and_hash), cmocka_unit_test(test_presets),
         cmocka_unit_test(test_refuse_corpus),  cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_compositions),
+        cmocka_unit_test(test_compositions),   cmocka_unit_test(test_long_lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
