@@ -6,12 +6,16 @@
 #include <math.h>
 #include <stdio.h>
 
-#define BODY_FIELDS  10
-#define JOINT_FIELDS 12
-/* shortest legal texts, for bounding counts: "n\n" and ten fields, "25\n", 25 x twelve fields */
-#define FRAME_BYTES_MIN 1u
-#define BODY_BYTES_MIN  (2u * BODY_FIELDS + 3u + KD_SKEL_JOINTS * 2u * JOINT_FIELDS - 1u)
+#define BODY_FIELDS     10
+#define JOINT_FIELDS    12
+#define FRAME_BYTES_MIN 1u /* shortest legal text, for bounding counts: "n\n" less its own line */
 #define FILE_BYTES_MAX  ((size_t)1 << 30)
+
+/* The same of a body: ten fields, "25\n", twelve fields a joint; the last line may lack its end. */
+static size_t body_bytes_min(int joints)
+{
+    return 2u * BODY_FIELDS + (joints < 10 ? 2u : 3u) + (size_t)joints * 2u * JOINT_FIELDS - 1u;
+}
 
 typedef struct scanner {
     const char *p, *end; /* rest of the text */
@@ -291,6 +295,11 @@ static kd_status joint_line(scanner *s, size_t joint, const kd_skel_opts *opts, 
     return KD_OK;
 }
 
+static int expected_joints(const kd_skel_opts *opts)
+{
+    return opts->joints > 0 ? opts->joints : KD_SKEL_JOINTS;
+}
+
 static kd_status body_block(scanner *s, const kd_skel_opts *opts, kd_skel_body *b, bool *drop)
 {
     const char *field;
@@ -306,10 +315,12 @@ static kd_status body_block(scanner *s, const kd_skel_opts *opts, kd_skel_body *
         KD_TRY(skip_number(s));
     }
     KD_TRY(count_line(s, "a joint count", UINT64_MAX, "any", &joints));
-    if (joints != KD_SKEL_JOINTS) {
-        return FAIL_AT(s, "expected %d joints, found %zu", KD_SKEL_JOINTS, joints);
+    if (joints != (size_t)expected_joints(opts)) {
+        return FAIL_AT(s, "expected %d joints%s%s%s, found %zu", expected_joints(opts),
+                       opts->layout != NULL ? " (layout " : "", opts->layout != NULL ? opts->layout : "",
+                       opts->layout != NULL ? ")" : "", joints);
     }
-    for (size_t j = 0; j < KD_SKEL_JOINTS; j++) {
+    for (size_t j = 0; j < joints; j++) {
         KD_TRY(joint_line(s, j, opts, b, drop));
     }
     return KD_OK;
@@ -333,7 +344,7 @@ static kd_status need_bodies(scanner *s, kd_skeleton *out, size_t *room, size_t 
 
 bool kd_skel_body_is_zero(const kd_skel_body *b)
 {
-    for (int j = 0; j < KD_SKEL_JOINTS; j++) {
+    for (int j = 0; j < KD_SKEL_MAX_JOINTS; j++) {
         for (int k = 0; k < 3; k++) {
             if (b->xyz[j][k] != 0.0f) {
                 return false;
@@ -361,11 +372,13 @@ static kd_status need_body(const scanner *s, const kd_skeleton *skel)
 
 static kd_status all_frames(scanner *s, const kd_skel_opts *opts, kd_skeleton *out)
 {
+    const size_t least = body_bytes_min(expected_joints(opts));
     size_t room = 0;
+    out->joints = expected_joints(opts);
     for (size_t t = 0; t < out->frames; t++) {
         size_t bodies = 0;
         KD_TRY(count_line(s, "a body count", KD_SKEL_MAX_BODIES, "more than any sensor gives", &bodies));
-        const size_t fit = (size_t)(s->end - s->p) / BODY_BYTES_MIN;
+        const size_t fit = (size_t)(s->end - s->p) / least;
         if (bodies > fit) {
             return FAIL_AT(s,
                            "frame %zu claims %zu bodies, the rest of the file can hold %zu; it "

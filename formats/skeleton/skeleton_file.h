@@ -1,11 +1,12 @@
-/* NTU `.skeleton` text: 25 Kinect v2 joints per body, every body of every frame.
+/* A skeleton recording in memory, and NTU `.skeleton` text: every body of every frame, 25 Kinect v2 joints each unless
+ * the caller expects another number.
  *
  *   frames
  *   per frame:  bodies
  *     per body: 10 fields: bodyID clippedEdges handLeftConfidence handLeftState
  *                 handRightConfidence handRightState isRestricted leanX leanY trackingState
- *               25
- *               25 lines of 12 fields: x y z depthX depthY colorX colorY
+ *               joints: 25, or as many as the caller expects
+ *               as many lines of 12 fields: x y z depthX depthY colorX colorY
  *                 orientW orientX orientY orientZ trackingState
  *
  * x y z are metres in camera space, y up, z away from the camera.  LF or CRLF.  Frames without a
@@ -28,19 +29,22 @@
 
 #include "kernels/kd_base.h"
 
-#define KD_SKEL_JOINTS     25
+#define KD_SKEL_JOINTS     25 /* of NTU RGB+D: where nobody asks for another number */
+#define KD_SKEL_MAX_JOINTS 64
 #define KD_SKEL_MAX_BODIES 64 /* in one frame; the Kinect gives up to 6 */
 #define KD_SKEL_MAX_FRAMES 100000
 #define KD_SKEL_MAX_METRES 100.0f
 
 typedef struct kd_skel_body {
-    uint64_t id; /* needs 64 bits: 72057594037932358 is a usual one */
-    float xyz[KD_SKEL_JOINTS][3];
-    uint8_t tracking[KD_SKEL_JOINTS]; /* 0 not tracked, 1 inferred, 2 tracked */
+    uint64_t id;                          /* needs 64 bits: 72057594037932358 is a usual one */
+    float xyz[KD_SKEL_MAX_JOINTS][3];     /* the skeleton's `joints` of them; where it is scored: x, y, confidence */
+    uint8_t tracking[KD_SKEL_MAX_JOINTS]; /* 0 not tracked, 1 inferred, 2 tracked */
 } kd_skel_body;
 
 typedef struct kd_skeleton {
     size_t frames;
+    int joints;          /* of every body, 1 to KD_SKEL_MAX_JOINTS; those beyond are 0 */
+    bool scored;         /* joints are x, y in the picture and a confidence, 0: not seen; else x, y, z */
     size_t n_bodies;     /* over all frames */
     uint32_t *first;     /* [frames + 1]: frame t has body[first[t]] .. body[first[t + 1] - 1] */
     kd_skel_body *body;  /* [n_bodies]; NULL when there is none */
@@ -57,6 +61,8 @@ typedef enum kd_skel_nan {
 typedef struct kd_skel_opts {
     kd_skel_nan nan;
     bool allow_no_body; /* accept a file in which no frame has a body, or none but zero ones */
+    int joints;         /* that every body must have; 0: KD_SKEL_JOINTS */
+    const char *layout; /* name of what has so many joints, for the message about another number; NULL: none */
 } kd_skel_opts;
 
 /* Are all joints at 0?  So sensors and tools write a body whose tracking was lost. */
@@ -70,13 +76,13 @@ KD_NODISCARD kd_status kd_skeleton_parse(const char *text, size_t len, const cha
 KD_NODISCARD kd_status kd_skeleton_read(const char *path, const kd_skel_opts *opts, kd_skeleton *out, kd_err *err);
 void kd_skeleton_free(kd_skeleton *s); /* zeroed or NULL is legal */
 
-/* Room for `frames` frames and `n_bodies` bodies, zeroed: for makers of skeletons, who fill first[]
- * and body[]. */
+/* Room for `frames` frames and `n_bodies` bodies of KD_SKEL_JOINTS joints, zeroed: for makers of skeletons, who fill
+ * first[] and body[], and set `joints` and `scored` where theirs are others. */
 KD_NODISCARD kd_status kd_skeleton_alloc(size_t frames, size_t n_bodies, kd_skeleton *out, kd_err *err);
 
 /* Text of `s` (kd_free), *len bytes and a terminating zero.  Coordinates have 9 significant digits,
  * so reading gives the same floats; depth and colour pixels are projected with nominal Kinect v2
- * intrinsics; orientations are 0.  The same skeleton gives the same bytes. */
+ * intrinsics; orientations are 0.  The same skeleton gives the same bytes.  KD_E_ARG: a scored skeleton. */
 KD_NODISCARD kd_status kd_skeleton_format(const kd_skeleton *s, char **text, size_t *len, kd_err *err);
 KD_NODISCARD kd_status kd_skeleton_write(const char *path, const kd_skeleton *s, kd_err *err); /* atomic */
 

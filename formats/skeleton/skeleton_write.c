@@ -7,7 +7,7 @@
 
 /* longest texts: 12 fields of up to 16 characters; 20-digit ids; counts */
 #define JOINT_BYTES_MAX 224u
-#define BODY_BYTES_MAX  (96u + KD_SKEL_JOINTS * JOINT_BYTES_MAX)
+#define BODY_BYTES_MAX  96u /* without its joints */
 #define FRAME_BYTES_MAX 16u
 
 /* Nominal Kinect v2 intrinsics: focal length and centre in pixels of the 512x424 depth and
@@ -60,6 +60,10 @@ static kd_status check(const kd_skeleton *s, kd_err *err)
     if (s->frames == 0 || s->frames > KD_SKEL_MAX_FRAMES) {
         return KD_FAIL(err, KD_E_ARG, "skeleton: expected 1 to %d frames, found %zu", KD_SKEL_MAX_FRAMES, s->frames);
     }
+    if (s->joints < 1 || s->joints > KD_SKEL_MAX_JOINTS || s->scored) {
+        return KD_FAIL(err, KD_E_ARG, "skeleton: expected x, y, z of 1 to %d joints, found %s of %d",
+                       KD_SKEL_MAX_JOINTS, s->scored ? "x, y, confidence" : "x, y, z", s->joints);
+    }
     for (size_t t = 0; t < s->frames; t++) {
         if (s->first[t] > s->first[t + 1] || s->first[t + 1] > s->n_bodies ||
             s->first[t + 1] - s->first[t] > KD_SKEL_MAX_BODIES) {
@@ -68,7 +72,7 @@ static kd_status check(const kd_skeleton *s, kd_err *err)
         }
     }
     for (size_t i = 0; i < s->n_bodies; i++) {
-        for (size_t j = 0; j < KD_SKEL_JOINTS; j++) {
+        for (size_t j = 0; j < (size_t)s->joints; j++) {
             for (int k = 0; k < 3; k++) {
                 if (!(fabsf(s->body[i].xyz[j][k]) <= KD_SKEL_MAX_METRES)) {
                     return KD_FAIL(err, KD_E_NUMERIC, "skeleton: body %zu joint %zu is not within %g m", i, j,
@@ -86,7 +90,7 @@ static kd_status check(const kd_skeleton *s, kd_err *err)
 
 kd_status kd_skeleton_alloc(size_t frames, size_t n_bodies, kd_skeleton *out, kd_err *err)
 {
-    *out = (kd_skeleton){.frames = frames, .n_bodies = n_bodies};
+    *out = (kd_skeleton){.frames = frames, .joints = KD_SKEL_JOINTS, .n_bodies = n_bodies};
     if (frames == 0 || frames > KD_SKEL_MAX_FRAMES || n_bodies > frames * KD_SKEL_MAX_BODIES) {
         *out = (kd_skeleton){0};
         return KD_FAIL(err, KD_E_ARG, "skeleton: %zu frames with %zu bodies are beyond the limits", frames, n_bodies);
@@ -103,7 +107,8 @@ kd_status kd_skeleton_alloc(size_t frames, size_t n_bodies, kd_skeleton *out, kd
 kd_status kd_skeleton_format(const kd_skeleton *s, char **text, size_t *len, kd_err *err)
 {
     KD_TRY(check(s, err));
-    const size_t room = 32 + s->frames * FRAME_BYTES_MAX + s->n_bodies * BODY_BYTES_MAX; /* within limits */
+    const size_t body = BODY_BYTES_MAX + (size_t)s->joints * JOINT_BYTES_MAX;
+    const size_t room = 32 + s->frames * FRAME_BYTES_MAX + s->n_bodies * body; /* within limits */
     char *out = kd_alloc(room);
     if (out == NULL) {
         return KD_FAIL(err, KD_E_OOM, "skeleton: no memory for %zu bytes of text", room);
@@ -113,8 +118,8 @@ kd_status kd_skeleton_format(const kd_skeleton *s, char **text, size_t *len, kd_
         n += (size_t)snprintf(out + n, room - n, "%u\n", s->first[t + 1] - s->first[t]);
         for (size_t b = s->first[t]; b < s->first[t + 1]; b++) {
             n += (size_t)snprintf(out + n, room - n, "%llu 0 1 1 1 1 0 0 0 2\n%d\n", (unsigned long long)s->body[b].id,
-                                  KD_SKEL_JOINTS);
-            for (size_t j = 0; j < KD_SKEL_JOINTS; j++) {
+                                  s->joints);
+            for (size_t j = 0; j < (size_t)s->joints; j++) {
                 n += put_joint(out + n, &s->body[b], j);
             }
         }

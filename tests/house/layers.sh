@@ -36,9 +36,10 @@ formats/data/lists   kernels+kd_base.h formats/base formats/data/sets
 formats/data         kernels+kd_base.h kernels+kd_options.h kernels+kd_options_struct.inc formats/base formats/data/
 teacher/model        kernels
 teacher/clip         kernels teacher/model formats/
-student/model        kernels
-student/skeleton     kernels formats/
-student/stream       kernels student/model
+student/layout       kernels
+student/model        kernels student/layout
+student/skeleton     kernels formats/ student/layout
+student/stream       kernels student/layout student/model
 configs/schema       kernels kernels/optim formats/ teacher/ student/ distill/batch distill/kd
 distill/report       kernels formats/
 distill/batch        kernels formats/
