@@ -1,6 +1,6 @@
 /* Values of another program in a NumPy archive.  See outside.h. */
 #include "distill/store/outside_internal.h"
-#include "formats/weights/npy.h"
+#include "formats/base/python/npy.h"
 
 enum { MEMBER_SHIFT = 35 }; /* at most 32 GiB an array */
 

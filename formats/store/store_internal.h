@@ -4,7 +4,7 @@
 
 #include "formats/base/hash.h"
 #include "formats/base/json.h"
-#include "formats/base/zstd_frame.h"
+#include "formats/base/zstd/zstd_frame.h"
 #include "formats/store/logit_store.h"
 
 #define KD_STORE_VERSION        1

@@ -3,8 +3,8 @@
 #define KD_FORMATS_WEIGHTS_PTH_INTERNAL_H
 
 #include "formats/base/io.h"
+#include "formats/base/python/pickle.h"
 #include "formats/base/zip.h"
-#include "formats/weights/pickle.h"
 #include "formats/weights/pth.h"
 
 typedef struct kd_pth_storage {

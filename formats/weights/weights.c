@@ -4,7 +4,7 @@
 #include "formats/base/io.h"
 #include "formats/weights/checkpoint.h"
 #include "formats/weights/hf.h"
-#include "formats/weights/npy.h"
+#include "formats/weights/npy_write.h"
 #include "formats/weights/pth.h"
 #include "formats/weights/weights_priv.h"
 

@@ -2,8 +2,8 @@
 #ifndef KD_FORMATS_WEIGHTS_WEIGHTS_PRIV_H
 #define KD_FORMATS_WEIGHTS_WEIGHTS_PRIV_H
 
+#include "formats/base/python/npy.h"
 #include "formats/weights/checkpoint.h"
-#include "formats/weights/npy.h"
 #include "formats/weights/pth.h"
 #include "formats/weights/weights.h"
 

@@ -1,6 +1,6 @@
-/* formats/weights/npy: arrays of every kind and order, what must be refused, archives, our own writer. */
+/* npy.h and npy_write.h: arrays of every kind and order, what must be refused, archives, our own writer. */
 #include "formats/base/io.h"
-#include "formats/weights/npy.h"
+#include "formats/weights/npy_write.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
-/* formats/weights/pickle, formats/base/zip, formats/weights/pth: the reference's files bit for bit, hostile
+/* formats/base/python/pickle, formats/base/zip, formats/weights/pth: the reference's files bit for bit, hostile
  * pickles, our own writer. */
 #include "formats/base/io.h"
 #include "formats/base/json.h"
+#include "formats/base/python/pickle.h"
 #include "formats/base/zip.h"
-#include "formats/weights/pickle.h"
 #include "formats/weights/pth.h"
 
 #include <stdio.h>

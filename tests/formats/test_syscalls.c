@@ -11,7 +11,7 @@
 #include "formats/skeleton/skeleton_file.h"
 #include "formats/video/video.h"
 #include "formats/weights/checkpoint.h"
-#include "formats/weights/npy.h"
+#include "formats/weights/npy_write.h"
 #include "formats/weights/pth.h"
 #include "formats/weights/weights.h"
 #include "tests/formats/fault_calls.h"

@@ -1,7 +1,7 @@
 /* formats/weights/weights: every container and naming gives the same tensors under the official names. */
 #include "formats/base/io.h"
 #include "formats/weights/checkpoint.h"
-#include "formats/weights/npy.h"
+#include "formats/weights/npy_write.h"
 #include "formats/weights/weights.h"
 #include "teacher/model/vit_names.h"
 

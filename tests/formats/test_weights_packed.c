@@ -2,8 +2,8 @@
  * cost memory. */
 #include "formats/base/deflate.h"
 #include "formats/base/io.h"
+#include "formats/base/python/npy.h"
 #include "formats/base/zip.h"
-#include "formats/weights/npy.h"
 #include "formats/weights/pth.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Any bytes as a .npy file: parsed or refused; what is parsed can be copied, converted and read as text. */
-#include "formats/weights/npy.h"
+#include "formats/base/python/npy.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 

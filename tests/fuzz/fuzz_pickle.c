@@ -1,5 +1,5 @@
 /* Any bytes as a torch file and as a bare pickle: parsed or refused, tensors can be read. */
-#include "formats/weights/pickle.h"
+#include "formats/base/python/pickle.h"
 #include "formats/weights/pth.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);

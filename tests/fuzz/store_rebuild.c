@@ -2,7 +2,7 @@
 #include "tests/fuzz/store_rebuild.h"
 
 #include "formats/base/hash.h"
-#include "formats/base/zstd_frame.h"
+#include "formats/base/zstd/zstd_frame.h"
 #include "formats/store/store_internal.h"
 
 #define MANIFEST_MAGIC 0x184D2A50u

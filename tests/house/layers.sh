@@ -25,10 +25,12 @@ kernels/cuda/library kernels kernels/cuda
 kernels/optim        kernels
 kernels/comm         kernels
 formats/base         kernels+kd_base.h
-formats/weights      kernels+kd_base.h kernels+kd_names.h formats/base
+formats/base/python  kernels+kd_base.h formats/base
+formats/base/zstd    kernels+kd_base.h formats/base
+formats/weights      kernels+kd_base.h kernels+kd_names.h formats/base formats/base/
 formats/video        kernels+kd_base.h formats/base
-formats/skeleton     kernels+kd_base.h formats/base
-formats/store        kernels+kd_base.h formats/base
+formats/skeleton     kernels+kd_base.h formats/base formats/base/
+formats/store        kernels+kd_base.h formats/base formats/base/
 formats/log          kernels+kd_base.h formats/base
 formats/onnx         kernels+kd_base.h formats/base
 formats/data/sets    kernels+kd_base.h kernels+kd_options.h kernels+kd_options_struct.inc

@@ -1,5 +1,5 @@
 /* Memory, stacks, memo and input of the pickle machine: see pickle_internal.h. */
-#include "formats/weights/pickle_internal.h"
+#include "formats/base/python/pickle_internal.h"
 
 #define FIRST_CHUNK ((size_t)16 << 10)
 #define LAST_CHUNK  ((size_t)1 << 20)

@@ -1,5 +1,5 @@
 /* Looking at the tree of a pickle: see pickle.h. */
-#include "formats/weights/pickle.h"
+#include "formats/base/python/pickle.h"
 
 #include <stdio.h>
 

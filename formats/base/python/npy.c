@@ -1,5 +1,5 @@
 /* NumPy arrays: see npy.h. */
-#include "formats/weights/npy.h"
+#include "formats/base/python/npy.h"
 
 #include "formats/base/io.h"
 
@@ -225,26 +225,6 @@ kd_status kd_npy_parse(const void *data, size_t bytes, const char *origin, kd_np
 
 /* ---- elements -------------------------------------------------------------------------------- */
 
-bool kd_npy_dtype(const kd_npy *a, kd_st_dtype *out)
-{
-    static const struct {
-        char kind;
-        kd_st_dtype t;
-        size_t item;
-    } map[] = {
-        {'b', KD_ST_BOOL, 1}, {'i', KD_ST_I8, 1},  {'i', KD_ST_I16, 2}, {'i', KD_ST_I32, 4},
-        {'i', KD_ST_I64, 8},  {'u', KD_ST_U8, 1},  {'u', KD_ST_U16, 2}, {'u', KD_ST_U32, 4},
-        {'u', KD_ST_U64, 8},  {'f', KD_ST_F16, 2}, {'f', KD_ST_F32, 4}, {'f', KD_ST_F64, 8},
-    };
-    for (size_t i = 0; i < KD_COUNTOF(map); i++) {
-        if (map[i].kind == a->kind && map[i].item == a->item) {
-            *out = map[i].t;
-            return true;
-        }
-    }
-    return false;
-}
-
 /* One element to little-endian; strings swap in units of a code point. */
 static void copy_item(const kd_npy *a, const uint8_t *src, uint8_t *dst)
 {
@@ -294,10 +274,53 @@ void kd_npy_copy(const kd_npy *a, void *dst)
     }
 }
 
+/* n elements at src as float; false where the type has no reading as a number. */
+static bool to_f32(char kind, size_t item, const uint8_t *src, size_t n, float *dst)
+{
+#define CONVERT(type, expr)                       \
+    for (size_t i = 0; i < n; i++) {              \
+        type x;                                   \
+        memcpy(&x, src + i * sizeof x, sizeof x); \
+        dst[i] = (expr);                          \
+    }                                             \
+    return true
+#define KIND(c, size) ((unsigned)(c) << 4 | (size))
+    switch (KIND(kind, item)) {
+    case KIND('f', 4):
+        memcpy(dst, src, n * sizeof *dst);
+        return true;
+    case KIND('f', 2):
+        CONVERT(uint16_t, kd_f16_to_f32(x));
+    case KIND('f', 8):
+        CONVERT(double, (float)x);
+    case KIND('i', 8):
+        CONVERT(int64_t, (float)x);
+    case KIND('u', 8):
+        CONVERT(uint64_t, (float)x);
+    case KIND('i', 4):
+        CONVERT(int32_t, (float)x);
+    case KIND('u', 4):
+        CONVERT(uint32_t, (float)x);
+    case KIND('i', 2):
+        CONVERT(int16_t, (float)x);
+    case KIND('u', 2):
+        CONVERT(uint16_t, (float)x);
+    case KIND('i', 1):
+        CONVERT(int8_t, (float)x);
+    case KIND('u', 1):
+        CONVERT(uint8_t, (float)x);
+    case KIND('b', 1):
+        CONVERT(uint8_t, x != 0 ? 1.0f : 0.0f);
+    default:
+        return false;
+    }
+#undef KIND
+#undef CONVERT
+}
+
 kd_status kd_npy_to_f32(const kd_npy *a, float *dst, kd_err *err)
 {
-    kd_st_dtype t;
-    if (!kd_npy_dtype(a, &t)) {
+    if (a->kind == 'S' || a->kind == 'U') {
         return KD_FAIL(err, KD_E_DTYPE, "expected an array of numbers, found strings");
     }
     uint8_t *tmp = kd_alloc(a->bytes + 1);
@@ -305,7 +328,7 @@ kd_status kd_npy_to_f32(const kd_npy *a, float *dst, kd_err *err)
         return KD_FAIL(err, KD_E_OOM, "no memory for an array");
     }
     kd_npy_copy(a, tmp);
-    const bool ok = kd_st_to_f32(t, tmp, a->count, dst);
+    const bool ok = a->count == 0 || to_f32(a->kind, a->item, tmp, a->count, dst);
     kd_free(tmp);
     return ok ? KD_OK : KD_FAIL(err, KD_E_DTYPE, "an array that cannot be read as f32");
 }

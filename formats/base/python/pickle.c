@@ -1,5 +1,5 @@
 /* Pickle opcodes: see pickle.h.  One loop, one function an opcode, nothing is ever called. */
-#include "formats/weights/pickle_internal.h"
+#include "formats/base/python/pickle_internal.h"
 
 /* ---- values ---------------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* The only file that sees libzstd: see zstd_frame.h.  Seekable format: contrib/seekable_format of
  * Zstandard. */
-#include "formats/base/zstd_frame.h"
+#include "formats/base/zstd/zstd_frame.h"
 
 #include <zstd.h>
 

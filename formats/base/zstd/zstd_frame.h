@@ -3,8 +3,8 @@
  * Frames are written with content size and checksum at one fixed level, so equal content gives
  * equal bytes (for one version of libzstd).  Reading never trusts a size from the data before
  * comparing it with what the caller allows. */
-#ifndef KD_FORMATS_BASE_ZSTD_FRAME_H
-#define KD_FORMATS_BASE_ZSTD_FRAME_H
+#ifndef KD_FORMATS_BASE_ZSTD_ZSTD_FRAME_H
+#define KD_FORMATS_BASE_ZSTD_ZSTD_FRAME_H
 
 #include "kernels/kd_base.h"
 

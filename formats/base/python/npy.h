@@ -1,4 +1,4 @@
-/* NumPy files: .npy and .npz (a zip of .npy), strict reader and writer.
+/* NumPy files: .npy and .npz (a zip of .npy), strict reader.
  *
  * .npy: "\x93NUMPY", version, header length, a Python dictionary literal {'descr': '<f4',
  * 'fortran_order': False, 'shape': (10, 3), }, data.  The header is read by a small literal parser,
@@ -8,10 +8,10 @@
  * big-endian ones are read; data are always handed out row-major and little-endian. Source: the
  * format's specification in NumPy's documentation.
  */
-#ifndef KD_FORMATS_WEIGHTS_NPY_H
-#define KD_FORMATS_WEIGHTS_NPY_H
+#ifndef KD_FORMATS_BASE_PYTHON_NPY_H
+#define KD_FORMATS_BASE_PYTHON_NPY_H
 
-#include "formats/weights/safetensors.h"
+#include "kernels/kd_base.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,9 +34,6 @@ typedef struct kd_npy {
 /* Header of an array in memory; `data` points into it.  Trailing bytes are an error.  KD_E_FORMAT,
  * KD_E_UNSUPPORTED. */
 KD_NODISCARD kd_status kd_npy_parse(const void *data, size_t bytes, const char *origin, kd_npy *out, kd_err *err);
-
-/* The safetensors type of a numeric array; false for strings. */
-bool kd_npy_dtype(const kd_npy *a, kd_st_dtype *out);
 
 /* count * item bytes, row-major, little-endian; any byte order and array order of the file. */
 void kd_npy_copy(const kd_npy *a, void *dst);
@@ -67,17 +64,6 @@ const char *kd_npz_name(const kd_npz *z, size_t i); /* without ".npy"; NULL when
  * is wrong. */
 KD_NODISCARD kd_status kd_npz_get(kd_npz *z, const char *name, kd_npy *out, kd_err *err);
 void kd_npz_close(kd_npz *z); /* NULL is legal */
-
-/* ---- writing: version 1 header, data at a multiple of 64, little-endian, row-major, atomic ---- */
-
-KD_NODISCARD kd_status kd_npy_write(const char *path, const kd_st_tensor *t, kd_err *err); /* t->name is unused */
-
-/* Members <name>.npy, stored, in the given order. */
-KD_NODISCARD kd_status kd_npz_write(const char *path, const kd_st_tensor *t, size_t n, kd_err *err);
-
-/* For streaming writers and string arrays: header for `descr` ("<f4", "<U20", ...) and shape into
- * buf; bytes used, 0 when it does not fit. */
-size_t kd_npy_header(char *buf, size_t cap, const char *descr, size_t rank, const int64_t *dim);
 
 #ifdef __cplusplus
 }

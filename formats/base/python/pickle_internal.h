@@ -1,8 +1,8 @@
 /* Memory, stacks and input of the pickle machine, shared by pickle.c (opcodes) and pickle_machine.c. */
-#ifndef KD_FORMATS_WEIGHTS_PICKLE_INTERNAL_H
-#define KD_FORMATS_WEIGHTS_PICKLE_INTERNAL_H
+#ifndef KD_FORMATS_BASE_PYTHON_PICKLE_INTERNAL_H
+#define KD_FORMATS_BASE_PYTHON_PICKLE_INTERNAL_H
 
-#include "formats/weights/pickle.h"
+#include "formats/base/python/pickle.h"
 
 /* What a pickle may allocate beyond its own size. */
 #define KD_PK_SLACK ((size_t)64 << 20)

@@ -1,5 +1,5 @@
 /* Without libzstd there are no logit stores: every call says which build option brings them. */
-#include "formats/base/zstd_frame.h"
+#include "formats/base/zstd/zstd_frame.h"
 
 struct kd_zstd_packer {
     int nothing;

@@ -12,8 +12,8 @@
  * shared and lists may contain themselves, so a caller that walks the tree must bound its own
  * depth.
  */
-#ifndef KD_FORMATS_WEIGHTS_PICKLE_H
-#define KD_FORMATS_WEIGHTS_PICKLE_H
+#ifndef KD_FORMATS_BASE_PYTHON_PICKLE_H
+#define KD_FORMATS_BASE_PYTHON_PICKLE_H
 
 #include "kernels/kd_base.h"
 
