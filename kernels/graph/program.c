@@ -6,6 +6,7 @@
 #include "kernels/graph/graph_internal.h"
 #include "kernels/graph/program_internal.h"
 #include "kernels/kd_program.h"
+#include "kernels/kd_walk.h"
 
 #include <stdio.h>
 
@@ -324,7 +325,8 @@ static kd_status run_nodes(void *user)
     return KD_OK;
 }
 
-kd_status kd_program_run(kd_program *p, const kd_step *step)
+/* What comes before the nodes of a run. */
+static kd_status begin_run(kd_program *p, const kd_step *step)
 {
     static const kd_step plain = {.grad_scale = 1.0f};
     if (p->plan_only) {
@@ -338,9 +340,25 @@ kd_status kd_program_run(kd_program *p, const kd_step *step)
     if (!p->trains && p->version != kd_params_version(p->g->opts.params)) {
         KD_TRY(refresh(p));
     }
-    if (p->poison) {
-        KD_TRY(poison(p));
+    return p->poison ? poison(p) : KD_OK;
+}
+
+kd_status kd_walk_run(kd_program *p, kd_walk_see see, void *user)
+{
+    KD_TRY(begin_run(p, NULL));
+    for (int32_t k = 0; k < p->g->n_nodes; k++) {
+        p->at = k;
+        if (!p->is_static[k]) {
+            KD_TRY(see(user, k, &p->calls[k]));
+            KD_TRY(p->defs[k]->run(&p->calls[k]));
+        }
     }
+    return KD_OK;
+}
+
+kd_status kd_program_run(kd_program *p, const kd_step *step)
+{
+    KD_TRY(begin_run(p, step));
     KD_TRY(p->check ? run_nodes(p) : kd_recorded_run(p->be, &p->recorded, run_nodes, p));
     if (p->trains) {
         kd_params_buffers_changed(p->g->opts.params);

@@ -1,0 +1,50 @@
+/* A program as data: see kd_walk.h. */
+#include "kernels/graph/program_internal.h"
+#include "kernels/kd_walk.h"
+
+int32_t kd_walk_values(const kd_program *p)
+{
+    return p->g->n_values;
+}
+
+kd_walk_value kd_walk_value_at(const kd_program *p, int32_t v)
+{
+    const kdi_value *val = &p->g->values[v], *root = &p->g->values[val->root];
+    kd_walk_value out = {.spec = val->spec, .name = val->name, .of = val->node};
+    switch (val->kind) {
+    case KDI_INPUT:
+        out.kind = KD_WALK_INPUT;
+        break;
+    case KDI_CONST:
+        out.kind = KD_WALK_CONST;
+        break;
+    case KDI_PARAM:
+    case KDI_BUFFER:
+        out.kind = KD_WALK_PARAM;
+        out.name = kd_params_at(p->g->opts.params, val->param)->name;
+        break;
+    case KDI_VIEW:
+        out.kind = KD_WALK_VIEW;
+        out.of = val->src;
+        break;
+    default:
+        out.kind = KD_WALK_NODE;
+    }
+    out.fixed = root->kind == KDI_CONST || root->kind == KDI_PARAM || root->kind == KDI_BUFFER ||
+                (root->kind == KDI_NODE && p->is_static[root->node]);
+    out.data = p->plan_only ? NULL : kdi_address(p, v);
+    return out;
+}
+
+kd_walk_node kd_walk_node_at(const kd_program *p, int32_t k)
+{
+    const kdi_node *n = &p->g->nodes[k];
+    return (kd_walk_node){.op = n->op,
+                          .attr = n->attr,
+                          .scope = n->scope,
+                          .n_in = n->n_in,
+                          .n_out = n->n_out,
+                          .in = n->in,
+                          .out = n->out,
+                          .fixed = p->is_static[k]};
+}
