@@ -12,6 +12,7 @@ int main(int argc, char **argv)
         {"eval", kd_cmd_distill_eval, "evaluate a student; writes a report"},
         {"dump-logits", kd_cmd_distill_dump_logits, "a student's logits of a data set, so that it can teach"},
         {"compare", kd_cmd_compare, "the teacher-versus-student report: HTML, Markdown, JSON, CSV"},
+        {"export", kd_cmd_export, "a student as .pth, safetensors or ONNX, in eight bits too"},
         {"predict", kd_cmd_distill_predict, "top-k classes of skeleton sequences"},
         {NULL, NULL, NULL},
     };

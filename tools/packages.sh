@@ -4,7 +4,7 @@
 set -euo pipefail
 build=(gcc g++ cmake ninja-build pkg-config git ca-certificates libdnnl-dev libavformat-dev libavcodec-dev
     libswscale-dev libavutil-dev libzstd-dev libxxhash-dev zlib1g-dev libssl-dev libyaml-dev libjansson-dev
-    libcmocka-dev)
+    libprotobuf-c-dev protobuf-c-compiler libcmocka-dev)
 tests=(zstd python3 python3-numpy ffmpeg chromium groff-base clang-format-14)
 ci=(clang-14 libclang-rt-14-dev clang-tidy-14 ccache)
 want=("${build[@]}")

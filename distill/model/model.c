@@ -115,7 +115,8 @@ static kd_status compile_train(kd_model *m, const kd_loss *loss, int batch, bool
     return kd_program_compile(g, m->be, &co, out, err);
 }
 
-static kd_status compile_eval(kd_model *m, int batch, bool augmented, bool plan_only, kd_program **out, kd_err *err)
+/* o: how, besides what the model asks for. */
+static kd_status compile_eval(kd_model *m, int batch, bool augmented, kd_compile_opts o, kd_program **out, kd_err *err)
 {
     kd_graph *g = graph(m, false, err);
     *out = NULL;
@@ -124,8 +125,8 @@ static kd_status compile_eval(kd_model *m, int batch, bool augmented, bool plan_
     }
     const kd_build how = {.batch = batch, .augmented = augmented};
     (void)m->task->build(m, g, &how);
-    const kd_compile_opts co = {.loss = KD_NONE, .check = m->check, .plan_only = plan_only};
-    return kd_program_compile(g, m->be, &co, out, err);
+    o.check = m->check;
+    return kd_program_compile(g, m->be, &o, out, err);
 }
 
 kd_status kd_model_train_program(kd_model *m, const kd_loss *loss, int batch, kd_program **out, kd_err *err)
@@ -135,12 +136,17 @@ kd_status kd_model_train_program(kd_model *m, const kd_loss *loss, int batch, kd
 
 kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err *err)
 {
-    return compile_eval(m, batch, false, false, out, err);
+    return compile_eval(m, batch, false, (kd_compile_opts){.loss = KD_NONE}, out, err);
+}
+
+kd_status kd_model_plain_program(kd_model *m, int batch, kd_program **out, kd_err *err)
+{
+    return compile_eval(m, batch, false, (kd_compile_opts){.no_fuse = true}, out, err);
 }
 
 kd_status kd_model_replay_program(kd_model *m, int batch, kd_program **out, kd_err *err)
 {
-    return compile_eval(m, batch, true, false, out, err);
+    return compile_eval(m, batch, true, (kd_compile_opts){.loss = KD_NONE}, out, err);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -214,7 +220,7 @@ kd_status kd_model_check_memory(kd_model *m, const kd_memory_need *n, kd_err *er
         return KD_OK;
     }
     KD_TRY(m->be->ops->memory(m->be, &have, &total));
-    KD_TRY(compile_eval(m, n->eval_batch, false, true, &eval, err));
+    KD_TRY(compile_eval(m, n->eval_batch, false, (kd_compile_opts){.plan_only = true}, &eval, err));
     const size_t slabs = kd_model_memory(m, n->optimiser_slabs, 0).moments; /* parameters and gradients are there */
     const size_t fixed = slabs + kd_program_arena_bytes(eval) + WORKSPACE;
     kd_program_free(eval);

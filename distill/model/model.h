@@ -70,7 +70,10 @@ KD_NODISCARD kd_status kd_model_train_program(kd_model *m, const kd_loss *loss, 
 /* Forward program.  Outputs: m->output. */
 KD_NODISCARD kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err *err);
 
-/* The same of the augmented rows that training is fed with. */
+/* The same with every op as the model's builder wrote it, nothing fused or folded. */
+KD_NODISCARD kd_status kd_model_plain_program(kd_model *m, int batch, kd_program **out, kd_err *err);
+
+/* The forward program of the augmented rows that training is fed with. */
 KD_NODISCARD kd_status kd_model_replay_program(kd_model *m, int batch, kd_program **out, kd_err *err);
 
 /* What a model takes on its device, in bytes; a member is 0 where the model has none. */

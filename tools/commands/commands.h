@@ -25,6 +25,7 @@ int kd_cmd_distill_train(int argc, char **argv);
 int kd_cmd_doctor(int argc, char **argv);
 int kd_cmd_teacher_dump_logits(int argc, char **argv);
 int kd_cmd_distill_dump_logits(int argc, char **argv);
+int kd_cmd_export(int argc, char **argv);
 int kd_cmd_finetune(int argc, char **argv);
 int kd_cmd_logits(int argc, char **argv);
 int kd_cmd_logits_export(int argc, char **argv);

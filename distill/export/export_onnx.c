@@ -1,0 +1,94 @@
+/* A student as an ONNX file: see README.md. */
+#include "distill/export/export_internal.h"
+#include "distill/export/onnx_internal.h"
+
+/* Two batch sizes tell which dims grow with the batch (onnx_internal.h); their numbers are no sizes of models. */
+enum { BATCH_A = 2, BATCH_B = 3 };
+
+static kd_status put_classes(kd_onnx *m, const kd_json *classes, kd_err *err)
+{
+    char *text = NULL;
+    if (classes == NULL) {
+        return KD_OK;
+    }
+    KD_TRY(kd_json_dump(classes, KD_JSON_COMPACT, &text, NULL, err));
+    kd_onnx_meta(m, "classes", text);
+    kd_free(text);
+    return KD_OK;
+}
+
+/* What a user needs to feed the model and to read its answer. */
+static kd_status put_meta(const kd_export_opts *o, const kdi_subject *s, kd_onnx *m, kd_err *err)
+{
+    char *recipe = kd_config_yaml(o->cfg, false, true);
+    if (recipe == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "ONNX: out of memory");
+    }
+    kd_onnx_meta(m, "model", s->model.name);
+    kd_onnx_meta(m, "recipe", recipe);
+    kd_free(recipe);
+    kd_onnx_meta(m, "weights_sha256", s->load.sha256);
+    return put_classes(m, s->classes, err);
+}
+
+static kd_status write_file(const kd_export_opts *o, const kdi_subject *s, kdi_onnx *w, kd_export_result *r,
+                            kd_err *err)
+{
+    size_t bytes = 0;
+    kdi_on_program(w);
+    KD_TRY(w->st);
+    KD_TRY(put_meta(o, s, w->m, err));
+    KD_TRY(kd_onnx_write(w->m, o->out, &bytes, err));
+    r->bytes = (int64_t)bytes;
+    r->nodes = kd_onnx_nodes(w->m);
+    r->kinds = kd_onnx_op_kinds(w->m);
+    return KD_OK;
+}
+
+static kd_status open_programs(const kd_export_opts *o, kdi_subject *s, kd_program *p[2], kd_err *err)
+{
+    const int batch[2] = {BATCH_A, BATCH_B};
+    for (int i = 0; i < 2; i++) {
+        KD_TRY(o->int8 ? kd_model_eval_program(&s->model, batch[i], &p[i], err)
+                       : kd_model_plain_program(&s->model, batch[i], &p[i], err));
+        const kd_status st = kd_program_run(p[i], NULL); /* computes what follows from parameters alone */
+        if (st != KD_OK) {
+            return KD_FAIL(err, st, "ONNX: forward pass failed in %s", kd_program_where(p[i]));
+        }
+    }
+    return KD_OK;
+}
+
+kd_status kdi_export_onnx(const kd_export_opts *o, kd_export_result *r, kd_err *err)
+{
+    kdi_subject s = {.w = NULL};
+    kd_program *p[2] = {NULL, NULL};
+    kd_quant q = {.n = 0};
+    kdi_onnx w = {.batch = {BATCH_A, BATCH_B}, .err = err};
+    kd_status st = KD_OK;
+    KD_GO(kdi_subject_open(o, &s, err));
+    if (o->int8) {
+        KD_GO(kdi_calibrate(o, &s, &q, err));
+        w.quant = &q;
+        r->layers = q.n;
+        r->calibrated = q.samples;
+    }
+    KD_GO(open_programs(o, &s, p, err));
+    KD_GO(kd_onnx_create(s.model.name, &w.m, err));
+    w.p = p[0];
+    w.other = p[1];
+    w.name = kd_calloc((size_t)kd_walk_values(p[0]), sizeof *w.name);
+    w.eight = kd_calloc((size_t)kd_walk_values(p[0]), sizeof *w.eight);
+    KD_GO(w.name != NULL && w.eight != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "ONNX: out of memory"));
+    KD_GO(write_file(o, &s, &w, r, err));
+done:
+    kd_onnx_free(w.m);
+    kd_free(w.name);
+    kd_free(w.eight);
+    kd_free(w.shared);
+    kd_program_free(p[0]);
+    kd_program_free(p[1]);
+    kd_quant_free(&q);
+    kdi_subject_close(&s);
+    return st;
+}
