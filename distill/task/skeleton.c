@@ -6,7 +6,6 @@
 #include "distill/task/classify.h"
 #include "distill/task/tasks.h"
 #include "kernels/kd_ops.h"
-#include "student/model/skeleton_graph.h"
 #include "student/model/student.h"
 #include "student/skeleton/sequence.h"
 
@@ -65,7 +64,7 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
     n->student = (kd_student_cfg){.model = info,
                                   .classes = m->classes,
                                   .frames = cfg->skeleton.frames,
-                                  .joints = KD_JOINTS,
+                                  .layout = kd_layout_ntu25(),
                                   .bodies = cfg->skeleton.max_bodies,
                                   .dropout = (float)cfg->student.dropout,
                                   .drop_path = (float)cfg->student.drop_path,
@@ -76,7 +75,7 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
     m->n_inputs = info->n_streams;
     for (int i = 0; i < info->n_streams; i++) {
         m->inputs[i] = info->streams[i];
-        m->item[i] = (kd_spec){KD_F32, kd_shape4(3, n->student.frames, KD_JOINTS, n->student.bodies)};
+        m->item[i] = (kd_spec){KD_F32, kd_shape4(3, n->student.frames, n->student.layout->joints, n->student.bodies)};
         m->train_item[i] = m->item[i];
     }
     kd_classify_outputs(m);

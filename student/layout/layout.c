@@ -20,7 +20,7 @@ const kd_layout *kd_layout_at(int i)
     return i >= 0 && i < kd_layout_count() ? ROWS[i] : NULL;
 }
 
-const char *kd_layout_name(int i)
+const char *kd_layout_named(int i)
 {
     const kd_layout *l = kd_layout_at(i);
     return l != NULL ? l->name : NULL;

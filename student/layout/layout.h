@@ -63,7 +63,7 @@ int kd_layout_count(void);
 const kd_layout *kd_layout_at(int i);              /* NULL past the end */
 const kd_layout *kd_layout_find(const char *name); /* NULL: unknown */
 const kd_layout *kd_layout_ntu25(void);            /* what is meant where nobody says otherwise */
-const char *kd_layout_name(int i);                 /* of kd_layout_at */
+const char *kd_layout_named(int i);                /* of kd_layout_at */
 
 /* Is the layout one that models can be built on?  KD_E_CONFIG names what is wrong: 5 to 64 joints with names of their
  * own, indices within them, a connected graph without loops and double edges, mirror pairs that are each other's image

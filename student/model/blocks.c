@@ -71,10 +71,9 @@ kd_val kd_block_constant(kd_graph *g, const char *name, kd_shape shape, const fl
     return c;
 }
 
-kd_val kd_block_adjacency(kd_graph *g, const char *name, const float *a, int k)
+kd_val kd_block_adjacency(kd_graph *g, const char *name, const float *a, int k, int64_t joints)
 {
-    enum { JOINTS = 25 };
-    return kd_block_constant(g, name, k == 0 ? kd_shape2(JOINTS, JOINTS) : kd_shape3(k, JOINTS, JOINTS), a);
+    return kd_block_constant(g, name, k == 0 ? kd_shape2(joints, joints) : kd_shape3(k, joints, joints), a);
 }
 
 static kd_val filled(kd_graph *g, const char *name, kd_shape shape, float value)

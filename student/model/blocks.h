@@ -32,8 +32,8 @@ kd_val kd_block_constant(kd_graph *g, const char *name, kd_shape shape, const fl
 /* An activation of one value. */
 kd_val kd_block_filled(kd_graph *g, const char *name, kd_shape shape, float value);
 
-/* A stack of adjacencies as a constant of the program's stat dtype; k == 0: one (25,25) matrix. */
-kd_val kd_block_adjacency(kd_graph *g, const char *name, const float *a, int k);
+/* A stack of adjacencies (k,V,V) as a constant of the program's stat dtype; k == 0: one (V,V) matrix. */
+kd_val kd_block_adjacency(kd_graph *g, const char *name, const float *a, int k, int64_t joints);
 
 /* Body selection. */
 kd_val kd_block_bodies(kd_graph *g, kd_val x, kd_body_mode mode);

@@ -27,10 +27,10 @@ static const int strides[STAGES] = {1, 2, 2};
 #define GATE_START    (-4.0f)
 #define INIT          KD_BLOCK_INIT_FAN_OUT
 
-static void partitions(float a[PARTS * KD_ADJ])
+static void partitions(const kd_layout *l, float a[PARTS * KD_MAX_ADJ])
 {
-    kd_skel_spatial(MAX_HOP, a);
-    kd_skel_norm_columns_of_sum(a, PARTS);
+    kd_skel_spatial(l, MAX_HOP, a);
+    kd_skel_norm_columns_of_sum(a, PARTS, l->joints);
 }
 
 /* A small parameter as an activation, for functions of it. */
@@ -74,12 +74,12 @@ static kd_val fusion(kd_graph *g, const kd_val *streams, int version, int64_t co
 }
 
 /* x (N,C,T,V) aggregated over the fixed partitions, weighted by w (3,C), plus gate (C) times the aggregate over adj. */
-static kd_val aggregate(kd_graph *g, kd_val x, kd_val w, kd_val adj, kd_val gate)
+static kd_val aggregate(kd_graph *g, kd_val x, const kd_layout *l, kd_val w, kd_val adj, kd_val gate)
 {
-    float a[PARTS * KD_ADJ];
-    partitions(a);
+    float a[PARTS * KD_MAX_ADJ];
+    partitions(l, a);
     const int64_t c = kd_block_dim(g, x, 1);
-    const kd_val y[2] = {kd_block_mix(g, x, kd_block_adjacency(g, "A", a, PARTS), KD_MIX_EXPAND, false),
+    const kd_val y[2] = {kd_block_mix(g, x, kd_block_adjacency(g, "A", a, PARTS, l->joints), KD_MIX_EXPAND, false),
                          kd_block_mix(g, x, adj, KD_MIX_SAMPLE, false)};
     const kd_val weight[2] = {kd_reshape(g, softmax_of_rows(g, w), kd_shape1(PARTS * c)),
                               kd_act(g, gate, KD_ACT_SIGMOID)};
@@ -89,21 +89,21 @@ static kd_val aggregate(kd_graph *g, kd_val x, kd_val w, kd_val adj, kd_val gate
 /* Mean over frames, projected: (N,E,V). */
 static kd_val embedding(kd_graph *g, kd_val x, const char *name, int64_t e)
 {
-    const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1);
-    const kd_val mean = kd_reshape(g, kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2), kd_shape4(n, c, 1, KD_JOINTS));
-    return kd_reshape(g, kd_block_conv1d(g, mean, name, e, &(kd_block_conv){.init = INIT}), kd_shape3(n, e, KD_JOINTS));
+    const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1), v = kd_block_dim(g, x, 3);
+    const kd_val mean = kd_reshape(g, kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2), kd_shape4(n, c, 1, v));
+    return kd_reshape(g, kd_block_conv1d(g, mean, name, e, &(kd_block_conv){.init = INIT}), kd_shape3(n, e, v));
 }
 
-static kd_val directional(kd_graph *g, kd_val x, int64_t co)
+static kd_val directional(kd_graph *g, kd_val x, const kd_layout *l, int64_t co)
 {
     const int64_t c = kd_block_dim(g, x, 1);
     const kd_adj_norm_attr norm = {KD_ADJ_ABS};
     kd_scope_push(g, "gcn");
     const kd_val w = active_param(g, "alpha", kd_shape2(PARTS, c), 0.0f);
-    const kd_val learned = kd_param(g, "A_learned", kd_shape2(KD_JOINTS, KD_JOINTS), kd_init_const(0.0f), 0);
+    const kd_val learned = kd_param(g, "A_learned", kd_shape2(l->joints, l->joints), kd_init_const(0.0f), 0);
     const kd_val gate = active_param(g, "alpha_dyn", kd_shape1(c), GATE_START);
     const kd_val dynamic = kd_node1(g, KD_OP_DYN_ADJ, NULL, embedding(g, x, "node_proj", KD_MAX(c / 4, (int64_t)8)));
-    kd_val y = aggregate(g, x, w, dynamic, gate);
+    kd_val y = aggregate(g, x, l, w, dynamic, gate);
     y = kd_add(g, y, kd_block_mix(g, x, kd_node1(g, KD_OP_ADJ_NORM, &norm, learned), KD_MIX_SHARED, false));
     y = kd_block_conv1d(g, y, "conv", co, &(kd_block_conv){.init = INIT});
     kd_scope_pop(g);
@@ -113,12 +113,12 @@ static kd_val directional(kd_graph *g, kd_val x, int64_t co)
 /* (N,E,V) as V rows of `width` numbers, filled up by zeros. */
 static kd_val rows(kd_graph *g, kd_val x, int64_t width)
 {
-    const int64_t n = kd_block_dim(g, x, 0), e = kd_block_dim(g, x, 1);
+    const int64_t n = kd_block_dim(g, x, 0), e = kd_block_dim(g, x, 1), v = kd_block_dim(g, x, 2);
     const kd_val y = kd_permute(g, x, 0, 2, 1, -1);
     if (e == width) {
         return y;
     }
-    const kd_val both[2] = {y, kd_block_filled(g, "padding", kd_shape3(n, KD_JOINTS, width - e), 0.0f)};
+    const kd_val both[2] = {y, kd_block_filled(g, "padding", kd_shape3(n, v, width - e), 0.0f)};
     return kd_concat(g, both, 2, 2);
 }
 
@@ -126,36 +126,36 @@ static kd_val rows(kd_graph *g, kd_val x, int64_t width)
 static kd_val refinement(kd_graph *g, kd_val x)
 {
     const int64_t n = kd_block_dim(g, x, 0), e = KD_MAX(kd_block_dim(g, x, 1) / 4, (int64_t)8);
-    const int64_t width = KD_MAX(e, (int64_t)KD_JOINTS), cells = KD_JOINTS * width;
+    const int64_t v = kd_block_dim(g, x, 3), width = KD_MAX(e, v), cells = v * width;
     float *unit = kd_calloc((size_t)KD_MAX(n * cells, (int64_t)1), sizeof *unit);
     if (unit == NULL) {
         kd_graph_fail(g, KD_E_OOM, "refinement: out of memory");
         return KD_NONE;
     }
-    for (int64_t i = 0; i < n * KD_JOINTS; i++) {
-        unit[i * width + i % KD_JOINTS] = 1.0f;
+    for (int64_t i = 0; i < n * v; i++) {
+        unit[i * width + i % v] = 1.0f;
     }
-    const kd_val value = kd_block_constant(g, "unit", kd_shape3(n, KD_JOINTS, width), unit);
+    const kd_val value = kd_block_constant(g, "unit", kd_shape3(n, v, width), unit);
     kd_free(unit);
     const float scale = (float)sqrt((double)width / (double)e); /* the op divides by the root of the width */
     const kd_val q = kd_scale(g, rows(g, embedding(g, x, "proj_q", e), width), scale);
     const kd_val in[3] = {q, rows(g, embedding(g, x, "proj_k", e), width), kd_cast(g, value, kd_graph_dtype(g))};
     kd_val out[2];
     const kd_val o = kd_node(g, KD_OP_LANDMARK_ATTENTION, NULL, in, 3, out);
-    const kd_val adj = width == KD_JOINTS ? o : kd_slice(g, o, 2, 0, KD_JOINTS);
+    const kd_val adj = width == v ? o : kd_slice(g, o, 2, 0, v);
     return kd_cast(g, adj, kd_stat_dtype(kd_graph_dtype(g))); /* the dtype of an adjacency's gradient */
 }
 
 /* A group of channels is a channel with more frames to everything that aggregates. */
-static kd_val refined(kd_graph *g, kd_val x, int64_t co)
+static kd_val refined(kd_graph *g, kd_val x, const kd_layout *l, int64_t co)
 {
     const kd_shape s = kd_spec_of(g, x).shape;
     const int64_t frames = kd_block_dim(g, x, 1) / GROUPS * kd_block_dim(g, x, 2);
     kd_scope_push(g, "gcn");
     const kd_val w = active_param(g, "alpha", kd_shape2(GROUPS, PARTS), 0.0f);
     const kd_val gate = active_param(g, "refine_gate", kd_shape1(GROUPS), 0.0f);
-    const kd_val grouped = kd_reshape(g, x, kd_shape4(s.dim[0], GROUPS, frames, KD_JOINTS));
-    kd_val y = aggregate(g, grouped, kd_permute(g, w, 1, 0, -1, -1), refinement(g, x), gate);
+    const kd_val grouped = kd_reshape(g, x, kd_shape4(s.dim[0], GROUPS, frames, l->joints));
+    kd_val y = aggregate(g, grouped, l, kd_permute(g, w, 1, 0, -1, -1), refinement(g, x), gate);
     y = kd_block_conv1d(g, kd_reshape(g, y, s), "conv_out", co, &(kd_block_conv){.init = INIT});
     kd_scope_pop(g);
     return y;
@@ -241,15 +241,16 @@ static kd_val temporal(kd_graph *g, kd_val x, int branches, int stride, float dr
     return kd_dropout(g, kd_concat(g, y, branches, 1), dropout);
 }
 
-static kd_val block(kd_graph *g, kd_val x, const e12_size *v, int stage, int stride, float dropout, float rate)
+static kd_val block(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int stage, int stride, float dropout, float rate)
 {
+    const e12_size *v = cfg->model->size;
     const int64_t co = v->channels[stage];
     kd_val res = x;
     if (kd_block_dim(g, x, 1) != co || stride != 1) {
         const kd_block_conv conv = {.stride = stride, .bias = true, .init = INIT};
         res = kd_block_conv_bn(g, x, "residual_path", co, &conv, KD_ACT_NONE);
     }
-    kd_val y = v->version == 1 ? directional(g, x, co) : refined(g, x, co);
+    kd_val y = v->version == 1 ? directional(g, x, cfg->layout, co) : refined(g, x, cfg->layout, co);
     y = kd_act(g, kd_batchnorm(g, y, "gcn_bn"), KD_ACT_RELU);
     y = v->version == 1 ? y : frequency_gate(g, y);
     y = v->attention[stage] ? kd_last_e_joint_attention(g, y) : y;
@@ -274,7 +275,7 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
             const float rate = cfg->drop_path * (float)done / (float)(total - 1);
             kd_recompute_begin(g);
             kd_scope_push(g, "stage%d.%d", st + 1, b);
-            x = block(g, x, v, st, b == 0 ? strides[st] : 1, dropout, rate);
+            x = block(g, x, cfg, st, b == 0 ? strides[st] : 1, dropout, rate);
             kd_scope_pop(g);
             kd_recompute_end(g);
             kd_block_tap(g, cfg->taps, x, "stage%d.%d", st + 1, b);
@@ -284,18 +285,19 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
     return kd_last_e_classify(g, cfg, feature);
 }
 
-static kd_status constants(const kd_student_info *s, kd_student_visit visit, void *user)
+static kd_status constants(const kd_student_cfg *cfg, kd_student_visit visit, void *user)
 {
-    const e12_size *v = s->size;
-    float a[PARTS * KD_ADJ];
-    partitions(a);
-    KD_TRY(visit(user, "A", KD_F32, kd_shape3(PARTS, KD_JOINTS, KD_JOINTS), a));
+    const e12_size *v = cfg->model->size;
+    const int joints = cfg->layout->joints;
+    float a[PARTS * KD_MAX_ADJ];
+    partitions(cfg->layout, a);
+    KD_TRY(visit(user, "A", KD_F32, kd_shape3(PARTS, joints, joints), a));
     for (int st = 0; st < STAGES; st++) {
         for (int b = 0; b < v->blocks[st]; b++) {
             for (int k = 0; k < PARTS; k++) {
                 char name[64];
                 (void)snprintf(name, sizeof name, "stage%d.%d.gcn.A_%d", st + 1, b, k);
-                KD_TRY(visit(user, name, KD_F32, kd_shape2(KD_JOINTS, KD_JOINTS), a + k * KD_ADJ));
+                KD_TRY(visit(user, name, KD_F32, kd_shape2(joints, joints), a + k * joints * joints));
             }
         }
     }

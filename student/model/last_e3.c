@@ -26,22 +26,24 @@ static int partitions(const e3_size *v)
     return 1 + 2 * v->max_hop;
 }
 
-static void adjacency(const e3_size *v, float *a)
+static void adjacency(const kd_student_cfg *cfg, float *a)
 {
-    kd_skel_spatial(v->max_hop, a);
-    kd_skel_norm_sym_full(a, partitions(v));
+    const e3_size *v = cfg->model->size;
+    kd_skel_spatial(cfg->layout, v->max_hop, a);
+    kd_skel_norm_sym_full(a, partitions(v), cfg->layout->joints);
 }
 
 /* 1x1 convolution to all partitions, aggregation with A * edge, sum (weighted by attention over
  * partitions). */
-static kd_val graph_convolution(kd_graph *g, kd_val x, const e3_size *v, int64_t co)
+static kd_val graph_convolution(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int64_t co)
 {
-    float a[KD_MAX_PARTS * KD_ADJ];
-    const int k = partitions(v);
-    adjacency(v, a);
+    const e3_size *v = cfg->model->size;
+    float a[KD_MAX_PARTS * KD_MAX_ADJ];
+    const int k = partitions(v), joints = cfg->layout->joints;
+    adjacency(cfg, a);
     kd_scope_push(g, "gcn");
-    const kd_val edge = kd_param(g, "edge", kd_shape3(k, KD_JOINTS, KD_JOINTS), kd_init_const(1.0f), 0);
-    const kd_val adj = kd_mul(g, kd_block_adjacency(g, "A", a, k), edge);
+    const kd_val edge = kd_param(g, "edge", kd_shape3(k, joints, joints), kd_init_const(1.0f), 0);
+    const kd_val adj = kd_mul(g, kd_block_adjacency(g, "A", a, k, joints), edge);
     const kd_val y = kd_block_conv1d(g, x, "gcn", k * co, &(kd_block_conv){.init = INIT});
     const kd_val z = kd_block_mix(g, y, adj, KD_MIX_GROUPED, false);
     kd_val weight = KD_NONE;
@@ -103,7 +105,7 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
             kd_recompute_begin(g);
             kd_scope_push(g, "stages.%d.%d", st, b);
             const kd_val res = kd_block_residual(g, x, v->channels[st], stride, INIT);
-            x = temporal(g, graph_convolution(g, x, v, v->channels[st]), stride);
+            x = temporal(g, graph_convolution(g, x, cfg, v->channels[st]), stride);
             x = kd_last_e_joint_attention(g, motion_gate(g, x));
             x = kd_add(g, kd_drop_path(g, x, rate), res);
             kd_scope_pop(g);
@@ -114,12 +116,12 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
     return kd_last_e_classify(g, cfg, kd_last_e_pool(g, x));
 }
 
-static kd_status constants(const kd_student_info *s, kd_student_visit visit, void *user)
+static kd_status constants(const kd_student_cfg *cfg, kd_student_visit visit, void *user)
 {
-    const e3_size *v = s->size;
-    float a[KD_MAX_PARTS * KD_ADJ];
-    const kd_shape shape = kd_shape3(partitions(v), KD_JOINTS, KD_JOINTS);
-    adjacency(v, a);
+    const e3_size *v = cfg->model->size;
+    float a[KD_MAX_PARTS * KD_MAX_ADJ];
+    const kd_shape shape = kd_shape3(partitions(v), cfg->layout->joints, cfg->layout->joints);
+    adjacency(cfg, a);
     KD_TRY(visit(user, "A", KD_F32, shape, a));
     for (int st = 0; st < STAGES; st++) {
         for (int b = 0; b < v->blocks[st]; b++) {

@@ -25,24 +25,26 @@ typedef struct v1_size {
 /* identity + 0.01 N(0,1) */
 static kd_val learned_adjacency(kd_graph *g, const kd_student_cfg *cfg, int block)
 {
-    float a[KD_ADJ];
+    float a[KD_MAX_ADJ];
+    const int v = cfg->layout->joints;
     char name[64];
     const int n = snprintf(name, sizeof name, "blocks.blocks.%d.agcn.A_learned", block);
     kd_rng r = kd_rng_make(cfg->seed, KD_RNG_INIT, kd_crc32(name, (size_t)n), 0);
-    for (int i = 0; i < KD_ADJ; i++) {
-        a[i] = (i % (KD_JOINTS + 1) == 0 ? 1.0f : 0.0f) + 0.01f * (float)kd_rng_normal(&r);
+    for (int i = 0; i < v * v; i++) {
+        a[i] = (i % (v + 1) == 0 ? 1.0f : 0.0f) + 0.01f * (float)kd_rng_normal(&r);
     }
     const kd_init init = {.kind = KD_INIT_DATA, .data = a};
-    return kd_param(g, "A_learned", kd_shape2(KD_JOINTS, KD_JOINTS), init, 0);
+    return kd_param(g, "A_learned", kd_shape2(v, v), init, 0);
 }
 
 /* Adjacency from the data: one per sample. */
 static kd_val dynamic_adjacency(kd_graph *g, kd_val x, int64_t co)
 {
-    const int64_t n = kd_block_dim(g, x, 0), ci = kd_block_dim(g, x, 1), e = KD_MAX((int64_t)4, co / 4);
-    const kd_val mean = kd_reshape(g, kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2), kd_shape4(n, ci, 1, KD_JOINTS));
+    const int64_t n = kd_block_dim(g, x, 0), ci = kd_block_dim(g, x, 1), v = kd_block_dim(g, x, 3);
+    const int64_t e = KD_MAX((int64_t)4, co / 4);
+    const kd_val mean = kd_reshape(g, kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2), kd_shape4(n, ci, 1, v));
     const kd_val emb = kd_block_conv1d(g, mean, "node_embedding", e, &(kd_block_conv){.bias = true});
-    return kd_node1(g, KD_OP_DYN_ADJ, NULL, kd_reshape(g, emb, kd_shape3(n, e, KD_JOINTS)));
+    return kd_node1(g, KD_OP_DYN_ADJ, NULL, kd_reshape(g, emb, kd_shape3(n, e, v)));
 }
 
 /* The three branches' per-channel scales and 1x1 convolutions as one of each over the concatenated
@@ -65,14 +67,14 @@ static kd_val separable_sum(kd_graph *g, const kd_val *y, int64_t ci, int64_t co
 
 static kd_val graph_convolution(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int block, int64_t co)
 {
-    float physical[KD_ADJ];
+    float physical[KD_MAX_ADJ];
     const int64_t ci = kd_block_dim(g, x, 1);
-    kd_skel_v1_physical(physical);
+    kd_skel_v1_physical(cfg->layout, physical);
     kd_scope_push(g, "agcn");
     const kd_adj_norm_attr norm = {KD_ADJ_V1};
     const kd_val learned = kd_node1(g, KD_OP_ADJ_NORM, &norm, learned_adjacency(g, cfg, block));
     const kd_val y[3] = {
-        kd_block_mix(g, x, kd_block_adjacency(g, "A_physical", physical, 0), KD_MIX_SHARED, true),
+        kd_block_mix(g, x, kd_block_adjacency(g, "A_physical", physical, 0, cfg->layout->joints), KD_MIX_SHARED, true),
         kd_block_mix(g, x, learned, KD_MIX_SHARED, true),
         kd_block_mix(g, x, dynamic_adjacency(g, x, co), KD_MIX_SAMPLE, true),
     };
@@ -93,9 +95,10 @@ static kd_val graph_convolution(kd_graph *g, kd_val x, const kd_student_cfg *cfg
 static kd_val temporal_attention(kd_graph *g, kd_val x, int heads, float dropout)
 {
     const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1), t = kd_block_dim(g, x, 2);
+    const int64_t v = kd_block_dim(g, x, 3);
     const kd_init init = kd_init_torch(c);
     const kd_linear_attention_attr attr = {heads};
-    const kd_val tokens = kd_reshape(g, kd_permute(g, x, 0, 3, 2, 1), kd_shape3(n * KD_JOINTS, t, c));
+    const kd_val tokens = kd_reshape(g, kd_permute(g, x, 0, 3, 2, 1), kd_shape3(n * v, t, c));
     kd_scope_push(g, "attention");
     kd_val y = kd_block_linear(g, tokens, "qkv", 3 * c, init);
     y = kd_node1(g, KD_OP_LINEAR_ATTENTION, &attr, y);
@@ -103,7 +106,7 @@ static kd_val temporal_attention(kd_graph *g, kd_val x, int heads, float dropout
     kd_scope_pop(g);
     y = kd_add(g, kd_dropout(g, y, dropout), tokens);
     y = kd_dropout(g, kd_layernorm(g, y, "norm", 1e-5f), dropout);
-    return kd_reshape(g, y, kd_shape4(n, KD_JOINTS, t, c));
+    return kd_reshape(g, y, kd_shape4(n, v, t, c));
 }
 
 static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams)
@@ -135,15 +138,15 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
     return out;
 }
 
-static kd_status constants(const kd_student_info *s, kd_student_visit visit, void *user)
+static kd_status constants(const kd_student_cfg *cfg, kd_student_visit visit, void *user)
 {
-    (void)s;
-    float physical[KD_ADJ];
-    kd_skel_v1_physical(physical);
+    float physical[KD_MAX_ADJ];
+    const int v = cfg->layout->joints;
+    kd_skel_v1_physical(cfg->layout, physical);
     for (int b = 0; b < BLOCKS; b++) {
         char name[64];
         (void)snprintf(name, sizeof name, "blocks.blocks.%d.agcn.A_physical", b);
-        KD_TRY(visit(user, name, KD_F32, kd_shape2(KD_JOINTS, KD_JOINTS), physical));
+        KD_TRY(visit(user, name, KD_F32, kd_shape2(v, v), physical));
     }
     return KD_OK;
 }

@@ -49,21 +49,22 @@ static int part_ratio(const sfz_size *v, int stage)
     return stage + 1 == STAGES ? v->part_ratio : 0;
 }
 
-/* A third of the normalised adjacencies of the three partitions, (3,25,25): fixed part + learned part "<learned>.k".
+/* A third of the normalised adjacencies of the three partitions, (3,V,V): fixed part + learned part "<learned>.k".
  * The third is that of the mean over partitions in every block: one pass here. */
-static kd_val adjacency(kd_graph *g, const char *learned)
+static kd_val adjacency(kd_graph *g, const kd_layout *l, const char *learned)
 {
-    float fixed[PARTS * KD_ADJ];
+    const int v = l->joints;
+    float fixed[PARTS * KD_MAX_ADJ];
     kd_val parts[PARTS];
     const kd_adj_norm_attr norm = {KD_ADJ_ABS};
-    kd_skel_semantic(fixed);
+    kd_skel_semantic(l, fixed);
     for (int k = 0; k < PARTS; k++) {
         char name[64];
         (void)snprintf(name, sizeof name, "%s.%d", learned, k);
-        const kd_val own = kd_param(g, name, kd_shape2(KD_JOINTS, KD_JOINTS), kd_init_const(0.0f), 0);
+        const kd_val own = kd_param(g, name, kd_shape2(v, v), kd_init_const(0.0f), 0);
         (void)snprintf(name, sizeof name, "_A_fixed_%d", k);
-        const kd_val a = kd_node2(g, KD_OP_ADJ_NORM, &norm, own, kd_block_adjacency(g, name, fixed + k * KD_ADJ, 0));
-        parts[k] = kd_reshape(g, a, kd_shape3(1, KD_JOINTS, KD_JOINTS));
+        const kd_val a = kd_node2(g, KD_OP_ADJ_NORM, &norm, own, kd_block_adjacency(g, name, fixed + k * v * v, 0, v));
+        parts[k] = kd_reshape(g, a, kd_shape3(1, v, v));
     }
     return kd_scale(g, kd_concat(g, parts, PARTS, 0), 1.0f / (float)PARTS);
 }
@@ -84,15 +85,14 @@ static kd_val channel_gate(kd_graph *g, kd_val x)
 static kd_val stc_attention(kd_graph *g, kd_val x, bool joints, bool channels)
 {
     kd_val pooled[3], gates[2] = {{0}};
-    const int64_t n = kd_block_dim(g, x, 0), t = kd_block_dim(g, x, 2);
+    const int64_t n = kd_block_dim(g, x, 0), t = kd_block_dim(g, x, 2), v = kd_block_dim(g, x, 3);
     kd_scope_push(g, "stc_attn");
     (void)kd_node(g, KD_OP_STC_POOL, NULL, &x, 1, pooled);
     const kd_val taps =
         kd_param(g, "temporal_conv.weight", kd_shape3(1, 2, KERNEL), kd_init_torch(2 * KERNEL), KD_PARAM_MATRIX);
     if (joints) {
         const kd_val from[4] = {pooled[0], pooled[1], taps,
-                                kd_param(g, "spatial_fc.weight", kd_shape2(KD_JOINTS, KD_JOINTS),
-                                         kd_init_torch(KD_JOINTS), KD_PARAM_MATRIX)};
+                                kd_param(g, "spatial_fc.weight", kd_shape2(v, v), kd_init_torch(v), KD_PARAM_MATRIX)};
         (void)kd_node(g, KD_OP_STC_GATES, NULL, from, 4, gates);
     } else {
         const kd_conv2d_attr conv = {
@@ -143,16 +143,16 @@ static kd_val separable_tcn(kd_graph *g, kd_val x, int level, int stride, float 
     return kd_dropout(g, y, dropout);
 }
 
-static kd_val block(kd_graph *g, kd_val x, kd_val adj, const sfz_size *v, int stage, int stride, float dropout,
-                    float rate)
+static kd_val block(kd_graph *g, kd_val x, kd_val adj, const kd_student_cfg *cfg, int stage, int stride, float rate)
 {
+    const sfz_size *v = cfg->model->size;
     const int ratio = part_ratio(v, stage);
     const kd_val res = kd_block_residual(g, x, v->channels[stage], stride, KD_BLOCK_INIT_TORCH);
-    kd_val y = stc_attention(g, kd_sfz_shift(g, x, true), ratio == 0, v->channel_gate);
+    kd_val y = stc_attention(g, kd_sfz_shift(g, x, cfg->layout, true), ratio == 0, v->channel_gate);
     y = graph_convolution(g, y, adj, v->channels[stage]);
-    y = ratio != 0 ? kd_sfz_part_attention(g, y, ratio) : y;
+    y = ratio != 0 ? kd_sfz_part_attention(g, y, cfg->layout, ratio) : y;
     for (int i = 0; i < v->depth[stage]; i++) {
-        y = separable_tcn(g, y, i, i == 0 ? stride : 1, dropout);
+        y = separable_tcn(g, y, i, i == 0 ? stride : 1, cfg->dropout);
     }
     return kd_act(g, kd_add(g, kd_drop_path(g, y, rate), res), KD_ACT_HARDSWISH);
 }
@@ -169,14 +169,14 @@ static kd_val run_stage(kd_graph *g, kd_val x, kd_val shared, const kd_student_c
     if (v->sharing == SHARED_IN_STAGE && shared_in(v, stage)) {
         char name[40];
         (void)snprintf(name, sizeof name, "shared_a_learned_stage%d", stage);
-        shared = adjacency(g, name);
+        shared = adjacency(g, cfg->layout, name);
     }
     for (int b = 0; b < v->blocks[stage]; b++) {
         const float rate = cfg->drop_path * (float)(done + b) / (float)(total - 1);
         kd_recompute_begin(g);
         kd_scope_push(g, "stages.%d.%d", stage, b);
-        const kd_val adj = shared.id != 0 ? shared : adjacency(g, "A_learned");
-        x = block(g, x, adj, v, stage, b == 0 ? strides[stage] : 1, cfg->dropout, rate);
+        const kd_val adj = shared.id != 0 ? shared : adjacency(g, cfg->layout, "A_learned");
+        x = block(g, x, adj, cfg, stage, b == 0 ? strides[stage] : 1, rate);
         if (!v->late && stage + 1 == STAGES) {
             x = kd_sfz_landmarks(g, x, "tla", v->landmarks);
         }
@@ -281,7 +281,7 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
     }
     kd_val x = stem(g, cfg, streams, &early[0]);
     kd_block_tap(g, cfg->taps, x, "fusion");
-    const kd_val adj = adjacency(g, "shared_a_learned");
+    const kd_val adj = adjacency(g, cfg->layout, "shared_a_learned");
     for (int stage = 0; stage < STAGES; stage++) {
         x = run_stage(g, x, adj, cfg, stage);
     }
@@ -290,21 +290,22 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 
-static kd_status constants(const kd_student_info *s, kd_student_visit visit, void *user)
+static kd_status constants(const kd_student_cfg *cfg, kd_student_visit visit, void *user)
 {
-    const sfz_size *v = s->size;
-    float raw[PARTS * KD_ADJ];
-    kd_skel_semantic(raw);
+    const sfz_size *v = cfg->model->size;
+    const kd_layout *l = cfg->layout;
+    float raw[PARTS * KD_MAX_ADJ];
+    kd_skel_semantic(l, raw);
     for (int i = 0; i < (v->late ? 2 : 1); i++) {
         const backbone *b = v->late ? &late[i] : &early[i];
         char prefix[24], name[64];
         (void)snprintf(prefix, sizeof prefix, "%s%s", b->scope, b->scope[0] != '\0' ? "." : "");
-        KD_TRY(kd_sfz_graph_constants(prefix, visit, user));
+        KD_TRY(kd_sfz_graph_constants(prefix, l, visit, user));
         int64_t channels = v->stem;
         for (int st = 0; st < STAGES; st++) {
             for (int k = 0; k < v->blocks[st]; k++) {
                 (void)snprintf(name, sizeof name, "%sstages.%d.%d", prefix, st, k);
-                KD_TRY(kd_sfz_block_constants(name, (int)channels, raw, part_ratio(v, st) != 0, visit, user));
+                KD_TRY(kd_sfz_block_constants(name, l, (int)channels, raw, part_ratio(v, st) != 0, visit, user));
                 channels = v->channels[st];
             }
         }

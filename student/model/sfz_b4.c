@@ -19,53 +19,53 @@ typedef struct b4_size {
     int part_ratio; /* of PartAttention in the last block of each kind; 0: none */
 } b4_size;
 
-static void partitions(float a[KD_SFZ_PARTITIONS * KD_ADJ])
+static void partitions(const kd_layout *l, float a[KD_SFZ_PARTITIONS * KD_MAX_ADJ])
 {
-    kd_skel_spatial(MAX_HOP, a);
-    kd_skel_norm_columns(a, KD_SFZ_PARTITIONS);
+    kd_skel_spatial(l, MAX_HOP, a);
+    kd_skel_norm_columns(a, KD_SFZ_PARTITIONS, l->joints);
 }
 
 /* (1/3) sum_k conv_k(x (A_k * edge_k)): the third is in the adjacencies and in the sum of the biases, the convolutions
  * are one over all partitions. */
-static kd_val graph_convolution(kd_graph *g, kd_val x, int64_t co)
+static kd_val graph_convolution(kd_graph *g, kd_val x, const kd_layout *l, int64_t co)
 {
     enum { K = KD_SFZ_PARTITIONS };
-    float fixed[K * KD_ADJ];
+    float fixed[K * KD_MAX_ADJ];
+    const int v = l->joints;
     kd_val edge[K], w[K], bias = KD_NONE;
     const int64_t ci = kd_block_dim(g, x, 1);
     const kd_conv2d_attr conv = {.stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .kernel = {1, 1}, .has_bias = 1};
-    partitions(fixed);
+    partitions(l, fixed);
     for (int k = 0; k < K; k++) {
         char name[32];
         (void)snprintf(name, sizeof name, "A_edge.%d", k);
-        edge[k] = kd_reshape(g, kd_param(g, name, kd_shape2(KD_JOINTS, KD_JOINTS), kd_init_const(1.0f), 0),
-                             kd_shape3(1, KD_JOINTS, KD_JOINTS));
+        edge[k] = kd_reshape(g, kd_param(g, name, kd_shape2(v, v), kd_init_const(1.0f), 0), kd_shape3(1, v, v));
         kd_scope_push(g, "gcn_convs.%d", k);
         w[k] = kd_param(g, "weight", kd_shape4(co, ci, 1, 1), kd_init_torch(ci), KD_PARAM_MATRIX);
         const kd_val b = kd_param(g, "bias", kd_shape1(co), kd_init_torch(ci), 0);
         bias = k == 0 ? b : kd_add(g, bias, b);
         kd_scope_pop(g);
     }
-    const kd_val adj = kd_mul(g, kd_block_adjacency(g, "_A_fixed", fixed, K), kd_concat(g, edge, K, 0));
+    const kd_val adj = kd_mul(g, kd_block_adjacency(g, "_A_fixed", fixed, K, v), kd_concat(g, edge, K, 0));
     const kd_val y = kd_block_mix(g, x, kd_scale(g, adj, 1.0f / (float)K), KD_MIX_EXPAND, false);
     return kd_node3(g, KD_OP_CONV2D, &conv, y, kd_concat(g, w, K, 1), kd_scale(g, bias, 1.0f / (float)K));
 }
 
 /* SiLU(BatchNorm(graph convolution) + residual); the residual has a convolution where the channels change. */
-static kd_val spatial(kd_graph *g, kd_val x, int64_t co, const char *norm, const char *residual)
+static kd_val spatial(kd_graph *g, kd_val x, const kd_layout *l, int64_t co, const char *norm, const char *residual)
 {
-    const kd_val y = kd_batchnorm(g, graph_convolution(g, x, co), norm);
+    const kd_val y = kd_batchnorm(g, graph_convolution(g, x, l, co), norm);
     const kd_val res = kd_block_dim(g, x, 1) == co
                            ? x
                            : kd_block_conv_bn(g, x, residual, co, &(kd_block_conv){.bias = true}, KD_ACT_NONE);
     return kd_act(g, kd_add(g, y, res), KD_ACT_SILU);
 }
 
-static kd_val stem(kd_graph *g, kd_val x)
+static kd_val stem(kd_graph *g, kd_val x, const kd_layout *l)
 {
     x = kd_batchnorm(g, x, "bn");
     kd_scope_push(g, "gcn");
-    x = spatial(g, x, STEM, "bn", "residual");
+    x = spatial(g, x, l, STEM, "bn", "residual");
     kd_scope_pop(g);
     kd_scope_push(g, "tcn");
     const kd_val y = kd_block_conv1d(g, x, "conv", STEM, &(kd_block_conv){.kernel = KERNEL, .bias = true});
@@ -95,31 +95,32 @@ static kd_val temporal_layer(kd_graph *g, kd_val x, int level, int stride)
 static kd_val joint_attention(kd_graph *g, kd_val x)
 {
     const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1), t = kd_block_dim(g, x, 2);
+    const int64_t v = kd_block_dim(g, x, 3);
     const kd_block_conv conv = {.bias = true};
     const kd_val axes[2] = {kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 3), kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2)};
     kd_scope_push(g, "att");
-    kd_val y = kd_reshape(g, kd_concat(g, axes, 2, 2), kd_shape4(n, c, t + KD_JOINTS, 1));
+    kd_val y = kd_reshape(g, kd_concat(g, axes, 2, 2), kd_shape4(n, c, t + v, 1));
     y = kd_block_conv_bn(g, y, "fcn", c / 2, &conv, KD_ACT_HARDSWISH);
     kd_val at = kd_block_conv1d(g, kd_slice(g, y, 2, 0, t), "conv_t", c, &conv);
-    kd_val av = kd_block_conv1d(g, kd_slice(g, y, 2, t, KD_JOINTS), "conv_v", c, &conv);
+    kd_val av = kd_block_conv1d(g, kd_slice(g, y, 2, t, v), "conv_v", c, &conv);
     at = kd_reshape(g, kd_act(g, at, KD_ACT_SIGMOID), kd_shape3(n, c, t));
-    av = kd_reshape(g, kd_act(g, av, KD_ACT_SIGMOID), kd_shape3(n, c, KD_JOINTS));
+    av = kd_reshape(g, kd_act(g, av, KD_ACT_SIGMOID), kd_shape3(n, c, v));
     y = kd_batchnorm(g, kd_block_axis_product(g, x, at, av), "bn");
     kd_scope_pop(g);
     return kd_act(g, kd_add(g, y, x), KD_ACT_SILU);
 }
 
 /* The residual of the graph convolution is taken after the shifts; the block has none of its own. */
-static kd_val block(kd_graph *g, kd_val x, const b4_block *b, int part_ratio, int landmarks)
+static kd_val block(kd_graph *g, kd_val x, const kd_layout *l, const b4_block *b, int part_ratio, int landmarks)
 {
     kd_recompute_begin(g);
-    x = spatial(g, kd_sfz_shift(g, x, false), b->channels, "gcn_bn", "gcn_res");
+    x = spatial(g, kd_sfz_shift(g, x, l, false), l, b->channels, "gcn_bn", "gcn_res");
     x = kd_sfz_embed(g, x);
     for (int i = 0; i < b->depth; i++) {
         x = temporal_layer(g, x, i, i == 0 ? b->stride : 1);
     }
     x = joint_attention(g, x);
-    x = part_ratio != 0 ? kd_sfz_part_attention(g, x, part_ratio) : x;
+    x = part_ratio != 0 ? kd_sfz_part_attention(g, x, l, part_ratio) : x;
     x = landmarks != 0 ? kd_sfz_landmarks(g, x, "tla", landmarks) : x;
     kd_recompute_end(g);
     return x;
@@ -138,12 +139,12 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
     for (int s = 0; s < STREAMS; s++) {
         kd_val x = kd_block_bodies(g, streams[s], cfg->single_body ? KD_BODY_FIRST : KD_BODY_STACK);
         kd_scope_push(g, "stream_stems.%d", s);
-        x = stem(g, x);
+        x = stem(g, x, cfg->layout);
         kd_scope_pop(g);
         kd_block_tap(g, cfg->taps, x, "stream_stems.%d", s);
         for (int b = 0; b < LEVELS; b++) {
             kd_scope_push(g, "stream_blocks.%d.%d", s, b);
-            x = block(g, x, &v->stream[b], part_ratio(v, b), 0);
+            x = block(g, x, cfg->layout, &v->stream[b], part_ratio(v, b), 0);
             kd_scope_pop(g);
             kd_block_tap(g, cfg->taps, x, "stream_blocks.%d.%d", s, b);
         }
@@ -152,7 +153,7 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
     kd_val x = kd_concat(g, of_stream, STREAMS, 1);
     for (int b = 0; b < LEVELS; b++) {
         kd_scope_push(g, "shared_blocks.%d", b);
-        x = block(g, x, &v->shared[b], part_ratio(v, b), b + 1 == LEVELS ? LANDMARKS : 0);
+        x = block(g, x, cfg->layout, &v->shared[b], part_ratio(v, b), b + 1 == LEVELS ? LANDMARKS : 0);
         kd_scope_pop(g);
         kd_block_tap(g, cfg->taps, x, "shared_blocks.%d", b);
     }
@@ -164,26 +165,27 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
                             .feature = kd_sfz_mean_of_bodies(g, pooled, bodies)};
 }
 
-static kd_status constants(const kd_student_info *s, kd_student_visit visit, void *user)
+static kd_status constants(const kd_student_cfg *cfg, kd_student_visit visit, void *user)
 {
-    const b4_size *v = s->size;
-    float fixed[KD_SFZ_PARTITIONS * KD_ADJ];
+    const b4_size *v = cfg->model->size;
+    const kd_layout *l = cfg->layout;
+    float fixed[KD_SFZ_PARTITIONS * KD_MAX_ADJ];
     char name[64];
-    partitions(fixed);
-    KD_TRY(kd_sfz_graph_constants("", visit, user));
+    partitions(l, fixed);
+    KD_TRY(kd_sfz_graph_constants("", l, visit, user));
     for (int i = 0; i < STREAMS; i++) {
         (void)snprintf(name, sizeof name, "stream_stems.%d.gcn", i);
-        KD_TRY(kd_sfz_fixed_constants(name, fixed, visit, user));
+        KD_TRY(kd_sfz_fixed_constants(name, l, fixed, visit, user));
         for (int b = 0; b < LEVELS; b++) {
             const int64_t ci = b == 0 ? STEM : v->stream[b - 1].channels;
             (void)snprintf(name, sizeof name, "stream_blocks.%d.%d", i, b);
-            KD_TRY(kd_sfz_block_constants(name, (int)ci, fixed, part_ratio(v, b) != 0, visit, user));
+            KD_TRY(kd_sfz_block_constants(name, l, (int)ci, fixed, part_ratio(v, b) != 0, visit, user));
         }
     }
     for (int b = 0; b < LEVELS; b++) {
         const int64_t ci = b == 0 ? STREAMS * v->stream[LEVELS - 1].channels : v->shared[b - 1].channels;
         (void)snprintf(name, sizeof name, "shared_blocks.%d", b);
-        KD_TRY(kd_sfz_block_constants(name, (int)ci, fixed, part_ratio(v, b) != 0, visit, user));
+        KD_TRY(kd_sfz_block_constants(name, l, (int)ci, fixed, part_ratio(v, b) != 0, visit, user));
     }
     return KD_OK;
 }

@@ -1,6 +1,5 @@
 /* Registry of the students and what holds for all of them. */
 #include "student/model/family.h"
-#include "student/model/skeleton_graph.h"
 
 static const kd_student_family *const FAMILIES[] = {&kd_family_last_v1, &kd_family_last_e12, &kd_family_last_e3,
                                                     &kd_family_sfz, &kd_family_sfz_b4};
@@ -50,23 +49,21 @@ static bool rate_ok(float p)
 static bool check(kd_graph *g, const kd_student_cfg *c, const kd_val *streams)
 {
     char a[KD_SHAPE_TEXT_MAX], b[KD_SHAPE_TEXT_MAX];
-    if (c->classes < 1 || c->frames < 4 || c->joints != KD_JOINTS || c->bodies < 1 || !rate_ok(c->dropout) ||
-        !rate_ok(c->drop_path)) {
+    if (c->classes < 1 || c->frames < 4 || c->bodies < 1 || !rate_ok(c->dropout) || !rate_ok(c->drop_path)) {
         kd_graph_fail(g, KD_E_CONFIG,
-                      "student %s: %d classes, %d frames, %d joints, %d bodies, dropout %g, drop path %g; "
-                      "expected at least 1 class, 4 frames and 1 body, %d joints, rates in [0,1)",
-                      c->model->name, c->classes, c->frames, c->joints, c->bodies, (double)c->dropout,
-                      (double)c->drop_path, KD_JOINTS);
+                      "student %s: %d classes, %d frames, %d bodies, dropout %g, drop path %g; "
+                      "expected at least 1 class, 4 frames and 1 body, rates in [0,1)",
+                      c->model->name, c->classes, c->frames, c->bodies, (double)c->dropout, (double)c->drop_path);
         return false;
     }
     const kd_shape first = kd_spec_of(g, streams[0]).shape;
-    const kd_shape want = kd_shape5(first.rank > 0 ? first.dim[0] : 0, 3, c->frames, c->joints, c->bodies);
+    const kd_shape want = kd_shape5(first.rank > 0 ? first.dim[0] : 0, 3, c->frames, c->layout->joints, c->bodies);
     for (int i = 0; i < c->model->n_streams; i++) {
         const kd_shape in = kd_spec_of(g, streams[i]).shape;
         if (!kd_shape_equal(&in, &want)) {
-            kd_graph_fail(g, KD_E_SHAPE, "student %s: stream %s is %s, expected %s (N,3,frames,joints,bodies)",
+            kd_graph_fail(g, KD_E_SHAPE, "student %s: stream %s is %s, expected %s (N,3,frames,joints of %s,bodies)",
                           c->model->name, c->model->streams[i], kd_shape_text(&in, a, sizeof a),
-                          kd_shape_text(&want, b, sizeof b));
+                          kd_shape_text(&want, b, sizeof b), c->layout->name);
             return false;
         }
     }
@@ -77,6 +74,7 @@ kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_v
 {
     kd_student_cfg full = *c;
     kd_student_out out = {KD_NONE, KD_NONE};
+    full.layout = c->layout != NULL ? c->layout : kd_layout_ntu25();
     full.dropout = c->dropout < 0.0f ? c->model->dropout : c->dropout;
     full.drop_path = c->drop_path < 0.0f ? KD_MAX(c->model->drop_path, 0.0f) : c->drop_path;
     if (!check(g, &full, streams)) {
@@ -93,7 +91,9 @@ kd_status kd_student_constants(const kd_student_cfg *c,
                                                   const void *data),
                                void *user)
 {
-    return c->model->family->constants(c->model, visit, user);
+    kd_student_cfg full = *c;
+    full.layout = c->layout != NULL ? c->layout : kd_layout_ntu25();
+    return c->model->family->constants(&full, visit, user);
 }
 
 const char *kd_student_canonical(const kd_student_info *model, const char *name, char *buf, size_t size)
@@ -125,7 +125,7 @@ bool kd_student_is_constant(const kd_student_info *model, const char *name)
         return true;
     }
     search s = {.name = name};
-    return model->family->constants(model, compare, &s) == KD_OK && s.found;
+    return kd_student_constants(&(kd_student_cfg){.model = model}, compare, &s) == KD_OK && s.found;
 }
 
 bool kd_student_is_head(const char *name)

@@ -11,6 +11,7 @@
 
 #include "kernels/kd_graph.h"
 #include "kernels/kd_params.h"
+#include "student/layout/layout.h"
 
 #define KD_STUDENT_MAX_STREAMS 4
 
@@ -23,7 +24,7 @@ typedef struct kd_student_info {
     int n_streams;
     int feature_dim;                        /* of the pooled vector the classifier reads */
     const char *about;                      /* one line for `kd model info` */
-    int64_t params;                         /* trainable scalars with 60 classes */
+    int64_t params;                         /* trainable scalars with 60 classes and ntu25 */
     float dropout, drop_path;               /* the reference's rates; drop_path negative: nothing to drop */
     const struct kd_student_family *family; /* internal: who builds it, */
     const void *size;                       /* and its widths, in a struct of that family */
@@ -36,9 +37,10 @@ const char *kd_student_name(int i);                       /* of kd_student_at */
 
 typedef struct kd_student_cfg {
     const kd_student_info *model;
-    int classes, frames, joints, bodies; /* 60, 64, 25, 2 */
-    float dropout, drop_path;            /* negative: the model's own; dropout 0 turns all off */
-    bool taps; /* keep module outputs as "act.<module path>" outputs where the model names them */
+    const kd_layout *layout;     /* of the skeletons, of kd_layout_check; NULL: ntu25; outlives the call */
+    int classes, frames, bodies; /* 60, 64, 2 */
+    float dropout, drop_path;    /* negative: the model's own; dropout 0 turns all off */
+    bool taps;                   /* keep module outputs as "act.<module path>" outputs where the model names them */
     /* sfz: body 0 alone.  The reference stacks all bodies as samples even when the second is
      * empty: its zeros enter the batch statistics and half of the averaged logits. */
     bool single_body;

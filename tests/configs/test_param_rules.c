@@ -124,8 +124,7 @@ static void test_apply(void **state)
     kd_err err = {0};
     kd_params *p = kd_params_create(KD_F32);
     kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = p, .dtype = KD_F32, .training = true});
-    const kd_student_cfg c = {
-        .model = kd_student_find("sfz-nano"), .classes = 5, .frames = 8, .joints = 25, .bodies = 1};
+    const kd_student_cfg c = {.model = kd_student_find("sfz-nano"), .classes = 5, .frames = 8, .bodies = 1};
     kd_val in[KD_STUDENT_MAX_STREAMS];
     for (int i = 0; i < c.model->n_streams; i++) {
         in[i] = kd_input(g, c.model->streams[i], KD_F32, kd_shape5(2, 3, 8, 25, 1));

@@ -95,7 +95,6 @@ static kd_val build(const family *f, kd_graph *g, net *n)
         const kd_student_cfg c = {.model = kd_student_find(f->student),
                                   .classes = CLASSES,
                                   .frames = FRAMES,
-                                  .joints = 25,
                                   .bodies = BODIES,
                                   .dropout = 0.2f,
                                   .drop_path = 0.3f};
@@ -447,7 +446,6 @@ static void print_size(const char *name, bool fuse)
     const kd_student_cfg c = {.model = kd_student_find(name),
                               .classes = LARGE_CLASSES,
                               .frames = LARGE,
-                              .joints = 25,
                               .bodies = 1,
                               .dropout = 0.2f,
                               .drop_path = 0.3f};

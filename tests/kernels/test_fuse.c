@@ -146,7 +146,6 @@ static kd_val student(const rule *r, kd_graph *g, kd_val x)
     const kd_student_cfg c = {.model = kd_student_find(r->student),
                               .classes = CLASSES,
                               .frames = FRAMES,
-                              .joints = JOINTS,
                               .bodies = 1,
                               .dropout = 0.2f,
                               .drop_path = 0.3f};

@@ -24,7 +24,7 @@ static void named(void **state)
         kd_err err = {0};
         const kd_layout *l = kd_layout_find(known[i].name);
         assert_ptr_equal(l, kd_layout_at(i));
-        assert_string_equal(kd_layout_name(i), known[i].name);
+        assert_string_equal(kd_layout_named(i), known[i].name);
         assert_int_equal(l->joints, known[i].joints);
         assert_int_equal(l->edges, known[i].edges);
         assert_int_equal(kd_layout_check(l, &err), KD_OK);
@@ -42,7 +42,7 @@ static void named(void **state)
     }
     assert_ptr_equal(kd_layout_ntu25(), kd_layout_find("ntu25"));
     assert_null(kd_layout_find("ntu"));
-    assert_null(kd_layout_name(kd_layout_count()));
+    assert_null(kd_layout_named(kd_layout_count()));
 }
 
 static void refused(const kd_layout *l, const char *words)

@@ -69,7 +69,6 @@ static kd_val build(const family *f, kd_graph *g, net *n)
         const kd_student_cfg c = {.model = kd_student_find(f->student),
                                   .classes = CLASSES,
                                   .frames = FRAMES,
-                                  .joints = 25,
                                   .bodies = BODIES,
                                   .dropout = 0.2f,
                                   .drop_path = 0.3f};

@@ -10,7 +10,6 @@
 #include "formats/weights/safetensors.h"
 #include "kernels/kd_layers.h"
 #include "kernels/kd_program.h"
-#include "student/model/skeleton_graph.h" /* KD_JOINTS */
 #include "student/model/student.h"
 #include "tests/kernels/f64_backend.h"
 #include "tools/parity/parity_gen.h"
@@ -25,7 +24,7 @@
 #include <cmocka.h>
 /* clang-format on */
 
-enum { CLASSES = 60, FRAMES = 64, BODIES = 2, SAMPLES = 4, STREAM = 3 * FRAMES * KD_JOINTS * BODIES };
+enum { CLASSES = 60, FRAMES = 64, JOINTS = 25, BODIES = 2, SAMPLES = 4, STREAM = 3 * FRAMES * JOINTS * BODIES };
 
 /* ---- the fixture's generator ----------------------------------------------------------------- */
 
@@ -77,13 +76,8 @@ static kd_student_cfg config_of(const char *name)
 {
     const kd_student_info *s = kd_student_find(name);
     assert_non_null(s);
-    return (kd_student_cfg){.model = s,
-                            .classes = CLASSES,
-                            .frames = FRAMES,
-                            .joints = KD_JOINTS,
-                            .bodies = BODIES,
-                            .dropout = 0.0f,
-                            .drop_path = 0.0f};
+    return (kd_student_cfg){
+        .model = s, .classes = CLASSES, .frames = FRAMES, .bodies = BODIES, .dropout = 0.0f, .drop_path = 0.0f};
 }
 
 static kd_graph *make_graph(const golden *f, bool training, int batch, kd_val *loss)
@@ -94,7 +88,7 @@ static kd_graph *make_graph(const golden *f, bool training, int batch, kd_val *l
     const kd_dtype stat = kd_stat_dtype(f->dtype);
     kd_val in[KD_STUDENT_MAX_STREAMS] = {{0}};
     for (int i = 0; i < cfg.model->n_streams; i++) {
-        in[i] = kd_input(g, cfg.model->streams[i], stat, kd_shape5(batch, 3, FRAMES, KD_JOINTS, BODIES));
+        in[i] = kd_input(g, cfg.model->streams[i], stat, kd_shape5(batch, 3, FRAMES, JOINTS, BODIES));
     }
     const kd_student_out out = kd_student_build(g, &cfg, in);
     if (training) {
@@ -176,8 +170,8 @@ static void fill_params(golden *f)
 /* Sample 0: body 1 is empty.  Sample 1: body 0 is empty in frames 40 to 63. */
 static void edit(float *x)
 {
-    for (int i = 0; i < 3 * FRAMES * KD_JOINTS; i++) {
-        const int frame = i / KD_JOINTS % FRAMES;
+    for (int i = 0; i < 3 * FRAMES * JOINTS; i++) {
+        const int frame = i / JOINTS % FRAMES;
         x[i * BODIES + 1] = 0.0f;
         if (frame >= 40) {
             x[STREAM + i * BODIES] = 0.0f;

@@ -15,19 +15,14 @@
 #include <cmocka.h>
 /* clang-format on */
 
-enum { CLASSES = 60, FRAMES = 64, BODIES = 2 };
+enum { CLASSES = 60, FRAMES = 64, BODIES = 2, JOINTS = 25, ADJ = JOINTS * JOINTS };
 
 static kd_student_cfg config_of(const char *name)
 {
     const kd_student_info *s = kd_student_find(name);
     assert_non_null(s);
-    return (kd_student_cfg){.model = s,
-                            .classes = CLASSES,
-                            .frames = FRAMES,
-                            .joints = KD_JOINTS,
-                            .bodies = BODIES,
-                            .dropout = 0.0f,
-                            .drop_path = 0.0f};
+    return (kd_student_cfg){
+        .model = s, .classes = CLASSES, .frames = FRAMES, .bodies = BODIES, .dropout = 0.0f, .drop_path = 0.0f};
 }
 
 /* ---- graphs and tables ----------------------------------------------------------------------- */
@@ -52,34 +47,34 @@ static void check_table(const kd_st_file *f, const char *name, const void *mine,
 static void graph_matrices(void **state)
 {
     (void)state;
-    static float a[KD_MAX_PARTS * KD_ADJ];
-    const size_t one = KD_ADJ * sizeof *a;
+    static float a[KD_MAX_PARTS * ADJ];
+    const size_t one = ADJ * sizeof *a;
     kd_st_file *f = NULL;
     assert_int_equal(kd_st_open(KD_GOLDEN_DIR "/last/graphs.safetensors", &f, NULL), KD_OK);
-    kd_skel_semantic(a);
+    kd_skel_semantic(kd_layout_ntu25(), a);
     check_table(f, "semantic_raw", a, 3 * one, 0.0);
-    kd_skel_norm_sym_full(a, 3);
+    kd_skel_norm_sym_full(a, 3, JOINTS);
     check_table(f, "semantic_sym_full", a, 3 * one, 1e-7);
-    kd_skel_spatial(1, a);
+    kd_skel_spatial(kd_layout_ntu25(), 1, a);
     check_table(f, "spatial_hop1_raw", a, 3 * one, 0.0);
-    kd_skel_norm_sym_full(a, 3);
+    kd_skel_norm_sym_full(a, 3, JOINTS);
     check_table(f, "spatial_hop1_sym_full", a, 3 * one, 1e-7);
-    kd_skel_spatial(1, a);
-    kd_skel_norm_columns(a, 3);
+    kd_skel_spatial(kd_layout_ntu25(), 1, a);
+    kd_skel_norm_columns(a, 3, JOINTS);
     check_table(f, "spatial_hop1_per_partition_digraph", a, 3 * one, 1e-7);
-    kd_skel_spatial(1, a);
-    kd_skel_norm_columns_of_sum(a, 3);
+    kd_skel_spatial(kd_layout_ntu25(), 1, a);
+    kd_skel_norm_columns_of_sum(a, 3, JOINTS);
     check_table(f, "spatial_hop1_digraph_then_partition", a, 3 * one, 1e-7);
-    kd_skel_spatial(2, a);
+    kd_skel_spatial(kd_layout_ntu25(), 2, a);
     check_table(f, "spatial_hop2_raw", a, 5 * one, 0.0);
-    kd_skel_norm_sym_full(a, 5);
+    kd_skel_norm_sym_full(a, 5, JOINTS);
     check_table(f, "spatial_hop2_sym_full", a, 5 * one, 1e-7);
-    int32_t parts[KD_JOINTS];
-    kd_skel_parts(false, parts);
+    int32_t parts[JOINTS];
+    kd_skel_parts(kd_layout_ntu25(), false, parts);
     check_table(f, "part_joints", parts, sizeof parts, 0.0);
     double sum = 0.0;
-    kd_skel_v1_physical(a);
-    for (int i = 0; i < KD_ADJ; i++) {
+    kd_skel_v1_physical(kd_layout_ntu25(), a);
+    for (int i = 0; i < ADJ; i++) {
         sum += (double)a[i];
     }
     assert_true(fabs(sum - 24.680258) <= 1e-5);
@@ -90,7 +85,7 @@ static void shift_tables(void **state)
 {
     (void)state;
     enum { MOST = 192 };
-    static int32_t brasp[MOST * KD_JOINTS], sgp[MOST * KD_JOINTS], both[MOST * KD_JOINTS];
+    static int32_t brasp[MOST * JOINTS], sgp[MOST * JOINTS], both[MOST * JOINTS];
     static const struct {
         int channels;
         uint32_t brasp, sgp; /* CRC-32 of the reference's tables */
@@ -100,14 +95,14 @@ static void shift_tables(void **state)
                  {192, 0x8afd0322, 0xb0d5e9c8}};
     for (size_t k = 0; k < KD_COUNTOF(known); k++) {
         const int c = known[k].channels;
-        const size_t bytes = (size_t)(c * KD_JOINTS) * sizeof *brasp;
-        kd_skel_brasp(c, brasp);
-        kd_skel_sgp(c, sgp);
-        kd_skel_brasp_sgp(c, both);
+        const size_t bytes = (size_t)(c * JOINTS) * sizeof *brasp;
+        kd_skel_brasp(kd_layout_ntu25(), c, brasp);
+        kd_skel_sgp(kd_layout_ntu25(), c, sgp);
+        kd_skel_brasp_sgp(kd_layout_ntu25(), c, both);
         assert_int_equal(kd_crc32(brasp, bytes), known[k].brasp);
         assert_int_equal(kd_crc32(sgp, bytes), known[k].sgp);
-        for (int i = 0; i < c * KD_JOINTS; i++) {
-            assert_int_equal(both[i], brasp[i / KD_JOINTS * KD_JOINTS + sgp[i]]);
+        for (int i = 0; i < c * JOINTS; i++) {
+            assert_int_equal(both[i], brasp[i / JOINTS * JOINTS + sgp[i]]);
         }
     }
 }
@@ -121,7 +116,7 @@ static kd_params *declare(const kd_student_cfg *cfg, kd_status expect, const cha
     kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = p, .dtype = KD_F32, .training = true});
     kd_val in[KD_STUDENT_MAX_STREAMS] = {{0}};
     for (int i = 0; i < cfg->model->n_streams; i++) {
-        in[i] = kd_input(g, cfg->model->streams[i], KD_F32, kd_shape5(2, 3, FRAMES, KD_JOINTS, BODIES));
+        in[i] = kd_input(g, cfg->model->streams[i], KD_F32, kd_shape5(2, 3, FRAMES, JOINTS, BODIES));
     }
     const kd_student_out out = kd_student_build(g, cfg, in);
     const kd_err *e = kd_graph_error(g);
@@ -272,7 +267,7 @@ static void initial_values(void **state)
     kd_backend *be = NULL;
     kd_err err = {0};
     assert_int_equal(kd_backend_cpu_open(1, &be, &err), KD_OK);
-    float first[KD_ADJ], again[KD_ADJ];
+    float first[ADJ], again[ADJ];
     for (int pass = 0; pass < 3; pass++) {
         kd_student_cfg cfg = config_of("last-v1-small");
         cfg.seed = pass < 2 ? 5 : 6;
@@ -280,14 +275,14 @@ static void initial_values(void **state)
         assert_int_equal(kd_params_alloc(p, be, KD_F32, false, &err), KD_OK);
         assert_int_equal(kd_params_init(p, 1, &err), KD_OK);
         const int i = kd_params_find(p, "blocks.blocks.1.agcn.A_learned");
-        assert_int_equal(kd_params_read(p, i, pass == 0 ? first : again, KD_ADJ), KD_OK);
+        assert_int_equal(kd_params_read(p, i, pass == 0 ? first : again, ADJ), KD_OK);
         kd_params_free(p);
         assert_int_equal(pass == 0 || memcmp(first, again, sizeof first) == 0, pass < 2);
     }
     double noise = 0.0;
-    for (int i = 0; i < KD_ADJ; i++) {
-        const double d = (double)first[i] - (i % (KD_JOINTS + 1) == 0 ? 1.0 : 0.0);
-        noise += d * d / KD_ADJ;
+    for (int i = 0; i < ADJ; i++) {
+        const double d = (double)first[i] - (i % (JOINTS + 1) == 0 ? 1.0 : 0.0);
+        noise += d * d / ADJ;
     }
     assert_true(sqrt(noise) > 0.008 && sqrt(noise) < 0.012);
     kd_student_cfg cfg = config_of("last-e3-nano");

@@ -67,7 +67,6 @@ static kd_status build(bench_model *m, kd_graph *g, const char *name, const kd_b
         const kd_student_cfg cfg = {.model = s,
                                     .classes = CLASSES,
                                     .frames = 64,
-                                    .joints = 25,
                                     .bodies = (int)o->bodies,
                                     .dropout = -1.0f,
                                     .drop_path = -1.0f};

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+enum { JOINTS = 25, ADJ = JOINTS * JOINTS }; /* fixtures are of ntu25 */
+
 /* The matrix of that name; false: none of ours.  a holds 5 x 25 x 25. */
 static bool matrix(const char *name, float *a, int *count)
 {
@@ -12,26 +14,26 @@ static bool matrix(const char *name, float *a, int *count)
     *count = hop == 2 ? 5 : 3;
     if (strcmp(name, "A_flat") == 0) { /* the union of the semantic matrices, which are disjoint */
         *count = 1;
-        kd_skel_semantic(a);
-        for (int i = 0; i < KD_ADJ; i++) {
-            a[i] += a[KD_ADJ + i] + a[2 * KD_ADJ + i];
+        kd_skel_semantic(kd_layout_ntu25(), a);
+        for (int i = 0; i < ADJ; i++) {
+            a[i] += a[ADJ + i] + a[2 * ADJ + i];
         }
         return true;
     }
     if (strncmp(name, "semantic_", 9) == 0) {
-        kd_skel_semantic(a);
+        kd_skel_semantic(kd_layout_ntu25(), a);
     } else if (strncmp(name, "spatial_hop", 11) == 0) {
-        kd_skel_spatial(hop, a);
+        kd_skel_spatial(kd_layout_ntu25(), hop, a);
     } else {
         return false;
     }
     const char *how = strstr(name, "_sym_full");
     if (how != NULL) {
-        kd_skel_norm_sym_full(a, *count);
+        kd_skel_norm_sym_full(a, *count, JOINTS);
     } else if (strstr(name, "per_partition_digraph") != NULL) {
-        kd_skel_norm_columns(a, *count);
+        kd_skel_norm_columns(a, *count, JOINTS);
     } else if (strstr(name, "digraph_then_partition") != NULL) {
-        kd_skel_norm_columns_of_sum(a, *count);
+        kd_skel_norm_columns_of_sum(a, *count, JOINTS);
     } else if (strstr(name, "_raw") == NULL) {
         return false;
     }
@@ -43,21 +45,21 @@ static bool table(const char *name, int32_t *idx, int max, int *count)
 {
     const char *bar = strrchr(name, '_');
     const int channels = bar != NULL ? atoi(bar + 1) : 0;
-    *count = channels * KD_JOINTS;
+    *count = channels * JOINTS;
     if (strcmp(name, "part_joints") == 0) {
-        *count = KD_JOINTS;
-        kd_skel_parts(false, idx);
+        *count = JOINTS;
+        kd_skel_parts(kd_layout_ntu25(), false, idx);
         return true;
     }
     if (channels < 1 || channels > max) {
         return false;
     }
     if (strncmp(name, "brasp_", 6) == 0 && strncmp(name, "brasp_sgp", 9) != 0) {
-        kd_skel_brasp(channels, idx);
+        kd_skel_brasp(kd_layout_ntu25(), channels, idx);
         return true;
     }
     if (strncmp(name, "sgp_", 4) == 0) {
-        kd_skel_sgp(channels, idx);
+        kd_skel_sgp(kd_layout_ntu25(), channels, idx);
         return true;
     }
     return false;
@@ -70,8 +72,8 @@ static kd_status one_constant(parity *p, const kd_st_file *f, const kd_st_entry 
     int count = 0;
     if (matrix(e->name, a, &count)) {
         double *want = NULL;
-        KD_TRY(kd_parity_tensor(f, e->name, (size_t)count * KD_ADJ, &want, err));
-        kd_parity_f32(p, e->name, a, want, (size_t)count * KD_ADJ, 0.0);
+        KD_TRY(kd_parity_tensor(f, e->name, (size_t)count * ADJ, &want, err));
+        kd_parity_f32(p, e->name, a, want, (size_t)count * ADJ, 0.0);
         kd_free(want);
         return KD_OK;
     }
@@ -93,8 +95,8 @@ static kd_status one_constant(parity *p, const kd_st_file *f, const kd_st_entry 
 kd_status kd_parity_constants(parity *p, kd_err *err)
 {
     kd_st_file *f = NULL;
-    float *a = kd_calloc(5 * KD_ADJ, sizeof *a);
-    int32_t *idx = kd_calloc((size_t)CHANNELS_MAX * KD_JOINTS, sizeof *idx);
+    float *a = kd_calloc(5 * ADJ, sizeof *a);
+    int32_t *idx = kd_calloc((size_t)CHANNELS_MAX * JOINTS, sizeof *idx);
     kd_status st = a != NULL && idx != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "parity: out of memory");
     if (st != KD_OK) {
         goto done;

@@ -58,10 +58,14 @@ static kd_status read_pupil(const kd_json *m, pupil *s, kd_err *err)
             return KD_FAIL(err, KD_E_DATA, "input.shape: expected (N,3,T,V,M)");
         }
     }
+    if (shape[3] != kd_layout_ntu25()->joints) {
+        return KD_FAIL(err, KD_E_DATA, "input.shape: expected %d joints (ntu25), found %lld", kd_layout_ntu25()->joints,
+                       (long long)shape[3]);
+    }
     s->cfg = (kd_student_cfg){.model = info,
+                              .layout = kd_layout_ntu25(),
                               .classes = (int)classes,
                               .frames = (int)shape[2],
-                              .joints = (int)shape[3],
                               .bodies = (int)shape[4]};
     s->rectified = strcmp(family, "e1") == 0 || strcmp(family, "e2") == 0;
     s->eval_batch = (int)eval_batch;
@@ -85,7 +89,7 @@ static kd_status build(parity *p, pupil *s, pupil_mode mode, kd_err *err)
     }
     for (int i = 0; i < s->cfg.model->n_streams; i++) {
         in[i] = kd_input(g, s->cfg.model->streams[i], KD_F32,
-                         kd_shape5(batch, 3, s->cfg.frames, s->cfg.joints, s->cfg.bodies));
+                         kd_shape5(batch, 3, s->cfg.frames, s->cfg.layout->joints, s->cfg.bodies));
     }
     const kd_student_out o = kd_student_build(g, &s->cfg, in);
     if (mode != EVAL) {
@@ -176,7 +180,7 @@ static void edit(const pupil *s, float *x)
         if (c->bodies > 1) {
             x[i * c->bodies + 1] = 0.0f;
         }
-        if (s->generated > 1 && i / c->joints % c->frames >= s->cut_frame) {
+        if (s->generated > 1 && i / c->layout->joints % c->frames >= s->cut_frame) {
             x[s->stream + i * c->bodies] = 0.0f;
         }
     }
