@@ -53,7 +53,7 @@ static float draw_at(const kd_mixup_opts *cfg, kd_rng rng, uint64_t from, int si
     return l >= 0.0f && l <= 1.0f ? l : 1.0f; /* a tiny alpha can give 0 / 0 */
 }
 
-void kd_mix_draw(const kd_mixup_opts *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *valid,
+void kd_mix_draw(const kd_mixup_opts *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *kind,
                  int side, kd_mix *out)
 {
     const kd_rng rng = kd_rng_make(seed, KD_RNG_BATCH, batch, epoch);
@@ -73,7 +73,7 @@ void kd_mix_draw(const kd_mixup_opts *cfg, uint64_t seed, uint32_t epoch, uint32
         if (each || i == 0) {
             l = draw_at(cfg, rng, each ? (uint64_t)(shared + 1) << ROW_SHIFT : 0, side, box);
         }
-        if (l < 1.0f && (valid == NULL || (valid[i] > 0.0f && valid[partner] > 0.0f))) {
+        if (l < 1.0f && (kind == NULL || (kind[i] > 0.0f && kind[i] == kind[partner]))) {
             out->perm[i] = partner;
             out->lam[i] = l;
             memcpy(out->cut + (size_t)i * 4, box, sizeof box);
@@ -88,7 +88,7 @@ void kd_targets(const int32_t *label, const float *valid, int rows, int classes,
     const float on = (float)(1.0 - smoothing + smoothing / (double)classes);
     for (int i = 0; i < rows; i++) {
         float *t = target + (size_t)i * (size_t)classes;
-        if (valid != NULL && !(valid[i] > 0.0f)) {
+        if (label[i] < 0 || (valid != NULL && !(valid[i] > 0.0f))) {
             memset(t, 0, (size_t)classes * sizeof *t);
             continue;
         }

@@ -11,8 +11,9 @@
  * What shares one draw of (mixed at all, mixup or CutMix, lambda, box) is mixup.mode: the batch, each row by itself
  * (elem), or a row and its partner B-1-i (pair).
  *
- * Draws come from KD_RNG_BATCH, keyed by (seed, epoch, batch).  A row that is invalid gets a
- * zero target; a row whose partner is invalid is not mixed (its lam is 1).
+ * Draws come from KD_RNG_BATCH, keyed by (seed, epoch, batch).  Rows are mixed with rows of their kind, with a label or
+ * without one.  A row that is invalid or has no label gets a zero target; a row whose partner is invalid or of the
+ * other kind is not mixed (its lam is 1).
  */
 #ifndef KD_DISTILL_BATCH_MIXUP_H
 #define KD_DISTILL_BATCH_MIXUP_H
@@ -30,15 +31,17 @@ typedef struct kd_mix {
 /* Fill the mix of a batch of pictures of side x side (without pictures: 0; CutMix must be off then).
  * mixup.alpha and cutmix_alpha 0, or what is not drawn: identity and ones.  Partner flip needs
  * an even number of rows (kd_config_finish checks); with an odd one the middle row is its own partner.
- * Mode pair has partner flip.  valid NULL: all. */
-void kd_mix_draw(const kd_mixup_opts *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *valid,
+ * Mode pair has partner flip.  kind[i]: 0 for an invalid row; rows of unequal kinds are not mixed; NULL: all are of
+ * one. */
+void kd_mix_draw(const kd_mixup_opts *cfg, uint64_t seed, uint32_t epoch, uint32_t batch, int rows, const float *kind,
                  int side, kd_mix *out);
 
 /* The box of CutMix round (cy, cx): sides int(height sqrt(1 - lam)), int(width sqrt(1 - lam)), an odd
  * one loses a pixel, cut off at the edges.  Returns the share of the picture that is left. */
 double kd_cut_box(int height, int width, double lam, int cy, int cx, int32_t box[4]);
 
-/* target (rows, classes).  perm / lam NULL: not mixed.  0 <= label < classes where valid. */
+/* target (rows, classes).  perm / lam NULL: not mixed.  label < classes where valid; below 0: the row has none, and
+ * neither has its partner. */
 void kd_targets(const int32_t *label, const float *valid, int rows, int classes, double smoothing, const int32_t *perm,
                 const float *lam, float *target);
 

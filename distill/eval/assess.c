@@ -64,6 +64,7 @@ static kd_status assess_open(const kd_assess_opts *o, assessment *a, kd_err *err
     const kd_task *task = o->task;
     kd_load_report *load = &a->load;
     KD_TRY(kd_dataset_open(&o->cfg->data, task->need, 1u << o->half, &a->data, err));
+    KD_TRY(kd_half_leave_unlabelled(&a->data.half[o->half], err));
     KD_TRY(kd_model_open(task, o->cfg, a->data.n_classes, o->be, &a->model, err));
     KD_TRY(kd_model_declare(&a->model, NULL, err));
     KD_TRY(kd_model_load(&a->model, o->weights, "", false, a->data.classes, load, err));

@@ -165,7 +165,7 @@ void kd_loss_text(const kd_loss *l, char *out, size_t size)
     for (int i = 0; i < l->n && at < size; i++) {
         const kd_term *t = &l->term[i];
         at += (size_t)snprintf(out + at, size - at, "%s%g %s", i != 0 ? " + " : "", t->weight, t->def->text);
-        if (l->stores > 1 && at < size && (t->def->reads & KD_READS_LABELS) == 0) {
+        if (l->stores > 1 && at < size && (t->def->reads & (KD_READS_LOGITS | KD_READS_FEATURES)) != 0) {
             at += (size_t)snprintf(out + at, size - at, " (store %d)", t->store + 1);
         }
         if (t->def->temperature >= 0 && at < size) {
@@ -233,6 +233,9 @@ static void read_store(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, co
                        kd_term_inputs *in)
 {
     in->teacher_valid = s->valid;
+    if ((t->def->reads & KD_READS_LABELS) != 0) {
+        in->taught_valid = kd_mul(g, s->valid, in->valid);
+    }
     if ((t->def->reads & KD_READS_LOGITS) != 0) {
         const kd_shape mixed = kd_shape2(b->batch, b->classes);
         in->teacher = l->mixed ? kd_input(g, t->input, stat_of(g), mixed) : s->logits;

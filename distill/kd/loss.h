@@ -2,13 +2,14 @@
  *
  *   loss = sum_i weight_i(epoch) * term_i
  *
- * A term reads the labels, a teacher's logits or a teacher's features.  Each store gets its own copy of every term that
- * reads stores.  Students and teachers are trained by the same table: a run without stores keeps the terms that read
- * labels alone.
+ * A term is a mean over the rows of the batch that have all that the term reads: labels, a teacher's logits, a
+ * teacher's features.  A mean without such a row is 0 and has no gradient.  Each store gets its own copy of every term
+ * that reads stores.  Students and teachers are trained by the same table: a run without stores keeps the terms that
+ * read labels alone.
  *
  * Inputs of the training program.  Names of the second and later store end in _2, _3, ...
  *
- *   "target" (B,...), "valid" (B)    labels, smoothed and mixed; 1 or 0 a row
+ *   "target" (B,...), "valid" (B)    labels, smoothed and mixed; 1 a row that was read and has a label, else 0
  *   "teacher_valid" (B)              1 where the sample was read
  *   "teacher" (B,K)                  the store's logits.  Where batches are mixed: probabilities at the temperature of
  *                                    the term (of a raw term: the logits), mixed on the host; one input a term then,
@@ -41,9 +42,10 @@ typedef struct kd_term_inputs {
     kd_val logits;                                  /* stat or activation (B,K) of the model that learns */
     kd_val features;                                /* (B,D), what its classifier reads */
     kd_val target;                                  /* stat (B,K) */
-    kd_val valid;                                   /* stat (B) */
+    kd_val valid;                                   /* stat (B), 1: has a label */
     kd_val teacher, teacher_feature, teacher_valid; /* of the term's store */
-    kd_val *beside; /* out: the KL term, when the cross-entropy's op also computes it; NULL otherwise */
+    kd_val taught_valid; /* stat (B), 1: has a label and an answer of the store; of terms that read both */
+    kd_val *beside;      /* out: the KL term, when the cross-entropy's op also computes it; NULL otherwise */
 } kd_term_inputs;
 
 /* A row of the table. */

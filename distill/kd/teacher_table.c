@@ -48,9 +48,10 @@ static kd_status mark_lacking(const kd_half *half, const kd_store *store, uint8_
         const int64_t record = kd_store_find(store, s->id);
         lacks[i] = record < 0;
         *count += record < 0;
-        if (record >= 0 && kd_store_label(store, record) != s->label) {
+        const int label = record >= 0 ? kd_store_label(store, record) : KD_NO_LABEL;
+        if (label != s->label && label != KD_NO_LABEL && s->label != KD_NO_LABEL) {
             return KD_FAIL(err, KD_E_DATA, "%s: %s has label %d, in the data set it has %d", kd_store_path(store),
-                           s->id, kd_store_label(store, record), s->label);
+                           s->id, label, s->label);
         }
     }
     return KD_OK;
@@ -138,7 +139,7 @@ static kd_status load(const kd_half *half, const kd_store *store, int offset, kd
     const bool score = strcmp(kd_store_get_manifest(store)->merge, "score") == 0;
     kd_store_cursor *cursor = NULL;
     kd_status st;
-    size_t right = 0;
+    size_t right = 0, labelled = 0;
     const size_t k = (size_t)t->n_classes, views = (size_t)t->views;
     t->in_order = true;
     double *work = kd_alloc(2 * k * sizeof *work);
@@ -164,10 +165,13 @@ static kd_status load(const kd_half *half, const kd_store *store, int offset, kd
             memcpy(t->feature + i * (size_t)t->feature_dim, r.feature + offset,
                    (size_t)t->feature_dim * sizeof *t->feature);
         }
-        right += argmax(views > 1 ? r.prob : logits, t->n_classes) == (size_t)half->sample[i].label;
+        if (half->sample[i].label != KD_NO_LABEL) {
+            right += argmax(views > 1 ? r.prob : logits, t->n_classes) == (size_t)half->sample[i].label;
+            labelled++;
+        }
     }
     t->extra = (size_t)kd_store_count(store) - half->n;
-    t->top1 = (double)right / (double)KD_MAX(half->n, 1);
+    t->top1 = (double)right / (double)KD_MAX(labelled, 1);
 done:
     kd_free(work);
     kd_store_cursor_free(cursor);

@@ -6,9 +6,9 @@
 #include "formats/store/logit_store.h"
 
 /* Proves that the store belongs to the data set and to `half`, one of its halves: same class list, same split (a store
- * that was imported without a data set names none), same label of every sample.  A sample without a record is a bad
- * sample: under KD_BAD_FAIL it is refused (their number and the first ids named), under KD_BAD_SKIP left out of the
- * half and warned of.  KD_E_DATA: any of these, or nothing joined. */
+ * that was imported without a data set names none), same label of every sample that has one on both sides.  A sample
+ * without a record is a bad sample: under KD_BAD_FAIL it is refused (their number and the first ids named), under
+ * KD_BAD_SKIP left out of the half and warned of.  KD_E_DATA: any of these, or nothing joined. */
 KD_NODISCARD kd_status kd_teacher_join(const kd_dataset *ds, kd_half *half, const kd_store *store, kd_on_bad on_bad,
                                        kd_err *err);
 
@@ -25,7 +25,7 @@ typedef struct kd_teacher_table {
     float *logits;   /* [n, V, K] */
     float *feature;  /* [n, D]; NULL when D is 0 */
     size_t extra;    /* records of ids that are not in this half */
-    double top1;     /* teacher's accuracy on the samples, 0..1 */
+    double top1;     /* teacher's accuracy on the samples that have a label, 0..1 */
 } kd_teacher_table;
 
 /* Loads the rows of a half that kd_teacher_join has proved.  tap: the feature to load besides, as kd_store_find_tap

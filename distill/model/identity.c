@@ -36,6 +36,7 @@ kd_status kd_identity_of_data(const kd_dataset *ds, unsigned need, kd_identity *
     set(id->split, sizeof id->split, ds->split);
     for (int h = 0; h < KD_HALVES; h++) {
         id->half[h].samples = (int64_t)ds->half[h].n;
+        id->half[h].unlabelled = (int64_t)ds->half[h].counts.unlabelled;
         KD_TRY(kd_half_digest(&ds->half[h], id->half[h].ids, err));
         KD_TRY(kd_half_files_digest(&ds->half[h], need, id->half[h].files, err));
     }
@@ -66,6 +67,9 @@ void kd_identity_put(const kd_identity *id, kd_json *state)
     for (int h = 0; h < KD_HALVES; h++) {
         kd_json *half = kd_json_set_object(o, HALF[h]);
         kd_json_set_i64(half, "samples", id->half[h].samples);
+        if (id->half[h].unlabelled > 0) {
+            kd_json_set_i64(half, "unlabelled", id->half[h].unlabelled);
+        }
         kd_json_set_str(half, "ids", id->half[h].ids);
         kd_json_set_str(half, "files", id->half[h].files);
     }
@@ -120,6 +124,7 @@ kd_status kd_identity_get(const kd_json *state, kd_identity *id, kd_err *err)
         const kd_json *half = NULL;
         KD_TRY(kd_json_get_object(o, HALF[h], &half, err));
         KD_TRY(kd_json_get_i64(half, "samples", &id->half[h].samples, err));
+        KD_TRY(kd_json_opt_i64(half, "unlabelled", 0, &id->half[h].unlabelled, err));
         KD_TRY(get(half, "ids", id->half[h].ids, sizeof id->half[h].ids, err));
         const char *files = NULL;
         KD_TRY(kd_json_opt_str(half, "files", "", &files, err)); /* only a resume asks */
@@ -228,8 +233,8 @@ const char *kd_identity_decoder(const char *decoder, const kd_dataset *ds, char 
 kd_status kd_identity_recipe(const kd_identity *id, const kd_config *cfg, char hex[KD_CFG_HASH], kd_err *err)
 {
     char inputs[(KD_STORES_MAX + 2 + KD_HALVES) * (KD_SHA256_HEX + 16)] = "";
-    const bool lists =
-        cfg->data.train_list[0] != '\0' || cfg->data.val_list[0] != '\0' || cfg->data.quarantine[0] != '\0';
+    const bool lists = cfg->data.train_list[0] != '\0' || cfg->data.val_list[0] != '\0' ||
+                       cfg->data.quarantine[0] != '\0' || cfg->data.unlabelled[0] != '\0';
     size_t at = 0;
     for (int h = 0; id != NULL && lists && h < KD_HALVES; h++) { /* what the lists come to */
         at += (size_t)snprintf(inputs + at, sizeof inputs - at, "half %s\n", id->half[h].ids);

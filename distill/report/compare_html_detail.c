@@ -344,6 +344,10 @@ static void run_facts(kd_text *t, const kd_report *r)
     fact(t, "Samples", counts, false);
     fact(t, "Weights", r->weights_hash, true);
     fact(t, "Phase of training", r->phase, false);
+    if (r->unlabelled > 0) {
+        (void)snprintf(counts, sizeof counts, "%lld", (long long)r->unlabelled);
+        fact(t, "Training samples without label", counts, false);
+    }
     fact(t, "Epoch chosen on", r->selected_on != NULL ? r->selected_on : "not chosen", false);
     fact(t, "Teacher weights", r->teacher_weights_hash, true);
     fact(t, "Logit store", r->store_hash, true);

@@ -142,6 +142,9 @@ static void put_model(kd_json *d, const kd_report *r)
         kd_json_set_str(m, "phase", r->phase);
     }
     kd_json_set_str(m, "selected_on", r->selected_on);
+    if (r->unlabelled > 0) {
+        kd_json_set_i64(m, "unlabelled", r->unlabelled);
+    }
     kd_json_set_i64(m, "parameters", r->parameters);
     kd_json_set_i64(m, "macs", r->macs);
     kd_json_set_i64(m, "bytes", r->bytes);

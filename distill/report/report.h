@@ -10,7 +10,8 @@
  *              start_weights, train_ids, val_ids (SHA-256 of "id<TAB>label" lines), teacher_weights, store; null where
  *              there is none or nobody knows
  *   model      name, phase (of the training that gave the weights; only where it had phases), selected_on (the half on
- *              which these weights did best of their run's epochs; null: not chosen), parameters, macs, bytes;
+ *              which these weights did best of their run's epochs; null: not chosen), unlabelled (training samples
+ *              whose labels were not used; only where there were some), parameters, macs, bytes;
  *              latency {ms, p90_ms, batch, device, threads, dtype}
  *   config     the resolved recipe as YAML text
  *   metrics    top1, top5, mean_class_accuracy, macro_f1, micro_f1, nll, ece, brier (fractions of 1)
@@ -63,6 +64,7 @@ typedef struct kd_report {
     const char *model;
     const char *phase;                 /* of training that gave the weights; NULL: it had none */
     const char *selected_on;           /* NULL: the weights were not chosen among epochs */
+    int64_t unlabelled;                /* training samples without a label */
     int64_t parameters, macs, bytes;   /* 0: not known */
     double latency_ms, latency_p90_ms; /* 0: not measured */
     int latency_batch, threads;

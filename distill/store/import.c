@@ -63,7 +63,7 @@ static kd_status without_data(import *m, kd_err *err)
                        m->in.path, m->in.label == NULL ? "labels" : "class list");
     }
     for (size_t i = 0; i < m->in.n; i++) {
-        if (m->in.label[i] < 0 || m->in.label[i] >= m->classes) {
+        if (m->in.label[i] < KD_NO_LABEL || m->in.label[i] >= m->classes) {
             return KD_FAIL(err, KD_E_DATA, "%s: row %zu, %s: expected a label below %d, found %lld", m->in.path, i,
                            m->in.id[i], m->classes, (long long)m->in.label[i]);
         }
@@ -74,6 +74,9 @@ static kd_status without_data(import *m, kd_err *err)
 /* The label that the file gives a sample, if it gives one, is the data set's: a label counts columns. */
 static kd_status check_label(const import *m, size_t row, int label, kd_err *err)
 {
+    if (label == KD_NO_LABEL) {
+        return KD_OK;
+    }
     const uint32_t column = m->column != NULL ? m->column[label] : (uint32_t)label;
     if (m->in.label == NULL || (m->in.label[row] >= 0 && m->in.label[row] == (int64_t)column)) {
         return KD_OK;

@@ -24,7 +24,7 @@ kd_status kd_store_top1(const kd_store *s, const kd_half *half, double *top1, kd
             for (int k = 1; k < classes; k++) {
                 best = r.prob[k] > r.prob[best] ? k : best;
             }
-            seen++;
+            seen += r.label != KD_NO_LABEL;
             right += best == r.label;
         }
     }
@@ -62,6 +62,7 @@ static kd_status take_records(const kd_store *s, kd_dataset *ds, kd_half *half, 
             ds->n_text = i + 1;
             half->sample[i] = (kd_data_sample){.id = ds->text[i], .label = r.label};
             half->n = i + 1;
+            half->counts.unlabelled += r.label == KD_NO_LABEL;
         }
     }
     kd_store_cursor_free(cursor);
@@ -189,6 +190,7 @@ kd_status kd_store_report(const kd_store *s, const kd_store_report_opts *o, kd_s
     } else {
         KD_GO(data_of_store(s, o->half, &ds, err));
     }
+    KD_GO(kd_half_leave_unlabelled(half, err));
     KD_GO(kd_teacher_table_load(half, s, NULL, &table, err));
     kd_report rep = describe(s, o, &ds, &table);
     KD_GO(write_report(&rep, half, o, result, err));

@@ -5,7 +5,7 @@
 #include "formats/data/dataset.h"
 #include "formats/store/logit_store.h"
 
-/* Top-1 of the records of a half; a sample without a record does not count.  NaN: none has one. */
+/* Top-1 of the records of a half; a sample without a record or a label does not count.  NaN: none has one. */
 KD_NODISCARD kd_status kd_store_top1(const kd_store *s, const kd_half *half, double *top1, kd_err *err);
 
 typedef struct kd_store_report_opts {

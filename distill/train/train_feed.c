@@ -15,25 +15,31 @@ kd_status kdi_feed_open(kd_trainer *t, kd_err *err)
     t->mix.lam = kd_calloc(b, sizeof *t->mix.lam);
     t->mix.cut = kd_calloc(4 * b, sizeof *t->mix.cut);
     t->kept = kd_calloc(b, sizeof *t->kept);
+    t->labelled = kd_calloc(b, sizeof *t->labelled);
+    t->kind = kd_calloc(b, sizeof *t->kind);
     t->target = kd_calloc(b * (size_t)kd_shape_numel(&t->model.target), sizeof *t->target);
     t->teacher_rows = kd_calloc(b * k, sizeof *t->teacher_rows);
     t->mixed_rows = kd_calloc(b * k, sizeof *t->mixed_rows);
     t->feature_rows = kd_calloc(b * (size_t)dim, sizeof *t->feature_rows);
     t->work = kd_calloc(k, sizeof *t->work);
-    const bool ok = t->mix.perm && t->mix.lam && t->mix.cut && t->kept && t->target && t->teacher_rows &&
-                    t->mixed_rows && t->feature_rows && t->work;
+    const bool ok = t->mix.perm && t->mix.lam && t->mix.cut && t->kept && t->labelled && t->kind && t->target &&
+                    t->teacher_rows && t->mixed_rows && t->feature_rows && t->work;
     return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "training: out of memory for a batch");
 }
 
-/* n / (K n_k), scikit-learn's "balanced"; a class without samples weighs nothing. */
+/* n / (K n_k), scikit-learn's "balanced", over the n samples that have a label; a class without one weighs nothing. */
 static void balance(const kd_half *half, int classes, double *w)
 {
     int present = 0;
+    double n = 0.0;
     for (size_t i = 0; i < half->n; i++) {
-        present += w[half->sample[i].label]++ == 0.0;
+        if (half->sample[i].label != KD_NO_LABEL) {
+            present += w[half->sample[i].label]++ == 0.0;
+            n += 1.0;
+        }
     }
     for (int k = 0; k < classes; k++) {
-        w[k] = w[k] > 0.0 ? (double)half->n / ((double)present * w[k]) : 0.0;
+        w[k] = w[k] > 0.0 ? n / ((double)present * w[k]) : 0.0;
     }
 }
 
@@ -72,6 +78,8 @@ void kdi_feed_close(kd_trainer *t)
     kd_free(t->mix.lam);
     kd_free(t->mix.cut);
     kd_free(t->kept);
+    kd_free(t->labelled);
+    kd_free(t->kind);
     kd_free(t->target);
     kd_free(t->teacher_rows);
     kd_free(t->mixed_rows);
@@ -193,7 +201,7 @@ static kd_status put_mix(kd_trainer *t, const kd_batch *b, kd_err *err)
 {
     const kd_config *c = t->cfg;
     const size_t n = (size_t)b->rows;
-    kd_mix_draw(&c->mixup, (uint64_t)c->train.seed, b->epoch, (uint32_t)b->index, b->rows, b->valid, t->model.side,
+    kd_mix_draw(&c->mixup, (uint64_t)c->train.seed, b->epoch, (uint32_t)b->index, b->rows, t->kind, t->model.side,
                 &t->mix);
     KD_TRY(put(t, "perm", t->mix.perm, n * sizeof *t->mix.perm, err));
     KD_TRY(put(t, "lam", t->mix.lam, n * sizeof *t->mix.lam, err));
@@ -220,20 +228,25 @@ kd_status kdi_feed(kd_trainer *t, const kd_batch *b, kd_err *err)
 {
     const size_t n = (size_t)b->rows;
     KD_TRY(put_rows(t, b, err));
+    for (int i = 0; i < b->rows; i++) {
+        const bool read = b->valid[i] > 0.0f, labelled = read && b->label[i] != KD_NO_LABEL;
+        t->labelled[i] = labelled ? 1.0f : 0.0f;
+        t->kind[i] = labelled ? 2.0f : read ? 1.0f : 0.0f;
+    }
     if (t->loss.mixed) {
         KD_TRY(put_mix(t, b, err));
     }
     const kd_mix *mix = t->loss.mixed ? &t->mix : NULL;
     t->model.task->target(&t->model, t->cfg, b, mix, t->target);
     if (t->logits != NULL) {
-        kdi_select_expect(t, b, &t->pending[t->s.micro & 1]);
+        kdi_select_expect(t, &t->pending[t->s.micro & 1]);
     }
     if (t->class_weight != NULL) {
-        kd_targets_weigh(t->class_weight, b->label, b->valid, b->rows, t->model.classes, mix != NULL ? mix->perm : NULL,
-                         mix != NULL ? mix->lam : NULL, t->target);
+        kd_targets_weigh(t->class_weight, b->label, t->labelled, b->rows, t->model.classes,
+                         mix != NULL ? mix->perm : NULL, mix != NULL ? mix->lam : NULL, t->target);
     }
     KD_TRY(put(t, "target", t->target, n * (size_t)kd_shape_numel(&t->model.target) * sizeof(float), err));
-    KD_TRY(put(t, "valid", b->valid, n * sizeof(float), err));
+    KD_TRY(put(t, "valid", t->labelled, n * sizeof(float), err));
     for (int s = 0; s < t->loss.stores; s++) {
         KD_TRY(put_teacher(t, b, s, err));
     }

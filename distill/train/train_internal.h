@@ -51,9 +51,9 @@ typedef struct kd_fetched {
 typedef struct kd_pending {
     bool open, steps, logs; /* steps: the optimiser step followed it; logs: that of its step gets a line in the log */
     bool empty;             /* none of its samples could be read: its loss is no loss */
-    int *best;              /* [batch_size] select: train: the target's first largest class; -1: no sample */
-    float *logits;          /* [batch_size, classes] likewise, of host_alloc() */
-    int64_t step;           /* the optimiser step that it is part of, from 1 */
+    int *best;     /* [batch_size] select: train: the target's first largest class; -1: no sample, or no label */
+    float *logits; /* [batch_size, classes] likewise, of host_alloc() */
+    int64_t step;  /* the optimiser step that it is part of, from 1 */
     double lr, decay;
     uint64_t mark;   /* when it is reached, `got` is filled */
     kd_fetched *got; /* of host_alloc() */
@@ -93,7 +93,8 @@ typedef struct kd_trainer {
     int accumulation;
     /* host side of one batch */
     kd_mix mix;
-    int32_t *kept; /* data that stay on the device: which of them, -1 for a sample that was lost */
+    int32_t *kept;          /* data that stay on the device: which of them, -1 for a sample that was lost */
+    float *labelled, *kind; /* [rows] 1: was read and has a label; 0: lost, 1: read, 2: read and has a label */
     float *target, *teacher_rows, *mixed_rows, *feature_rows;
     double *work;          /* [classes] */
     double *class_weight;  /* [classes]; NULL: all classes weigh the same */
@@ -137,7 +138,7 @@ kd_json *kdi_train_record(const kd_trainer *t, const char *type);
 /* train_select.c: which epoch is best, and when nothing gets better. */
 void kdi_select_open(kd_trainer *t);
 /* select: train: keep what the targets of a micro-batch say, and count what its logits got right. */
-void kdi_select_expect(kd_trainer *t, const kd_batch *b, kd_pending *p);
+void kdi_select_expect(kd_trainer *t, kd_pending *p);
 void kdi_select_count(kd_trainer *t, const kd_pending *p);
 typedef struct kd_selection {
     bool best;    /* the epoch is the best so far */

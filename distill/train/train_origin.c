@@ -167,6 +167,9 @@ static kd_status log_half(kd_trainer *t, kd_half_id which, kd_err *err)
     kd_json_set_str(rec, "half", which == KD_HALF_TRAIN ? "train" : "val");
     kd_json_set_i64(rec, "listed", (int64_t)(half->n + half->n_left));
     kd_json_set_i64(rec, "used", (int64_t)half->n);
+    if (half->counts.unlabelled > 0) {
+        kd_json_set_i64(rec, "unlabelled", (int64_t)half->counts.unlabelled);
+    }
     kd_json *left = kd_json_set_array(rec, "left_out");
     for (size_t i = 0; i < half->n_left; i++) {
         const kd_left_out *l = &half->left[i];

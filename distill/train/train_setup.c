@@ -76,9 +76,15 @@ static kd_status load_teacher(kd_trainer *t, const kd_store *store, kd_err *err)
     KD_TRY(load_table(t, &t->cfg->kd, store, table, err));
     t->loss.feature_dim[t->loss.stores++] = table->feature_dim;
     KD_TRY(kdi_replay_note(t, m, kd_store_path(store), table, err));
-    char right[48] = "features alone";
-    if (!m->features_only) {
-        (void)snprintf(right, sizeof right, "teacher top-1 on them %.2f %%", 100.0 * table->top1);
+    char right[80] = "features alone", those[48] = "them";
+    const size_t labelled = half->n - half->counts.unlabelled;
+    if (half->counts.unlabelled > 0) {
+        (void)snprintf(those, sizeof those, "the %zu with a label", labelled);
+    }
+    if (!m->features_only && labelled > 0) {
+        (void)snprintf(right, sizeof right, "teacher top-1 on %s %.2f %%", those, 100.0 * table->top1);
+    } else if (!m->features_only) {
+        (void)snprintf(right, sizeof right, "none of them with a label");
     }
     kd_log(KD_LOG_INFO, "teacher %s (%s): joined %zu of %zu training samples, %s", m->teacher, kd_store_path(store),
            table->n, half->n + half->n_left, right);

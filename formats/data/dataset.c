@@ -16,7 +16,7 @@ typedef struct builder {
     kd_dataset *ds;
     kd_scan files;
     kd_split_lists lists;
-    kd_quarantine quarantine;
+    kd_quarantine quarantine, unlabelled;
     char *video_dir; /* of data.video_dir; NULL: not given */
     kd_pack pack;    /* that lies there; no rows: none does */
     size_t room[KD_HALVES], left_room[KD_HALVES], text_room;
@@ -242,7 +242,7 @@ static kd_status add_row(builder *b, kd_half_id which, const kd_list_item *row)
         s = from_file(it);
     }
     s.path = row->path;
-    s.label = row->label;
+    s.label = row->label == KD_LIST_NO_LABEL ? KD_NO_LABEL : row->label;
     s.frames = row->frames;
     if (by_path || (it == NULL && !named)) { /* a file of an ending that the scan does not know */
         KD_TRY(listed_path(b, row->path, &s, &there));
@@ -285,12 +285,7 @@ static kd_status finish_half(builder *b, kd_half_id which)
     if (half->n_left > 1) {
         qsort(half->left, half->n_left, sizeof *half->left, kdi_by_left_id);
     }
-    for (size_t i = 0; i < half->n; i++) {
-        const kd_data_sample *s = &half->sample[i];
-        half->counts.videos += s->video != NULL;
-        half->counts.skeletons += s->skeleton != NULL;
-        half->counts.pairs += s->video != NULL && s->skeleton != NULL;
-    }
+    kdi_half_count(half);
     return KD_OK;
 }
 
@@ -331,14 +326,56 @@ static kd_status scan(builder *b, bool lists)
     return KD_OK;
 }
 
-/* As it stands, then below the root: as lists are. */
-static kd_status read_quarantine(builder *b)
+/* A file of names: as it stands, then below the root, as lists are. */
+static kd_status read_names(builder *b, const char *name, kd_quarantine *to)
 {
-    const char *name = b->cfg->quarantine;
+    if (name[0] == '\0') {
+        return KD_OK;
+    }
     char *path = kd_path_exists(name) ? kd_strdup(name) : kd_path_join(b->cfg->root, name);
-    const kd_status st = path != NULL ? kd_quarantine_read(path, &b->quarantine, b->err) : no_memory(b);
+    const kd_status st = path != NULL ? kd_quarantine_read(path, to, b->err) : no_memory(b);
     kd_free(path);
     return st;
+}
+
+/* data.unlabelled: the labels of these samples are forgotten. */
+static kd_status forget_labels(builder *b)
+{
+    const kd_quarantine *names = &b->unlabelled;
+    const char *file = b->cfg->unlabelled, *stranger = NULL;
+    kd_half *train = &b->ds->half[KD_HALF_TRAIN];
+    size_t strangers = 0;
+    for (size_t i = 0; i < names->n; i++) {
+        const char *name = names->name[i];
+        const kd_left_out key = {.id = name};
+        const int64_t at = kd_half_find(train, name);
+        kd_left_out *left =
+            train->n_left > 0 ? bsearch(&key, train->left, train->n_left, sizeof key, kdi_by_left_id) : NULL;
+        if (kd_half_find(&b->ds->half[KD_HALF_VAL], name) >= 0) {
+            return KD_FAIL(b->err, KD_E_DATA,
+                           "%s: expected samples of the training half, found %s of the validation half: what is "
+                           "measured needs its labels",
+                           file, name);
+        }
+        if (at >= 0) {
+            train->sample[at].label = KD_NO_LABEL;
+        } else if (left != NULL) {
+            left->label = KD_NO_LABEL;
+        } else {
+            stranger = stranger == NULL ? name : stranger;
+            strangers++;
+        }
+    }
+    kdi_half_count(train);
+    if (file[0] != '\0' && strangers == names->n) {
+        return KD_FAIL(b->err, KD_E_DATA, "%s: expected ids of the %zu training samples (%s), found %s", file, train->n,
+                       train->n > 0 ? train->sample[0].id : "none", stranger != NULL ? stranger : "none");
+    }
+    if (strangers > 0) {
+        kd_log(KD_LOG_WARN, "%s: %zu of %zu ids are no sample of the training half, the first: %s", file, strangers,
+               names->n, stranger);
+    }
+    return KD_OK;
 }
 
 static kd_status read_pack(builder *b)
@@ -373,9 +410,8 @@ static kd_status build(builder *b, unsigned halves)
     if (lists) {
         KD_TRY(kd_split_lists_read(cfg, &b->lists, b->err));
     }
-    if (cfg->quarantine[0] != '\0') {
-        KD_TRY(read_quarantine(b));
-    }
+    KD_TRY(read_names(b, cfg->quarantine, &b->quarantine));
+    KD_TRY(read_names(b, cfg->unlabelled, &b->unlabelled));
     KD_TRY(read_pack(b));
     KD_TRY(scan(b, lists));
     KD_TRY(lists ? split_lists(b) : split_files(b));
@@ -389,6 +425,7 @@ static kd_status build(builder *b, unsigned halves)
     for (int h = 0; h < KD_HALVES; h++) {
         KD_TRY(finish_half(b, (kd_half_id)h));
     }
+    KD_TRY(forget_labels(b));
     return kdi_dataset_check(cfg, halves, b->ds, b->err);
 }
 
@@ -401,6 +438,7 @@ kd_status kd_dataset_open(const kd_data_opts *cfg, unsigned need, unsigned halve
     const kd_status st = build(&b, halves);
     kd_split_lists_free(&b.lists);
     kd_quarantine_free(&b.quarantine);
+    kd_quarantine_free(&b.unlabelled);
     kd_pack_free(&b.pack);
     kd_free(b.video_dir);
     kd_scan_free(&b.files);

@@ -21,6 +21,11 @@
  * absent.
  *
  * Labels: action - 1 for NTU names; the list's where the split is a list (split_lists.h; they are checked).
+ * Without a label (KD_NO_LABEL): the samples that data.unlabelled names, whatever their names or lists say, and rows of
+ * the training list that give none (listing.h).  They stay in the half; what reads labels passes them over.  Of the ids
+ * in data.unlabelled those of the validation half are refused, and so is a file that names no training sample; ids that
+ * no list has are said.
+ *
  * Class names: data.classes; else those of the lists; else `<root>/classes.txt` (one a line, label
  * order); else NTU's own for a published split; else A001... for NTU names and class-0... for others.  Classes without
  * a training sample are said aloud.
@@ -38,15 +43,17 @@
 #define KD_NEED_VIDEO    1u
 #define KD_NEED_SKELETON 2u
 
+#define KD_NO_LABEL (-1)
+
 typedef enum kd_half_id { KD_HALF_TRAIN, KD_HALF_VAL, KD_HALVES } kd_half_id;
 
 typedef struct kd_data_sample {
     const char *id;       /* "S001C001P001R001A001", or by data.key the stem or the path of the file */
     const char *video;    /* path that can be opened, of a file or of a folder of pictures; NULL: there is none */
     const char *skeleton; /* likewise */
-    int label;
-    int frames;                                        /* of the video, as the list says; 0: the list does not */
-    size_t packed_frames;                              /* of the video, as its pack (pack.h) counted; 0: no pack */
+    int label;            /* KD_NO_LABEL: none; training half alone */
+    int frames;           /* of the video, as the list says; 0: the list does not */
+    size_t packed_frames; /* of the video, as its pack (pack.h) counted; 0: no pack */
     int setup, camera, performer, replication, action; /* of the NTU name; 0 otherwise */
 } kd_data_sample;
 
@@ -54,6 +61,7 @@ typedef struct kd_half_counts {
     size_t listed;                   /* on this side of the split: n + n_left */
     size_t left[KD_FATES];           /* of kd_half.left, by fate */
     size_t videos, skeletons, pairs; /* of the samples kept: those that have the file, and both */
+    size_t unlabelled;               /* of the samples kept */
 } kd_half_counts;
 
 /* Every listed sample is in `sample` or in `left`, in one of them. */
@@ -105,6 +113,9 @@ KD_NODISCARD kd_status kd_half_list_digest(const kd_half *half, char hex[KD_SHA2
 KD_NODISCARD kd_status kd_half_files_digest(const kd_half *half, unsigned need, char hex[KD_SHA256_HEX], kd_err *err);
 /* Of one sample; 0: nobody can say. */
 int64_t kd_sample_bytes(const kd_data_sample *s, unsigned need);
+
+/* Takes the samples without a label out, under KD_FATE_NO_LABEL: for what measures. */
+KD_NODISCARD kd_status kd_half_leave_unlabelled(kd_half *half, kd_err *err);
 
 /* How many of `left` are failures (kd_fate_is_failure). */
 size_t kd_half_failures(const kd_half *half);

@@ -129,11 +129,15 @@ static kd_status not_empty(const kd_data_opts *cfg, const kd_dataset *ds, kd_hal
 
 /* ---- labels ---------------------------------------------------------------------------------- */
 
-static kd_status labels(const kd_dataset *ds, kd_err *err)
+static kd_status labels(const kd_data_opts *cfg, const kd_dataset *ds, kd_err *err)
 {
+    const bool may_lack = cfg->unlabelled[0] != '\0' || strcmp(cfg->split.by, KD_SPLIT_LIST) == 0;
     for (int h = 0; h < KD_HALVES; h++) {
         for (size_t i = 0; i < ds->half[h].n; i++) {
             const kd_data_sample *s = &ds->half[h].sample[i];
+            if (s->label == KD_NO_LABEL && may_lack && h == KD_HALF_TRAIN) {
+                continue;
+            }
             if (s->label < 0 || s->label >= ds->n_classes) {
                 return KD_FAIL(err, KD_E_DATA,
                                "%s: label %d, but the %d classes are 0 to %d; see data.num_classes and data.classes",
@@ -147,11 +151,15 @@ static kd_status labels(const kd_dataset *ds, kd_err *err)
 static void count_labels(const kd_half *half, int n_classes, size_t *n)
 {
     for (size_t i = 0; i < half->n; i++) {
-        n[half->sample[i].label]++;
+        if (half->sample[i].label != KD_NO_LABEL) {
+            n[half->sample[i].label]++;
+        }
     }
     for (size_t i = 0; i < half->n_left; i++) { /* a short trial is no sign of a wrong list */
         const kd_left_out *l = &half->left[i];
-        n[l->why == KD_FATE_OVER_LIMIT && l->label < n_classes ? l->label : 0] += l->why == KD_FATE_OVER_LIMIT;
+        if (l->why == KD_FATE_OVER_LIMIT && l->label >= 0 && l->label < n_classes) {
+            n[l->label]++;
+        }
     }
 }
 
@@ -172,9 +180,10 @@ static kd_status empty_classes(const kd_data_opts *cfg, const kd_dataset *ds, kd
     }
     if (empty > 0) {
         kd_log(KD_LOG_WARN,
-               "%zu of %zu classes have no training sample (the first: %zu, %s); %zu of them have validation "
+               "%zu of %zu classes have no training sample%s (the first: %zu, %s); %zu of them have validation "
                "samples",
-               empty, k, first, ds->classes[first], tested);
+               empty, k, ds->half[KD_HALF_TRAIN].counts.unlabelled > 0 ? " with a label" : "", first,
+               ds->classes[first], tested);
     }
     kd_free(n);
     return KD_OK;
@@ -189,6 +198,6 @@ kd_status kdi_dataset_check(const kd_data_opts *cfg, unsigned halves, const kd_d
         }
     }
     KD_TRY(disjoint(ds, err));
-    KD_TRY(labels(ds, err));
+    KD_TRY(labels(cfg, ds, err));
     return (halves >> KD_HALF_TRAIN & 1) != 0 ? empty_classes(cfg, ds, err) : KD_OK;
 }

@@ -17,6 +17,9 @@ kd_status kd_dataset_name_classes(const kd_data_opts *cfg, const kd_class_names 
 /* Absent files of the halves asked for, by data.on_bad_sample; empty halves, ids, labels. */
 kd_status kdi_dataset_check(const kd_data_opts *cfg, unsigned halves, const kd_dataset *ds, kd_err *err);
 
+/* counts.videos, skeletons, pairs and unlabelled of the samples that are kept. */
+void kdi_half_count(kd_half *half);
+
 int kdi_by_left_id(const void *a, const void *b); /* orders kd_left_out */
 
 #endif

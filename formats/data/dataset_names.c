@@ -3,6 +3,7 @@
 #include "formats/base/io.h"
 #include "formats/data/dataset_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- split ----------------------------------------------------------------------------------- */
@@ -189,9 +190,13 @@ static char *half_text(const char *name, const kd_half *half)
 {
     const kd_half_counts *c = &half->counts;
     char *left = kd_fates_text(c->left);
+    char bare[48] = "";
+    if (c->unlabelled > 0) {
+        (void)snprintf(bare, sizeof bare, ", %zu of them without label", c->unlabelled);
+    }
     char *text = left != NULL
-                     ? kd_strf("%s: %zu samples of %zu listed (%zu videos, %zu skeletons, %zu pairs); left out: %s",
-                               name, half->n, c->listed, c->videos, c->skeletons, c->pairs, left)
+                     ? kd_strf("%s: %zu samples of %zu listed%s (%zu videos, %zu skeletons, %zu pairs); left out: %s",
+                               name, half->n, c->listed, bare, c->videos, c->skeletons, c->pairs, left)
                      : NULL;
     kd_free(left);
     return text;

@@ -13,7 +13,8 @@
     X(KD_FATE_OVER_LIMIT, "over the limit")                  \
     X(KD_FATE_UNREADABLE, "unreadable")                      \
     X(KD_FATE_NO_BODY, "no body")                            \
-    X(KD_FATE_NO_TEACHER, "no teacher record")
+    X(KD_FATE_NO_TEACHER, "no teacher record")               \
+    X(KD_FATE_NO_LABEL, "no label")
 
 KD_ENUM_OF(kd_fate, KD_FATE_MAP);
 

@@ -1,5 +1,5 @@
 /* One half of a data set: finding a sample, its identity, the fates of what is left out. */
-#include "formats/data/dataset.h"
+#include "formats/data/dataset_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +21,8 @@ kd_fate kd_fate_of(const char *message)
 
 bool kd_fate_is_failure(kd_fate why)
 {
-    return why != KD_FATE_KNOWN_MISSING && why != KD_FATE_QUARANTINED && why != KD_FATE_OVER_LIMIT;
+    return why != KD_FATE_KNOWN_MISSING && why != KD_FATE_QUARANTINED && why != KD_FATE_OVER_LIMIT &&
+           why != KD_FATE_NO_LABEL;
 }
 
 char *kd_fates_text(const size_t n[KD_FATES])
@@ -155,15 +156,16 @@ static int by_id(const void *a, const void *b)
     return strcmp(((const kd_left_out *)a)->id, ((const kd_left_out *)b)->id);
 }
 
-static void count_files(kd_half *half)
+void kdi_half_count(kd_half *half)
 {
     kd_half_counts *c = &half->counts;
-    c->videos = c->skeletons = c->pairs = 0;
+    c->videos = c->skeletons = c->pairs = c->unlabelled = 0;
     for (size_t i = 0; i < half->n; i++) {
         const kd_data_sample *s = &half->sample[i];
         c->videos += s->video != NULL;
         c->skeletons += s->skeleton != NULL;
         c->pairs += s->video != NULL && s->skeleton != NULL;
+        c->unlabelled += s->label == KD_NO_LABEL;
     }
 }
 
@@ -188,7 +190,24 @@ kd_status kd_half_leave_out(kd_half *half, const uint8_t *drop, kd_fate why, kd_
     }
     half->n = kept;
     half->counts.left[why] += n;
-    count_files(half);
+    kdi_half_count(half);
     qsort(left, half->n_left, sizeof *left, by_id);
     return KD_OK;
+}
+
+kd_status kd_half_leave_unlabelled(kd_half *half, kd_err *err)
+{
+    if (half->counts.unlabelled == 0) {
+        return KD_OK;
+    }
+    uint8_t *drop = kd_calloc(KD_MAX(half->n, 1), sizeof *drop);
+    if (drop == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory to leave %zu samples out", half->counts.unlabelled);
+    }
+    for (size_t i = 0; i < half->n; i++) {
+        drop[i] = half->sample[i].label == KD_NO_LABEL;
+    }
+    const kd_status st = kd_half_leave_out(half, drop, KD_FATE_NO_LABEL, err);
+    kd_free(drop);
+    return st;
 }

@@ -7,17 +7,20 @@
 
 typedef struct range {
     int least, most;
-    size_t n;
+    size_t n; /* rows that have a label */
 } range;
 
 static const char *const HALF[KD_HALVES] = {"training", "validation"};
 
 static range range_of(const kd_listing *list)
 {
-    range r = {INT32_MAX, -1, list->n};
+    range r = {INT32_MAX, -1, 0};
     for (size_t i = 0; i < list->n; i++) {
-        r.least = KD_MIN(r.least, list->item[i].label);
-        r.most = KD_MAX(r.most, list->item[i].label);
+        if (list->item[i].label != KD_LIST_NO_LABEL) {
+            r.least = KD_MIN(r.least, list->item[i].label);
+            r.most = KD_MAX(r.most, list->item[i].label);
+            r.n++;
+        }
     }
     return r;
 }
@@ -30,12 +33,15 @@ static kd_status check_ntu(const kd_listing *list, const char *path, kd_err *err
 {
     enum { ACTIONS = 1000 };
     int label_of[ACTIONS];
-    size_t minus_1 = 0, equal = 0, odd = list->n;
+    size_t minus_1 = 0, equal = 0, rows = 0, odd = list->n;
     bool one_label = true;
     memset(label_of, -1, sizeof label_of);
     for (size_t i = 0; i < list->n; i++) {
         const kd_list_item *it = &list->item[i];
         kd_sample_id id;
+        if (it->label == KD_LIST_NO_LABEL) {
+            continue;
+        }
         if (it->class != NULL || !kd_sample_id_from_path(it->path, &id)) {
             return KD_OK; /* other names too: the list has its own numbers */
         }
@@ -43,21 +49,22 @@ static kd_status check_ntu(const kd_listing *list, const char *path, kd_err *err
         label_of[id.action] = it->label;
         minus_1 += it->label == id.action - 1;
         equal += it->label == id.action;
+        rows++;
         odd = odd == list->n && it->label != id.action - 1 ? i : odd;
     }
     const kd_list_item *first = odd < list->n ? &list->item[odd] : NULL;
-    if (first != NULL && equal == list->n) {
+    if (first != NULL && equal == rows) {
         return KD_FAIL_LINE(err, KD_E_DATA, path, first->line,
                             "label %d of %s is the number of its action, and so are all labels of the list; labels "
                             "count from 0: expected the action minus 1 (data.label_base: 1 reads the list as it is)",
                             first->label, first->path);
     }
-    if (first != NULL && !one_label && 2 * minus_1 > list->n) {
+    if (first != NULL && !one_label && 2 * minus_1 > rows) {
         return KD_FAIL_LINE(
             err, KD_E_DATA, path, first->line,
             "label %d of %s: expected the action of the name minus 1, as %zu of %zu rows have; %zu rows "
             "are wrong",
-            first->label, first->path, minus_1, list->n, list->n - minus_1);
+            first->label, first->path, minus_1, rows, rows - minus_1);
     }
     return KD_OK;
 }
@@ -87,7 +94,7 @@ static size_t folders_of(const kd_split_lists *s, folder *f)
     for (int h = 0; h < KD_HALVES; h++) {
         for (size_t i = 0; i < s->list[h].n; i++) {
             const char *path = s->list[h].item[i].path, *base = kd_path_base(path);
-            if (base > path) {
+            if (base > path && s->list[h].item[i].label != KD_LIST_NO_LABEL) {
                 f[n++] = (folder){path, (size_t)(base - path), h, &s->list[h].item[i]};
             }
         }

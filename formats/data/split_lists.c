@@ -178,7 +178,7 @@ static kd_status label_by_folder(const reader *r, kd_half_id which, const kd_cla
     for (size_t i = 0; i < list->n; i++) {
         const int class = class_of(c, list->item[i].path);
         known += class >= 0;
-        from_0 += class >= 0 && list->item[i].label == class;
+        from_0 += class >= 0 && (list->item[i].label == class || list->item[i].label == KD_LIST_NO_LABEL);
     }
     if (known == 0 && list->form == KD_LIST_ROWS) {
         return KD_OK; /* a list of something else */
@@ -187,6 +187,9 @@ static kd_status label_by_folder(const reader *r, kd_half_id which, const kd_cla
     for (size_t i = 0; i < list->n; i++) {
         kd_list_item *it = &list->item[i];
         const int class = class_of(c, it->path);
+        if (it->label == KD_LIST_NO_LABEL) {
+            continue;
+        }
         if (class < 0) {
             return KD_FAIL_LINE(r->err, KD_E_DATA, r->out->path[which], it->line,
                                 "%s: its folder is no class of classInd.txt", it->path);
@@ -252,7 +255,7 @@ static kd_status shift_labels(const reader *r, kd_half_id which)
     kd_listing *list = &r->out->list[which];
     for (size_t i = 0; i < list->n && r->cfg->label_base > 0; i++) {
         kd_list_item *it = &list->item[i];
-        if (it->class == NULL && --it->label < 0) {
+        if (it->class == NULL && it->label != KD_LIST_NO_LABEL && --it->label < 0) {
             return KD_FAIL_LINE(r->err, KD_E_DATA, r->out->path[which], it->line,
                                 "label 0, but data.label_base is 1: the first class is number 1");
         }
@@ -318,7 +321,9 @@ static kd_status collect_names(const reader *r)
     }
     for (int h = 0; h < KD_HALVES; h++) {
         for (size_t i = 0; i < o->list[h].n; i++) {
-            name[n++] = o->list[h].item[i].class;
+            if (o->list[h].item[i].label != KD_LIST_NO_LABEL) {
+                name[n++] = o->list[h].item[i].class;
+            }
         }
     }
     qsort(name, n, sizeof *name, by_text);
@@ -397,7 +402,7 @@ static kd_status label_by_name(const reader *r)
     bool names = false, numbers = false;
     for (int h = 0; h < KD_HALVES; h++) {
         for (size_t i = 0; i < o->list[h].n; i++) {
-            names |= o->list[h].item[i].label < 0;
+            names |= o->list[h].item[i].label == -1;
             numbers |= o->list[h].item[i].label >= 0;
         }
     }
@@ -412,6 +417,9 @@ static kd_status label_by_name(const reader *r)
     for (int h = 0; h < KD_HALVES; h++) {
         for (size_t i = 0; i < o->list[h].n; i++) {
             kd_list_item *it = &o->list[h].item[i];
+            if (it->label == KD_LIST_NO_LABEL) {
+                continue;
+            }
             it->label = kd_class_names_find(&o->classes, it->class);
             if (it->label < 0) {
                 return KD_FAIL_LINE(r->err, KD_E_DATA, o->path[h], it->line, "'%s' is none of the %d classes",
@@ -432,6 +440,14 @@ static kd_status read_both(const reader *r)
         const char *from = same ? path[KD_HALF_TRAIN] : path[h];
         if (from[0] != '\0') {
             KD_TRY(read_list(r, (kd_half_id)h, from));
+        }
+    }
+    const kd_listing *val = &r->out->list[KD_HALF_VAL];
+    for (size_t i = 0; i < val->n; i++) {
+        if (val->item[i].label == KD_LIST_NO_LABEL) {
+            return KD_FAIL_LINE(r->err, KD_E_DATA, r->out->path[KD_HALF_VAL], val->item[i].line,
+                                "%s has no label: expected one, the validation half is measured by its labels",
+                                val->item[i].path);
         }
     }
     return label_by_name(r);

@@ -23,7 +23,7 @@
 #include "formats/data/lists/listing.h"
 
 typedef struct kd_split_lists {
-    kd_listing list[KD_HALVES]; /* every row has a label */
+    kd_listing list[KD_HALVES]; /* every row has a label, of the training half or KD_LIST_NO_LABEL */
     char *path[KD_HALVES];      /* of the list; NULL: the half has none */
     kd_class_names classes;     /* of the lists, n 0: labels are numbers without names */
 } kd_split_lists;

@@ -88,7 +88,7 @@ typedef struct kd_store_view {
 typedef struct kd_store_record {
     const char *id; /* "S001C001P001R001A001", or any string of 1 to 64 bytes */
     uint64_t order; /* position in the listing; a merge sorts by it */
-    int label;      /* 0 <= label < n_classes */
+    int label;      /* 0 <= label < n_classes; -1: none */
     int n_views;
     const float *logits;        /* [n_views, n_classes] */
     const float *prob;          /* [n_classes]; NULL on writing: computed from the logits by the manifest's rule */

@@ -81,7 +81,7 @@ static kd_status match_index(kd_store *s, const kd_seek_entry *row, size_t n, kd
         s->raw_bytes += b->content_bytes;
     }
     for (size_t i = 0; i < s->index.n && same; i++) {
-        same = s->index.label[i] >= 0 && s->index.label[i] < s->head.m.n_classes;
+        same = s->index.label[i] >= -1 && s->index.label[i] < s->head.m.n_classes;
     }
     return same ? KD_OK : KD_FAIL(err, KD_E_INTEGRITY, "%s: index and seek table contradict each other", s->path);
 }

@@ -44,7 +44,7 @@ static kd_status check_record(const kd_store_head *h, const kd_store_record *rec
     if (id_bytes < 1 || id_bytes > KD_STORE_ID_MAX) {
         return KD_FAIL(err, KD_E_DATA, "record: an id has 1 to %d bytes", KD_STORE_ID_MAX);
     }
-    if (rec->label < 0 || rec->label >= h->m.n_classes) {
+    if (rec->label < -1 || rec->label >= h->m.n_classes) {
         return KD_FAIL(err, KD_E_DATA, "%s: label %d is not below the class count %d", rec->id, rec->label,
                        h->m.n_classes);
     }
@@ -223,7 +223,7 @@ size_t kd_meta_check(const uint8_t *p, size_t room, const kd_store_head *h)
     const size_t id_bytes = p[26];
     const int n_views = kd_get16(p + 24);
     if (bytes > room || bytes < KD_STORE_RECORD_HEAD + id_bytes || id_bytes < 1 || id_bytes > KD_STORE_ID_MAX ||
-        p[27] != 0 || n_views < 1 || n_views > KD_STORE_MAX_VIEWS || kd_get32(p + 20) >= (uint32_t)h->m.n_classes ||
+        p[27] != 0 || n_views < 1 || n_views > KD_STORE_MAX_VIEWS || kd_get32(p + 20) + 1u > (uint32_t)h->m.n_classes ||
         memchr(p + KD_STORE_RECORD_HEAD, 0, id_bytes) != NULL) {
         return 0;
     }

@@ -102,6 +102,17 @@ static void invalid_rows_stay_out(void **state)
     kd_targets(label, valid, 4, 3, 0.0, perm, lam, target);
     assert_true(target[0] == 1.0f && target[9] == 0.0f && target[10] == 0.0f);
     assert_true(fabsf(target[4] - l) <= 1e-6f && fabsf(target[5] - (1.0f - l)) <= 1e-6f);
+    const float kind[4] = {2, 1, 2, 2}; /* the second row has no label, and neither is it mixed with one that has */
+    const int32_t bare[4] = {0, -1, 2, 0};
+    float own[12];
+    int32_t perm2[4];
+    float lam2[4];
+    kd_mix m2 = {.perm = perm2, .lam = lam2, .cut = cut};
+    kd_mix_draw(&cfg, 1, 0, 0, 4, kind, 0, &m2);
+    assert_true(perm2[1] == 1 && lam2[1] == 1.0f && perm2[2] == 2 && lam2[2] == 1.0f);
+    assert_true(perm2[0] == 3 && perm2[3] == 0 && lam2[0] == l && lam2[3] == l);
+    kd_targets(bare, kind, 4, 3, 0.1, perm2, lam2, own);
+    assert_true(own[3] == 0.0f && own[4] == 0.0f && own[5] == 0.0f && own[0] > 0.9f && own[8] > 0.9f);
     kd_mix_rows(nan_row, 4, 2, perm, lam, mixed);
     assert_true(mixed[0] == 1.0f && mixed[1] == 2.0f);
     assert_true(fabsf(mixed[2] - (3.0f * l + 5.0f * (1.0f - l))) <= 1e-5f);

@@ -114,6 +114,9 @@ static void test_lists_accepted(void **state)
         {"Smith, 3\nJones 4\nBrown 5\n", 3, "Smith,", 3, -1}, /* all lines tell, not the first */
         {"id,total_frames,label\nx,40,2\n", 1, "x", 2, 40},
         {"label,path\n2,a b.avi\n", 1, "a b.avi", 2, -1},
+        {"a.avi -1\nb.avi 2\n", 2, "a.avi", KD_LIST_NO_LABEL, -1},
+        {"path,label\na.avi,\nb.avi,wave\n", 2, "a.avi", KD_LIST_NO_LABEL, -1},
+        {"path,label\na.avi,-1\nb.avi,2\n", 2, "a.avi", KD_LIST_NO_LABEL, -1},
     };
     for (size_t i = 0; i < KD_COUNTOF(cases); i++) {
         kd_listing list;
@@ -155,7 +158,7 @@ static void test_lists_refused(void **state)
          KD_E_FORMAT, "UTF-16"},
         {"a.avi 1\nb.avi,2\n", KD_E_FORMAT, "list:2: expected a path, a blank and a label"},
         {"a.avi 1\nb.avi x\n", KD_E_FORMAT, "list:2:"},
-        {"a.avi -1\n", KD_E_FORMAT, "list:1: expected a label from 0"},
+        {"a.avi -2\n", KD_E_FORMAT, "list:1: expected a label from 0"},
         {"a.avi 1000000\n", KD_E_FORMAT, "found 1000000"},
         {"a.avi,b,c,1\n", KD_E_FORMAT, "found 4"},
         {"\"a.avi 1\n", KD_E_FORMAT, "list:1:"},

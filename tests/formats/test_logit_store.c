@@ -64,7 +64,7 @@ static void test_refusals(void **state)
     make_sample(1, &s);
     s.rec.label = CLASSES;
     assert_int_equal(kd_store_append(w, &s.rec, NULL), KD_E_DATA);
-    s.rec.label = -1;
+    s.rec.label = -2;
     assert_int_equal(kd_store_append(w, &s.rec, NULL), KD_E_DATA);
     make_sample(1, &s);
     s.logits[3] = NAN;

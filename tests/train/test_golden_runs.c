@@ -203,6 +203,36 @@ static void distils_as_pytorch(void **state)
     compare_run(HERE "student.json");
 }
 
+/* Two thirds of the samples have no label, some batches none at all. */
+static void distils_with_few_labels_as_pytorch(void **state)
+{
+    (void)state;
+    const char *const argv[] = {KD_BUILD_DIR "/distill",
+                                "train",
+                                "--config",
+                                HERE "student.yaml",
+                                "--teacher-logits",
+                                HERE "teacher.logits.zst",
+                                "--data",
+                                HERE "data",
+                                "--set",
+                                "data.unlabelled=unlabelled.txt",
+                                "--set",
+                                "kd.dkd_weight=0.2",
+                                "--set",
+                                "kd.dkd_temperature=3",
+                                "--set",
+                                "kd.dkd_beta=2",
+                                "--device",
+                                "cpu",
+                                "--out",
+                                out,
+                                "-q",
+                                NULL};
+    run(argv);
+    compare_run(HERE "student_few.json");
+}
+
 static int new_folder(void **state)
 {
     (void)state;
@@ -222,6 +252,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(finetunes_as_pytorch, new_folder, remove_folder),
         cmocka_unit_test_setup_teardown(distils_as_pytorch, new_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(distils_with_few_labels_as_pytorch, new_folder, remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

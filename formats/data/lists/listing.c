@@ -156,10 +156,11 @@ static const char *keep_path(parser *s, const char *p, size_t n)
 
 static kd_status take_label(parser *s, int64_t label, kd_list_item *item)
 {
-    if (label < 0 || label > KD_LISTING_LABEL_MAX) {
-        return FAIL_AT(s, "expected a label from 0 to %d, found %lld", KD_LISTING_LABEL_MAX, (long long)label);
+    if (label < -1 || label > KD_LISTING_LABEL_MAX) {
+        return FAIL_AT(s, "expected a label from 0 to %d, or -1 (none), found %lld", KD_LISTING_LABEL_MAX,
+                       (long long)label);
     }
-    item->label = (int32_t)label;
+    item->label = label < 0 ? KD_LIST_NO_LABEL : (int32_t)label;
     return KD_OK;
 }
 
@@ -184,16 +185,19 @@ static kd_status named_row(parser *s, const kdi_row *r, kd_list_item *item)
     }
     const kdi_field *path = &r->f[s->column[PATH]], *label = &r->f[s->column[LABEL]];
     const bool number = kdi_field_int(label, &v);
-    if (s->numbers == SIZE_MAX) {
+    const bool none = label->len == 0 || (number && v == -1);
+    if (s->numbers == SIZE_MAX && !none) {
         s->by_name = !number;
         s->numbers = 1;
     }
-    if (label->len == 0 || number == s->by_name) {
+    if (!none && number == s->by_name) {
         return FAIL_AT(s, "expected a label (%s, as in the first line), found '%.*s'",
                        s->by_name ? "the name of a class" : "a whole number", (int)KD_MIN(label->len, (size_t)40),
                        label->at);
     }
-    if (number) {
+    if (none) {
+        item->label = KD_LIST_NO_LABEL;
+    } else if (number) {
         KD_TRY(take_label(s, v, item));
     } else {
         item->class = keep(s, label->at, label->len);

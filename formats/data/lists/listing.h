@@ -5,9 +5,9 @@
  *   CSV                   path,label                 with a heading: columns by name, other columns are not looked at
  * The delimiter is tab, comma, semicolon or blanks: the one under which most lines end in a whole number.  With blanks,
  * everything before the closing numbers is the path.  Fields may be quoted ("" inside quotes is one quote).  All lines
- * have as many numbers as the first.  Labels are whole numbers, or under a heading class names.  Empty lines and lines
- * that start with '#' are skipped; lines.h says what a line is; backslashes in paths become slashes, "./" in front and
- * slashes at the end are cut off.
+ * have as many numbers as the first.  Labels are whole numbers, or under a heading class names.  -1, and under a
+ * heading an empty field, say that the sample has no label.  Empty lines and lines that start with '#' are skipped;
+ * lines.h says what a line is; backslashes in paths become slashes, "./" in front and slashes at the end are cut off.
  *
  * Four forms are data sets' own and told apart here (`form`); split_lists.h makes samples of them:
  *   unlabelled   path                                              UCF101's test lists
@@ -25,6 +25,7 @@
 #include "formats/data/sets/data_set.h"
 
 #define KD_LISTING_LABEL_MAX 999999
+#define KD_LIST_NO_LABEL     (-2)
 
 typedef enum kd_list_form {
     KD_LIST_ROWS,
@@ -39,7 +40,7 @@ typedef struct kd_list_item {
     const char *key;   /* of kd_listing_keys; NULL before */
     const char *class; /* name of the class; NULL: the label is a number */
     const char *part;  /* Kinetics' column `split`; NULL: there is none */
-    int32_t label;     /* -1: not known yet */
+    int32_t label;     /* -1: not known yet; KD_LIST_NO_LABEL: the row has none */
     int32_t frames;    /* -1: the list does not say */
     uint32_t line;     /* in the list file, from 1 */
 } kd_list_item;

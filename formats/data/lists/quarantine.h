@@ -1,4 +1,5 @@
-/* Samples that a run is to leave out: quarantine.tsv of `kd dataset check`, or a key a line.
+/* Samples that a run is to leave out, or whose labels it is not to use (data.unlabelled): quarantine.tsv of
+ * `kd dataset check`, or a key a line.
  *
  * A line with tabs is key, kind, path, problem; the heading and lines of kind "unequal" (two lengths, no damage) name
  * nothing.  A sample is named by its key or by the path of one of its files, relative to the data set's root.

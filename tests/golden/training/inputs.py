@@ -8,6 +8,7 @@ import struct
 CLASSES, TRAIN, VAL = 3, 9, 3  # one training sample more than the steps of an epoch take
 SIDE, VIDEO_FRAMES = 16, 5
 JOINTS, SKELETON_FRAMES = 25, 8
+UNLABELLED = ["s00", "s02", "s04", "s05", "s06", "s07"]  # of the training half, for the run with few labels
 SAMPLES = [("s%02d" % i, i % CLASSES, i < TRAIN) for i in range(TRAIN + VAL)]
 
 
@@ -80,6 +81,8 @@ def write(folder):
             f.write(avi([picture(i, label, t) for t in range(VIDEO_FRAMES)]))
         with open(os.path.join(folder, name + ".skeleton"), "w") as f:
             f.write(skeleton(i, label))
+    with open(os.path.join(folder, "unlabelled.txt"), "w") as f:
+        f.write("".join(name + "\n" for name in UNLABELLED))
     for which, train in (("train", True), ("val", False)):
         with open(os.path.join(folder, which + ".csv"), "w") as f:
             f.write("".join("%s.avi %d\n" % (name, label) for name, label, t in SAMPLES if t == train))

@@ -4,9 +4,10 @@
 usage: make.py BUILD        BUILD: a folder with the programs; needs torch, numpy and yaml
 
 The programs give what a run starts with (their random weights, their store of logits); data, draws, models, loss,
-schedule and optimiser are computed here.  teacher.json and student.json get what a step logs and where the weights end,
-each with a tolerance: 16 times what PyTorch's own f32 run differs from its f64 run, and no less than 2^-18 of the
-largest magnitude (of a running mean: of the deviation beside it).
+schedule and optimiser are computed here.  teacher.json and student.json get what a step logs and where the weights end;
+student_few.json is the student's run without the labels of data/unlabelled.txt and with a second term that reads labels
+and answers (FEW).  Each number has a tolerance: 16 times what PyTorch's own f32 run differs from its f64 run, and no
+less than 2^-18 of the largest magnitude (of a running mean: of the deviation beside it).
 """
 import json
 import math
@@ -29,6 +30,7 @@ DATA = os.path.join(HERE, "data")
 STORE = os.path.join(HERE, "teacher.logits.zst")
 FIRST = {"teacher": "teacher finetune", "student": "distill train"}
 MARGIN, FLOOR, SAMPLES = 16.0, 2.0 ** -18, 8
+FEW = {"dkd_weight": 0.2, "dkd_temperature": 3.0, "dkd_alpha": 1.0, "dkd_beta": 2.0}  # keys of kd
 
 
 # ---- what the programs give -------------------------------------------------------------------------------------------
@@ -102,9 +104,12 @@ def sequence(sample, label):
 
 
 class Run:
-    def __init__(self, kind, weights, answers, dtype):
+    def __init__(self, kind, weights, answers, dtype, few=False):
         with open(os.path.join(HERE, kind + ".yaml")) as f:
             self.cfg = yaml.safe_load(f)
+        self.unlabelled = set(inputs.UNLABELLED) if few else set()
+        if few:
+            self.cfg["kd"].update(FEW)
         self.kind, self.answers, self.dtype = kind, answers, dtype
         self.seed, self.rows = self.cfg["train"]["seed"], self.cfg["train"]["batch_size"]
         self.accumulation, self.epochs = self.cfg["optim"]["accumulation"], self.cfg["train"]["epochs"]
@@ -177,6 +182,9 @@ class Run:
             y = x.clone()
             y[..., top:top + height, left:left + width] = x[partner][..., top:top + height, left:left + width]
             return y
+        if self.unlabelled:  # rows without a label are mixed among themselves: a share a row
+            lam = torch.tensor(lam, dtype=self.dtype).reshape(-1, *[1] * (x.dim() - 1))
+            return lam * x + (1.0 - lam) * x[partner]
         return x if lam == 1.0 else lam * x + (1.0 - lam) * x[partner]
 
     def terms(self, epoch, batch, chosen):
@@ -185,6 +193,9 @@ class Run:
         side = inputs.SIDE if self.kind == "teacher" else 0
         mixup = {"partner": "flip", **cfg["mixup"]}
         partner, lam, box = draws.mixture(mixup, self.seed, epoch, batch, rows, side)
+        labelled = torch.tensor([name not in self.unlabelled for _, name, _ in chosen])
+        if self.unlabelled:
+            lam = [lam if labelled[r] == labelled[p] else 1.0 for r, p in enumerate(partner)]
         smoothing, classes = cfg["label_smoothing"], inputs.CLASSES
         target = torch.full((rows, classes), smoothing / classes, dtype=self.dtype)
         for r, (_, _, label) in enumerate(chosen):
@@ -199,7 +210,7 @@ class Run:
             logits = models.student(self.w, x, self.keep(rows))
         self.draws.append({"ids": [name for _, name, _ in chosen], "partner": partner, "lambda": lam, "box": box,
                            "kept": self.dropped})
-        ce = -(target * logits.log_softmax(-1)).sum(-1).mean()
+        ce = self.labelled_mean(-(target * logits.log_softmax(-1)).sum(-1), labelled)
         if self.kind == "teacher":
             return {"loss_ce": (ce, 1.0)}
         kd = cfg["kd"]
@@ -207,7 +218,25 @@ class Run:
         p = torch.stack([self.answers[name] for _, name, _ in chosen]).to(self.dtype)
         p = self.mixed((p / t).softmax(-1), partner, lam)
         kl = t * t * (p * (p.log() - (logits / t).log_softmax(-1))).sum(-1).mean()
-        return {"loss_ce": (ce, kd["ce_weight"]), "loss_kd": (kl, kd["weight"] * 0.5 * (1.0 + math.cos(math.pi * share)))}
+        terms = {"loss_ce": (ce, kd["ce_weight"]), "loss_kd": (kl, kd["weight"] * 0.5 * (1.0 + math.cos(math.pi * share)))}
+        if self.unlabelled:
+            terms["loss_dkd"] = (self.labelled_mean(self.dkd(logits, p, target), labelled), kd["dkd_weight"])
+        return terms
+
+    def labelled_mean(self, rows, labelled):
+        """Over the rows that have a label; 0 without one."""
+        return rows[labelled].mean() if labelled.any() else rows.sum() * 0.0
+
+    def dkd(self, logits, p, target):
+        """Row by row; p: the teacher's (mixed) probabilities at the temperature, which is that of the KL term, too."""
+        kd = self.cfg["kd"]
+        t, y = kd["dkd_temperature"], target.argmax(-1, keepdim=True)
+        q = (logits / t).softmax(-1)
+        py, qy = p.gather(1, y), q.gather(1, y)
+        first = py * (py / qy).log() + (1.0 - py) * ((1.0 - py) / (1.0 - qy)).log()
+        rest = torch.ones_like(p).scatter(1, y, 0.0).bool()
+        ph, qh = (x[rest].reshape(len(x), -1) for x in (p / (1.0 - py), q / (1.0 - qy)))
+        return t * t * (kd["dkd_alpha"] * first[:, 0] + kd["dkd_beta"] * (ph * (ph / qh).log()).sum(-1))
 
     def step(self, epoch, step, order):
         parameters = [t for t in self.w.values() if t.requires_grad]
@@ -285,11 +314,12 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         make_store(build, folder)
         answers = stored_logits(build, folder)
-        for kind in ("teacher", "student"):
-            start = start_weights(build, kind, folder)
-            exact, single = (Run(kind, {n: t.clone() for n, t in start.items()}, answers, d).run()
+        for name, kind, few in (("teacher", "teacher", False), ("student", "student", False),
+                                ("student_few", "student", True)):
+            start = start_weights(build, kind, os.path.join(folder, name))
+            exact, single = (Run(kind, {n: t.clone() for n, t in start.items()}, answers, d, few).run()
                              for d in (torch.float64, torch.float32))
-            with open(os.path.join(HERE, kind + ".json"), "w") as f:
+            with open(os.path.join(HERE, name + ".json"), "w") as f:
                 f.write(text(golden(exact, single)))
 
 
