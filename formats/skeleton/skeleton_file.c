@@ -449,6 +449,7 @@ kd_status kd_skeleton_parse(const char *text, size_t len, const char *name, cons
     if (opts == NULL) {
         opts = &plain;
     }
+    s.line = opts->lines_before;
     if (len > FILE_BYTES_MAX) {
         return KD_FAIL(err, KD_E_DATA, "%s: %zu bytes, at most %zu are read", name, len, FILE_BYTES_MAX);
     }

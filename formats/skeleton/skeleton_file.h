@@ -60,9 +60,10 @@ typedef enum kd_skel_nan {
 /* Zero means the default in every member. */
 typedef struct kd_skel_opts {
     kd_skel_nan nan;
-    bool allow_no_body; /* accept a file in which no frame has a body, or none but zero ones */
-    int joints;         /* that every body must have; 0: KD_SKEL_JOINTS */
-    const char *layout; /* name of what has so many joints, for the message about another number; NULL: none */
+    bool allow_no_body;  /* accept a file in which no frame has a body, or none but zero ones */
+    int joints;          /* that every body must have; 0: KD_SKEL_JOINTS */
+    const char *layout;  /* name of what has so many joints, for the message about another number; NULL: none */
+    size_t lines_before; /* the text is part of a longer one: lines before it, for messages */
 } kd_skel_opts;
 
 /* Are all joints at 0?  So sensors and tools write a body whose tracking was lost. */

@@ -112,6 +112,10 @@ typedef struct kd_st_tensor {
  * dimension. */
 KD_NODISCARD kd_status kd_st_write(const char *path, const kd_st_tensor *t, size_t n, const kd_json *meta, kd_err *err);
 
+/* The same into memory, kd_free(*out). */
+KD_NODISCARD kd_status kd_st_image(const kd_st_tensor *t, size_t n, const kd_json *meta, void **out, size_t *bytes,
+                                   kd_err *err);
+
 /* Streaming: begin with the descriptions (copied as far as needed), then for i = 0 .. n-1 put
  * exactly the bytes of tensor kd_st_writer_order(w, i), in any number of pieces; then commit or
  * abort (both free). */

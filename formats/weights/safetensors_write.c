@@ -63,40 +63,51 @@ static kd_status build_header(kd_st_writer *w, const kd_st_tensor *t, const kd_j
     return KD_OK;
 }
 
-static kd_status put_header(kd_st_writer *w, const kd_json *doc, kd_err *err)
+/* The length of the header, the header, its padding: *out (kd_free). */
+static kd_status format_header(const kd_json *doc, char **out, size_t *bytes, kd_err *err)
 {
     char *text = NULL;
     size_t n = 0;
     KD_TRY(kd_json_dump(doc, KD_JSON_COMPACT, &text, &n, err));
     const size_t padded = (n + 7) & ~(size_t)7;
-    uint8_t length[8];
+    char *head = kd_alloc(8 + padded);
+    if (head == NULL) {
+        kd_free(text);
+        return KD_FAIL(err, KD_E_OOM, "safetensors: out of memory");
+    }
     for (unsigned i = 0; i < 8; i++) {
-        length[i] = (uint8_t)((uint64_t)padded >> (8 * i));
+        head[i] = (char)(uint8_t)((uint64_t)padded >> (8 * i));
     }
-    kd_status st = kd_writer_put(w->file, length, sizeof length, err);
-    if (st == KD_OK) {
-        st = kd_writer_put(w->file, text, n, err);
-    }
-    if (st == KD_OK) {
-        st = kd_writer_put(w->file, "       ", padded - n, err);
-    }
+    memcpy(head + 8, text, n);
+    memset(head + 8 + n, ' ', padded - n);
     kd_free(text);
+    *out = head;
+    *bytes = 8 + padded;
+    return KD_OK;
+}
+
+static kd_status put_header(kd_st_writer *w, const kd_json *doc, kd_err *err)
+{
+    char *head = NULL;
+    size_t n = 0;
+    KD_TRY(format_header(doc, &head, &n, err));
+    const kd_status st = kd_writer_put(w->file, head, n, err);
+    kd_free(head);
     return st;
 }
 
-kd_status kd_st_writer_open(const char *path, const kd_st_tensor *t, size_t n, const kd_json *meta, kd_st_writer **out,
-                            kd_err *err)
+/* Without a file.  *doc is the header, kd_json_free. */
+static kd_status describe(const kd_st_tensor *t, size_t n, const kd_json *meta, kd_st_writer **out, kd_json **doc,
+                          kd_err *err)
 {
-    *out = NULL;
-    kd_status st = KD_OK;
-    kd_json *doc = kd_json_object();
     kd_st_writer *w = kd_calloc(1, sizeof *w);
+    *out = w;
+    *doc = kd_json_object();
     if (w != NULL) {
         w->order = kd_calloc(n + 1, sizeof *w->order);
     }
-    if (w == NULL || w->order == NULL || doc == NULL) {
-        st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
-        goto done;
+    if (w == NULL || w->order == NULL || *doc == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "safetensors: out of memory");
     }
     w->count = n;
     for (size_t i = 0; i < n; i++) {
@@ -105,7 +116,17 @@ kd_status kd_st_writer_open(const char *path, const kd_st_tensor *t, size_t n, c
     if (n > 1) {
         qsort_r(w->order, n, sizeof *w->order, file_order, (void *)(uintptr_t)t);
     }
-    KD_GO(build_header(w, t, meta, doc, err));
+    return build_header(w, t, meta, *doc, err);
+}
+
+kd_status kd_st_writer_open(const char *path, const kd_st_tensor *t, size_t n, const kd_json *meta, kd_st_writer **out,
+                            kd_err *err)
+{
+    *out = NULL;
+    kd_status st = KD_OK;
+    kd_json *doc = NULL;
+    kd_st_writer *w = NULL;
+    KD_GO(describe(t, n, meta, &w, &doc, err));
     KD_GO(kd_writer_open(path, &w->file, err));
     KD_GO(put_header(w, doc, err));
     *out = w;
@@ -173,4 +194,40 @@ kd_status kd_st_write(const char *path, const kd_st_tensor *t, size_t n, const k
         }
     }
     return kd_st_writer_commit(w, err);
+}
+
+kd_status kd_st_image(const kd_st_tensor *t, size_t n, const kd_json *meta, void **out, size_t *bytes, kd_err *err)
+{
+    kd_status st = KD_OK;
+    kd_json *doc = NULL;
+    kd_st_writer *w = NULL;
+    char *head = NULL, *image = NULL;
+    size_t at = 0;
+    *out = NULL;
+    KD_GO(describe(t, n, meta, &w, &doc, err));
+    KD_GO(format_header(doc, &head, &at, err));
+    image = kd_alloc(at + (size_t)w->expected);
+    if (image == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "safetensors: out of memory");
+        goto done;
+    }
+    memcpy(image, head, at);
+    for (size_t i = 0; i < n; i++) {
+        const kd_st_tensor *x = &t[w->order[i]];
+        size_t size = 0;
+        KD_GO(tensor_bytes(x, &size, err));
+        if (size > 0) {
+            memcpy(image + at, x->data, size);
+        }
+        at += size;
+    }
+    *out = image;
+    *bytes = at;
+    image = NULL;
+done:
+    kd_free(image);
+    kd_free(head);
+    kd_json_free(doc);
+    kd_st_writer_abort(w);
+    return st;
 }

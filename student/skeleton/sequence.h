@@ -35,6 +35,11 @@
  * a body. */
 KD_NODISCARD kd_status kd_sequence_make(const kd_skeleton_opts *cfg, const kd_skeleton *skel, float *x, kd_err *err);
 
+/* The same without taking memory: scratch holds kd_sequence_scratch(skel->n_bodies) bytes. */
+size_t kd_sequence_scratch(size_t n_bodies);
+KD_NODISCARD kd_status kd_sequence_make_in(const kd_skeleton_opts *cfg, const kd_skeleton *skel, void *scratch,
+                                           float *x, kd_err *err);
+
 /* The parts of kd_sequence_make, for parity.  idx[i]: the source frame of output frame i, under skeleton.resample pad,
  * for a recording of n frames.  Normalisation is in place. */
 void kd_sequence_index(size_t n, int frames, size_t *idx);

@@ -3,7 +3,6 @@
 #include "student/skeleton/sequence.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 enum { V = KD_SKEL_JOINTS, SPINE_BASE = 0, NECK = 2, LEFT_SHOULDER = 4, RIGHT_SHOULDER = 8 };
 
@@ -43,13 +42,37 @@ typedef struct seen {
     size_t first, count; /* body number of the first sight; frames */
 } seen;
 
-static int by_id(const void *a_, const void *b_)
+static bool sorts_before(const seen *a, const seen *b)
 {
-    const seen *a = a_, *b = b_;
-    if (a->id != b->id) {
-        return a->id < b->id ? -1 : 1;
+    return a->id != b->id ? a->id < b->id : a->first < b->first;
+}
+
+/* Moves list[i] down the heap of n until nothing below it sorts behind it. */
+static void sift(seen *list, size_t i, size_t n)
+{
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        child += child + 1 < n && sorts_before(&list[child], &list[child + 1]);
+        if (!sorts_before(&list[i], &list[child])) {
+            return;
+        }
+        const seen up = list[child];
+        list[child] = list[i];
+        list[i] = up;
     }
-    return a->first < b->first ? -1 : a->first > b->first;
+}
+
+/* qsort() of the C library may take memory, which kd_sequence_make_in promises not to. */
+static void sort_seen(seen *list, size_t n)
+{
+    for (size_t i = n / 2; i-- > 0;) {
+        sift(list, i, n);
+    }
+    for (size_t left = n; left > 1;) {
+        const seen last = list[--left];
+        list[left] = list[0];
+        list[0] = last;
+        sift(list, 0, left);
+    }
 }
 
 static bool ranks_before(const seen *a, const seen *b)
@@ -57,17 +80,13 @@ static bool ranks_before(const seen *a, const seen *b)
     return a->count != b->count ? a->count > b->count : a->first < b->first;
 }
 
-/* The people seen in most frames; of equals, the one seen first. */
-static kd_status choose_people(const kd_skeleton *s, int most, cast *out, kd_err *err)
+/* The people seen in most frames; of equals, the one seen first.  list [s->n_bodies] is scratch. */
+static void choose_people(const kd_skeleton *s, int most, seen *list, cast *out)
 {
-    seen *list = kd_calloc(s->n_bodies, sizeof *list);
-    if (list == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "no memory for %zu bodies", s->n_bodies);
-    }
     for (size_t i = 0; i < s->n_bodies; i++) {
         list[i] = (seen){.id = s->body[i].id, .first = i, .count = 1};
     }
-    qsort(list, s->n_bodies, sizeof *list, by_id);
+    sort_seen(list, s->n_bodies);
     seen best[2] = {{0}};
     for (size_t i = 0; i < s->n_bodies;) {
         seen p = list[i];
@@ -86,8 +105,6 @@ static kd_status choose_people(const kd_skeleton *s, int most, cast *out, kd_err
     for (int k = 0; k < most && best[k].count > 0; k++) {
         out->id[out->n++] = best[k].id;
     }
-    kd_free(list);
-    return KD_OK;
 }
 
 static const kd_skel_body *body_at(const kd_skeleton *s, const cast *c, size_t t, int m)
@@ -255,14 +272,20 @@ void kd_sequence_normalize(const kd_skeleton_opts *cfg, float *x)
     }
 }
 
-kd_status kd_sequence_make(const kd_skeleton_opts *cfg, const kd_skeleton *skel, float *x, kd_err *err)
+size_t kd_sequence_scratch(size_t n_bodies)
+{
+    return (n_bodies + 1) * sizeof(seen);
+}
+
+kd_status kd_sequence_make_in(const kd_skeleton_opts *cfg, const kd_skeleton *skel, void *scratch, float *x,
+                              kd_err *err)
 {
     if (skel->frames == 0 || skel->n_bodies == 0) {
         return KD_FAIL(err, KD_E_DATA, "no frame of %zu has a body", skel->frames);
     }
     cast c = {.tracked = cfg->bodies == KD_BODIES_TRACKED};
     if (c.tracked) {
-        KD_TRY(choose_people(skel, cfg->max_bodies, &c, err));
+        choose_people(skel, cfg->max_bodies, scratch, &c);
     }
     memset(x, 0, floats_of(cfg) * sizeof *x);
     if (cfg->resample == KD_RESAMPLE_LINEAR) {
@@ -272,4 +295,15 @@ kd_status kd_sequence_make(const kd_skeleton_opts *cfg, const kd_skeleton *skel,
     }
     kd_sequence_normalize(cfg, x);
     return KD_OK;
+}
+
+kd_status kd_sequence_make(const kd_skeleton_opts *cfg, const kd_skeleton *skel, float *x, kd_err *err)
+{
+    void *scratch = kd_alloc(kd_sequence_scratch(skel->n_bodies));
+    if (scratch == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "no memory for %zu bodies", skel->n_bodies);
+    }
+    const kd_status st = kd_sequence_make_in(cfg, skel, scratch, x, err);
+    kd_free(scratch);
+    return st;
 }

@@ -1,4 +1,4 @@
-/* `teacher predict` and `distill predict`: top-k classes of single files; of a list of ids as a submission. */
+/* `teacher predict`: top-k classes of single videos; of a list of ids as a submission. */
 #include "distill/eval/submit.h"
 #include "formats/base/io.h"
 #include "formats/base/merge.h"
@@ -25,17 +25,19 @@ enum {
 typedef struct names {
     kd_weights *w;
     const kd_json *list;
-    char buf[32];
 } names;
 
-static const char *class_name(names *n, int label)
+enum { NAME_BYTES = 32 };
+
+/* buf [NAME_BYTES] holds a made name. */
+static const char *class_name(const names *n, int label, char *buf)
 {
     const char *name = NULL;
     if (kd_json_as_str(kd_json_at(n->list, (size_t)label), &name, NULL) == KD_OK) {
         return name;
     }
-    (void)snprintf(n->buf, sizeof n->buf, "class %d", label);
-    return n->buf;
+    (void)snprintf(buf, NAME_BYTES, "class %d", label);
+    return buf;
 }
 
 typedef struct predictor {
@@ -63,7 +65,7 @@ static void predictor_close(predictor *p)
     kd_session_close(&p->s);
 }
 
-static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c, const char *program, kd_err *err)
+static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c, kd_err *err)
 {
     kd_sets sets = {0};
     kd_load_report load = {0};
@@ -71,7 +73,7 @@ static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c,
     char protocol[24];
     kd_status st = KD_OK;
     KD_GO(kd_sets_make(c, "eval", &sets, err));
-    KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_MODEL, &sets, &p->s, err));
+    KD_GO(kd_session_open(c, "teacher", o->weights, KD_WEIGHTS_MODEL, &sets, &p->s, err));
     KD_GO(kd_model_classes(p->s.task, p->s.cfg, o->weights, &p->names.w, &p->names.list, &classes, err));
     KD_GO(kd_model_open(p->s.task, p->s.cfg, classes, p->s.be, &p->model, err));
     KD_GO(kd_model_declare(&p->model, NULL, err));
@@ -105,43 +107,29 @@ static kd_status forward(predictor *p, int view, float *logits, kd_err *err)
     return kd_program_read_f32(p->program, "logits", logits, p->model.classes);
 }
 
-static void print_top(predictor *p, const char *file, const opts *o, double ms, bool json)
+static kd_status print_top(predictor *p, const char *file, const opts *o, double ms, bool json, kd_err *err)
 {
     const int k = p->model.classes, top = (int)KD_MIN(o->top, (int64_t)k);
+    kd_ranked *ranked = kd_calloc((size_t)top, sizeof *ranked);
+    char *name = kd_calloc((size_t)top, NAME_BYTES);
+    kd_status st = ranked != NULL && name != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "out of memory");
     for (int j = 0; j < k; j++) {
         p->work[j] = (double)p->prob[j];
     }
     kd_probabilities(p->work, (size_t)k, 1.0);
-    kd_json *doc = json ? kd_json_object() : NULL, *list = NULL;
-    if (json) {
-        kd_json_set_str(doc, "file", file);
-        kd_json_set_f64(doc, "latency_ms", ms);
-        list = kd_json_set_array(doc, "top");
-    } else {
-        printf("%s  (%.2f ms)\n", KD_SHOWN(file), ms);
-    }
-    for (int r = 0; r < top; r++) {
+    for (int r = 0; r < top && st == KD_OK; r++) {
         int best = 0;
         for (int j = 1; j < k; j++) {
             best = p->prob[j] > p->prob[best] ? j : best;
         }
-        const double prob = p->work[best];
-        if (json) {
-            kd_json *item = kd_json_push_object(list);
-            kd_json_set_i64(item, "class", best);
-            kd_json_set_str(item, "name", class_name(&p->names, best));
-            kd_json_set_f64(item, "probability", prob);
-        } else {
-            printf("  %2d. %-32s %6.2f %%\n", r + 1, KD_SHOWN(class_name(&p->names, best)), 100.0 * prob);
-        }
+        ranked[r] = (kd_ranked){best, class_name(&p->names, best, name + (size_t)r * NAME_BYTES), p->work[best]};
         p->prob[best] = -INFINITY;
     }
-    char *text = NULL;
-    if (json && kd_json_dump(doc, KD_JSON_COMPACT, &text, NULL, NULL) == KD_OK) {
-        printf("%s\n", text);
-    }
-    kd_free(text);
-    kd_json_free(doc);
+    const kd_prediction result = {.file = file, .ms = ms, .ranked = ranked, .n = top};
+    st = st == KD_OK ? kd_print_prediction(&result, json, err) : st;
+    kd_free(ranked);
+    kd_free(name);
+    return st;
 }
 
 static kd_status predict(predictor *p, const char *file, const opts *o, bool json, kd_err *err)
@@ -161,18 +149,17 @@ static kd_status predict(predictor *p, const char *file, const opts *o, bool jso
                            (double)p->prob[i], i);
         }
     }
-    print_top(p, file, o, 1e3 * spent, json);
-    return KD_OK;
+    return print_top(p, file, o, 1e3 * spent, json, err);
 }
 
-static kd_status submit(const opts *o, const kd_common *c, const char *program, kd_submit_result *r, kd_err *err)
+static kd_status submit(const opts *o, const kd_common *c, kd_submit_result *r, kd_err *err)
 {
     kd_session s = {0};
     kd_sets sets = {0};
     kd_out out;
     kd_status st = KD_OK;
     KD_GO(kd_sets_make(c, "eval", &sets, err));
-    KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_MODEL, &sets, &s, err));
+    KD_GO(kd_session_open(c, "teacher", o->weights, KD_WEIGHTS_MODEL, &sets, &s, err));
     kd_session_out(&s, c, o->weights, &out);
     kd_out_reads(&out, o->ids);
     KD_GO(kd_out_file(&out, o->submission, err));
@@ -190,11 +177,11 @@ done:
     return st;
 }
 
-static int run_submission(const kd_cmd *cmd, const char *program, const opts *o, const kd_common *c)
+static int run_submission(const kd_cmd *cmd, const opts *o, const kd_common *c)
 {
     kd_err err = {0};
     kd_submit_result r;
-    kd_status st = submit(o, c, program, &r, &err);
+    kd_status st = submit(o, c, &r, &err);
     if (st == KD_OK && c->json) {
         kd_json *d = kd_json_object();
         kd_json_set_str(d, "type", "result");
@@ -228,45 +215,12 @@ static const char *misused(const opts *o, const kd_common *c, const kd_operands 
                             : NULL;
 }
 
-static int run(const kd_cmd *cmd, const char *program, int argc, char **argv)
-{
-    opts o = {0};
-    kd_common c;
-    kd_operands in;
-    kd_err err = {0};
-    const int rc = kd_args_parse(cmd, argc, argv, &o, &c, &in);
-    if (rc != KD_ARGS_RUN) {
-        return rc;
-    }
-    const char *wrong = misused(&o, &c, &in);
-    if (wrong != NULL) {
-        return kd_usage(cmd, "%s", wrong);
-    }
-    if (o.submission != NULL) {
-        return run_submission(cmd, program, &o, &c);
-    }
-    predictor p = {0};
-    kd_status st = predictor_open(&p, &o, &c, program, &err);
-    if (st == KD_OK) {
-        st = kd_program_run(p.program, NULL); /* warm-up, so that the first file's time is a forward pass */
-    }
-    for (int i = 0; i < in.count && st == KD_OK; i++) {
-        st = kd_interrupted() ? KD_FAIL(&err, KD_E_CANCELLED, "interrupted: %d of %d files done", i, in.count)
-                              : predict(&p, in.item[i], &o, c.json, &err);
-    }
-    predictor_close(&p);
-    return kd_cmd_end(cmd, st, &err);
-}
-
-#define PREDICT_ARGS                                                                            \
-    KD_OPT_STR(opts, weights, "weights", "PATH", NULL,                                          \
-               "run directory (its best checkpoint), checkpoint, safetensors or .pth; needed"), \
-        KD_OPT_INT(opts, top, "top", "K", "5", 1, 1000, "classes to print")
-
 int kd_cmd_teacher_predict(int argc, char **argv)
 {
     static const kd_arg args[] = {
-        PREDICT_ARGS,
+        KD_OPT_STR(opts, weights, "weights", "PATH", NULL,
+                   "run directory (its best checkpoint), checkpoint, safetensors or .pth; needed"),
+        KD_OPT_INT(opts, top, "top", "K", "5", 1, 1000, "classes to print"),
         KD_OPT_STR(opts, submission, "submission", "FILE", NULL,
                    "classes of the videos of --ids as a CSV `id,class`, sorted by id"),
         KD_OPT_STR(opts, ids, "ids", "LIST", NULL,
@@ -282,19 +236,30 @@ int kd_cmd_teacher_predict(int argc, char **argv)
                                .common = SUBMISSION,
                                .min_operands = 0,
                                .max_operands = -1};
-    return run(&cmd, "teacher", argc, argv);
-}
-
-int kd_cmd_distill_predict(int argc, char **argv)
-{
-    static const kd_arg args[] = {PREDICT_ARGS};
-    static const kd_cmd cmd = {.name = "distill predict",
-                               .operands = "FILE.skeleton...",
-                               .about = "Top-k classes of skeleton sequences, with the latency of the forward pass.",
-                               .args = args,
-                               .arg_count = KD_COUNTOF(args),
-                               .common = COMMON,
-                               .min_operands = 1,
-                               .max_operands = -1};
-    return run(&cmd, "distill", argc, argv);
+    opts o = {0};
+    kd_common c;
+    kd_operands in;
+    kd_err err = {0};
+    const int rc = kd_args_parse(&cmd, argc, argv, &o, &c, &in);
+    if (rc != KD_ARGS_RUN) {
+        return rc;
+    }
+    const char *wrong = misused(&o, &c, &in);
+    if (wrong != NULL) {
+        return kd_usage(&cmd, "%s", wrong);
+    }
+    if (o.submission != NULL) {
+        return run_submission(&cmd, &o, &c);
+    }
+    predictor p = {0};
+    kd_status st = predictor_open(&p, &o, &c, &err);
+    if (st == KD_OK) {
+        st = kd_program_run(p.program, NULL); /* warm-up, so that the first file's time is a forward pass */
+    }
+    for (int i = 0; i < in.count && st == KD_OK; i++) {
+        st = kd_interrupted() ? KD_FAIL(&err, KD_E_CANCELLED, "interrupted: %d of %d files done", i, in.count)
+                              : predict(&p, in.item[i], &o, c.json, &err);
+    }
+    predictor_close(&p);
+    return kd_cmd_end(&cmd, st, &err);
 }
