@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-/* A state dict under the names of the reference's modules. */
+/* A state_dict under the names of the reference's modules. */
 static kd_status export_weights(const kd_export_opts *o, kd_export_result *r, kd_err *err)
 {
     kd_weights *w = NULL;
@@ -25,7 +25,7 @@ typedef struct export_format {
 } export_format;
 
 static const export_format FORMATS[] = {
-    {"safetensors", {".safetensors"}, export_weights, false},
+    {"safetensors", {".safetensors"}, kdi_export_last, false},
     {"pth", {".pth", ".pt", ".bin"}, export_weights, false},
     {"onnx", {".onnx"}, kdi_export_onnx, true},
 };

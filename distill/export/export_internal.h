@@ -20,6 +20,7 @@ void kdi_subject_close(kdi_subject *s);
 /* Ranges from o->calibrate training samples, then scales and weights; q: kd_quant_free, after a failure too. */
 KD_NODISCARD kd_status kdi_calibrate(const kd_export_opts *o, kdi_subject *s, kd_quant *q, kd_err *err);
 
+KD_NODISCARD kd_status kdi_export_last(const kd_export_opts *o, kd_export_result *r, kd_err *err);
 KD_NODISCARD kd_status kdi_export_onnx(const kd_export_opts *o, kd_export_result *r, kd_err *err);
 
 #endif

@@ -145,7 +145,7 @@ static kd_status run_reel(kd_last *l, kd_reel *r, kd_err *err)
         return KD_FAIL(err, KD_E_STATE, "no frame was pushed yet");
     }
     rewind_reel(r);
-    const kd_skeleton s = {.frames = (size_t)r->n, .n_bodies = r->first[r->n], .first = r->first, .body = r->body};
+    const kd_skeleton s = {.frames = (size_t)r->n, .joints = l->model.joints, .n_bodies = r->first[r->n], .first = r->first, .body = r->body};
     KD_TRY(kd_sequence_make_in(&l->recipe.skeleton, &s, l->scratch, l->x, err));
     kd_sequence_streams(&l->recipe.skeleton, &none, NULL, l->x, l->bits, l->stream);
     const kd_status st = kd_program_run(l->program, NULL);

@@ -1,5 +1,5 @@
 /* `distill predict`: top-k classes of skeleton sequences, or of a growing stream of frames; by liblast. */
-#include "distill/task/deploy.h"
+#include "distill/export/deploy.h"
 #include "formats/base/io.h"
 #include "formats/skeleton/skeleton_file.h"
 #include "formats/weights/safetensors.h"

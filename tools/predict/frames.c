@@ -107,7 +107,7 @@ static kd_status take_body(kd_frames *f, kd_err *err)
     if (!got) {
         return cut_short(f, "a body", err);
     }
-    KD_TRY(take_count(f, "a joint count", KD_SKEL_JOINTS, &joints, err));
+    KD_TRY(take_count(f, "a joint count", KD_SKEL_MAX_JOINTS, &joints, err));
     for (size_t j = 0; j < joints; j++) {
         KD_TRY(take_line(f, &got, err));
         if (!got) {

@@ -1,7 +1,7 @@
 /* A trained student as one file of liblast (student/stream/README.md): its parameters and running statistics in f32, and
  * its recipe in __metadata__. */
-#ifndef KD_DISTILL_TASK_DEPLOY_H
-#define KD_DISTILL_TASK_DEPLOY_H
+#ifndef KD_DISTILL_EXPORT_DEPLOY_H
+#define KD_DISTILL_EXPORT_DEPLOY_H
 
 #include "distill/model/model.h"
 
@@ -15,6 +15,7 @@ typedef struct kd_deploy {
 /* The file in memory, kd_free(*out).  The same model gives the same bytes.  KD_E_DATA: a class name of more than one
  * line. */
 KD_NODISCARD kd_status kd_deploy_image(const kd_deploy *d, void **out, size_t *bytes, kd_err *err);
-KD_NODISCARD kd_status kd_deploy_write(const kd_deploy *d, const char *path, kd_err *err); /* atomic */
+KD_NODISCARD kd_status kd_deploy_write(const kd_deploy *d, const char *path, int64_t *bytes,
+                                       kd_err *err); /* atomic; *bytes: of the file */
 
 #endif
