@@ -36,7 +36,7 @@ static kd_graph *build(kd_last *l, bool training, kd_err *err)
     }
     kd_val x[KD_STUDENT_MAX_STREAMS] = {{0}};
     for (int i = 0; i < c->model->n_streams; i++) {
-        x[i] = kd_input(g, c->model->streams[i], KD_F32, kd_shape5(1, 3, c->frames, c->joints, c->bodies));
+        x[i] = kd_input(g, c->model->streams[i], KD_F32, kd_shape5(1, 3, c->frames, c->layout->joints, c->bodies));
     }
     (void)kd_student_build(g, c, x);
     const kd_err *bad = kd_graph_error(g);
@@ -144,7 +144,7 @@ static kd_status rooms(kd_last *l, const kd_last_options *o, kd_err *err)
     KD_TRY(reel_open(&l->sequence, sequence, bodies, err));
     const size_t most = (size_t)KD_MAX(2 * window, sequence) * (size_t)bodies;
     l->scratch = kd_alloc(kd_sequence_scratch(most));
-    l->x = kd_calloc((size_t)3 * (size_t)c->frames, (size_t)c->joints * (size_t)c->bodies * sizeof *l->x);
+    l->x = kd_calloc((size_t)3 * (size_t)c->frames, (size_t)c->layout->joints * (size_t)c->bodies * sizeof *l->x);
     l->logits = kd_calloc(2 * (size_t)c->classes, sizeof *l->logits);
     l->prob = l->logits != NULL ? l->logits + c->classes : NULL;
     return l->scratch != NULL && l->x != NULL && l->logits != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "out of memory");

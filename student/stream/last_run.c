@@ -34,7 +34,7 @@ static bool is_there(const frame *f, int m)
 
 static kd_status check_frame(const kd_last *l, const frame *f, kd_err *err)
 {
-    const int joints = l->model.joints;
+    const int joints = l->model.layout->joints;
     if (f->bodies < 0 || f->bodies > l->most_bodies) {
         return KD_FAIL(err, KD_E_ARG, "a frame of %d bodies: expected 0 to %d (max_bodies)", f->bodies, l->most_bodies);
     }
@@ -66,7 +66,7 @@ static void append(const kd_last *l, kd_reel *r, const frame *f)
         b->id = f->id != NULL ? f->id[m] : (uint64_t)m;
         memset(b->xyz, 0, sizeof b->xyz);
         if (is_there(f, m)) {
-            const size_t n = (size_t)l->model.joints * 3;
+            const size_t n = (size_t)l->model.layout->joints * 3;
             memcpy(b->xyz, f->joints + (size_t)m * n, n * sizeof(float));
             end = at;
         }
@@ -145,7 +145,11 @@ static kd_status run_reel(kd_last *l, kd_reel *r, kd_err *err)
         return KD_FAIL(err, KD_E_STATE, "no frame was pushed yet");
     }
     rewind_reel(r);
-    const kd_skeleton s = {.frames = (size_t)r->n, .joints = l->model.joints, .n_bodies = r->first[r->n], .first = r->first, .body = r->body};
+    const kd_skeleton s = {.frames = (size_t)r->n,
+                           .joints = l->model.layout->joints,
+                           .n_bodies = r->first[r->n],
+                           .first = r->first,
+                           .body = r->body};
     KD_TRY(kd_sequence_make_in(&l->recipe.skeleton, &s, l->scratch, l->x, err));
     kd_sequence_streams(&l->recipe.skeleton, &none, NULL, l->x, l->bits, l->stream);
     const kd_status st = kd_program_run(l->program, NULL);
@@ -176,7 +180,7 @@ int kd_last_classify(kd_last *l, const float *joints, int frames, int bodies, co
     }
     for (int t = 0; t < frames; t++) {
         const size_t at = (size_t)t * (size_t)KD_MAX(bodies, 0);
-        const frame f = {joints + at * (size_t)l->model.joints * 3, bodies, id != NULL ? id + at : NULL,
+        const frame f = {joints + at * (size_t)l->model.layout->joints * 3, bodies, id != NULL ? id + at : NULL,
                          present != NULL ? present + at : NULL};
         const kd_status st = check_frame(l, &f, err);
         if (st != KD_OK) {
@@ -258,7 +262,7 @@ const char *kd_last_class_name(const kd_last *l, int i)
 
 int kd_last_joints(const kd_last *l)
 {
-    return l->model.joints;
+    return l->model.layout->joints;
 }
 
 int kd_last_channels(const kd_last *l)

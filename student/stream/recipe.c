@@ -1,8 +1,6 @@
 /* The recipe as text: see recipe.h. */
 #include "student/stream/recipe.h"
 
-#include "student/model/skeleton_graph.h"
-
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -254,7 +252,7 @@ kd_status kd_last_recipe_model(const kd_last_recipe *r, kd_student_cfg *out, kd_
     *out = (kd_student_cfg){.model = info,
                             .classes = r->classes,
                             .frames = r->skeleton.frames,
-                            .joints = KD_JOINTS,
+                            .layout = kd_layout_ntu25(),
                             .bodies = r->skeleton.max_bodies};
     return KD_OK;
 }
