@@ -1,6 +1,6 @@
 /* The file of liblast: distill/export/deploy.h. */
-#include "distill/export/export_internal.h"
 #include "distill/export/deploy.h"
+#include "distill/export/export_internal.h"
 
 kd_status kdi_export_last(const kd_export_opts *o, kd_export_result *r, kd_err *err)
 {

@@ -68,12 +68,22 @@ done:
     return st;
 }
 
-/* Is it a file of liblast?  Whatever is wrong with a file is for its reader to say. */
+/* Is it meant as a file of liblast?  A damaged one is too: what is wrong with it is for liblast to say. */
 static bool is_deployed(const char *path)
 {
-    kd_st_file *f = NULL;
-    const bool yes = kd_path_is_file(path) && kd_st_open(path, &f, NULL) == KD_OK && kd_st_meta(f, "lastkd") != NULL;
-    kd_st_close(f);
+    static const char KEY[] = "\"lastkd\"";
+    char head[4096];
+    FILE *f = kd_path_is_file(path) ? fopen(path, "rbe") : NULL;
+    const size_t n = f != NULL ? fread(head, 1, sizeof head, f) : 0;
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    if (memmem(head, n, KEY, sizeof KEY - 1) != NULL) {
+        return true;
+    }
+    kd_st_file *whole = NULL; /* other writers may put the key far behind */
+    const bool yes = n > 0 && kd_st_open(path, &whole, NULL) == KD_OK && kd_st_meta(whole, "lastkd") != NULL;
+    kd_st_close(whole);
     return yes;
 }
 
