@@ -1,5 +1,5 @@
-/* A trained student as one file of liblast (student/stream/README.md): its parameters and running statistics in f32, and
- * its recipe in __metadata__. */
+/* A trained student as one file of liblast (student/stream/README.md): its parameters and running statistics in f32,
+ * and its recipe in __metadata__. */
 #ifndef KD_DISTILL_EXPORT_DEPLOY_H
 #define KD_DISTILL_EXPORT_DEPLOY_H
 

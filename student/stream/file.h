@@ -4,8 +4,8 @@
  * Layout: u64 little-endian N; N bytes of JSON {"name": {"dtype", "shape", "data_offsets": [begin, end]}, ...,
  * "__metadata__": {string: string}}; then the data.  Refused (KD_E_FORMAT): what is not that, with the place; N above
  * KD_LAST_HEADER_BYTES or beyond the file; more than KD_LAST_TENSORS tensors or KD_LAST_PAIRS pairs; a name twice; a
- * control character or a zero in a text; invalid UTF-8; a number that is no plain whole one; ranges that, sorted, do not
- * begin at 0, touch each other and end with the file; a shape that is not its range. */
+ * control character or a zero in a text; invalid UTF-8; a number that is no plain whole one; ranges that, sorted, do
+ * not begin at 0, touch each other and end with the file; a shape that is not its range. */
 #ifndef KD_STUDENT_STREAM_FILE_H
 #define KD_STUDENT_STREAM_FILE_H
 

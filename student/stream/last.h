@@ -11,8 +11,8 @@
  *     kd_last_close(l);
  *
  * The file is what `distill export --format safetensors` writes: the weights and the recipe of one student
- * (student/stream/README.md).  An instance does what training did with a recording: it chooses bodies, brings the frames
- * to the model's length, normalises them, makes the streams that the student reads, and runs the student.
+ * (student/stream/README.md).  An instance does what training did with a recording: it chooses bodies, brings the
+ * frames to the model's length, normalises them, makes the streams that the student reads, and runs the student.
  *
  * Threads.  Instances share nothing: each may be used by one thread at a time, any number at once.  Memory.  Opening
  * takes all memory that an instance needs; kd_last_push, _run, _classify and the queries allocate nothing.  Numbers.
@@ -59,7 +59,7 @@ typedef struct kd_last kd_last;
 typedef struct kd_last_options {
     int window;     /* frames that kd_last_run looks at: the last ones pushed; default: the model's own number */
     int max_frames; /* longest sequence of kd_last_classify; default 1024 */
-    int max_bodies; /* most bodies in one frame; default 6.  How many of them the student sees is its recipe's business */
+    int max_bodies; /* most bodies in one frame; default 6.  How many the student sees of them is in its recipe */
 } kd_last_options;
 
 /* Read a student and prepare it.  On failure *out is NULL and `message` [size] (may be NULL, 0) tells why. */
@@ -88,7 +88,8 @@ KD_LAST_API const char *kd_last_stream_name(const kd_last *l, int); /* "joint", 
 
 /* Append one frame.  joints [bodies][V][C] in metres, camera space, y up.  bodies 0: a frame without a body, joints
  * unused.  id [bodies]: who a body is, for recipes that follow people; NULL: a body is known by its place in the list.
- * present [bodies]: 0 for a place whose body is not in this frame; NULL: all are.  The frame is not taken on failure. */
+ * present [bodies]: 0 for a place whose body is not in this frame; NULL: all are.  The frame is not taken on failure.
+ */
 KD_LAST_API int kd_last_push(kd_last *l, const float *joints, int bodies, const uint64_t *id, const uint8_t *present);
 KD_LAST_API int kd_last_pushed(const kd_last *l); /* frames in the window now, at most kd_last_window */
 KD_LAST_API void kd_last_reset(kd_last *l);       /* forget the frames; a result stays */

@@ -50,8 +50,8 @@ static kd_status check_frame(const kd_last *l, const frame *f, kd_err *err)
     return KD_OK;
 }
 
-/* Behind the others of the reel.  A body keeps its place: before one that is there, an absent body of a recipe that goes
- * by places is a body of zeros; of a recipe that follows people it is left out. */
+/* Behind the others of the reel.  A body keeps its place: before one that is there, an absent body of a recipe that
+ * goes by places is a body of zeros; of a recipe that follows people it is left out. */
 static void append(const kd_last *l, kd_reel *r, const frame *f)
 {
     const int t = r->start + r->n++;

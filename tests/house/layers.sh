@@ -113,7 +113,8 @@ system="$system|stdatomic|stdbool|stddef|stdint|stdio|stdlib|string|strings|time
 system="$system|immintrin|cpuid|omp)"
 system="(cmath|$system\\.h)"
 libraries=$(grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]+<' $all \
-    --include='*.[ch]' --include='*.cu' --include='*.cuh' | grep -vE "<$system>")
+    --include='*.[ch]' --include='*.cu' --include='*.cuh' | grep -vE "<$system>" |
+    grep -v '^student/stream/examples/') # programs of users of liblast
 headers=$(printf '%s\n' "$libraries" | grep -E '^[^:]+\.(h|cuh):' | grep -v '^kernels/cuda/') # those are its own
 [ -z "$headers" ] || complain "headers of ours that include a library's:
 $headers"

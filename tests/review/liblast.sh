@@ -17,7 +17,8 @@ good=$(find data/nturgb+d_skeletons -name '*.skeleton' | sort | head -1)
 frames=$(head -1 "$good")
 accepted "$distill" predict --json --top 3 --weights run "$good" && cp out.txt run.txt
 accepted "$distill" predict --json --top 3 --weights s.safetensors "$good" && cp out.txt file.txt
-accepted reads "$good" "$distill" predict --json --top 3 --weights s.safetensors --window "$frames" - && cp out.txt stream.txt
+accepted reads "$good" "$distill" predict --json --top 3 --weights s.safetensors --window "$frames" - &&
+    cp out.txt stream.txt
 top() { sed 's/.*"top"/"top"/' "$1"; }
 cmp -s <(top run.txt) <(top file.txt) || failed "run and file: $(cat run.txt file.txt)"
 cmp -s <(top file.txt) <(top stream.txt) || failed "file and stream: $(cat file.txt stream.txt)"

@@ -1,9 +1,9 @@
 /* A growing `.skeleton` text, frame by frame: what `distill predict -` reads from a pipe.
  *
  * The text is that of formats/skeleton/skeleton_file.h: a line with the number of frames, then frame after frame.  The
- * number 0 means that the sender does not know it: frames come until the end of the input.  A frame is given out as soon
- * as its last line is there.  A line of a body that is no legal one spoils its frame alone, because the counts before it
- * tell where the next frame begins; a count that is none ends the reading. */
+ * number 0 means that the sender does not know it: frames come until the end of the input.  A frame is given out as
+ * soon as its last line is there.  A line of a body that is no legal one spoils its frame alone, because the counts
+ * before it tell where the next frame begins; a count that is none ends the reading. */
 #ifndef KD_TOOLS_PREDICT_FRAMES_H
 #define KD_TOOLS_PREDICT_FRAMES_H
 
