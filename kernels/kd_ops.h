@@ -30,7 +30,7 @@ extern "C" {
 /* ---- limits: the shape rules refuse more; kernels size their arrays by these ---- */
 #define KD_MAX_JOINTS          256 /* V of any operand (N,C,T,V) and of adjacencies */
 #define KD_MAX_HEAD_DIM        256 /* D of attention and cos_qk */
-#define KD_MAX_LINEAR_HEAD_DIM 64  /* D of linear_attention: the state of a head is D x D */
+#define KD_MAX_LINEAR_HEAD_DIM 96  /* D of linear_attention: the state of a head is D x D */
 #define KD_MAX_PATCH           512 /* side of a patch in pixels */
 #define KD_CONCAT_MOST         8   /* operands of concat */
 #define KD_SKELETON_MAX_JOINTS 32  /* V of skeleton_streams: joints are bits of an i32 */
@@ -42,8 +42,13 @@ typedef enum kd_act_kind {
     KD_ACT_GELU,      /* exact erf form */
     KD_ACT_HARDSWISH, /* x clip(x+3,0,6)/6; derivative 0 below -3, 1 above 3, else x/3 + 1/2 */
     KD_ACT_SILU,
-    KD_ACT_SIGMOID
+    KD_ACT_SIGMOID,
+    KD_ACT_EXP,
+    KD_ACT_LOG /* natural; -inf at 0, NaN below */
 } kd_act_kind;
+
+/* The op act computes every kind; conv2d, linear and batch norm compute the kinds up to this one on their results. */
+#define KD_ACT_LAST_FUSED KD_ACT_SIGMOID
 
 /* ============================ elementwise ====================================================================== */
 
@@ -470,15 +475,17 @@ typedef struct kd_body_select_attr {
     int32_t mode;
 } kd_body_select_attr;
 
-/* linear_attention (LAST v1): o = (phi(q) KV) / (phi(q) . sum_t phi(k_t) + 1e-6), KV = sum_t phi(k_t) v_t^T per head,
- * phi(u) = elu(u) + 1.  Logits are not scaled.
+/* linear_attention (LAST v1, v2): o = (phi(q) KV) / guard(phi(q) . sum_t phi(k_t)), KV = sum_t phi(k_t) v_t^T per head,
+ * phi(u) = elu(u) + 1, guard(z) = z + 1e-6 (v1) or max(z, 1e-4) (v2; no gradient below).  Logits are not scaled.
  *   in   qkv act (S,T,3C) as in attention, D at most KD_MAX_LINEAR_HEAD_DIM
  *   out  o act (S,T,C)
  * linear_attention_bwd
  *   in   do act, qkv
  *   out  dqkv act */
+typedef enum kd_linear_guard { KD_GUARD_ADD, KD_GUARD_CLAMP } kd_linear_guard;
 typedef struct kd_linear_attention_attr {
     int32_t heads;
+    int32_t guard; /* kd_linear_guard */
 } kd_linear_attention_attr;
 
 /* landmark_interp: p = sigmoid(anchor) (T-1), f = trunc(p) clamped to [0,T-2], l = u[f] + (p-f) (u[f+1] - u[f]).

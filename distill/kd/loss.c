@@ -65,12 +65,16 @@ kd_status kd_loss_add(kd_loss *l, const kd_term *t, kd_err *err)
 /* The terms of one row: one, or one a store. */
 static kd_status add_row(kd_loss *l, const kd_term_def *def, const kd_loss_opts *o, kd_err *err)
 {
-    const bool of_store = (def->reads & (KD_READS_LOGITS | KD_READS_FEATURES)) != 0;
+    const bool of_store = (def->reads & KD_READS_STORE) != 0;
     for (int s = 0; s < (of_store ? l->stores : 1); s++) {
         kd_term t = {.def = def, .store = s};
         def->read(o, &t);
         if (def == &kd_term_ce && l->stores == 0) { /* ce_weight shares the loss with teachers */
             t.weight = 1.0;
+        }
+        t.weight = t.weight < 0.0 ? def->own_weight : t.weight;
+        if ((def->reads & KD_READS_LATENT) != 0 && !l->latent) {
+            t.weight = 0.0;
         }
         if (t.weight > 0.0 || def == &kd_term_ce) { /* the cross-entropy is logged even where it weighs nothing */
             KD_TRY(kd_loss_add(l, &t, err));
@@ -99,11 +103,12 @@ bool kd_loss_wants(const kd_loss_opts *o, unsigned reads)
     return false;
 }
 
-kd_status kd_loss_cross_entropy(bool mixed, kd_loss *out, kd_err *err)
+kd_status kd_loss_own(bool mixed, bool latent, kd_loss *out, kd_err *err)
 {
-    const kd_term ce = {.def = &kd_term_ce, .weight = 1.0};
-    *out = (kd_loss){.mixed = mixed};
-    return kd_loss_add(out, &ce, err);
+    const kd_term ce = {.def = &kd_term_ce, .weight = 1.0}, ib = {.def = &kd_term_ib, .weight = kd_term_ib.own_weight};
+    *out = (kd_loss){.mixed = mixed, .latent = latent};
+    KD_TRY(kd_loss_add(out, &ce, err));
+    return latent ? kd_loss_add(out, &ib, err) : KD_OK;
 }
 
 void kd_loss_free(kd_loss *l)
@@ -165,7 +170,7 @@ void kd_loss_text(const kd_loss *l, char *out, size_t size)
     for (int i = 0; i < l->n && at < size; i++) {
         const kd_term *t = &l->term[i];
         at += (size_t)snprintf(out + at, size - at, "%s%g %s", i != 0 ? " + " : "", t->weight, t->def->text);
-        if (l->stores > 1 && at < size && (t->def->reads & (KD_READS_LOGITS | KD_READS_FEATURES)) != 0) {
+        if (l->stores > 1 && at < size && (t->def->reads & KD_READS_STORE) != 0) {
             at += (size_t)snprintf(out + at, size - at, " (store %d)", t->store + 1);
         }
         if (t->def->temperature >= 0 && at < size) {
@@ -214,7 +219,7 @@ typedef struct store_inputs {
 static store_inputs open_store(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, int store)
 {
     store_inputs in = {KD_NONE, KD_NONE, KD_NONE};
-    if (kd_loss_reads(l, store, KD_READS_LOGITS | KD_READS_FEATURES)) {
+    if (kd_loss_reads(l, store, KD_READS_STORE)) {
         in.valid = rows(g, b, "teacher_valid", "teacher_has", store, kd_shape0());
     }
     if (kd_loss_reads(l, store, KD_READS_LOGITS) && !l->mixed) {
@@ -269,7 +274,7 @@ static kd_val weighted(kd_graph *g, const kd_val *term, const float *w, int n)
 static void build_terms(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, kd_val *term, float *w)
 {
     store_inputs store[KD_STORES_MAX];
-    kd_term_inputs in = {.loss = l, .logits = b->logits, .features = b->features};
+    kd_term_inputs in = {.loss = l, .logits = b->logits, .features = b->features, .latent = b->latent};
     in.target = kd_input(g, "target", stat_of(g), batched(b->batch, &b->target));
     in.valid = kd_input(g, "valid", stat_of(g), kd_shape1(b->batch));
     for (int s = 0; s < KD_MAX(l->stores, 1); s++) {
@@ -281,7 +286,7 @@ static void build_terms(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, k
         in.beside = pair ? &term[i + 1] : NULL;
         if (i == 0 || !is_pair(l, i - 1)) {
             const kd_term *reader = pair ? t + 1 : t;
-            if ((reader->def->reads & (KD_READS_LOGITS | KD_READS_FEATURES)) != 0) {
+            if ((reader->def->reads & KD_READS_STORE) != 0) {
                 read_store(g, l, b, reader, &store[reader->store], &in);
             }
             term[i] = t->def->build(g, &in, t);

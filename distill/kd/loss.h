@@ -3,9 +3,9 @@
  *   loss = sum_i weight_i(epoch) * term_i
  *
  * A term is a mean over the rows of the batch that have all that the term reads: labels, a teacher's logits, a
- * teacher's features.  A mean without such a row is 0 and has no gradient.  Each store gets its own copy of every term
- * that reads stores.  Students and teachers are trained by the same table: a run without stores keeps the terms that
- * read labels alone.
+ * teacher's features, the latent distribution of the model that learns.  A mean without such a row is 0 and has no
+ * gradient.  Each store gets its own copy of every term that reads stores.  Students and teachers are trained by the
+ * same table: a run without stores keeps the terms that read none.
  *
  * Inputs of the training program.  Names of the second and later store end in _2, _3, ...
  *
@@ -31,7 +31,13 @@
 enum { KD_TERM_PARAMS = 4, KD_TERM_NAME = 48, KD_STORES_MAX = KD_CFG_MAX_PATHS };
 
 /* What a term reads. */
-enum { KD_READS_LABELS = 1, KD_READS_LOGITS = 2, KD_READS_FEATURES = 4 };
+enum {
+    KD_READS_LABELS = 1,
+    KD_READS_LOGITS = 2,
+    KD_READS_FEATURES = 4,
+    KD_READS_STORE = KD_READS_LOGITS | KD_READS_FEATURES,
+    KD_READS_LATENT = 8 /* of the model that learns: its information bottleneck */
+};
 
 struct kd_term;
 struct kd_loss;
@@ -41,6 +47,7 @@ typedef struct kd_term_inputs {
     const struct kd_loss *loss;
     kd_val logits;                                  /* stat or activation (B,K) of the model that learns */
     kd_val features;                                /* (B,D), what its classifier reads */
+    kd_val latent;                                  /* stat (B,2 dims): mean, log-variance; KD_NONE: it has none */
     kd_val target;                                  /* stat (B,K) */
     kd_val valid;                                   /* stat (B), 1: has a label */
     kd_val teacher, teacher_feature, teacher_valid; /* of the term's store */
@@ -50,13 +57,14 @@ typedef struct kd_term_inputs {
 
 /* A row of the table. */
 typedef struct kd_term_def {
-    const char *name; /* in recipes */
-    const char *log;  /* "loss_ce": program output, log key, TensorBoard tag */
-    const char *text; /* in the line that states the loss: "CE" */
-    unsigned reads;   /* KD_READS_* */
-    bool coupled;     /* rows of a batch enter one another's terms: batches must not be cut into parts */
-    bool raw;         /* the teacher's logits of mixed samples are mixed themselves, not their probabilities */
-    int temperature;  /* index of the parameter that softens the teacher; -1: none */
+    const char *name;  /* in recipes */
+    const char *log;   /* "loss_ce": program output, log key, TensorBoard tag */
+    const char *text;  /* in the line that states the loss: "CE" */
+    unsigned reads;    /* KD_READS_* */
+    bool coupled;      /* rows of a batch enter one another's terms: batches must not be cut into parts */
+    bool raw;          /* the teacher's logits of mixed samples are mixed themselves, not their probabilities */
+    int temperature;   /* index of the parameter that softens the teacher; -1: none */
+    double own_weight; /* in the place of a weight below 0 */
     void (*read)(const kd_loss_opts *o,
                  struct kd_term *t); /* weight, schedule, parameters; weight 0: the term is off */
     kd_val (*build)(kd_graph *g, const kd_term_inputs *in, const struct kd_term *t);
@@ -81,16 +89,18 @@ typedef struct kd_loss {
     int stores;
     int feature_dim[KD_STORES_MAX]; /* of each store; 0: it has none */
     bool mixed;                     /* batches are mixed (mixup, CutMix) */
+    bool latent;                    /* the model that learns has an information bottleneck */
 } kd_loss;
 
-/* The loss that the options describe, for the stores of `out` (its stores, feature_dim and mixed are set).  Without
- * stores: the cross-entropy alone, with weight 1.  KD_E_OOM. */
+/* The loss that the options describe, for the stores of `out` (its stores, feature_dim, mixed and latent are set).
+ * Without stores: the cross-entropy with weight 1, and what the model's own terms add.  KD_E_OOM. */
 KD_NODISCARD kd_status kd_loss_make(const kd_loss_opts *o, kd_loss *out, kd_err *err);
 /* Does a term that these options weigh read one of these of a store?  KD_READS_* bits. */
 bool kd_loss_wants(const kd_loss_opts *o, unsigned reads);
 
-/* Cross-entropy alone. KD_E_OOM. */
-KD_NODISCARD kd_status kd_loss_cross_entropy(bool mixed, kd_loss *out, kd_err *err);
+/* The loss of a model without a teacher and without options: cross-entropy, and with `latent` the information
+ * bottleneck.  KD_E_OOM. */
+KD_NODISCARD kd_status kd_loss_own(bool mixed, bool latent, kd_loss *out, kd_err *err);
 /* Append a term; fills its names. */
 KD_NODISCARD kd_status kd_loss_add(kd_loss *l, const kd_term *t, kd_err *err);
 void kd_loss_free(kd_loss *l); /* zeroed is legal */
@@ -119,6 +129,7 @@ typedef struct kd_loss_batch {
     int batch, classes;
     kd_shape target;         /* of one sample: (K) */
     kd_val logits, features; /* of the model that learns */
+    kd_val latent;           /* KD_NONE: it has no information bottleneck */
     kd_val sample;           /* i32 (B), rows of the tables on the device; KD_NONE: everything is fed */
     int64_t kept;            /* S, rows of those tables */
 } kd_loss_batch;

@@ -71,6 +71,7 @@ static kd_val loss_of(kd_model *m, kd_graph *g, const kd_built *b, const kd_loss
                               .target = m->target,
                               .logits = b->logits,
                               .features = b->features,
+                              .latent = b->latent,
                               .sample = b->sample,
                               .kept = m->kept};
     return kd_loss_build(g, loss, &in);

@@ -28,6 +28,7 @@ typedef struct kd_model {
     char name[64];
     int classes;
     int feature_dim; /* of what the classifier reads; 0: the model has no features */
+    bool latent;     /* it has an information bottleneck */
     kd_shape target; /* labels of one sample as the loss reads them: (classes) */
     int64_t record;  /* values of a merged prediction: classes for a classifier */
     int side;        /* of the square pictures CutMix cuts; 0: inputs are no pictures */

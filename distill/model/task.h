@@ -50,6 +50,7 @@ typedef struct kd_build {
 typedef struct kd_built {
     kd_val logits;   /* (B,classes); KD_NONE: the task has no logits */
     kd_val features; /* (B,feature_dim) */
+    kd_val latent;   /* stat (B,2 dims), of the information bottleneck; KD_NONE: it has none */
     kd_val sample;   /* i32 (B): which kept samples the batch is; KD_NONE: rows are fed */
 } kd_built;
 

@@ -36,6 +36,7 @@ static kd_status check_idle(const kd_config *cfg, const kd_student_info *info, k
         bool idle;
     } key[] = {
         {"student.drop_path", "has no residual branch to drop", cfg->student.drop_path, info->drop_path < 0.0f},
+        {"kd.ib_weight", "has no information bottleneck", cfg->kd.ib_weight, info->latent == 0},
         {"skeleton_aug.noise_velocity", "takes no velocities", cfg->skeleton_aug.noise_velocity,
          !takes(info, "velocity")},
         {"skeleton_aug.noise_bone", "takes no bones", cfg->skeleton_aug.noise_bone, !takes(info, "bone")},
@@ -72,6 +73,7 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
     n->streams = kd_sequence_attr(&cfg->skeleton, &cfg->skeleton_aug);
     (void)snprintf(m->name, sizeof m->name, "%s", info->name);
     m->feature_dim = info->feature_dim;
+    m->latent = info->latent > 0;
     m->n_inputs = info->n_streams;
     for (int i = 0; i < info->n_streams; i++) {
         m->inputs[i] = info->streams[i];
@@ -124,7 +126,7 @@ static kd_built skeleton_build(kd_model *m, kd_graph *g, const kd_build *b)
         }
     }
     const kd_student_out out = kd_student_build(g, &n->student, x);
-    return (kd_built){out.logits, out.feature, sample};
+    return (kd_built){.logits = out.logits, .features = out.feature, .latent = out.latent, .sample = sample};
 }
 
 static void skeleton_groups(kd_model *m, const kd_config *cfg)

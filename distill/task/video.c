@@ -84,7 +84,7 @@ static kd_built video_build(kd_model *m, kd_graph *g, const kd_build *b)
         in.cut = kd_input(g, "cut", KD_I32, kd_shape2(b->batch, 4));
     }
     const kd_vit_out out = kd_vit_build(g, m->net, &in);
-    return (kd_built){out.logits, out.features, KD_NONE};
+    return (kd_built){.logits = out.logits, .features = out.features};
 }
 
 static kd_status video_reshape(const kd_model *m, const char *name, const int64_t *dim, size_t rank, const float *in,

@@ -110,14 +110,15 @@ static kd_status make_loss(kd_trainer *t, kd_err *err)
 {
     char text[600];
     t->loss.mixed = t->cfg->mixup.alpha > 0.0 || t->cfg->mixup.cutmix_alpha > 0.0;
+    t->loss.latent = t->model.latent;
     KD_TRY(kd_loss_make(&t->cfg->kd, &t->loss, err));
     if (kd_loss_coupled(&t->loss) != NULL && t->cfg->optim.accumulation > 1) {
         kd_log(KD_LOG_WARN, "loss term %s compares the samples of a batch: those of one of the %d micro-batches of %d",
                kd_loss_coupled(&t->loss), t->cfg->optim.accumulation, t->cfg->train.batch_size);
     }
-    if (t->loss.stores > 0) {
+    if (t->loss.stores > 0 || t->loss.n > 1) {
         kd_loss_text(&t->loss, text, sizeof text);
-        kd_log(KD_LOG_INFO, "loss = %s", text);
+        kd_log(KD_LOG_INFO, "%sloss = %s", t->loss.stores > 0 ? "" : "no teacher logits: ", text);
     } else if (t->o->task->taught) {
         kd_log(KD_LOG_INFO, "no teacher logits: training with cross-entropy alone");
     }
@@ -216,6 +217,7 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
     const kd_config *c = t->cfg;
     KD_TRY(kd_model_open(t->o->task, c, t->data.n_classes, t->o->be, &t->model, err));
     t->model.check = t->o->check;
+    KD_TRY(make_loss(t, err));
     KD_TRY(kd_model_init(&t->model, &t->loss, (uint64_t)c->train.seed, err));
     KD_TRY(kdi_train_start_weights(t, err));
     t->o->task->groups(&t->model, c);
@@ -379,7 +381,6 @@ kd_status kdi_train_setup(kd_trainer *t, kd_err *err)
     KD_TRY(check_phases(t, err));
     KD_TRY(kd_identity_of_data(&t->data, t->o->task->need, &t->origin, err));
     KD_TRY(kdi_train_same_origin(t, err));
-    KD_TRY(make_loss(t, err));
     KD_TRY(open_model(t, err));
     KD_TRY(open_sources(t, err));
     KD_TRY(open_batches(t, err));

@@ -68,6 +68,16 @@ static inline void kd_act_row(int32_t kind, real *p, int64_t n)
             p[j] = kd_sigmoid(p[j]);
         }
         break;
+    case KD_ACT_EXP:
+        for (int64_t j = 0; j < n; j++) {
+            p[j] = r_exp(p[j]);
+        }
+        break;
+    case KD_ACT_LOG:
+        for (int64_t j = 0; j < n; j++) {
+            p[j] = r_log(p[j]);
+        }
+        break;
     default:
         break;
     }
@@ -102,6 +112,16 @@ static inline void kd_act_row_d(int32_t kind, const real *restrict x, real *rest
         for (int64_t j = 0; j < n; j++) {
             const real s = kd_sigmoid(x[j]);
             d[j] *= s * (R(1.0) - s);
+        }
+        break;
+    case KD_ACT_EXP:
+        for (int64_t j = 0; j < n; j++) {
+            d[j] *= r_exp(x[j]);
+        }
+        break;
+    case KD_ACT_LOG:
+        for (int64_t j = 0; j < n; j++) {
+            d[j] /= x[j];
         }
         break;
     default:

@@ -1,10 +1,12 @@
 /* linear_attention and its gradient: one head of one sequence a loop iteration, its D x D state on the stack. */
 #include "kernels/cpu/chunk.h"
 
-#define EPS R(1e-6)
+#define EPS   R(1e-6)
+#define FLOOR R(1e-4)
 
 typedef struct la_dims {
     int64_t s, t, c, h, d;
+    bool clamp; /* KD_GUARD_CLAMP */
 } la_dims;
 
 /* Rows of a head are padded with zeros to whole packs, so that one text serves every width.  Packs are written out:
@@ -24,7 +26,7 @@ typedef real la_row[KD_MAX_LINEAR_HEAD_DIM];
 static la_dims dims_of(const kd_linear_attention_attr *a, const kd_shape *qkv)
 {
     const int64_t c = qkv->dim[2] / 3;
-    const la_dims d = {qkv->dim[0], qkv->dim[1], c, a->heads, c / a->heads};
+    const la_dims d = {qkv->dim[0], qkv->dim[1], c, a->heads, c / a->heads, a->guard == KD_GUARD_CLAMP};
     return d;
 }
 
@@ -122,14 +124,14 @@ static void state(const act_t *qkv, const la_dims *n, la_row *kv, real *ks)
     }
 }
 
-/* q . ks + eps */
-static real normaliser(const real *restrict q, const real *restrict ks, int64_t d)
+/* q . ks and its guard; NaN passes. */
+static real normaliser(const real *restrict q, const real *restrict ks, const la_dims *n)
 {
-    real z = EPS;
-    for (int64_t i = 0; i < d; i++) {
+    real z = n->clamp ? R(0.0) : EPS;
+    for (int64_t i = 0; i < n->d; i++) {
         z += q[i] * ks[i];
     }
-    return z;
+    return n->clamp && z < FLOOR ? FLOOR : z;
 }
 
 static void transpose(const la_row *restrict m, la_row *restrict t, int64_t d)
@@ -149,7 +151,7 @@ static void head_forward(const act_t *qkv, act_t *out, const la_dims *n)
     state(qkv, n, kv, ks);
     for (int64_t t = 0; t < n->t; t++) {
         load_phi(q, qkv + t * 3 * n->c, n->d);
-        const real z = normaliser(q, ks, n->d);
+        const real z = normaliser(q, ks, n);
         row_times(q, (const la_row *)kv, o, n->d);
         for (int64_t j = 0; j < n->d; j++) {
             st(out, t * n->c + j, o[j] / z);
@@ -189,12 +191,13 @@ static void backward_queries(const act_t *qkv, const act_t *dout, act_t *dqkv, c
     for (int64_t t = 0; t < n->t; t++) {
         real dz = R(0.0);
         load_phi(q, qkv + t * 3 * n->c, d);
-        const real z = normaliser(q, w->ks, d);
+        const real z = normaliser(q, w->ks, n);
         row_times(q, (const la_row *)w->kv, o, d);
         for (int64_t j = 0; j < d; j++) {
             dn[j] = ld(dout, t * n->c + j) / z;
             dz -= dn[j] * o[j] / z;
         }
+        dz = n->clamp && z <= FLOOR ? R(0.0) : dz;
         row_times(dn, (const la_row *)kvt, dq, d);
         for (int64_t i = 0; i < d; i++) {
             st(dqkv, t * 3 * n->c + i, (dq[i] + dz * w->ks[i]) * phi_d(q[i]));

@@ -1,18 +1,20 @@
 /* linear_attention and its gradient.  A block has some heads of one sequence; their D x D states and a tile of frames
  * stay in its memory, so that qkv is read once forward (k, v, then q) and twice backward, and nothing but the result is
- * written.  Head widths are rounded up to D = 8, 16, 32, 64; the columns in excess are zeros. */
+ * written.  Head widths are rounded up to D = 8, 16, 32, 64, 96; the columns in excess are zeros. */
 #include "kernels/cuda/device/kd_cuda.cuh"
 
-constexpr int THREADS = 128, FRAMES = 32; /* frames in a tile */
-constexpr float EPS = 1e-6f;
-static_assert(KD_MAX_LINEAR_HEAD_DIM <= 64, "launch() has widths up to 64");
+constexpr float EPS = 1e-6f, FLOOR = 1e-4f; /* of the guards */
+static_assert(KD_MAX_LINEAR_HEAD_DIM <= 96, "launch() has widths up to 96");
 
 struct la_dims {
     int64_t s;
     int T, C, heads, d, groups; /* groups: blocks a sequence */
+    bool clamp;                 /* KD_GUARD_CLAMP */
 };
 
 template <int D> struct la_shape {
+    static constexpr int THREADS = D <= 64 ? 128 : 192;
+    static constexpr int FRAMES = D <= 64 ? 32 : 8;             /* in a tile */
     static constexpr int OUTER = D <= 16 ? 4 : D * D / THREADS; /* elements of the state a thread sums: part of a row */
     static constexpr int HEADS = THREADS * OUTER / (D * D);     /* heads a block */
     static constexpr int COLS = HEADS * D;
@@ -21,8 +23,14 @@ template <int D> struct la_shape {
     static constexpr int ROW = D + 1;
     static constexpr int STATE = HEADS * D * ROW;
     /* blocks a multiprocessor forward: registers for a column, none spilled */
-    static constexpr int RESIDENT = D <= 32 ? 6 : 4;
+    static constexpr int RESIDENT = D <= 32 ? 6 : D <= 64 ? 4 : 1;
 };
+
+/* The guard of q . ks; NaN passes. */
+static __device__ __forceinline__ float guarded(const la_dims &n, float dot)
+{
+    return n.clamp ? (dot < FLOOR ? FLOOR : dot) : EPS + dot;
+}
 
 /* Tiles are read four floats at a time. */
 typedef kd_pack<float, 4> quad;
@@ -59,7 +67,7 @@ static __device__ void load_tile(float *tile, const T *src, int rows, int stride
 {
     constexpr int COLS = la_shape<D>::COLS, W = kd_width<T>::value < D ? kd_width<T>::value : D;
     if (n.d == D) { /* then C, and every row's start, is a multiple of W */
-        for (int i = (int)threadIdx.x * W; i < rows * COLS; i += THREADS * W) {
+        for (int i = (int)threadIdx.x * W; i < rows * COLS; i += la_shape<D>::THREADS * W) {
             const int r = i / COLS, x = i % COLS;
             float v[W];
 #pragma unroll
@@ -76,7 +84,7 @@ static __device__ void load_tile(float *tile, const T *src, int rows, int stride
         }
         return;
     }
-    for (int i = (int)threadIdx.x; i < rows * COLS; i += THREADS) {
+    for (int i = (int)threadIdx.x; i < rows * COLS; i += la_shape<D>::THREADS) {
         const int r = i / COLS, x = i % COLS, g = x / D, j = x % D;
         const bool real = g < here.heads && j < n.d;
         const float v = real ? ld(src, (int64_t)r * stride + g * n.d + j) : 0.0f;
@@ -130,8 +138,8 @@ static __device__ void forward_state(const T *src, float *k, float *v, float *kv
     for (int i = 0; i < S::OUTER; i++) {
         acc[i] = 0.0f;
     }
-    for (int t = 0; t < n.T; t += FRAMES) {
-        const int rows = n.T - t < FRAMES ? n.T - t : FRAMES;
+    for (int t = 0; t < n.T; t += S::FRAMES) {
+        const int rows = n.T - t < S::FRAMES ? n.T - t : S::FRAMES;
         const T *at = src + (int64_t)t * 3 * n.C;
         __syncthreads();
         load_tile<T, D, true>(k, at + n.C, rows, 3 * n.C, n, here);
@@ -193,15 +201,15 @@ template <int D, bool COLUMN> static __device__ __forceinline__ void take(float 
 /* ---- forward --------------------------------------------------------------------------------- */
 
 template <typename T, int D>
-static __global__ void __launch_bounds__(THREADS, la_shape<D>::RESIDENT)
+static __global__ void __launch_bounds__(la_shape<D>::THREADS, la_shape<D>::RESIDENT)
     linear_attention_heads(const T *qkv, T *o, la_dims n)
 {
     typedef la_shape<D> S;
-    KD_SHARED(quad, q4, FRAMES * S::COLS / 4);
-    KD_SHARED(quad, v4, FRAMES * S::COLS / 4);
+    KD_SHARED(quad, q4, S::FRAMES * S::COLS / 4);
+    KD_SHARED(quad, v4, S::FRAMES * S::COLS / 4);
     KD_SHARED(float, kv, S::STATE);
     KD_SHARED(float, ks, S::COLS);
-    KD_SHARED(float, z, FRAMES *S::HEADS);
+    KD_SHARED(float, z, S::FRAMES *S::HEADS);
     float *const q = q4[0].v, *const v = v4[0].v;
     const la_block here = la_here<D>(n);
     const int first = here.head * n.d, x = (int)threadIdx.x % S::COLS, g = x / D;
@@ -212,13 +220,13 @@ static __global__ void __launch_bounds__(THREADS, la_shape<D>::RESIDENT)
     __syncthreads();
     float w[D];
     take<D, true>(w, kv, x);
-    for (int t = 0; t < n.T; t += FRAMES) {
-        const int rows = n.T - t < FRAMES ? n.T - t : FRAMES;
+    for (int t = 0; t < n.T; t += S::FRAMES) {
+        const int rows = n.T - t < S::FRAMES ? n.T - t : S::FRAMES;
         __syncthreads();
         load_tile<T, D, true>(q, src + (int64_t)t * 3 * n.C, rows, 3 * n.C, n, here);
         __syncthreads();
-        for (int i = (int)threadIdx.x; i < rows * S::HEADS; i += THREADS) {
-            z[i] = EPS + head_dot<D>(q, ks, i, 0);
+        for (int i = (int)threadIdx.x; i < rows * S::HEADS; i += S::THREADS) {
+            z[i] = guarded(n, head_dot<D>(q, ks, i, 0));
         }
         __syncthreads();
         for (int r = (int)threadIdx.x / S::COLS; real && r < rows; r += S::LINES) {
@@ -232,10 +240,10 @@ static __global__ void __launch_bounds__(THREADS, la_shape<D>::RESIDENT)
 /* dz of the tile's rows: with dq' = kv dn in `dq`, o is not needed: dn . o = q . dq'. */
 template <int D>
 static __device__ __forceinline__ void normaliser_gradients(const float *q, const float *dq, const float *rz, float *dz,
-                                                            int rows)
+                                                            int rows, bool clamp)
 {
-    for (int i = (int)threadIdx.x; i < rows * la_shape<D>::HEADS; i += THREADS) {
-        dz[i] = -rz[i] * head_dot<D>(q, dq, i, la_shape<D>::COLS);
+    for (int i = (int)threadIdx.x; i < rows * la_shape<D>::HEADS; i += la_shape<D>::THREADS) {
+        dz[i] = clamp && rz[i] >= 1.0f / FLOOR ? 0.0f : -rz[i] * head_dot<D>(q, dq, i, la_shape<D>::COLS);
     }
 }
 
@@ -245,8 +253,8 @@ static __device__ void backward_queries(const T *src, const T *dout, T *dst, flo
                                         float *ks, const la_dims &n, const la_block &here)
 {
     typedef la_shape<D> S;
-    KD_SHARED(float, rz, FRAMES *S::HEADS);
-    KD_SHARED(float, dz, FRAMES *S::HEADS);
+    KD_SHARED(float, rz, S::FRAMES *S::HEADS);
+    KD_SHARED(float, dz, S::FRAMES *S::HEADS);
     const int x = (int)threadIdx.x % S::COLS, h = x / D, line = (int)threadIdx.x / S::COLS;
     const bool real = h < here.heads && x % D < n.d;
     const float sum_k = ks[x];
@@ -256,14 +264,14 @@ static __device__ void backward_queries(const T *src, const T *dout, T *dst, flo
     for (int i = 0; i < S::OUTER; i++) {
         acc[i] = 0.0f;
     }
-    for (int t = 0; t < n.T; t += FRAMES) {
-        const int rows = n.T - t < FRAMES ? n.T - t : FRAMES;
+    for (int t = 0; t < n.T; t += S::FRAMES) {
+        const int rows = n.T - t < S::FRAMES ? n.T - t : S::FRAMES;
         __syncthreads();
         load_tile<T, D, true>(q, src + (int64_t)t * 3 * n.C, rows, 3 * n.C, n, here);
         load_tile<T, D, false>(g, dout + (int64_t)t * n.C, rows, n.C, n, here);
         __syncthreads();
-        for (int i = (int)threadIdx.x; i < rows * S::HEADS; i += THREADS) {
-            rz[i] = 1.0f / (EPS + head_dot<D>(q, ks, i, 0));
+        for (int i = (int)threadIdx.x; i < rows * S::HEADS; i += S::THREADS) {
+            rz[i] = 1.0f / guarded(n, head_dot<D>(q, ks, i, 0));
         }
         __syncthreads();
         for (int r = line; r < rows; r += S::LINES) {
@@ -271,7 +279,7 @@ static __device__ void backward_queries(const T *src, const T *dout, T *dst, flo
         }
         add_outer<D>(acc, q, g, rz, rows);
         __syncthreads();
-        normaliser_gradients<D>(q, dq, rz, dz, rows);
+        normaliser_gradients<D>(q, dq, rz, dz, rows, n.clamp);
         __syncthreads();
         for (int r = line; real && r < rows; r += S::LINES) {
             const float grad = dq[r * S::COLS + x] + dz[r * S::HEADS + h] * sum_k;
@@ -298,8 +306,8 @@ static __device__ void backward_state(const T *src, T *dst, float *k, float *v, 
     const int x = (int)threadIdx.x % S::COLS, h = x / D, line = (int)threadIdx.x / S::COLS;
     const bool real = h < here.heads && x % D < n.d;
     float w[D];
-    for (int t = 0; t < n.T; t += FRAMES) {
-        const int rows = n.T - t < FRAMES ? n.T - t : FRAMES;
+    for (int t = 0; t < n.T; t += S::FRAMES) {
+        const int rows = n.T - t < S::FRAMES ? n.T - t : S::FRAMES;
         const T *at = src + (int64_t)t * 3 * n.C;
         __syncthreads();
         load_tile<T, D, true>(k, at + n.C, rows, 3 * n.C, n, here);
@@ -318,12 +326,13 @@ static __device__ void backward_state(const T *src, T *dst, float *k, float *v, 
 }
 
 template <typename T, int D>
-static __global__ void __launch_bounds__(THREADS) linear_attention_back(const T *dout, const T *qkv, T *dqkv, la_dims n)
+static __global__ void __launch_bounds__(la_shape<D>::THREADS)
+    linear_attention_back(const T *dout, const T *qkv, T *dqkv, la_dims n)
 {
     typedef la_shape<D> S;
-    KD_SHARED(quad, a4, FRAMES * S::COLS / 4);
-    KD_SHARED(quad, b4, FRAMES * S::COLS / 4);
-    KD_SHARED(quad, dq4, FRAMES * S::COLS / 4);
+    KD_SHARED(quad, a4, S::FRAMES * S::COLS / 4);
+    KD_SHARED(quad, b4, S::FRAMES * S::COLS / 4);
+    KD_SHARED(quad, dq4, S::FRAMES * S::COLS / 4);
     KD_SHARED(float, kv, S::STATE);
     KD_SHARED(float, ks, S::COLS);
     float *const a = a4[0].v, *const b = b4[0].v, *const dq = dq4[0].v;
@@ -344,25 +353,28 @@ template <typename T, int D> static void launch(const kd_call *c, la_dims n, boo
     n.groups = (int)kd_div_up(n.heads, la_shape<D>::HEADS);
     const dim3 grid((unsigned)(n.s * n.groups));
     if (back) {
-        KD_LAUNCH((linear_attention_back<T, D>), grid, dim3(THREADS), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
+        KD_LAUNCH((linear_attention_back<T, D>), grid, dim3(la_shape<D>::THREADS), c, kd_in<T>(c, 0), kd_in<T>(c, 1),
                   kd_out<T>(c, 0), n);
     } else {
-        KD_LAUNCH((linear_attention_heads<T, D>), grid, dim3(THREADS), c, kd_in<T>(c, 0), kd_out<T>(c, 0), n);
+        KD_LAUNCH((linear_attention_heads<T, D>), grid, dim3(la_shape<D>::THREADS), c, kd_in<T>(c, 0), kd_out<T>(c, 0),
+                  n);
     }
 }
 
 template <typename T> static kd_status run_heads(const kd_call *c, const kd_tensor *qkv, bool back)
 {
     const int64_t *d = qkv->shape.dim;
-    const int heads = static_cast<const kd_linear_attention_attr *>(c->attr)->heads, C = (int)(d[2] / 3);
-    const la_dims n = {d[0], (int)d[1], C, heads, C / heads, 0};
+    const kd_linear_attention_attr *a = static_cast<const kd_linear_attention_attr *>(c->attr);
+    const int C = (int)(d[2] / 3);
+    const la_dims n = {d[0], (int)d[1], C, a->heads, C / a->heads, 0, a->guard == KD_GUARD_CLAMP};
     if (n.s == 0 || n.T == 0) {
         return KD_OK;
     }
     n.d <= 8    ? launch<T, 8>(c, n, back)
     : n.d <= 16 ? launch<T, 16>(c, n, back)
     : n.d <= 32 ? launch<T, 32>(c, n, back)
-                : launch<T, 64>(c, n, back);
+    : n.d <= 64 ? launch<T, 64>(c, n, back)
+                : launch<T, 96>(c, n, back);
     return kd_launched();
 }
 

@@ -51,6 +51,12 @@ int32_t kdi_single_reader(const kd_graph *g, int32_t v)
     return k >= 0 && g->nodes[k].in[0] == v ? k : -1;
 }
 
+bool kdi_is_fusable_act(const kd_graph *g, int32_t k)
+{
+    const kdi_node *n = &g->nodes[k];
+    return (n->op == KD_OP_ACT || n->op == KD_OP_ACT_BWD) && ((const kd_act_attr *)n->attr)->kind <= KD_ACT_LAST_FUSED;
+}
+
 bool kdi_is_node(const kd_graph *g, int32_t v)
 {
     return v != 0 && g->values[v].kind == KDI_NODE;

@@ -12,7 +12,7 @@ kd_status kdi_fuse_act_bwd(kd_graph *g, int32_t k, bool recompute)
     }
     for (int32_t j = k + 1; j < g->n_nodes; j++) {
         const kdi_node act = g->nodes[j];
-        if (act.op != KD_OP_ACT_BWD || act.dead || act.in[1] != product.out[0]) {
+        if (act.op != KD_OP_ACT_BWD || act.dead || !kdi_is_fusable_act(g, j) || act.in[1] != product.out[0]) {
             continue;
         }
         if (!kdi_read_by_only(g, product.out[0], j) || !kdi_same_spec(g, act.in[0], product.out[0])) {

@@ -42,7 +42,7 @@ static bn_chain chain_before_add(const kd_graph *g, int32_t k, bool recompute)
                                           : BN_AFFINE;
     for (int32_t j; c.stage < BN_PATH && (j = next_link(g, &c, recompute)) >= 0;) {
         const kdi_node *n = &g->nodes[j];
-        if (n->op == KD_OP_ACT && c.stage < BN_ACT) {
+        if (n->op == KD_OP_ACT && kdi_is_fusable_act(g, j) && c.stage < BN_ACT) {
             c.at.act = ((const kd_act_attr *)n->attr)->kind;
             take_link(&c, j, BN_ACT);
             continue;
@@ -130,7 +130,7 @@ kd_status kdi_fuse_batchnorm(kd_graph *g, int32_t k, bool recompute)
     bn_chain c = chain_before_add(g, k, recompute);
     link_add(g, &c, recompute);
     const int32_t j = c.stage < BN_OUT ? next_link(g, &c, recompute) : -1;
-    if (j >= 0 && c.stage != BN_AFFINE && g->nodes[j].op == KD_OP_ACT) {
+    if (j >= 0 && c.stage != BN_AFFINE && g->nodes[j].op == KD_OP_ACT && kdi_is_fusable_act(g, j)) {
         c.at.act_out = ((const kd_act_attr *)g->nodes[j].attr)->kind;
         take_link(&c, j, BN_OUT);
     }

@@ -33,7 +33,7 @@ static void fold_act(kd_graph *g, int32_t k)
         return;
     }
     const int32_t j = kdi_single_reader(g, g->nodes[k].out[0]);
-    if (j < 0 || g->nodes[j].op != KD_OP_ACT) {
+    if (j < 0 || g->nodes[j].op != KD_OP_ACT || !kdi_is_fusable_act(g, j)) {
         return;
     }
     *act = ((const kd_act_attr *)g->nodes[j].attr)->kind;

@@ -57,7 +57,7 @@ kd_status kdi_fuse_kept_act(kd_graph *g, int32_t k, bool recompute)
         return KD_OK;
     }
     const int32_t pre = linear.out[0], j = kdi_single_reader(g, pre);
-    if (j < 0 || g->nodes[j].op != KD_OP_ACT || g->nodes[j].segment != linear.segment) {
+    if (j < 0 || g->nodes[j].op != KD_OP_ACT || !kdi_is_fusable_act(g, j) || g->nodes[j].segment != linear.segment) {
         return KD_OK;
     }
     kd_linear_attr at = *(const kd_linear_attr *)linear.attr;

@@ -9,6 +9,8 @@ int32_t kdi_only_reader(const kd_graph *g, int32_t v);
 int32_t kdi_single_reader(const kd_graph *g, int32_t v); /* the same, and v is operand 0 of that node */
 /* True if node k alone reads v and v is no output. */
 bool kdi_read_by_only(const kd_graph *g, int32_t v, int32_t k);
+/* Is node k an activation that other ops compute on their results, or the gradient of one? */
+bool kdi_is_fusable_act(const kd_graph *g, int32_t k);
 bool kdi_is_node(const kd_graph *g, int32_t v);
 bool kdi_same_spec(const kd_graph *g, int32_t a, int32_t b);
 /* Replace node k by `now` with a copy of attr.  The scope, segment and backward mark of node k stay. */

@@ -14,11 +14,11 @@ static kd_status check_channels(const char *op, const kd_spec *x, const kd_spec 
 /* The attributes that fusion sets. */
 static kd_status check_tail(const char *op, const kd_batchnorm_attr *at, kd_err *err)
 {
-    const bool acts = at->act >= KD_ACT_NONE && at->act <= KD_ACT_SIGMOID && at->act_out >= KD_ACT_NONE &&
-                      at->act_out <= KD_ACT_SIGMOID;
+    const bool acts = at->act >= KD_ACT_NONE && at->act <= KD_ACT_LAST_FUSED && at->act_out >= KD_ACT_NONE &&
+                      at->act_out <= KD_ACT_LAST_FUSED;
     if (!acts) {
         return KD_FAIL(err, KD_E_ARG, "%s: activations %d and %d, expected 0 to %d", op, (int)at->act, (int)at->act_out,
-                       (int)KD_ACT_SIGMOID);
+                       (int)KD_ACT_LAST_FUSED);
     }
     if (!(at->p >= 0.0f && at->p < 1.0f && at->path_p >= 0.0f && at->path_p < 1.0f)) {
         return KD_FAIL(err, KD_E_ARG, "%s: p is %g, path_p %g, expected 0 <= p < 1", op, (double)at->p,

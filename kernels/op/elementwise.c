@@ -88,7 +88,7 @@ KD_OP_DEFINE(mul, .infer = mul_infer, .grad = mul_grad);
 static kd_status act_kind_check(const char *op, const void *attr, kd_err *err)
 {
     const int32_t kind = ((const kd_act_attr *)attr)->kind;
-    if (kind < KD_ACT_NONE || kind > KD_ACT_SIGMOID) {
+    if (kind < KD_ACT_NONE || kind > KD_ACT_LOG) {
         return KD_FAIL(err, KD_E_ARG, "%s: kind %d is not a kd_act_kind", op, (int)kind);
     }
     return KD_OK;

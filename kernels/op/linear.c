@@ -15,8 +15,8 @@ static kd_status linear_infer(const kd_spec *in, int n_in, const void *attr, kd_
     KD_TRY(weight_check("linear", &in[0], &in[1], err));
     const kd_dtype stat = kd_stat_dtype(in[0].dtype);
     KD_TRY(kd_rule_maybe("linear", "b", &in[2], stat, kd_shape1(in[1].shape.dim[0]), err));
-    if (a->act < KD_ACT_NONE || a->act > KD_ACT_SIGMOID) {
-        return KD_FAIL(err, KD_E_ARG, "linear: act %d is not a kd_act_kind", (int)a->act);
+    if (a->act < KD_ACT_NONE || a->act > KD_ACT_LAST_FUSED) {
+        return KD_FAIL(err, KD_E_ARG, "linear: activation %d, expected 0 to %d", (int)a->act, (int)KD_ACT_LAST_FUSED);
     }
     out[0] = kd_rule_spec(a->stat_out ? stat : in[0].dtype, in[0].shape);
     out[0].shape.dim[in[0].shape.rank - 1] = in[1].shape.dim[0];

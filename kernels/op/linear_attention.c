@@ -1,4 +1,4 @@
-/* linear_attention (LAST v1) and its gradient: shapes. */
+/* linear_attention (LAST v1, v2) and its gradient: shapes. */
 #include "kernels/op/rule.h"
 
 static kd_status check_qkv(const char *op, const kd_linear_attention_attr *a, const kd_spec *qkv, kd_err *err)
@@ -11,6 +11,9 @@ static kd_status check_qkv(const char *op, const kd_linear_attention_attr *a, co
                        "%s: qkv is %s, expected (S,T,3C) with C a multiple of %d heads and at most "
                        "%d channels a head",
                        op, kd_shape_text(&qkv->shape, t, sizeof t), a->heads, KD_MAX_LINEAR_HEAD_DIM);
+    }
+    if (a->guard < KD_GUARD_ADD || a->guard > KD_GUARD_CLAMP) {
+        return KD_FAIL(err, KD_E_ARG, "%s: guard %d is not a kd_linear_guard", op, (int)a->guard);
     }
     return KD_OK;
 }

@@ -76,7 +76,7 @@ kd_val kd_block_adjacency(kd_graph *g, const char *name, const float *a, int k, 
     return kd_block_constant(g, name, k == 0 ? kd_shape2(joints, joints) : kd_shape3(k, joints, joints), a);
 }
 
-static kd_val filled(kd_graph *g, const char *name, kd_shape shape, float value)
+kd_val kd_block_constant_of(kd_graph *g, const char *name, kd_shape shape, float value)
 {
     const int64_t n = kd_shape_numel(&shape);
     float *v = kd_alloc((size_t)KD_MAX(n, (int64_t)1) * sizeof *v);
@@ -94,14 +94,14 @@ static kd_val filled(kd_graph *g, const char *name, kd_shape shape, float value)
 
 kd_val kd_block_filled(kd_graph *g, const char *name, kd_shape shape, float value)
 {
-    return kd_cast(g, filled(g, name, shape, value), kd_graph_dtype(g));
+    return kd_cast(g, kd_block_constant_of(g, name, shape, value), kd_graph_dtype(g));
 }
 
 kd_val kd_block_axis_product(kd_graph *g, kd_val x, kd_val at, kd_val av)
 {
     const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1), t = kd_block_dim(g, x, 2);
     const kd_val frames = at.id != 0 ? at : kd_block_filled(g, "every_frame", kd_shape3(n, c, t), 1.0f);
-    const kd_val in[4] = {x, frames, av, filled(g, "whole", kd_shape1(c), 1.0f)};
+    const kd_val in[4] = {x, frames, av, kd_block_constant_of(g, "whole", kd_shape1(c), 1.0f)};
     return kd_node(g, KD_OP_ST_GATE, NULL, in, 4, NULL);
 }
 
@@ -113,6 +113,19 @@ kd_val kd_block_bodies(kd_graph *g, kd_val x, kd_body_mode mode)
         return kd_reshape(g, x, kd_shape4(s.dim[0], s.dim[1], s.dim[2], s.dim[3]));
     }
     return kd_node1(g, KD_OP_BODY_SELECT, &a, x);
+}
+
+kd_val kd_block_mean_of_bodies(kd_graph *g, kd_val x, int64_t bodies)
+{
+    const int64_t n = kd_block_dim(g, x, 0) / bodies;
+    if (bodies == 1) {
+        return x;
+    }
+    kd_val sum = kd_slice(g, x, 0, 0, n);
+    for (int64_t m = 1; m < bodies; m++) {
+        sum = kd_add(g, sum, kd_slice(g, x, 0, m * n, n));
+    }
+    return kd_scale(g, sum, 1.0f / (float)bodies);
 }
 
 kd_val kd_block_fusion(kd_graph *g, const kd_val *streams, int n, int64_t co, kd_block_init init, kd_act_kind act)

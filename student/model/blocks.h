@@ -29,7 +29,8 @@ kd_val kd_block_mix(kd_graph *g, kd_val x, kd_val adj, kd_mix_mode mode, bool tr
 /* A constant of the program's stat dtype. */
 kd_val kd_block_constant(kd_graph *g, const char *name, kd_shape shape, const float *v);
 
-/* An activation of one value. */
+/* A constant of one value: of the program's stat dtype, or an activation. */
+kd_val kd_block_constant_of(kd_graph *g, const char *name, kd_shape shape, float value);
 kd_val kd_block_filled(kd_graph *g, const char *name, kd_shape shape, float value);
 
 /* A stack of adjacencies (k,V,V) as a constant of the program's stat dtype; k == 0: one (V,V) matrix. */
@@ -37,6 +38,9 @@ kd_val kd_block_adjacency(kd_graph *g, const char *name, const float *a, int k, 
 
 /* Body selection. */
 kd_val kd_block_bodies(kd_graph *g, kd_val x, kd_body_mode mode);
+
+/* Mean over the bodies of rows stacked [all body 0; all body 1; ...]. */
+kd_val kd_block_mean_of_bodies(kd_graph *g, kd_val x, int64_t bodies);
 
 /* StreamFusionConcat in scope "fusion": BatchNorm a stream, concatenation, 1x1 convolution,
  * BatchNorm, activation. */

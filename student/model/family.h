@@ -18,7 +18,7 @@ typedef struct kd_student_family {
     bool norms_decay;            /* normalisation weights escape only by name */
 } kd_student_family;
 
-extern const kd_student_family kd_family_last_v1, kd_family_last_e12, kd_family_last_e3, kd_family_sfz,
-    kd_family_sfz_b4;
+extern const kd_student_family kd_family_last_v1, kd_family_last_v2, kd_family_last_e12, kd_family_last_e3,
+    kd_family_sfz, kd_family_sfz_b4;
 
 #endif

@@ -174,25 +174,6 @@ static kd_val frequency_gate(kd_graph *g, kd_val x)
     return y;
 }
 
-/* Maximum over three frames, padded: what comes in is not negative, so zeros serve as padding. */
-static kd_val max_pool(kd_graph *g, kd_val x, int stride)
-{
-    enum { TAPS = 3 };
-    const kd_shape s = kd_spec_of(g, x).shape;
-    const int64_t n = s.dim[0], c = s.dim[1], t = s.dim[2], v = s.dim[3], to = (t + stride - 1) / stride;
-    const int64_t after = stride * (to + 1) - t - 1 + (stride == 1 ? 1 : 0);
-    const kd_val padded[3] = {kd_block_filled(g, "before", kd_shape4(n, c, 1, v), 0.0f), x,
-                              kd_block_filled(g, "after", kd_shape4(n, c, after, v), 0.0f)};
-    const kd_val all = kd_concat(g, padded, 3, 2);
-    const kd_val steps = stride == 1 ? all : kd_reshape(g, all, kd_shape4(n, c, to + 1, stride * v));
-    kd_val tap[TAPS];
-    for (int i = 0; i < TAPS; i++) {
-        const kd_val phase = stride == 1 ? steps : kd_slice(g, steps, 3, i % stride * v, v);
-        tap[i] = kd_reshape(g, kd_slice(g, phase, 2, i / stride, to), kd_shape4(n, c, 1, to * v));
-    }
-    return kd_reshape(g, kd_reduce(g, kd_concat(g, tap, TAPS, 2), KD_REDUCE_MAX, 1u << 2), kd_shape4(n, c, to, v));
-}
-
 static kd_val mean_pool(kd_graph *g, kd_val x, int stride)
 {
     const kd_shape s = kd_spec_of(g, x).shape;
@@ -221,7 +202,7 @@ static kd_val branch(kd_graph *g, kd_val x, int number, int stride)
         y = kd_block_conv1d(g, y, "2", c, &point);
         y = kd_batchnorm(g, stride == 1 ? y : mean_pool(g, y, stride), stride == 1 ? "3" : "4");
     } else {
-        y = number == 3 ? max_pool(g, y, stride) : kd_block_conv1d(g, y, "2", c, &deep);
+        y = number == 3 ? kd_last_e_pool_frames(g, y, stride, KD_REDUCE_MAX) : kd_block_conv1d(g, y, "2", c, &deep);
         y = kd_batchnorm(g, kd_block_conv1d(g, y, "3", c, &point), "4");
     }
     kd_scope_pop(g);
@@ -281,7 +262,8 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
             kd_block_tap(g, cfg->taps, x, "stage%d.%d", st + 1, b);
         }
     }
-    const kd_val feature = v->version == 1 ? kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2 | 1u << 3) : kd_last_e_pool(g, x);
+    const kd_val feature = v->version == 1 ? kd_reduce(g, x, KD_REDUCE_MEAN, 1u << 2 | 1u << 3)
+                                           : kd_batchnorm(g, kd_last_e_pool(g, x), "head_bn");
     return kd_last_e_classify(g, cfg, feature);
 }
 

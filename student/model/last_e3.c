@@ -14,6 +14,7 @@ typedef struct e3_size {
     int blocks[STAGES];
     int max_hop;
     bool subset_attention;
+    bool hybrid_gate; /* in the last stage */
 } e3_size;
 
 static const int strides[STAGES] = {1, 2, 2};
@@ -71,17 +72,37 @@ static kd_val temporal(kd_graph *g, kd_val x, int stride)
     return y;
 }
 
-static kd_val motion_gate(kd_graph *g, kd_val x)
+/* Motion, and mean power of the lower, middle and upper third of the frequencies over frames: (N,4C). */
+static kd_val motion_and_bands(kd_graph *g, kd_val x, kd_val motion)
+{
+    const int64_t bins = kd_block_dim(g, x, 2) / 2 + 1, third = KD_MAX(bins / 3, (int64_t)1);
+    const kd_val spectrum = kd_last_e_spectrum(g, x);
+    const kd_val all[4] = {motion, kd_last_e_band(g, spectrum, 0, third), kd_last_e_band(g, spectrum, third, 2 * third),
+                           kd_last_e_band(g, spectrum, 2 * third, bins)};
+    return kd_concat(g, all, 4, 1);
+}
+
+/* Gate over channels from the motion; hybrid: from the frequencies too. */
+static kd_val motion_gate(kd_graph *g, kd_val x, bool hybrid)
 {
     const int64_t c = kd_block_dim(g, x, 1), r = KD_MAX((int64_t)4, c / 4);
     const kd_init init = kd_init_normal(LINEAR_STD);
     kd_scope_push(g, "gate");
     kd_val m = kd_node1(g, KD_OP_MOTION, NULL, x);
+    m = hybrid ? motion_and_bands(g, x, m) : m;
     m = kd_act(g, kd_block_linear(g, m, "mlp.0", r, init), KD_ACT_RELU);
     m = kd_act(g, kd_block_linear(g, m, "mlp.2", c, init), KD_ACT_SIGMOID);
     const kd_val y = kd_node3(g, KD_OP_CHANNEL_GATE, NULL, x, m, kd_last_e_channel_param(g, "gate_alpha", c));
     kd_scope_pop(g);
     return y;
+}
+
+/* Mean and log-variance of the information bottleneck, side by side: (N,2 latent). */
+static kd_val bottleneck(kd_graph *g, kd_val pooled, int latent)
+{
+    const kd_linear_opts lo = {.weight = kd_init_normal(LINEAR_STD), .bias = kd_init_const(0.0f), .f32_out = true};
+    const kd_val both[2] = {kd_linear(g, pooled, "fc_mu", latent, &lo), kd_linear(g, pooled, "fc_logvar", latent, &lo)};
+    return kd_concat(g, both, 2, 1);
 }
 
 static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams)
@@ -106,14 +127,18 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
             kd_scope_push(g, "stages.%d.%d", st, b);
             const kd_val res = kd_block_residual(g, x, v->channels[st], stride, INIT);
             x = temporal(g, graph_convolution(g, x, cfg, v->channels[st]), stride);
-            x = kd_last_e_joint_attention(g, motion_gate(g, x));
+            x = kd_last_e_joint_attention(g, motion_gate(g, x, v->hybrid_gate && st + 1 == STAGES));
             x = kd_add(g, kd_drop_path(g, x, rate), res);
             kd_scope_pop(g);
             kd_recompute_end(g);
             kd_block_tap(g, cfg->taps, x, "stages.%d.%d", st, b);
         }
     }
-    return kd_last_e_classify(g, cfg, kd_last_e_pool(g, x));
+    const kd_val pooled = kd_last_e_pool(g, x);
+    const kd_val latent = cfg->model->latent > 0 ? bottleneck(g, pooled, cfg->model->latent) : KD_NONE;
+    kd_student_out out = kd_last_e_classify(g, cfg, kd_batchnorm(g, pooled, "head_bn"));
+    out.latent = latent;
+    return out;
 }
 
 static kd_status constants(const kd_student_cfg *cfg, kd_student_visit visit, void *user)
@@ -143,7 +168,7 @@ static const kd_student_info models[] = {
      .dropout = 0.2f,
      .drop_path = 0.0f,
      .family = &kd_family_last_e3,
-     .size = &(const e3_size){24, {32, 48, 64}, {1, 1, 1}, 1, false}},
+     .size = &(const e3_size){24, {32, 48, 64}, {1, 1, 1}, 1, false, false}},
     {.name = "last-e3-small",
      .streams = {"joint", "velocity", "bone"},
      .n_streams = 3,
@@ -153,7 +178,29 @@ static const kd_student_info models[] = {
      .dropout = 0.25f,
      .drop_path = 0.0f,
      .family = &kd_family_last_e3,
-     .size = &(const e3_size){32, {48, 64, 96}, {1, 2, 2}, 2, true}},
+     .size = &(const e3_size){32, {48, 64, 96}, {1, 2, 2}, 2, true, false}},
+    {.name = "last-e3-base",
+     .streams = {"joint", "velocity", "bone"},
+     .n_streams = 3,
+     .feature_dim = 128,
+     .latent = 128,
+     .about = "LAST-E v3 base: wider, with an information bottleneck in training; 3 streams",
+     .params = 720028,
+     .dropout = 0.3f,
+     .drop_path = 0.05f,
+     .family = &kd_family_last_e3,
+     .size = &(const e3_size){48, {64, 96, 128}, {2, 2, 2}, 2, true, false}},
+    {.name = "last-e3-large",
+     .streams = {"joint", "velocity", "bone"},
+     .n_streams = 3,
+     .feature_dim = 160,
+     .latent = 128,
+     .about = "LAST-E v3 large: as base, gates of the last stage also from frequencies; 3 streams",
+     .params = 1080668,
+     .dropout = 0.3f,
+     .drop_path = 0.1f,
+     .family = &kd_family_last_e3,
+     .size = &(const e3_size){48, {80, 112, 160}, {2, 2, 2}, 2, true, true}},
 };
 
 const kd_student_family kd_family_last_e3 = {.models = models,

@@ -33,13 +33,31 @@ kd_val kd_last_e_joint_attention(kd_graph *g, kd_val x)
     return y;
 }
 
+kd_val kd_last_e_pool_frames(kd_graph *g, kd_val x, int stride, kd_reduce_kind kind)
+{
+    enum { TAPS = 3 };
+    const kd_shape s = kd_spec_of(g, x).shape;
+    const int64_t n = s.dim[0], c = s.dim[1], t = s.dim[2], v = s.dim[3], to = (t + stride - 1) / stride;
+    const int64_t after = stride * (to + 1) - t - 1 + (stride == 1 ? 1 : 0);
+    const kd_val padded[3] = {kd_block_filled(g, "before", kd_shape4(n, c, 1, v), 0.0f), x,
+                              kd_block_filled(g, "after", kd_shape4(n, c, after, v), 0.0f)};
+    const kd_val all = kd_concat(g, padded, 3, 2);
+    const kd_val steps = stride == 1 ? all : kd_reshape(g, all, kd_shape4(n, c, to + 1, stride * v));
+    kd_val tap[TAPS];
+    for (int i = 0; i < TAPS; i++) {
+        const kd_val phase = stride == 1 ? steps : kd_slice(g, steps, 3, i % stride * v, v);
+        tap[i] = kd_reshape(g, kd_slice(g, phase, 2, i / stride, to), kd_shape4(n, c, 1, to * v));
+    }
+    return kd_reshape(g, kd_reduce(g, kd_concat(g, tap, TAPS, 2), kind, 1u << 2), kd_shape4(n, c, to, v));
+}
+
 kd_val kd_last_e_pool(kd_graph *g, kd_val x)
 {
     const uint32_t frames_and_joints = 1u << 2 | 1u << 3;
     const kd_val mean = kd_reduce(g, x, KD_REDUCE_MEAN, frames_and_joints);
     const kd_val top = kd_reduce(g, x, KD_REDUCE_MAX, frames_and_joints);
     const kd_val gate = kd_last_e_channel_param(g, "pool_gate", kd_block_dim(g, x, 1));
-    return kd_batchnorm(g, kd_node3(g, KD_OP_GATE_MIX, NULL, mean, top, gate), "head_bn");
+    return kd_node3(g, KD_OP_GATE_MIX, NULL, mean, top, gate);
 }
 
 kd_student_out kd_last_e_classify(kd_graph *g, const kd_student_cfg *cfg, kd_val feature)

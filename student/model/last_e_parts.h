@@ -14,7 +14,11 @@ kd_val kd_last_e_channel_param(kd_graph *g, const char *name, int64_t c);
 /* ST_JointAtt in scope "st_att": gates over frames and joints, each from the mean over the other axis. */
 kd_val kd_last_e_joint_attention(kd_graph *g, kd_val x);
 
-/* "pool_gate" between mean and maximum over frames and joints, then "head_bn": (N,C). */
+/* Mean or maximum over three frames, every stride-th; beyond the ends are zeros, which count.  For the maximum x must
+ * not be negative. */
+kd_val kd_last_e_pool_frames(kd_graph *g, kd_val x, int stride, kd_reduce_kind kind);
+
+/* "pool_gate" between mean and maximum over frames and joints: (N,C). */
 kd_val kd_last_e_pool(kd_graph *g, kd_val x);
 
 /* Dropout and "fc" on the pooled feature. */

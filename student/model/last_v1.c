@@ -97,7 +97,7 @@ static kd_val temporal_attention(kd_graph *g, kd_val x, int heads, float dropout
     const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1), t = kd_block_dim(g, x, 2);
     const int64_t v = kd_block_dim(g, x, 3);
     const kd_init init = kd_init_torch(c);
-    const kd_linear_attention_attr attr = {heads};
+    const kd_linear_attention_attr attr = {heads, KD_GUARD_ADD};
     const kd_val tokens = kd_reshape(g, kd_permute(g, x, 0, 3, 2, 1), kd_shape3(n * v, t, c));
     kd_scope_push(g, "attention");
     kd_val y = kd_block_linear(g, tokens, "qkv", 3 * c, init);

@@ -229,8 +229,8 @@ static kd_student_out head(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int
     const kd_init init = kd_init_torch(kd_block_dim(g, x, 1));
     const kd_val logits = kd_linear(g, kd_dropout(g, pooled, cfg->dropout), "classifier.1", cfg->classes,
                                     &(kd_linear_opts){.weight = init, .bias = init, .f32_out = true});
-    return (kd_student_out){.logits = kd_sfz_mean_of_bodies(g, logits, bodies),
-                            .feature = kd_sfz_mean_of_bodies(g, pooled, bodies)};
+    return (kd_student_out){.logits = kd_block_mean_of_bodies(g, logits, bodies),
+                            .feature = kd_block_mean_of_bodies(g, pooled, bodies)};
 }
 
 static kd_val stem(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams, const backbone *b)

@@ -161,8 +161,8 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
     const kd_init init = kd_init_torch(cfg->model->feature_dim);
     const kd_val logits = kd_linear(g, kd_dropout(g, pooled, cfg->dropout), "classifier.1", cfg->classes,
                                     &(kd_linear_opts){.weight = init, .bias = init, .f32_out = true});
-    return (kd_student_out){.logits = kd_sfz_mean_of_bodies(g, logits, bodies),
-                            .feature = kd_sfz_mean_of_bodies(g, pooled, bodies)};
+    return (kd_student_out){.logits = kd_block_mean_of_bodies(g, logits, bodies),
+                            .feature = kd_block_mean_of_bodies(g, pooled, bodies)};
 }
 
 static kd_status constants(const kd_student_cfg *cfg, kd_student_visit visit, void *user)

@@ -101,19 +101,6 @@ kd_val kd_sfz_landmarks(kd_graph *g, kd_val x, const char *scope, int landmarks)
     return y;
 }
 
-kd_val kd_sfz_mean_of_bodies(kd_graph *g, kd_val x, int64_t bodies)
-{
-    const int64_t n = kd_block_dim(g, x, 0) / bodies;
-    if (bodies == 1) {
-        return x;
-    }
-    kd_val sum = kd_slice(g, x, 0, 0, n);
-    for (int64_t m = 1; m < bodies; m++) {
-        sum = kd_add(g, sum, kd_slice(g, x, 0, m * n, n));
-    }
-    return kd_scale(g, sum, 1.0f / (float)bodies);
-}
-
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 
 typedef void (*table_fn)(const kd_layout *l, int channels, int32_t *idx);

@@ -23,9 +23,6 @@ kd_val kd_sfz_part_attention(kd_graph *g, kd_val x, const kd_layout *l, int rati
 /* Attention of every frame over landmarks: frames interpolated at learned positions. */
 kd_val kd_sfz_landmarks(kd_graph *g, kd_val x, const char *scope, int landmarks);
 
-/* Mean over the bodies of rows stacked [all body 0; all body 1; ...]. */
-kd_val kd_sfz_mean_of_bodies(kd_graph *g, kd_val x, int64_t bodies);
-
 /* Constants that checkpoints hold: shift tables, fixed partitions and joint table of a block; the partitions alone; the
  * graph matrices of a backbone (prefix: "" or its name with a dot). */
 kd_status kd_sfz_block_constants(const char *block, const kd_layout *l, int channels, const float *fixed,

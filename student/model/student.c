@@ -1,8 +1,8 @@
 /* Registry of the students and what holds for all of them. */
 #include "student/model/family.h"
 
-static const kd_student_family *const FAMILIES[] = {&kd_family_last_v1, &kd_family_last_e12, &kd_family_last_e3,
-                                                    &kd_family_sfz, &kd_family_sfz_b4};
+static const kd_student_family *const FAMILIES[] = {&kd_family_last_v1, &kd_family_last_v2, &kd_family_last_e12,
+                                                    &kd_family_last_e3, &kd_family_sfz,     &kd_family_sfz_b4};
 
 const kd_student_info *kd_student_at(int i)
 {
@@ -73,7 +73,7 @@ static bool check(kd_graph *g, const kd_student_cfg *c, const kd_val *streams)
 kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_val *streams)
 {
     kd_student_cfg full = *c;
-    kd_student_out out = {KD_NONE, KD_NONE};
+    kd_student_out out = {KD_NONE, KD_NONE, KD_NONE};
     full.layout = c->layout != NULL ? c->layout : kd_layout_ntu25();
     full.dropout = c->dropout < 0.0f ? c->model->dropout : c->dropout;
     full.drop_path = c->drop_path < 0.0f ? KD_MAX(c->model->drop_path, 0.0f) : c->drop_path;

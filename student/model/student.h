@@ -23,6 +23,7 @@ typedef struct kd_student_info {
     const char *streams[KD_STUDENT_MAX_STREAMS];
     int n_streams;
     int feature_dim;                        /* of the pooled vector the classifier reads */
+    int latent;                             /* dims of its information bottleneck; 0: it has none */
     const char *about;                      /* one line for `kd model info` */
     int64_t params;                         /* trainable scalars with 60 classes and ntu25 */
     float dropout, drop_path;               /* the reference's rates; drop_path negative: nothing to drop */
@@ -48,8 +49,9 @@ typedef struct kd_student_cfg {
 } kd_student_cfg;
 
 typedef struct kd_student_out {
-    kd_val logits;  /* (N,classes) stat dtype; output "logits" */
+    kd_val logits;  /* (N,classes) stat dtype; output "logits".  last-v2: log-probabilities */
     kd_val feature; /* (N,feature_dim): what the classifier reads, mean of bodies; "features" */
+    kd_val latent;  /* stat (N,2 latent): mean and log-variance of the information bottleneck; absent: it has none */
 } kd_student_out;
 
 /* Append the model to g.  streams[i] (N,3,frames,joints,bodies) in the order of model->streams,

@@ -101,3 +101,14 @@ kd_val norms(kd_graph *g, kd_val x)
     y = kd_add(g, kd_drop_path(g, y, 0.4f), row);
     return head(g, kd_reduce(g, y, KD_REDUCE_MEAN, 1u << 2 | 1u << 3), false);
 }
+
+/* Activations that no other op computes on its results: after a batch norm and after a linear layer. */
+kd_val exponentials(kd_graph *g, kd_val x)
+{
+    const kd_linear_opts lo = {.weight = kd_init_uniform(0.5f), .bias = kd_init_uniform(0.1f)};
+    kd_val y = kd_act(g, kd_batchnorm(g, convolution(g, x, "c0"), "bn0"), KD_ACT_EXP);
+    y = kd_linear(g, kd_reduce(g, y, KD_REDUCE_MEAN, 1u << 2 | 1u << 3), "between", 6, &lo);
+    kd_output(g, "features", y);
+    y = kd_act(g, kd_linear(g, y, "after", 6, &lo), KD_ACT_EXP);
+    return head(g, kd_act(g, y, KD_ACT_LOG), false);
+}

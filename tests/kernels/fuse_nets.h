@@ -19,5 +19,7 @@ kd_val shared_gradient(kd_graph *g, kd_val x);
 kd_val pooled_twice(kd_graph *g, kd_val x);
 /* Batch norms with much to fuse after them, and some that must stay by themselves. */
 kd_val norms(kd_graph *g, kd_val x);
+/* Activations that stay nodes of their own. */
+kd_val exponentials(kd_graph *g, kd_val x);
 
 #endif

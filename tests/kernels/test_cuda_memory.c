@@ -34,7 +34,7 @@ static void set_up(bed *b)
     assert_int_equal(kd_backend_cuda_open(NULL, &b->be, &err), KD_OK);
     assert_int_equal(kd_config_load(NULL, 0, sets, KD_COUNTOF(sets), b->cfg, &err), KD_OK);
     assert_int_equal(kd_model_open(kd_task_of(b->cfg), b->cfg, CLASSES, b->be, &b->model, &err), KD_OK);
-    assert_int_equal(kd_loss_cross_entropy(false, &b->loss, &err), KD_OK);
+    assert_int_equal(kd_loss_own(false, false, &b->loss, &err), KD_OK);
     assert_int_equal(kd_model_init(&b->model, &b->loss, 1, &err), KD_OK);
     b->need = (kd_memory_need){.loss = &b->loss, .batch = BATCH, .eval_batch = 8, .optimiser_slabs = 1};
 }

@@ -113,6 +113,7 @@ static const rule rules[] = {
      .net = norms,
      .vit = {.recompute = true},
      .left = {{"dropout", 2, 4}, {"bn_update", 0, 6}}},
+    {.fuses = KD_FUSE_BATCHNORM | KD_FUSE_ACT, .net = exponentials, .left = {{"act", 3, 3}}},
 };
 
 typedef struct net {

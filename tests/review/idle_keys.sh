@@ -11,6 +11,9 @@ busy() { accepted plan "$1" "$2"; }
 idle last-v1-small student.drop_path 'has no residual branch to drop'
 idle last-v1-small skeleton_aug.noise_velocity 'takes no velocities'
 idle last-v1-small skeleton_aug.noise_bone 'takes no bones'
+idle last-v1-small kd.ib_weight 'has no information bottleneck'
+idle last-e3-nano kd.ib_weight 'has no information bottleneck'
+busy last-e3-base kd.ib_weight
 busy last-v1-small skeleton_aug.noise_joint
 for key in student.drop_path skeleton_aug.noise_velocity skeleton_aug.noise_bone skeleton_aug.noise_joint; do
     busy last-e3-nano $key

@@ -100,12 +100,16 @@ static void bench_open(bench *b, const kd_loss *l)
     kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = b->params, .dtype = b->t, .training = true});
     const kd_val wanted[2] = {kd_input(g, "z", b->t, kd_shape2(rows_of(b), K)),
                               kd_input(g, "s", b->t, kd_shape2(rows_of(b), S))};
-    const kd_loss_batch batch = {
-        .batch = rows_of(b), .classes = K, .target = kd_shape1(K), .logits = wanted[0], .features = wanted[1]};
+    const kd_loss_batch batch = {.batch = rows_of(b),
+                                 .classes = K,
+                                 .target = kd_shape1(K),
+                                 .logits = wanted[0],
+                                 .features = wanted[1],
+                                 .latent = wanted[1]};
     const kd_val loss = kd_loss_build(g, l, &batch);
     bool features = false;
     for (int s = 0; s < KD_MAX(l->stores, 1); s++) {
-        features = features || kd_loss_reads(l, s, KD_READS_FEATURES);
+        features = features || kd_loss_reads(l, s, KD_READS_FEATURES | KD_READS_LATENT);
     }
     const bool logits = kd_loss_reads(l, 0, KD_READS_LABELS | KD_READS_LOGITS);
     const kd_compile_opts opts = {
@@ -204,7 +208,7 @@ static void golden_case(const kd_term_def *def, const kd_json *c, kd_backend *be
         fail_msg("%s is %.17g, golden %.17g, allowed %.2g (%s)", def->name, got, value, tol, kd_dtype_name(t));
     }
     const double grad_tol = t == KD_F64 ? 1e-14 : 4.0 * grad_f32;
-    const bool features = (def->reads & KD_READS_FEATURES) != 0;
+    const bool features = (def->reads & (KD_READS_FEATURES | KD_READS_LATENT)) != 0;
     compare(c, "grad", tensor(&b, features ? "grad:s" : "grad:z"), t, grad_tol);
     if (kd_json_get(c, "grad_projector") != NULL) {
         const char *const name = strcmp(def->name, "infonce") == 0 ? "kd.contrast.weight" : "kd.projector.weight";
@@ -379,7 +383,7 @@ static void lost_rows_take_no_part(void **state)
         const kd_term_def *def = kd_term_at(i);
         kd_loss l = {.stores = 1, .feature_dim = {P}};
         kd_term term = {.def = def};
-        if ((def->reads & (KD_READS_LOGITS | KD_READS_FEATURES)) == 0) {
+        if ((def->reads & KD_READS_STORE) == 0) {
             continue;
         }
         def->read(&cfg->kd, &term);
@@ -421,7 +425,7 @@ static void coupled_terms_are_named(void **state)
     const kd_term term = {.def = &def, .weight = 1.0};
     kd_err err = {0};
     kd_loss l;
-    ok(kd_loss_cross_entropy(false, &l, &err), &err);
+    ok(kd_loss_own(false, false, &l, &err), &err);
     assert_null(kd_loss_coupled(&l));
     ok(kd_loss_add(&l, &term, &err), &err);
     assert_string_equal(kd_loss_coupled(&l), "made");

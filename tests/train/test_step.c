@@ -70,7 +70,7 @@ static void one_case(const step_case *c, kd_backend *be)
     must(kd_config_load(NULL, 0, c->sets, n, cfg, &err), &err);
     must(kd_model_open(kd_task_of(cfg), cfg, CLASSES, be, &m, &err), &err);
     kd_loss loss_terms;
-    must(kd_loss_cross_entropy(false, &loss_terms, &err), &err);
+    must(kd_loss_own(false, false, &loss_terms, &err), &err);
     must(kd_model_init(&m, &loss_terms, 1, &err), &err);
     must(kd_model_train_program(&m, &loss_terms, BATCH, &p, &err), &err);
     const kd_optim_cfg oc = {.kind = cfg->optim.name,

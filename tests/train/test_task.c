@@ -122,7 +122,7 @@ static kd_built build(kd_model *m, kd_graph *g, const kd_build *b)
     if (b->training) {
         logits = kd_add(g, logits, kd_scale(g, kd_linear(g, wide, "aux", m->classes, &head), 0.1f));
     }
-    return (kd_built){logits, wide, KD_NONE};
+    return (kd_built){.logits = logits, .features = wide};
 }
 
 static void groups(kd_model *m, const kd_config *cfg)

@@ -114,11 +114,11 @@ static kd_status compile(kd_model *m, const opts *o, kd_program **p, kd_err *err
         KD_TRY(kd_model_declare(m, NULL, err));
         return kd_model_eval_program(m, (int)o->batch, p, err);
     }
-    kd_loss ce = {.n = 0};
-    KD_TRY(kd_loss_cross_entropy(false, &ce, err));
-    kd_status st = kd_model_declare(m, &ce, err);
-    st = st == KD_OK ? kd_model_train_program(m, &ce, (int)o->batch, p, err) : st;
-    kd_loss_free(&ce);
+    kd_loss own = {.n = 0};
+    KD_TRY(kd_loss_own(false, m->latent, &own, err));
+    kd_status st = kd_model_declare(m, &own, err);
+    st = st == KD_OK ? kd_model_train_program(m, &own, (int)o->batch, p, err) : st;
+    kd_loss_free(&own);
     return st;
 }
 

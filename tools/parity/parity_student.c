@@ -1,6 +1,6 @@
 /* Parity of the students: logits in both modes, loss, every parameter's gradient, running
  * statistics after one step. */
-#include "kernels/kd_layers.h"
+#include "distill/kd/loss.h"
 #include "student/model/student.h"
 #include "tools/parity/parity.h"
 
@@ -20,6 +20,7 @@ typedef struct pupil {
     int64_t cut_frame;
     int64_t stream; /* floats of one sample of a stream */
     bool rectified; /* ReLU on whole activations after every block */
+    kd_loss loss;   /* cross-entropy, and the information bottleneck of a model that has one */
     kd_params *params;
     kd_program *prog;
     kd_st_file *file;
@@ -67,12 +68,12 @@ static kd_status read_pupil(const kd_json *m, pupil *s, kd_err *err)
                               .classes = (int)classes,
                               .frames = (int)shape[2],
                               .bodies = (int)shape[4]};
-    s->rectified = strcmp(family, "e1") == 0 || strcmp(family, "e2") == 0;
+    s->rectified = strcmp(family, "e1") == 0 || strcmp(family, "e2") == 0 || strcmp(family, "v2") == 0;
     s->eval_batch = (int)eval_batch;
     s->train_batch = (int)train_batch;
     s->generated = (int)generated;
     s->stream = 3 * shape[2] * shape[3] * shape[4];
-    return KD_OK;
+    return kd_loss_own(false, info->latent > 0, &s->loss, err);
 }
 
 typedef enum pupil_mode { DECLARE, TRAIN, EVAL } pupil_mode;
@@ -93,8 +94,13 @@ static kd_status build(parity *p, pupil *s, pupil_mode mode, kd_err *err)
     }
     const kd_student_out o = kd_student_build(g, &s->cfg, in);
     if (mode != EVAL) {
-        co.loss = kd_ce(g, o.logits, kd_input(g, "target", KD_F32, kd_shape2(batch, s->cfg.classes)), KD_NONE);
-        kd_output(g, "loss", co.loss);
+        const kd_loss_batch b = {.batch = batch,
+                                 .classes = s->cfg.classes,
+                                 .target = kd_shape1(s->cfg.classes),
+                                 .logits = o.logits,
+                                 .features = o.feature,
+                                 .latent = o.latent};
+        co.loss = kd_loss_build(g, &s->loss, &b);
     }
     if (mode == DECLARE) {
         const kd_err *bad = kd_graph_error(g);
@@ -226,6 +232,10 @@ static kd_status feed(parity *p, pupil *s, pupil_mode mode, bool check, kd_err *
             x[(size_t)i * k + (size_t)label[i]] = 1.0f;
         }
         KD_GO(kd_program_write(s->prog, "target", x, (size_t)batch * k * sizeof *x));
+        for (int i = 0; i < batch; i++) {
+            x[i] = 1.0f;
+        }
+        KD_GO(kd_program_write(s->prog, "valid", x, (size_t)batch * sizeof *x));
     }
 done:
     kd_free(x);
@@ -401,11 +411,26 @@ static kd_status compare_statistics(parity *p, pupil *s, kd_err *err)
     return KD_OK;
 }
 
+/* The whole loss, and its terms where it has several: golden "loss" holds both in the order of kd_loss. */
+static kd_status compare_losses(parity *p, pupil *s, kd_err *err)
+{
+    double *want = NULL;
+    kd_status st = KD_OK;
+    KD_GO(kd_parity_tensor(s->file, "loss.ref64", 3, &want, err));
+    for (int i = -1; i < (s->loss.n > 1 ? s->loss.n : 0); i++) {
+        const char *name = i < 0 ? "loss" : s->loss.term[i].log;
+        float got = NAN;
+        KD_GO(kd_program_read_f32(s->prog, name, &got, 1));
+        kd_parity_f32(p, name, &got, &want[i + 1], 1, recorded(p, "logits_train_maxabs"));
+    }
+done:
+    kd_free(want);
+    return st;
+}
+
 kd_status kd_parity_student(parity *p, kd_err *err)
 {
     pupil s = {.params = NULL};
-    double *loss = NULL;
-    float got = 0.0f;
     int64_t params = 0;
     kd_status st = KD_OK;
     KD_GO(read_pupil(p->manifest, &s, err));
@@ -422,13 +447,11 @@ kd_status kd_parity_student(parity *p, kd_err *err)
     kd_parity_check(p, "parameter count", kd_params_numel(s.params) == params, s.cfg.model->name);
     KD_GO(run_logits(p, &s, EVAL, err));
     KD_GO(run_logits(p, &s, TRAIN, err));
-    KD_GO(kd_program_read_f32(s.prog, "loss", &got, 1));
-    KD_GO(kd_parity_tensor(s.file, "loss.ref64", 0, &loss, err));
-    kd_parity_f32(p, "loss", &got, loss, 1, recorded(p, "logits_train_maxabs"));
+    KD_GO(compare_losses(p, &s, err));
     KD_GO(compare_grads(p, &s, err));
     KD_GO(compare_statistics(p, &s, err));
 done:
-    kd_free(loss);
+    kd_loss_free(&s.loss);
     kd_program_free(s.prog);
     kd_params_free(s.params);
     kd_st_close(s.file);

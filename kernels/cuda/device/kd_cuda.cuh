@@ -301,6 +301,10 @@ static __device__ inline float kd_act(int kind, float x)
         return x * kd_sigmoid(x);
     case KD_ACT_SIGMOID:
         return kd_sigmoid(x);
+    case KD_ACT_EXP:
+        return expf(x);
+    case KD_ACT_LOG:
+        return logf(x);
     default:
         return x;
     }
@@ -324,6 +328,10 @@ static __device__ inline float kd_act_slope(int kind, float x)
         const float s = kd_sigmoid(x);
         return s * (1.0f - s);
     }
+    case KD_ACT_EXP:
+        return expf(x);
+    case KD_ACT_LOG:
+        return 1.0f / x;
     default:
         return 1.0f;
     }

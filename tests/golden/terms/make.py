@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes pkt.json and jsd.json beside itself.  Needs PyTorch.
+"""Writes pkt.json, jsd.json and ib.json beside itself.  Needs PyTorch.
 
 The inputs are those of the other files (README.md).  The formulas are those of the papers; PKT has the small numbers of
 its authors' code.
@@ -46,6 +46,11 @@ def pkt(s, f, eps=1e-7):
     return (u * ((u + eps) / (v + eps)).log()).mean()
 
 
+def bottleneck(x, _):
+    mu, v = x.chunk(2, dim=1)
+    return -0.5 * (1 + v - mu**2 - v.exp()).sum(dim=1).mean()
+
+
 def case(name, options, loss, a, b):
     result = {}
     for dtype in (torch.float64, torch.float32):
@@ -74,6 +79,7 @@ def main():
             case(f"jsd_T{n}", ["kd.jsd_weight=1", f"kd.jsd_temperature={n}"], lambda a, b, n=n: jsd(a, b, n), z, t)
             for n in (1, 4)
         ],
+        "ib": [case("ib", ["kd.ib_weight=1"], bottleneck, s, f)],
         "pkt": [case("pkt", ["kd.pkt_weight=1"], pkt, s, f)],
     }
     for name, cases in files.items():
