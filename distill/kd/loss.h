@@ -3,9 +3,9 @@
  *   loss = sum_i weight_i(epoch) * term_i
  *
  * A term is a mean over the rows of the batch that have all that the term reads: labels, a teacher's logits, a
- * teacher's features, the latent distribution of the model that learns.  A mean without such a row is 0 and has no
- * gradient.  Each store gets its own copy of every term that reads stores.  Students and teachers are trained by the
- * same table: a run without stores keeps the terms that read none.
+ * teacher's features; what reads the latent distribution of the model that learns takes the rows with labels.  A mean
+ * without such a row is 0 and has no gradient.  Each store gets its own copy of every term that reads stores.  Students
+ * and teachers are trained by the same table: a run without stores keeps the terms that read none.
  *
  * Inputs of the training program.  Names of the second and later store end in _2, _3, ...
  *

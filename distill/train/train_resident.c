@@ -128,7 +128,7 @@ static kd_status upload_teacher(kd_trainer *t, int store, kd_err *err)
 {
     const kd_teacher_table *table = &t->teacher[store];
     const size_t n = table->n;
-    if (!kd_loss_reads(&t->loss, store, KD_READS_LOGITS | KD_READS_FEATURES)) {
+    if (!kd_loss_reads(&t->loss, store, KD_READS_STORE)) {
         return KD_OK;
     }
     float *valid = kd_calloc(n, sizeof *valid);

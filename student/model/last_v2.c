@@ -47,17 +47,17 @@ static kd_val dynamic_adjacency(kd_graph *g, kd_val x)
 static kd_val graph_convolution(kd_graph *g, kd_val x, const kd_layout *l, int64_t co)
 {
     float fixed[PARTS * KD_MAX_ADJ];
-    const int64_t ci = kd_block_dim(g, x, 1), v = l->joints;
+    const int64_t ci = kd_block_dim(g, x, 1);
     const kd_adj_norm_attr norm = {KD_ADJ_ABS};
     const kd_conv2d_attr conv = {.stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .kernel = {1, 1}};
     const kd_init init = kd_init_normal((float)sqrt(2.0 / (double)co));
     kd_val w[SETS];
     partitions(l, fixed);
     kd_scope_push(g, "gcn");
-    const kd_val learned = kd_param(g, "A_learned", kd_shape2(v, v), kd_init_const(0.0f), 0);
+    const kd_val learned = kd_param(g, "A_learned", kd_shape2(l->joints, l->joints), kd_init_const(0.0f), 0);
     const kd_val own = kd_node1(g, KD_OP_ADJ_NORM, &norm, learned);
-    const kd_val adj[2] = {kd_block_adjacency(g, "A_physical", fixed, PARTS, v),
-                           kd_reshape(g, own, kd_shape3(1, v, v))};
+    const kd_val adj[2] = {kd_block_adjacency(g, "A_physical", fixed, PARTS, l->joints),
+                           kd_reshape(g, own, kd_shape3(1, l->joints, l->joints))};
     const kd_val y[2] = {kd_block_mix(g, x, kd_concat(g, adj, 2, 0), KD_MIX_EXPAND, false),
                          kd_block_mix(g, x, dynamic_adjacency(g, x), KD_MIX_SAMPLE, false)};
     for (int k = 0; k < SETS; k++) {
