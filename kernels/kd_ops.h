@@ -33,7 +33,7 @@ extern "C" {
 #define KD_MAX_LINEAR_HEAD_DIM 96  /* D of linear_attention: the state of a head is D x D */
 #define KD_MAX_PATCH           512 /* side of a patch in pixels */
 #define KD_CONCAT_MOST         8   /* operands of concat */
-#define KD_SKELETON_MAX_JOINTS 32  /* V of skeleton_streams: joints are bits of an i32 */
+#define KD_SKELETON_MAX_JOINTS 64  /* V of skeleton_streams: joints are bits of two i32 */
 #define KD_SKELETON_MAX_BODIES 4   /* M of skeleton_streams */
 
 typedef enum kd_act_kind {
@@ -583,7 +583,8 @@ enum {
     KD_SKEL_FLAGS,
     KD_SKEL_SPEED_FRAMES, /* length and start of the part kept; length 0: all */
     KD_SKEL_SPEED_START,
-    KD_SKEL_MASKED, /* bit v: joint v is zeroed */
+    KD_SKEL_MASKED_LOW,  /* bit v: joint v is zeroed */
+    KD_SKEL_MASKED_HIGH, /* the same of joint 32 + v */
     KD_SKEL_SEED_LOW,
     KD_SKEL_SEED_HIGH,
     KD_SKEL_ITEM,
@@ -595,6 +596,7 @@ typedef struct kd_skeleton_streams_attr {
     double clamp;                           /* results are clamped to +- this; 0: not clamped */
     uint8_t parent[KD_SKELETON_MAX_JOINTS]; /* a joint that is its own parent has a bone of 0 */
     uint8_t mirror[KD_SKELETON_MAX_JOINTS]; /* the joint on the other side */
+    int32_t scored;                         /* coordinates are x, y and a confidence, 0: not seen */
 } kd_skeleton_streams_attr;
 
 /* ============================ losses =========================================================================== */

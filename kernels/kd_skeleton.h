@@ -10,6 +10,10 @@
  *   velocity    joint[t+1] - joint[t]; the last frame 0
  *   bone        joint - its parent; 0 where a joint is its own parent
  * then speed (part of the recording, its last frame repeated), noise per stream on bodies that are there, mask, clamp.
+ *
+ * Where joints are x, y and a confidence (kd_skeleton_streams_attr.scored), the confidence is neither turned, scaled nor
+ * disturbed.  That of a velocity or a bone is the mean of its two ends (PYSKL's JointToBone and ToMotion: that of the
+ * last velocity is 0, that of a joint without a bone its own); where an end was not seen, all three numbers are 0.
  */
 #ifndef KD_KERNELS_KD_SKELETON_H
 #define KD_KERNELS_KD_SKELETON_H
@@ -39,7 +43,7 @@ typedef struct kd_skel_draw {
     kd_skel_real cs, sn, scale, shear; /* cosine and sine of the angle */
     uint32_t flags;                    /* KD_SKEL_* of kd_ops.h */
     int speed_frames, speed_start;     /* length and start of the part kept; speed_frames 0: all */
-    uint32_t masked;                   /* bit j: joint j is zeroed */
+    uint64_t masked;                   /* bit j: joint j is zeroed */
     kd_rng noise;                      /* whose sequence noise is drawn from; pos is not used */
 } kd_skel_draw;
 
@@ -53,7 +57,7 @@ KD_RNG_FN int kd_skel_source(const kd_skel_form *f, const kd_skel_draw *d, int t
     return from < 0 ? 0 : from < f->frames ? (int)from : f->frames - 1; /* whatever the draw says */
 }
 
-/* Joint v of body m in frame t of the augmented sequence: p[c], c = x, y, z. */
+/* Joint v of body m in frame t of the augmented sequence: p[c], c = x, y, z (or x, y, confidence). */
 KD_RNG_FN void kd_skel_point(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d,
                              const kd_skel_real *x, int t, int v, int m, kd_skel_real *p)
 {
@@ -67,14 +71,14 @@ KD_RNG_FN void kd_skel_point(const kd_skel_form *f, const kd_skeleton_streams_at
     if ((d->flags & KD_SKEL_AUGMENTED) == 0) {
         return;
     }
-    if ((d->flags & KD_SKEL_TURNED) != 0) {
+    if ((d->flags & KD_SKEL_TURNED) != 0 && a->scored == 0) {
         const kd_skel_real x0 = p[0], z0 = p[2];
         p[0] = x0 * d->cs + z0 * d->sn;
         p[2] = z0 * d->cs - x0 * d->sn;
     }
     p[0] *= d->scale;
     p[1] *= d->scale;
-    p[2] *= d->scale;
+    p[2] *= a->scored != 0 ? (kd_skel_real)1 : d->scale;
     p[0] += d->shear * p[1];
     p[0] = (d->flags & KD_SKEL_MIRRORED) != 0 ? -p[0] : p[0];
 }
@@ -94,15 +98,38 @@ KD_RNG_FN kd_skel_real kd_skel_clamp(kd_skel_real y, kd_skel_real hi)
     return y > hi ? hi : y < -hi ? -hi : y; /* NaN stays */
 }
 
+/* What stands for joints with a confidence: the value, and *seen: the confidence of what it was made of is not 0. */
+KD_RNG_FN kd_skel_real kd_skel_scored(const kd_skel_form *f, const kd_skeleton_streams_attr *a, int stream,
+                                      const kd_skel_real *now, const kd_skel_real *next, bool last, int c, int v, int m,
+                                      bool *seen)
+{
+    const int row = f->joints * f->bodies, from = v * f->bodies + m;
+    const int to = stream == 2 ? a->parent[v] * f->bodies + m : from;
+    const kd_skel_real *other = stream == 1 ? next : now;
+    *seen = now[2 * row + from] != (kd_skel_real)0 && other[2 * row + to] != (kd_skel_real)0 && !(stream == 1 && last);
+    if (!*seen) {
+        return (kd_skel_real)0;
+    }
+    if (c == 2) {
+        return (now[2 * row + from] + other[2 * row + to]) / (kd_skel_real)2;
+    }
+    const kd_skel_real p = now[c * row + from], q = other[c * row + to];
+    return stream == 0 ? p : stream == 1 ? q - p : p - q;
+}
+
 /* Element (c, v, m) of frame t of a stream (0 joint, 1 velocity, 2 bone).  `now` is the frame it shows, `next` the one
- * after it in the augmented sequence (`now` itself at its end); `there`: body m is in `now`. */
+ * after it in the augmented sequence (`now` itself at its end, which `last` says); `there`: body m is in `now`. */
 KD_RNG_FN kd_skel_real kd_skel_value(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d,
-                                     int stream, const kd_skel_real *now, const kd_skel_real *next, bool there, int t,
-                                     int c, int v, int m)
+                                     int stream, const kd_skel_real *now, const kd_skel_real *next, bool last,
+                                     bool there, int t, int c, int v, int m)
 {
     const int i = (c * f->joints + v) * f->bodies + m;
     kd_skel_real y = now[i];
-    if (stream == 1) {
+    if (a->scored != 0) {
+        bool seen = false;
+        y = kd_skel_scored(f, a, stream, now, next, last, c, v, m, &seen);
+        there = seen && c < 2;
+    } else if (stream == 1) {
         y = next[i] - now[i];
     } else if (stream == 2) {
         y = a->parent[v] == v ? (kd_skel_real)0 : now[i] - now[(c * f->joints + a->parent[v]) * f->bodies + m];
@@ -137,12 +164,20 @@ static inline void kd_skel_frame(const kd_skel_form *f, const kd_skeleton_stream
     }
 }
 
-/* kd_skel_value for all (v, m) of one c, step by step over the row: several times faster on a processor. */
+/* kd_skel_value for all (v, m) of one c, for joints without a confidence step by step over the row: several times
+ * faster on a processor. */
 static inline void kd_skel_row(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d,
-                               int stream, const kd_skel_real *now, const kd_skel_real *next, const bool *there, int t,
-                               int c, kd_skel_real *restrict y)
+                               int stream, const kd_skel_real *now, const kd_skel_real *next, bool last,
+                               const bool *there, int t, int c, kd_skel_real *restrict y)
 {
     const int plane = f->joints * f->bodies;
+    for (int i = 0; i < plane && a->scored != 0; i++) {
+        const int v = i / f->bodies, m = i % f->bodies;
+        y[i] = kd_skel_value(f, a, d, stream, now, next, last, there[m], t, c, v, m);
+    }
+    if (a->scored != 0) {
+        return;
+    }
     now += c * plane;
     next += c * plane;
     for (int i = 0; i < plane && stream != 2; i++) {
@@ -188,8 +223,8 @@ static inline void kd_skel_streams_of(const kd_skel_form *f, const kd_skeleton_s
         for (int c = 0; c < 3; c++) {
             for (int stream = 0; stream < 3; stream++) {
                 if (y[stream] != NULL) {
-                    kd_skel_row(f, a, d, stream, frame[from & 1], frame[after & 1], there[from & 1], t, c,
-                                y[stream] + ((int64_t)c * f->frames + t) * plane);
+                    kd_skel_row(f, a, d, stream, frame[from & 1], frame[after & 1], after == from, there[from & 1], t,
+                                c, y[stream] + ((int64_t)c * f->frames + t) * plane);
                 }
             }
         }

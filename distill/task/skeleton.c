@@ -70,7 +70,8 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
                                   .dropout = (float)cfg->student.dropout,
                                   .drop_path = (float)cfg->student.drop_path,
                                   .seed = (uint64_t)cfg->train.seed};
-    n->streams = kd_sequence_attr(&cfg->skeleton, &cfg->skeleton_aug);
+    const kd_sequence_spec spec = kd_config_sequence(cfg);
+    n->streams = kd_sequence_attr(&spec);
     (void)snprintf(m->name, sizeof m->name, "%s", info->name);
     m->feature_dim = info->feature_dim;
     m->latent = info->latent > 0;

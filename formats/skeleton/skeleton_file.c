@@ -454,6 +454,11 @@ kd_status kd_skeleton_parse(const char *text, size_t len, const char *name, cons
         return KD_FAIL(err, KD_E_DATA, "%s: %zu bytes, at most %zu are read", name, len, FILE_BYTES_MAX);
     }
     KD_GO(refuse_others(&s, len));
+    if (opts->scored) {
+        st = KD_FAIL(err, KD_E_FORMAT,
+                     "%s: expected joints of x, y and a confidence, found a .skeleton text of x, y, z", name);
+        goto done;
+    }
     KD_GO(count_line(&s, "a frame count", KD_SKEL_MAX_FRAMES, "the limit", &skel.frames));
     if (skel.frames == 0) {
         st = FAIL_AT(&s, "expected at least 1 frame, found 0");

@@ -62,6 +62,7 @@ typedef struct kd_skel_opts {
     kd_skel_nan nan;
     bool allow_no_body;  /* accept a file in which no frame has a body, or none but zero ones */
     int joints;          /* that every body must have; 0: KD_SKEL_JOINTS */
+    bool scored;         /* joints are expected to be x, y and a confidence, which .skeleton text is not */
     const char *layout;  /* name of what has so many joints, for the message about another number; NULL: none */
     size_t lines_before; /* the text is part of a longer one: lines before it, for messages */
 } kd_skel_opts;

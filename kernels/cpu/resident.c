@@ -40,7 +40,7 @@ static kd_skel_draw draw_of(const kd_call *c, int64_t b)
                           .flags = (uint32_t)i[KD_SKEL_FLAGS],
                           .speed_frames = i[KD_SKEL_SPEED_FRAMES],
                           .speed_start = i[KD_SKEL_SPEED_START],
-                          .masked = (uint32_t)i[KD_SKEL_MASKED],
+                          .masked = (uint64_t)(uint32_t)i[KD_SKEL_MASKED_HIGH] << 32 | (uint32_t)i[KD_SKEL_MASKED_LOW],
                           .noise =
                               kd_rng_make(seed, KD_RNG_SAMPLE, (uint32_t)i[KD_SKEL_ITEM], (uint32_t)i[KD_SKEL_EPOCH])};
 }

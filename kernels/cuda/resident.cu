@@ -53,7 +53,7 @@ static __device__ kd_skel_draw draw_of(const float *r, const int32_t *i)
     d.flags = (uint32_t)i[KD_SKEL_FLAGS];
     d.speed_frames = i[KD_SKEL_SPEED_FRAMES];
     d.speed_start = i[KD_SKEL_SPEED_START];
-    d.masked = (uint32_t)i[KD_SKEL_MASKED];
+    d.masked = (uint64_t)(uint32_t)i[KD_SKEL_MASKED_HIGH] << 32 | (uint32_t)i[KD_SKEL_MASKED_LOW];
     d.noise = kd_rng_make(seed, KD_RNG_SAMPLE, (uint32_t)i[KD_SKEL_ITEM], (uint32_t)i[KD_SKEL_EPOCH]);
     return d;
 }
@@ -99,8 +99,9 @@ static __global__ void stream_frames(kd_skel_form f, kd_skeleton_streams_attr a,
 #pragma unroll
         for (int stream = 0; stream < 3; stream++) {
             if (out.y[stream] != nullptr) {
-                out.y[stream][at] =
-                    have ? kd_skel_value(&f, rule, &d, stream, now, next, there[m] != 0, t, c, v, m) : 0.0f;
+                out.y[stream][at] = have ? kd_skel_value(&f, rule, &d, stream, now, next, from + 1 >= f.frames,
+                                                         there[m] != 0, t, c, v, m)
+                                         : 0.0f;
             }
         }
     }

@@ -30,6 +30,9 @@ static kd_status check_attr(const kd_skeleton_streams_attr *a, int64_t joints, k
             return KD_FAIL(err, KD_E_ARG, "skeleton_streams: noise of %g in stream %d", a->sigma[s], s);
         }
     }
+    if (a->scored != 0 && a->scored != 1) {
+        return KD_FAIL(err, KD_E_ARG, "skeleton_streams: scored is %d, expected 0 or 1", (int)a->scored);
+    }
     if (!(a->clamp >= 0.0)) {
         return KD_FAIL(err, KD_E_ARG, "skeleton_streams: a clamp at %g", a->clamp);
     }

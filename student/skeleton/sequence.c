@@ -30,9 +30,10 @@ struct kd_sequence_source {
 
 static const char *const STREAM[] = {"joint", "velocity", "bone"};
 
-static size_t stream_floats(const kd_skeleton_opts *k)
+static size_t stream_floats(const kd_sequence_spec *s)
 {
-    return (size_t)3 * (size_t)k->frames * KD_SKEL_JOINTS * (size_t)k->max_bodies;
+    const size_t joints = (size_t)kd_sequence_layout(s)->joints;
+    return (size_t)3 * (size_t)s->skeleton.frames * joints * (size_t)s->skeleton.max_bodies;
 }
 
 /* Copy (positions, from) to (positions, to), zeros in what `from` lacks. */
@@ -76,12 +77,13 @@ static void keep(kd_sequence_source *s, uint32_t sample, const float *x)
     (void)kd_cache_put(s->cache, sample, k, bytes);
 }
 
-static kd_status read_sequence(const kd_skeleton_opts *skeleton, const char *path, float *x, kd_err *err)
+static kd_status read_sequence(const kd_sequence_spec *spec, const char *path, float *x, kd_err *err)
 {
+    const kd_skel_opts opts = kd_sequence_file_opts(spec);
     kd_skeleton skel = {0};
     kd_status st;
-    KD_GO(kd_skeleton_read(path, NULL, &skel, err));
-    st = kd_sequence_make(skeleton, &skel, x, err);
+    KD_GO(kd_skeleton_read(path, &opts, &skel, err));
+    st = kd_sequence_make(spec, &skel, x, err);
     if (st != KD_OK) {
         st = kd_err_prefix(err, st, "%s", path);
     }
@@ -99,7 +101,7 @@ static kd_status load(kd_sequence_source *s, uint32_t sample, float *x, kd_err *
         return KD_OK;
     }
     const kd_data_sample *d = &s->half->sample[sample];
-    const kd_status st = read_sequence(&s->spec.skeleton, d->skeleton, x, err);
+    const kd_status st = read_sequence(&s->spec, d->skeleton, x, err);
     if (st != KD_OK) {
         return d->id != NULL ? kd_err_prefix(err, st, "%s", d->id) : st;
     }
@@ -111,8 +113,7 @@ static kd_status load(kd_sequence_source *s, uint32_t sample, float *x, kd_err *
 
 static kd_sequence_draw draw_of(const kd_sequence_source *s, const kd_item *item)
 {
-    return kd_sequence_draw_make(&s->spec.aug, s->spec.skeleton.frames,
-                                 kd_rng_make(s->spec.seed, KD_RNG_SAMPLE, item->sample, item->epoch));
+    return kd_sequence_draw_make(&s->spec, kd_rng_make(s->spec.seed, KD_RNG_SAMPLE, item->sample, item->epoch));
 }
 
 static void write_streams(const kd_sequence_source *s, const kd_sequence_draw *draw, const float *x, void *const *dst)
@@ -126,7 +127,7 @@ static void write_streams(const kd_sequence_source *s, const kd_sequence_draw *d
             }
         }
     }
-    kd_sequence_streams(&s->spec.skeleton, &s->spec.aug, draw, x, s->bits, sorted);
+    kd_sequence_streams(&s->spec, draw, x, s->bits, sorted);
 }
 
 static kd_status sequence_fill(void *ctx, const kd_item *item, void *scratch, void *const *dst, kd_err *err)
@@ -216,7 +217,7 @@ kd_status kd_sequence_source_open(const kd_sequence_spec *spec, const kd_half *h
     s->spec = *spec;
     s->half = half;
     s->train = train;
-    s->floats = stream_floats(&spec->skeleton);
+    s->floats = stream_floats(spec);
     kd_status st = set_streams(s, streams, n_streams, err);
     if (st == KD_OK && cache_bytes > 0) {
         s->cache = kd_cache_new(half->n, cache_bytes);
@@ -258,7 +259,8 @@ kd_producer kd_sequence_producer(kd_sequence_source *s)
                      .label = sequence_label,
                      .id = sequence_id};
     for (int i = 0; i < s->n_streams; i++) {
-        const int64_t dim[4] = {3, s->spec.skeleton.frames, KD_SKEL_JOINTS, s->spec.skeleton.max_bodies};
+        const int64_t dim[4] = {3, s->spec.skeleton.frames, kd_sequence_layout(&s->spec)->joints,
+                                s->spec.skeleton.max_bodies};
         p.tensor[i] = kd_row_spec_of(STREAM[s->stream[i]], KD_F32, 4, dim);
     }
     return p;

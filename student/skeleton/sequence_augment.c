@@ -5,8 +5,6 @@
 
 #include <math.h>
 
-enum { V = KD_SKEL_JOINTS };
-
 /* ---- draws ----------------------------------------------------------------------------------- */
 
 /* Positions in a sample's random sequence. */
@@ -34,8 +32,10 @@ static double range_at(kd_rng r, uint64_t position, double lo, double hi)
     return kd_rng_range(&r, lo, hi);
 }
 
-kd_sequence_draw kd_sequence_draw_make(const kd_skeleton_aug_opts *aug, int frames, kd_rng rng)
+kd_sequence_draw kd_sequence_draw_make(const kd_sequence_spec *spec, kd_rng rng)
 {
+    const kd_skeleton_aug_opts *aug = &spec->aug;
+    const int frames = spec->skeleton.frames, joints = kd_sequence_layout(spec)->joints;
     kd_sequence_draw d = {.angle_deg = range_at(rng, DRAW_ANGLE, -aug->rotate_deg, aug->rotate_deg),
                           .scale = range_at(rng, DRAW_SCALE, aug->scale[0], aug->scale[1]),
                           .shear = range_at(rng, DRAW_SHEAR, -aug->shear, aug->shear),
@@ -49,30 +49,35 @@ kd_sequence_draw kd_sequence_draw_make(const kd_skeleton_aug_opts *aug, int fram
         r = moved(rng, DRAW_START);
         d.speed_start = (int)kd_rng_below(&r, (uint32_t)(frames - d.speed_frames + 1));
     }
-    int joint[V];
-    const int masked = (int)((double)V * aug->joint_mask);
-    for (int v = 0; v < V; v++) {
+    int joint[KD_LAYOUT_JOINTS];
+    const int masked = (int)((double)joints * aug->joint_mask);
+    for (int v = 0; v < joints; v++) {
         joint[v] = v;
     }
     r = moved(rng, DRAW_MASK);
     for (int i = 0; i < masked; i++) { /* the front of a shuffle */
-        const int j = i + (int)kd_rng_below(&r, (uint32_t)(V - i));
+        const int j = i + (int)kd_rng_below(&r, (uint32_t)(joints - i));
         const int chosen = joint[j];
         joint[j] = joint[i];
-        d.masked |= (uint32_t)1 << chosen;
+        d.masked |= (uint64_t)1 << chosen;
     }
     return d;
 }
 
 /* ---- streams --------------------------------------------------------------------------------- */
 
-kd_skeleton_streams_attr kd_sequence_attr(const kd_skeleton_opts *cfg, const kd_skeleton_aug_opts *aug)
+kd_skeleton_streams_attr kd_sequence_attr(const kd_sequence_spec *spec)
 {
-    return (kd_skeleton_streams_attr){
-        .sigma = {aug->noise_joint, aug->noise_velocity, aug->noise_bone},
-        .clamp = cfg->clamp,
-        .parent = {0, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 6, 11, 10},
-        .mirror = {0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 20, 23, 24, 21, 22}};
+    const kd_layout *l = kd_sequence_layout(spec);
+    const kd_skeleton_aug_opts *aug = &spec->aug;
+    kd_skeleton_streams_attr a = {.sigma = {aug->noise_joint, aug->noise_velocity, aug->noise_bone},
+                                  .clamp = spec->skeleton.clamp,
+                                  .scored = spec->skeleton.channels == KD_CHANNELS_XY_SCORE};
+    for (int v = 0; v < l->joints; v++) {
+        a.parent[v] = l->joint[v].bone;
+        a.mirror[v] = l->joint[v].mirror;
+    }
+    return a;
 }
 
 static kd_skel_draw skel_draw(const kd_sequence_draw *d)
@@ -104,18 +109,19 @@ void kd_sequence_draw_pack(const kd_sequence_draw *draw, float *real, int32_t *w
     whole[KD_SKEL_FLAGS] = (int32_t)d.flags;
     whole[KD_SKEL_SPEED_FRAMES] = d.speed_frames;
     whole[KD_SKEL_SPEED_START] = d.speed_start;
-    whole[KD_SKEL_MASKED] = (int32_t)d.masked;
+    whole[KD_SKEL_MASKED_LOW] = (int32_t)(uint32_t)d.masked;
+    whole[KD_SKEL_MASKED_HIGH] = (int32_t)(uint32_t)(d.masked >> 32);
     whole[KD_SKEL_SEED_LOW] = (int32_t)(uint32_t)d.noise.seed;
     whole[KD_SKEL_SEED_HIGH] = (int32_t)(uint32_t)(d.noise.seed >> 32);
     whole[KD_SKEL_ITEM] = (int32_t)d.noise.item;
     whole[KD_SKEL_EPOCH] = (int32_t)d.noise.epoch;
 }
 
-void kd_sequence_streams(const kd_skeleton_opts *cfg, const kd_skeleton_aug_opts *aug, const kd_sequence_draw *draw,
-                         const float *x, unsigned streams, float *const *dst)
+void kd_sequence_streams(const kd_sequence_spec *spec, const kd_sequence_draw *draw, const float *x, unsigned streams,
+                         float *const *dst)
 {
-    const kd_skel_form form = {cfg->frames, V, cfg->max_bodies};
-    const kd_skeleton_streams_attr attr = kd_sequence_attr(cfg, aug);
+    const kd_skel_form form = {spec->skeleton.frames, kd_sequence_layout(spec)->joints, spec->skeleton.max_bodies};
+    const kd_skeleton_streams_attr attr = kd_sequence_attr(spec);
     const kd_skel_draw d = draw != NULL ? skel_draw(draw) : (kd_skel_draw){.flags = 0};
     float *y[3] = {NULL, NULL, NULL};
     int i = 0;

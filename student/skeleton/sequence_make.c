@@ -1,26 +1,28 @@
-/* Skeletons to arrays: bodies, length, normalisation.  Arrays are x[c][t][v][m], m fastest. */
-#include "kernels/kd_skeleton.h"
-#include "student/skeleton/sequence.h"
+/* Skeletons to arrays: joints, bodies, length.  Normalisation is in sequence_normalize.c. */
+#include "student/skeleton/sequence_internal.h"
 
-#include <math.h>
-
-enum { V = KD_SKEL_JOINTS, SPINE_BASE = 0, NECK = 2, LEFT_SHOULDER = 4, RIGHT_SHOULDER = 8 };
-
-static size_t at(const kd_skeleton_opts *k, int c, int t, int v, int m)
+const kd_layout *kd_sequence_layout(const kd_sequence_spec *s)
 {
-    return (((size_t)c * (size_t)k->frames + (size_t)t) * V + (size_t)v) * (size_t)k->max_bodies + (size_t)m;
+    return s->layout.joints > 0 ? &s->layout : kd_layout_ntu25();
 }
 
-static size_t floats_of(const kd_skeleton_opts *k)
+/* What the files hold. */
+static const kd_layout *file_layout(const kd_sequence_spec *s)
 {
-    return (size_t)3 * (size_t)k->frames * V * (size_t)k->max_bodies;
+    return s->file_layout.joints > 0 ? &s->file_layout : kd_sequence_layout(s);
 }
 
-static bool present(const kd_skeleton_opts *k, const float *x, int t, int m)
+kd_skel_opts kd_sequence_file_opts(const kd_sequence_spec *s)
+{
+    return (kd_skel_opts){
+        .joints = file_layout(s)->joints, .layout = file_layout(s)->name, .scored = kdi_frames_of(s).scored};
+}
+
+bool kdi_present(const kdi_frames *f, const float *x, int t, int m)
 {
     for (int c = 0; c < 3; c++) {
-        for (int v = 0; v < V; v++) {
-            if (x[at(k, c, t, v, m)] != 0.0f) {
+        for (int v = 0; v < f->l->joints; v++) {
+            if (x[kdi_at(f, c, t, v, m)] != 0.0f) {
                 return true;
             }
         }
@@ -135,141 +137,94 @@ void kd_sequence_index(size_t n, int frames, size_t *idx)
     }
 }
 
-static void put_body(const kd_skeleton_opts *k, float *x, int t, int m, const kd_skel_body *a, const kd_skel_body *b,
-                     float w)
+typedef struct source {
+    const kd_skeleton *s;
+    cast people;
+    uint8_t joint[KD_LAYOUT_JOINTS]; /* of the file, that is joint v */
+} source;
+
+/* Joint v between two bodies, or of `a` alone.  A joint that one of them lacks is that of the nearer body. */
+static void put_joint(const kdi_frames *f, const source *from, int v, const kd_skel_body *a, const kd_skel_body *b,
+                      float w, float p[3])
 {
-    for (int v = 0; v < V; v++) {
+    const float *pa = a->xyz[from->joint[v]], *pb = b != NULL ? b->xyz[from->joint[v]] : pa;
+    const float *nearer = w > 0.5f ? pb : pa;
+    const bool apart = f->scored && (!(pa[2] > 0.0f) || !(pb[2] > 0.0f));
+    for (int c = 0; c < 3; c++) {
+        p[c] = apart ? nearer[c] : b == NULL || w == 0.0f ? pa[c] : pa[c] + (pb[c] - pa[c]) * w;
+    }
+    if (f->scored && !(p[2] > 0.0f)) {
+        p[0] = p[1] = p[2] = 0.0f;
+    }
+}
+
+static void put_body(const kdi_frames *f, const source *from, float *x, int t, int m, const kd_skel_body *a,
+                     const kd_skel_body *b, float w)
+{
+    for (int v = 0; v < f->l->joints; v++) {
+        float p[3];
+        put_joint(f, from, v, a, b, w, p);
         for (int c = 0; c < 3; c++) {
-            const float p = a->xyz[v][c];
-            x[at(k, c, t, v, m)] = b == NULL || w == 0.0f ? p : p + (b->xyz[v][c] - p) * w;
+            x[kdi_at(f, c, t, v, m)] = p[c];
         }
     }
 }
 
-static void resample_linear(const kd_skeleton_opts *k, const kd_skeleton *s, const cast *c, float *x)
+static void resample_linear(const kdi_frames *f, const source *from, float *x)
 {
-    const double step = (double)(s->frames - 1) / (double)(k->frames - 1);
-    for (int t = 0; t < k->frames; t++) {
-        const double pos = t == k->frames - 1 ? (double)(s->frames - 1) : (double)t * step;
+    const kd_skeleton *s = from->s;
+    const double step = (double)(s->frames - 1) / (double)(f->k->frames - 1);
+    for (int t = 0; t < f->k->frames; t++) {
+        const double pos = t == f->k->frames - 1 ? (double)(s->frames - 1) : (double)t * step;
         const size_t lo = (size_t)pos, hi = KD_MIN(lo + 1, s->frames - 1);
         const float w = (float)(pos - (double)lo);
-        for (int m = 0; m < k->max_bodies; m++) {
-            const kd_skel_body *a = body_at(s, c, lo, m), *b = body_at(s, c, hi, m);
+        for (int m = 0; m < f->k->max_bodies; m++) {
+            const kd_skel_body *a = body_at(s, &from->people, lo, m), *b = body_at(s, &from->people, hi, m);
             const kd_skel_body *nearer = w > 0.5f ? b : a;
             if (a != NULL && b != NULL) {
-                put_body(k, x, t, m, a, b, w);
+                put_body(f, from, x, t, m, a, b, w);
             } else if (nearer != NULL) {
-                put_body(k, x, t, m, nearer, NULL, 0.0f);
+                put_body(f, from, x, t, m, nearer, NULL, 0.0f);
             }
         }
     }
 }
 
-static void resample_pad(const kd_skeleton_opts *k, const kd_skeleton *s, const cast *c, float *x)
+static void resample_pad(const kdi_frames *f, const source *from, float *x)
 {
     size_t idx[1024]; /* skeleton.frames is at most that */
-    KD_ASSERT(k->frames >= 2 && (size_t)k->frames <= KD_COUNTOF(idx));
-    kd_sequence_index(s->frames, k->frames, idx);
-    for (int t = 0; t < k->frames; t++) {
-        for (int m = 0; m < k->max_bodies; m++) {
-            const kd_skel_body *b = body_at(s, c, idx[t], m);
+    KD_ASSERT(f->k->frames >= 2 && (size_t)f->k->frames <= KD_COUNTOF(idx));
+    kd_sequence_index(from->s->frames, f->k->frames, idx);
+    for (int t = 0; t < f->k->frames; t++) {
+        for (int m = 0; m < f->k->max_bodies; m++) {
+            const kd_skel_body *b = body_at(from->s, &from->people, idx[t], m);
             if (b != NULL) {
-                put_body(k, x, t, m, b, NULL, 0.0f);
+                put_body(f, from, x, t, m, b, NULL, 0.0f);
             }
         }
     }
 }
 
-/* ---- normalisation --------------------------------------------------------------------------- */
-
-static void centre(const kd_skeleton_opts *k, float *x, int m, int first)
+/* The joints of the skeleton are those that the spec expects. */
+static kd_status choose_joints(const kd_sequence_spec *spec, const kd_skeleton *skel, source *from, kd_err *err)
 {
-    float origin[3];
-    for (int c = 0; c < 3; c++) {
-        origin[c] = x[at(k, c, first, SPINE_BASE, m)];
+    const kd_layout *file = file_layout(spec), *l = kd_sequence_layout(spec);
+    if (skel->joints != file->joints) {
+        return KD_FAIL(err, KD_E_DATA, "expected %d joints (layout %s), found %d", file->joints, file->name,
+                       skel->joints);
     }
-    for (int t = first; t < k->frames; t++) {
-        if (!present(k, x, t, m)) {
-            continue;
-        }
-        for (int c = 0; c < 3; c++) {
-            const float o = k->normalize == KD_NORM_CENTER_SPINE ? x[at(k, c, t, SPINE_BASE, m)] : origin[c];
-            for (int v = 0; v < V; v++) {
-                x[at(k, c, t, v, m)] -= o;
-            }
-        }
+    if (skel->scored != kdi_frames_of(spec).scored) {
+        return KD_FAIL(err, KD_E_DATA, "expected joints of %s (skeleton.channels), found %s",
+                       kdi_frames_of(spec).scored ? "x, y and a confidence" : "x, y and z",
+                       skel->scored ? "x, y and a confidence" : "x, y and z");
     }
-}
-
-static void rotate_y(const kd_skeleton_opts *k, float *x, int m, float cs, float sn)
-{
-    for (int t = 0; t < k->frames; t++) {
-        for (int v = 0; v < V; v++) {
-            float *px = &x[at(k, 0, t, v, m)], *pz = &x[at(k, 2, t, v, m)];
-            const float x0 = *px, z0 = *pz;
-            *px = x0 * cs + z0 * sn;
-            *pz = z0 * cs - x0 * sn;
-        }
+    if (spec->file_layout.joints > 0) {
+        return kd_layout_map(file, l, from->joint, err);
     }
-}
-
-static void face_camera(const kd_skeleton_opts *k, float *x, int m, int first)
-{
-    const double dx = (double)x[at(k, 0, first, RIGHT_SHOULDER, m)] - (double)x[at(k, 0, first, LEFT_SHOULDER, m)];
-    const double dz = (double)x[at(k, 2, first, RIGHT_SHOULDER, m)] - (double)x[at(k, 2, first, LEFT_SHOULDER, m)];
-    /* x' = x cos + z sin, z' = z cos - x sin nulls dz for +angle; the reference turns by -angle */
-    const double angle = k->yaw == KD_YAW_CORRECTED ? atan2(dz, dx) : -atan2(dz, dx);
-    rotate_y(k, x, m, (float)cos(angle), (float)sin(angle));
-}
-
-/* file_order counts frames without the body as length 0, as the reference does; tracked leaves
- * them out. */
-static void unit_torso(const kd_skeleton_opts *k, float *x, int m)
-{
-    double sum = 0.0;
-    int n = 0;
-    for (int t = 0; t < k->frames; t++) {
-        if (k->bodies == KD_BODIES_TRACKED && !present(k, x, t, m)) {
-            continue;
-        }
-        double d2 = 0.0;
-        for (int c = 0; c < 3; c++) {
-            const double d = (double)x[at(k, c, t, NECK, m)] - (double)x[at(k, c, t, SPINE_BASE, m)];
-            d2 += d * d;
-        }
-        sum += sqrt(d2);
-        n++;
+    for (int v = 0; v < l->joints; v++) {
+        from->joint[v] = (uint8_t)v;
     }
-    const float scale = (float)fmax(n > 0 ? sum / n : 0.0, 1e-6);
-    for (int c = 0; c < 3; c++) {
-        for (int t = 0; t < k->frames; t++) {
-            for (int v = 0; v < V; v++) {
-                x[at(k, c, t, v, m)] /= scale;
-            }
-        }
-    }
-}
-
-void kd_sequence_normalize(const kd_skeleton_opts *cfg, float *x)
-{
-    for (int m = 0; m < cfg->max_bodies; m++) {
-        int first = 0;
-        while (first < cfg->frames && !present(cfg, x, first, m)) {
-            first++;
-        }
-        if (first == cfg->frames) {
-            continue;
-        }
-        if (cfg->normalize != KD_NORM_NONE) {
-            centre(cfg, x, m, first);
-        }
-        if (cfg->yaw != KD_YAW_NONE) {
-            face_camera(cfg, x, m, first);
-        }
-        if (cfg->bone_scale) {
-            unit_torso(cfg, x, m);
-        }
-    }
+    return KD_OK;
 }
 
 size_t kd_sequence_scratch(size_t n_bodies)
@@ -277,33 +232,35 @@ size_t kd_sequence_scratch(size_t n_bodies)
     return (n_bodies + 1) * sizeof(seen);
 }
 
-kd_status kd_sequence_make_in(const kd_skeleton_opts *cfg, const kd_skeleton *skel, void *scratch, float *x,
+kd_status kd_sequence_make_in(const kd_sequence_spec *spec, const kd_skeleton *skel, void *scratch, float *x,
                               kd_err *err)
 {
     if (skel->frames == 0 || skel->n_bodies == 0) {
         return KD_FAIL(err, KD_E_DATA, "no frame of %zu has a body", skel->frames);
     }
-    cast c = {.tracked = cfg->bodies == KD_BODIES_TRACKED};
-    if (c.tracked) {
-        choose_people(skel, cfg->max_bodies, scratch, &c);
+    const kdi_frames f = kdi_frames_of(spec);
+    source from = {.s = skel, .people = {.tracked = f.k->bodies == KD_BODIES_TRACKED}};
+    KD_TRY(choose_joints(spec, skel, &from, err));
+    if (from.people.tracked) {
+        choose_people(skel, f.k->max_bodies, scratch, &from.people);
     }
-    memset(x, 0, floats_of(cfg) * sizeof *x);
-    if (cfg->resample == KD_RESAMPLE_LINEAR) {
-        resample_linear(cfg, skel, &c, x);
+    memset(x, 0, (size_t)3 * (size_t)f.k->frames * (size_t)f.l->joints * (size_t)f.k->max_bodies * sizeof *x);
+    if (f.k->resample == KD_RESAMPLE_LINEAR) {
+        resample_linear(&f, &from, x);
     } else {
-        resample_pad(cfg, skel, &c, x);
+        resample_pad(&f, &from, x);
     }
-    kd_sequence_normalize(cfg, x);
+    kd_sequence_normalize(spec, x);
     return KD_OK;
 }
 
-kd_status kd_sequence_make(const kd_skeleton_opts *cfg, const kd_skeleton *skel, float *x, kd_err *err)
+kd_status kd_sequence_make(const kd_sequence_spec *spec, const kd_skeleton *skel, float *x, kd_err *err)
 {
     void *scratch = kd_alloc(kd_sequence_scratch(skel->n_bodies));
     if (scratch == NULL) {
         return KD_FAIL(err, KD_E_OOM, "no memory for %zu bodies", skel->n_bodies);
     }
-    const kd_status st = kd_sequence_make_in(cfg, skel, scratch, x, err);
+    const kd_status st = kd_sequence_make_in(spec, skel, scratch, x, err);
     kd_free(scratch);
     return st;
 }

@@ -187,6 +187,8 @@ kd_status kd_last_build(const kd_last_recipe *recipe, kd_last_fetch fetch, void 
     }
     l->recipe = *recipe;
     KD_GO(kd_last_recipe_model(recipe, &l->model, err));
+    KD_GO(kd_last_recipe_sequence(recipe, &l->spec, err));
+    l->joints = kd_sequence_file_opts(&l->spec).joints;
     KD_GO(names(l, err));
     KD_GO(rooms(l, options, err));
     KD_GO(prepare(l, fetch, user, err));

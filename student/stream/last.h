@@ -76,8 +76,8 @@ KD_LAST_API const char *kd_last_student(const kd_last *l); /* "sfz-nano" */
 KD_LAST_API int kd_last_classes(const kd_last *l);         /* of its answer */
 KD_LAST_API const char *kd_last_class_name(const kd_last *l,
                                            int);    /* "class 3" where the file has no names; NULL: none */
-KD_LAST_API int kd_last_joints(const kd_last *l);   /* V of a body */
-KD_LAST_API int kd_last_channels(const kd_last *l); /* C of a joint: x, y, z */
+KD_LAST_API int kd_last_joints(const kd_last *l);   /* V of a body, as the recipe's files have it */
+KD_LAST_API int kd_last_channels(const kd_last *l); /* C of a joint: x, y, z, or x, y, confidence */
 KD_LAST_API int kd_last_bodies(const kd_last *l);   /* that the student sees at once */
 KD_LAST_API int kd_last_frames(const kd_last *l);   /* of the model, after resampling */
 KD_LAST_API int kd_last_window(const kd_last *l);   /* of this instance */

@@ -34,7 +34,7 @@ static bool is_there(const frame *f, int m)
 
 static kd_status check_frame(const kd_last *l, const frame *f, kd_err *err)
 {
-    const int joints = l->model.layout->joints;
+    const int joints = l->joints;
     if (f->bodies < 0 || f->bodies > l->most_bodies) {
         return KD_FAIL(err, KD_E_ARG, "a frame of %d bodies: expected 0 to %d (max_bodies)", f->bodies, l->most_bodies);
     }
@@ -66,7 +66,7 @@ static void append(const kd_last *l, kd_reel *r, const frame *f)
         b->id = f->id != NULL ? f->id[m] : (uint64_t)m;
         memset(b->xyz, 0, sizeof b->xyz);
         if (is_there(f, m)) {
-            const size_t n = (size_t)l->model.layout->joints * 3;
+            const size_t n = (size_t)l->joints * 3;
             memcpy(b->xyz, f->joints + (size_t)m * n, n * sizeof(float));
             end = at;
         }
@@ -139,19 +139,19 @@ static kd_status probabilities(kd_last *l, kd_err *err)
 
 static kd_status run_reel(kd_last *l, kd_reel *r, kd_err *err)
 {
-    const kd_skeleton_aug_opts none = {.noise_joint = 0.0};
     l->done = false;
     if (r->n == 0) {
         return KD_FAIL(err, KD_E_STATE, "no frame was pushed yet");
     }
     rewind_reel(r);
     const kd_skeleton s = {.frames = (size_t)r->n,
-                           .joints = l->model.layout->joints,
+                           .joints = l->joints,
+                           .scored = l->spec.skeleton.channels == KD_CHANNELS_XY_SCORE,
                            .n_bodies = r->first[r->n],
                            .first = r->first,
                            .body = r->body};
-    KD_TRY(kd_sequence_make_in(&l->recipe.skeleton, &s, l->scratch, l->x, err));
-    kd_sequence_streams(&l->recipe.skeleton, &none, NULL, l->x, l->bits, l->stream);
+    KD_TRY(kd_sequence_make_in(&l->spec, &s, l->scratch, l->x, err));
+    kd_sequence_streams(&l->spec, NULL, l->x, l->bits, l->stream);
     const kd_status st = kd_program_run(l->program, NULL);
     if (st != KD_OK) {
         return KD_FAIL(err, st, "forward pass failed in %s", kd_program_where(l->program));
@@ -180,7 +180,7 @@ int kd_last_classify(kd_last *l, const float *joints, int frames, int bodies, co
     }
     for (int t = 0; t < frames; t++) {
         const size_t at = (size_t)t * (size_t)KD_MAX(bodies, 0);
-        const frame f = {joints + at * (size_t)l->model.layout->joints * 3, bodies, id != NULL ? id + at : NULL,
+        const frame f = {joints + at * (size_t)l->joints * 3, bodies, id != NULL ? id + at : NULL,
                          present != NULL ? present + at : NULL};
         const kd_status st = check_frame(l, &f, err);
         if (st != KD_OK) {
@@ -262,7 +262,7 @@ const char *kd_last_class_name(const kd_last *l, int i)
 
 int kd_last_joints(const kd_last *l)
 {
-    return l->model.layout->joints;
+    return l->joints;
 }
 
 int kd_last_channels(const kd_last *l)

@@ -16,7 +16,9 @@ typedef struct kd_reel {
 
 struct kd_last {
     kd_last_recipe recipe; /* without class_names */
-    kd_student_cfg model;
+    kd_sequence_spec spec;
+    kd_student_cfg model; /* its layout is that of spec */
+    int joints;           /* of a body that is pushed */
     kd_backend *be;
     kd_params *params;
     kd_program *program;

@@ -239,8 +239,30 @@ static kd_status check_names(const kd_last_recipe *r, kd_err *err)
                          lines);
 }
 
+static kd_status find_layout(const char *key, const char *name, const kd_layout **out, kd_err *err)
+{
+    *out = kd_layout_find(name);
+    return *out != NULL
+               ? KD_OK
+               : KD_FAIL(err, KD_E_UNSUPPORTED,
+                         "%s: this library has no joint layout '%.64s'; it knows the named ones alone", key, name);
+}
+
+kd_status kd_last_recipe_sequence(const kd_last_recipe *r, kd_sequence_spec *out, kd_err *err)
+{
+    const kd_layout *l = NULL, *file = NULL;
+    KD_TRY(find_layout("skeleton.layout", r->skeleton.layout, &l, err));
+    *out = (kd_sequence_spec){.skeleton = r->skeleton, .layout = *l};
+    if (r->skeleton.file_layout[0] != '\0') {
+        KD_TRY(find_layout("skeleton.file_layout", r->skeleton.file_layout, &file, err));
+        out->file_layout = *file;
+    }
+    return KD_OK;
+}
+
 kd_status kd_last_recipe_model(const kd_last_recipe *r, kd_student_cfg *out, kd_err *err)
 {
+    const kd_layout *layout = NULL;
     const kd_student_info *info = kd_student_find(r->student.name);
     if (info == NULL) {
         return KD_FAIL(err, KD_E_UNSUPPORTED, "student.name: this library has no student '%.64s'", r->student.name);
@@ -249,10 +271,11 @@ kd_status kd_last_recipe_model(const kd_last_recipe *r, kd_student_cfg *out, kd_
         return KD_FAIL(err, KD_E_FORMAT, "classes: the key is missing");
     }
     KD_TRY(check_names(r, err));
+    KD_TRY(find_layout("skeleton.layout", r->skeleton.layout, &layout, err));
     *out = (kd_student_cfg){.model = info,
                             .classes = r->classes,
                             .frames = r->skeleton.frames,
-                            .layout = kd_layout_ntu25(),
+                            .layout = layout,
                             .bodies = r->skeleton.max_bodies};
     return KD_OK;
 }

@@ -32,6 +32,9 @@ KD_NODISCARD kd_status kd_last_recipe_each(const kd_last_recipe *r,
                                            kd_status (*visit)(void *user, const char *key, const char *value),
                                            void *user);
 
+/* How frames become the model's inputs.  KD_E_UNSUPPORTED: a joint layout of the recipe is not a named one. */
+KD_NODISCARD kd_status kd_last_recipe_sequence(const kd_last_recipe *r, kd_sequence_spec *out, kd_err *err);
+
 /* Checks the whole and describes the model for kd_student_build. */
 KD_NODISCARD kd_status kd_last_recipe_model(const kd_last_recipe *r, kd_student_cfg *out, kd_err *err);
 

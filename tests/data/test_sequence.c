@@ -89,11 +89,21 @@ static void expect(const kd_st_file *f, const char *name, const float *got)
 
 static float x[N], out[3][N];
 
+/* NULL: no augmentation. */
+static const kd_sequence_spec *spec_of(const kd_skeleton_opts *k, const kd_skeleton_aug_opts *aug)
+{
+    static kd_sequence_spec spec;
+    spec = (kd_sequence_spec){.skeleton = *k, .aug = {.scale = {1, 1}, .speed = {1, 1}}};
+    if (aug != NULL) {
+        spec.aug = *aug;
+    }
+    return &spec;
+}
+
 static void streams(const kd_skeleton_opts *k, const kd_sequence_draw *d)
 {
-    static const kd_skeleton_aug_opts none = {.scale = {1, 1}, .speed = {1, 1}};
     float *dst[3] = {out[0], out[1], out[2]};
-    kd_sequence_streams(k, &none, d, x, 7, dst);
+    kd_sequence_streams(spec_of(k, NULL), d, x, 7, dst);
 }
 
 static void preprocessing_is_the_references(void **state)
@@ -119,7 +129,7 @@ static void preprocessing_is_the_references(void **state)
         for (int b = 0; b < 2; b++) {
             static const char *const STREAM[] = {"joint", "velocity", "bone"};
             const kd_skeleton_opts k = b == 0 ? rule_a() : rule_b();
-            ok(kd_sequence_make(&k, &s, x, &err), &err);
+            ok(kd_sequence_make(spec_of(&k, NULL), &s, x, &err), &err);
             streams(&k, NULL);
             for (int j = 0; j < 3; j++) {
                 (void)snprintf(name, sizeof name, "%s.%c.%s", CASE[i].name, "AB"[b], STREAM[j]);
@@ -139,7 +149,7 @@ static void augmentation_is_the_references(void **state)
     ok(kd_st_open(KD_GOLDEN_DIR "/last/preprocess.safetensors", &f, &err), &err);
     kd_skeleton s = recording("raw.exact64", 64, 2);
     const kd_skeleton_opts k = rule_a();
-    ok(kd_sequence_make(&k, &s, x, &err), &err);
+    ok(kd_sequence_make(spec_of(&k, NULL), &s, x, &err), &err);
     kd_sequence_draw d = {.angle_deg = 11.25, .scale = 1.0};
     streams(&k, &d);
     expect(f, "aug.rot", out[0]);
@@ -170,7 +180,7 @@ static void yaw_corrected_faces_the_camera(void **state)
     kd_skeleton s = recording("raw.exact64", 64, 2);
     kd_skeleton_opts k = rule_b();
     k.yaw = KD_YAW_CORRECTED;
-    ok(kd_sequence_make(&k, &s, x, &err), &err);
+    ok(kd_sequence_make(spec_of(&k, NULL), &s, x, &err), &err);
     for (int m = 0; m < M; m++) {
         assert_true(fabsf(x[at(2, 0, 8, m)] - x[at(2, 0, 4, m)]) <= 1e-5f);
         assert_true(x[at(0, 0, 8, m)] - x[at(0, 0, 4, m)] > 0.0f);
@@ -199,12 +209,12 @@ static void tracked_bodies_keep_their_place(void **state)
         s.first[t + 1] = n;
     }
     kd_skeleton_opts k = {.frames = T, .max_bodies = M, .bodies = KD_BODIES_TRACKED};
-    ok(kd_sequence_make(&k, &s, x, &err), &err);
+    ok(kd_sequence_make(spec_of(&k, NULL), &s, x, &err), &err);
     for (int t = 0; t < T; t++) { /* both in 10 frames; 9 was seen first */
         assert_true(x[at(0, t, 3, 0)] == 9.0f && x[at(0, t, 3, 1)] == 7.0f);
     }
     k.bodies = KD_BODIES_FILE_ORDER;
-    ok(kd_sequence_make(&k, &s, x, &err), &err);
+    ok(kd_sequence_make(spec_of(&k, NULL), &s, x, &err), &err);
     assert_true(x[at(0, 0, 3, 0)] == 5.0f && x[at(0, 1, 3, 0)] == 9.0f && x[at(0, 2, 3, 0)] == 7.0f);
     kd_skeleton_free(&s);
 }
@@ -223,7 +233,7 @@ static void linear_resampling(void **state)
         s.body[1].xyz[v][0] = 2.0f;
     }
     kd_skeleton_opts k = {.frames = T, .max_bodies = M, .resample = KD_RESAMPLE_LINEAR};
-    ok(kd_sequence_make(&k, &s, x, &err), &err);
+    ok(kd_sequence_make(spec_of(&k, NULL), &s, x, &err), &err);
     for (int t = 0; t < T; t++) {
         const double pos = (double)t * 2.0 / 63.0;
         const float want = pos <= 0.5 ? 1.0f : pos <= 1.5 ? 0.0f : 2.0f;
@@ -237,7 +247,7 @@ static void linear_resampling(void **state)
         s.body[0].xyz[v][1] = 1.0f;
         s.body[1].xyz[v][1] = 2.0f;
     }
-    ok(kd_sequence_make(&k, &s, x, &err), &err);
+    ok(kd_sequence_make(spec_of(&k, NULL), &s, x, &err), &err);
     for (int t = 0; t < T; t++) {
         assert_true(fabsf(x[at(1, t, 9, 0)] - (1.0f + (float)t / 63.0f)) <= 1e-6f);
     }
@@ -255,12 +265,12 @@ static void absent_bodies_stay_zero(void **state)
     }
     kd_skeleton_opts k = rule_b();
     k.clamp = 30.0;
-    ok(kd_sequence_make(&k, &s, x, &err), &err);
+    ok(kd_sequence_make(spec_of(&k, NULL), &s, x, &err), &err);
     const kd_skeleton_aug_opts aug = {
         .scale = {1, 1}, .speed = {1, 1}, .noise_joint = 0.1, .noise_velocity = 0.1, .noise_bone = 0.1};
     const kd_sequence_draw d = {.angle_deg = 20.0, .scale = 1.1, .noise = kd_rng_make(1, KD_RNG_TEST, 2, 3)};
     float *dst[3] = {out[0], out[1], out[2]};
-    kd_sequence_streams(&k, &aug, &d, x, 7, dst);
+    kd_sequence_streams(spec_of(&k, &aug), &d, x, 7, dst);
     double sum = 0.0;
     for (int c = 0; c < 3; c++) {
         for (int v = 0; v < V; v++) {
@@ -278,7 +288,7 @@ static void absent_bodies_stay_zero(void **state)
     assert_true(sigma > 0.08 && sigma < 0.12);
     kd_skeleton_free(&s);
     ok(kd_skeleton_alloc(5, 0, &s, &err), &err);
-    assert_int_equal(kd_sequence_make(&k, &s, x, &err), KD_E_DATA);
+    assert_int_equal(kd_sequence_make(spec_of(&k, NULL), &s, x, &err), KD_E_DATA);
     kd_skeleton_free(&s);
 }
 
@@ -310,18 +320,19 @@ static void the_op_is_the_same(void **state)
         for (uint32_t t = 1; i == 2 && t <= 101; t++) {
             s.first[t] = 2 * (t - 1); /* the first frame has no body */
         }
-        ok(kd_sequence_make(&k, &s, table + (size_t)i * N, &err), &err);
+        ok(kd_sequence_make(spec_of(&k, NULL), &s, table + (size_t)i * N, &err), &err);
         kd_skeleton_free(&s);
     }
     for (uint32_t b = 0; b < B; b++) {
         idx[b] = (int32_t)(b % (S + 1)) - 1;
-        draw[b] = kd_sequence_draw_make(&aug, T, kd_rng_make((uint64_t)7 << 35 | b, KD_RNG_SAMPLE, b, 5));
+        draw[b] = kd_sequence_draw_make(spec_of(&(kd_skeleton_opts){.frames = T}, &aug),
+                                        kd_rng_make((uint64_t)7 << 35 | b, KD_RNG_SAMPLE, b, 5));
         kd_sequence_draw_pack(&draw[b], real[b], whole[b]);
     }
     for (int i = 0; i < 3; i++) {
         y[i] = kd_calloc((size_t)B * N, sizeof *y[i]);
     }
-    const kd_skeleton_streams_attr attr = kd_sequence_attr(&k, &aug);
+    const kd_skeleton_streams_attr attr = kd_sequence_attr(spec_of(&k, &aug));
     const kd_shape rows = KD_SHAPE(B, 3, T, V, M);
     const kd_tensor in[] = {{table, KD_F32, KD_SHAPE(S, 3, T, V, M)},
                             {idx, KD_I32, KD_SHAPE(B)},
@@ -335,7 +346,7 @@ static void the_op_is_the_same(void **state)
         float *dst[3] = {out[0], out[1], out[2]};
         memset(out, 0, sizeof out);
         if (idx[b] >= 0) {
-            kd_sequence_streams(&k, &aug, &draw[b], table + (size_t)idx[b] * N, 7, dst);
+            kd_sequence_streams(spec_of(&k, &aug), &draw[b], table + (size_t)idx[b] * N, 7, dst);
         }
         for (int i = 0; i < 3; i++) {
             if (memcmp(out[i], y[i] + (size_t)b * N, sizeof out[i]) != 0) {
@@ -362,13 +373,14 @@ static void draws_keep_their_bounds(void **state)
                                       .joint_mask = 0.1};
     int flips = 0, slow = 0;
     for (uint32_t i = 0; i < 400; i++) {
-        const kd_sequence_draw d = kd_sequence_draw_make(&aug, T, kd_rng_make(3, KD_RNG_SAMPLE, i, 0));
+        const kd_sequence_draw d =
+            kd_sequence_draw_make(spec_of(&(kd_skeleton_opts){.frames = T}, &aug), kd_rng_make(3, KD_RNG_SAMPLE, i, 0));
         assert_true(fabs(d.angle_deg) <= 15.0 && d.scale >= 0.85 && d.scale <= 1.15);
         assert_true(fabs(d.shear) <= 0.1 && !d.time_flip);
         assert_true(d.speed_frames >= 51 && d.speed_frames <= T && d.speed_start >= 0 &&
                     d.speed_start + d.speed_frames <= T);
-        assert_int_equal(__builtin_popcount(d.masked), 2);
-        assert_true(d.masked < 1u << V);
+        assert_int_equal(__builtin_popcountll(d.masked), 2);
+        assert_true(d.masked < (uint64_t)1 << V);
         flips += d.flip;
         slow += d.speed_frames < T;
     }
@@ -383,7 +395,7 @@ static void time_flip_reverses_motion(void **state)
     kd_err err = {0};
     kd_skeleton s = recording("raw.exact64", 64, 2);
     const kd_skeleton_opts k = rule_a();
-    ok(kd_sequence_make(&k, &s, x, &err), &err);
+    ok(kd_sequence_make(spec_of(&k, NULL), &s, x, &err), &err);
     const kd_sequence_draw d = {.scale = 1.0, .time_flip = true};
     streams(&k, &d);
     for (int t = 0; t < T; t++) {

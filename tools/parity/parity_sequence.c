@@ -86,9 +86,9 @@ static kd_status compare(parity *p, const kd_st_file *f, const char *name, const
 
 static void streams(const kd_skeleton_opts *k, const kd_sequence_draw *d, buffers *b)
 {
-    static const kd_skeleton_aug_opts plain = {.scale = {1, 1}, .speed = {1, 1}};
+    const kd_sequence_spec spec = {.skeleton = *k, .aug = {.scale = {1, 1}, .speed = {1, 1}}};
     float *dst[STREAMS] = {b->out[0], b->out[1], b->out[2]};
-    kd_sequence_streams(k, &plain, d, b->x, KD_STREAM_JOINT | KD_STREAM_VELOCITY | KD_STREAM_BONE, dst);
+    kd_sequence_streams(&spec, d, b->x, KD_STREAM_JOINT | KD_STREAM_VELOCITY | KD_STREAM_BONE, dst);
 }
 
 static kd_status compare_case(parity *p, const kd_st_file *f, const char *name, buffers *b, kd_err *err)
@@ -101,7 +101,7 @@ static kd_status compare_case(parity *p, const kd_st_file *f, const char *name, 
     KD_GO(load(p, f, name, &s, err));
     for (const char *which = "AB"; *which != '\0'; which++) {
         const kd_skeleton_opts k = rule(*which);
-        KD_GO(kd_sequence_make(&k, &s, b->x, err));
+        KD_GO(kd_sequence_make(&(kd_sequence_spec){.skeleton = k}, &s, b->x, err));
         streams(&k, NULL, b);
         for (int i = 0; i < STREAMS; i++) {
             (void)snprintf(key, sizeof key, "%s.%c.%s", name, *which, stream[i]);
@@ -154,7 +154,7 @@ static kd_status compare_augmented(parity *p, const kd_st_file *f, buffers *b, k
     }
     const kd_skeleton_opts k = rule('A');
     KD_GO(load(p, f, name, &s, err));
-    KD_GO(kd_sequence_make(&k, &s, b->x, err));
+    KD_GO(kd_sequence_make(&(kd_sequence_spec){.skeleton = k}, &s, b->x, err));
     static const char *const step[] = {"aug.rot", "aug.rot_scale_shear", "aug.plus_flip", "aug.plus_speed",
                                        "aug.plus_mask"};
     for (size_t i = 0; i < KD_COUNTOF(step); i++) {

@@ -194,7 +194,7 @@ static kd_status predict_file(predictor *p, const char *file, const opts *o, boo
     size_t bodies = 1;
     int n = 0;
     kd_status st = KD_OK;
-    KD_GO(kd_skeleton_read(file, NULL, &s, err));
+    KD_GO(kd_skeleton_read(file, &(kd_skel_opts){.joints = kd_last_joints(p->last)}, &s, err));
     for (size_t t = 0; t < s.frames; t++) {
         bodies = KD_MAX(bodies, (size_t)(s.first[t + 1] - s.first[t]));
     }
@@ -250,7 +250,7 @@ static kd_status predict_stream(predictor *p, const opts *o, bool json, kd_err *
     size_t spoilt = 0, pushed = 0, printed = 0;
     kd_status st = KD_OK;
     KD_GO(make_room(p, 1, KD_SKEL_MAX_BODIES, err));
-    KD_GO(kd_frames_open(stdin, "stdin", &frames, err));
+    KD_GO(kd_frames_open(stdin, "stdin", kd_last_joints(p->last), &frames, err));
     const size_t window = (size_t)kd_last_window(p->last), every = o->every > 0 ? (size_t)o->every : window;
     for (bool end = false; !end;) {
         kd_err why = {0};

@@ -11,6 +11,7 @@ enum {
 struct kd_frames {
     FILE *in;
     const char *name;
+    int joints;      /* of a body */
     size_t line;     /* lines read */
     size_t first;    /* line in which the frame under way begins, from 1 */
     size_t expected; /* frames; 0: not known */
@@ -20,7 +21,7 @@ struct kd_frames {
     char text[TEXT_BYTES]; /* of the frame under way, behind the frame count of a text of its own */
 };
 
-kd_status kd_frames_open(FILE *in, const char *name, kd_frames **out, kd_err *err)
+kd_status kd_frames_open(FILE *in, const char *name, int joints, kd_frames **out, kd_err *err)
 {
     kd_frames *f = kd_alloc(sizeof *f);
     *out = f;
@@ -29,6 +30,7 @@ kd_status kd_frames_open(FILE *in, const char *name, kd_frames **out, kd_err *er
     }
     f->in = in;
     f->name = name;
+    f->joints = joints;
     f->line = f->first = f->expected = f->met = f->used = 0;
     f->begun = false;
     return KD_OK;
@@ -189,7 +191,7 @@ kd_status kd_frames_next(kd_frames *f, kd_skeleton *out, bool *end, kd_err *err)
     }
     f->met++;
     /* the frame count of the text of one frame is a line that nobody sent */
-    const kd_skel_opts opts = {.allow_no_body = true, .lines_before = f->first - 2};
+    const kd_skel_opts opts = {.allow_no_body = true, .joints = f->joints, .lines_before = f->first - 2};
     const kd_status st = kd_skeleton_parse(f->text, f->used, f->name, &opts, out, err);
     return st == KD_E_FORMAT ? KD_E_DATA : st;
 }

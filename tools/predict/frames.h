@@ -13,8 +13,8 @@
 
 typedef struct kd_frames kd_frames;
 
-/* `in` stays the caller's; `name` is for messages ("stdin") and stays too. */
-KD_NODISCARD kd_status kd_frames_open(FILE *in, const char *name, kd_frames **out, kd_err *err);
+/* `in` stays the caller's; `name` is for messages ("stdin") and stays too; joints: that a body must have. */
+KD_NODISCARD kd_status kd_frames_open(FILE *in, const char *name, int joints, kd_frames **out, kd_err *err);
 void kd_frames_close(kd_frames *f); /* NULL is legal */
 
 /* The next frame as a skeleton of one frame, without a body or with several; kd_skeleton_free.  *end: there is none any
