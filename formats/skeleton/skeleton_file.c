@@ -423,7 +423,8 @@ static kd_status refuse_others(scanner *s, size_t len)
         const size_t n = strlen(OTHER[i].magic);
         if (len >= n && memcmp(s->p, OTHER[i].magic, n) == 0) {
             return KD_FAIL(s->err, KD_E_FORMAT,
-                           "%s: expected a .skeleton text of NTU RGB+D, found %s: skeleton arrays are not read",
+                           "%s: expected a .skeleton text of NTU RGB+D, found %s; --data FILE and data.skeleton_file "
+                           "read skeleton arrays",
                            s->name, OTHER[i].what);
         }
     }

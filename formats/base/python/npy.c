@@ -179,6 +179,25 @@ static kd_status element(const char *descr, const char *origin, kd_npy *a, kd_er
     return KD_OK;
 }
 
+kd_status kd_npy_of(const char *descr, const void *data, size_t bytes, const char *origin, kd_npy *a, kd_err *err)
+{
+    KD_TRY(element(descr, origin, a, err));
+    a->count = 1;
+    bool fits = true;
+    for (size_t k = 0; k < a->rank; k++) {
+        fits = fits && kd_size_mul(a->count, (size_t)a->dim[k], &a->count);
+    }
+    if (!fits || !kd_size_mul(a->count, a->item, &a->bytes)) {
+        return KD_FAIL(err, KD_E_FORMAT, "%s: the size of its shape overflows", origin);
+    }
+    if (a->bytes != bytes) {
+        return KD_FAIL(err, KD_E_FORMAT, "%s: dtype and shape need %zu bytes of data, the file has %zu", origin,
+                       a->bytes, bytes);
+    }
+    a->data = data;
+    return KD_OK;
+}
+
 kd_status kd_npy_parse(const void *data, size_t bytes, const char *origin, kd_npy *out, kd_err *err)
 {
     const uint8_t *p = data;
@@ -205,20 +224,7 @@ kd_status kd_npy_parse(const void *data, size_t bytes, const char *origin, kd_np
                        "plain array of at most %d dimensions",
                        origin, (size_t)(s.p - (const char *)p), KD_NPY_MAX_RANK);
     }
-    KD_TRY(element(descr, origin, &a, err));
-    a.count = 1;
-    bool fits = true;
-    for (size_t k = 0; k < a.rank; k++) {
-        fits = fits && kd_size_mul(a.count, (size_t)a.dim[k], &a.count);
-    }
-    if (!fits || !kd_size_mul(a.count, a.item, &a.bytes)) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: the size of its shape overflows", origin);
-    }
-    if (a.bytes != bytes - head - n) {
-        return KD_FAIL(err, KD_E_FORMAT, "%s: dtype and shape need %zu bytes of data, the file has %zu", origin,
-                       a.bytes, bytes - head - n);
-    }
-    a.data = p + head + n;
+    KD_TRY(kd_npy_of(descr, p + head + n, bytes - head - n, origin, &a, err));
     *out = a;
     return KD_OK;
 }
@@ -272,6 +278,22 @@ void kd_npy_copy(const kd_npy *a, void *dst)
             index[k] = 0;
         }
     }
+}
+
+bool kd_npy_row(const kd_npy *a, size_t i, kd_npy *out)
+{
+    if (a->rank == 0 || i >= (size_t)a->dim[0] || (a->fortran && a->rank > 1)) {
+        return false;
+    }
+    kd_npy row = *a;
+    row.rank = a->rank - 1;
+    memmove(row.dim, a->dim + 1, row.rank * sizeof row.dim[0]);
+    row.fortran = false;
+    row.count = a->count / (size_t)a->dim[0];
+    row.bytes = a->bytes / (size_t)a->dim[0];
+    row.data = a->data + i * row.bytes;
+    *out = row;
+    return true;
 }
 
 /* n elements at src as float; false where the type has no reading as a number. */

@@ -35,10 +35,19 @@ typedef struct kd_npy {
  * KD_E_UNSUPPORTED. */
 KD_NODISCARD kd_status kd_npy_parse(const void *data, size_t bytes, const char *origin, kd_npy *out, kd_err *err);
 
+/* An array of the element type `descr` ("<f4") over `bytes` bytes at data; rank, dim and fortran of *a are set by the
+ * caller, the rest here.  KD_E_FORMAT, KD_E_UNSUPPORTED. */
+KD_NODISCARD kd_status kd_npy_of(const char *descr, const void *data, size_t bytes, const char *origin, kd_npy *a,
+                                 kd_err *err);
+
 /* count * item bytes, row-major, little-endian; any byte order and array order of the file. */
 void kd_npy_copy(const kd_npy *a, void *dst);
 
-/* The same as f32 (count floats), i64 (integers and booleans only).  KD_E_DTYPE when the kind does
+/* Element i along the first dimension, as an array of its own that points into `a`.  false: `a` has no such element, or
+ * is column-major, where the numbers of an element do not lie together. */
+bool kd_npy_row(const kd_npy *a, size_t i, kd_npy *out);
+
+/* The same as kd_npy_copy as f32 (count floats), i64 (integers and booleans only).  KD_E_DTYPE when the kind does
  * not allow it. */
 KD_NODISCARD kd_status kd_npy_to_f32(const kd_npy *a, float *dst, kd_err *err);
 KD_NODISCARD kd_status kd_npy_to_i64(const kd_npy *a, int64_t *dst, kd_err *err);
