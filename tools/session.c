@@ -211,8 +211,8 @@ void kd_session_out(const kd_session *s, const kd_common *c, const char *weights
     }
     kd_out_reads(out, weights);
     const kd_data_opts *data = &s->cfg->data;
-    const char *const files[] = {data->train_list, data->val_list, data->quarantine, data->video_dir,
-                                 data->skeleton_dir};
+    const char *const files[] = {data->train_list,   data->val_list,      data->quarantine, data->video_dir,
+                                 data->skeleton_dir, data->skeleton_file, data->names};
     for (size_t i = 0; i < KD_COUNTOF(files); i++) {
         kd_out_reads(out, files[i]);
     }

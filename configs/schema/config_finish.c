@@ -1,5 +1,6 @@
 /* Values taken from elsewhere, and checks that need more than one key. */
 #include "configs/schema/config_table.h"
+#include "formats/base/archive.h"
 #include "formats/data/sets/data_set.h"
 #include "teacher/clip/augment.h"
 #include "teacher/model/teacher.h"
@@ -22,6 +23,21 @@ static kd_status ordered(const char *key, const double range[2], kd_err *err)
         return KD_OK;
     }
     return KD_FAIL(err, KD_E_CONFIG, "%s: expected [low, high], found [%g, %g]", key, range[0], range[1]);
+}
+
+/* Keys of data.skeleton_file; whether there is an archive is known when the data are opened. */
+static kd_status finish_archive(const kd_data_opts *d, kd_err *err)
+{
+    if (d->skeleton_channels.n != 0 && d->skeleton_channels.n != KD_ARCHIVE_CHANNELS) {
+        return KD_FAIL(err, KD_E_CONFIG, "data.skeleton_channels: expected the places of x, y and z, found %d numbers",
+                       d->skeleton_channels.n);
+    }
+    if (d->skeleton_file[0] != '\0' && d->skeleton_dir[0] != '\0') {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "data.skeleton_dir: %s, but data.skeleton_file holds all skeletons; remove one of them",
+                       d->skeleton_dir);
+    }
+    return KD_OK;
 }
 
 static kd_status finish_data(kd_config *c, kd_err *err)
@@ -55,7 +71,7 @@ static kd_status finish_data(kd_config *c, kd_err *err)
         return KD_FAIL(err, KD_E_CONFIG, "data.%s: only where layout or split is list, found split %s; remove it", idle,
                        d->split.by);
     }
-    return KD_OK;
+    return finish_archive(d, err);
 }
 
 /* Keys that only some schedules obey. */

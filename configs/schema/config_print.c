@@ -326,6 +326,8 @@ kd_status kd_config_absolute(kd_config *cfg, kd_err *err)
         return KD_FAIL(err, KD_E_IO, "the present directory has no path of at most %d bytes", KD_CFG_PATH - 1);
     }
     KD_TRY(make_absolute(here, cfg->data.root, err));
+    KD_TRY(make_list_absolute(here, cfg->data.skeleton_file, err));
+    KD_TRY(make_list_absolute(here, cfg->data.names, err));
     KD_TRY(make_list_absolute(here, cfg->data.train_list, err));
     KD_TRY(make_list_absolute(here, cfg->data.val_list, err));
     KD_TRY(make_list_absolute(here, cfg->data.quarantine, err));

@@ -75,6 +75,9 @@ static char *tried(const builder *b, const listed *s, bool video)
 {
     const kd_data_set *layout = b->files.layout;
     const char *own = video ? b->cfg->video_dir : b->cfg->skeleton_dir;
+    if (!video && b->ds->archive != NULL) {
+        return kd_strdup(b->ds->archive->path);
+    }
     if (s->path != NULL && video != kd_is_skeleton_name(s->path)) {
         return in_folder(b, video, s->path);
     }
@@ -123,6 +126,18 @@ static const kd_pack_row *packed(const builder *b, const char *video)
     return row;
 }
 
+static kd_status add_skeleton(builder *b, const listed *s, kd_data_sample *d)
+{
+    const kd_archive *a = b->ds->archive;
+    if (a == NULL) {
+        return own_text(b, kd_path_join(b->cfg->root, s->skeleton), &d->skeleton);
+    }
+    d->archive = a;
+    d->skeleton = a->path;
+    d->row = kd_archive_find(a, s->skeleton);
+    return kdi_dataset_row_label(a, d->row, s->key, s->label, b->err);
+}
+
 static kd_status add(builder *b, kd_half_id which, const listed *s)
 {
     kd_half *half = &b->ds->half[which];
@@ -158,9 +173,7 @@ static kd_status add(builder *b, kd_half_id which, const listed *s)
     if (s->video != NULL) {
         KD_TRY(own_text(b, kd_path_join(b->cfg->root, s->video), &d.video));
     }
-    if (s->skeleton != NULL) {
-        KD_TRY(own_text(b, kd_path_join(b->cfg->root, s->skeleton), &d.skeleton));
-    }
+    KD_TRY(s->skeleton != NULL ? add_skeleton(b, s, &d) : KD_OK);
     if (s->id != NULL) {
         d.setup = s->id->setup;
         d.camera = s->id->camera;
@@ -185,6 +198,13 @@ static listed from_file(const kd_scan_item *it)
 
 static kd_status split_files(builder *b)
 {
+    const kd_archive *a = b->ds->archive;
+    if (a != NULL && a->numbered) {
+        return KD_FAIL(b->err, KD_E_DATA,
+                       "%s: its rows have no ids, only numbers (%s), so split %s cannot place them; data.names gives "
+                       "ids, or data.split: list takes the file's own halves (data.train_list: %s)",
+                       a->path, a->row[0].id, b->cfg->split.by, a->half[0].name);
+    }
     for (size_t i = 0; i < b->files.n; i++) {
         const kd_scan_item *it = &b->files.item[i];
         const kd_split_side side = kd_split_side_of(&b->cfg->split, it->key, it->set != NULL ? &it->id : NULL);
@@ -234,7 +254,8 @@ static kd_status add_row(builder *b, kd_half_id which, const kd_list_item *row)
 {
     const kd_list_form form = b->lists.list[which].form;
     const bool named = form == KD_LIST_MARKS || form == KD_LIST_KINETICS || form == KD_LIST_SSV2;
-    const bool by_path = strcmp(b->cfg->layout, KD_LAYOUT_LIST) == 0 && !named;
+    const bool files = b->ds->archive == NULL;
+    const bool by_path = strcmp(b->cfg->layout, KD_LAYOUT_LIST) == 0 && !named && files;
     const kd_scan_item *it = kd_scan_find(&b->files, row->key);
     listed s = {.key = row->key};
     bool there = false;
@@ -244,7 +265,7 @@ static kd_status add_row(builder *b, kd_half_id which, const kd_list_item *row)
     s.path = row->path;
     s.label = row->label == KD_LIST_NO_LABEL ? KD_NO_LABEL : row->label;
     s.frames = row->frames;
-    if (by_path || (it == NULL && !named)) { /* a file of an ending that the scan does not know */
+    if (by_path || (it == NULL && !named && files)) { /* a file of an ending that the scan does not know */
         KD_TRY(listed_path(b, row->path, &s, &there));
     }
     return add(b, which, &s);
@@ -293,8 +314,11 @@ static kd_status finish_half(builder *b, kd_half_id which)
 static kd_status scan(builder *b, bool lists)
 {
     const kd_data_opts *cfg = b->cfg;
-    kd_scan_opts o = {
-        .root = cfg->root, .video_dir = cfg->video_dir, .skeleton_dir = cfg->skeleton_dir, .key = cfg->key};
+    kd_scan_opts o = {.root = cfg->root,
+                      .video_dir = cfg->video_dir,
+                      .skeleton_dir = cfg->skeleton_dir,
+                      .key = cfg->key,
+                      .archive = b->ds->archive};
     const kd_data_set *layout = kd_data_set_of_layout(cfg->layout);
     bool differ = true;
     if (lists && cfg->key == KD_KEY_AUTO) {
@@ -302,7 +326,8 @@ static kd_status scan(builder *b, bool lists)
         o.key = differ ? KD_KEY_AUTO : KD_KEY_PATH;
     }
     KD_TRY(kd_scan_folder(&o, &b->files, b->err));
-    if (cfg->video_dir[0] == '\0' && cfg->skeleton_dir[0] == '\0' && layout != NULL && b->files.layout != layout) {
+    if (cfg->video_dir[0] == '\0' && cfg->skeleton_dir[0] == '\0' && layout != NULL && b->files.layout != layout &&
+        o.archive == NULL) {
         return KD_FAIL(b->err, KD_E_DATA,
                        "%s: expected %s/ or %s/ below it, found neither; data.layout flat takes files as they lie",
                        cfg->root, layout->video_dir, layout->skeleton_dir);
@@ -407,8 +432,9 @@ static kd_status build(builder *b, unsigned halves)
     if (strcmp(cfg->layout, KD_LAYOUT_LIST) == 0 && !lists) {
         return KD_FAIL(b->err, KD_E_CONFIG, "data.split: layout list takes its halves from lists; expected list");
     }
+    KD_TRY(kd_dataset_archive(cfg, &b->ds->archive, b->err));
     if (lists) {
-        KD_TRY(kd_split_lists_read(cfg, &b->lists, b->err));
+        KD_TRY(kd_split_lists_read(cfg, b->ds->archive, &b->lists, b->err));
     }
     KD_TRY(read_names(b, cfg->quarantine, &b->quarantine));
     KD_TRY(read_names(b, cfg->unlabelled, &b->unlabelled));
@@ -459,6 +485,7 @@ void kd_dataset_free(kd_dataset *ds)
     for (int i = 0; ds->classes != NULL && i < ds->n_classes; i++) {
         kd_free(ds->classes[i]);
     }
+    kd_archive_close(ds->archive);
     kd_free(ds->classes);
     kd_free(ds->text);
     kd_free(ds->name);

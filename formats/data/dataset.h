@@ -17,6 +17,11 @@
  * Layout list needs split list: paths in the lists are relative to root (and
  * data.video_dir or data.skeleton_dir).
  *
+ * Where data.skeleton_file, or data.root itself, is a skeleton archive (formats/base/archive.h), its rows are the
+ * skeletons, joined with videos below the root by their ids; a split by list may name a half of the archive.  A label
+ * of the archive must be that of the list and of the NTU name.  Rows that are only numbered are in no split but the
+ * archive's own.
+ *
  * Where data.video_dir is a pack (pack.h), its table says which videos there are: one that could not be packed is
  * absent.
  *
@@ -36,6 +41,7 @@
 #ifndef KD_FORMATS_DATA_DATASET_H
 #define KD_FORMATS_DATA_DATASET_H
 
+#include "formats/base/archive.h"
 #include "formats/base/hash.h"
 #include "formats/data/data_opts.h"
 #include "formats/data/fate.h"
@@ -48,12 +54,14 @@
 typedef enum kd_half_id { KD_HALF_TRAIN, KD_HALF_VAL, KD_HALVES } kd_half_id;
 
 typedef struct kd_data_sample {
-    const char *id;       /* "S001C001P001R001A001", or by data.key the stem or the path of the file */
-    const char *video;    /* path that can be opened, of a file or of a folder of pictures; NULL: there is none */
-    const char *skeleton; /* likewise */
-    int label;            /* KD_NO_LABEL: none; training half alone */
-    int frames;           /* of the video, as the list says; 0: the list does not */
-    size_t packed_frames; /* of the video, as its pack (pack.h) counted; 0: no pack */
+    const char *id;            /* "S001C001P001R001A001", or by data.key the stem or the path of the file */
+    const char *video;         /* path that can be opened, of a file or of a folder of pictures; NULL: there is none */
+    const char *skeleton;      /* likewise; path of the archive where it is a row of one */
+    const kd_archive *archive; /* holds the skeleton; NULL: a file of its own does */
+    size_t row;                /* in the archive */
+    int label;                 /* KD_NO_LABEL: none; training half alone */
+    int frames;                /* of the video, as the list says; 0: the list does not */
+    size_t packed_frames;      /* of the video, as its pack (pack.h) counted; 0: no pack */
     int setup, camera, performer, replication, action; /* of the NTU name; 0 otherwise */
 } kd_data_sample;
 
@@ -81,6 +89,7 @@ typedef struct kd_dataset {
     char *name;               /* "ntu60", "ntu120", or the last folder of root: stores and reports carry it */
     char *split;              /* "ntu60-xsub"; "subject train=[1,2]"; "list": equal texts mean equal splits */
     char pack[KD_SHA256_HEX]; /* recipe of the pack that data.video_dir is; "": no pack */
+    kd_archive *archive;      /* of data.skeleton_file; NULL: none */
     size_t unplaced;          /* found on disk, on neither side of the split */
     char **text;              /* owns the strings */
     size_t n_text;
@@ -92,6 +101,10 @@ typedef struct kd_dataset {
 KD_NODISCARD kd_status kd_dataset_open(const kd_data_opts *cfg, unsigned need, unsigned halves, kd_dataset *out,
                                        kd_err *err);
 void kd_dataset_free(kd_dataset *ds); /* zeroed or NULL is legal */
+
+/* data.skeleton_file, or data.root where that is one, opened by the options of cfg; *out NULL: neither is an archive.
+ */
+KD_NODISCARD kd_status kd_dataset_archive(const kd_data_opts *cfg, kd_archive **out, kd_err *err);
 
 /* The join as text, a line per half ("train: 40091 samples, ... left out: ..."); kd_free.  NULL
  * when memory runs out. */

@@ -1,4 +1,5 @@
 /* Is a data set sound?  Ids, labels, absent files, empty halves and classes. */
+#include "formats/base/io.h"
 #include "formats/data/dataset_internal.h"
 
 #include <stdlib.h>
@@ -10,6 +11,59 @@ static const char *const HALF[KD_HALVES] = {"training", "validation"};
 static kd_status no_memory(const kd_data_opts *cfg, kd_err *err)
 {
     return KD_FAIL(err, KD_E_OOM, "%s: no memory to check its samples", cfg->root);
+}
+
+/* ---- skeleton archives ----------------------------------------------------------------------- */
+
+kd_status kd_dataset_archive(const kd_data_opts *cfg, kd_archive **out, kd_err *err)
+{
+    const bool given = cfg->skeleton_file[0] != '\0', found = !given && kd_archive_is(cfg->root);
+    kd_archive_opts o = {.scale = cfg->skeleton_scale, .missing = cfg->skeleton_missing};
+    *out = NULL;
+    if (!given && !found && kd_path_is_file(cfg->root)) {
+        return kd_archive_open(cfg->root, NULL, out, err); /* says what the file is */
+    }
+    const char *idle = cfg->names[0] != '\0'                                      ? "names"
+                       : cfg->skeleton_scale != 0.0 && cfg->skeleton_scale != 1.0 ? "skeleton_scale"
+                       : cfg->skeleton_missing != 0.0                             ? "skeleton_missing"
+                       : cfg->skeleton_channels.n > 0                             ? "skeleton_channels"
+                                                                                  : NULL;
+    if (!given && !found) {
+        return idle == NULL
+                   ? KD_OK
+                   : KD_FAIL(err, KD_E_CONFIG, "data.%s: only with data.skeleton_file, found none; remove it", idle);
+    }
+    for (int i = 0; i < cfg->skeleton_channels.n && i < KD_ARCHIVE_CHANNELS; i++) {
+        o.channel[i] = cfg->skeleton_channels.v[i];
+        o.channels = true;
+    }
+    /* as they stand, then below the root: as lists are */
+    const bool here = !given || kd_path_exists(cfg->skeleton_file);
+    const bool names_here = cfg->names[0] != '\0' && kd_path_exists(cfg->names);
+    char *path = !given ? kd_strdup(cfg->root)
+                 : here ? kd_strdup(cfg->skeleton_file)
+                        : kd_path_join(cfg->root, cfg->skeleton_file);
+    char *names = names_here ? kd_strdup(cfg->names) : kd_path_join(cfg->root, cfg->names);
+    kd_status st = path != NULL && names != NULL ? KD_OK : no_memory(cfg, err);
+    o.names = cfg->names[0] != '\0' ? names : NULL;
+    st = st == KD_OK ? kd_archive_open(path, &o, out, err) : st;
+    kd_free(path);
+    kd_free(names);
+    if (st == KD_OK) {
+        kd_log(KD_LOG_INFO, "skeletons: %s, %zu samples of a %s%s", (*out)->path, (*out)->n, (*out)->form,
+               (*out)->numbered ? "; it names none, so a store is joined by row numbers alone (data.names gives ids)"
+                                : "");
+    }
+    return st;
+}
+
+kd_status kdi_dataset_row_label(const kd_archive *a, size_t row, const char *key, int label, kd_err *err)
+{
+    const int64_t own = a->row[row].label;
+    return own < 0 || label == KD_NO_LABEL || own == label
+               ? KD_OK
+               : KD_FAIL(err, KD_E_DATA, "%s: expected label %lld, as %s has, found %d", key, (long long)own, a->path,
+                         label);
 }
 
 /* ---- ids ------------------------------------------------------------------------------------- */

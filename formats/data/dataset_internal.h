@@ -20,6 +20,9 @@ kd_status kdi_dataset_check(const kd_data_opts *cfg, unsigned halves, const kd_d
 /* counts.videos, skeletons, pairs and unlabelled of the samples that are kept. */
 void kdi_half_count(kd_half *half);
 
+/* The label of a listed sample against that of its row.  KD_E_DATA: another one. */
+KD_NODISCARD kd_status kdi_dataset_row_label(const kd_archive *a, size_t row, const char *key, int label, kd_err *err);
+
 int kdi_by_left_id(const void *a, const void *b); /* orders kd_left_out */
 
 #endif

@@ -120,8 +120,10 @@ static int64_t bytes_of(const char *path)
 
 int64_t kd_sample_bytes(const kd_data_sample *s, unsigned need)
 {
-    return ((need & KD_NEED_VIDEO) != 0 ? bytes_of(s->video) : 0) +
-           ((need & KD_NEED_SKELETON) != 0 ? bytes_of(s->skeleton) : 0);
+    return ((need & KD_NEED_VIDEO) != 0 ? bytes_of(s->video) : 0) + ((need & KD_NEED_SKELETON) == 0 ? 0
+                                                                     : s->archive != NULL
+                                                                         ? (int64_t)s->archive->row[s->row].bytes
+                                                                         : bytes_of(s->skeleton));
 }
 
 kd_status kd_half_files_digest(const kd_half *half, unsigned need, char hex[KD_SHA256_HEX], kd_err *err)

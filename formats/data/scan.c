@@ -141,16 +141,21 @@ kd_status kd_scan_folder(const kd_scan_opts *opts, kd_scan *out, kd_err *err)
     kd_status st;
 
     *out = (kd_scan){0};
-    if (kd_path_exists(opts->root) && !kd_path_is_dir(opts->root)) {
-        return KD_FAIL(err, KD_E_DATA, "%s: a file; expected the folder of a data set%s", opts->root,
-                       kd_is_array_name(opts->root) ? " (skeleton arrays such as .npy, .npz and .pkl are not read)"
-                                                    : "");
+    const bool file = (kd_path_exists(opts->root) && !kd_path_is_dir(opts->root)) ||
+                      (opts->archive != NULL && strcmp(opts->root, opts->archive->path) == 0);
+    if (file && opts->archive == NULL) {
+        return KD_FAIL(err, KD_E_DATA, "%s: a file; expected the folder of a data set", opts->root);
     }
-    KD_GO(kdi_scan_places(&w, opts, &scan.layout));
+    if (opts->archive != NULL) {
+        KD_GO(kdi_scan_archive(&w, opts->archive));
+    }
+    if (!file) {
+        KD_GO(kdi_scan_places(&w, opts, &scan.layout));
+    }
     for (size_t i = 0; i < w.n_place; i++) {
         KD_GO(kdi_scan_place(&w, &w.place[i]));
     }
-    if (opts->aside) {
+    if (opts->aside && !file) {
         KD_GO(kdi_scan_aside(&w));
     }
     KD_GO(choose_keys(&w, opts->key, &scan));

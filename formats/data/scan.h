@@ -6,6 +6,7 @@
  *   2. the folder of a data set's layout (data_set.h), for NTU `<root>/nturgb+d_rgb` and `<root>/nturgb+d_skeletons`,
  *      in upper or lower case; without that name, all folders whose names begin with it (`nturgb+d_rgb_s003`);
  *   3. every folder below the root.
+ * Where the root is a file or the archive itself, nothing is looked for but the rows of the archive.
  * Files are told by their ending and not opened.  A folder of numbered pictures (two or more of img_00001.jpg) without
  * a video in it is a video, its path the folder's.  The result is sorted by key and does not depend on the order the
  * file system lists in.
@@ -16,12 +17,14 @@
 #ifndef KD_FORMATS_DATA_SCAN_H
 #define KD_FORMATS_DATA_SCAN_H
 
+#include "formats/base/archive.h"
 #include "formats/data/data_opts.h"
 
 typedef struct kd_scan_item {
     const char *key;
-    const char *video, *skeleton; /* relative to the root, '/' separators, or absolute; NULL when there is none */
-    const kd_data_set *set;       /* whose sample name the key is, `id` its parts; NULL: nobody's */
+    const char *video,
+        *skeleton;          /* relative to the root, '/' separators, or absolute; of an archive: the id; NULL: none */
+    const kd_data_set *set; /* whose sample name the key is, `id` its parts; NULL: nobody's */
     kd_sample_id id;
 } kd_scan_item;
 
@@ -32,7 +35,7 @@ typedef struct kd_scan_counts {
     size_t named;         /* items whose key is a sample name of a data set */
     size_t frame_folders; /* of videos: folders of pictures */
     size_t other_files;   /* in the folders searched: neither video nor skeleton */
-    size_t arrays;        /* of those: skeletons in a form that is not read */
+    size_t arrays;        /* of those: by their endings maybe skeleton arrays */
     size_t aside;         /* kd_scan_opts.aside: videos and skeletons below the root in folders not looked at */
 } kd_scan_counts;
 
@@ -40,7 +43,8 @@ typedef struct kd_scan_opts {
     const char *root;
     const char *video_dir, *skeleton_dir; /* below the root, or absolute; NULL or "": not given */
     kd_key_rule key;
-    bool aside; /* count files that lie where nothing was looked for */
+    bool aside;                /* count files that lie where nothing was looked for */
+    const kd_archive *archive; /* the skeletons are its rows, and no files; NULL: they are files */
 } kd_scan_opts;
 
 typedef struct kd_scan {

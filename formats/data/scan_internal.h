@@ -48,6 +48,9 @@ typedef struct kdi_walk {
 /* The places of both kinds; *layout as in kd_scan. */
 KD_NODISCARD kd_status kdi_scan_places(kdi_walk *w, const kd_scan_opts *o, const kd_data_set **layout);
 
+/* The rows of an archive, as skeletons. */
+KD_NODISCARD kd_status kdi_scan_archive(kdi_walk *w, const kd_archive *a);
+
 /* All files of a place. */
 KD_NODISCARD kd_status kdi_scan_place(kdi_walk *w, const kdi_place *place);
 

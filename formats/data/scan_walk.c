@@ -239,6 +239,21 @@ static kd_status walk(kdi_walk *w, const kdi_place *place, const char *dir)
     return st;
 }
 
+kd_status kdi_scan_archive(kdi_walk *w, const kd_archive *a)
+{
+    for (size_t i = 0; i < a->n; i++) {
+        void *array = w->file;
+        char *id = kd_strdup(a->row[i].id);
+        if (id == NULL || !grow(&array, w->n_file, &w->room_file, sizeof *w->file)) {
+            kd_free(id);
+            return no_memory(w);
+        }
+        w->file = array;
+        w->file[w->n_file++] = (kdi_found){.path = id, .skeleton = true};
+    }
+    return KD_OK;
+}
+
 kd_status kdi_scan_place(kdi_walk *w, const kdi_place *place)
 {
     return walk(w, place, place->dir);
@@ -320,7 +335,7 @@ done:
 
 kd_status kdi_scan_places(kdi_walk *w, const kd_scan_opts *o, const kd_data_set **layout)
 {
-    unsigned open = KDI_VIDEOS | KDI_SKELETONS;
+    unsigned open = o->archive == NULL ? KDI_VIDEOS | KDI_SKELETONS : KDI_VIDEOS;
     if (o->video_dir != NULL && o->video_dir[0] != '\0') {
         KD_TRY(add_place(w, o->video_dir, KDI_VIDEOS));
         open &= ~KDI_VIDEOS;

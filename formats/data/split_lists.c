@@ -12,6 +12,7 @@
 
 typedef struct reader {
     const kd_data_opts *cfg;
+    const kd_archive *archive; /* NULL: none */
     kd_split_lists *out;
     kd_err *err;
 } reader;
@@ -276,6 +277,12 @@ static kd_status read_list(const reader *r, kd_half_id which, const char *path)
 {
     kd_split_lists *o = r->out;
     kd_listing *list = &o->list[which];
+    const kd_archive_half *half = r->archive != NULL ? kd_archive_find_half(r->archive, path) : NULL;
+    if (half != NULL) {
+        o->path[which] = kd_strf("%s: split %s", r->archive->path, path);
+        KD_TRY(o->path[which] != NULL ? kd_listing_of_archive(r->archive, half, list, r->err) : no_memory(r));
+        return shift_labels(r, which);
+    }
     o->path[which] = kd_path_exists(path) || matches(path) ? kd_strdup(path) : kd_path_join(r->cfg->root, path);
     if (o->path[which] == NULL) {
         return no_memory(r);
@@ -453,9 +460,9 @@ static kd_status read_both(const reader *r)
     return label_by_name(r);
 }
 
-kd_status kd_split_lists_read(const kd_data_opts *cfg, kd_split_lists *out, kd_err *err)
+kd_status kd_split_lists_read(const kd_data_opts *cfg, const kd_archive *archive, kd_split_lists *out, kd_err *err)
 {
-    const reader r = {.cfg = cfg, .out = out, .err = err};
+    const reader r = {.cfg = cfg, .archive = archive, .out = out, .err = err};
     *out = (kd_split_lists){.classes.n = 0};
     const kd_status st = read_both(&r);
     if (st != KD_OK) {

@@ -28,7 +28,9 @@ typedef struct kd_split_lists {
     kd_class_names classes;     /* of the lists, n 0: labels are numbers without names */
 } kd_split_lists;
 
-KD_NODISCARD kd_status kd_split_lists_read(const kd_data_opts *cfg, kd_split_lists *out, kd_err *err);
+/* archive: of data.skeleton_file, whose own splits go before files of the same name; NULL: there is none. */
+KD_NODISCARD kd_status kd_split_lists_read(const kd_data_opts *cfg, const kd_archive *archive, kd_split_lists *out,
+                                           kd_err *err);
 
 /* Do the labels make sense?  n_classes: known number of classes; 0: as the labels say.  names: theirs, NULL: not known.
  * KD_E_DATA: a label beyond the classes; labels that begin with 1, in both lists or in one; folders of classes that the

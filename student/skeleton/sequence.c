@@ -77,15 +77,16 @@ static void keep(kd_sequence_source *s, uint32_t sample, const float *x)
     (void)kd_cache_put(s->cache, sample, k, bytes);
 }
 
-static kd_status read_sequence(const kd_sequence_spec *spec, const char *path, float *x, kd_err *err)
+static kd_status read_sequence(const kd_sequence_spec *spec, const kd_data_sample *d, float *x, kd_err *err)
 {
     const kd_skel_opts opts = kd_sequence_file_opts(spec);
     kd_skeleton skel = {0};
     kd_status st;
-    KD_GO(kd_skeleton_read(path, &opts, &skel, err));
+    KD_GO(d->archive != NULL ? kd_archive_read(d->archive, d->row, &opts, &skel, err)
+                             : kd_skeleton_read(d->skeleton, &opts, &skel, err));
     st = kd_sequence_make(spec, &skel, x, err);
     if (st != KD_OK) {
-        st = kd_err_prefix(err, st, "%s", path);
+        st = kd_err_prefix(err, st, "%s", d->skeleton);
     }
 done:
     kd_skeleton_free(&skel);
@@ -101,7 +102,7 @@ static kd_status load(kd_sequence_source *s, uint32_t sample, float *x, kd_err *
         return KD_OK;
     }
     const kd_data_sample *d = &s->half->sample[sample];
-    const kd_status st = read_sequence(&s->spec, d->skeleton, x, err);
+    const kd_status st = read_sequence(&s->spec, d, x, err);
     if (st != KD_OK) {
         return d->id != NULL ? kd_err_prefix(err, st, "%s", d->id) : st;
     }

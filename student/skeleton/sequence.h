@@ -28,7 +28,7 @@
 
 #include "formats/data/dataset.h"
 #include "formats/data/rows.h"
-#include "formats/skeleton/skeleton_file.h"
+#include "formats/skeleton/archive.h"
 #include "kernels/kd_ops.h"
 #include "kernels/kd_rng.h"
 #include "student/skeleton/skeleton_opts.h"

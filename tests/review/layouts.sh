@@ -40,8 +40,8 @@ grep -q '2 samples .*2 videos' out.txt && grep -q '2 of the videos are folders o
 
 # skeletons as arrays
 mkdir -p n/m && printf '\223NUMPY\1\0v\0{}' >n/m/S001C001P001R001A001.npy && printf '\200\4\225' >n/ntu60_3danno.pkl
-refused 3 'skeleton arrays are not read \(' "$kd" dataset scan --data n
-refused 3 'a file; expected the folder.*skeleton arrays' "$kd" dataset scan --data n/ntu60_3danno.pkl
+refused 3 'a file of skeleton arrays is read as --data FILE or by data.skeleton_file \(' "$kd" dataset scan --data n
+refused 3 'ntu60_3danno.pkl: pickle byte 2: the data end inside this value' "$kd" dataset scan --data n/ntu60_3danno.pkl
 cp n/ntu60_3danno.pkl data/
 accepted "$kd" dataset scan --data data
 accepted "$kd" dataset scan --data data --json

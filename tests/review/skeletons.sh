@@ -41,7 +41,7 @@ grep -q '"no body"' e.json || failed "the report does not say why a sample is no
 printf '\223NUMPY\1\0v\0{}' >K/x.npy
 printf '\200\4\225\0\0' >K/x.pkl
 for f in K/x.npy K/x.pkl; do
-    refused 3 'skeleton arrays are not read' "$distill" predict --weights b $f
+    refused 3 'data.skeleton_file read skeleton arrays' "$distill" predict --weights b $f
     ! LC_ALL=C grep -q '[^ -~]' err.txt || failed "raw bytes in the message about $f"
 done
 

@@ -2,7 +2,7 @@
 #include "distill/task/tasks.h"
 #include "formats/base/io.h"
 #include "formats/data/lists/quarantine.h"
-#include "formats/skeleton/skeleton_file.h"
+#include "formats/skeleton/archive.h"
 #include "formats/video/video.h"
 #include "tools/commands/commands.h"
 #include "tools/dataset/dataset_internal.h"
@@ -38,6 +38,8 @@ typedef struct finding {
 /* Files of one sample; a kind that is not looked at is NULL. */
 typedef struct suspect {
     const char *key, *video, *skeleton;
+    const kd_archive *archive; /* holds the skeleton; NULL: a file of its own does */
+    size_t row;
 } suspect;
 
 typedef struct check_job {
@@ -46,7 +48,8 @@ typedef struct check_job {
     size_t n;
     finding *found; /* [n] */
     kd_scan scan;
-    kd_dataset data; /* of a recipe */
+    kd_archive *archive; /* that the scan looked into */
+    kd_dataset data;     /* of a recipe */
     kd_video_opts video;
     _Atomic uint64_t frames;
     _Atomic size_t rotated; /* videos with a rotation tag */
@@ -86,8 +89,9 @@ static kd_status check_one(void *ctx, size_t i, kd_err *err)
         char *path = kd_path_join(j->root, it->skeleton);
         kd_err own = {0};
         kd_skeleton s = {0};
-        const kd_status st =
-            path != NULL ? kd_skeleton_read(path, NULL, &s, &own) : KD_FAIL(&own, KD_E_OOM, "check: out of memory");
+        const kd_status st = path == NULL          ? KD_FAIL(&own, KD_E_OOM, "check: out of memory")
+                             : it->archive != NULL ? kd_archive_read(it->archive, it->row, NULL, &s, &own)
+                                                   : kd_skeleton_read(path, NULL, &s, &own);
         kd_free(path);
         f->skeleton_frames = s.frames;
         kd_skeleton_free(&s);
@@ -202,7 +206,7 @@ static kd_status open_lists(const kd_common *c, check_job *j, unsigned *need, kd
 static kd_status find_suspects(const kd_common *c, check_job *j, kd_err *err)
 {
     unsigned need = 0;
-    KD_TRY(c->config.count > 0 ? open_lists(c, j, &need, err) : kdi_dataset_scan(c->data, &j->scan, err));
+    KD_TRY(c->config.count > 0 ? open_lists(c, j, &need, err) : kdi_dataset_scan(c->data, &j->scan, &j->archive, err));
     const size_t most = j->scan.n + j->data.half[KD_HALF_TRAIN].n + j->data.half[KD_HALF_VAL].n;
     j->item = kd_calloc(KD_MAX(most, 1), sizeof *j->item);
     j->found = kd_calloc(KD_MAX(most, 1), sizeof *j->found);
@@ -211,13 +215,15 @@ static kd_status find_suspects(const kd_common *c, check_job *j, kd_err *err)
     }
     for (size_t i = 0; i < j->scan.n; i++) {
         const kd_scan_item *it = &j->scan.item[i];
-        j->item[j->n++] = (suspect){it->key, it->video, it->skeleton};
+        const bool inside = j->archive != NULL && it->skeleton != NULL;
+        j->item[j->n++] = (suspect){it->key, it->video, it->skeleton, inside ? j->archive : NULL,
+                                    inside ? kd_archive_find(j->archive, it->skeleton) : 0};
     }
     for (int h = 0; h < KD_HALVES; h++) {
         for (size_t i = 0; i < j->data.half[h].n; i++) {
             const kd_data_sample *s = &j->data.half[h].sample[i];
             j->item[j->n++] = (suspect){s->id, (need & KD_NEED_VIDEO) != 0 ? s->video : NULL,
-                                        (need & KD_NEED_SKELETON) != 0 ? s->skeleton : NULL};
+                                        (need & KD_NEED_SKELETON) != 0 ? s->skeleton : NULL, s->archive, s->row};
         }
     }
     return KD_OK;
@@ -258,6 +264,7 @@ done:
     kd_free(out);
     kd_dataset_free(&j.data);
     kd_scan_free(&j.scan);
+    kd_archive_close(j.archive);
     return st;
 }
 

@@ -4,7 +4,8 @@
 
 #include "formats/data/scan.h"
 
-/* kd_scan_folder of a data set's root.  KD_E_DATA when there is nothing, with what there is instead. */
-KD_NODISCARD kd_status kdi_dataset_scan(const char *dir, kd_scan *s, kd_err *err);
+/* kd_scan_folder of a data set's root, which may be a skeleton archive: then *archive is the caller's to
+ * kd_archive_close, after the scan; else it is NULL.  KD_E_DATA when there is nothing, with what there is instead. */
+KD_NODISCARD kd_status kdi_dataset_scan(const char *dir, kd_scan *s, kd_archive **archive, kd_err *err);
 
 #endif

@@ -1,4 +1,5 @@
 /* kd dataset scan: what lies in a data folder. */
+#include "formats/base/io.h"
 #include "formats/base/json.h"
 #include "tools/commands/commands.h"
 #include "tools/dataset/dataset_internal.h"
@@ -9,7 +10,7 @@ static const kd_cmd SCAN = {
     .name = "kd dataset scan",
     .about = "Lists a data folder: videos and skeletons, paired by name, with what is missing on "
              "either side.\n"
-             "Opens no file.",
+             "Opens no file but a skeleton archive (--data FILE).",
     .common = KD_COMMON_DATA | KD_COMMON_JSON,
     .max_operands = 0,
     .notes = "The folder is an NTU tree (DIR/nturgb+d_rgb, DIR/nturgb+d_skeletons, folders below them and\n"
@@ -89,8 +90,9 @@ static void print_hints(const kd_scan *s)
         (void)printf("  %zu of the videos are folders of pictures\n", c->frame_folders);
     }
     if (c->arrays > 0) {
-        (void)printf("  %zu skeleton arrays are not read (the first: %s); expected .skeleton files\n", c->arrays,
-                     KD_SHOWN(s->array));
+        (void)printf("  %zu files that may be skeleton arrays are not looked at (the first: %s); --data FILE or "
+                     "data.skeleton_file reads one\n",
+                     c->arrays, KD_SHOWN(s->array));
     }
     if (c->aside > 0) {
         (void)printf("  %zu files in folders not looked at (the first: %s); data.video_dir and data.skeleton_dir name "
@@ -142,6 +144,15 @@ static void print_scan(const kd_scan *s, const tally *t)
     }
 }
 
+/* What an archive names itself. */
+static void print_halves(const kd_archive *a)
+{
+    for (size_t i = 0; a != NULL && i < a->n_halves; i++) {
+        (void)printf("  split %-14s %zu samples (data.split: list, data.train_list or data.val_list: %s)\n",
+                     KD_SHOWN(a->half[i].name), a->half[i].n, KD_SHOWN(a->half[i].name));
+    }
+}
+
 static kd_status print_scan_json(const kd_scan *s, const tally *t, kd_err *err)
 {
     kd_json *d = kd_json_object();
@@ -179,9 +190,14 @@ static kd_status print_scan_json(const kd_scan *s, const tally *t, kd_err *err)
     return st;
 }
 
-kd_status kdi_dataset_scan(const char *dir, kd_scan *s, kd_err *err)
+kd_status kdi_dataset_scan(const char *dir, kd_scan *s, kd_archive **archive, kd_err *err)
 {
-    const kd_scan_opts o = {.root = dir, .aside = true};
+    kd_scan_opts o = {.root = dir, .aside = true};
+    *archive = NULL;
+    if (kd_path_is_file(dir) || kd_archive_is(dir)) {
+        KD_TRY(kd_archive_open(dir, NULL, archive, err));
+        o.archive = *archive;
+    }
     KD_TRY(kd_scan_folder(&o, s, err));
     if (s->n > 0) {
         return KD_OK;
@@ -189,7 +205,7 @@ kd_status kdi_dataset_scan(const char *dir, kd_scan *s, kd_err *err)
     const char *first = s->array != NULL ? s->array : s->first_aside;
     const kd_status st = KD_FAIL(
         err, KD_E_DATA, "%s: holds no video and no .skeleton file%s%s%s; expected an NTU tree or a folder of them", dir,
-        s->array != NULL ? "; skeleton arrays are not read ("
+        s->array != NULL ? "; a file of skeleton arrays is read as --data FILE or by data.skeleton_file ("
         : first != NULL  ? " in the folders of its layout, but elsewhere ("
                          : "",
         first != NULL ? first : "", first != NULL ? ")" : "");
@@ -209,17 +225,21 @@ int kd_cmd_dataset_scan(int argc, char **argv)
     }
     kd_err err = {0};
     kd_scan s = {0};
+    kd_archive *archive = NULL;
     tally *t = kd_alloc(sizeof *t);
-    kd_status st = t != NULL ? kdi_dataset_scan(c.data, &s, &err) : KD_FAIL(&err, KD_E_OOM, "scan: out of memory");
+    kd_status st =
+        t != NULL ? kdi_dataset_scan(c.data, &s, &archive, &err) : KD_FAIL(&err, KD_E_OOM, "scan: out of memory");
     if (st == KD_OK) {
         count_items(&s, t);
         if (c.json) {
             st = print_scan_json(&s, t, &err);
         } else {
             print_scan(&s, t);
+            print_halves(archive);
         }
     }
     kd_scan_free(&s);
+    kd_archive_close(archive);
     kd_free(t);
     return kd_cmd_end(&SCAN, st, &err);
 }

@@ -57,7 +57,7 @@ typedef struct kd_listing {
 KD_NODISCARD kd_status kd_listing_parse(const char *text, size_t len, const char *name, kd_listing *out, kd_err *err);
 KD_NODISCARD kd_status kd_listing_read(const char *path, kd_listing *out, kd_err *err);
 /* The ids of a half that a skeleton archive names, with the labels of their rows, or of their NTU names; `line` is the
- * number in the half, from 1.  KD_E_DATA: no id, a row without a label, a label beyond KD_LISTING_LABEL_MAX. */
+ * number in the half, from 1.  KD_E_DATA: no id, a label beyond KD_LISTING_LABEL_MAX. */
 KD_NODISCARD kd_status kd_listing_of_archive(const kd_archive *a, const kd_archive_half *half, kd_listing *out,
                                              kd_err *err);
 void kd_listing_free(kd_listing *list); /* zeroed or NULL is legal */

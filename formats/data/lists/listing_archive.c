@@ -2,7 +2,7 @@
 #include "formats/data/lists/listing.h"
 
 /* The label of an id: its row's; where the row has none, that of its name. */
-static kd_status label_of(const kd_archive *a, const char *half, const char *id, int32_t *label, kd_err *err)
+static kd_status label_of(const kd_archive *a, const char *id, int32_t *label, kd_err *err)
 {
     const size_t row = kd_archive_find(a, id);
     kd_sample_id name;
@@ -12,11 +12,10 @@ static kd_status label_of(const kd_archive *a, const char *half, const char *id,
         return KD_FAIL(err, KD_E_DATA, "%s: %s: expected a label of at most %d, found %lld", a->path, id,
                        KD_LISTING_LABEL_MAX, (long long)known);
     }
-    if (known < 0 && row < a->n && !named) {
-        return KD_FAIL(err, KD_E_DATA, "%s: split %s: %s: expected a label in the file or an NTU name, found neither",
-                       a->path, half, id);
-    }
-    *label = known >= 0 ? (int32_t)known : named ? name.action - 1 : 0; /* without a row it is never used */
+    *label = known >= 0    ? (int32_t)known
+             : named       ? name.action - 1
+             : row == a->n ? 0 /* never used */
+                           : KD_LIST_NO_LABEL;
     return KD_OK;
 }
 
@@ -43,7 +42,7 @@ kd_status kd_listing_of_archive(const kd_archive *a, const kd_archive_half *half
         const size_t n = strlen(half->id[i]) + 1;
         memcpy(to, half->id[i], n);
         list.item[i] = (kd_list_item){.path = to, .label = -1, .frames = -1, .line = (uint32_t)i + 1};
-        KD_GO(label_of(a, half->name, to, &list.item[i].label, err));
+        KD_GO(label_of(a, to, &list.item[i].label, err));
         to += n;
     }
     list.n = half->n;

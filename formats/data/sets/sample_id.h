@@ -36,6 +36,6 @@ size_t kd_sample_path_key(const char *path, const char **start);
 bool kd_is_video_name(const char *name);    /* ".avi", ".mp4", ... */
 bool kd_is_skeleton_name(const char *name); /* ".skeleton" */
 bool kd_is_picture_name(const char *name);  /* ".jpg", ".png", ... */
-bool kd_is_array_name(const char *name);    /* skeletons in a form that is not read: ".npy", ".npz", ".pkl", ... */
+bool kd_is_array_name(const char *name);    /* maybe skeleton arrays: ".npy", ".npz", ".pkl", ... */
 
 #endif
