@@ -421,6 +421,10 @@ static kd_status finish_clips(kd_config *c, kd_err *err)
 static kd_status finish_sequences(kd_config *c, kd_err *err)
 {
     KD_TRY(ordered("skeleton_aug.scale", c->skeleton_aug.scale, err));
+    if (c->data.denoise != KD_DENOISE_NONE && c->skeleton.bodies != KD_BODIES_FILE_ORDER) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "skeleton.bodies: tracked, but data.denoise says who is actor 1 and 2; expected file_order");
+    }
     return ordered("skeleton_aug.speed", c->skeleton_aug.speed, err);
 }
 
@@ -490,5 +494,8 @@ kd_clip_spec kd_config_clip(const kd_config *cfg)
 
 kd_sequence_spec kd_config_sequence(const kd_config *cfg)
 {
-    return (kd_sequence_spec){.skeleton = cfg->skeleton, .aug = cfg->skeleton_aug, .seed = (uint64_t)cfg->train.seed};
+    return (kd_sequence_spec){.skeleton = cfg->skeleton,
+                              .aug = cfg->skeleton_aug,
+                              .denoise = cfg->data.denoise != KD_DENOISE_NONE,
+                              .seed = (uint64_t)cfg->train.seed};
 }

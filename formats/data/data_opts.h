@@ -8,7 +8,13 @@
     X(KD_BAD_FAIL, "fail") \
     X(KD_BAD_SKIP, "skip")
 
+/* Which bodies of a recording are people (formats/skeleton/denoise.h). */
+#define KD_DENOISE_MAP(X)      \
+    X(KD_DENOISE_NONE, "none") \
+    X(KD_DENOISE_CTRGCN, "ctrgcn")
+
 KD_ENUM_OF(kd_on_bad, KD_ON_BAD_MAP);
+KD_ENUM_OF(kd_denoise, KD_DENOISE_MAP);
 
 typedef struct kd_data_opts {
 #define KD_OPTIONS "formats/data/files_opts.inc"

@@ -102,6 +102,9 @@ KD_NODISCARD kd_status kd_dataset_open(const kd_data_opts *cfg, unsigned need, u
                                        kd_err *err);
 void kd_dataset_free(kd_dataset *ds); /* zeroed or NULL is legal */
 
+/* How cfg reads skeleton archives; without its list of names. */
+kd_archive_opts kd_dataset_archive_opts(const kd_data_opts *cfg);
+
 /* data.skeleton_file, or data.root where that is one, opened by the options of cfg; *out NULL: neither is an archive.
  */
 KD_NODISCARD kd_status kd_dataset_archive(const kd_data_opts *cfg, kd_archive **out, kd_err *err);

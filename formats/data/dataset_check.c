@@ -15,10 +15,20 @@ static kd_status no_memory(const kd_data_opts *cfg, kd_err *err)
 
 /* ---- skeleton archives ----------------------------------------------------------------------- */
 
+kd_archive_opts kd_dataset_archive_opts(const kd_data_opts *cfg)
+{
+    kd_archive_opts o = {.scale = cfg->skeleton_scale, .missing = cfg->skeleton_missing};
+    for (int i = 0; i < cfg->skeleton_channels.n && i < KD_ARCHIVE_CHANNELS; i++) {
+        o.channel[i] = cfg->skeleton_channels.v[i];
+        o.channels = true;
+    }
+    return o;
+}
+
 kd_status kd_dataset_archive(const kd_data_opts *cfg, kd_archive **out, kd_err *err)
 {
     const bool given = cfg->skeleton_file[0] != '\0', found = !given && kd_archive_is(cfg->root);
-    kd_archive_opts o = {.scale = cfg->skeleton_scale, .missing = cfg->skeleton_missing};
+    kd_archive_opts o = kd_dataset_archive_opts(cfg);
     *out = NULL;
     if (!given && !found && kd_path_is_file(cfg->root)) {
         return kd_archive_open(cfg->root, NULL, out, err); /* says what the file is */
@@ -32,10 +42,6 @@ kd_status kd_dataset_archive(const kd_data_opts *cfg, kd_archive **out, kd_err *
         return idle == NULL
                    ? KD_OK
                    : KD_FAIL(err, KD_E_CONFIG, "data.%s: only with data.skeleton_file, found none; remove it", idle);
-    }
-    for (int i = 0; i < cfg->skeleton_channels.n && i < KD_ARCHIVE_CHANNELS; i++) {
-        o.channel[i] = cfg->skeleton_channels.v[i];
-        o.channels = true;
     }
     /* as they stand, then below the root: as lists are */
     const bool here = !given || kd_path_exists(cfg->skeleton_file);

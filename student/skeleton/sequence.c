@@ -3,6 +3,7 @@
 #include "student/skeleton/sequence.h"
 
 #include "formats/data/cache.h"
+#include "formats/skeleton/denoise.h"
 
 /* A sequence as it is kept: bodies 0 .. n-1, those behind are absent. */
 typedef struct kept {
@@ -84,7 +85,8 @@ static kd_status read_sequence(const kd_sequence_spec *spec, const kd_data_sampl
     kd_status st;
     KD_GO(d->archive != NULL ? kd_archive_read(d->archive, d->row, &opts, &skel, err)
                              : kd_skeleton_read(d->skeleton, &opts, &skel, err));
-    st = kd_sequence_make(spec, &skel, x, err);
+    st = spec->denoise ? kd_skeleton_denoise(&skel, err) : KD_OK;
+    st = st == KD_OK ? kd_sequence_make(spec, &skel, x, err) : st;
     if (st != KD_OK) {
         st = kd_err_prefix(err, st, "%s", d->skeleton);
     }

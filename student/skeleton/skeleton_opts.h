@@ -46,6 +46,7 @@ typedef struct kd_skeleton_aug_opts {
 typedef struct kd_sequence_spec {
     kd_skeleton_opts skeleton;
     kd_skeleton_aug_opts aug;
+    bool denoise;  /* recordings are denoised when they are read (formats/skeleton/denoise.h) */
     uint64_t seed; /* of every draw */
     /* What skeleton.layout and skeleton.file_layout name.  No joints: ntu25, and files of the same joints. */
     kd_layout layout, file_layout;

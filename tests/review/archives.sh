@@ -72,6 +72,23 @@ accepted "${train[@]}" --data two.npz --out two "${two[@]}" --epochs 2 --resume
 cp G/ids.npz two.npz
 refused 3 'training half: 1 samples then, 3 now' "${train[@]}" --data two.npz --out two "${two[@]}" --epochs 3 --resume
 
+# every sample of an archive, by its id; the arrays of one as the run's data are read
+accepted "$distill" predict --weights run-last G/last
+[ "$(grep -c '^S001C00.P00.R001A00' out.txt)" -eq 6 ] || failed "predict: $(cat out.txt)"
+accepted "$distill" predict --weights mm G/ids.npz --top 1
+refused 3 'G/ids.npz: S001.*: expected x, y and z of a joint, found 6 numbers' \
+    "$distill" predict --weights run-last G/ids.npz
+
+# CTR-GCN's denoising
+accepted "${train[@]}" --data G/pyskl_p4.pkl --out clean --set data.denoise=ctrgcn --set data.on_bad_sample=skip
+grep -q 'no body' clean/log.jsonl || failed "denoise: nobody is lost of two bodies of at most 11 frames"
+accepted "$distill" predict --weights clean G/ids.npz --set 'data.skeleton_channels=[3,4,5]' \
+    --set data.skeleton_scale=0.001 --set data.skeleton_missing=-32768
+refused 3 'S001C002P001R001A002: no body: expected a body of more than 11 frames, found 2 shorter ones' \
+    "$distill" predict --weights clean G/pyskl_p4.pkl
+refused 2 'skeleton.bodies: tracked, but data.denoise' "${train[@]}" --data G/last --out no \
+    --set data.denoise=ctrgcn --set skeleton.bodies=tracked
+
 # listing and check
 accepted "$kd" dataset scan --data G/pyskl_p4.pkl
 grep -q 'as ntu60-xsub   train 4, val 2' out.txt && grep -q 'split xview_val      1 samples' out.txt ||

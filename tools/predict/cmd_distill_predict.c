@@ -1,7 +1,9 @@
 /* `distill predict`: top-k classes of skeleton sequences, or of a growing stream of frames; by liblast. */
 #include "distill/export/deploy.h"
 #include "formats/base/io.h"
-#include "formats/skeleton/skeleton_file.h"
+#include "formats/data/dataset.h"
+#include "formats/skeleton/archive.h"
+#include "formats/skeleton/denoise.h"
 #include "formats/weights/safetensors.h"
 #include "formats/weights/weights.h"
 #include "student/stream/last.h"
@@ -33,6 +35,8 @@ typedef struct predictor {
     kd_ranked *ranked; /* [classes] */
     int *best;
     float *prob;
+    bool denoise;           /* recordings, as the run's data */
+    kd_archive_opts arrays; /* of skeleton archives, likewise */
 } predictor;
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -57,6 +61,8 @@ static kd_status image_of_run(predictor *p, const opts *o, const kd_common *c, k
     KD_GO(kd_model_open(s.task, s.cfg, classes, s.be, &model, err));
     KD_GO(kd_model_declare(&model, NULL, err));
     KD_GO(kd_model_load(&model, o->weights, "", false, NULL, &load, err));
+    p->denoise = s.cfg->data.denoise != KD_DENOISE_NONE;
+    p->arrays = kd_dataset_archive_opts(&s.cfg->data);
     const kd_deploy d = {.cfg = s.cfg, .model = &model, .names = names, .temperature = 1.0};
     st = kd_deploy_image(&d, &p->image, &p->bytes, err);
 done:
@@ -188,31 +194,61 @@ static void spread(predictor *p, const kd_skeleton *s, size_t bodies)
     }
 }
 
-static kd_status predict_file(predictor *p, const char *file, const opts *o, bool json, kd_err *err)
+/* `s` is freed, whatever is returned. */
+static kd_status predict_skeleton(predictor *p, const char *name, kd_skeleton *s, const opts *o, bool json, kd_err *err)
 {
-    kd_skeleton s = {0};
     size_t bodies = 1;
     int n = 0;
-    kd_status st = KD_OK;
-    KD_GO(kd_skeleton_read(file, &(kd_skel_opts){.joints = kd_last_joints(p->last)}, &s, err));
-    for (size_t t = 0; t < s.frames; t++) {
-        bodies = KD_MAX(bodies, (size_t)(s.first[t + 1] - s.first[t]));
+    kd_status st = p->denoise ? kd_skeleton_denoise(s, err) : KD_OK;
+    if (st != KD_OK) {
+        st = kd_err_prefix(err, st, "%s", name);
+        goto done;
     }
-    KD_GO(make_room(p, s.frames, bodies, err));
-    spread(p, &s, bodies);
+    for (size_t t = 0; t < s->frames; t++) {
+        bodies = KD_MAX(bodies, (size_t)(s->first[t + 1] - s->first[t]));
+    }
+    KD_GO(make_room(p, s->frames, bodies, err));
+    spread(p, s, bodies);
     const double t0 = kd_now();
-    const int ran = kd_last_classify(p->last, p->joints, (int)s.frames, (int)bodies, p->id, p->present);
+    const int ran = kd_last_classify(p->last, p->joints, (int)s->frames, (int)bodies, p->id, p->present);
     const double ms = 1e3 * (kd_now() - t0);
     if (ran != KD_LAST_OK) {
-        st = failure(p, ran, file, err);
+        st = failure(p, ran, name, err);
         goto done;
     }
     KD_GO(rank(p, o, &n, err));
-    const kd_prediction result = {.file = file, .ms = ms, .ranked = p->ranked, .n = n};
+    const kd_prediction result = {.file = name, .ms = ms, .ranked = p->ranked, .n = n};
     st = kd_print_prediction(&result, json, err);
 done:
-    kd_skeleton_free(&s);
+    kd_skeleton_free(s);
     return st;
+}
+
+/* Every sample of an archive, by its id. */
+static kd_status predict_archive(predictor *p, const char *file, const opts *o, bool json, kd_err *err)
+{
+    const kd_skel_opts so = {.joints = kd_last_joints(p->last)};
+    kd_archive *a = NULL;
+    KD_TRY(kd_archive_open(file, &p->arrays, &a, err));
+    kd_status st = KD_OK;
+    for (size_t i = 0; i < a->n && st == KD_OK; i++) {
+        kd_skeleton s = {0};
+        st = kd_interrupted() ? KD_FAIL(err, KD_E_CANCELLED, "interrupted: %zu of %zu samples done", i, a->n)
+                              : kd_archive_read(a, i, &so, &s, err);
+        st = st == KD_OK ? predict_skeleton(p, a->row[i].id, &s, o, json, err) : st;
+    }
+    kd_archive_close(a);
+    return st;
+}
+
+static kd_status predict_file(predictor *p, const char *file, const opts *o, bool json, kd_err *err)
+{
+    kd_skeleton s = {0};
+    if (kd_archive_is(file)) {
+        return predict_archive(p, file, o, json, err);
+    }
+    KD_TRY(kd_skeleton_read(file, &(kd_skel_opts){.joints = kd_last_joints(p->last)}, &s, err));
+    return predict_skeleton(p, file, &s, o, json, err);
 }
 
 /* ---- a stream -------------------------------------------------------------------------------- */
@@ -320,7 +356,7 @@ int kd_cmd_distill_predict(int argc, char **argv)
     };
     static const kd_cmd cmd = {
         .name = "distill predict",
-        .operands = "FILE.skeleton... | -",
+        .operands = "FILE.skeleton|ARCHIVE... | -",
         .about =
             "Top-k classes of skeleton sequences, with the latency from frames to probabilities (liblast, one "
             "thread).\n"
