@@ -1,5 +1,5 @@
-/* Skeleton archives: every form against what its own readers see, names and halves, the refuse corpus, every cut, memory
- * failures. */
+/* Skeleton archives: every form against what its own readers see, names and halves, the refuse corpus, every cut,
+ * memory failures. */
 #include "formats/base/io.h"
 #include "formats/base/python/npy.h"
 #include "formats/skeleton/archive.h"
