@@ -13,15 +13,16 @@
 
 typedef struct net {
     kd_student_cfg student;
+    char stream[KD_CFG_NAME];         /* student.stream */
     kd_skeleton_streams_attr streams; /* how kept sequences become streams */
 } net;
 
 /* ---- the model ------------------------------------------------------------------------------- */
 
-static bool takes(const kd_student_info *info, const char *stream)
+static bool takes(const kd_config *cfg, const kd_student_info *info, const char *stream)
 {
     int i = 0;
-    while (i < info->n_streams && strcmp(info->streams[i], stream) != 0) {
+    while (i < info->n_streams && strcmp(kd_student_stream(info, cfg->student.stream, i), stream) != 0) {
         i++;
     }
     return i < info->n_streams;
@@ -38,14 +39,19 @@ static kd_status check_idle(const kd_config *cfg, const kd_student_info *info, k
         {"student.drop_path", "has no residual branch to drop", cfg->student.drop_path, info->drop_path < 0.0f},
         {"kd.ib_weight", "has no information bottleneck", cfg->kd.ib_weight, info->latent == 0},
         {"skeleton_aug.noise_velocity", "takes no velocities", cfg->skeleton_aug.noise_velocity,
-         !takes(info, "velocity")},
-        {"skeleton_aug.noise_bone", "takes no bones", cfg->skeleton_aug.noise_bone, !takes(info, "bone")},
+         !takes(cfg, info, "velocity")},
+        {"skeleton_aug.noise_joint", "takes no joints", cfg->skeleton_aug.noise_joint, !takes(cfg, info, "joint")},
+        {"skeleton_aug.noise_bone", "takes no bones", cfg->skeleton_aug.noise_bone, !takes(cfg, info, "bone")},
     };
     for (size_t i = 0; i < KD_COUNTOF(key); i++) {
         if (key[i].value > 0.0 && key[i].idle) {
             return KD_FAIL(err, KD_E_CONFIG, "%s: %g, but %s %s; set it to 0", key[i].key, key[i].value, info->name,
                            key[i].lacks);
         }
+    }
+    if (info->n_streams > 1 && strcmp(cfg->student.stream, kd_stream_name(0)) != 0) {
+        return KD_FAIL(err, KD_E_CONFIG, "student.stream: %s, but %s reads %d streams of its own; leave it at %s",
+                       cfg->student.stream, info->name, info->n_streams, kd_stream_name(0));
     }
     return KD_OK;
 }
@@ -62,6 +68,7 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
         return KD_FAIL(err, KD_E_OOM, "model: out of memory");
     }
     KD_TRY(check_idle(cfg, info, err));
+    (void)snprintf(n->stream, sizeof n->stream, "%s", cfg->student.stream);
     n->student = (kd_student_cfg){.model = info,
                                   .classes = m->classes,
                                   .frames = cfg->skeleton.frames,
@@ -77,7 +84,7 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
     m->latent = info->latent > 0;
     m->n_inputs = info->n_streams;
     for (int i = 0; i < info->n_streams; i++) {
-        m->inputs[i] = info->streams[i];
+        m->inputs[i] = kd_student_stream(info, n->stream, i);
         m->item[i] = (kd_spec){KD_F32, kd_shape4(3, n->student.frames, n->student.layout->joints, n->student.bodies)};
         m->train_item[i] = m->item[i];
     }

@@ -30,6 +30,17 @@ const char *kd_student_name(int i)
     return s != NULL ? s->name : NULL;
 }
 
+const char *kd_stream_name(int i)
+{
+    static const char *const NAME[] = {"joint", "velocity", "bone"};
+    return i >= 0 && (size_t)i < KD_COUNTOF(NAME) ? NAME[i] : NULL;
+}
+
+const char *kd_student_stream(const kd_student_info *model, const char *chosen, int i)
+{
+    return model->n_streams == 1 ? chosen : model->streams[i];
+}
+
 const kd_student_info *kd_student_find(const char *name)
 {
     const kd_student_info *s = NULL;

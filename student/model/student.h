@@ -36,6 +36,10 @@ const kd_student_info *kd_student_at(int i);              /* NULL past the end *
 const kd_student_info *kd_student_find(const char *name); /* NULL: unknown */
 const char *kd_student_name(int i);                       /* of kd_student_at */
 
+/* Input i of the model.  `chosen` (student.stream) takes the place of the only one of a model that reads one stream. */
+const char *kd_student_stream(const kd_student_info *model, const char *chosen, int i);
+const char *kd_stream_name(int i); /* "joint", "velocity", "bone"; NULL past the last */
+
 typedef struct kd_student_cfg {
     const kd_student_info *model;
     const kd_layout *layout;     /* of the skeletons, of kd_layout_check; NULL: ntu25; outlives the call */

@@ -36,7 +36,7 @@ static kd_graph *build(kd_last *l, bool training, kd_err *err)
     }
     kd_val x[KD_STUDENT_MAX_STREAMS] = {{0}};
     for (int i = 0; i < c->model->n_streams; i++) {
-        x[i] = kd_input(g, c->model->streams[i], KD_F32, kd_shape5(1, 3, c->frames, c->layout->joints, c->bodies));
+        x[i] = kd_input(g, kd_last_stream_name(l, i), KD_F32, kd_shape5(1, 3, c->frames, c->layout->joints, c->bodies));
     }
     (void)kd_student_build(g, c, x);
     const kd_err *bad = kd_graph_error(g);

@@ -293,7 +293,8 @@ int kd_last_streams(const kd_last *l)
 
 const char *kd_last_stream_name(const kd_last *l, int i)
 {
-    return i >= 0 && i < l->model.model->n_streams ? l->model.model->streams[i] : NULL;
+    return i >= 0 && i < l->model.model->n_streams ? kd_student_stream(l->model.model, l->recipe.student.stream, i)
+                                                   : NULL;
 }
 
 const char *kd_last_version(void)

@@ -260,6 +260,19 @@ kd_status kd_last_recipe_sequence(const kd_last_recipe *r, kd_sequence_spec *out
     return KD_OK;
 }
 
+static kd_status check_stream(const kd_last_recipe *r, const kd_student_info *info, kd_err *err)
+{
+    const char *name = NULL;
+    for (int i = 0; (name = kd_stream_name(i)) != NULL && strcmp(name, r->student.stream) != 0; i++) {
+    }
+    if (name == NULL || (info->n_streams > 1 && strcmp(name, kd_stream_name(0)) != 0)) {
+        return KD_FAIL(err, KD_E_FORMAT, "student.stream: expected %s, found '%.40s'",
+                       info->n_streams > 1 ? "joint, since the student reads several streams" : "the name of a stream",
+                       r->student.stream);
+    }
+    return KD_OK;
+}
+
 kd_status kd_last_recipe_model(const kd_last_recipe *r, kd_student_cfg *out, kd_err *err)
 {
     const kd_layout *layout = NULL;
@@ -272,6 +285,7 @@ kd_status kd_last_recipe_model(const kd_last_recipe *r, kd_student_cfg *out, kd_
     }
     KD_TRY(check_names(r, err));
     KD_TRY(find_layout("skeleton.layout", r->skeleton.layout, &layout, err));
+    KD_TRY(check_stream(r, info, err));
     *out = (kd_student_cfg){.model = info,
                             .classes = r->classes,
                             .frames = r->skeleton.frames,
