@@ -86,31 +86,61 @@ static const kd_cfg_row *field_of(const kd_cfg_row *row, const char *key)
     return NULL;
 }
 
+/* What is below `top`, with commas, without the keys that are fields of the row; row NULL: all. */
+static void add_below(line *l, const kd_yaml_node *top, const kd_cfg_row *row)
+{
+    const size_t start = l->used;
+    for (const kd_yaml_node *n = top->child; n != NULL;) {
+        if (row != NULL && n->parent == top && field_of(row, n->key) != NULL) {
+            n = n->next;
+            continue;
+        }
+        if (n->parent == top ? l->used > start : n != n->parent->child) {
+            add(l, ", ");
+        }
+        add_key(l, n);
+        if (n->kind == KD_YAML_SCALAR) {
+            add_scalar(l, n);
+        } else if (n->child == NULL) {
+            add(l, n->kind == KD_YAML_MAP ? "{}" : "[]");
+        } else {
+            add(l, n->kind == KD_YAML_MAP ? "{" : "[");
+            n = n->child;
+            continue;
+        }
+        n = next_of(l, n, top);
+    }
+}
+
 kd_status kd_cfg_rest(const kd_cfg_row *row, const kd_yaml_node *item, size_t i, char *out, size_t size, kd_err *err)
 {
     line l = {out, 0, size};
     memset(out, 0, size);
-    for (const kd_yaml_node *n = item->child; n != NULL;) {
-        if (n->parent == item && field_of(row, n->key) != NULL) {
-            n = n->next;
-            continue;
-        }
-        if (l.used > 0 && out[KD_MIN(l.used, size) - 1] != '{' && out[KD_MIN(l.used, size) - 1] != '[') {
-            add(&l, ", ");
-        }
-        add_key(&l, n);
+    add_below(&l, item, row);
+    return l.used < size ? KD_OK : place(item, i, "keys", err, "more than 2047 bytes of keys");
+}
+
+char *kd_yaml_flow(const kd_yaml_node *n)
+{
+    line l = {NULL, 0, 0};
+    for (int pass = 0; pass < 2; pass++) {
+        l.used = 0;
         if (n->kind == KD_YAML_SCALAR) {
             add_scalar(&l, n);
-        } else if (n->child == NULL) {
-            add(&l, n->kind == KD_YAML_MAP ? "{}" : "[]");
         } else {
             add(&l, n->kind == KD_YAML_MAP ? "{" : "[");
-            n = n->child;
-            continue;
+            add_below(&l, n, NULL);
+            add(&l, n->kind == KD_YAML_MAP ? "}" : "]");
         }
-        n = next_of(&l, n, item);
+        if (pass == 0) { /* the first pass counts */
+            l.size = l.used + 1;
+            l.text = kd_calloc(1, l.size);
+        }
+        if (l.text == NULL) {
+            return NULL;
+        }
     }
-    return l.used < size ? KD_OK : place(item, i, "keys", err, "more than 2047 bytes of keys");
+    return l.text;
 }
 
 /* ---- what a phase may not say ---------------------------------------------------------------- */

@@ -62,6 +62,9 @@ void kd_yaml_unlink(kd_yaml_node *node);
  * Depth is bounded by the parser. */
 void kd_yaml_merge(kd_yaml_node *base, kd_yaml_node *over);
 
+/* A node as one line of YAML, in flow form, that reads back to the same tree (kd_free); NULL: out of memory. */
+char *kd_yaml_flow(const kd_yaml_node *node);
+
 /* Plain empty text, `~`, `null`, `Null` or `NULL`. */
 bool kd_yaml_is_null(const kd_yaml_node *node);
 

@@ -4,7 +4,6 @@
 #include "distill/report/compare_internal.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 const char *kd_figure_key(kd_compare_figure f)
 {
@@ -86,60 +85,37 @@ static kd_status same_teacher(kd_comparison *c, const kd_report *s, kd_err *err)
 
 /* ---- join ------------------------------------------------------------------------------------ */
 
-typedef struct place {
-    const char *id;
-    size_t at;
-} place;
-
-static int compare_places(const void *a, const void *b)
+/* Every difference in ids or labels is refused. */
+static kd_status join(const kd_report *first, const size_t *order, const kd_report *r, int32_t *prediction, kd_err *err)
 {
-    return strcmp(((const place *)a)->id, ((const place *)b)->id);
-}
-
-static place *sorted_places(const kd_report *r)
-{
-    place *p = kd_calloc(r->n, sizeof *p);
-    for (size_t i = 0; p != NULL && i < r->n; i++) {
-        p[i].id = r->ids[i];
-        p[i].at = i;
-    }
-    if (p != NULL) {
-        qsort(p, r->n, sizeof *p, compare_places);
-    }
-    return p;
-}
-
-/* Predictions of `r` in the order of the teacher's samples; every difference in ids or labels is refused. */
-static kd_status join(const kd_comparison *c, const place *teacher, const kd_report *r, int32_t *prediction,
-                      kd_err *err)
-{
-    place *own = sorted_places(r);
-    if (own == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "compare: out of memory");
-    }
-    kd_status st = KD_OK;
-    const kd_report *t = c->teacher;
-    for (size_t i = 0; st == KD_OK && i < KD_MAX(t->n, r->n); i++) {
-        const int order = i >= t->n ? 1 : i >= r->n ? -1 : strcmp(teacher[i].id, own[i].id);
-        if (order != 0) {
+    size_t *own = NULL;
+    kd_status st = kd_report_order(r, &own, err);
+    const char *name[2] = {first->path != NULL ? first->path : first->label, r->path != NULL ? r->path : r->label};
+    for (size_t i = 0; st == KD_OK && i < KD_MAX(first->n, r->n); i++) {
+        const int side = i >= first->n ? 1 : i >= r->n ? -1 : strcmp(first->ids[order[i]], r->ids[own[i]]);
+        if (side != 0) {
             st = KD_FAIL(
                 err, KD_E_DATA,
                 "unlike protocols: sample %s is in %s only (%zu samples against %zu); all reports must be of the "
                 "same samples: `kd dataset annotate` lists those that have video and skeleton, data.quarantine leaves "
                 "out the damaged",
-                order < 0 ? teacher[i].id : own[i].id,
-                order < 0 ? (t->path != NULL ? t->path : t->label) : (r->path != NULL ? r->path : r->label), t->n,
-                r->n);
-        } else if (t->labels[teacher[i].at] != r->labels[own[i].at]) {
-            st = KD_FAIL(err, KD_E_DATA, "unlike protocols: sample %s has label %d in %s, %d in %s", own[i].id,
-                         (int)t->labels[teacher[i].at], t->path != NULL ? t->path : t->label, (int)r->labels[own[i].at],
-                         r->path != NULL ? r->path : r->label);
+                side < 0 ? first->ids[order[i]] : r->ids[own[i]], name[side < 0 ? 0 : 1], first->n, r->n);
+        } else if (first->labels[order[i]] != r->labels[own[i]]) {
+            st = KD_FAIL(err, KD_E_DATA, "unlike protocols: sample %s has label %d in %s, %d in %s", r->ids[own[i]],
+                         (int)first->labels[order[i]], name[0], (int)r->labels[own[i]], name[1]);
         } else {
-            prediction[teacher[i].at] = r->metrics.prediction[own[i].at];
+            prediction[order[i]] = r->metrics.prediction[own[i]];
         }
     }
     kd_free(own);
     return st;
+}
+
+kd_status kd_compare_join(const kd_report *first, const size_t *order, const kd_report *r, int32_t *prediction,
+                          kd_err *err)
+{
+    KD_TRY(same_protocol(first, r, err));
+    return join(first, order, r, prediction, err);
 }
 
 /* ---- groups ---------------------------------------------------------------------------------- */
@@ -170,7 +146,7 @@ static kd_status assign_groups(kd_comparison *c, kd_err *err)
     return KD_OK;
 }
 
-static kd_spread spread_of(const double *v, size_t n)
+kd_spread kd_spread_of(const double *v, size_t n)
 {
     kd_spread s = {0.0, 0.0, v[0], v[0]};
     for (size_t i = 0; i < n; i++) {
@@ -263,7 +239,7 @@ static kd_status measure_group(kd_comparison *c, kd_group *g, kd_err *err)
         }
     }
     for (int f = 0; f < KD_FIG_COUNT; f++) {
-        g->figure[f] = spread_of(value[f], g->n_runs);
+        g->figure[f] = kd_spread_of(value[f], g->n_runs);
     }
     g->agreement = kd_agree(c->prediction[0], c->prediction[g->typical], c->teacher->labels, c->n);
     g->mcnemar = kd_mcnemar(g->agreement.only_first, g->agreement.only_second);
@@ -308,15 +284,15 @@ kd_status kd_compare(const kd_report *const *report, size_t n_reports, const kd_
     out->teacher = report[0];
     out->n = report[0]->n;
     out->classes = report[0]->classes;
-    place *teacher = NULL;
+    size_t *order = NULL;
     kd_status st = KD_OK;
     for (size_t i = 1; i < n_reports; i++) {
         KD_GO(same_protocol(report[0], report[i], err));
         KD_GO(same_teacher(out, report[i], err));
     }
-    teacher = sorted_places(report[0]);
+    KD_GO(kd_report_order(report[0], &order, err));
     out->prediction = kd_calloc(n_reports, sizeof *out->prediction);
-    if (teacher == NULL || out->prediction == NULL) {
+    if (out->prediction == NULL) {
         st = KD_FAIL(err, KD_E_OOM, "compare: out of memory");
         goto done;
     }
@@ -326,7 +302,7 @@ kd_status kd_compare(const kd_report *const *report, size_t n_reports, const kd_
             st = KD_FAIL(err, KD_E_OOM, "compare: out of memory");
             goto done;
         }
-        KD_GO(join(out, teacher, report[i], out->prediction[i], err));
+        KD_GO(join(report[0], order, report[i], out->prediction[i], err));
     }
     KD_GO(kdi_compare_factors(out, err));
     KD_GO(assign_groups(out, err));
@@ -336,7 +312,7 @@ kd_status kd_compare(const kd_report *const *report, size_t n_reports, const kd_
     KD_GO(intervals(out, err));
     KD_GO(kdi_compare_warn(out, err));
 done:
-    kd_free(teacher);
+    kd_free(order);
     if (st != KD_OK) {
         kd_comparison_free(out);
     }

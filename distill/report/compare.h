@@ -35,6 +35,9 @@ typedef struct kd_spread {
     double mean, sd, low, high; /* over the runs; sd 0 for one run (n - 1 in the denominator) */
 } kd_spread;
 
+/* Of n >= 1 values. */
+kd_spread kd_spread_of(const double *value, size_t n);
+
 /* One row of "how good". */
 typedef enum kd_compare_figure {
     KD_FIG_TOP1,
@@ -133,6 +136,14 @@ typedef struct kd_comparison {
 KD_NODISCARD kd_status kd_compare(const kd_report *const *report, size_t n_reports, const kd_compare_opts *opts,
                                   kd_comparison *out, kd_err *err);
 void kd_comparison_free(kd_comparison *c);
+
+/* One report beside another of the same protocol: prediction[i] is what `r` says of sample i of `first`.  order:
+ * kd_report_order of `first`.  KD_E_DATA names the first difference. */
+KD_NODISCARD kd_status kd_compare_join(const kd_report *first, const size_t *order, const kd_report *r,
+                                       int32_t *prediction, kd_err *err);
+
+/* "better", "worse", "not settled", "no verdict" */
+const char *kd_verdict_word(kd_verdict v);
 
 /* Learning curves: log.jsonl beside each report, where there is one.  A log that cannot be read is a warning of the
  * comparison. */

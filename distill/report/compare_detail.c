@@ -294,7 +294,7 @@ kd_verdict kdi_compare_judge(const kd_comparison *c, const kd_group *g)
                                             : KD_VERDICT_OPEN;
 }
 
-const char *kdi_compare_word(kd_verdict v)
+const char *kd_verdict_word(kd_verdict v)
 {
     return v == KD_VERDICT_BETTER  ? "better"
            : v == KD_VERDICT_WORSE ? "worse"
@@ -341,7 +341,7 @@ static void verdict_of(const kd_comparison *c, const kd_group *g, kd_text *t)
     } else if (g->verdict == KD_VERDICT_OPEN) {
         kd_text_add(t, "): the data do not settle which is better.");
     } else {
-        kd_text_f(t, "): %s.", kdi_compare_word(g->verdict));
+        kd_text_f(t, "): %s.", kd_verdict_word(g->verdict));
     }
 }
 

@@ -20,20 +20,8 @@ static const struct {
 
 static void page_head(kd_text *t, const kd_comparison *c)
 {
-    kd_text_add(t, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                   "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
-                   "'unsafe-inline'; img-src data:\">\n"
-                   "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-                   "<meta name=\"color-scheme\" content=\"light dark\">\n"
-                   "<link rel=\"icon\" href=\"data:,\">\n<title>Teacher and students: ");
-    kd_text_html(t, c->teacher->dataset);
-    kd_text_add(t, "</title>\n<style>\n");
-    for (int i = 0; i < kdi_compare_style_parts; i++) {
-        kd_text_add(t, kdi_compare_style[i]);
-        kd_text_add(t, "\n");
-    }
-    kd_text_add(t, "</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#accuracy\">Skip to the figures</a>\n"
-                   "<header><h1>Teacher and students</h1>\n<p class=\"sub\">");
+    kd_page_begin(t, "Teacher and students", c->teacher->dataset, "accuracy");
+    kd_text_add(t, "<header><h1>Teacher and students</h1>\n<p class=\"sub\">");
     kd_text_html(t, c->teacher->dataset);
     char split[80]; /* a split by hundreds of sources stands whole under Provenance */
     const bool cut = (size_t)snprintf(split, sizeof split, "%s", c->teacher->split) >= sizeof split;
@@ -104,7 +92,7 @@ static void page_cards(kd_text *t, const kd_comparison *c)
         const size_t shown = best > 1 ? best : 2;
         const kd_group *g = &c->group[shown];
         (void)snprintf(value, sizeof value, "%+.1f points", 100.0 * g->to_baseline.mean);
-        (void)snprintf(note, sizeof note, "against %.60s: %s", c->group[1].label, kdi_compare_word(g->verdict));
+        (void)snprintf(note, sizeof note, "against %.60s: %s", c->group[1].label, kd_verdict_word(g->verdict));
         card(t, shown, value, g->label, note);
     }
     if (r->parameters > 0 && c->teacher->parameters > 0) {
@@ -286,7 +274,7 @@ static void html_differences(kd_text *t, const kd_comparison *c)
         kd_text_add(t, "<li>");
         kd_svg_key(t, i);
         kd_text_html(t, c->group[i].label);
-        kd_text_f(t, ": <b>%s</b>", kdi_compare_word(c->group[i].verdict));
+        kd_text_f(t, ": <b>%s</b>", kd_verdict_word(c->group[i].verdict));
         kdi_compare_missing(c, &c->group[i], missing, sizeof missing);
         kd_text_add(t, missing[0] != '\0' ? " (" : "");
         kd_text_html(t, missing);
@@ -426,10 +414,7 @@ kd_status kd_compare_write_html(const kd_comparison *c, const char *path, kd_err
     kdi_html_size(&t, c);
     KD_GO(kdi_html_confusion(&t, c, err));
     kdi_html_provenance(&t, c);
-    kd_text_f(&t,
-              "</main>\n<footer>Made by lastkd %s; one file, no network, no "
-              "scripts.</footer>\n</body>\n</html>\n",
-              kd_version());
+    kd_page_end(&t);
     st = kd_text_write(&t, path, err);
 done:
     kd_text_free(&t);

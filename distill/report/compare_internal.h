@@ -43,8 +43,6 @@ KD_NODISCARD kd_status kdi_compare_pairs(const kd_comparison *c, size_t report, 
 
 /* The verdict of a group against the baseline. */
 kd_verdict kdi_compare_judge(const kd_comparison *c, const kd_group *g);
-/* "better", "worse", "not settled", "no verdict" */
-const char *kdi_compare_word(kd_verdict v);
 /* What is missing for a verdict ("1 seed of CE, 1 of CE+KD: 2 and 2 more are needed"); empty where there is one. */
 void kdi_compare_missing(const kd_comparison *c, const kd_group *g, char *out, size_t size);
 

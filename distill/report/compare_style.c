@@ -1,8 +1,9 @@
-/* The style sheet of the comparison's page.  Colours keep a contrast of at least 4.5 : 1 for text on both grounds. */
+/* Head, style sheet and end of a page.  Colours keep a contrast of at least 4.5 : 1 for text on both grounds. */
 #include "distill/report/compare_style.h"
 
 /* clang-format off */
-const char *const kdi_compare_style[] = {
+/* Several strings, as C promises room for 4095 characters in one. */
+static const char *const STYLE[] = {
     ":root{color-scheme:light dark;--bg:#fff;--panel:#f5f6f8;--ink:#15181c;--muted:#57606b;--line:#d9dee4;"
     "--grid:#e7eaee;"
     "--c0:#47515d;--c1:#1f5fc4;--c2:#b8430b;--c3:#0b716a;--c4:#6d34d1;--c5:#94570a;--c6:#a8286b;"
@@ -114,4 +115,29 @@ const char *const kdi_compare_style[] = {
 };
 /* clang-format on */
 
-const int kdi_compare_style_parts = (int)(sizeof kdi_compare_style / sizeof kdi_compare_style[0]);
+void kd_page_begin(kd_text *t, const char *title, const char *subject, const char *figures)
+{
+    kd_text_f(t,
+              "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+              "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
+              "'unsafe-inline'; img-src data:\">\n"
+              "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+              "<meta name=\"color-scheme\" content=\"light dark\">\n"
+              "<link rel=\"icon\" href=\"data:,\">\n<title>%s: ",
+              title);
+    kd_text_html(t, subject);
+    kd_text_add(t, "</title>\n<style>\n");
+    for (size_t i = 0; i < KD_COUNTOF(STYLE); i++) {
+        kd_text_add(t, STYLE[i]);
+        kd_text_add(t, "\n");
+    }
+    kd_text_f(t, "</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#%s\">Skip to the figures</a>\n", figures);
+}
+
+void kd_page_end(kd_text *t)
+{
+    kd_text_f(t,
+              "</main>\n<footer>Made by lastkd %s; one file, no network, no "
+              "scripts.</footer>\n</body>\n</html>\n",
+              kd_version());
+}

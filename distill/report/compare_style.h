@@ -1,9 +1,12 @@
-/* Inside the comparison's page: its style sheet, light and dark. */
+/* What the pages have in common: head, style sheet for light and dark, end. */
 #ifndef KD_DISTILL_REPORT_COMPARE_STYLE_H
 #define KD_DISTILL_REPORT_COMPARE_STYLE_H
 
-/* Several strings, as C promises room for 4095 characters in one. */
-extern const char *const kdi_compare_style[];
-extern const int kdi_compare_style_parts;
+#include "distill/report/text.h"
+
+/* Everything up to the link that skips to the element `figures`; `title` and `subject` become "title: subject". */
+void kd_page_begin(kd_text *t, const char *title, const char *subject, const char *figures);
+/* From the end of <main> on. */
+void kd_page_end(kd_text *t);
 
 #endif

@@ -156,7 +156,7 @@ static kd_status put_group(const kd_comparison *c, kd_json *groups, size_t index
         put_interval(o, "top1_minus_baseline", &g->to_baseline);
         put_by_person(c, o, "top1_minus_baseline_by_person", &g->to_baseline_person);
         kdi_compare_missing(c, g, missing, sizeof missing);
-        kd_json_set_str(o, "verdict", kdi_compare_word(g->verdict));
+        kd_json_set_str(o, "verdict", kd_verdict_word(g->verdict));
         kd_json_set_str(o, "missing_for_verdict", missing[0] != '\0' ? missing : NULL);
     }
     kd_json_set_f64s(o, "recall", g->recall, (size_t)c->classes);
@@ -303,7 +303,7 @@ static void md_differences(const kd_comparison *c, kd_text *t)
         }
         md_difference(c, t, &g->to_baseline, &g->to_baseline_person);
         kdi_compare_missing(c, g, missing, sizeof missing);
-        kd_text_f(t, " %s%s", kdi_compare_word(g->verdict), missing[0] != '\0' ? ": " : "");
+        kd_text_f(t, " %s%s", kd_verdict_word(g->verdict), missing[0] != '\0' ? ": " : "");
         kd_text_md(t, missing);
         kd_text_add(t, " |\n");
     }

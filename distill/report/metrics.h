@@ -89,6 +89,21 @@ KD_NODISCARD kd_status kd_bootstrap_clusters(const float *a, size_t ga, const fl
                                              const kd_clusters *clusters, int draws, double confidence, uint64_t seed,
                                              kd_interval *out, kd_err *err);
 
+/* Student's t: probability of a value at least as far from zero with `df` > 0 degrees of freedom, and the value that is
+ * exceeded on both sides together with probability `p` in (0, 1). */
+double kd_student_p(double t, double df);
+double kd_student_t(double p, double df);
+
+/* Paired t test: are n differences (of pairs of runs with equal seeds) zero on average?  *out: mean and interval of the
+ * mean, *p two-sided.  With one difference nothing is known: an interval of NAN and p 1.  Differences that are all the
+ * same and not zero give p 0. */
+void kd_paired_t(const double *difference, size_t n, double confidence, kd_interval *out, double *p);
+
+/* Holm's correction of n p values for their number (Holm 1979, Scandinavian Journal of Statistics 6, 65): adjusted[i]
+ * below a level means that test i holds while the chance of even one false finding among the n stays below the level.
+ * A p that is NAN is no test and stays NAN.  KD_E_OOM. */
+KD_NODISCARD kd_status kd_holm(const double *p, size_t n, double *adjusted, kd_err *err);
+
 /* What sample ids tell of a recording. */
 typedef enum kd_factor_id { KD_FACTOR_PERSON, KD_FACTOR_CAMERA, KD_FACTOR_SETUP, KD_FACTOR_COUNT } kd_factor_id;
 

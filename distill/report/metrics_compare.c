@@ -236,6 +236,100 @@ done:
     return st;
 }
 
+/* ---- few runs -------------------------------------------------------------------------------- */
+
+/* Regularised incomplete beta function I_x(a, b), by the continued fraction of Abramowitz and Stegun 26.5.8, evaluated
+ * from the front (Lentz). */
+static double beta_share(double x, double a, double b)
+{
+    enum { TERMS = 500 };
+    const double tiny = 1e-300;
+    if (x <= 0.0 || x >= 1.0) {
+        return x <= 0.0 ? 0.0 : 1.0;
+    }
+    if (x > (a + 1.0) / (a + b + 2.0)) { /* there the fraction of the other tail converges fast */
+        return 1.0 - beta_share(1.0 - x, b, a);
+    }
+    double value = 1.0, up = 1.0, down = 0.0;
+    for (int i = 0; i <= TERMS; i++) {
+        const double m = (double)(i / 2);
+        const double term = i == 0       ? 1.0
+                            : i % 2 == 0 ? m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m))
+                                         : -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
+        down = 1.0 + term * down;
+        down = 1.0 / (fabs(down) < tiny ? tiny : down);
+        up = 1.0 + term / (fabs(up) < tiny ? tiny : up);
+        value *= up * down;
+        if (fabs(1.0 - up * down) < 1e-15) {
+            break;
+        }
+    }
+    const double front = exp(a * log(x) + b * log1p(-x) + lgamma(a + b) - lgamma(a) - lgamma(b)) / a;
+    return front * (value - 1.0);
+}
+
+double kd_student_p(double t, double df)
+{
+    return isinf(t) ? 0.0 : beta_share(df / (df + t * t), 0.5 * df, 0.5);
+}
+
+double kd_student_t(double p, double df)
+{
+    double low = 0.0, high = 1.0;
+    while (kd_student_p(high, df) > p && high < 1e300) {
+        high *= 2.0;
+    }
+    for (int i = 0; i < 200; i++) {
+        const double mid = 0.5 * (low + high);
+        *(kd_student_p(mid, df) > p ? &low : &high) = mid;
+    }
+    return 0.5 * (low + high);
+}
+
+void kd_paired_t(const double *difference, size_t n, double confidence, kd_interval *out, double *p)
+{
+    double mean = 0.0, square = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        mean += difference[i] / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        square += (difference[i] - mean) * (difference[i] - mean);
+    }
+    *p = 1.0;
+    *out = (kd_interval){mean, (double)NAN, (double)NAN};
+    if (n < 2) {
+        return;
+    }
+    const double df = (double)(n - 1), error = sqrt(square / df / (double)n);
+    const double reach = error * kd_student_t(1.0 - confidence, df);
+    *out = (kd_interval){mean, mean - reach, mean + reach};
+    *p = error > 0.0 ? kd_student_p(mean / error, df) : mean != 0.0 ? 0.0 : 1.0;
+}
+
+kd_status kd_holm(const double *p, size_t n, double *adjusted, kd_err *err)
+{
+    double *sorted = kd_calloc(KD_MAX(n, (size_t)1), sizeof *sorted);
+    size_t tests = 0;
+    if (sorted == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "Holm's correction: out of memory");
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!isnan(p[i])) {
+            sorted[tests++] = p[i];
+        }
+    }
+    qsort(sorted, tests, sizeof *sorted, compare_double);
+    for (size_t i = 0; i < n; i++) {
+        double most = 0.0;
+        for (size_t k = 0; k < tests && sorted[k] <= p[i]; k++) {
+            most = fmax(most, fmin(1.0, (double)(tests - k) * sorted[k]));
+        }
+        adjusted[i] = isnan(p[i]) ? p[i] : most;
+    }
+    kd_free(sorted);
+    return KD_OK;
+}
+
 /* ---- two classifiers ------------------------------------------------------------------------- */
 
 double kd_mcnemar(int64_t a, int64_t b)

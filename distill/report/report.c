@@ -30,47 +30,56 @@ void kd_report_free(kd_report *r)
 
 /* ---- identity of the evaluated set ----------------------------------------------------------- */
 
-typedef struct id_row {
-    const char *id;
-    int32_t label;
-} id_row;
-
-static int compare_rows(const void *a, const void *b)
+static int compare_ids(const void *a, const void *b)
 {
-    return strcmp(((const id_row *)a)->id, ((const id_row *)b)->id);
+    return strcmp(**(const char *const *const *)a, **(const char *const *const *)b);
+}
+
+kd_status kd_report_order(const kd_report *r, size_t **out, kd_err *err)
+{
+    const char *const **at = kd_calloc(r->n, sizeof *at);
+    size_t *order = kd_calloc(r->n, sizeof *order);
+    kd_status st = KD_OK;
+    if (at == NULL || order == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "report: out of memory");
+        goto done;
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        at[i] = &r->ids[i];
+    }
+    qsort((void *)at, r->n, sizeof *at, compare_ids);
+    for (size_t i = 0; i < r->n; i++) {
+        order[i] = (size_t)(at[i] - r->ids);
+        if (i > 0 && strcmp(*at[i], *at[i - 1]) == 0) {
+            st = KD_FAIL(err, KD_E_DATA, "report: sample %s occurs twice", *at[i]);
+            goto done;
+        }
+    }
+done:
+    kd_free((void *)at);
+    if (st != KD_OK) {
+        kd_free(order);
+        order = NULL;
+    }
+    *out = order;
+    return st;
 }
 
 kd_status kdi_report_hash_ids(kd_report *r, kd_err *err)
 {
-    id_row *row = kd_calloc(r->n, sizeof *row);
-    char *text = NULL;
-    kd_status st = KD_OK;
-    size_t bytes = 0;
-    if (row == NULL) {
-        return KD_FAIL(err, KD_E_OOM, "report: out of memory");
-    }
+    size_t *order = NULL;
+    size_t bytes = 0, used = 0;
+    KD_TRY(kd_report_order(r, &order, err));
     for (size_t i = 0; i < r->n; i++) {
-        row[i].id = r->ids[i];
-        row[i].label = r->labels[i];
         bytes += strlen(r->ids[i]) + 13; /* blank, up to eleven characters, newline */
     }
-    qsort(row, r->n, sizeof *row, compare_rows);
-    text = kd_alloc(bytes + 1);
-    if (text == NULL) {
-        st = KD_FAIL(err, KD_E_OOM, "report: out of memory");
-        goto done;
+    char *text = kd_alloc(bytes + 1);
+    for (size_t i = 0; i < r->n && text != NULL; i++) {
+        used += (size_t)snprintf(text + used, bytes + 1 - used, "%s %d\n", r->ids[order[i]], (int)r->labels[order[i]]);
     }
-    size_t at = 0;
-    for (size_t i = 0; i < r->n; i++) {
-        if (i > 0 && strcmp(row[i].id, row[i - 1].id) == 0) {
-            st = KD_FAIL(err, KD_E_DATA, "report: sample %s occurs twice", row[i].id);
-            goto done;
-        }
-        at += (size_t)snprintf(text + at, bytes + 1 - at, "%s %d\n", row[i].id, (int)row[i].label);
-    }
-    st = kd_sha256(text, at, r->ids_hash, err);
-done:
-    kd_free(row);
+    const kd_status st =
+        text != NULL ? kd_sha256(text, used, r->ids_hash, err) : KD_FAIL(err, KD_E_OOM, "report: out of memory");
+    kd_free(order);
     kd_free(text);
     return st;
 }

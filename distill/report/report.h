@@ -95,6 +95,9 @@ KD_NODISCARD kd_status kd_report_read(const char *path, kd_report *out, kd_err *
 
 void kd_report_free(kd_report *r); /* zeroed is legal */
 
+/* Indices of the samples in the order of their ids (*order [n]: kd_free).  KD_E_DATA: an id occurs twice. */
+KD_NODISCARD kd_status kd_report_order(const kd_report *r, size_t **order, kd_err *err);
+
 /* Class name for messages and tables, never NULL. `buf` is used for a nameless class. */
 const char *kd_report_class(const kd_report *r, int label, char buf[24]);
 
