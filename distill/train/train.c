@@ -428,6 +428,7 @@ static kd_status open_trainer(kd_trainer *t, const kd_train_opts *o, kd_run *run
 kd_status kd_train(const kd_train_opts *o, kd_train_result *result, kd_err *err)
 {
     const double started = kd_now();
+    double forecast = 0.0;
     kd_train_state s = {.best = -1.0, .best_epoch = -1, .first_loss = NAN, .first_error = NAN};
     char weights[KD_SHA256_HEX] = "";
     kd_run *run = NULL;
@@ -442,9 +443,11 @@ kd_status kd_train(const kd_train_opts *o, kd_train_result *result, kd_err *err)
         st = st == KD_OK ? run_phase(&t, first, err) : st;
         memcpy(weights, t.origin.weights, sizeof weights);
         r = result_of(&t);
+        forecast += t.forecast;
         s = next_state(&t.s, o->cfg);
         kdi_train_close(&t);
     }
+    r.forecast = forecast;
     r.seconds = kd_now() - started;
     if (result != NULL) {
         *result = r;

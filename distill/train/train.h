@@ -37,6 +37,7 @@ typedef struct kd_train_result {
     int best_epoch;    /* counted through all phases */
     double train_loss; /* mean of the last epoch */
     double seconds;
+    double forecast;                   /* of a dry run: seconds that the steps of all epochs take to compute */
     int64_t skipped;                   /* steps without a finite gradient */
     bool stopped;                      /* train.patience ended the last phase that ran */
     char figure[KD_CFG_NAME];          /* "top1"; select: train: "train_top1" */

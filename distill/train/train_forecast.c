@@ -22,6 +22,7 @@ kd_status kdi_train_forecast(kd_trainer *t, kd_err *err)
     }
     const double all = fastest * (double)t->batches * (double)t->cfg->train.epochs;
     char text[48];
+    t->forecast = all;
     if (all < 3600.0) {
         (void)snprintf(text, sizeof text, all < 60.0 ? "%.0f s" : "%.0f min",
                        all < 60.0 ? ceil(all) : ceil(all / 60.0));

@@ -101,6 +101,7 @@ typedef struct kd_trainer {
     const void *total;     /* loss on the device */
     const void **term;     /* [loss.n] */
     kd_pending pending[2]; /* by micro-batch, even and odd */
+    double forecast;       /* of a dry run: seconds of all steps */
     double step_loss;      /* mean over the micro-batches of the step so far */
     double *step_term;     /* [loss.n] likewise, of each term, in steps that are logged */
     const void *logits;    /* on the device; NULL unless select: train */

@@ -47,6 +47,7 @@ distill/report       kernels formats/
 distill/batch        kernels formats/
 distill/kd           kernels formats/
 distill/store        kernels formats/ distill/kd distill/report
+distill/study        kernels formats/ configs/schema distill/report
 distill/run          kernels formats/ configs/schema
 distill/model        kernels formats/ configs/schema distill/kd distill/batch
 distill/eval        kernels formats/ configs/schema distill/batch distill/model distill/report distill/run distill/store
@@ -60,6 +61,7 @@ tools/bench          kernels formats/ configs/schema teacher/ student/ distill/ 
 tools                kernels formats/ configs/schema teacher/ student/ distill/ tools/commands tools/process
 tools/logits         kernels formats/ configs/schema distill/ tools tools/commands tools/process
 tools/predict        kernels formats/ configs/schema student/stream distill/ tools tools/commands tools/process
+tools/study          kernels formats/ configs/schema distill/ tools tools/commands tools/process
 tools/dataset        kernels formats/ configs/schema distill/ tools tools/commands tools/process tools/sample
 tools/commands       kernels formats/ configs/schema teacher/ student/ distill/ tools tools/
 '
