@@ -13,6 +13,7 @@ int main(int argc, char **argv)
         {"dump-logits", kd_cmd_distill_dump_logits, "a student's logits of a data set, so that it can teach"},
         {"compare", kd_cmd_compare, "the teacher-versus-student report: HTML, Markdown, JSON, CSV"},
         {"export", kd_cmd_export, "a student as .pth, safetensors or ONNX, in eight bits too"},
+        {"fuse", kd_cmd_distill_fuse, "score fusion: several reports to one"},
         {"sweep", kd_cmd_distill_sweep, "a study: students x losses x seeds, one paired table"},
         {"predict", kd_cmd_distill_predict, "top-k classes of skeleton sequences"},
         {NULL, NULL, NULL},

@@ -26,7 +26,8 @@ plan ce.yaml "[0, 1]" >plan.yaml
 accepted "$distill" sweep plan.yaml --out s --dry-run
 absent s
 grep -q '^nano ls  *4  *4  *[0-9.e-]*$' out.txt || failed "dry run: $(cat out.txt)"
-grep -q '^3 cells, 12 runs, 0 done, 12 open: about [0-9.e-]* processor hours' out.txt || failed "dry run: $(cat out.txt)"
+grep -q '^3 cells, 12 runs, 0 done, 12 open: about [0-9.e-]* processor hours' out.txt ||
+    failed "dry run: $(cat out.txt)"
 
 # The plan, weights of finished runs given up.
 accepted "$distill" sweep plan.yaml --out s --keep reports --bootstrap 200
@@ -40,7 +41,8 @@ grep -q '"samples": 36,' s/sweep.json || failed "the folds are not pooled"
 [ "$(wc -l <s/sweep.csv)" -eq 4 ] || failed "sweep.csv: $(wc -l <s/sweep.csv) lines"
 
 # Runs are run directories, pooled reports are reports: compare reads both.
-accepted "$distill" compare s/runs/nano_ce/a/seed-0 s/runs/nano_ce/a/seed-? s/runs/nano_ls/a/seed-? --bootstrap 100 --out cmp
+a=s/runs/nano_ce/a
+accepted "$distill" compare $a/seed-0 $a/seed-? s/runs/nano_ls/a/seed-? --bootstrap 100 --out cmp
 accepted "$distill" compare s/pooled/nano_ce/seed-0.json s/pooled/nano_ls/seed-?.json --bootstrap 100 --out cmp2
 
 # Everything is done: nothing is trained, the same findings.
@@ -68,7 +70,8 @@ seeds: [0]
 Y
 "$distill" sweep fail.yaml --out f >out.txt 2>err.txt
 [ $? -eq 1 ] || failed "a failed run: exit code"
-grep -q '^[12]/2 bad/seed-0: failed, exit code 3: .*nowhere' err.txt || failed "the failed run is not named: $(cat err.txt)"
+grep -q '^[12]/2 bad/seed-0: failed, exit code 3: .*nowhere' err.txt ||
+    failed "the failed run is not named: $(cat err.txt)"
 grep -q '^distill sweep: 1 of 2 runs failed' err.txt || failed "the end does not say so"
 grep -q '^| good | 1 | ' f/sweep.md || failed "the other run is not in the table"
 grep -q '^| bad | 0 | ' f/sweep.md || failed "the failed cell is not in the table"
@@ -106,5 +109,6 @@ refused 2 'bad/plan.yaml:1:1: axis: unknown key' "$distill" sweep bad/plan.yaml 
 refused 2 'out DIR is needed' "$distill" sweep plan.yaml -q
 echo 'axes: {a: {x: {optim.base_lrr: 1}}}
 seeds: [0]' >bad/plan.yaml
-refused 2 "cell x: .*optim.base_lrr: unknown key; did you mean 'optim.base_lr'" "$distill" sweep bad/plan.yaml --out x -q
+refused 2 "cell x: .*optim.base_lrr: unknown key; did you mean 'optim.base_lr'" \
+    "$distill" sweep bad/plan.yaml --out x -q
 finish

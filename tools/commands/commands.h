@@ -21,6 +21,7 @@ int kd_cmd_dataset_scan(int argc, char **argv);
 int kd_cmd_demo(int argc, char **argv);
 int kd_cmd_distill_eval(int argc, char **argv);
 int kd_cmd_distill_predict(int argc, char **argv);
+int kd_cmd_distill_fuse(int argc, char **argv);
 int kd_cmd_distill_sweep(int argc, char **argv);
 int kd_cmd_distill_train(int argc, char **argv);
 int kd_cmd_doctor(int argc, char **argv);
