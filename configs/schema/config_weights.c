@@ -11,6 +11,15 @@ static bool try_config(const char *dir, const char *rest, char *out, size_t size
     return kd_path_is_file(out);
 }
 
+/* The recipe of a run or a checkpoint: that which was kept with the weights (distill/eval/calibrate.h), else the run's.
+ * Of a run, `best` has the weights, or `last` where no epoch was chosen (formats/weights/weights.h). */
+static bool try_folder(const char *dir, char *out, size_t size)
+{
+    (void)snprintf(out, size, "%s/checkpoints/best", dir);
+    const char *const own = kd_path_is_dir(out) ? "/checkpoints/best" : "/checkpoints/last";
+    return try_config(dir, own, out, size) || try_config(dir, "", out, size) || try_config(dir, "/../..", out, size);
+}
+
 static kd_status of_weights(const char *const *configs, size_t n_configs, const char *weights, const char *const *sets,
                             size_t n_sets, kd_config *out, kd_err *err)
 {
@@ -23,14 +32,13 @@ static kd_status of_weights(const char *const *configs, size_t n_configs, const 
                        "%s: no such weights: expected a run directory, a checkpoint, a safetensors file or a .pth",
                        weights);
     }
-    if (weights != NULL && kd_path_is_dir(weights) &&
-        (try_config(weights, "", path, sizeof path) || try_config(weights, "/../..", path, sizeof path))) {
+    if (weights != NULL && kd_path_is_dir(weights) && try_folder(weights, path, sizeof path)) {
         return kd_config_load(&(const char *){path}, 1, sets, n_sets, out, err);
     }
     if (weights != NULL) {
         char *dir = kd_path_dir(weights); /* .../run/checkpoints/best/model.safetensors */
         const bool found =
-            dir != NULL && (try_config(dir, "/../..", path, sizeof path) || try_config(dir, "", path, sizeof path));
+            dir != NULL && (try_config(dir, "", path, sizeof path) || try_config(dir, "/../..", path, sizeof path));
         kd_free(dir);
         if (found) {
             return kd_config_load(&(const char *){path}, 1, sets, n_sets, out, err);

@@ -164,7 +164,8 @@ KD_NODISCARD kd_status kd_config_parse(const void *text, size_t len, const char 
                                        size_t n_sets, kd_config *out, kd_err *err);
 
 /* The recipe that belongs to weights, of its last phase where it has phases: the files when there are some, merged in
- * order, else config.yaml of the run that the weights lie in, else what config.json of their Hugging Face folder says.
+ * order, else config.yaml of the checkpoint that the weights are (what a calibration keeps), else that of the run that
+ * they lie in, else what config.json of their Hugging Face folder says.
  * sets: `--set` texts on top.  Where there is a config.json the recipe must agree with it.  KD_E_CONFIG: there is no
  * recipe, or it does not; KD_E_IO: there are no weights. */
 KD_NODISCARD kd_status kd_config_of_weights(const char *const *configs, size_t n_configs, const char *weights,

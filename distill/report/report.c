@@ -226,7 +226,24 @@ done:
     return st;
 }
 
-static void put_tables(kd_json *d, const kd_report *r)
+/* Logits that were divided by a temperature: by which, and what they were worth before. */
+static kd_status put_temperature(kd_json *calibration, const kd_report *r, kd_err *err)
+{
+    const kd_scores s = {r->logits, r->labels, r->n, r->classes};
+    kd_metrics raw;
+    if (r->temperature <= 0.0 || r->temperature == 1.0) {
+        return KD_OK;
+    }
+    KD_TRY(kd_metrics_compute(&s, 1.0 / r->temperature, r->metrics.bins, &raw, err));
+    kd_json_set_f64(calibration, "temperature", r->temperature);
+    kd_json *o = kd_json_set_object(calibration, "uncalibrated");
+    kd_json_set_f64(o, "nll", raw.nll);
+    kd_json_set_f64(o, "ece", raw.ece);
+    kd_metrics_free(&raw);
+    return KD_OK;
+}
+
+static kd_status put_tables(kd_json *d, const kd_report *r, kd_err *err)
 {
     const kd_metrics *m = &r->metrics;
     kd_json *matrix = kd_json_set_array(d, "confusion");
@@ -236,13 +253,15 @@ static void put_tables(kd_json *d, const kd_report *r)
             kd_json_push_i64(row, m->confusion[(size_t)c * (size_t)r->classes + (size_t)k]);
         }
     }
-    kd_json *bins = kd_json_set_array(kd_json_set_object(d, "calibration"), "bins");
+    kd_json *calibration = kd_json_set_object(d, "calibration");
+    kd_json *bins = kd_json_set_array(calibration, "bins");
     for (int b = 0; b < m->bins; b++) {
         kd_json *row = kd_json_push_object(bins);
         kd_json_set_i64(row, "count", m->bin[b].count);
         kd_json_set_f64(row, "confidence", m->bin[b].confidence);
         kd_json_set_f64(row, "accuracy", m->bin[b].accuracy);
     }
+    return put_temperature(calibration, r, err);
 }
 
 /* The double with the fewest digits that still reads back as the same float: half the file size. */
@@ -331,7 +350,7 @@ kd_status kd_report_write(kd_report *r, const char *path, kd_err *err)
     put_model(d, r);
     put_metrics(d, r);
     kd_status st = put_factors(d, r, err);
-    put_tables(d, r);
+    st = st == KD_OK ? put_tables(d, r, err) : st;
     put_predictions(d, r);
     st = st == KD_OK ? kd_json_write(d, path, err) : st;
     kd_json_free(d);

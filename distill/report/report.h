@@ -19,7 +19,8 @@
  *   per_person, per_camera, per_setup
  *              [{name, samples, correct, accuracy}], each where every id says it (S001C001P003R001A001: P003)
  *   confusion  [[..]] row: label, column: prediction
- *   calibration {bins [{count, confidence, accuracy}]}
+ *   calibration {bins [{count, confidence, accuracy}]; where the logits were divided by a temperature: temperature,
+ *              uncalibrated {nll, ece} of the model's own logits}
  *   predictions {ids [..], labels [..], logits [[..]]}
  *
  * `label` names what is compared: runs of the same recipe with different seeds carry the same label ("sfz-nano CE+KD").
@@ -75,7 +76,8 @@ typedef struct kd_report {
     const int32_t *labels;  /* [n] */
     const float *logits;    /* [n][classes] */
     size_t n;
-    int ece_bins; /* 0: KD_ECE_BINS */
+    int ece_bins;       /* 0: KD_ECE_BINS */
+    double temperature; /* that the logits were divided by; 0, 1: they are the model's own */
 
     const kd_metrics *measured; /* of these predictions with these bins, lent to write; NULL: write computes them */
 

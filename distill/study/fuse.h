@@ -1,7 +1,7 @@
 /* Score fusion: the answers of several models about the same samples as one report.
  *
- * Space "logits" sums the weighted logits, as the ensembles of 2s-AGCN and CTR-GCN do: four streams, joint and bone with
- * 0.6, their motions with 0.4.  Space "prob" sums the weighted softmax, as pyskl does; the report then holds the
+ * Space "logits" sums the weighted logits, as the ensembles of 2s-AGCN and CTR-GCN do: four streams, joint and bone
+ * with 0.6, their motions with 0.4.  Space "prob" sums the weighted softmax, as pyskl does; the report then holds the
  * logarithm of the sum.  Weights are divided by their sum, which changes no prediction and keeps NLL and ECE those of
  * an average. */
 #ifndef KD_DISTILL_STUDY_FUSE_H

@@ -33,6 +33,21 @@ static void free_metrics(void *metrics)
     kd_free(metrics);
 }
 
+/* What the model's own logits would give. */
+static kd_status add_uncalibrated(const kd_scores *s, const kd_config *cfg, kd_figures *out, kd_err *err)
+{
+    kd_metrics raw;
+    const kd_status st = kd_metrics_compute(s, 1.0 / cfg->eval.temperature, cfg->report.ece_bins, &raw, err);
+    if (st != KD_OK) {
+        kd_figures_free(out);
+        return st;
+    }
+    out->figure[out->n++] = (kd_figure){"nll_uncalibrated", "NLL before calibration", raw.nll, .lower = true};
+    out->figure[out->n++] = (kd_figure){"ece_uncalibrated", "ECE before calibration", raw.ece, .lower = true};
+    kd_metrics_free(&raw);
+    return KD_OK;
+}
+
 kd_status kd_classify_measure(const kd_model *m, const kd_config *cfg, const kd_records *r, kd_figures *out,
                               kd_err *err)
 {
@@ -58,7 +73,7 @@ kd_status kd_classify_measure(const kd_model *m, const kd_config *cfg, const kd_
     out->n = (int)KD_COUNTOF(figure);
     out->confusion = k->confusion;
     out->classes = k->classes;
-    return KD_OK;
+    return cfg->eval.temperature != 1.0 ? add_uncalibrated(&scores, cfg, out, err) : KD_OK;
 }
 
 /* ---- report ---------------------------------------------------------------------------------- */
@@ -155,6 +170,7 @@ static kd_report describe(const kd_assessment *a)
                        .logits = a->records->record,
                        .n = a->records->n,
                        .ece_bins = cfg->report.ece_bins,
+                       .temperature = cfg->eval.temperature,
                        .measured = a->figures->detail};
 }
 

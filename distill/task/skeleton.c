@@ -15,6 +15,7 @@ typedef struct net {
     kd_student_cfg student;
     char stream[KD_CFG_NAME];         /* student.stream */
     kd_skeleton_streams_attr streams; /* how kept sequences become streams */
+    float temperature;                /* eval.temperature */
 } net;
 
 /* ---- the model ------------------------------------------------------------------------------- */
@@ -78,6 +79,7 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
                                   .drop_path = (float)cfg->student.drop_path,
                                   .seed = (uint64_t)cfg->train.seed};
     const kd_sequence_spec spec = kd_config_sequence(cfg);
+    n->temperature = (float)cfg->eval.temperature;
     n->streams = kd_sequence_attr(&spec);
     (void)snprintf(m->name, sizeof m->name, "%s", info->name);
     m->feature_dim = info->feature_dim;
@@ -133,7 +135,9 @@ static kd_built skeleton_build(kd_model *m, kd_graph *g, const kd_build *b)
             x[i] = kd_node3(g, KD_OP_MIXUP, NULL, x[i], perm, lam);
         }
     }
-    const kd_student_out out = kd_student_build(g, &n->student, x);
+    kd_student_cfg student = n->student;
+    student.temperature = b->training ? 0.0f : n->temperature;
+    const kd_student_out out = kd_student_build(g, &student, x);
     return (kd_built){.logits = out.logits, .features = out.feature, .latent = out.latent, .sample = sample};
 }
 

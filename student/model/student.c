@@ -1,4 +1,5 @@
 /* Registry of the students and what holds for all of them. */
+#include "kernels/kd_layers.h"
 #include "student/model/family.h"
 
 static const kd_student_family *const FAMILIES[] = {&kd_family_last_v1, &kd_family_last_v2, &kd_family_last_e12,
@@ -92,6 +93,9 @@ kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_v
         return out;
     }
     out = c->model->family->build(g, &full, streams);
+    if (c->temperature > 0.0f && c->temperature != 1.0f) {
+        out.logits = kd_scale(g, out.logits, 1.0f / c->temperature);
+    }
     kd_output(g, "logits", out.logits);
     kd_output(g, "features", out.feature);
     return out;

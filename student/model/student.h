@@ -49,7 +49,8 @@ typedef struct kd_student_cfg {
     /* sfz: body 0 alone.  The reference stacks all bodies as samples even when the second is
      * empty: its zeros enter the batch statistics and half of the averaged logits. */
     bool single_body;
-    uint64_t seed; /* last-v1: noise of the adjacencies that start as identity + noise */
+    float temperature; /* logits are divided by it: a calibration; 0: they are left as they are */
+    uint64_t seed;     /* last-v1: noise of the adjacencies that start as identity + noise */
 } kd_student_cfg;
 
 typedef struct kd_student_out {

@@ -10,7 +10,8 @@ for name in last-e3-nano sfz-nano; do
 done
 
 accepted "$distill" fuse last-e3-nano:0.6 sfz-nano:0.4 --out f.json
-grep -q '^24 samples that all 2 reports have, 0 others left out$' out.txt || failed "coverage is not told: $(cat out.txt)"
+grep -q '^24 samples that all 2 reports have, 0 others left out$' out.txt ||
+    failed "coverage is not told: $(cat out.txt)"
 grep -q '"label": "last-e3-nano 0.6 + sfz-nano 0.4"' f.json || failed "the label does not name the parts"
 accepted "$distill" compare f.json last-e3-nano sfz-nano --bootstrap 100 --out cmp
 
@@ -19,10 +20,12 @@ accepted "$distill" fuse last-e3-nano:1 sfz-nano:0 --json --out one.json
 top1=$(sed -n 's/.*"top1": *\([0-9.]*\),.*/\1/p' out.txt)
 grep -q "\"top1\":" out.txt || failed "no JSON: $(cat out.txt)"
 want=$("$distill" fuse last-e3-nano:1 last-e3-nano:1 --json --out twice.json)
-[ "$(grep -o '"top1":[^,]*' out.txt)" = "$(grep -o '"top1":[^,]*' <<<"$want")" ] || failed "weight 0 changes answers: $top1"
+[ "$(grep -o '"top1":[^,]*' out.txt)" = "$(grep -o '"top1":[^,]*' <<<"$want")" ] ||
+    failed "weight 0 changes answers: $top1"
 
 # Weights from the training half, judged on the other one; never from the judged samples without a word.
-accepted "$distill" fuse last-e3-nano sfz-nano --space prob --fit last-e3-nano.train.json --fit sfz-nano.train.json --out fit.json
+accepted "$distill" fuse last-e3-nano sfz-nano --space prob --fit last-e3-nano.train.json \
+    --fit sfz-nano.train.json --out fit.json
 grep -q '^weights chosen on 12 samples' out.txt || failed "the choice is not told: $(cat out.txt)"
 grep -q '"selected_on": null' fit.json || failed "chosen elsewhere, and yet flattered"
 refused 3 'expected other samples than those that are judged, found 24' \

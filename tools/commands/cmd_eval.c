@@ -1,5 +1,6 @@
 /* `teacher eval`, `distill eval` and `teacher dump-logits`. */
 #include "distill/eval/assess.h"
+#include "distill/eval/calibrate.h"
 #include "distill/eval/dump.h"
 #include "tools/commands/commands.h"
 #include "tools/print.h"
@@ -10,7 +11,8 @@
 #include <stdio.h>
 
 typedef struct opts {
-    const char *weights, *views, *split, *features, *label, *logits, *shard;
+    const char *weights, *views, *split, *features, *label, *logits, *shard, *calibrate;
+    bool same_samples;
 } opts;
 
 enum {
@@ -78,6 +80,31 @@ static kd_status open_session(const kd_common *c, const char *program, const opt
     return kd_session_open(c, program, o->weights, KD_WEIGHTS_MODEL, sets, s, err);
 }
 
+/* The temperature in force and kept with the weights. */
+static kd_status calibrate(const opts *o, kd_session *s, kd_half_id half, kd_err *err)
+{
+    kd_calibration found;
+    char *where = NULL;
+    KD_TRY(kd_calibrate(o->calibrate, s->task, s->cfg, o->weights, half, o->same_samples, &found, err));
+    s->cfg->eval.temperature = found.temperature;
+    KD_TRY(kd_calibration_keep(o->weights, s->task, found.temperature, &where, err));
+    if (found.n > 0) {
+        kd_log(KD_LOG_INFO, "temperature %.4g, fitted on %zu samples: NLL %.4f before, %.4f after; ECE %.4f, %.4f%s",
+               found.temperature, found.n, found.nll[0], found.nll[1], found.ece[0], found.ece[1],
+               found.shared > 0 ? "; some of them are judged below, so those figures are flattered" : "");
+    }
+    if (where != NULL) {
+        kd_log(KD_LOG_INFO, "kept with the weights: %s", where);
+    } else {
+        kd_log(KD_LOG_WARN,
+               "%s: no checkpoint of a run, so the temperature is not kept; give --set "
+               "eval.temperature=%.6g with these weights",
+               o->weights, found.temperature);
+    }
+    kd_free(where);
+    return KD_OK;
+}
+
 static kd_status eval(const char *program, const opts *o, const kd_common *c, kd_err *err)
 {
     kd_session s = {0};
@@ -90,13 +117,15 @@ static kd_status eval(const char *program, const opts *o, const kd_common *c, kd
     if (c->out != NULL) {
         KD_GO(kd_out_file(&out, c->out, err));
     }
+    const kd_half_id half = strcmp(o->split, "train") == 0 ? KD_HALF_TRAIN : KD_HALF_VAL;
+    KD_GO(o->calibrate != NULL ? calibrate(o, &s, half, err) : KD_OK);
     const kd_assess_opts ao = {.task = s.task,
                                .cfg = s.cfg,
                                .weights = o->weights,
                                .out = c->out,
                                .label = o->label,
                                .command = c->typed,
-                               .half = strcmp(o->split, "train") == 0 ? KD_HALF_TRAIN : KD_HALF_VAL,
+                               .half = half,
                                .be = s.be,
                                .progress = &s.progress};
     KD_GO(kd_assess(&ao, &r, err));
@@ -123,6 +152,9 @@ static int run_eval(const kd_cmd *cmd, const char *program, int argc, char **arg
     }
     if (o.weights == NULL) {
         return kd_usage(cmd, "--weights PATH is needed");
+    }
+    if (o.same_samples && o.calibrate == NULL) {
+        return kd_usage(cmd, "--same-samples does nothing without --calibrate");
     }
     if (c.out != NULL) {
         kd_process_outlive_reader();
@@ -153,12 +185,22 @@ int kd_cmd_distill_eval(int argc, char **argv)
         OPT_WEIGHTS,
         KD_OPT_CHOICE(opts, split, "split", "val", "train|val", "half to evaluate"),
         KD_OPT_STR(opts, label, "label", "TEXT", NULL, "name in comparisons (default: the recipe's)"),
+        KD_OPT_STR(
+            opts, calibrate, "calibrate", "REPORT|T", NULL,
+            "divide logits by a temperature: T, or the one with the least NLL on a report of these weights; kept "
+            "with the weights, for every command that reads them"),
+        KD_OPT_FLAG(opts, same_samples, "same-samples", "let the report of --calibrate have samples that are judged"),
     };
-    static const kd_cmd cmd = {.name = "distill eval",
-                               .about = "Evaluate a student; --out writes report.json.",
-                               .args = args,
-                               .arg_count = KD_COUNTOF(args),
-                               .common = COMMON};
+    static const kd_cmd cmd = {
+        .name = "distill eval",
+        .about = "Evaluate a student; --out writes report.json.",
+        .args = args,
+        .arg_count = KD_COUNTOF(args),
+        .common = COMMON,
+        .notes = "A checkpoint keeps its temperature until training writes it anew; --calibrate 1 takes it away.",
+        .examples =
+            "distill eval --weights runs/kd-0/checkpoints/last --data sample --split train --out fit.json\n"
+            "distill eval --weights runs/kd-0/checkpoints/last --data sample --calibrate fit.json --out test.json"};
     return run_eval(&cmd, "distill", argc, argv);
 }
 

@@ -63,7 +63,7 @@ static kd_status image_of_run(predictor *p, const opts *o, const kd_common *c, k
     KD_GO(kd_model_load(&model, o->weights, "", false, NULL, &load, err));
     p->denoise = s.cfg->data.denoise != KD_DENOISE_NONE;
     p->arrays = kd_dataset_archive_opts(&s.cfg->data);
-    const kd_deploy d = {.cfg = s.cfg, .model = &model, .names = names, .temperature = 1.0};
+    const kd_deploy d = {.cfg = s.cfg, .model = &model, .names = names, .temperature = s.cfg->eval.temperature};
     st = kd_deploy_image(&d, &p->image, &p->bytes, err);
 done:
     kd_load_report_free(&load);
