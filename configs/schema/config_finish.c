@@ -189,6 +189,16 @@ static kd_status finish_optim(kd_config *c, kd_err *err)
     if (c->train.eval_ema && o->ema_decay <= 0.0) {
         return KD_FAIL(err, KD_E_CONFIG, "train.eval_ema: needs optim.ema_decay above 0");
     }
+    if (c->train.average_last > 0 && c->train.eval_ema) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "train.average_last: %d, and train.eval_ema: the report is of one average; set "
+                       "one of them",
+                       c->train.average_last);
+    }
+    if (c->train.average_last == 0 && c->train.average_bn != KD_AVERAGE_BN_AVERAGE) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "train.average_bn: recompute does nothing without train.average_last; remove it");
+    }
     return KD_OK;
 }
 

@@ -70,6 +70,9 @@ extern "C" {
     X(KD_METRIC_MACRO_F1, "macro_f1")                       \
     X(KD_METRIC_NLL, "nll")                                 \
     X(KD_METRIC_ECE, "ece")
+#define KD_CFG_AVERAGE_BN_MAP(X)        \
+    X(KD_AVERAGE_BN_AVERAGE, "average") \
+    X(KD_AVERAGE_BN_RECOMPUTE, "recompute")
 #define KD_CFG_NONFINITE_MAP(X)  \
     X(KD_NONFINITE_SKIP, "skip") \
     X(KD_NONFINITE_FAIL, "fail")
@@ -84,6 +87,7 @@ KD_ENUM_OF(kd_cfg_device, KD_CFG_DEVICE_MAP);
 KD_ENUM_OF(kd_cfg_resident, KD_CFG_RESIDENT_MAP);
 KD_ENUM_OF(kd_cfg_select, KD_CFG_SELECT_MAP);
 KD_ENUM_OF(kd_cfg_metric, KD_CFG_METRIC_MAP);
+KD_ENUM_OF(kd_cfg_average_bn, KD_CFG_AVERAGE_BN_MAP);
 KD_ENUM_OF(kd_cfg_nonfinite, KD_CFG_NONFINITE_MAP);
 
 /* A phase of a recipe: keys laid upon it.  keys: one line of YAML, "train: {epochs: 10}, label_smoothing: 0.1". */

@@ -20,8 +20,8 @@ KD_NODISCARD kd_status kd_calibrate(const char *from, const kd_task *task, const
                                     kd_half_id half, bool same_samples, kd_calibration *out, kd_err *err);
 
 /* Keeps the recipe of the weights, with this eval.temperature, beside the weights of a checkpoint: from then on it is
- * their recipe (kd_config_of_weights).  *where (kd_free): the file; NULL: the weights lie in no checkpoint, and nothing is
- * written. */
+ * their recipe (kd_config_of_weights).  *where (kd_free): the file; NULL: the weights lie in no checkpoint, and nothing
+ * is written. */
 KD_NODISCARD kd_status kd_calibration_keep(const char *weights, const kd_task *task, double temperature, char **where,
                                            kd_err *err);
 

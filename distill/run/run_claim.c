@@ -67,7 +67,7 @@ kd_status kdi_run_claim(const char *dir, kd_err *err)
 static bool is_checkpoint(const char *name)
 {
     return strcmp(name, "last") == 0 || strcmp(name, "last.prev") == 0 || strcmp(name, "best") == 0 ||
-           strncmp(name, "epoch-", 6) == 0;
+           strcmp(name, "average") == 0 || strncmp(name, "epoch-", 6) == 0;
 }
 
 static bool is_result(const char *name)

@@ -132,6 +132,7 @@ static kd_status save_epoch(kd_trainer *t, bool best, bool last, kd_err *err)
         (void)snprintf(name, sizeof name, "epoch-%lld", (long long)epoch);
         KD_TRY(kdi_train_save(t, name, err));
     }
+    KD_TRY(kdi_train_average_epoch(t, err));
     return save_last(t, last || due, err);
 }
 
@@ -180,7 +181,7 @@ static kd_status end_of_epoch(kd_trainer *t, kd_err *err)
     }
     KD_GO(save_epoch(t, chosen.best, final || chosen.stopped, err));
     /* after the last checkpoint: a run with a report is finished */
-    if (measure && (final || chosen.stopped) && kdi_train_last_phase(t)) {
+    if (measure && (final || chosen.stopped) && kdi_train_last_phase(t) && c->average_last == 0) {
         st = kdi_train_report(t, &records, &figures, err);
     }
 done:
@@ -374,6 +375,7 @@ static kd_status run_phase(kd_trainer *t, bool first, kd_err *err)
     while (t->s.epoch < kdi_train_end(t) && t->s.stopped == 0) {
         KD_TRY(run_epoch(t, err));
     }
+    KD_TRY(kdi_train_average(t, err));
     if (kdi_train_last_phase(t) && kdi_train_validates(t)) {
         KD_TRY(kdi_train_report_late(t, err));
     }

@@ -161,6 +161,11 @@ void kdi_train_close(kd_trainer *t); /* but for the run */
 KD_NODISCARD kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *err);
 KD_NODISCARD kd_status kdi_resident_open(kd_trainer *t, kd_err *err);
 
+/* train_average.c: the epoch that is over, for train.average_last; once training is over, the average into the model
+ * and into checkpoints/average. */
+KD_NODISCARD kd_status kdi_train_average_epoch(kd_trainer *t, kd_err *err);
+KD_NODISCARD kd_status kdi_train_average(kd_trainer *t, kd_err *err);
+
 /* train_feed.c: buffers of a batch, and everything that the training program is fed with. */
 KD_NODISCARD kd_status kdi_feed_open(kd_trainer *t, kd_err *err);
 /* Class weights of the recipe, or of the training half. */

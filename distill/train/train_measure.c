@@ -80,7 +80,9 @@ static kd_status hash_measured(kd_trainer *t, char hash[KD_SHA256_HEX], kd_err *
     if (averaged(t) && t->s.best_epoch + 1 != t->s.epoch) {
         return KD_OK;
     }
-    const char *name = averaged(t) ? "checkpoints/best/model.safetensors" : "checkpoints/last/model.safetensors";
+    const char *name = averaged(t)                      ? "checkpoints/best/model.safetensors"
+                       : t->cfg->train.average_last > 0 ? "checkpoints/average/model.safetensors"
+                                                        : "checkpoints/last/model.safetensors";
     return kd_sha256_file(kd_run_path(t->run, name), hash, err);
 }
 

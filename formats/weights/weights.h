@@ -74,6 +74,10 @@ KD_NODISCARD kd_status kd_weights_sha256(const kd_weights *w, char hex[KD_SHA256
 KD_NODISCARD kd_status kd_weights_add(kd_weights *w, const char *name, const int64_t *dim, size_t rank, const float *v,
                                       kd_err *err);
 
+/* The last of n weights of one model takes the mean of all: floating-point tensors, summed in f64 and f32 from then on;
+ * integers stay.  KD_E_DATA: other tensors or shapes. */
+KD_NODISCARD kd_status kd_weights_average(kd_weights *const *w, size_t n, kd_err *err);
+
 /* Write all tensors under the names of a dialect of the map (0 where not mapped); `dtype` (KD_F32, KD_BF16, KD_F16)
  * converts floating-point tensors, NULL keeps them.  A path ending in .pth, .pt or .bin gives a torch file
  * (state dict under the dialect's key; "model" where not mapped), one in .safetensors a safetensors file.  KD_E_ARG:

@@ -12,8 +12,10 @@ figure() { sed -n "/\"metrics\"/,/}/s/.*\"$1\": \([0-9.e-]*\),*/\1/p" "$2"; }
 accepted "$distill" eval --weights $last --out fit.json
 accepted "$distill" eval --weights $last --split train --out plain.json
 accepted "$distill" eval --weights $last --split train --calibrate fit.json --out scaled.json
-grep -q '^temperature [0-9.]*, fitted on 24 samples: NLL [0-9.]* before, [0-9.]* after' err.txt || failed "not told: $(cat err.txt)"
-awk '/fitted on/ { gsub(/[^0-9. ]/, " "); exit !($4 < $3) }' err.txt || failed "NLL did not fall: $(grep fitted err.txt)"
+grep -q '^temperature [0-9.]*, fitted on 24 samples: NLL [0-9.]* before, [0-9.]* after' err.txt ||
+    failed "not told: $(cat err.txt)"
+awk '/fitted on/ { gsub(/[^0-9. ]/, " "); exit !($4 < $3) }' err.txt ||
+    failed "NLL did not fall: $(grep fitted err.txt)"
 t=$(sed -n 's/.*"temperature": \([0-9.]*\),$/\1/p' scaled.json)
 [ -n "$t" ] || failed "the report does not name the temperature"
 [ "$(figure top1 plain.json)" = "$(figure top1 scaled.json)" ] || failed "top-1 changed"

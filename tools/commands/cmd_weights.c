@@ -355,6 +355,7 @@ int kd_cmd_weights(int argc, char **argv)
     static const kd_verb VERBS[] = {
         {"info", kd_cmd_info, "container, naming, hash, parameters, model"},
         {"convert", kd_cmd_weights_convert, "other names, another container or dtype"},
+        {"average", kd_cmd_weights_average, "the mean of several checkpoints"},
         {"diff", kd_cmd_diff, "compare two sets of weights"},
         {"zoo", kd_cmd_weights_zoo, "the weights that others publish"},
         {NULL, NULL, NULL},

@@ -43,6 +43,7 @@ int kd_cmd_parity(int argc, char **argv);
 int kd_cmd_teacher_eval(int argc, char **argv);
 int kd_cmd_teacher_predict(int argc, char **argv);
 int kd_cmd_weights(int argc, char **argv);
+int kd_cmd_weights_average(int argc, char **argv);
 int kd_cmd_weights_convert(int argc, char **argv);
 int kd_cmd_weights_zoo(int argc, char **argv);
 
