@@ -8,6 +8,7 @@ seeds=()
 case $name in
 fuzz_skeleton) seeds=("$here/../refuse/skeleton") ;;
 fuzz_archive) seeds=("$here/../refuse/archive" "$here/../golden/skeletons") ;;
+fuzz_last) seeds=("$here/../refuse/last") ;;
 fuzz_config) seeds=("$here/../refuse/config") ;;
 fuzz_pickle) seeds=("$here/../golden/pth") ;;
 fuzz_parity) seeds=("$here/../golden/parity/other_values/model" "$here/../golden/parity/losses") ;;
