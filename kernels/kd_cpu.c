@@ -7,7 +7,7 @@
 #if defined(__x86_64__)
 #    include <cpuid.h>
 #endif
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__x86_64__) && defined(__linux__) && !defined(KD_LAST)
 #    include <sys/syscall.h>
 #    include <unistd.h>
 #endif
@@ -30,6 +30,7 @@ enum {
     B7_AVX512DQ = 1u << 17,
     B7_AVX512CD = 1u << 28,
     B7_AVX512BW = 1u << 30,
+    C7_AVX512VNNI = 1u << 11,
     D7_AMX_BF16 = 1u << 22,
     D7_AMX_TILE = 1u << 24,
     A71_BF16 = 1u << 5,
@@ -53,7 +54,7 @@ static uint64_t xcr0(void)
 /* Linux hands out the 8 KiB of tile state only to processes that ask. */
 static bool amx_permitted(void)
 {
-#    if defined(__linux__)
+#    if defined(__linux__) && !defined(KD_LAST) /* liblast has no kernel for AMX and asks for nothing */
     const long arch_req_xcomp_perm = 0x1023, xfeature_xtiledata = 18;
     return syscall(SYS_arch_prctl, arch_req_xcomp_perm, xfeature_xtiledata) == 0;
 #    else
@@ -81,6 +82,7 @@ static uint32_t detect(void)
         return f;
     }
     f |= KD_CPU_V4;
+    f |= all(c7, C7_AVX512VNNI) ? (uint32_t)KD_CPU_VNNI : 0u;
     if (!__get_cpuid_count(7, 1, &a71, &b, &c, &d) || !all(a71, A71_BF16)) {
         return f;
     }
@@ -107,7 +109,10 @@ static uint32_t environment_limit(void)
         const char *name;
         uint32_t mask;
     } levels[] = {
-        {"ref", 0},   {"v3", KD_CPU_V3}, {"v4", KD_CPU_V3 | KD_CPU_V4}, {"bf16", KD_CPU_V3 | KD_CPU_V4 | KD_CPU_BF16},
+        {"ref", 0},
+        {"v3", KD_CPU_V3},
+        {"v4", KD_CPU_V3 | KD_CPU_V4},
+        {"bf16", KD_CPU_V3 | KD_CPU_V4 | KD_CPU_VNNI | KD_CPU_BF16},
         {"amx", ~0u},
     };
     const char *want = getenv("KD_CPU");

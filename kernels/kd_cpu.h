@@ -11,10 +11,11 @@ extern "C" {
 #endif
 
 typedef enum kd_cpu_feature {
-    KD_CPU_V3 = 1,   /* AVX2, FMA, BMI, F16C: x86-64-v3 */
-    KD_CPU_V4 = 2,   /* AVX-512 F, BW, CD, DQ, VL: x86-64-v4; implies V3 */
-    KD_CPU_BF16 = 4, /* AVX512_BF16; implies V4 */
-    KD_CPU_AMX = 8   /* AMX tiles with bf16, and the kernel lets this process use them; implies BF16 */
+    KD_CPU_V3 = 1,    /* AVX2, FMA, BMI, F16C: x86-64-v3 */
+    KD_CPU_V4 = 2,    /* AVX-512 F, BW, CD, DQ, VL: x86-64-v4; implies V3 */
+    KD_CPU_BF16 = 4,  /* AVX512_BF16; implies V4 */
+    KD_CPU_VNNI = 16, /* AVX512_VNNI; implies V4 */
+    KD_CPU_AMX = 8    /* AMX tiles with bf16, and the kernel lets this process use them; implies BF16 */
 } kd_cpu_feature;
 
 /* Features of this machine, less what the environment variable KD_CPU (ref, v3, v4, bf16, amx: the

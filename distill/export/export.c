@@ -25,7 +25,7 @@ typedef struct export_format {
 } export_format;
 
 static const export_format FORMATS[] = {
-    {"safetensors", {".safetensors"}, kdi_export_last, false},
+    {"safetensors", {".safetensors"}, kdi_export_last, true},
     {"pth", {".pth", ".pt", ".bin"}, export_weights, false},
     {"onnx", {".onnx"}, kdi_export_onnx, true},
 };

@@ -48,3 +48,14 @@ kd_walk_node kd_walk_node_at(const kd_program *p, int32_t k)
                           .out = n->out,
                           .fixed = p->is_static[k]};
 }
+
+void kd_walk_replace(kd_program *p, int32_t k, const kd_kernel_def *def, void *prep)
+{
+    kd_call *c = &p->calls[k];
+    KD_ASSERT(!p->is_static[k] && def->prepare == NULL && def->scratch == NULL && def->release == NULL);
+    if (p->defs[k]->release != NULL) {
+        p->defs[k]->release(c);
+    }
+    c->prep = prep;
+    p->defs[k] = def;
+}

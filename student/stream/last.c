@@ -48,7 +48,31 @@ static kd_graph *build(kd_last *l, bool training, kd_err *err)
     return g;
 }
 
-static kd_status fill(kd_last *l, kd_last_fetch fetch, void *user, kd_err *err)
+static kd_status fetch(const kd_last_file *f, const kd_param_info *info, float *dst, kd_err *err)
+{
+    const kd_last_tensor *t = kd_last_file_find(f, info->name);
+    char expected[KD_SHAPE_TEXT_MAX], found[KD_SHAPE_TEXT_MAX];
+    if (t == NULL) {
+        return KD_FAIL(err, KD_E_FORMAT, "tensor %s is missing", info->name);
+    }
+    kd_shape shape = {.rank = KD_MIN(t->rank, KD_MAX_RANK)};
+    memcpy(shape.dim, t->dim, (size_t)shape.rank * sizeof *shape.dim);
+    if (t->rank > KD_MAX_RANK || !kd_shape_equal(&shape, &info->shape) || strcmp(t->dtype, "F32") != 0) {
+        return KD_FAIL(err, KD_E_FORMAT, "tensor %s: expected F32 %s, found %s %s", info->name,
+                       kd_shape_text(&info->shape, expected, sizeof expected), t->dtype,
+                       kd_shape_text(&shape, found, sizeof found));
+    }
+    memcpy(dst, f->data + t->begin, t->end - t->begin);
+    for (int64_t i = 0; i < info->numel; i++) {
+        if (!(dst[i] - dst[i] == 0.0f)) {
+            return KD_FAIL(err, KD_E_FORMAT, "tensor %s: value %lld is not finite", info->name, (long long)i);
+        }
+    }
+    return KD_OK;
+}
+
+/* unread (NULL: none): parameters that may be absent, because nothing reads them. */
+static kd_status fill(kd_last *l, const kd_last_file *f, const bool *unread, kd_err *err)
 {
     kd_status st = KD_OK;
     int64_t most = 1;
@@ -61,11 +85,43 @@ static kd_status fill(kd_last *l, kd_last_fetch fetch, void *user, kd_err *err)
     }
     for (int i = 0; i < kd_params_count(l->params); i++) {
         const kd_param_info *info = kd_params_at(l->params, i);
-        KD_GO(fetch(user, info, values, err));
+        if (unread != NULL && unread[i] && kd_last_file_find(f, info->name) == NULL) {
+            continue; /* zero since kd_params_alloc */
+        }
+        KD_GO(fetch(f, info, values, err));
         KD_GO(kd_params_write(l->params, i, values, info->numel));
     }
 done:
     kd_free(values);
+    return st;
+}
+
+/* Parameters, and the layers in eight bits of a file that has them. */
+static kd_status load(kd_last *l, const kd_last_file *f, kd_err *err)
+{
+    kd_quant q = {.n = 0};
+    bool *unread = NULL;
+    kd_status st = KD_OK;
+    if (l->recipe.int8 == 0) {
+        return fill(l, f, NULL, err);
+    }
+    KD_GO(kd_quant_open(l->program, &q, err));
+    if (q.n != l->recipe.int8) {
+        st = KD_FAIL(err, KD_E_FORMAT, "int8: expected %d, the layers of %s, found %d", (int)q.n, l->model.model->name,
+                     l->recipe.int8);
+        goto done;
+    }
+    unread = kd_last_unread(l->program, &q, l->params);
+    st = unread != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "out of memory");
+    if (st == KD_OK) {
+        st = fill(l, f, unread, err);
+    }
+    if (st == KD_OK) {
+        st = kd_last_int8_open(l->program, &q, f, &l->int8, err);
+    }
+done:
+    kd_free(unread);
+    kd_quant_free(&q);
     return st;
 }
 
@@ -83,7 +139,7 @@ static void bind_streams(kd_last *l)
     KD_ASSERT(n == l->model.model->n_streams);
 }
 
-static kd_status prepare(kd_last *l, kd_last_fetch fetch, void *user, kd_err *err)
+static kd_status prepare(kd_last *l, const kd_last_file *f, kd_err *err)
 {
     const kd_compile_opts eval = {.loss = KD_NONE};
     l->be = kd_last_backend_open();
@@ -97,13 +153,13 @@ static kd_status prepare(kd_last *l, kd_last_fetch fetch, void *user, kd_err *er
         return err->code;
     }
     KD_TRY(kd_params_alloc(l->params, l->be, KD_F32, false, err));
-    KD_TRY(fill(l, fetch, user, err));
     g = build(l, false, err);
     if (g == NULL) {
         return err->code;
     }
     KD_TRY(kd_program_compile(g, l->be, &eval, &l->program, err));
     bind_streams(l);
+    KD_TRY(load(l, f, err));
     const kd_status st = kd_program_run(l->program, NULL); /* folds and packs weights: takes the last memory */
     return st == KD_OK ? st : KD_FAIL(err, st, "forward pass failed in %s", kd_program_where(l->program));
 }
@@ -176,29 +232,22 @@ static kd_status names(kd_last *l, kd_err *err)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-kd_status kd_last_build(const kd_last_recipe *recipe, kd_last_fetch fetch, void *user, const kd_last_options *options,
-                        kd_last **out, kd_err *err)
+/* On failure *out may be there, for kd_last_close. */
+static kd_status open_instance(const kd_last_recipe *recipe, const kd_last_file *f, const kd_last_options *options,
+                               kd_last **out, kd_err *err)
 {
-    kd_status st = KD_OK;
-    *out = NULL;
     kd_last *l = kd_calloc(1, sizeof *l);
+    *out = l;
     if (l == NULL) {
         return KD_FAIL(err, KD_E_OOM, "out of memory");
     }
     l->recipe = *recipe;
-    KD_GO(kd_last_recipe_model(recipe, &l->model, err));
-    KD_GO(kd_last_recipe_sequence(recipe, &l->spec, err));
+    KD_TRY(kd_last_recipe_model(recipe, &l->model, err));
+    KD_TRY(kd_last_recipe_sequence(recipe, &l->spec, err));
     l->joints = kd_sequence_file_opts(&l->spec).joints;
-    KD_GO(names(l, err));
-    KD_GO(rooms(l, options, err));
-    KD_GO(prepare(l, fetch, user, err));
-done:
-    if (st != KD_OK) {
-        kd_last_close(l);
-        return st;
-    }
-    *out = l;
-    return KD_OK;
+    KD_TRY(names(l, err));
+    KD_TRY(rooms(l, options, err));
+    return prepare(l, f, err);
 }
 
 void kd_last_close(kd_last *l)
@@ -207,6 +256,7 @@ void kd_last_close(kd_last *l)
         return;
     }
     kd_program_free(l->program);
+    kd_last_int8_close(&l->int8);
     kd_params_free(l->params);
     kd_backend_close(l->be);
     reel_close(&l->pushed);
@@ -221,36 +271,13 @@ void kd_last_close(kd_last *l)
 
 /* ---- from a file ----------------------------------------------------------------------------- */
 
-static kd_status fetch(void *user, const kd_param_info *info, float *dst, kd_err *err)
-{
-    const kd_last_file *f = user;
-    const kd_last_tensor *t = kd_last_file_find(f, info->name);
-    char want[KD_SHAPE_TEXT_MAX], found[KD_SHAPE_TEXT_MAX];
-    if (t == NULL) {
-        return KD_FAIL(err, KD_E_FORMAT, "tensor %s is missing", info->name);
-    }
-    kd_shape shape = {.rank = KD_MIN(t->rank, KD_MAX_RANK)};
-    memcpy(shape.dim, t->dim, (size_t)shape.rank * sizeof *shape.dim);
-    if (t->rank > KD_MAX_RANK || !kd_shape_equal(&shape, &info->shape) || strcmp(t->dtype, "F32") != 0) {
-        return KD_FAIL(err, KD_E_FORMAT, "tensor %s: expected F32 %s, found %s %s", info->name,
-                       kd_shape_text(&info->shape, want, sizeof want), t->dtype,
-                       kd_shape_text(&shape, found, sizeof found));
-    }
-    memcpy(dst, f->data + t->begin, t->end - t->begin);
-    for (int64_t i = 0; i < info->numel; i++) {
-        if (!(dst[i] - dst[i] == 0.0f)) {
-            return KD_FAIL(err, KD_E_FORMAT, "tensor %s: value %lld is not finite", info->name, (long long)i);
-        }
-    }
-    return KD_OK;
-}
-
 /* No tensor but the student's own and the constants that reference checkpoints hold. */
 static kd_status check_extra(const kd_last *l, const kd_last_file *f, kd_err *err)
 {
     for (int i = 0; i < f->n_tensors; i++) {
         const char *name = f->tensor[i].name;
-        if (kd_params_find(l->params, name) < 0 && !kd_student_is_constant(l->model.model, name)) {
+        const bool layer = l->recipe.int8 > 0 && strncmp(name, "int8.", 5) == 0;
+        if (!layer && kd_params_find(l->params, name) < 0 && !kd_student_is_constant(l->model.model, name)) {
             return KD_FAIL(err, KD_E_FORMAT, "tensor %s: %s has none of this name", name, l->model.model->name);
         }
     }
@@ -275,7 +302,7 @@ static kd_status open_file(const void *bytes, size_t n, const kd_last_options *o
             KD_FAIL(err, KD_E_FORMAT, "no recipe: expected the key lastkd in __metadata__; `distill export` writes it");
         goto done;
     }
-    KD_GO(kd_last_build(&recipe, fetch, &f, options, out, err));
+    KD_GO(open_instance(&recipe, &f, options, out, err));
     st = check_extra(*out, &f, err);
 done:
     kd_last_file_free(&f);

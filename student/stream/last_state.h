@@ -4,7 +4,9 @@
 
 #include "kernels/kd_program.h"
 #include "student/skeleton/sequence.h"
-#include "student/stream/last_internal.h"
+#include "student/stream/int8.h"
+#include "student/stream/last.h"
+#include "student/stream/recipe.h"
 
 /* Frames in the order of their coming.  Room is for `frames`; those in use are [start, start + n). */
 typedef struct kd_reel {
@@ -22,6 +24,7 @@ struct kd_last {
     kd_backend *be;
     kd_params *params;
     kd_program *program;
+    kd_last_int8 int8;
     unsigned bits; /* streams the student reads, KD_STREAM_* */
     float *stream[KD_STUDENT_MAX_STREAMS];
     kd_reel pushed, sequence;

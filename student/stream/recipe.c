@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 enum { STUDENT = 1, LOCAL = 2 }; /* flags of rows (kernels/kd_options.h) */
-enum { MOST_CLASSES = 65536, VALUE_BYTES = 512 };
+enum { MOST_CLASSES = 65536, MOST_LAYERS = 1024, VALUE_BYTES = 512 };
 
 typedef enum kind { KIND_INT, KIND_REAL, KIND_BOOL, KIND_ENUM, KIND_TEXT } kind;
 
@@ -146,6 +146,13 @@ static kd_status set_other(kd_last_recipe *r, const char *key, const char *value
         r->classes = (int)v;
         return KD_OK;
     }
+    if (strcmp(key, "int8") == 0) {
+        if (!number(value, &v) || v != floor(v) || v < 1.0 || v > MOST_LAYERS) {
+            return refuse(key, value, "a whole number from 1 to 1024", err);
+        }
+        r->int8 = (int)v;
+        return KD_OK;
+    }
     if (strcmp(key, "temperature") == 0) {
         if (!number(value, &v) || v < 1e-3 || v > 1e3) {
             return refuse(key, value, "a number from 0.001 to 1000", err);
@@ -217,6 +224,10 @@ kd_status kd_last_recipe_each(const kd_last_recipe *r,
     }
     (void)snprintf(value, sizeof value, "%d", r->classes);
     KD_TRY(visit(user, "classes", value));
+    if (r->int8 != 0) {
+        (void)snprintf(value, sizeof value, "%d", r->int8);
+        KD_TRY(visit(user, "int8", value));
+    }
     if (r->temperature != 1.0) {
         (void)snprintf(value, sizeof value, "%.17g", r->temperature);
         KD_TRY(visit(user, "temperature", value));

@@ -15,6 +15,7 @@ typedef struct kd_last_recipe {
     kd_student_opts student;
     kd_skeleton_opts skeleton;
     int classes;
+    int int8;                /* layers in eight bits (int8.h); 0: the file is f32 */
     double temperature;      /* logits are divided by it before the softmax; 1: not calibrated */
     const char *class_names; /* one a line; NULL: none; borrowed */
 } kd_last_recipe;

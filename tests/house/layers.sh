@@ -22,6 +22,7 @@ kernels/fast         kernels kernels/op
 kernels/cuda         kernels kernels/op kernels/cuda/
 kernels/cuda/device  kernels
 kernels/cuda/library kernels kernels/cuda
+kernels/int8         kernels kernels/cpu kernels/fast
 kernels/optim        kernels
 kernels/comm         kernels
 formats/base         kernels+kd_base.h
@@ -41,7 +42,7 @@ teacher/clip         kernels teacher/model formats/
 student/layout       kernels
 student/model        kernels student/layout
 student/skeleton     kernels formats/ student/layout
-student/stream       kernels student/layout student/model student/skeleton
+student/stream       kernels kernels/int8 student/layout student/model student/skeleton
 configs/schema       kernels kernels/optim formats/ teacher/ student/ distill/batch distill/kd
 distill/report       kernels formats/
 distill/batch        kernels formats/
