@@ -145,8 +145,10 @@ static int store_value(const kd_cmd *cmd, const kd_arg *a, const char *text, voi
         if (*text == '\0') {
             return kd_usage(cmd, "--%s: expected %s, found an empty text", a->name, a->meta);
         }
-        if (strcmp(a->name, "out") == 0 && ends_in_onnx(text)) {
-            return kd_usage(cmd, "--out: ONNX is not written, so nothing is written to %s; choose another name", text);
+        if (strcmp(a->name, "out") == 0 && ends_in_onnx(text) && !cmd->writes_onnx) {
+            return kd_usage(
+                cmd, "--out: only `distill export` writes ONNX, so nothing is written to %s; choose another name",
+                text);
         }
         memcpy(dest, &text, sizeof text);
         return 0;

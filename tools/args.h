@@ -149,6 +149,7 @@ typedef struct kd_cmd {
     uint32_t common;      /* KD_COMMON_* bits */
     int min_operands;     /* checked before the command runs */
     int max_operands;     /* -1: any number */
+    bool writes_onnx;     /* --out may be an ONNX file */
     const char *notes;    /* printed after the options: file layouts, exit codes; may be NULL */
     const char *examples; /* command lines, one a line, that a test runs (tests/cli/examples.sh); may be NULL */
 } kd_cmd;

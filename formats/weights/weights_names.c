@@ -373,7 +373,7 @@ kd_status kd_weights_save(kd_weights *w, const char *path, int dialect, const kd
         kd_path_has_suffix(path, ".pth") || kd_path_has_suffix(path, ".pt") || kd_path_has_suffix(path, ".bin");
     if (!torch && !kd_path_has_suffix(path, ".safetensors")) {
         return KD_FAIL(err, KD_E_ARG, "%s: expected a name ending in .safetensors, .pth, .pt or .bin%s", path,
-                       kd_path_has_suffix(path, ".onnx") ? "; ONNX is not written" : "");
+                       kd_path_has_suffix(path, ".onnx") ? "; ONNX is what `distill export` writes" : "");
     }
     kd_status st = plan(&o, dialect, dtype, err);
     if (st == KD_OK) {

@@ -111,7 +111,7 @@ for out in x.onnx x.ONNX x.foo x; do
     refused 2 'expected a name ending in .safetensors, .pth, .pt or .bin' "$kd" weights convert "$tiny" $out
     absent $out
 done
-refused 2 'ONNX is not written' "$kd" dataset check --data data --out q.onnx
-refused 2 'ONNX is not written' "$teacher" eval --weights hf $recipe $data --out r.onnx
+refused 2 'only `distill export` writes ONNX' "$kd" dataset check --data data --out q.onnx
+refused 2 'only `distill export` writes ONNX' "$teacher" eval --weights hf $recipe $data --out r.onnx
 absent r.onnx
 finish

@@ -91,6 +91,7 @@ int kd_cmd_export(int argc, char **argv)
         .about = "Write a student for other programs: weights for the reference's modules, or an ONNX model.",
         .args = args,
         .arg_count = KD_COUNTOF(args),
+        .writes_onnx = true,
         .common = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_THREADS |
                   KD_COMMON_FORCE | KD_COMMON_JSON,
         .notes =
