@@ -185,7 +185,8 @@ const char *kdi_on_act(kdi_onnx *w, const char *x, int32_t kind)
         return kdi_on1(w, "Sigmoid", x);
     case KD_ACT_GELU: {
         const char *f = kdi_on1(w, "Erf", kdi_on2(w, "Mul", x, kdi_on_f32(w, (float)sqrt(0.5))));
-        return kdi_on2(w, "Mul", kdi_on2(w, "Mul", x, kdi_on_f32(w, 0.5f)), kdi_on2(w, "Add", f, kdi_on_f32(w, 1.0f)));
+        f = kdi_on2(w, "Add", f, kdi_on_f32(w, 1.0f));
+        return kdi_on2(w, "Mul", kdi_on2(w, "Mul", x, kdi_on_f32(w, 0.5f)), f);
     }
     default:
         kdi_on_fail(w, KD_E_UNSUPPORTED, "%s: activation %d of op %s has no ONNX form here", w->node.scope, (int)kind,

@@ -58,7 +58,7 @@ static void conv2d(kdi_onnx *w)
     const kd_conv2d_attr *a = w->node.attr;
     const kd_shape k = kdi_on_shape(w, 1);
     const int64_t pads[4] = {a->pad[0], a->pad[1], a->pad[0], a->pad[1]};
-    const char *y = kdi_on3(w, "Conv", layer_x(w), layer_w(w), kdi_on_in(w, 2));
+    const char *x = layer_x(w), *weight = layer_w(w), *y = kdi_on3(w, "Conv", x, weight, kdi_on_in(w, 2));
     kdi_on_ints(w, "kernel_shape", k.dim + 2, 2);
     kdi_on_ints(w, "strides", (const int64_t[]){a->stride[0], a->stride[1]}, 2);
     kdi_on_ints(w, "dilations", (const int64_t[]){a->dilation[0], a->dilation[1]}, 2);
@@ -164,8 +164,9 @@ static void slice(kdi_onnx *w)
 {
     const kd_slice_attr *a = w->node.attr, *b = kd_walk_node_at(w->other, w->k).attr;
     const int64_t axis = a->axis;
-    const char *const in[4] = {kdi_on_in(w, 0), position(w, a->start, b->start),
-                               position(w, a->start + a->len, b->start + b->len), kdi_on_i64(w, &axis, 1)};
+    const char *from = position(w, a->start, b->start);
+    const char *to = position(w, a->start + a->len, b->start + b->len);
+    const char *const in[4] = {kdi_on_in(w, 0), from, to, kdi_on_i64(w, &axis, 1)};
     kdi_on_out(w, 0, kdi_on_n(w, "Slice", in, 4));
 }
 

@@ -145,6 +145,20 @@ void kdi_on_out(kdi_onnx *w, int o, const char *name)
 
 /* ---- the program ----------------------------------------------------------------------------- */
 
+/* Operands come before the node, in their order: which compiler evaluates arguments in which order must not show in the
+ * file.  Left out are those that a writer reads as numbers: indices, landmarks, weights of eight bits. */
+static void write_operands(kdi_onnx *w)
+{
+    const bool second =
+        w->node.op == KD_OP_LANDMARK_INTERP || (w->quant != NULL && kd_quant_of(w->quant, w->k) != NULL);
+    for (int i = 0; i < w->node.n_in; i++) {
+        const bool number = kdi_on_has(w, i) && kd_walk_value_at(w->p, w->node.in[i]).spec.dtype != KD_F32;
+        if (!number && !(i == 1 && second)) {
+            (void)kdi_on_in(w, i);
+        }
+    }
+}
+
 static void write_node(kdi_onnx *w, int32_t k)
 {
     w->k = k;
@@ -161,6 +175,7 @@ static void write_node(kdi_onnx *w, int32_t k)
         kdi_on_fail(w, KD_E_UNSUPPORTED, "%s: op %s has no ONNX form here", w->node.scope, kd_op_get(w->node.op)->name);
         return;
     }
+    write_operands(w);
     (common != NULL ? common : skeleton)(w);
 }
 

@@ -59,7 +59,8 @@ static void adj_norm(kdi_onnx *w)
         s = kdi_on2(w, "Max", kdi_on_reduce(w, "ReduceSum", l, &row, 1, true), kdi_on_f32(w, 1e-6f));
         s = kdi_on1(w, "Reciprocal", kdi_on1(w, "Sqrt", s));
     }
-    kdi_on_out(w, 0, kdi_on2(w, "Mul", kdi_on2(w, "Mul", l, s), kdi_on_permute(w, s, turn, 2)));
+    l = kdi_on2(w, "Mul", l, s);
+    kdi_on_out(w, 0, kdi_on2(w, "Mul", l, kdi_on_permute(w, s, turn, 2)));
 }
 
 static void dyn_adj(kdi_onnx *w)
@@ -94,9 +95,10 @@ static void time_shift(kdi_onnx *w)
         kdi_on_out(w, 0, x);
         return;
     }
-    const char *const part[3] = {moved(w, x, 0, n, t, true), moved(w, x, n, 2 * n, t, false),
-                                 2 * n < s.dim[1] ? kdi_on_slice(w, x, 1, 2 * n, s.dim[1]) : ""};
-    const char *y = kdi_on_n(w, "Concat", part, 2 * n < s.dim[1] ? 3 : 2);
+    const char *later = moved(w, x, 0, n, t, true), *sooner = moved(w, x, n, 2 * n, t, false);
+    const bool rest = 2 * n < s.dim[1];
+    const char *const part[3] = {later, sooner, rest ? kdi_on_slice(w, x, 1, 2 * n, s.dim[1]) : ""};
+    const char *y = kdi_on_n(w, "Concat", part, rest ? 3 : 2);
     kdi_on_int(w, "axis", 1);
     kdi_on_out(w, 0, y);
 }
@@ -195,7 +197,8 @@ static void linear_attention(kdi_onnx *w)
     const int64_t join[3] = {-1, s.dim[1], s.dim[2] / 3};
     const char *qkv = kdi_on_in(w, 0);
     const char *q = phi(w, heads_of(w, qkv, 0, &s, a->heads)), *k = phi(w, heads_of(w, qkv, 1, &s, a->heads));
-    const char *kv = kdi_on2(w, "MatMul", kdi_on_permute(w, k, turn, 4), heads_of(w, qkv, 2, &s, a->heads));
+    const char *v = heads_of(w, qkv, 2, &s, a->heads);
+    const char *kv = kdi_on2(w, "MatMul", kdi_on_permute(w, k, turn, 4), v);
     const char *sum = kdi_on_reduce(w, "ReduceSum", k, &frames, 1, true);
     const char *z = kdi_on_reduce(w, "ReduceSum", kdi_on2(w, "Mul", q, sum), &last, 1, true);
     z = kdi_on2(w, "Add", z, kdi_on_f32(w, 1e-6f));
@@ -239,8 +242,8 @@ static void landmark_attention(kdi_onnx *w)
 static void motion(kdi_onnx *w)
 {
     const int64_t t = kdi_on_shape(w, 0).dim[2], cell[2] = {2, 3};
-    const char *x = kdi_on_in(w, 0);
-    const char *d = kdi_on2(w, "Sub", kdi_on_slice(w, x, 2, 1, t), kdi_on_slice(w, x, 2, 0, t - 1));
+    const char *x = kdi_on_in(w, 0), *next = kdi_on_slice(w, x, 2, 1, t);
+    const char *d = kdi_on2(w, "Sub", next, kdi_on_slice(w, x, 2, 0, t - 1));
     kdi_on_out(w, 0, kdi_on_reduce(w, "ReduceMean", kdi_on1(w, "Abs", d), cell, 2, false));
 }
 
@@ -248,8 +251,8 @@ static void motion(kdi_onnx *w)
 static const char *blend(kdi_onnx *w, const char *x, const char *gated, const char *alpha)
 {
     const int64_t cell[2] = {1, 2};
-    const char *d = kdi_on2(w, "Mul", kdi_on2(w, "Sub", gated, x), kdi_on_unsqueeze(w, alpha, cell, 2));
-    return kdi_on2(w, "Add", x, d);
+    const char *d = kdi_on2(w, "Sub", gated, x);
+    return kdi_on2(w, "Add", x, kdi_on2(w, "Mul", d, kdi_on_unsqueeze(w, alpha, cell, 2)));
 }
 
 static void channel_gate(kdi_onnx *w)

@@ -5,6 +5,7 @@
 #include "formats/onnx/onnx.pb-c.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { IR_VERSION = 8 };
 
@@ -289,8 +290,17 @@ int kd_onnx_op_kinds(const kd_onnx *m)
     return kinds;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const KdOnnx__TensorProto *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+
 kd_status kd_onnx_write(const kd_onnx *m, const char *path, size_t *bytes, kd_err *err)
 {
+    if (!m->failed && m->graph.n_initializer > 0) { /* in whatever order they were made */
+        qsort(m->graph.initializer, m->graph.n_initializer, sizeof *m->graph.initializer, by_name);
+    }
     *bytes = m->failed ? 0 : kd_onnx__model_proto__get_packed_size(&m->model);
     uint8_t *file = *bytes != 0 ? kd_alloc(*bytes) : NULL;
     if (file == NULL) {
