@@ -3,6 +3,17 @@
 #include "formats/base/io.h"
 
 #include <stdio.h>
+#include <unistd.h>
+
+static kd_status size_of(const char *path, int64_t *bytes, kd_err *err)
+{
+    uint64_t n = 0;
+    int fd = -1;
+    KD_TRY(kd_io_open_read(path, &fd, &n, err));
+    (void)close(fd);
+    *bytes = (int64_t)n;
+    return KD_OK;
+}
 
 /* A state_dict under the names of the reference's modules. */
 static kd_status export_weights(const kd_export_opts *o, kd_export_result *r, kd_err *err)
@@ -12,6 +23,7 @@ static kd_status export_weights(const kd_export_opts *o, kd_export_result *r, kd
     if (st == KD_OK) {
         st = kd_weights_save(w, o->out, 0, NULL, err);
         r->tensors = (int64_t)kd_weights_count(w);
+        st = st == KD_OK ? size_of(o->out, &r->bytes, err) : st;
     }
     kd_weights_close(w);
     return st;

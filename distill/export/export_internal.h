@@ -2,8 +2,9 @@
 #ifndef KD_DISTILL_EXPORT_EXPORT_INTERNAL_H
 #define KD_DISTILL_EXPORT_EXPORT_INTERNAL_H
 
+#include "distill/eval/quantize.h"
 #include "distill/export/export.h"
-#include "kernels/kd_quant.h"
+#include "formats/onnx/onnx.h"
 
 typedef struct kdi_subject {
     kd_weights *w;
@@ -17,8 +18,9 @@ typedef struct kdi_subject {
 KD_NODISCARD kd_status kdi_subject_open(const kd_export_opts *o, kdi_subject *s, kd_err *err);
 void kdi_subject_close(kdi_subject *s);
 
-/* Ranges from o->calibrate training samples, then scales and weights; q: kd_quant_free, after a failure too. */
-KD_NODISCARD kd_status kdi_calibrate(const kd_export_opts *o, kdi_subject *s, kd_quant *q, kd_err *err);
+/* The model as an ONNX graph, without metadata; q: the layers in eight bits, NULL: f32.  *out: kd_onnx_free, after a
+ * failure too. */
+KD_NODISCARD kd_status kdi_onnx_of(kd_model *m, const kd_quant *q, kd_onnx **out, kd_err *err);
 
 KD_NODISCARD kd_status kdi_export_last(const kd_export_opts *o, kd_export_result *r, kd_err *err);
 KD_NODISCARD kd_status kdi_export_onnx(const kd_export_opts *o, kd_export_result *r, kd_err *err);

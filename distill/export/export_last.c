@@ -7,11 +7,12 @@ kd_status kdi_export_last(const kd_export_opts *o, kd_export_result *r, kd_err *
     kdi_subject s;
     kd_quant q = {.n = 0};
     kd_program *program = NULL;
+    const kd_quantize_opts qo = {.cfg = o->cfg, .samples = o->int8_samples, .progress = o->progress};
     kd_status st;
     KD_GO(kdi_subject_open(o, &s, err));
     kd_deploy d = {.cfg = o->cfg, .model = &s.model, .names = s.classes, .temperature = o->cfg->eval.temperature};
     if (o->int8) {
-        KD_GO(kdi_calibrate(o, &s, &q, err));
+        KD_GO(kd_quantize(&qo, &s.model, &q, err));
         KD_GO(kd_model_eval_program(&s.model, 1, &program, err));
         d.quant = &q;
         d.program = program;

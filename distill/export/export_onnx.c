@@ -31,26 +31,12 @@ static kd_status put_meta(const kd_export_opts *o, const kdi_subject *s, kd_onnx
     return put_classes(m, s->classes, err);
 }
 
-static kd_status write_file(const kd_export_opts *o, const kdi_subject *s, kdi_onnx *w, kd_export_result *r,
-                            kd_err *err)
-{
-    size_t bytes = 0;
-    kdi_on_program(w);
-    KD_TRY(w->st);
-    KD_TRY(put_meta(o, s, w->m, err));
-    KD_TRY(kd_onnx_write(w->m, o->out, &bytes, err));
-    r->bytes = (int64_t)bytes;
-    r->nodes = kd_onnx_nodes(w->m);
-    r->kinds = kd_onnx_op_kinds(w->m);
-    return KD_OK;
-}
-
-static kd_status open_programs(const kd_export_opts *o, kdi_subject *s, kd_program *p[2], kd_err *err)
+static kd_status open_programs(kd_model *m, bool eight, kd_program *p[2], kd_err *err)
 {
     const int batch[2] = {BATCH_A, BATCH_B};
     for (int i = 0; i < 2; i++) {
-        KD_TRY(o->int8 ? kd_model_eval_program(&s->model, batch[i], &p[i], err)
-                       : kd_model_plain_program(&s->model, batch[i], &p[i], err));
+        KD_TRY(eight ? kd_model_eval_program(m, batch[i], &p[i], err)
+                     : kd_model_plain_program(m, batch[i], &p[i], err));
         const kd_status st = kd_program_run(p[i], NULL); /* computes what follows from parameters alone */
         if (st != KD_OK) {
             return KD_FAIL(err, st, "ONNX: forward pass failed in %s", kd_program_where(p[i]));
@@ -59,35 +45,50 @@ static kd_status open_programs(const kd_export_opts *o, kdi_subject *s, kd_progr
     return KD_OK;
 }
 
-kd_status kdi_export_onnx(const kd_export_opts *o, kd_export_result *r, kd_err *err)
+kd_status kdi_onnx_of(kd_model *m, const kd_quant *q, kd_onnx **out, kd_err *err)
 {
-    kdi_subject s = {.w = NULL};
     kd_program *p[2] = {NULL, NULL};
-    kd_quant q = {.n = 0};
-    kdi_onnx w = {.batch = {BATCH_A, BATCH_B}, .err = err};
+    kdi_onnx w = {.batch = {BATCH_A, BATCH_B}, .quant = q, .err = err};
     kd_status st = KD_OK;
-    KD_GO(kdi_subject_open(o, &s, err));
-    if (o->int8) {
-        KD_GO(kdi_calibrate(o, &s, &q, err));
-        w.quant = &q;
-        r->layers = q.n;
-        r->calibrated = q.samples;
-    }
-    KD_GO(open_programs(o, &s, p, err));
-    KD_GO(kd_onnx_create(s.model.name, &w.m, err));
+    KD_GO(kd_onnx_create(m->name, &w.m, err));
+    KD_GO(open_programs(m, q != NULL, p, err));
     w.p = p[0];
     w.other = p[1];
     w.name = kd_calloc((size_t)kd_walk_values(p[0]), sizeof *w.name);
     w.eight = kd_calloc((size_t)kd_walk_values(p[0]), sizeof *w.eight);
     KD_GO(w.name != NULL && w.eight != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "ONNX: out of memory"));
-    KD_GO(write_file(o, &s, &w, r, err));
+    kdi_on_program(&w);
+    st = w.st;
 done:
-    kd_onnx_free(w.m);
+    *out = w.m;
     kd_free(w.name);
     kd_free(w.eight);
     kd_free(w.shared);
     kd_program_free(p[0]);
     kd_program_free(p[1]);
+    return st;
+}
+
+kd_status kdi_export_onnx(const kd_export_opts *o, kd_export_result *r, kd_err *err)
+{
+    const kd_quantize_opts co = {.cfg = o->cfg, .samples = o->int8_samples, .progress = o->progress};
+    kdi_subject s = {.w = NULL};
+    kd_onnx *m = NULL;
+    kd_quant q = {.n = 0};
+    size_t bytes = 0;
+    kd_status st = KD_OK;
+    KD_GO(kdi_subject_open(o, &s, err));
+    KD_GO(o->int8 ? kd_quantize(&co, &s.model, &q, err) : KD_OK);
+    KD_GO(kdi_onnx_of(&s.model, o->int8 ? &q : NULL, &m, err));
+    KD_GO(put_meta(o, &s, m, err));
+    KD_GO(kd_onnx_write(m, o->out, &bytes, err));
+    r->bytes = (int64_t)bytes;
+    r->nodes = kd_onnx_nodes(m);
+    r->kinds = kd_onnx_op_kinds(m);
+    r->layers = q.n;
+    r->calibrated = q.samples;
+done:
+    kd_onnx_free(m);
     kd_quant_free(&q);
     kdi_subject_close(&s);
     return st;

@@ -88,6 +88,15 @@ typedef struct kd_figures {
 
 void kd_figures_free(kd_figures *f); /* zeroed is legal */
 
+/* A model that was evaluated in eight bits (kernels/kd_quant.h), beside itself in f32 on the same samples. */
+typedef struct kd_int8_facts {
+    int layers;         /* in eight bits; 0: the model was evaluated as it is */
+    int64_t calibrated; /* training samples that set the ranges */
+    double figure_f32;  /* the task's figure in f32 */
+    double same;        /* share of the samples with the same first of the record */
+    double largest;     /* difference of two values of a record */
+} kd_int8_facts;
+
 /* What a report says besides the figures. */
 typedef struct kd_report_facts {
     const char *label;                 /* NULL: the recipe's name, else the model's */
@@ -99,6 +108,7 @@ typedef struct kd_report_facts {
     const char *selected_on;           /* half by which the weights were chosen among epochs; NULL: they were not */
     double latency_ms, latency_p90_ms; /* 0: not measured */
     int64_t macs;
+    kd_int8_facts int8;
 } kd_report_facts;
 
 typedef struct kd_assessment {

@@ -164,6 +164,14 @@ static void put_model(kd_json *d, const kd_report *r)
     kd_json_set_str(l, "device", r->device);
     kd_json_set_i64(l, "threads", r->threads);
     kd_json_set_str(l, "dtype", r->dtype);
+    if (r->int8_layers > 0) {
+        kd_json *q = kd_json_set_object(m, "int8");
+        kd_json_set_i64(q, "layers", r->int8_layers);
+        kd_json_set_i64(q, "calibrated", r->int8_calibrated);
+        kd_json_set_f64(q, "top1_f32", r->int8_top1_f32);
+        kd_json_set_f64(q, "same_top1", r->int8_same_top1);
+        kd_json_set_f64(q, "largest_difference", r->int8_largest_difference);
+    }
     kd_json_set_str(d, "config", r->config);
 }
 

@@ -12,7 +12,9 @@
  *   model      name, phase (of the training that gave the weights; only where it had phases), selected_on (the half on
  *              which these weights did best of their run's epochs; null: not chosen), unlabelled (training samples
  *              whose labels were not used; only where there were some), parameters, macs, bytes;
- *              latency {ms, p90_ms, batch, device, threads, dtype}
+ *              latency {ms, p90_ms, batch, device, threads, dtype}; only of a model in eight bits int8 {layers,
+ *              calibrated (training samples), top1_f32 (the same samples in f32), same_top1 (share of the samples),
+ *              largest_difference (of two logits)}
  *   config     the resolved recipe as YAML text
  *   metrics    top1, top5, mean_class_accuracy, macro_f1, micro_f1, nll, ece, brier (fractions of 1)
  *   per_class  [{class, name, samples, predicted, correct, recall, precision, f1}]
@@ -69,6 +71,9 @@ typedef struct kd_report {
     int64_t parameters, macs, bytes;   /* 0: not known */
     double latency_ms, latency_p90_ms; /* 0: not measured */
     int latency_batch, threads;
+    int int8_layers;         /* 0: not in eight bits, and none of the following */
+    int64_t int8_calibrated; /* samples */
+    double int8_top1_f32, int8_same_top1, int8_largest_difference;
     const char *device, *dtype;
     const char *config; /* YAML text, may be NULL */
 

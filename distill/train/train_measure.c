@@ -101,7 +101,7 @@ kd_status kdi_train_report(kd_trainer *t, const kd_records *records, const kd_fi
                                      .weights_hash = hash[0] != '\0' ? hash : NULL,
                                      .phase = kdi_train_phase(t),
                                      .views = "1x1"}};
-    KD_TRY(kd_assess_latency(&t->model, &found.facts, err));
+    KD_TRY(kd_assess_latency(&t->model, NULL, &found.facts, err));
     return t->o->task->report(&found, kd_run_path(t->run, "report.json"), err);
 }
 

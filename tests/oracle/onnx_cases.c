@@ -1,6 +1,7 @@
 /* onnx_cases DIR: every student with weights drawn anew, exported to DIR/NAME.onnx, and what the toolkit makes of random
- * sequences: DIR/NAME.cases with "1.joint", "1.logits", "1.features", ... at batches of 1 and 3. */
-#include "distill/export/export.h"
+ * sequences: DIR/NAME.cases with "1.joint", "1.logits", "1.features", ... at batches of 1 and 3.  Short ones in eight
+ * bits too: DIR/NAME.int8.onnx and "32.joint", "32.logits", "32.int8.logits", "32.step". */
+#include "distill/export/export_internal.h"
 #include "distill/task/tasks.h"
 #include "formats/weights/safetensors.h"
 #include "kernels/kd_ops.h"
@@ -11,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CLASSES = 7, MOST = 4096 };
+enum { CLASSES = 7, MOST = 4096, MANY = 32 };
 
 static const int BATCH[2] = {1, 3};
 
@@ -62,8 +63,9 @@ static void save(tensors *f, const char *path)
     clear(f);
 }
 
-/* Every parameter away from its start, so that no gate is shut and no scale is one.  Queries of LAST-E v2 become smaller:
- * as drawn they make a softmax so sharp that roundings grow by four digits from block to block. */
+/* Every parameter away from its start, so that no gate is shut and no scale is one.  Queries and frequency gates of
+ * LAST-E v2 become smaller: as drawn, a sharp softmax and squares of spectra let roundings grow from block to block until
+ * two f32 runs of the toolkit itself differ by 1e-4. */
 static void draw(kd_model *m, uint64_t seed)
 {
     kd_err err = {0};
@@ -72,11 +74,12 @@ static void draw(kd_model *m, uint64_t seed)
     for (int i = 0; i < kd_params_count(m->params); i++) {
         const kd_param_info *p = kd_params_at(m->params, i);
         const bool gate = strstr(p->name, "gate") != NULL || strstr(p->name, "alpha") != NULL;
+        const bool steep = strstr(p->name, "proj_q") != NULL || strstr(p->name, "freq_gate.mlp") != NULL;
         float *v = kd_calloc((size_t)KD_MAX(p->numel, (int64_t)1), sizeof *v);
         need(v != NULL ? kd_params_read(m->params, i, v, p->numel) : KD_E_OOM, &err);
         for (int64_t k = 0; k < p->numel; k++) {
-            v[k] *= strstr(p->name, "proj_q") != NULL ? 0.05f : 1.0f;
             v[k] += (gate ? 0.3f : 0.02f) * (float)kd_rng_normal(&r);
+            v[k] *= steep ? 0.05f : 1.0f;
         }
         need(kd_params_write(m->params, i, v, p->numel), &err);
         kd_free(v);
@@ -153,6 +156,18 @@ static void save_weights(kd_model *m, const char *path, tensors *f)
     save(f, path);
 }
 
+/* What the program gives, as "<prefix>logits", "<prefix>features". */
+static void read_outputs(kd_model *m, kd_program *p, int batch, const char *prefix, tensors *f)
+{
+    kd_err err = {0};
+    need(kd_program_run(p, NULL), &err);
+    for (int i = 0; i < m->n_outputs; i++) {
+        const kd_shape s = kd_shape2(batch, m->output[i].width);
+        need(kd_program_read_f32(p, m->output[i].name, put(f, prefix, m->output[i].name, &s), kd_shape_numel(&s)),
+             &err);
+    }
+}
+
 static void answers(kd_model *m, int batch, tensors *f)
 {
     char prefix[16];
@@ -161,13 +176,37 @@ static void answers(kd_model *m, int batch, tensors *f)
     (void)snprintf(prefix, sizeof prefix, "%d.", batch);
     need(kd_model_eval_program(m, batch, &p, &err), &err);
     feed(m, p, batch, prefix, f);
-    need(kd_program_run(p, NULL), &err);
-    for (int i = 0; i < m->n_outputs; i++) {
-        const kd_shape s = kd_shape2(batch, m->output[i].width);
-        need(kd_program_read_f32(p, m->output[i].name, put(f, prefix, m->output[i].name, &s), kd_shape_numel(&s)),
-             &err);
-    }
+    read_outputs(m, p, batch, prefix, f);
     kd_program_free(p);
+}
+
+/* The model in eight bits, calibrated on the sequences that are asked about, and its answers. */
+static void eight_bits(kd_model *m, const char *onnx, tensors *f)
+{
+    const kd_shape one = kd_shape1(1);
+    kd_err err = {0};
+    kd_program *p = NULL;
+    kd_onnx *file = NULL;
+    kd_quant q;
+    size_t bytes = 0;
+    need(kd_model_eval_program(m, MANY, &p, &err), &err);
+    feed(m, p, MANY, "32.", f);
+    read_outputs(m, p, MANY, "32.", f);
+    need(kd_quant_open(p, &q, &err), &err);
+    need(kd_quant_observe(&q, p, MANY, &err), &err);
+    need(kd_quant_finish(&q, p, &err), &err);
+    need(kdi_onnx_of(m, &q, &file, &err), &err);
+    need(kd_onnx_write(file, onnx, &bytes, &err), &err);
+    need(kd_quant_apply(&q, p, &err), &err);
+    read_outputs(m, p, MANY, "32.int8.", f);
+    const kd_quant_layer *last = &q.layer[q.n - 1];
+    float *step = put(f, "32.", "step", &one);
+    for (int64_t r = 0; r < last->rows; r++) {
+        step[0] = KD_MAX(step[0], 127.0f * last->x_scale * last->scale[r]);
+    }
+    kd_onnx_free(file);
+    kd_program_free(p);
+    kd_quant_free(&q);
 }
 
 /* The student `name`, sequences of `frames` frames and `bodies` bodies. */
@@ -178,13 +217,14 @@ static void one(const char *dir, const char *name, int frames, int bodies, kd_ba
     kd_model m;
     kd_export_result r;
     kd_config *cfg = kd_calloc(1, sizeof *cfg);
-    char text[4][80], weights[512], onnx[512], cases[512];
+    char text[4][80], weights[512], onnx[512], eight[512], cases[512];
     const char *const set[4] = {"kind=student", text[0], text[1], text[2]};
     (void)snprintf(text[0], sizeof text[0], "student.name=%s", name);
     (void)snprintf(text[1], sizeof text[1], "skeleton.frames=%d", frames);
     (void)snprintf(text[2], sizeof text[2], "skeleton.max_bodies=%d", bodies);
     (void)snprintf(weights, sizeof weights, "%s/%s-%d-%d.safetensors", dir, name, frames, bodies);
     (void)snprintf(onnx, sizeof onnx, "%s/%s-%d-%d.onnx", dir, name, frames, bodies);
+    (void)snprintf(eight, sizeof eight, "%s/%s-%d-%d.int8.onnx", dir, name, frames, bodies);
     (void)snprintf(cases, sizeof cases, "%s/%s-%d-%d.cases", dir, name, frames, bodies);
     need(cfg != NULL ? kd_config_load(NULL, 0, set, 4, cfg, &err) : KD_E_OOM, &err);
     need(kd_model_open(kd_task_of(cfg), cfg, CLASSES, be, &m, &err), &err);
@@ -193,6 +233,9 @@ static void one(const char *dir, const char *name, int frames, int bodies, kd_ba
     save_weights(&m, weights, &f);
     for (size_t i = 0; i < KD_COUNTOF(BATCH); i++) {
         answers(&m, BATCH[i], &f);
+    }
+    if (bodies == 1) {
+        eight_bits(&m, eight, &f);
     }
     save(&f, cases);
     const kd_export_opts o = {.task = kd_task_of(cfg), .cfg = cfg, .weights = weights, .out = onnx, .be = be};

@@ -1,6 +1,7 @@
 /* `teacher eval`, `distill eval` and `teacher dump-logits`. */
 #include "distill/eval/assess.h"
 #include "distill/eval/calibrate.h"
+#include "distill/eval/quantize.h"
 #include "distill/eval/dump.h"
 #include "tools/commands/commands.h"
 #include "tools/print.h"
@@ -12,7 +13,8 @@
 
 typedef struct opts {
     const char *weights, *views, *split, *features, *label, *logits, *shard, *calibrate;
-    bool same_samples;
+    bool same_samples, int8;
+    int64_t int8_samples;
 } opts;
 
 enum {
@@ -57,6 +59,12 @@ static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_er
         kd_json_set_i64(d, "excluded", (int64_t)r->excluded);
         kd_json_set_str(d, "views", r->views);
         kd_json_set_rounded(d, "latency_ms", r->latency_ms, 3);
+        if (r->int8.layers > 0) {
+            kd_json_set_i64(d, "int8_layers", r->int8.layers);
+            kd_json_set_rounded(d, "top1_f32", r->int8.figure_f32, 6);
+            kd_json_set_rounded(d, "same_top1", r->int8.same, 6);
+            kd_json_set_rounded(d, "largest_difference", r->int8.largest, 6);
+        }
         return kd_print_json(d, err);
     }
     for (int i = 0; i < f->n; i++) {
@@ -66,6 +74,12 @@ static kd_status print_eval(const kd_assess_result *r, const kd_common *c, kd_er
     }
     printf("\n%zu samples listed: %zu done, %zu failed, %zu excluded; views %s; one view in %.2f ms\n", r->listed,
            r->done, r->failed, r->excluded, r->views, r->latency_ms);
+    if (r->int8.layers > 0) {
+        printf("int8: %d layers, ranges of %lld training samples; in f32 %s %.2f %%; the same first class of %.2f %%, "
+               "logits differ by %.3g at most\n",
+               r->int8.layers, (long long)r->int8.calibrated, f->figure[0].text, 100.0 * r->int8.figure_f32,
+               100.0 * r->int8.same, r->int8.largest);
+    }
     if (c->out != NULL) {
         printf("report %s\n", KD_SHOWN(c->out));
     }
@@ -126,6 +140,7 @@ static kd_status eval(const char *program, const opts *o, const kd_common *c, kd
                                .label = o->label,
                                .command = c->typed,
                                .half = half,
+                               .int8 = o->int8 ? (o->int8_samples > 0 ? o->int8_samples : KD_QUANTIZE_SAMPLES) : 0,
                                .be = s.be,
                                .progress = &s.progress};
     KD_GO(kd_assess(&ao, &r, err));
@@ -155,6 +170,9 @@ static int run_eval(const kd_cmd *cmd, const char *program, int argc, char **arg
     }
     if (o.same_samples && o.calibrate == NULL) {
         return kd_usage(cmd, "--same-samples does nothing without --calibrate");
+    }
+    if (o.int8_samples > 0 && !o.int8) {
+        return kd_usage(cmd, "--int8-samples sets the ranges of --int8, which is not given");
     }
     if (c.out != NULL) {
         kd_process_outlive_reader();
@@ -190,6 +208,10 @@ int kd_cmd_distill_eval(int argc, char **argv)
             "divide logits by a temperature: T, or the one with the least NLL on a report of these weights; kept "
             "with the weights, for every command that reads them"),
         KD_OPT_FLAG(opts, same_samples, "same-samples", "let the report of --calibrate have samples that are judged"),
+        KD_OPT_FLAG(opts, int8, "int8",
+                    "convolutions and linear layers in eight bits, and beside them the same in f32"),
+        KD_OPT_INT(opts, int8_samples, "int8-samples", "N", NULL, 1, 1000000,
+                   "--int8: training samples whose activations set the ranges (default: 128)"),
     };
     static const kd_cmd cmd = {
         .name = "distill eval",

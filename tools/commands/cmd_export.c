@@ -1,4 +1,5 @@
 /* `distill export`: a student as a file for other programs. */
+#include "distill/eval/quantize.h"
 #include "distill/export/export.h"
 #include "tools/commands/commands.h"
 #include "tools/print.h"
@@ -10,7 +11,7 @@
 typedef struct opts {
     const char *weights, *format;
     bool int8;
-    int64_t calibrate;
+    int64_t int8_samples;
 } opts;
 
 static kd_status print(const kd_export_result *r, const kd_common *c, const opts *o, kd_err *err)
@@ -64,7 +65,7 @@ static kd_status export(const opts *o, const kd_common *c, kd_err *err)
                                .format = o->format,
                                .out = c->out,
                                .int8 = o->int8,
-                               .calibrate = o->calibrate,
+                               .int8_samples = o->int8_samples > 0 ? o->int8_samples : KD_QUANTIZE_SAMPLES,
                                .be = s.be,
                                .progress = &s.progress};
     KD_GO(kd_export(&eo, &r, err));
@@ -83,8 +84,8 @@ int kd_cmd_export(int argc, char **argv)
         KD_OPT_CHOICE(opts, format, "format", NULL, "safetensors|pth|onnx",
                       "what to write (default: by --out's ending)"),
         KD_OPT_FLAG(opts, int8, "int8", "eight bits: QuantizeLinear and DequantizeLinear around every layer"),
-        KD_OPT_INT(opts, calibrate, "calibrate", "N", "128", 1, 1000000,
-                   "--int8: training samples whose activations set the ranges"),
+        KD_OPT_INT(opts, int8_samples, "int8-samples", "N", NULL, 1, 1000000,
+                   "--int8: training samples whose activations set the ranges (default: 128)"),
     };
     static const kd_cmd cmd = {
         .name = "distill export",
@@ -99,7 +100,7 @@ int kd_cmd_export(int argc, char **argv)
             "names its streams, outputs `logits` and `features`; the recipe, class names and the weights' SHA-256 are\n"
             "in metadata_props. --int8 reads the training half of the recipe's data.",
         .examples = "distill export --weights runs/kd-0 --format onnx --out student.onnx\n"
-                    "distill export --weights runs/kd-0 --data sample --int8 --calibrate 16 --out student_int8.onnx"};
+                    "distill export --weights runs/kd-0 --data sample --int8 --int8-samples 16 --out student_int8.onnx"};
     opts o = {0};
     kd_common c;
     kd_err err = {0};
@@ -109,6 +110,9 @@ int kd_cmd_export(int argc, char **argv)
     }
     if (o.weights == NULL || c.out == NULL) {
         return kd_usage(&cmd, "%s is needed", o.weights == NULL ? "--weights PATH" : "--out FILE");
+    }
+    if (o.int8_samples > 0 && !o.int8) {
+        return kd_usage(&cmd, "--int8-samples sets the ranges of --int8, which is not given");
     }
     kd_process_outlive_reader();
     return kd_cmd_end(&cmd, export(&o, &c, &err), &err);
