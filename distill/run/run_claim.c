@@ -26,10 +26,12 @@ static bool is_recipe(const char *dir)
     return yes;
 }
 
-/* What a run that was killed before it wrote its recipe leaves: its lock and an empty log. */
+/* What a run that was killed before it wrote its recipe leaves, its lock and an empty log, and what a search for a
+ * learning rate left. */
 static bool is_trace(const char *dir, const char *name)
 {
-    return strcmp(name, "lock") == 0 || (strcmp(name, "log.jsonl") == 0 && !has(dir, name));
+    return strncmp(name, "lr_find.", 8) == 0 || strcmp(name, "lock") == 0 ||
+           (strcmp(name, "log.jsonl") == 0 && !has(dir, name));
 }
 
 kd_status kdi_run_claim(const char *dir, kd_err *err)
@@ -72,7 +74,7 @@ static bool is_checkpoint(const char *name)
 
 static bool is_result(const char *name)
 {
-    return strcmp(name, "report.json") == 0 || strcmp(name, "samples.tsv") == 0 ||
+    return strcmp(name, "report.json") == 0 || strcmp(name, "samples.tsv") == 0 || strncmp(name, "lr_find.", 8) == 0 ||
            strncmp(name, "events.out.tfevents.", 20) == 0;
 }
 

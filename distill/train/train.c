@@ -363,6 +363,9 @@ static kd_status run_phase(kd_trainer *t, bool first, kd_err *err)
     if (t->o->dry_run) {
         return plan_only(t, err);
     }
+    if (t->o->find_lr != NULL) {
+        return kdi_train_find_lr(t, err);
+    }
     if (first && t->o->force) {
         KD_TRY(kd_run_replace(t->run, err));
     }
@@ -407,7 +410,11 @@ static kd_train_result result_of(const kd_trainer *t)
                          .best_epoch = (int)t->s.best_epoch,
                          .train_loss = t->s.last_loss,
                          .skipped = t->s.broken,
-                         .stopped = t->s.stopped != 0};
+                         .stopped = t->s.stopped != 0,
+                         .suggested = t->suggested,
+                         .least = t->least,
+                         .tried = t->tried,
+                         .diverged = t->diverged};
     (void)snprintf(r.figure, sizeof r.figure, "%s", t->figure);
     (void)snprintf(r.phase, sizeof r.phase, "%s", kdi_train_phase(t) != NULL ? kdi_train_phase(t) : "");
     (void)kdi_select_text(t, t->s.last, true, r.last_text);
@@ -435,8 +442,9 @@ kd_status kd_train(const kd_train_opts *o, kd_train_result *result, kd_err *err)
     char weights[KD_SHA256_HEX] = "";
     kd_run *run = NULL;
     kd_train_result r = {.epochs = 0};
-    kd_status st = o->dry_run ? KD_OK : kd_run_open(o->out_dir, o->resume, o->force, &run, err);
-    for (bool first = true; st == KD_OK && (first || s.phase < o->cfg->phases.n); first = false) {
+    kd_status st = o->dry_run || o->find_lr != NULL ? KD_OK : kd_run_open(o->out_dir, o->resume, o->force, &run, err);
+    const int phases = o->find_lr != NULL ? 0 : o->cfg->phases.n; /* a rate is looked for in the first one */
+    for (bool first = true; st == KD_OK && (first || s.phase < phases); first = false) {
         kd_trainer t;
         st = open_trainer(&t, o, run, &s, first, err);
         if (!first) {

@@ -17,16 +17,18 @@
 
 #include "distill/model/task.h"
 #include "distill/run/progress.h"
+#include "distill/train/find_lr.h"
 #include "kernels/kd_backend.h"
 
 typedef struct kd_train_opts {
     const kd_task *task;
     const kd_config *cfg; /* resolved */
     const char *out_dir;
-    const char *command;  /* as typed, for the log */
-    bool resume, dry_run; /* dry run: check everything, print the plan, train nothing */
-    bool force;           /* a run that is in out_dir is replaced, once everything else has been checked */
-    bool check;           /* --debug: scan every node's output */
+    const char *command;       /* as typed, for the log */
+    bool resume, dry_run;      /* dry run: check everything, print the plan, train nothing */
+    bool force;                /* a run that is in out_dir is replaced, once everything else has been checked */
+    const kd_find_lr *find_lr; /* instead of training, look for a rate; nothing else is written.  NULL: train */
+    bool check;                /* --debug: scan every node's output */
     kd_backend *be;
     const kd_progress *progress;
 } kd_train_opts;
@@ -37,11 +39,14 @@ typedef struct kd_train_result {
     int best_epoch;    /* counted through all phases */
     double train_loss; /* mean of the last epoch */
     double seconds;
-    double forecast;                   /* of a dry run: seconds that the steps of all epochs take to compute */
-    int64_t skipped;                   /* steps without a finite gradient */
-    bool stopped;                      /* train.patience ended the last phase that ran */
-    char figure[KD_CFG_NAME];          /* "top1"; select: train: "train_top1" */
-    char phase[KD_CFG_NAME];           /* the last one that ran; "": the recipe has none */
+    double suggested, least, tried; /* find_lr: optim.base_lr of the steepest descent (NAN: there is none), of the least
+                                     * loss, of the last step */
+    bool diverged;                  /* find_lr: at `tried` */
+    double forecast;                /* of a dry run: seconds that the steps of all epochs take to compute */
+    int64_t skipped;                /* steps without a finite gradient */
+    bool stopped;                   /* train.patience ended the last phase that ran */
+    char figure[KD_CFG_NAME];       /* "top1"; select: train: "train_top1" */
+    char phase[KD_CFG_NAME];        /* the last one that ran; "": the recipe has none */
     char last_text[48], best_text[48]; /* "val top-1 81.25 %", "83.33 %" */
 } kd_train_result;
 

@@ -96,15 +96,17 @@ typedef struct kd_trainer {
     int32_t *kept;          /* data that stay on the device: which of them, -1 for a sample that was lost */
     float *labelled, *kind; /* [rows] 1: was read and has a label; 0: lost, 1: read, 2: read and has a label */
     float *target, *teacher_rows, *mixed_rows, *feature_rows;
-    double *work;          /* [classes] */
-    double *class_weight;  /* [classes]; NULL: all classes weigh the same */
-    const void *total;     /* loss on the device */
-    const void **term;     /* [loss.n] */
-    kd_pending pending[2]; /* by micro-batch, even and odd */
-    double forecast;       /* of a dry run: seconds of all steps */
-    double step_loss;      /* mean over the micro-batches of the step so far */
-    double *step_term;     /* [loss.n] likewise, of each term, in steps that are logged */
-    const void *logits;    /* on the device; NULL unless select: train */
+    double *work;                   /* [classes] */
+    double *class_weight;           /* [classes]; NULL: all classes weigh the same */
+    const void *total;              /* loss on the device */
+    const void **term;              /* [loss.n] */
+    kd_pending pending[2];          /* by micro-batch, even and odd */
+    double suggested, least, tried; /* of a range test: kd_train_result */
+    bool diverged;
+    double forecast;    /* of a dry run: seconds of all steps */
+    double step_loss;   /* mean over the micro-batches of the step so far */
+    double *step_term;  /* [loss.n] likewise, of each term, in steps that are logged */
+    const void *logits; /* on the device; NULL unless select: train */
     int bad_in_a_row;
     bool failed_named; /* samples of the validation half that cannot be read */
     kd_train_state s;
@@ -165,6 +167,9 @@ KD_NODISCARD kd_status kdi_resident_open(kd_trainer *t, kd_err *err);
  * and into checkpoints/average. */
 KD_NODISCARD kd_status kdi_train_average_epoch(kd_trainer *t, kd_err *err);
 KD_NODISCARD kd_status kdi_train_average(kd_trainer *t, kd_err *err);
+
+/* train_find_lr.c: the range test instead of training. */
+KD_NODISCARD kd_status kdi_train_find_lr(kd_trainer *t, kd_err *err);
 
 /* train_feed.c: buffers of a batch, and everything that the training program is fed with. */
 KD_NODISCARD kd_status kdi_feed_open(kd_trainer *t, kd_err *err);

@@ -30,7 +30,8 @@ cp run/checkpoints/average/model.safetensors want.safetensors
 rm -r run/report.json
 accepted "$distill" train --config ce.yaml --set train.average_last=3 --out run --resume
 same_file want.safetensors run/checkpoints/average/model.safetensors
-[ "$(figure nll mean.json)" = "$(figure nll run/report.json)" ] || failed "the report after a resume is not of the average"
+[ "$(figure nll mean.json)" = "$(figure nll run/report.json)" ] ||
+    failed "the report after a resume is not of the average"
 accepted "$distill" train --config ce.yaml --set train.average_last=3 --epochs 5 --out short
 accepted "$distill" train --config ce.yaml --set train.average_last=3 --epochs 7 --out run --resume
 ! cmp -s want.safetensors run/checkpoints/average/model.safetensors || failed "a longer run kept its old average"
@@ -39,7 +40,8 @@ accepted "$distill" train --config ce.yaml --set train.average_last=3 --epochs 7
 accepted "$distill" train --config ce.yaml --set train.average_last=3 --set train.average_bn=recompute --out bn
 "$kd" weights diff mean bn/checkpoints/average >diff.txt
 grep -q running_mean diff.txt || failed "the statistics were not computed again: $(cat diff.txt)"
-! grep '^value' diff.txt | grep -qv 'running_\(mean\|var\)' || failed "more than the statistics changed: $(cat diff.txt)"
+! grep '^value' diff.txt | grep -qv 'running_\(mean\|var\)' ||
+    failed "more than the statistics changed: $(cat diff.txt)"
 [ "$(figure nll bn/report.json)" != "$(figure nll run/report.json)" ] || failed "the report does not see the statistics"
 
 # Refusals.

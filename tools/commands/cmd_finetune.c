@@ -11,6 +11,7 @@ int kd_cmd_finetune(int argc, char **argv)
         KD_OPT_STR(kd_training_opts, weights, "weights", "PATH", NULL,
                    "start from these weights: safetensors, .pth, Hugging Face, a run directory (default: the config's; "
                    "none: random)"),
+        KD_TRAINING_FIND_LR,
     };
     static const kd_cmd cmd = {
         .name = "teacher finetune",

@@ -10,6 +10,7 @@ int kd_cmd_distill_train(int argc, char **argv)
                     "the config's; none: cross-entropy alone)"),
         KD_OPT_STR(kd_training_opts, weights, "weights", "PATH", NULL,
                    "start from these weights (default: the config's; none: random)"),
+        KD_TRAINING_FIND_LR,
     };
     static const kd_cmd cmd = {
         .name = "distill train",
@@ -21,6 +22,7 @@ int kd_cmd_distill_train(int argc, char **argv)
         .examples = "distill train --config configs/distill/sfz-nano_ce_kd.yaml --data sample "
                     "--teacher-logits teacher.logits.zst --seed 0 --out runs/kd-0\n"
                     "distill train --config configs/distill/sfz-nano_ce.yaml --data sample --set optim.base_lr=0.05 "
-                    "--out runs/ce-0"};
+                    "--out runs/ce-0\n"
+                    "distill train --config configs/distill/sfz-nano_ce.yaml --data sample --find-lr --out runs/rates"};
     return kd_training(&cmd, "distill", "distill/sfz-nano_ce_kd.yaml", argc, argv);
 }

@@ -6,6 +6,7 @@
 #include "tools/process/process.h"
 #include "tools/session.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static kd_status print_result(const kd_train_result *r, const char *out, bool json, kd_err *err)
@@ -37,6 +38,57 @@ static kd_status print_result(const kd_train_result *r, const char *out, bool js
     return KD_OK;
 }
 
+/* FROM:TO:STEPS */
+static kd_status read_range(const char *text, kd_find_lr *f, kd_err *err)
+{
+    int end = 0;
+    const char *range = text != NULL ? text : "1e-6:10:100";
+    if (sscanf(range, "%lf:%lf:%d%n", &f->from, &f->to, &f->steps, &end) != 3 || range[end] != '\0' ||
+        !(f->from > 0.0 && f->to > f->from && f->to <= 1e6) || f->steps < 10 || f->steps > 100000) {
+        return KD_FAIL(err, KD_E_ARG,
+                       "--lr-range: expected FROM:TO:STEPS with 0 < FROM < TO and 10 to 100000 steps, such as "
+                       "1e-6:10:100, got '%s'",
+                       range);
+    }
+    return KD_OK;
+}
+
+static kd_status print_rates(const kd_train_result *r, const char *out, bool json, kd_err *err)
+{
+    if (json) {
+        kd_json *d = kd_json_object();
+        kd_json_set_str(d, "type", "result");
+        kd_json_set_f64(d, "suggested_base_lr", r->suggested);
+        kd_json_set_f64(d, "base_lr_of_least_loss", r->least);
+        kd_json_set_f64(d, "last_base_lr", r->tried);
+        kd_json_set_bool(d, "diverged", r->diverged);
+        return kd_print_json(d, err);
+    }
+    if (isnan(r->suggested)) {
+        printf("the loss falls at no rate up to optim.base_lr %.2g\n", r->tried);
+    } else {
+        printf("the loss falls steepest at optim.base_lr %.2g, is least at %.2g%s%.2g: try --set optim.base_lr=%.2g\n",
+               r->suggested, r->least, r->diverged ? ", diverges at " : ", does not diverge up to ", r->tried,
+               r->suggested);
+    }
+    printf("%s/lr_find.html\n", KD_SHOWN(out));
+    return KD_OK;
+}
+
+static kd_status find_rate(const kd_training_opts *o, const kd_common *c, const kd_session *s, const kd_out *out,
+                           kd_err *err)
+{
+    static const char *const files[] = {"lr_find.json", "lr_find.csv", "lr_find.html"};
+    kd_find_lr f = {.dir = c->out};
+    kd_train_result r = {0};
+    KD_TRY(read_range(o->lr_range, &f, err));
+    KD_TRY(kd_out_dir(out, c->out, files, KD_COUNTOF(files), err));
+    const kd_train_opts to = {
+        .task = s->task, .cfg = s->cfg, .command = c->typed, .find_lr = &f, .be = s->be, .progress = &s->progress};
+    KD_TRY(kd_train(&to, &r, err));
+    return print_rates(&r, c->out, c->json, err);
+}
+
 static kd_status train(const char *program, const kd_training_opts *o, const kd_common *c, kd_err *err)
 {
     kd_session s = {0};
@@ -48,6 +100,10 @@ static kd_status train(const char *program, const kd_training_opts *o, const kd_
     KD_GO(kd_sets_add_list(&sets, "kd.store", &o->store, err));
     KD_GO(kd_session_open(c, program, o->weights, KD_WEIGHTS_START, &sets, &s, err));
     kd_session_out(&s, c, o->weights, &out);
+    if (o->find_lr) {
+        st = find_rate(o, c, &s, &out, err);
+        goto done;
+    }
     if (c->out != NULL) {
         KD_GO(kd_out_run(&out, c->out, err));
     }
@@ -86,6 +142,11 @@ int kd_training(const kd_cmd *cmd, const char *program, const char *example, int
                         "--num-gpus %lld: expected 1: a run is one process on one device; for an effective batch as "
                         "large, --set optim.accumulation=N",
                         (long long)c.num_gpus);
+    }
+    if (o.find_lr ? c.resume || c.dry_run : o.lr_range != NULL) {
+        return kd_usage(cmd, o.find_lr
+                                 ? "--find-lr: expected neither --resume nor --dry-run: it keeps nothing to go on from"
+                                 : "--lr-range does nothing without --find-lr");
     }
     if (c.out == NULL && !c.dry_run) {
         return kd_usage(cmd, "--out DIR is needed: the run directory");
