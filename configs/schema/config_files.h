@@ -2,7 +2,7 @@
 #ifndef KD_CONFIGS_SCHEMA_CONFIG_FILES_H
 #define KD_CONFIGS_SCHEMA_CONFIG_FILES_H
 
-#include "configs/schema/yaml_tree.h"
+#include "configs/yaml/yaml_tree.h"
 
 /* "a map", "a list", "a value". */
 const char *kd_cfg_kind_text(const kd_yaml_node *n);

@@ -430,6 +430,7 @@ static kd_status finish_clips(kd_config *c, kd_err *err)
 
 static kd_status finish_sequences(kd_config *c, kd_err *err)
 {
+    KD_TRY(kd_cfg_finish_layout(c, err));
     KD_TRY(ordered("skeleton_aug.scale", c->skeleton_aug.scale, err));
     if (c->data.denoise != KD_DENOISE_NONE && c->skeleton.bodies != KD_BODIES_FILE_ORDER) {
         return KD_FAIL(err, KD_E_CONFIG,
@@ -507,5 +508,7 @@ kd_sequence_spec kd_config_sequence(const kd_config *cfg)
     return (kd_sequence_spec){.skeleton = cfg->skeleton,
                               .aug = cfg->skeleton_aug,
                               .denoise = cfg->data.denoise != KD_DENOISE_NONE,
-                              .seed = (uint64_t)cfg->train.seed};
+                              .seed = (uint64_t)cfg->train.seed,
+                              .layout = cfg->layout,
+                              .file_layout = cfg->file_layout};
 }

@@ -3,7 +3,7 @@
 #define KD_CONFIGS_SCHEMA_CONFIG_HF_H
 
 #include "configs/schema/config_table.h"
-#include "configs/schema/yaml_tree.h"
+#include "configs/yaml/yaml_tree.h"
 #include "formats/base/json.h"
 
 typedef struct kd_cfg_hf {

@@ -333,6 +333,12 @@ kd_status kd_config_absolute(kd_config *cfg, kd_err *err)
     KD_TRY(make_list_absolute(here, cfg->data.quarantine, err));
     KD_TRY(make_absolute(here, cfg->teacher.weights, err));
     KD_TRY(make_absolute(here, cfg->student.weights, err));
+    char *const layout[] = {cfg->skeleton.layout, cfg->skeleton.file_layout};
+    for (size_t i = 0; i < KD_COUNTOF(layout); i++) {
+        if (kd_layout_find(layout[i]) == NULL) { /* a file */
+            KD_TRY(make_absolute(here, layout[i], err));
+        }
+    }
     for (int i = 0; i < cfg->kd.store.n; i++) {
         KD_TRY(make_absolute(here, cfg->kd.store.v[i], err));
     }

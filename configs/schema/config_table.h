@@ -86,6 +86,10 @@ void kd_cfg_quoted(const char *s, char *buf, size_t size);
 KD_NODISCARD kd_status kd_cfg_load(const char *const *paths, size_t n_paths, const char *const *sets, size_t n_sets,
                                    const char *model, kd_config *out, kd_err *err);
 
+/* config_layout.c.  Layout and file_layout of a student's recipe: a row of student/layout, or a YAML file, whose faults
+ * are named with file:line:column.  KD_E_CONFIG also where another key says nothing under them. */
+KD_NODISCARD kd_status kd_cfg_finish_layout(kd_config *c, kd_err *err);
+
 const kd_cfg_row *kd_cfg_find(const char *path);
 
 /* Kinds that own at least one key at or below `path` (a section or a key). */

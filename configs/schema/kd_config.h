@@ -145,6 +145,9 @@ typedef struct kd_config {
     kd_cfg_train train;
     kd_cfg_eval eval;
     kd_cfg_report report;
+    /* Not keys: what skeleton.layout and skeleton.file_layout name.  A teacher has none, and file_layout has no joints
+     * where the key is empty. */
+    kd_layout layout, file_layout;
 } kd_config;
 
 /* Fill `out` with: schema defaults, then the files in order, then the `--set` texts ("a.b=value", value in YAML flow

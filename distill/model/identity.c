@@ -44,6 +44,19 @@ kd_status kd_identity_of_data(const kd_dataset *ds, unsigned need, kd_identity *
     return hash_names(ds->classes, ds->n_classes, id->classes, err);
 }
 
+void kd_identity_set_layout(kd_identity *id, const kd_config *cfg)
+{
+    id->layout[0] = '\0';
+    if (cfg->layout.joints > 0) {
+        (void)kd_layout_identity(&cfg->layout, id->layout);
+    }
+}
+
+const char *kd_identity_layout(const kd_identity *id)
+{
+    return id->layout[0] != '\0' ? id->layout : "ntu25";
+}
+
 kd_status kd_identity_add_store(kd_identity *id, const kd_store *store, kd_err *err)
 {
     KD_ASSERT(id->n_stores < KD_STORES_MAX);
@@ -72,6 +85,9 @@ void kd_identity_put(const kd_identity *id, kd_json *state)
         }
         kd_json_set_str(half, "ids", id->half[h].ids);
         kd_json_set_str(half, "files", id->half[h].files);
+    }
+    if (id->layout[0] != '\0') {
+        kd_json_set_str(o, "layout", id->layout);
     }
     if (id->pack[0] != '\0') {
         kd_json_set_str(o, "pack", id->pack);
@@ -130,7 +146,9 @@ kd_status kd_identity_get(const kd_json *state, kd_identity *id, kd_err *err)
         KD_TRY(kd_json_opt_str(half, "files", "", &files, err)); /* only a resume asks */
         set(id->half[h].files, sizeof id->half[h].files, files);
     }
-    const char *pack = NULL;
+    const char *pack = NULL, *layout = NULL;
+    KD_TRY(kd_json_opt_str(o, "layout", "", &layout, err));
+    set(id->layout, sizeof id->layout, layout);
     KD_TRY(kd_json_opt_str(o, "pack", "", &pack, err));
     set(id->pack, sizeof id->pack, pack);
     KD_TRY(get(o, "weights", id->weights, sizeof id->weights, err));
@@ -178,6 +196,10 @@ bool kd_identity_differs(const kd_identity *then, const kd_identity *now, char *
                            then->half[h].samples == now->half[h].samples ? ", of other ids or labels" : "");
             return true;
         }
+    }
+    if (strcmp(kd_identity_layout(then), kd_identity_layout(now)) != 0) {
+        (void)snprintf(text, size, "joint layout: %s then, %s now", kd_identity_layout(then), kd_identity_layout(now));
+        return true;
     }
     if (strcmp(then->pack, now->pack) != 0) {
         (void)snprintf(text, size, "videos of %s%.12s then, of %s%.12s now", then->pack[0] != '\0' ? "the pack " : "",
@@ -232,12 +254,15 @@ const char *kd_identity_decoder(const char *decoder, const kd_dataset *ds, char 
 
 kd_status kd_identity_recipe(const kd_identity *id, const kd_config *cfg, char hex[KD_CFG_HASH], kd_err *err)
 {
-    char inputs[(KD_STORES_MAX + 2 + KD_HALVES) * (KD_SHA256_HEX + 16)] = "";
+    char inputs[(KD_STORES_MAX + 3 + KD_HALVES) * (KD_SHA256_HEX + 16)] = "";
     const bool lists = cfg->data.train_list[0] != '\0' || cfg->data.val_list[0] != '\0' ||
                        cfg->data.quarantine[0] != '\0' || cfg->data.unlabelled[0] != '\0';
     size_t at = 0;
     for (int h = 0; id != NULL && lists && h < KD_HALVES; h++) { /* what the lists come to */
         at += (size_t)snprintf(inputs + at, sizeof inputs - at, "half %s\n", id->half[h].ids);
+    }
+    if (id != NULL && strchr(id->layout, '@') != NULL) { /* a file of the user's */
+        at += (size_t)snprintf(inputs + at, sizeof inputs - at, "layout %s\n", id->layout);
     }
     if (id != NULL && id->pack[0] != '\0') {
         at += (size_t)snprintf(inputs + at, sizeof inputs - at, "pack %s\n", id->pack);

@@ -30,6 +30,7 @@ typedef struct kd_identity {
     char data_set[KD_CFG_PATH], split[1024];
     char classes[KD_SHA256_HEX]; /* of the names in label order, a line each */
     kd_identity_half half[KD_HALVES];
+    char layout[KD_CFG_NAME];    /* joints of the skeletons, kd_layout_identity; "": no skeletons, or ntu25 */
     char pack[KD_SHA256_HEX];    /* recipe of the pack that the videos come from (formats/data/pack.h); "": none */
     char weights[KD_SHA256_HEX]; /* that training started from; "": random */
     int n_stores;
@@ -38,6 +39,10 @@ typedef struct kd_identity {
 
 /* The part that the data set decides: names, classes, both halves with the files that `need` (KD_NEED_*) names. */
 KD_NODISCARD kd_status kd_identity_of_data(const kd_dataset *ds, unsigned need, kd_identity *id, kd_err *err);
+/* The joints that the recipe's student sees. */
+void kd_identity_set_layout(kd_identity *id, const kd_config *cfg);
+/* The layout, "ntu25" where a student's identity says none. */
+const char *kd_identity_layout(const kd_identity *id);
 /* Append a store; reads the whole file. */
 KD_NODISCARD kd_status kd_identity_add_store(kd_identity *id, const kd_store *store, kd_err *err);
 

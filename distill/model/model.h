@@ -27,16 +27,17 @@ typedef struct kd_model {
     void *net; /* the task's description of the network; owned */
     char name[64];
     int classes;
-    int feature_dim; /* of what the classifier reads; 0: the model has no features */
-    bool latent;     /* it has an information bottleneck */
-    kd_shape target; /* labels of one sample as the loss reads them: (classes) */
-    int64_t record;  /* values of a merged prediction: classes for a classifier */
-    int side;        /* of the square pictures CutMix cuts; 0: inputs are no pictures */
-    int place_width; /* numbers of a row of "place" where pictures are placed on the device; 0: none are */
-    bool check;      /* --debug: programs look for values that are not finite, node by node */
-    bool recompute;  /* training keeps the activations between blocks alone */
-    kd_backend *be;  /* borrowed */
-    kd_dtype dtype;  /* of activations */
+    char layout[KD_CFG_NAME]; /* joints of the skeletons that it sees, kd_layout_identity; "": it sees none */
+    int feature_dim;          /* of what the classifier reads; 0: the model has no features */
+    bool latent;              /* it has an information bottleneck */
+    kd_shape target;          /* labels of one sample as the loss reads them: (classes) */
+    int64_t record;           /* values of a merged prediction: classes for a classifier */
+    int side;                 /* of the square pictures CutMix cuts; 0: inputs are no pictures */
+    int place_width;          /* numbers of a row of "place" where pictures are placed on the device; 0: none are */
+    bool check;               /* --debug: programs look for values that are not finite, node by node */
+    bool recompute;           /* training keeps the activations between blocks alone */
+    kd_backend *be;           /* borrowed */
+    kd_dtype dtype;           /* of activations */
     kd_params *params;
     int n_inputs, n_outputs;
     const char *inputs[KD_MODEL_INPUTS];

@@ -393,6 +393,16 @@ void kd_load_report_free(kd_load_report *r)
     r->keys = NULL;
 }
 
+static kd_status compare_layouts(const kd_model *m, const kd_weights *w, const kd_identity *origin, kd_err *err)
+{
+    if (m->layout[0] == '\0' || strcmp(kd_identity_layout(origin), m->layout) == 0) {
+        return KD_OK;
+    }
+    return KD_FAIL(err, KD_E_DATA,
+                   "%s: these weights were trained on skeletons of layout %s, the recipe's are of %s (skeleton.layout)",
+                   kd_weights_file(w), kd_identity_layout(origin), m->layout);
+}
+
 kd_status kd_model_load(kd_model *m, const char *path, const char *key, bool fresh_head, char *const *classes,
                         kd_load_report *report, kd_err *err)
 {
@@ -405,12 +415,13 @@ kd_status kd_model_load(kd_model *m, const char *path, const char *key, bool fre
     }
     KD_GO(kd_weights_open_key(path, key, m->task->names, &l.w, err));
     KD_GO(compare_classes(m, l.w, classes, &l.head, err));
-    KD_GO(load_all(&l, err));
-    KD_GO(kd_weights_sha256(l.w, report->sha256, err));
     report->has_origin = kd_json_get(kd_weights_meta(l.w), "identity") != NULL;
     if (report->has_origin) {
         KD_GO(kd_identity_get(kd_weights_meta(l.w), &report->origin, err));
+        KD_GO(compare_layouts(m, l.w, &report->origin, err));
     }
+    KD_GO(load_all(&l, err));
+    KD_GO(kd_weights_sha256(l.w, report->sha256, err));
     report->best = of_best(l.w);
     KD_GO(read_selection(l.w, report, err));
     st = kd_params_changed(m->params);

@@ -339,6 +339,7 @@ static void run_facts(kd_text *t, const kd_report *r)
     fact(t, "Program", r->tool, false);
     fact(t, "Seed", seed, false);
     fact(t, "Modality", r->modality, false);
+    fact(t, "Joints", r->layout, false);
     fact(t, "Views", r->views, false);
     fact(t, "Views merged by", r->merge, false);
     fact(t, "Samples", counts, false);

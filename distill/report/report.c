@@ -99,6 +99,9 @@ static void put_protocol(kd_json *d, const kd_report *r)
     kd_json_set_str(p, "split", r->split);
     kd_json_set_str(p, "half", r->half);
     kd_json_set_str(p, "modality", r->modality);
+    if (r->layout != NULL) {
+        kd_json_set_str(p, "layout", r->layout);
+    }
     kd_json_set_str(p, "views", r->views);
     kd_json_set_str(p, "merge", r->merge);
     kd_json *names = kd_json_set_array(p, "classes");

@@ -3,7 +3,7 @@
  * Schema, version 1 (keys in this order; unknown keys are ignored, a higher version is refused):
  *   format "lastkd report", version
  *   kind "teacher" | "student", label, seed, created, tool, command
- *   protocol   dataset, split, half, modality, views, merge, classes [names], samples
+ *   protocol   dataset, split, half, modality, layout (skeletons), views, merge, classes [names], samples
  *   data       root, listed, done, failed, failed_ids [..], failed_why [..], excluded,
  *              excluded_ids [..], excluded_why [..]; done + failed + excluded = listed; ids and reasons in pairs
  *   hashes     ids (SHA-256 of "id label" lines in id order), config, weights, decoder; of what the weights came from:
@@ -52,6 +52,7 @@ typedef struct kd_report {
     int64_t seed;
 
     const char *dataset, *split, *half, *modality, *views, *merge;
+    const char *layout;             /* joints of the skeletons, kd_layout_identity; NULL: no skeletons, or not said */
     const char *const *class_names; /* [classes]; NULL: "class 0", ... */
     int classes;
 

@@ -63,6 +63,7 @@ static kd_status read_protocol(kd_report *r, kd_err *err)
     KD_TRY(kd_json_get_str(p, "half", &r->half, err));
     KD_TRY(kd_json_get_str(p, "modality", &r->modality, err));
     KD_TRY(kd_json_get_str(p, "views", &r->views, err));
+    KD_TRY(optional(p, "layout", &r->layout, err));
     KD_TRY(optional(p, "merge", &r->merge, err));
     KD_TRY(strings(p, "classes", &names, &n, &r->owned[0], err));
     if (n < 1 || n > 1000000) {

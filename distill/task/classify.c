@@ -147,6 +147,7 @@ static kd_report describe(const kd_assessment *a)
                        .split = a->data->split,
                        .half = a->half == KD_HALF_TRAIN ? "train" : "val",
                        .modality = m->task->modality,
+                       .layout = m->layout[0] != '\0' ? m->layout : NULL,
                        .views = f->views,
                        .class_names = (const char *const *)a->data->classes,
                        .classes = a->data->n_classes,

@@ -12,7 +12,8 @@
 #include <stdio.h>
 
 typedef struct net {
-    kd_student_cfg student;
+    kd_sequence_spec sequence;
+    kd_student_cfg student;           /* its layout is that of `sequence` */
     char stream[KD_CFG_NAME];         /* student.stream */
     kd_skeleton_streams_attr streams; /* how kept sequences become streams */
     float temperature;                /* eval.temperature */
@@ -70,17 +71,18 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
     }
     KD_TRY(check_idle(cfg, info, err));
     (void)snprintf(n->stream, sizeof n->stream, "%s", cfg->student.stream);
+    n->sequence = kd_config_sequence(cfg);
     n->student = (kd_student_cfg){.model = info,
                                   .classes = m->classes,
                                   .frames = cfg->skeleton.frames,
-                                  .layout = kd_layout_ntu25(),
+                                  .layout = kd_sequence_layout(&n->sequence),
                                   .bodies = cfg->skeleton.max_bodies,
                                   .dropout = (float)cfg->student.dropout,
                                   .drop_path = (float)cfg->student.drop_path,
                                   .seed = (uint64_t)cfg->train.seed};
-    const kd_sequence_spec spec = kd_config_sequence(cfg);
     n->temperature = (float)cfg->eval.temperature;
-    n->streams = kd_sequence_attr(&spec);
+    n->streams = kd_sequence_attr(&n->sequence);
+    (void)kd_layout_identity(n->student.layout, m->layout);
     (void)snprintf(m->name, sizeof m->name, "%s", info->name);
     m->feature_dim = info->feature_dim;
     m->latent = info->latent > 0;

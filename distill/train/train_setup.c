@@ -380,6 +380,7 @@ kd_status kdi_train_setup(kd_trainer *t, kd_err *err)
     KD_TRY(open_teachers(t, err));
     KD_TRY(check_phases(t, err));
     KD_TRY(kd_identity_of_data(&t->data, t->o->task->need, &t->origin, err));
+    kd_identity_set_layout(&t->origin, t->cfg);
     KD_TRY(kdi_train_same_origin(t, err));
     KD_TRY(open_model(t, err));
     KD_TRY(open_sources(t, err));

@@ -2,7 +2,7 @@
  * corpus. */
 #include "configs/schema/config_table.h"
 #include "configs/schema/kd_config.h"
-#include "configs/schema/yaml_tree.h"
+#include "configs/yaml/yaml_tree.h"
 #include "formats/base/io.h"
 #include "teacher/model/teacher.h"
 

@@ -43,7 +43,8 @@ student/layout       kernels
 student/model        kernels student/layout
 student/skeleton     kernels formats/ student/layout
 student/stream       kernels kernels/int8 student/layout student/model student/skeleton
-configs/schema       kernels kernels/optim formats/ teacher/ student/ distill/batch distill/kd
+configs/yaml         kernels+kd_base.h formats/base
+configs/schema       configs/yaml kernels kernels/optim formats/ teacher/ student/ distill/batch distill/kd
 distill/report       kernels formats/
 distill/batch        kernels formats/
 distill/kd           kernels formats/
@@ -138,7 +139,7 @@ $files"
 one FFmpeg 'lib(av|sw)' formats/video 6
 one zstd 'zstd' formats/base
 one xxHash 'xxhash' formats/base
-one libyaml 'yaml' configs/schema
+one libyaml 'yaml' configs/yaml
 one jansson 'jansson' formats/base
 one zlib 'zlib' formats 3
 one libcrypto 'openssl/' formats/base

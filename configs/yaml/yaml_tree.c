@@ -1,5 +1,5 @@
 /* The only file that sees libyaml: see yaml_tree.h. */
-#include "configs/schema/yaml_tree.h"
+#include "configs/yaml/yaml_tree.h"
 
 #if defined(KD_HAVE_YAML)
 #    include <yaml.h>
@@ -187,7 +187,7 @@ bool kd_yaml_is_null(const kd_yaml_node *node)
 }
 
 #if !defined(KD_HAVE_YAML)
-#    include "configs/schema/yaml_json.inc"
+#    include "configs/yaml/yaml_json.inc"
 #else
 /* ---- parser ---------------------------------------------------------------------------------- */
 

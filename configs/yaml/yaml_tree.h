@@ -6,8 +6,8 @@
  * characters, a self-containing alias, and anything beyond the limits below.  Aliases are copied,
  * and copies count as nodes, so a few lines cannot grow into gigabytes.
  */
-#ifndef KD_CONFIGS_SCHEMA_YAML_TREE_H
-#define KD_CONFIGS_SCHEMA_YAML_TREE_H
+#ifndef KD_CONFIGS_YAML_YAML_TREE_H
+#define KD_CONFIGS_YAML_YAML_TREE_H
 
 #include "kernels/kd_base.h"
 
