@@ -11,9 +11,10 @@
  *   bone        joint - its parent; 0 where a joint is its own parent
  * then speed (part of the recording, its last frame repeated), noise per stream on bodies that are there, mask, clamp.
  *
- * Where joints are x, y and a confidence (kd_skeleton_streams_attr.scored), the confidence is neither turned, scaled nor
- * disturbed.  That of a velocity or a bone is the mean of its two ends (PYSKL's JointToBone and ToMotion: that of the
- * last velocity is 0, that of a joint without a bone its own); where an end was not seen, all three numbers are 0.
+ * Where joints are x, y and a confidence (kd_skeleton_streams_attr.scored), the confidence is neither scaled nor
+ * disturbed, and nothing is turned.  That of a velocity or a bone is the mean of its two ends (PYSKL's JointToBone and
+ * ToMotion: that of the last velocity is 0, that of a joint without a bone its own); where an end was not seen, all
+ * three numbers are 0.
  */
 #ifndef KD_KERNELS_KD_SKELETON_H
 #define KD_KERNELS_KD_SKELETON_H

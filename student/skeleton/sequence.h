@@ -3,8 +3,8 @@
  *
  * Source: the LAST repository's preprocessing (A: normalize center_spine, B: normalize
  * first_frame), its training augmentation in its order, checked against tests/golden/last;
- * `tracked`, `linear`, `corrected`, other layouts than ntu25 and xy_score are ours.  Order: choose bodies -> resample to T ->
- * normalise -> [augment] -> streams -> clamp.  Joints of a body that is not there are zeros
+ * `tracked`, `linear`, `corrected`, other layouts than ntu25 and xy_score are ours.  Order: choose joints and bodies ->
+ * resample to T -> normalise -> [augment] -> streams -> clamp.  Joints of a body that is not there are zeros
  * throughout.
  *
  *   joint       the coordinates

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Joint layouts: a student trains on each, from files of its joints and from files of another layout by name; files, weights
-# and keys of another layout are refused by name; layouts of one's own, and what is wrong with them.
+# Joint layouts: a student trains on each, from files of its joints and from files of another layout by name; files,
+# weights and keys of another layout are refused by name; layouts of one's own, and what is wrong with them.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/setup.sh"
 samples data
@@ -45,7 +45,7 @@ L
 accepted train --data data --set skeleton.layout=kinect20 --set skeleton.file_layout=ntu25 --out named
 cmp -s kinect20/checkpoints/last/model.safetensors named/checkpoints/last/model.safetensors ||
     failed "kinect20 by name from ntu25 is not kinect20"
-refused 2 'file_layout: layout coco17 cannot be made of ntu25.*12 missing|file_layout: layout coco17 cannot be made of ntu25.*nose' \
+refused 2 'skeleton.file_layout: layout coco17 cannot be made of ntu25.*missing: nose' \
     train --data data --set skeleton.layout=coco17 --set skeleton.file_layout=ntu25 --out no
 
 # ---- files, weights and resumes of another layout
@@ -77,8 +77,8 @@ refused 3 'expected joints of x, y and a confidence, found a .skeleton text' fla
     echo 'shoulders: [j6, j7]'
 } >star.yaml
 joints j26 26
-accepted train --data j26 --set skeleton.layout=star.yaml --set student.name=sfz-small --set skeleton_aug.flip_prob=0.5 \
-    --out star
+accepted train --data j26 --set skeleton.layout=star.yaml --set student.name=sfz-small \
+    --set skeleton_aug.flip_prob=0.5 --out star
 grep -Eq '"layout": *"star@[0-9a-f]{8}"' star/report.json || failed "star is not in its report"
 accepted "$distill" eval --data j26 --weights star --out star.json -q
 wrong() { # wrong TEXT EDIT: the layout after `sed EDIT` is refused
