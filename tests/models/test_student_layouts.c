@@ -1,5 +1,6 @@
-/* Every student on every joint layout and on one of 64 joints: a training step runs, all values are finite, and the
- * gradient of all parameters together agrees with differences in f64. */
+/* Students on other joints than NTU's: a training step of each on one of 64 joints and on a named layout in turn, of the
+ * first of each family on all of them; all values are finite.  Gradients of all parameters together agree with
+ * differences in f64. */
 #include "kernels/kd_layers.h"
 #include "kernels/kd_program.h"
 #include "kernels/kd_rng.h"
@@ -16,7 +17,7 @@
 #include <cmocka.h>
 /* clang-format on */
 
-enum { BATCH = 2, CLASSES = 5, FRAMES = 8, BODIES = 2 };
+enum { BATCH = 2, CLASSES = 5, FRAMES = 16, BODIES = 2 };
 
 /* The most joints there can be: a spine and a head of four each, limbs of fourteen, whose last ten sit side by side. */
 static kd_layout widest(void)
@@ -147,6 +148,10 @@ static void every_student_trains(void **state)
     for (int s = 0; s < kd_student_count(); s++) {
         for (int i = 0; i <= kd_layout_count(); i++) {
             const kd_layout *l = i < kd_layout_count() ? kd_layout_at(i) : &most;
+            const bool first = s == 0 || kd_student_at(s)->family != kd_student_at(s - 1)->family;
+            if (!first && l != &most && i != s % kd_layout_count()) {
+                continue;
+            }
             net n = make(kd_student_name(s), l, be, KD_F32, true);
             float loss = 0.0f;
             double square = 0.0;
@@ -253,7 +258,7 @@ static void other_joints_are_refused(void **state)
     (void)kd_student_build(g, &cfg, in);
     const kd_err *e = kd_graph_error(g);
     assert_non_null(e);
-    assert_non_null(strstr(e->msg, "(2,3,8,25,1), expected (2,3,8,17,1) (N,3,frames,joints of coco17,bodies)"));
+    assert_non_null(strstr(e->msg, "(2,3,16,25,1), expected (2,3,16,17,1) (N,3,frames,joints of coco17,bodies)"));
     kd_graph_free(g);
     kd_params_free(p);
 }
