@@ -16,6 +16,10 @@ static const kdi_form *const FORM[] = {
 };
 #undef KD_ARCHIVE_FORM
 
+#define PIXELS_MAX 1e6f
+
+static const char *const AXIS[KD_ARCHIVE_CHANNELS] = {"x", "y", "z"};
+
 static kd_status no_memory(const kdi_archive *a, kd_err *err)
 {
     return KD_FAIL(err, KD_E_OOM, "%s: no memory for its samples", a->pub.path);
@@ -326,33 +330,46 @@ kd_status kd_archive_read(const kd_archive *pub, size_t row, const kd_skel_opts 
 
 /* ---- numbers to skeletons -------------------------------------------------------------------- */
 
-static float at(const kdi_archive *a, const kdi_numbers *x, size_t t, size_t m, size_t v, int c)
+static float at(const kdi_archive *a, const kdi_numbers *x, bool scored, size_t t, size_t m, size_t v, int c)
 {
     const float raw = x->x[t * x->st + m * x->sm + v * x->sv + (size_t)a->opts.channel[c] * x->sc];
-    return (double)raw == a->opts.missing ? 0.0f : a->opts.scale == 1.0 ? raw : (float)((double)raw * a->opts.scale);
+    const bool plain = a->opts.scale == 1.0 || (scored && c == 2); /* a confidence has no unit */
+    return (double)raw == a->opts.missing ? 0.0f : plain ? raw : (float)((double)raw * a->opts.scale);
 }
 
-/* Coordinates of one body in one frame; *there: one of them is not 0. */
-static kd_status body(const kdi_archive *a, const kdi_numbers *x, size_t t, size_t m, kd_skel_body *b, bool *there,
-                      kd_err *err)
+/* One joint.  A joint of a picture is seen where its confidence is above 0, another one where it is not at the origin. */
+static kd_status joint(const kdi_archive *a, const kdi_numbers *x, bool scored, size_t t, size_t m, size_t v,
+                       float p[3], bool *seen, kd_err *err)
+{
+    const float most = scored ? PIXELS_MAX : KD_SKEL_MAX_METRES;
+    *seen = false;
+    for (int c = 0; c < KD_ARCHIVE_CHANNELS; c++) {
+        p[c] = at(a, x, scored, t, m, v, c);
+        if (!(fabsf(p[c]) <= most)) {
+            return KD_FAIL(err, KD_E_FORMAT,
+                           "frame %zu, body %zu, joint %zu: expected a finite %s of at most %g%s, found %g%s", t, m, v,
+                           scored && c == 2 ? "confidence" : AXIS[c], (double)most, scored ? "" : " m", (double)p[c],
+                           isfinite(p[c]) ? "; data.skeleton_scale makes metres of other units" : "");
+        }
+        *seen = *seen || p[c] != 0.0f;
+    }
+    *seen = scored ? p[2] > 0.0f : *seen;
+    if (!*seen) {
+        memset(p, 0, KD_ARCHIVE_CHANNELS * sizeof *p);
+    }
+    return KD_OK;
+}
+
+/* One body in one frame; *there: one of its joints is seen. */
+static kd_status body(const kdi_archive *a, const kdi_numbers *x, bool scored, size_t t, size_t m, kd_skel_body *b,
+                      bool *there, kd_err *err)
 {
     memset(b, 0, sizeof *b);
     b->id = m;
     *there = false;
     for (size_t v = 0; v < x->joints; v++) {
-        bool seen = false;
-        for (int c = 0; c < KD_ARCHIVE_CHANNELS; c++) {
-            const float p = at(a, x, t, m, v, c);
-            if (!(fabsf(p) <= KD_SKEL_MAX_METRES)) {
-                return KD_FAIL(err, KD_E_FORMAT,
-                               "frame %zu, body %zu, joint %zu: expected a finite %c of at most %g m, "
-                               "found %g%s",
-                               t, m, v, "xyz"[c], (double)KD_SKEL_MAX_METRES, (double)p,
-                               isfinite(p) ? "; data.skeleton_scale makes metres of other units" : "");
-            }
-            b->xyz[v][c] = p;
-            seen = seen || p != 0.0f;
-        }
+        bool seen;
+        KD_TRY(joint(a, x, scored, t, m, v, b->xyz[v], &seen, err));
         b->tracking[v] = seen ? 2 : 0;
         *there = *there || seen;
     }
@@ -362,7 +379,8 @@ static kd_status body(const kdi_archive *a, const kdi_numbers *x, size_t t, size
 static kd_status check_shape(const kdi_archive *a, const kdi_numbers *x, const kd_skel_opts *o, kd_err *err)
 {
     const int joints = o->joints > 0 ? o->joints : KD_SKEL_JOINTS;
-    if (x->joints != (size_t)joints) {
+    if (o->joints == KD_ARCHIVE_ANY_JOINTS ? x->joints < 1 || x->joints > KD_SKEL_MAX_JOINTS
+                                           : x->joints != (size_t)joints) {
         return KD_FAIL(err, KD_E_DATA, "expected %d joints%s%s%s, found %zu", joints,
                        o->layout != NULL ? " (layout " : "", o->layout != NULL ? o->layout : "",
                        o->layout != NULL ? ")" : "", x->joints);
@@ -373,7 +391,8 @@ static kd_status check_shape(const kdi_archive *a, const kdi_numbers *x, const k
     }
     if (!a->opts.channels && x->channels != KD_ARCHIVE_CHANNELS) {
         return KD_FAIL(err, KD_E_DATA,
-                       "expected x, y and z of a joint, found %zu numbers; data.skeleton_channels says which they are",
+                       "expected x, y and z of a joint, found %zu numbers; data.skeleton_channels says which they are, "
+                       "skeleton.channels: xy_score that they are x, y and a confidence",
                        x->channels);
     }
     for (int c = 0; c < KD_ARCHIVE_CHANNELS; c++) {
@@ -391,14 +410,16 @@ kd_status kdi_archive_skeleton(const kdi_archive *a, const kdi_numbers *x, const
     kd_skeleton s = {0};
     size_t last = 0, n = 0;
     kd_status st;
+    const bool scored = o->scored || (o->joints == KD_ARCHIVE_ANY_JOINTS && x->scored);
     KD_TRY(check_shape(a, x, o, err));
     KD_TRY(kd_skeleton_alloc(x->frames, x->frames * x->bodies, &s, err));
     s.joints = (int)x->joints;
+    s.scored = scored;
     for (size_t t = 0; t < x->frames; t++) {
         s.first[t] = (uint32_t)n;
         for (size_t m = 0; m < x->bodies; m++) {
             bool there;
-            KD_GO(body(a, x, t, m, &s.body[n], &there, err));
+            KD_GO(body(a, x, scored, t, m, &s.body[n], &there, err));
             n += there;
         }
         s.empty_frames += s.first[t] == n;

@@ -11,6 +11,9 @@
  *   NW-UCLA json     a folder of NAME.json: {"skeletons": [frames][joints][3]}, one body.
  *   npz              any other: id -> (T, V, C), or (M, T, V, C).
  *
+ * Where opts->scored, the three numbers of a joint are x, y (pixels, at most 1e6) and a confidence, 0: not seen; a pickle
+ * has them as 'keypoint' of two numbers and 'keypoint_score' (M, T, V), or as 'keypoint' of three.
+ *
  * A body whose joints are all 0, or all missing, is not there in that frame; its number in the file is its id.  The
  * coordinates are kept as they are but for the options of the archive; they must be finite and at most 100 m.
  */
@@ -19,6 +22,8 @@
 
 #include "formats/base/archive.h"
 #include "formats/skeleton/skeleton_file.h"
+
+#define KD_ARCHIVE_ANY_JOINTS (-1) /* kd_skel_opts.joints: any number of joints, with or without confidences */
 
 /* Sample `row`, of opts->joints joints; opts NULL: as kd_skeleton_read.  On success *out is the caller's to
  * kd_skeleton_free.  Any number of threads may read one archive.

@@ -56,6 +56,7 @@ typedef struct kdi_numbers {
     const float *x;
     size_t frames, bodies, joints, channels;
     size_t st, sm, sv, sc;
+    bool scored; /* the third number is a confidence: the file says so */
     bool padded; /* empty frames at the end are no frames */
 } kdi_numbers;
 

@@ -143,23 +143,59 @@ static kd_status check_frames(const kd_pk_node *n, const kd_npy *x, kd_err *err)
     return KD_OK;
 }
 
-static kd_status skeleton_of(const kdi_archive *a, const kd_npy *array, const kd_skel_opts *o, kd_skeleton *out,
-                             kd_err *err)
+/* Joints (x, y) and their scores side by side. */
+static kd_status add_scores(const kd_npy *xy, const kd_pk_node *scores, float **x, kd_err *err)
 {
+    uint8_t *own = NULL;
+    kd_npy a;
+    kd_status st;
+    const size_t n = xy->count / 2;
+    float *all = kd_alloc(3 * n * sizeof *all + 1), *s = kd_alloc(n * sizeof *s + 1);
+    KD_GO(all != NULL && s != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "no memory for %zu joints", n));
+    KD_GO(kd_pk_array(scores, "'keypoint_score'", &a, &own, err));
+    if (a.rank != 3 || a.dim[0] != xy->dim[0] || a.dim[1] != xy->dim[1] || a.dim[2] != xy->dim[2]) {
+        st = KD_FAIL(err, KD_E_DATA,
+                     "'keypoint_score': expected (M, T, V) of 'keypoint', found %zu dimensions, %zu scores", a.rank,
+                     a.count);
+        goto done;
+    }
+    KD_GO(kd_npy_to_f32(&a, s, err));
+    for (size_t i = 0; i < n; i++) {
+        all[3 * i] = (*x)[2 * i];
+        all[3 * i + 1] = (*x)[2 * i + 1];
+        all[3 * i + 2] = s[i];
+    }
+    kd_free(*x);
+    *x = all;
+    all = NULL;
+done:
+    kd_free(own);
+    kd_free(all);
+    kd_free(s);
+    return st;
+}
+
+static kd_status skeleton_of(const kdi_archive *a, const kd_pk_node *sample, const kd_npy *array, const kd_skel_opts *o,
+                             kd_skeleton *out, kd_err *err)
+{
+    const kd_pk_node *scores = kd_pk_get(sample, "keypoint_score");
+    const bool scored = array->dim[3] == 2 && scores != NULL && (o->scored || o->joints == KD_ARCHIVE_ANY_JOINTS);
     float *x = kd_alloc(KD_MAX(array->count, 1) * sizeof *x);
     if (x == NULL) {
         return KD_FAIL(err, KD_E_OOM, "no memory for %zu numbers", array->count);
     }
+    kd_status st = kd_npy_to_f32(array, x, err);
+    st = st == KD_OK && scored ? add_scores(array, scores, &x, err) : st;
     kdi_numbers n = {.x = x,
                      .bodies = (size_t)array->dim[0],
                      .frames = (size_t)array->dim[1],
                      .joints = (size_t)array->dim[2],
-                     .channels = (size_t)array->dim[3],
-                     .sc = 1};
+                     .channels = scored ? 3 : (size_t)array->dim[3],
+                     .sc = 1,
+                     .scored = scored};
     n.sv = n.channels;
     n.st = n.joints * n.sv;
     n.sm = n.frames * n.st;
-    kd_status st = kd_npy_to_f32(array, x, err);
     st = st == KD_OK ? kdi_archive_skeleton(a, &n, o, out, err) : st;
     kd_free(x);
     return st;
@@ -179,7 +215,7 @@ static kd_status read_pickle(const kdi_archive *a, size_t row, const kd_skel_opt
         goto done;
     }
     KD_GO(check_frames(n, &array, err));
-    st = skeleton_of(a, &array, o, out, err);
+    st = skeleton_of(a, n, &array, o, out, err);
 done:
     kd_free(own);
     return st;

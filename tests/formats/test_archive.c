@@ -26,7 +26,7 @@ static void ok(kd_status st, const kd_err *err)
 /* ---- against the readers of each form -------------------------------------------------------- */
 
 /* A skeleton against (T, M, V, 3); a body of zeros is not there. */
-static void check_skeleton(const kd_skeleton *s, const kd_npy *want, double tolerance, const char *id)
+static void check_skeleton(const kd_skeleton *s, const kd_npy *want, const char *id)
 {
     float *x = kd_alloc(want->bytes);
     assert_non_null(x);
@@ -51,7 +51,7 @@ static void check_skeleton(const kd_skeleton *s, const kd_npy *want, double tole
             assert_int_equal(s->body[b].id, m);
             for (size_t i = 0; i < joints * 3; i++) {
                 const float got = s->body[b].xyz[i / 3][i % 3];
-                if (!(fabs((double)got - (double)p[i]) <= tolerance)) {
+                if (got != p[i]) {
                     fail_msg("%s: frame %zu body %zu number %zu: %.9g, expected %.9g", id, t, m, i, (double)got,
                              (double)p[i]);
                 }
@@ -63,9 +63,9 @@ static void check_skeleton(const kd_skeleton *s, const kd_npy *want, double tole
     kd_free(x);
 }
 
-static void check_form(const char *file, const kd_archive_opts *o, const char *form, int joints, double tolerance)
+static void check_form(const char *file, const kd_archive_opts *o, const char *form, int joints, bool scored)
 {
-    const kd_skel_opts so = {.joints = joints};
+    const kd_skel_opts so = {.joints = joints, .scored = scored};
     kd_err err = {0};
     kd_archive *a;
     kd_npz *golden;
@@ -81,7 +81,8 @@ static void check_form(const char *file, const kd_archive_opts *o, const char *f
         (void)snprintf(key, sizeof key, "%s/%s", form, a->row[i].id);
         ok(kd_npz_get(golden, key, &want, &err), &err);
         ok(kd_archive_read(a, i, &so, &s, &err), &err);
-        check_skeleton(&s, &want, tolerance, key);
+        check_skeleton(&s, &want, key);
+        assert_int_equal(s.scored, scored);
         kd_skeleton_free(&s);
         assert_int_equal(kd_archive_find(a, a->row[i].id), i);
         assert_true(a->row[i].bytes > 0);
@@ -96,15 +97,16 @@ static void test_forms(void **state)
     (void)state;
     const kd_archive_opts names = {.names = GOLDEN "ctrgcn_names.txt"};
     const kd_archive_opts mm = {.scale = 0.001, .missing = -32768, .channel = {3, 4, 5}, .channels = true};
-    check_form("ctrgcn.npz", &names, "ctrgcn", 0, 0.0);
-    check_form("pyskl_p2.pkl", NULL, "pyskl", 0, 0.0);
-    check_form("pyskl_p3.pkl", NULL, "pyskl", 0, 0.0);
-    check_form("pyskl_p4.pkl", NULL, "pyskl", 0, 0.0);
-    check_form("pyskl_p5.pkl", NULL, "pyskl", 0, 0.0);
-    check_form("last", NULL, "last", 0, 0.0);
-    check_form("last_bare", &names, "last", 0, 0.0);
-    check_form("nwucla", NULL, "nwucla", 20, 0.0);
-    check_form("ids.npz", &mm, "npz", 0, 0.0);
+    check_form("ctrgcn.npz", &names, "ctrgcn", 0, false);
+    check_form("pyskl_p2.pkl", NULL, "pyskl", 0, false);
+    check_form("pyskl_p3.pkl", NULL, "pyskl", 0, false);
+    check_form("pyskl_p4.pkl", NULL, "pyskl", 0, false);
+    check_form("pyskl_p5.pkl", NULL, "pyskl", 0, false);
+    check_form("last", NULL, "last", 0, false);
+    check_form("last_bare", &names, "last", 0, false);
+    check_form("nwucla", NULL, "nwucla", 20, false);
+    check_form("hrnet.pkl", NULL, "hrnet", 17, true);
+    check_form("ids.npz", &mm, "npz", 0, false);
 }
 
 static void test_halves(void **state)

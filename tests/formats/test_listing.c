@@ -387,6 +387,16 @@ static void test_data_sets(void **state)
     assert_non_null(kd_data_set_of_split("ntu60_xview", &split));
     assert_string_equal(split->name, "ntu60-xview");
     assert_null(kd_data_set_of_split("ntu60", &split));
+    kd_sample_id id;
+    assert_string_equal(kd_data_set_of_name("a12_s03_e00_v03", 15, &id)->name, "nwucla");
+    assert_true(id.action == 10 && id.subject == 3 && id.replication == 1 && id.camera == 3);
+    assert_null(kd_data_set_of_name("a07_s03_e00_v03", 15, &id)); /* there is no action 7 */
+    assert_null(kd_data_set_of_name("a12_s03_e00-v03", 15, &id));
+    assert_null(kd_data_set_of_name("a12_s00_e00_v03", 15, &id));
+    const kd_split_opts views = {.by = "nwucla-xview"};
+    assert_int_equal(kd_split_side_of(&views, "a01_s03_e00_v02", NULL), KD_SIDE_TRAIN);
+    assert_int_equal(kd_split_side_of(&views, "a01_s03_e00_v03", NULL), KD_SIDE_VAL);
+    assert_int_equal(kd_split_side_of(&views, "S001C001P001R001A001", NULL), KD_SIDE_NONE);
     assert_null(kd_data_set_of_split("ntu60-xsub2", &split));
 }
 

@@ -89,6 +89,12 @@ refused 3 'S001C002P001R001A002: no body: expected a body of more than 11 frames
 refused 2 'skeleton.bodies: tracked, but data.denoise' "${train[@]}" --data G/last --out no \
     --set data.denoise=ctrgcn --set skeleton.bodies=tracked
 
+# joints of a picture are no x, y, z
+refused 3 "expected 25 joints" "${train[@]}" --data G/hrnet.pkl --out no --set data.split.by=camera \
+    --set "data.split.train=[1]" --set data.num_classes=4
+accepted "$kd" dataset check --data G/hrnet.pkl
+accepted "$kd" dataset check --data G/nwucla
+
 # listing and check
 accepted "$kd" dataset scan --data G/pyskl_p4.pkl
 grep -q 'as ntu60-xsub   train 4, val 2' out.txt && grep -q 'split xview_val      1 samples' out.txt ||

@@ -87,10 +87,11 @@ static kd_status check_one(void *ctx, size_t i, kd_err *err)
     }
     if (it->skeleton != NULL) {
         char *path = kd_path_join(j->root, it->skeleton);
+        const kd_skel_opts any = {.joints = KD_ARCHIVE_ANY_JOINTS};
         kd_err own = {0};
         kd_skeleton s = {0};
         const kd_status st = path == NULL          ? KD_FAIL(&own, KD_E_OOM, "check: out of memory")
-                             : it->archive != NULL ? kd_archive_read(it->archive, it->row, NULL, &s, &own)
+                             : it->archive != NULL ? kd_archive_read(it->archive, it->row, &any, &s, &own)
                                                    : kd_skeleton_read(path, NULL, &s, &own);
         kd_free(path);
         f->skeleton_frames = s.frames;

@@ -59,6 +59,18 @@ open("pyskl_p2.pkl", "wb").write(old)
 for i in ids:
     golden["pyskl/" + i] = people[i].astype(np.float16).astype(np.float32).transpose(1, 0, 2, 3)
 
+# 2D of pyskl: pixels and scores, one joint not seen
+flat = []
+for k, i in enumerate(ids[:2]):
+    xy = np.round(100 * people[i][:, :, :17, :2] + 300).astype(np.float16)
+    score = rng.uniform(0.1, 1, xy.shape[:3]).astype(np.float16)
+    score[0, 1, 3] = 0
+    flat.append(dict(frame_dir=i, label=label[i], img_shape=(1080, 1920), original_shape=(1080, 1920),
+                     total_frames=xy.shape[1], keypoint=xy, keypoint_score=score))
+    both = np.concatenate([xy, score[..., None]], -1).astype(np.float32)
+    golden["hrnet/" + i] = np.where(score[..., None] > 0, both, 0).transpose(1, 0, 2, 3)
+pickle.dump(flat, open("hrnet.pkl", "wb"), 4)
+
 # LAST: 8 frames, bodies last; names beside the labels, or labels alone
 os.makedirs("last", exist_ok=True)
 os.makedirs("last_bare", exist_ok=True)
