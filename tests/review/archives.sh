@@ -91,7 +91,7 @@ refused 2 'skeleton.bodies: tracked, but data.denoise' "${train[@]}" --data G/la
 
 # joints of a picture are no x, y, z
 refused 3 "expected 25 joints" "${train[@]}" --data G/hrnet.pkl --out no --set data.split.by=camera \
-    --set "data.split.train=[1]" --set data.num_classes=4
+    --set "data.split.train=[1]" --set data.num_classes=4 --set train.batch_size=1
 accepted "$kd" dataset check --data G/hrnet.pkl
 accepted "$kd" dataset check --data G/nwucla
 
