@@ -133,7 +133,7 @@ void kd_int8_dense_vnni(const kd_int8 *l, const float *x, const float *bias, flo
                     for (int v = 0; v < VECTORS && p0 + v * LANES < out; v++) {
                         const __m512 z = _mm512_cvtepi32_ps(_mm512_sub_epi32(acc[r - r0][v], offset));
                         _mm512_mask_storeu_ps(to + v * LANES, v_mask(p0 + v * LANES, out),
-                                              v_act(l->act, _mm512_fmadd_ps(z, mul, b)));
+                                              v_act_quick(l->act, _mm512_fmadd_ps(z, mul, b)));
                     }
                 }
             }

@@ -4,7 +4,7 @@
  * weights x_scale scale[r] qw. */
 #include "kernels/int8/quantise512.h"
 
-enum { CHANNELS = 4 }; /* at once: they stay in cache between the passes */
+enum { CHANNELS = 1 }; /* at once: x, its whole numbers and y of one stay in the first cache */
 
 bool kd_int8_depthwise_can(const kd_int8 *l)
 {
@@ -38,11 +38,17 @@ static void channels_of(const kd_int8 *l, const float *x, int64_t first, int64_t
     const int64_t plane = l->h * l->w, taps = kd_int8_taps(l);
     const conv c = some_channels(l, n);
     float *q = l->scratch, *w = q + CHANNELS * plane;
-    for (int64_t k = 0; k < n * plane; k += 16) {
+    int64_t k = 0;
+    for (; k + 64 <= n * plane; k += 64) {
+        for (int64_t v = 0; v < 64; v += 16) {
+            _mm512_storeu_ps(q + k + v, quantise(l, _mm512_loadu_ps(x + k + v)));
+        }
+    }
+    for (; k < n * plane; k += 16) {
         const __mmask16 m = v_mask(k, n * plane);
         _mm512_mask_storeu_ps(q + k, m, quantise(l, _mm512_maskz_loadu_ps(m, x + k)));
     }
-    for (int64_t k = 0; k < n * taps; k++) {
+    for (k = 0; k < n * taps; k++) {
         w[k] = l->mul[first + k / taps] * (float)l->weight[first * taps + k];
     }
     kd_depthwise_v4(&c, q, w, bias != NULL ? bias + first : NULL, l->act, false, y);

@@ -2,8 +2,8 @@
 #ifndef KD_KERNELS_INT8_QUANTISE512_H
 #define KD_KERNELS_INT8_QUANTISE512_H
 
-#include "kernels/fast/conv512.h"
 #include "kernels/int8/int8.h"
+#include "kernels/int8/silu512.h"
 
 /* Whole numbers qx - x_zero: NaN gives that of qx = 0.  The quotient is that of a division: one step of Newton behind
  * the reciprocal. */

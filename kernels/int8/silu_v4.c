@@ -1,7 +1,7 @@
 /* SiLU and sigmoid for AVX-512, where the plain loop calls expf once an element.  For liblast alone: the toolkit's own
  * programs keep the bits of expf. */
-#include "kernels/fast/conv512.h"
 #include "kernels/fast/fast.h"
+#include "kernels/int8/silu512.h"
 
 static kd_status silu_run(const kd_call *c)
 {
@@ -11,7 +11,7 @@ static kd_status silu_run(const kd_call *c)
     const int64_t n = kd_shape_numel(&c->in[0].shape);
     for (int64_t i = 0; i < n; i += 16) {
         const __mmask16 m = v_mask(i, n);
-        _mm512_mask_storeu_ps(y + i, m, v_act(at->kind, _mm512_maskz_loadu_ps(m, x + i)));
+        _mm512_mask_storeu_ps(y + i, m, v_act_quick(at->kind, _mm512_maskz_loadu_ps(m, x + i)));
     }
     return KD_OK;
 }
