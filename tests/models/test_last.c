@@ -134,9 +134,11 @@ static void toolkit_logits(const kd_last_recipe *r, kd_params *p, kd_backend *be
     }
     (void)kd_student_build(g, &c, in);
     assert_int_equal(kd_program_compile(g, be, &(kd_compile_opts){.loss = KD_NONE}, &program, &err), KD_OK);
-    assert_int_equal(kd_sequence_make(&r->skeleton, s, x, &err), KD_OK);
+    kd_sequence_spec spec;
+    assert_int_equal(kd_last_recipe_sequence(r, &spec, &err), KD_OK);
+    assert_int_equal(kd_sequence_make(&spec, s, x, &err), KD_OK);
     float *const dst[] = {x + floats, x + 2 * floats, x + 3 * floats};
-    kd_sequence_streams(&r->skeleton, &(kd_skeleton_aug_opts){.noise_joint = 0.0}, NULL, x, 7, dst);
+    kd_sequence_streams(&spec, NULL, x, 7, dst);
     for (int k = 0; k < 3; k++) {
         if (kd_program_tensor(program, KIND[k]).data != NULL) {
             assert_int_equal(kd_program_write(program, KIND[k], dst[k], floats * sizeof *x), KD_OK);
