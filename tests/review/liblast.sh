@@ -41,6 +41,22 @@ sed '30s/.*/two/' open.txt >count.txt
 refused 3 'stdin:[0-9]*: expected a .* count' reads count.txt "$distill" predict --weights s.safetensors -
 refused 3 'stdin:1: expected a frame count, found the end' "$distill" predict --weights s.safetensors -
 
+# eight bits: a smaller file, nearly the same answer, on every level of processor
+accepted "$distill" export --weights run --data data --int8 --calibrate 8 --out s8.safetensors -q
+[ "$(stat -c %s s8.safetensors)" -lt $(($(stat -c %s s.safetensors) * 2 / 3)) ] || failed "$(ls -l s8.safetensors s.safetensors)"
+for level in ref v3 v4 amx; do
+    accepted env KD_CPU=$level "$distill" predict --json --top 12 --weights s8.safetensors "$good" && cp out.txt $level.txt
+done
+accepted "$distill" predict --json --top 12 --weights s.safetensors "$good" && cp out.txt f32.txt
+probabilities() { grep -o '"class":[0-9]*\|"probability":[0-9.e-]*' "$1" | cut -d: -f2 | paste - - | sort -n; }
+for level in ref v3 v4 amx; do # 0.002 of a probability: one step of eight bits is 0.4 % of a layer's range
+    paste <(probabilities $level.txt) <(probabilities f32.txt) |
+        awk '{ d = $2 - $4; n++ } d > 0.002 || d < -0.002 { exit 1 } END { exit n != 12 }' ||
+        failed "int8 on $level: $(cat $level.txt) f32: $(cat f32.txt)"
+    paste <(probabilities $level.txt) <(probabilities ref.txt) |
+        awk '{ d = $2 - $4 } d > 1e-5 || d < -1e-5 { exit 1 }' || failed "int8: $level differs from ref"
+done
+
 # options that would do nothing
 refused 2 'carries its recipe' "$distill" predict --weights s.safetensors --set skeleton.clamp=1 "$good"
 refused 2 'one thread of the CPU' "$distill" predict --weights s.safetensors --dtype bf16 "$good"
