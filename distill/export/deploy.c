@@ -47,6 +47,15 @@ static kd_status add_pair(void *user, const char *key, const char *value)
     return KD_OK;
 }
 
+/* A layout of one's own goes into the file, and its name takes the place of the path of its YAML. */
+static void bring_layout(const kd_layout *l, char *name, size_t size, kd_layout *out)
+{
+    if (l->joints > 0 && kd_layout_find(name) == NULL) {
+        (void)snprintf(name, size, "%s", l->name);
+        *out = *l;
+    }
+}
+
 static kd_status make_metadata(const kd_deploy *d, kd_json **out, kd_err *err)
 {
     char *names = NULL;
@@ -55,12 +64,16 @@ static kd_status make_metadata(const kd_deploy *d, kd_json **out, kd_err *err)
         return KD_FAIL(err, KD_E_OOM, "out of memory");
     }
     KD_TRY(join_names(d->names, &names, err));
-    const kd_last_recipe recipe = {.student = d->cfg->student,
-                                   .skeleton = d->cfg->skeleton,
-                                   .classes = d->model->classes,
-                                   .int8 = d->quant != NULL ? d->quant->n : 0,
-                                   .temperature = d->temperature,
-                                   .class_names = names};
+    kd_last_recipe recipe = {.student = d->cfg->student,
+                             .skeleton = d->cfg->skeleton,
+                             .classes = d->model->classes,
+                             .int8 = d->quant != NULL ? d->quant->n : 0,
+                             .temperature = d->temperature,
+                             .class_names = names};
+    const kd_sequence_spec spec = kd_config_sequence(d->cfg);
+    bring_layout(&spec.layout, recipe.skeleton.layout, sizeof recipe.skeleton.layout, &recipe.layout);
+    bring_layout(&spec.file_layout, recipe.skeleton.file_layout, sizeof recipe.skeleton.file_layout,
+                 &recipe.file_layout);
     const kd_status st = kd_last_recipe_each(&recipe, add_pair, *out);
     kd_free(names);
     return st;

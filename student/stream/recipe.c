@@ -1,6 +1,8 @@
 /* The recipe as text: see recipe.h. */
 #include "student/stream/recipe.h"
 
+#include "student/stream/layout_text.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -160,6 +162,10 @@ static kd_status set_other(kd_last_recipe *r, const char *key, const char *value
         r->temperature = v;
         return KD_OK;
     }
+    if (strcmp(key, "layout") == 0 || strcmp(key, "file_layout") == 0) {
+        const kd_status st = kd_layout_scan(value, key[0] == 'l' ? &r->layout : &r->file_layout, err);
+        return st == KD_OK ? KD_OK : kd_err_prefix(err, st, "%s", key);
+    }
     if (strcmp(key, "class_names") == 0) {
         r->class_names = value;
         return KD_OK;
@@ -211,6 +217,17 @@ static void row_text(const row *w, const kd_last_recipe *r, char *out, size_t si
     }
 }
 
+static kd_status visit_layout(const char *key, const kd_layout *l,
+                              kd_status (*visit)(void *user, const char *key, const char *value), void *user)
+{
+    char text[KD_LAYOUT_TEXT];
+    if (l->joints == 0) {
+        return KD_OK;
+    }
+    kd_layout_print(l, text);
+    return visit(user, key, text);
+}
+
 kd_status kd_last_recipe_each(const kd_last_recipe *r,
                               kd_status (*visit)(void *user, const char *key, const char *value), void *user)
 {
@@ -232,6 +249,8 @@ kd_status kd_last_recipe_each(const kd_last_recipe *r,
         (void)snprintf(value, sizeof value, "%.17g", r->temperature);
         KD_TRY(visit(user, "temperature", value));
     }
+    KD_TRY(visit_layout("layout", &r->layout, visit, user));
+    KD_TRY(visit_layout("file_layout", &r->file_layout, visit, user));
     return r->class_names != NULL ? visit(user, "class_names", r->class_names) : KD_OK;
 }
 
@@ -250,22 +269,23 @@ static kd_status check_names(const kd_last_recipe *r, kd_err *err)
                          lines);
 }
 
-static kd_status find_layout(const char *key, const char *name, const kd_layout **out, kd_err *err)
+/* The file's own layout, else the one of this name. */
+static kd_status find_layout(const char *key, const char *name, const kd_layout *own, const kd_layout **out,
+                             kd_err *err)
 {
-    *out = kd_layout_find(name);
-    return *out != NULL
-               ? KD_OK
-               : KD_FAIL(err, KD_E_UNSUPPORTED,
-                         "%s: this library has no joint layout '%.64s'; it knows the named ones alone", key, name);
+    *out = own->joints > 0 ? own : kd_layout_find(name);
+    return *out != NULL ? KD_OK
+                        : KD_FAIL(err, KD_E_UNSUPPORTED,
+                                  "%s: this library has no joint layout '%.64s', and the file brings none", key, name);
 }
 
 kd_status kd_last_recipe_sequence(const kd_last_recipe *r, kd_sequence_spec *out, kd_err *err)
 {
     const kd_layout *l = NULL, *file = NULL;
-    KD_TRY(find_layout("skeleton.layout", r->skeleton.layout, &l, err));
+    KD_TRY(find_layout("skeleton.layout", r->skeleton.layout, &r->layout, &l, err));
     *out = (kd_sequence_spec){.skeleton = r->skeleton, .layout = *l};
     if (r->skeleton.file_layout[0] != '\0') {
-        KD_TRY(find_layout("skeleton.file_layout", r->skeleton.file_layout, &file, err));
+        KD_TRY(find_layout("skeleton.file_layout", r->skeleton.file_layout, &r->file_layout, &file, err));
         out->file_layout = *file;
     }
     return KD_OK;
@@ -295,7 +315,7 @@ kd_status kd_last_recipe_model(const kd_last_recipe *r, kd_student_cfg *out, kd_
         return KD_FAIL(err, KD_E_FORMAT, "classes: the key is missing");
     }
     KD_TRY(check_names(r, err));
-    KD_TRY(find_layout("skeleton.layout", r->skeleton.layout, &layout, err));
+    KD_TRY(find_layout("skeleton.layout", r->skeleton.layout, &r->layout, &layout, err));
     KD_TRY(check_stream(r, info, err));
     *out = (kd_student_cfg){.model = info,
                             .classes = r->classes,

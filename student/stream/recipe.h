@@ -18,6 +18,8 @@ typedef struct kd_last_recipe {
     int int8;                /* layers in eight bits (int8.h); 0: the file is f32 */
     double temperature;      /* logits are divided by it before the softmax; 1: not calibrated */
     const char *class_names; /* one a line; NULL: none; borrowed */
+    /* Layouts that are no named ones; no joints: skeleton.layout and skeleton.file_layout name one. */
+    kd_layout layout, file_layout;
 } kd_last_recipe;
 
 /* Every row at its default, no classes. */

@@ -8,6 +8,7 @@
 #include "kernels/kd_rng.h"
 #include "student/skeleton/sequence.h"
 #include "student/stream/last.h"
+#include "student/stream/layout_text.h"
 #include "tests/models/last_file.h"
 
 /* clang-format off */
@@ -463,6 +464,51 @@ static void test_cuts(void **state)
     kd_backend_close(be);
 }
 
+/* A layout of one's own travels with the student. */
+static void test_layouts(void **state)
+{
+    static const struct {
+        const char *from, *to, *says;
+    } CASE[] = {
+        {"name own", "name ", "layout, line 1: expected a name"},
+        {"joint ", "joints ", "layout, line 1: expected centre"},
+        {"edge 0 1", "edge 0 64", "expected a joint's number or part, found ' 64"},
+        {"edge 0 1", "edge 0 0", "edge"},
+        {"centre", "middle", "expected centre"},
+        {"shoulder 4 8\n", "shoulder 4 8\nend", "expected the end of the layout"},
+        {"centre 20", "centre 25", "expected joints below 25"},
+    };
+    (void)state;
+    kd_last_recipe r = last_file_recipe("sfz-nano");
+    r.layout = *kd_layout_ntu25();
+    (void)snprintf(r.layout.name, sizeof r.layout.name, "own");
+    (void)snprintf(r.skeleton.layout, sizeof r.skeleton.layout, "own");
+    kd_last *l = open_student(&r, NULL), *named = NULL;
+    kd_last_recipe same = last_file_recipe("sfz-nano");
+    named = open_student(&same, NULL);
+    float joints[BODY], logits[CLASSES];
+    draw_body(8, 0, 0, joints);
+    want(kd_last_classify(named, joints, 1, 1, NULL, NULL), KD_LAST_OK, named, "");
+    memcpy(logits, kd_last_logits(named), sizeof logits);
+    want(kd_last_classify(l, joints, 1, 1, NULL, NULL), KD_LAST_OK, l, "");
+    assert_memory_equal(logits, kd_last_logits(l), sizeof logits);
+    kd_last_close(l);
+    kd_last_close(named);
+    char text[KD_LAYOUT_TEXT], edited[KD_LAYOUT_TEXT + 64];
+    kd_layout_print(&r.layout, text);
+    for (size_t i = 0; i < KD_COUNTOF(CASE); i++) {
+        const char *at = strstr(text, CASE[i].from);
+        kd_layout out;
+        kd_err err = {0};
+        assert_non_null(at);
+        (void)snprintf(edited, sizeof edited, "%.*s%s%s", (int)(at - text), text, CASE[i].to,
+                       at + strlen(CASE[i].from));
+        if (kd_layout_scan(edited, &out, &err) == KD_OK || strstr(err.msg, CASE[i].says) == NULL) {
+            fail_msg("'%s' for '%s': says '%s', expected '%s'", CASE[i].to, CASE[i].from, err.msg, CASE[i].says);
+        }
+    }
+}
+
 /* A recipe's values: files without tensors, because the recipe is judged first. */
 static void test_recipes(void **state)
 {
@@ -544,7 +590,8 @@ int main(void)
         cmocka_unit_test(test_bodies),        cmocka_unit_test(test_takes_no_memory),
         cmocka_unit_test(test_instances),     cmocka_unit_test(test_results),
         cmocka_unit_test(test_cuts),          cmocka_unit_test(test_recipes),
-        cmocka_unit_test(test_refuse_corpus), cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_layouts),       cmocka_unit_test(test_refuse_corpus),
+        cmocka_unit_test(test_paths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
