@@ -75,7 +75,8 @@ kd_status kd_export(const kd_export_opts *o, kd_export_result *r, kd_err *err)
             continue;
         }
         if (o->int8 && !row->int8) {
-            return KD_FAIL(err, KD_E_ARG, "--int8: %s files have no form in eight bits; expected --format onnx",
+            return KD_FAIL(err, KD_E_ARG,
+                           "--int8: %s files have no form in eight bits; expected --format safetensors or onnx",
                            row->name);
         }
         r->format = row->name;

@@ -1,8 +1,8 @@
 /* Product of an eight-bit convolution for AVX-512 VNNI: four depths an instruction.
  *
  * x of a sample is brought to eight bits once, four channels of a position together: (Ci / 4, H W, 4).  A position is
- * then 32 bits: a tap shifts or gathers whole positions into the panel (taps, Ci / 4, 48, 4), which stays in cache while
- * all output channels pass over it. */
+ * then 32 bits: a tap shifts or gathers whole positions into the panel (taps, Ci / 4, 48, 4), which stays in cache
+ * while all output channels pass over it. */
 #include "kernels/int8/quantise512.h"
 
 enum { ROWS = 8, VECTORS = 3, LANES = 16, STEP = 4 * KD_INT8_PANEL };

@@ -3,8 +3,8 @@
  *
  *   y = f(x_scale scale[r] (sum_c (qx - x_zero) qw[r][c]) + b[r]),  qx = x in eight bits
  *
- * x and y are f32: a layer takes the place of the f32 kernel of its node, whatever stands before and behind it.  Sums do
- * not depend on the processor; the last step is f32 and may, in the last bits.
+ * x and y are f32: a layer takes the place of the f32 kernel of its node, whatever stands before and behind it.  Sums
+ * do not depend on the processor; the last step is f32 and may, in the last bits.
  *
  * The product is AVX-512 VNNI, AVX2 (16-bit pairs, which cannot overflow) or plain C, whatever the processor has.
  */

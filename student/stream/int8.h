@@ -23,8 +23,8 @@ typedef struct kd_last_int8 {
 } kd_last_int8;
 
 /* The layers of the file take the places of their nodes.  q: the layers of the program, whose numbers the file has to
- * bring.  kd_last_int8_close ends *out, after a failure too, after the program.  KD_E_FORMAT: absent, of another shape, a
- * scale that is no positive number. */
+ * bring.  kd_last_int8_close ends *out, after a failure too, after the program.  KD_E_FORMAT: absent, of another shape,
+ * a scale that is no positive number. */
 KD_NODISCARD kd_status kd_last_int8_open(kd_program *p, const kd_quant *q, const kd_last_file *f, kd_last_int8 *out,
                                          kd_err *err);
 void kd_last_int8_close(kd_last_int8 *e); /* zeroed is legal */

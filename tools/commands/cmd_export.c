@@ -83,19 +83,23 @@ int kd_cmd_export(int argc, char **argv)
                    "run directory (its best checkpoint), checkpoint, safetensors or .pth; needed"),
         KD_OPT_CHOICE(opts, format, "format", NULL, "safetensors|pth|onnx",
                       "what to write (default: by --out's ending)"),
-        KD_OPT_FLAG(opts, int8, "int8", "eight bits: QuantizeLinear and DequantizeLinear around every layer"),
+        KD_OPT_FLAG(opts, int8, "int8",
+                    "layers in eight bits: liblast's (safetensors), or QuantizeLinear and DequantizeLinear (onnx)"),
         KD_OPT_INT(opts, int8_samples, "int8-samples", "N", NULL, 1, 1000000,
                    "--int8: training samples whose activations set the ranges (default: 128)"),
     };
     static const kd_cmd cmd = {
         .name = "distill export",
-        .about = "Write a student for other programs: weights for the reference's modules, or an ONNX model.",
+        .about = "Write a student for other programs: for liblast, for the reference's modules, or as an ONNX model.",
         .args = args,
         .arg_count = KD_COUNTOF(args),
         .writes_onnx = true,
         .common = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_DATA | KD_COMMON_OUT | KD_COMMON_THREADS |
                   KD_COMMON_FORCE | KD_COMMON_JSON,
         .notes =
+            "safetensors: the file of liblast, weights and recipe in one (student/stream/README.md); `distill "
+            "predict`\n"
+            "reads it as it is.\n"
             "ONNX: operator set 17, f32, inputs `joint`, `velocity`, ... (batch,3,frames,joints,bodies) as the model\n"
             "names its streams, outputs `logits` and `features`; the recipe, class names and the weights' SHA-256 are\n"
             "in metadata_props. --int8 reads the training half of the recipe's data.",
