@@ -15,20 +15,6 @@ static kd_status size_of(const char *path, int64_t *bytes, kd_err *err)
     return KD_OK;
 }
 
-/* A state_dict under the names of the reference's modules. */
-static kd_status export_weights(const kd_export_opts *o, kd_export_result *r, kd_err *err)
-{
-    kd_weights *w = NULL;
-    kd_status st = kd_weights_open(o->weights, o->task->names, &w, err);
-    if (st == KD_OK) {
-        st = kd_weights_save(w, o->out, 0, NULL, err);
-        r->tensors = (int64_t)kd_weights_count(w);
-        st = st == KD_OK ? size_of(o->out, &r->bytes, err) : st;
-    }
-    kd_weights_close(w);
-    return st;
-}
-
 typedef struct export_format {
     const char *name;
     const char *ending[4]; /* NULL after the last */
@@ -38,7 +24,7 @@ typedef struct export_format {
 
 static const export_format FORMATS[] = {
     {"safetensors", {".safetensors"}, kdi_export_last, true},
-    {"pth", {".pth", ".pt", ".bin"}, export_weights, false},
+    {"pth", {".pth", ".pt", ".bin"}, kdi_export_pth, false},
     {"onnx", {".onnx"}, kdi_export_onnx, true},
 };
 

@@ -23,6 +23,7 @@ void kdi_subject_close(kdi_subject *s);
 KD_NODISCARD kd_status kdi_onnx_of(kd_model *m, const kd_quant *q, kd_onnx **out, kd_err *err);
 
 KD_NODISCARD kd_status kdi_export_last(const kd_export_opts *o, kd_export_result *r, kd_err *err);
+KD_NODISCARD kd_status kdi_export_pth(const kd_export_opts *o, kd_export_result *r, kd_err *err);
 KD_NODISCARD kd_status kdi_export_onnx(const kd_export_opts *o, kd_export_result *r, kd_err *err);
 
 #endif

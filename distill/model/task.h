@@ -162,6 +162,12 @@ typedef struct kd_task {
     bool (*may_be_fresh)(const char *name); /* a pre-trained file may lack it */
     bool (*is_constant)(const kd_model *m,
                         const char *name); /* in the reference's files, no parameter here; may be NULL */
+    /* What the reference's state_dict holds besides our parameters and running statistics: `data`, or `of`, the
+     * parameter of which this is another name.  NULL: the task is not exported. */
+    kd_status (*extras)(const kd_model *m,
+                        kd_status (*visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape,
+                                           const void *data, const char *of),
+                        void *user);
     const char *match_key; /* recipe key of kd_model.min_match, for messages; NULL: a start needs the whole backbone */
     const char *head_key;  /* that of kd_model.head_row */
     /* Rows that the recipe takes of a classifier with `rows` of them; NULL: always all. */

@@ -165,6 +165,14 @@ static bool is_constant(const kd_model *m, const char *name)
     return kd_student_is_constant(((const net *)m->net)->student.model, name);
 }
 
+static kd_status extras(const kd_model *m,
+                        kd_status (*visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape,
+                                           const void *data, const char *of),
+                        void *user)
+{
+    return kd_student_extras(&((const net *)m->net)->student, m->params, visit, user);
+}
+
 /* ---- the data -------------------------------------------------------------------------------- */
 
 static int skeleton_views(const kd_config *cfg, char text[24])
@@ -226,6 +234,7 @@ const kd_task kd_task_skeleton = {.kind = "student",
                                   .is_head = kd_student_is_head,
                                   .may_be_fresh = kd_student_is_head,
                                   .is_constant = is_constant,
+                                  .extras = extras,
                                   .views = skeleton_views,
                                   .source = skeleton_source,
                                   .read = skeleton_read,

@@ -6,14 +6,16 @@
 
 typedef kd_status (*kd_student_visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape, const void *data);
 
+typedef kd_status (*kd_student_alias)(void *user, const char *name, const char *of);
+
 typedef struct kd_student_family {
     const kd_student_info *models; /* [n_models]: a size is one row */
     int n_models;
     /* c is complete: it has a layout, and rates are the model's own where the caller left them open. */
     kd_student_out (*build)(kd_graph *g, const kd_student_cfg *c, const kd_val *streams);
     kd_status (*constants)(const kd_student_cfg *c, kd_student_visit visit, void *user);
-    /* NULL: no second names */
-    const char *(*canonical)(const kd_student_info *s, const char *name, char *buf, size_t size);
+    /* Second names of shared parameters; NULL: there are none. */
+    kd_status (*aliases)(const kd_student_info *s, kd_student_alias visit, void *user);
     const char *const *no_decay; /* name fragments, NULL at the end */
     bool norms_decay;            /* normalisation weights escape only by name */
 } kd_student_family;

@@ -314,28 +314,36 @@ static kd_status constants(const kd_student_cfg *cfg, kd_student_visit visit, vo
 }
 
 /* "<backbone>.stages.S.B.A_learned.k" of a block without adjacencies of its own is a second name of the shared ones. */
-static const char *canonical(const kd_student_info *s, const char *name, char *buf, size_t size)
+static kd_status block_aliases(const sfz_size *v, const char *prefix, int stage, int b, kd_student_alias visit,
+                               void *user)
+{
+    for (int k = 0; k < PARTS; k++) {
+        char name[64], of[64];
+        (void)snprintf(name, sizeof name, "%sstages.%d.%d.A_learned.%d", prefix, stage, b, k);
+        if (v->sharing == SHARED_BY_ALL) {
+            (void)snprintf(of, sizeof of, "%sshared_a_learned.%d", prefix, k);
+        } else {
+            (void)snprintf(of, sizeof of, "%sshared_a_learned_stage%d.%d", prefix, stage, k);
+        }
+        KD_TRY(visit(user, name, of));
+    }
+    return KD_OK;
+}
+
+static kd_status aliases(const kd_student_info *s, kd_student_alias visit, void *user)
 {
     const sfz_size *v = s->size;
-    const char *rest = name;
-    int stage = 0, b = 0, k = 0, used = 0, n = 0;
-    for (int i = 0; v->late && i < 2; i++) {
-        const size_t len = strlen(late[i].scope);
-        if (strncmp(name, late[i].scope, len) == 0 && name[len] == '.') {
-            n = (int)len + 1;
-            rest = name + n;
+    for (int i = 0; i < (v->late ? 2 : 1); i++) {
+        const char *scope = v->late ? late[i].scope : early[i].scope;
+        char prefix[24];
+        (void)snprintf(prefix, sizeof prefix, "%s%s", scope, scope[0] != '\0' ? "." : "");
+        for (int st = 0; st < STAGES; st++) {
+            for (int b = 0; shared_in(v, st) && b < v->blocks[st]; b++) {
+                KD_TRY(block_aliases(v, prefix, st, b, visit, user));
+            }
         }
     }
-    if (sscanf(rest, "stages.%1d.%1d.A_learned.%1d%n", &stage, &b, &k, &used) != 3 || rest[used] != '\0' ||
-        stage >= STAGES || k >= PARTS || b >= v->blocks[stage] || !shared_in(v, stage) || (v->late && n == 0)) {
-        return name;
-    }
-    if (v->sharing == SHARED_BY_ALL) {
-        (void)snprintf(buf, size, "shared_a_learned.%d", k);
-    } else {
-        (void)snprintf(buf, size, "%.*sshared_a_learned_stage%d.%d", n, name, stage, k);
-    }
-    return buf;
+    return KD_OK;
 }
 
 static const kd_student_info models[] = {
@@ -375,5 +383,5 @@ const kd_student_family kd_family_sfz = {.models = models,
                                          .n_models = KD_COUNTOF(models),
                                          .build = build,
                                          .constants = constants,
-                                         .canonical = canonical,
+                                         .aliases = aliases,
                                          .no_decay = kd_sfz_no_decay};

@@ -2,6 +2,8 @@
 #include "kernels/kd_layers.h"
 #include "student/model/family.h"
 
+#include <stdio.h>
+
 static const kd_student_family *const FAMILIES[] = {&kd_family_last_v1, &kd_family_last_v2, &kd_family_last_e12,
                                                     &kd_family_last_e3, &kd_family_sfz,     &kd_family_sfz_b4};
 
@@ -101,19 +103,60 @@ kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_v
     return out;
 }
 
-kd_status kd_student_constants(const kd_student_cfg *c,
-                               kd_status (*visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape,
-                                                  const void *data),
-                               void *user)
+/* ---- state_dicts of the reference ------------------------------------------------------------ */
+
+typedef kd_status (*extra_visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape, const void *data,
+                                 const char *of);
+
+typedef struct extras {
+    extra_visit visit;
+    void *user;
+    kd_params *params;
+} extras;
+
+static kd_status visit_constant(void *user, const char *name, kd_dtype dtype, kd_shape shape, const void *data)
+{
+    const extras *x = user;
+    return x->visit(x->user, name, dtype, shape, data, NULL);
+}
+
+static kd_status visit_alias(void *user, const char *name, const char *of)
+{
+    const extras *x = user;
+    return x->visit(x->user, name, KD_F32, kd_params_at(x->params, kd_params_find(x->params, of))->shape, NULL, of);
+}
+
+/* A batch counter beside every running mean. */
+static kd_status visit_counters(const extras *x)
+{
+    static const char last[] = ".running_mean";
+    const int64_t zero = 0;
+    for (int i = 0; i < kd_params_count(x->params); i++) {
+        const char *of = kd_params_at(x->params, i)->name;
+        const size_t n = strlen(of), tail = strlen(last);
+        char name[160];
+        if (n > tail && strcmp(of + n - tail, last) == 0) {
+            (void)snprintf(name, sizeof name, "%.*s.num_batches_tracked", (int)(n - tail), of);
+            KD_TRY(x->visit(x->user, name, KD_I64, kd_shape0(), &zero, NULL));
+        }
+    }
+    return KD_OK;
+}
+
+static kd_status visit_constants(const kd_student_cfg *c, kd_student_visit visit, void *user)
 {
     kd_student_cfg full = *c;
     full.layout = c->layout != NULL ? c->layout : kd_layout_ntu25();
     return c->model->family->constants(&full, visit, user);
 }
 
-const char *kd_student_canonical(const kd_student_info *model, const char *name, char *buf, size_t size)
+kd_status kd_student_extras(const kd_student_cfg *c, kd_params *p, extra_visit visit, void *user)
 {
-    return model->family->canonical == NULL ? name : model->family->canonical(model, name, buf, size);
+    extras x = {visit, user, p};
+    const kd_student_family *f = c->model->family;
+    KD_TRY(visit_constants(c, visit_constant, &x));
+    KD_TRY(visit_counters(&x));
+    return f->aliases != NULL ? f->aliases(c->model, visit_alias, &x) : KD_OK;
 }
 
 typedef struct search {
@@ -131,16 +174,22 @@ static kd_status compare(void *user, const char *name, kd_dtype dtype, kd_shape 
     return KD_OK;
 }
 
+static kd_status compare_alias(void *user, const char *name, const char *of)
+{
+    (void)of;
+    return compare(user, name, KD_F32, kd_shape0(), NULL);
+}
+
 bool kd_student_is_constant(const kd_student_info *model, const char *name)
 {
-    char buf[128];
+    const kd_student_family *f = model->family;
     const char *dot = strrchr(name, '.');
+    search s = {.name = name};
     if (strcmp(dot != NULL ? dot + 1 : name, "num_batches_tracked") == 0 ||
-        kd_student_canonical(model, name, buf, sizeof buf) != name) {
+        (f->aliases != NULL && f->aliases(model, compare_alias, &s) == KD_OK && s.found)) {
         return true;
     }
-    search s = {.name = name};
-    return kd_student_constants(&(kd_student_cfg){.model = model}, compare, &s) == KD_OK && s.found;
+    return visit_constants(&(kd_student_cfg){.model = model}, compare, &s) == KD_OK && s.found;
 }
 
 bool kd_student_is_head(const char *name)

@@ -69,14 +69,15 @@ kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_v
  * groups by optim.decay and optim.rules. */
 void kd_student_param_groups(kd_params *p, const kd_student_info *model);
 
-/* Constant tensors of the reference's state_dict (graph matrices, shift tables) that are no
- * parameters here: name and values, for writing complete state_dicts and for checking what a file
- * brings.  visit may be called many times; dtype is KD_F32 or KD_I64; name and data last for the
- * call.  Stops at visit's first failure and returns it. */
-kd_status kd_student_constants(const kd_student_cfg *c,
-                               kd_status (*visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape,
-                                                  const void *data),
-                               void *user);
+/* What the reference's state_dict holds besides the parameters and running statistics of p, for writing a complete one:
+ *   constants (graph matrices, shift tables)       dtype KD_F32 or KD_I64, data
+ *   the batch counters of its batch norms          KD_I64 (), 0: nothing reads them where the momentum is a number
+ *   second names of shared parameters              `of`, the parameter; data NULL
+ * Name and data last for the call.  Stops at visit's first failure and returns it. */
+kd_status kd_student_extras(const kd_student_cfg *c, kd_params *p,
+                            kd_status (*visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape,
+                                               const void *data, const char *of),
+                            void *user);
 
 /* Does the reference's state_dict carry a tensor of this name that is no parameter here: a constant, a batch counter, a
  * second name of a shared parameter? */
@@ -84,9 +85,5 @@ bool kd_student_is_constant(const kd_student_info *model, const char *name);
 
 /* Is the parameter one of the classifier, whose shape follows the number of classes? */
 bool kd_student_is_head(const char *name);
-
-/* Reference state_dicts list shared parameters under several names.  Returns the name under which
- * this library declares the tensor: `name` itself, or buf. */
-const char *kd_student_canonical(const kd_student_info *model, const char *name, char *buf, size_t size);
 
 #endif

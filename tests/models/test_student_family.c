@@ -217,11 +217,12 @@ typedef struct seen {
     int64_t indices;
 } seen;
 
-static kd_status count_constant(void *user, const char *name, kd_dtype dtype, kd_shape shape, const void *data)
+static kd_status count_constant(void *user, const char *name, kd_dtype dtype, kd_shape shape, const void *data,
+                                const char *of)
 {
     seen *s = user;
-    s->n++;
-    for (int64_t i = 0; i < kd_shape_numel(&shape); i++) {
+    s->n += of == NULL && strstr(name, "num_batches_tracked") == NULL;
+    for (int64_t i = 0; of == NULL && i < kd_shape_numel(&shape); i++) {
         if (dtype == KD_I64) {
             s->indices += ((const int64_t *)data)[i];
         } else {
@@ -231,33 +232,103 @@ static kd_status count_constant(void *user, const char *name, kd_dtype dtype, kd
     return strcmp(name, "stages.2.0._A_fixed_2") == 0 ? KD_E_CANCELLED : KD_OK;
 }
 
+static seen count_constants(const char *name, kd_status expect)
+{
+    seen s = {0};
+    const kd_student_cfg cfg = config_of(name);
+    kd_params *p = declare(&cfg, KD_OK, "");
+    assert_int_equal(kd_student_extras(&cfg, p, count_constant, &s), expect);
+    kd_params_free(p);
+    return s;
+}
+
 static void checkpoint_constants(void **state)
 {
     (void)state;
-    kd_student_cfg cfg = config_of("last-v1-base");
-    seen s = {0};
-    assert_int_equal(kd_student_constants(&cfg, count_constant, &s), KD_OK);
+    seen s = count_constants("last-v1-base", KD_OK);
     assert_int_equal(s.n, 4);
     assert_true(fabs(s.sum - 4 * 24.680258) <= 1e-4);
-    cfg = config_of("last-e3-nano");
-    s = (seen){0};
-    assert_int_equal(kd_student_constants(&cfg, count_constant, &s), KD_OK);
-    assert_int_equal(s.n, 4);
-    cfg = config_of("sfz-nano");
-    s = (seen){0};
-    assert_int_equal(kd_student_constants(&cfg, count_constant, &s), KD_E_CANCELLED);
+    assert_int_equal(count_constants("last-e3-nano", KD_OK).n, 4);
+    s = count_constants("sfz-nano", KD_E_CANCELLED);
     assert_int_equal(s.n, 3 + 3 * 5);
     assert_true(fabs(s.sum - (19.1044 + 1.5926 + 127 + 3 * 127)) <= 1e-3);
     assert_true(s.indices > 0);
-    char buf[64];
-    assert_string_equal(kd_student_canonical(cfg.model, "stages.1.0.A_learned.2", buf, sizeof buf),
-                        "shared_a_learned.2");
-    assert_string_equal(
-        kd_student_canonical(kd_student_find("sfz-small"), "backbone_a.stages.1.1.A_learned.2", buf, sizeof buf),
-        "backbone_a.shared_a_learned_stage1.2");
-    assert_string_equal(kd_student_canonical(cfg.model, "stages.1.0.A_learned.9", buf, sizeof buf),
-                        "stages.1.0.A_learned.9");
-    assert_string_equal(kd_student_canonical(cfg.model, "classifier.1.weight", buf, sizeof buf), "classifier.1.weight");
+}
+
+/* ---- whole state_dicts ----------------------------------------------------------------------- */
+
+enum { LINE = 160, MOST_LINES = 2048 };
+
+typedef struct keys {
+    char (*line)[LINE]; /* [n] "float32 [64,3,1,1] stem.0.weight" */
+    int n;
+    const kd_student_info *student;
+    kd_params *params;
+} keys;
+
+static void add_key(keys *k, const char *name, kd_dtype dtype, const kd_shape *shape)
+{
+    assert_true(k->n < MOST_LINES);
+    char *line = k->line[k->n++];
+    int at = snprintf(line, LINE, "%s [", dtype == KD_I64 ? "int64" : "float32");
+    for (int i = 0; i < shape->rank; i++) {
+        at += snprintf(line + at, (size_t)(LINE - at), "%s%lld", i > 0 ? "," : "", (long long)shape->dim[i]);
+    }
+    at += snprintf(line + at, (size_t)(LINE - at), "] %s", name);
+    assert_true(at < LINE);
+}
+
+static kd_status add_extra(void *user, const char *name, kd_dtype dtype, kd_shape shape, const void *data,
+                           const char *of)
+{
+    keys *k = user;
+    assert_true((data != NULL) != (of != NULL));
+    assert_true(of == NULL || kd_params_find(k->params, of) >= 0);
+    assert_int_equal(kd_params_find(k->params, name), -1);
+    assert_true(kd_student_is_constant(k->student, name));
+    add_key(k, name, dtype, &shape);
+    return KD_OK;
+}
+
+/* By the key, as Python sorts. */
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(strrchr((const char *)a, ' '), strrchr((const char *)b, ' '));
+}
+
+/* Every key of the authors' module with dtype and shape, buffers and second names included, and no other. */
+static void whole_state_dicts(void **state)
+{
+    (void)state;
+    keys k = {.line = kd_calloc(MOST_LINES, LINE)};
+    assert_non_null(k.line);
+    for (int s = 0; s < kd_student_count(); s++) {
+        const kd_student_cfg cfg = config_of(kd_student_name(s));
+        char path[512], want[LINE];
+        k.n = 0;
+        k.params = declare(&cfg, KD_OK, "");
+        k.student = cfg.model;
+        for (int i = 0; i < kd_params_count(k.params); i++) {
+            const kd_param_info *info = kd_params_at(k.params, i);
+            add_key(&k, info->name, KD_F32, &info->shape);
+        }
+        assert_int_equal(kd_student_extras(&cfg, k.params, add_extra, &k), KD_OK);
+        qsort(k.line, (size_t)k.n, LINE, by_key);
+        (void)snprintf(path, sizeof path, "%s/last/keys/%s.txt", KD_GOLDEN_DIR, cfg.model->name);
+        FILE *f = fopen(path, "r");
+        if (f == NULL) {
+            fail_msg("%s: no list of the keys of %s", path, cfg.model->name);
+        }
+        for (int i = 0; i < k.n; i++) {
+            assert_non_null(fgets(want, sizeof want, f));
+            want[strcspn(want, "\n")] = '\0';
+            assert_string_equal(k.line[i], want);
+        }
+        assert_null(fgets(want, sizeof want, f)); /* no key more */
+        (void)fclose(f);
+        kd_params_free(k.params);
+    }
+    kd_free(k.line);
 }
 
 /* Initial values: gates, identity + noise, fan-out rule, and the same noise for the same seed. */
@@ -303,9 +374,9 @@ static void initial_values(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(graph_matrices), cmocka_unit_test(shift_tables), cmocka_unit_test(registry),
-        cmocka_unit_test(decay_groups),   cmocka_unit_test(other_names),  cmocka_unit_test(checkpoint_constants),
-        cmocka_unit_test(initial_values),
+        cmocka_unit_test(graph_matrices), cmocka_unit_test(shift_tables),      cmocka_unit_test(registry),
+        cmocka_unit_test(decay_groups),   cmocka_unit_test(other_names),       cmocka_unit_test(checkpoint_constants),
+        cmocka_unit_test(initial_values), cmocka_unit_test(whole_state_dicts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,7 +42,7 @@ refused 3 'stdin:[0-9]*: expected a .* count' reads count.txt "$distill" predict
 refused 3 'stdin:1: expected a frame count, found the end' "$distill" predict --weights s.safetensors -
 
 # eight bits: a smaller file, nearly the same answer, on every level of processor
-accepted "$distill" export --weights run --data data --int8 --calibrate 8 --out s8.safetensors -q
+accepted "$distill" export --weights run --data data --int8 --int8-samples 8 --out s8.safetensors -q
 [ "$(stat -c %s s8.safetensors)" -lt $(($(stat -c %s s.safetensors) * 2 / 3)) ] ||
     failed "$(ls -l s8.safetensors s.safetensors)"
 for level in ref v3 v4 amx; do

@@ -100,6 +100,8 @@ int kd_cmd_export(int argc, char **argv)
             "safetensors: the file of liblast, weights and recipe in one (student/stream/README.md); `distill "
             "predict`\n"
             "reads it as it is.\n"
+            "PyTorch: {\"model\": the whole state_dict of the authors' module}, buffers and second names included, so\n"
+            "that load_state_dict(strict=True) takes it.\n"
             "ONNX: operator set 17, f32, inputs `joint`, `velocity`, ... (batch,3,frames,joints,bodies) as the model\n"
             "names its streams, outputs `logits` and `features`; the recipe, class names and the weights' SHA-256 are\n"
             "in metadata_props. --int8 reads the training half of the recipe's data.",
