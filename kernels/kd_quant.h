@@ -57,10 +57,6 @@ KD_NODISCARD kd_status kd_quant_finish(kd_quant *q, const kd_program *p, kd_err 
 /* The layer of node k; NULL: the node computes in f32. */
 const kd_quant_layer *kd_quant_of(const kd_quant *q, int32_t k);
 
-/* From here on p, a forward program of the same model on a CPU at any batch size, computes the layers in eight bits.  q
- * outlives p.  KD_E_UNSUPPORTED: a row so long that its sum does not fit 32 bits. */
-KD_NODISCARD kd_status kd_quant_apply(const kd_quant *q, kd_program *p, kd_err *err);
-
 /* One activation as u8; NaN gives zero. */
 static inline uint8_t kd_quant_u8(float x, float scale, uint8_t zero)
 {

@@ -37,8 +37,8 @@ int32_t kd_walk_values(const kd_program *p); /* values are 1 .. kd_walk_values(p
 kd_walk_value kd_walk_value_at(const kd_program *p, int32_t v);
 kd_walk_node kd_walk_node_at(const kd_program *p, int32_t k); /* k in 0 .. kd_program_nodes(p) - 1 */
 
-/* Run the program as kd_program_run does, and call `see` before each node that is not fixed, with its operands bound: on
- * the CPU their bytes may be read there.  Stops at the first failure of `see`. */
+/* Run the program as kd_program_run does, and call `see` before each node that is not fixed, with its operands bound:
+ * on the CPU their bytes may be read there.  Stops at the first failure of `see`. */
 typedef kd_status (*kd_walk_see)(void *user, int32_t k, const kd_call *c);
 KD_NODISCARD kd_status kd_walk_run(kd_program *p, kd_walk_see see, void *user);
 

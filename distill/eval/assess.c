@@ -1,6 +1,7 @@
 /* From a trained model to a report: see assess.h. */
 #include "distill/eval/assess.h"
 
+#include "distill/eval/int8_program.h"
 #include "distill/eval/quantize.h"
 
 #include <math.h>
@@ -21,7 +22,8 @@ kd_status kd_assess_latency(kd_model *m, const kd_quant *q, kd_report_facts *fac
     int n = 0;
     kd_program *p = NULL;
     KD_TRY(kd_model_eval_program(m, 1, &p, err));
-    kd_status st = q != NULL ? kd_quant_apply(q, p, err) : KD_OK;
+    kd_int8_program eight = {.n = 0};
+    kd_status st = q != NULL ? kd_int8_program_open(p, q, &eight, err) : KD_OK;
     st = st == KD_OK ? kd_program_run(p, NULL) : st; /* warm-up: folds and packs the weights */
     const double start = kd_now();
     while (st == KD_OK && n < MOST && (n < 5 || kd_now() - start < 1.0)) {
@@ -31,6 +33,7 @@ kd_status kd_assess_latency(kd_model *m, const kd_quant *q, kd_report_facts *fac
     }
     facts->macs = kd_program_macs(p);
     kd_program_free(p);
+    kd_int8_program_close(&eight);
     if (st != KD_OK) {
         return KD_FAIL(err, st, "latency: forward pass failed: %s", kd_status_text(st));
     }
@@ -49,6 +52,7 @@ typedef struct assessment {
     kd_program *program;
     kd_records records;
     kd_quant quant;
+    kd_int8_program eight;
     kd_load_report load;
 } assessment;
 
@@ -56,6 +60,7 @@ static void assessment_close(assessment *a)
 {
     kd_records_free(&a->records);
     kd_program_free(a->program);
+    kd_int8_program_close(&a->eight);
     kd_quant_free(&a->quant);
     if (a->source.close != NULL) {
         a->source.close(a->source.ctx);
@@ -122,7 +127,7 @@ static kd_status to_eight_bits(const kd_assess_opts *o, assessment *a, const kd_
     facts->calibrated = a->quant.samples;
     facts->figure_f32 = figures.figure[0].value;
     kd_figures_free(&figures);
-    return kd_quant_apply(&a->quant, a->program, err);
+    return kd_int8_program_open(a->program, &a->quant, &a->eight, err);
 }
 
 static kd_status evaluate(const kd_assess_opts *o, assessment *a, kd_int8_facts *facts, kd_err *err)

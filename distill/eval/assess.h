@@ -28,8 +28,8 @@ typedef struct kd_assess_result {
 /* `eval`: load, run all views of the half, report. */
 KD_NODISCARD kd_status kd_assess(const kd_assess_opts *o, kd_assess_result *result, kd_err *err);
 
-/* Median and 90th percentile of single-sample forward passes in milliseconds, and their multiply-adds.  q: the layers in
- * eight bits, NULL: none are. */
+/* Median and 90th percentile of single-sample forward passes in milliseconds, and their multiply-adds.  q: the layers
+ * in eight bits, NULL: none are. */
 KD_NODISCARD kd_status kd_assess_latency(kd_model *m, const kd_quant *q, kd_report_facts *facts, kd_err *err);
 
 #endif

@@ -5,16 +5,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static kd_status size_of(const char *path, int64_t *bytes, kd_err *err)
-{
-    uint64_t n = 0;
-    int fd = -1;
-    KD_TRY(kd_io_open_read(path, &fd, &n, err));
-    (void)close(fd);
-    *bytes = (int64_t)n;
-    return KD_OK;
-}
-
 typedef struct export_format {
     const char *name;
     const char *ending[4]; /* NULL after the last */
@@ -50,6 +40,16 @@ static void endings(const char *name, char *out, size_t size)
     }
 }
 
+static kd_status size_of(const char *path, int64_t *bytes, kd_err *err)
+{
+    uint64_t n = 0;
+    int fd = -1;
+    KD_TRY(kd_io_open_read(path, &fd, &n, err));
+    (void)close(fd);
+    *bytes = (int64_t)n;
+    return KD_OK;
+}
+
 kd_status kd_export(const kd_export_opts *o, kd_export_result *r, kd_err *err)
 {
     char text[80];
@@ -66,7 +66,8 @@ kd_status kd_export(const kd_export_opts *o, kd_export_result *r, kd_err *err)
                            row->name);
         }
         r->format = row->name;
-        return row->write(o, r, err);
+        KD_TRY(row->write(o, r, err));
+        return size_of(o->out, &r->bytes, err);
     }
     return KD_FAIL(err, KD_E_ARG, "--out %s: expected a name ending in %s", o->out, text);
 }

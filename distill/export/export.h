@@ -1,6 +1,7 @@
 /* `distill export`: a student's weights as a file that other programs run or read.
  *
- * A format is one row of the table in export.c.  What a file holds, its inputs and its metadata: distill/export/README.md.
+ * A format is one row of the table in export.c.  What a file holds, its inputs and its metadata:
+ * distill/export/README.md.
  */
 #ifndef KD_DISTILL_EXPORT_EXPORT_H
 #define KD_DISTILL_EXPORT_EXPORT_H

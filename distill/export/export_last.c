@@ -5,14 +5,14 @@
 kd_status kdi_export_last(const kd_export_opts *o, kd_export_result *r, kd_err *err)
 {
     kdi_subject s;
+    const kd_quantize_opts co = {.cfg = o->cfg, .samples = o->int8_samples, .progress = o->progress};
     kd_quant q = {.n = 0};
     kd_program *program = NULL;
-    const kd_quantize_opts qo = {.cfg = o->cfg, .samples = o->int8_samples, .progress = o->progress};
     kd_status st;
     KD_GO(kdi_subject_open(o, &s, err));
     kd_deploy d = {.cfg = o->cfg, .model = &s.model, .names = s.classes, .temperature = o->cfg->eval.temperature};
     if (o->int8) {
-        KD_GO(kd_quantize(&qo, &s.model, &q, err));
+        KD_GO(kd_quantize(&co, &s.model, &q, err));
         KD_GO(kd_model_eval_program(&s.model, 1, &program, err));
         d.quant = &q;
         d.program = program;

@@ -17,6 +17,21 @@ static kd_status put_classes(kd_onnx *m, const kd_json *classes, kd_err *err)
     return KD_OK;
 }
 
+/* Each key of the recipe's section `skeleton` as metadata of its own: how sequences are made of a file's joints. */
+static kd_status put_skeleton(kd_onnx *m, const char *recipe, kd_err *err)
+{
+    const char *line = strstr(recipe, "\nskeleton:\n");
+    if (line == NULL) {
+        return KD_FAIL(err, KD_E_STATE, "ONNX: expected a section skeleton in the recipe, found none");
+    }
+    for (line = strchr(line + 1, '\n') + 1; strncmp(line, "  ", 2) == 0; line = strchr(line, '\n') + 1) {
+        const char *colon = strchr(line, ':'), *end = strchr(line, '\n');
+        const char *key = kd_onnx_text(m, "skeleton.%.*s", (int)(colon - line - 2), line + 2);
+        kd_onnx_meta(m, key, kd_onnx_text(m, "%.*s", (int)(end - colon - 2), colon + 2));
+    }
+    return KD_OK;
+}
+
 /* What a user needs to feed the model and to read its answer. */
 static kd_status put_meta(const kd_export_opts *o, const kdi_subject *s, kd_onnx *m, kd_err *err)
 {
@@ -26,7 +41,9 @@ static kd_status put_meta(const kd_export_opts *o, const kdi_subject *s, kd_onnx
     }
     kd_onnx_meta(m, "model", s->model.name);
     kd_onnx_meta(m, "recipe", recipe);
+    const kd_status st = put_skeleton(m, recipe, err);
     kd_free(recipe);
+    KD_TRY(st);
     kd_onnx_meta(m, "weights_sha256", s->load.sha256);
     return put_classes(m, s->classes, err);
 }
@@ -82,7 +99,6 @@ kd_status kdi_export_onnx(const kd_export_opts *o, kd_export_result *r, kd_err *
     KD_GO(kdi_onnx_of(&s.model, o->int8 ? &q : NULL, &m, err));
     KD_GO(put_meta(o, &s, m, err));
     KD_GO(kd_onnx_write(m, o->out, &bytes, err));
-    r->bytes = (int64_t)bytes;
     r->nodes = kd_onnx_nodes(m);
     r->kinds = kd_onnx_op_kinds(m);
     r->layers = q.n;

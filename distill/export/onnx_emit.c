@@ -183,6 +183,10 @@ const char *kdi_on_act(kdi_onnx *w, const char *x, int32_t kind)
         return kdi_on2(w, "Mul", x, kdi_on1(w, "Sigmoid", x));
     case KD_ACT_SIGMOID:
         return kdi_on1(w, "Sigmoid", x);
+    case KD_ACT_EXP:
+        return kdi_on1(w, "Exp", x);
+    case KD_ACT_LOG:
+        return kdi_on1(w, "Log", x);
     case KD_ACT_GELU: {
         const char *f = kdi_on1(w, "Erf", kdi_on2(w, "Mul", x, kdi_on_f32(w, (float)sqrt(0.5))));
         f = kdi_on2(w, "Add", f, kdi_on_f32(w, 1.0f));

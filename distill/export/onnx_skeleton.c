@@ -201,7 +201,8 @@ static void linear_attention(kdi_onnx *w)
     const char *kv = kdi_on2(w, "MatMul", kdi_on_permute(w, k, turn, 4), v);
     const char *sum = kdi_on_reduce(w, "ReduceSum", k, &frames, 1, true);
     const char *z = kdi_on_reduce(w, "ReduceSum", kdi_on2(w, "Mul", q, sum), &last, 1, true);
-    z = kdi_on2(w, "Add", z, kdi_on_f32(w, 1e-6f));
+    z = a->guard == KD_GUARD_ADD ? kdi_on2(w, "Add", z, kdi_on_f32(w, 1e-6f))
+                                 : kdi_on2(w, "Max", z, kdi_on_f32(w, 1e-4f));
     const char *o = kdi_on2(w, "Div", kdi_on2(w, "MatMul", q, kv), z);
     kdi_on_out(w, 0, kdi_on_reshape(w, kdi_on_permute(w, o, back, 4), join, 3));
 }

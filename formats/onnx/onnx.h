@@ -2,8 +2,8 @@
  *
  * Operator set 17, IR version 8: what onnxruntime reads since 1.12.  All tensors are f32 but for indices, shapes and
  * eight-bit values.  Initialisers are written
- * by name, nodes in the order of the calls: the bytes follow from the calls alone.  Nothing here knows a model; who calls answers for names
- * that are unique and for nodes in an order in which every input is there.
+ * by name, nodes in the order of the calls: the bytes follow from the calls alone.  Nothing here knows a model; who
+ * calls answers for names that are unique and for nodes in an order in which every input is there.
  *
  * Failures are sticky: after one of memory every call does nothing, and kd_onnx_write reports it.  Built without
  * protobuf-c, kd_onnx_create answers KD_E_UNSUPPORTED.

@@ -1,8 +1,8 @@
 /* `teacher eval`, `distill eval` and `teacher dump-logits`. */
 #include "distill/eval/assess.h"
 #include "distill/eval/calibrate.h"
-#include "distill/eval/quantize.h"
 #include "distill/eval/dump.h"
+#include "distill/eval/quantize.h"
 #include "tools/commands/commands.h"
 #include "tools/print.h"
 #include "tools/process/process.h"
