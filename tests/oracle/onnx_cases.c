@@ -1,6 +1,8 @@
-/* onnx_cases DIR: every student with weights drawn anew, exported to DIR/NAME.onnx, and what the toolkit makes of random
- * sequences: DIR/NAME.cases with "1.joint", "1.logits", "1.features", ... at batches of 1 and 3.  Short ones in eight
- * bits too: DIR/NAME.int8.onnx and "32.joint", "32.logits", "32.int8.logits", "32.step". */
+/* onnx_cases DIR: every student with weights drawn anew, exported to DIR/NAME.onnx, and what the toolkit makes of
+ * random sequences: DIR/NAME.cases with "1.joint", "1.logits", "1.features", ... at batches of 1 and 3.  Short ones in
+ * eight bits too: DIR/NAME.int8.onnx, "32.joint", "32.logits", "32.int8.logits", and at a batch of 2 what each layer
+ * reads and gives: "layer.0.x", "layer.0.y", and "layer.0" = its kd_act_kind and the largest step of its sums. */
+#include "distill/eval/int8_program.h"
 #include "distill/export/export_internal.h"
 #include "distill/task/tasks.h"
 #include "formats/weights/safetensors.h"
@@ -12,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CLASSES = 7, MOST = 4096, MANY = 32 };
+enum { CLASSES = 7, MOST = 4096, MANY = 32, FEW = 2, SHORT = 16 };
 
 static const int BATCH[2] = {1, 3};
 
@@ -64,8 +66,8 @@ static void save(tensors *f, const char *path)
 }
 
 /* Every parameter away from its start, so that no gate is shut and no scale is one.  Queries and frequency gates of
- * LAST-E v2 become smaller: as drawn, a sharp softmax and squares of spectra let roundings grow from block to block until
- * two f32 runs of the toolkit itself differ by 1e-4. */
+ * LAST-E v2 become smaller: as drawn, a sharp softmax and squares of spectra let roundings grow from block to block
+ * until two f32 runs of the toolkit itself differ by 1e-4. */
 static void draw(kd_model *m, uint64_t seed)
 {
     kd_err err = {0};
@@ -78,7 +80,7 @@ static void draw(kd_model *m, uint64_t seed)
         float *v = kd_calloc((size_t)KD_MAX(p->numel, (int64_t)1), sizeof *v);
         need(v != NULL ? kd_params_read(m->params, i, v, p->numel) : KD_E_OOM, &err);
         for (int64_t k = 0; k < p->numel; k++) {
-            v[k] += (gate ? 0.3f : 0.02f) * (float)kd_rng_normal(&r);
+            v[k] += (gate ? 0.3f : 0.01f) * (float)kd_rng_normal(&r);
             v[k] *= steep ? 0.05f : 1.0f;
         }
         need(kd_params_write(m->params, i, v, p->numel), &err);
@@ -104,7 +106,7 @@ static kd_status settle_node(void *user, int32_t k, const kd_call *c)
             squares += v * v;
         }
         mean[ch] = (float)(sum / (double)(n * cells));
-        var[ch] = (float)(squares / (double)(n * cells)) - mean[ch] * mean[ch] + 0.01f;
+        var[ch] = (float)(squares / (double)(n * cells)) - mean[ch] * mean[ch] + 0.1f;
     }
     return KD_OK;
 }
@@ -180,14 +182,68 @@ static void answers(kd_model *m, int batch, tensors *f)
     kd_program_free(p);
 }
 
+/* A run whose layers are written down. */
+typedef struct layers {
+    const kd_quant *q;
+    const kd_call *call; /* the layer that ran last, whose y is there now; NULL: it has been written */
+    int32_t next;
+    tensors *f;
+} layers;
+
+static void put_tensor(tensors *f, int32_t layer, const char *what, const kd_tensor *t)
+{
+    char name[32];
+    (void)snprintf(name, sizeof name, "layer.%d%s", (int)layer, what);
+    memcpy(put(f, "", name, &t->shape), t->data, (size_t)kd_shape_numel(&t->shape) * sizeof(float));
+}
+
+static kd_status see_layer(void *user, int32_t k, const kd_call *c)
+{
+    layers *l = user;
+    if (l->call != NULL) {
+        put_tensor(l->f, l->next - 1, ".y", &l->call->out[0]);
+        l->call = NULL;
+    }
+    if (l->next < l->q->n && l->q->layer[l->next].node == k) {
+        const kd_quant_layer *layer = &l->q->layer[l->next];
+        const bool conv = layer->op == KD_OP_CONV2D;
+        float facts[2] = {
+            (float)(conv ? ((const kd_conv2d_attr *)c->attr)->act : ((const kd_linear_attr *)c->attr)->act)};
+        for (int64_t r = 0; r < layer->rows; r++) {
+            facts[1] = KD_MAX(facts[1], layer->x_scale * layer->scale[r]);
+        }
+        put_tensor(l->f, l->next, "", &(kd_tensor){facts, KD_F32, kd_shape1(2)});
+        put_tensor(l->f, l->next++, ".x", &c->in[0]);
+        l->call = c;
+    }
+    return KD_OK;
+}
+
+static void write_layers(kd_model *m, const kd_quant *q, tensors *f)
+{
+    layers l = {.q = q, .f = f};
+    kd_err err = {0};
+    kd_program *p = NULL;
+    kd_int8_program eight;
+    need(kd_model_eval_program(m, FEW, &p, &err), &err);
+    need(kd_int8_program_open(p, q, &eight, &err), &err);
+    feed(m, p, FEW, "2.", f);
+    need(kd_walk_run(p, see_layer, &l), &err);
+    if (l.call != NULL) {
+        put_tensor(f, l.next - 1, ".y", &l.call->out[0]);
+    }
+    kd_program_free(p);
+    kd_int8_program_close(&eight);
+}
+
 /* The model in eight bits, calibrated on the sequences that are asked about, and its answers. */
 static void eight_bits(kd_model *m, const char *onnx, tensors *f)
 {
-    const kd_shape one = kd_shape1(1);
     kd_err err = {0};
     kd_program *p = NULL;
     kd_onnx *file = NULL;
     kd_quant q;
+    kd_int8_program eight;
     size_t bytes = 0;
     need(kd_model_eval_program(m, MANY, &p, &err), &err);
     feed(m, p, MANY, "32.", f);
@@ -197,15 +253,12 @@ static void eight_bits(kd_model *m, const char *onnx, tensors *f)
     need(kd_quant_finish(&q, p, &err), &err);
     need(kdi_onnx_of(m, &q, &file, &err), &err);
     need(kd_onnx_write(file, onnx, &bytes, &err), &err);
-    need(kd_quant_apply(&q, p, &err), &err);
+    need(kd_int8_program_open(p, &q, &eight, &err), &err);
     read_outputs(m, p, MANY, "32.int8.", f);
-    const kd_quant_layer *last = &q.layer[q.n - 1];
-    float *step = put(f, "32.", "step", &one);
-    for (int64_t r = 0; r < last->rows; r++) {
-        step[0] = KD_MAX(step[0], 127.0f * last->x_scale * last->scale[r]);
-    }
+    write_layers(m, &q, f);
     kd_onnx_free(file);
     kd_program_free(p);
+    kd_int8_program_close(&eight);
     kd_quant_free(&q);
 }
 
@@ -234,7 +287,7 @@ static void one(const char *dir, const char *name, int frames, int bodies, kd_ba
     for (size_t i = 0; i < KD_COUNTOF(BATCH); i++) {
         answers(&m, BATCH[i], &f);
     }
-    if (bodies == 1) {
+    if (frames == SHORT) {
         eight_bits(&m, eight, &f);
     }
     save(&f, cases);
@@ -244,18 +297,106 @@ static void one(const char *dir, const char *name, int frames, int bodies, kd_ba
     kd_free(cfg);
 }
 
+/* ---- a trained student on the validation half of its data --------------------------------------------------------- */
+
+/* The outputs of both programs for the samples of a batch, behind those that are there. */
+typedef struct answers_of_half {
+    float *input[KD_MODEL_INPUTS], *logits[2]; /* f32, eight bits */
+    int64_t done;
+} answers_of_half;
+
+static void run_both(kd_model *m, kd_program *const p[2], const kd_producer *from, const kd_batch *b,
+                     answers_of_half *a)
+{
+    kd_err err = {0};
+    float row[MANY * 64];
+    for (int t = 0; t < from->n_tensors; t++) {
+        const size_t bytes = from->tensor[t].bytes;
+        for (int k = 0; k < 2; k++) {
+            need(kd_program_write(p[k], from->tensor[t].name, b->tensor[t], bytes * (size_t)b->rows), &err);
+        }
+        memcpy((char *)a->input[t] + (size_t)a->done * bytes, b->tensor[t], bytes * (size_t)b->valid_rows);
+    }
+    for (int k = 0; k < 2; k++) {
+        need(kd_program_run(p[k], NULL), &err);
+        need(kd_program_read_f32(p[k], "logits", row, (int64_t)b->rows * m->classes), &err);
+        memcpy(a->logits[k] + a->done * m->classes, row, (size_t)(b->valid_rows * m->classes) * sizeof *row);
+    }
+    a->done += b->valid_rows;
+}
+
+static void answer_half(const kd_config *cfg, kd_model *m, const kd_quant *q, tensors *f)
+{
+    kd_err err = {0};
+    kd_dataset data = {0};
+    kd_source source;
+    kd_loader *loader = NULL;
+    kd_program *p[2] = {NULL, NULL};
+    const kd_batch *b = NULL;
+    kd_int8_program eight;
+    answers_of_half a = {.done = 0};
+    need(kd_dataset_open(&cfg->data, m->task->need, 1u << KD_HALF_VAL, &data, &err), &err);
+    need(m->task->source(cfg, m, &data.half[KD_HALF_VAL], KD_PASS_TEST, false, &source, &err), &err);
+    need(kd_loader_open(&(kd_loader_opts){.batch_size = MANY}, &source.producer, &loader, &err), &err);
+    for (int k = 0; k < 2; k++) {
+        const kd_shape s = kd_shape2((int64_t)source.producer.samples, m->classes);
+        need(kd_model_eval_program(m, MANY, &p[k], &err), &err);
+        a.logits[k] = put(f, k == 0 ? "f32." : "int8.", "logits", &s);
+    }
+    need(kd_int8_program_open(p[1], q, &eight, &err), &err);
+    for (int i = 0; i < m->n_inputs; i++) {
+        const kd_shape *s = &m->item[i].shape;
+        const kd_shape whole = kd_shape5((int64_t)source.producer.samples, s->dim[0], s->dim[1], s->dim[2], s->dim[3]);
+        a.input[i] = put(f, "", m->inputs[i], &whole);
+    }
+    need(kd_loader_seek(loader, 0, 0, &err), &err);
+    for (need(kd_loader_next(loader, &b, &err), &err); b != NULL; need(kd_loader_next(loader, &b, &err), &err)) {
+        run_both(m, p, &source.producer, b, &a);
+    }
+    kd_loader_close(loader);
+    source.close(source.ctx);
+    kd_program_free(p[0]);
+    kd_program_free(p[1]);
+    kd_int8_program_close(&eight);
+    kd_dataset_free(&data);
+}
+
+static void trained(const char *run, const char *onnx, const char *cases, kd_backend *be)
+{
+    static tensors f;
+    kd_err err = {0};
+    kdi_subject s;
+    kd_quant q;
+    kd_export_result r;
+    kd_config *cfg = kd_calloc(1, sizeof *cfg);
+    need(cfg != NULL ? kd_config_of_weights(NULL, 0, run, NULL, 0, cfg, &err) : KD_E_OOM, &err);
+    const kd_export_opts o = {
+        .task = kd_task_of(cfg), .cfg = cfg, .weights = run, .out = onnx, .int8 = true, .calibrate = 128, .be = be};
+    need(kd_export(&o, &r, &err), &err);
+    need(kdi_subject_open(&o, &s, &err), &err);
+    need(kd_quantize(&(kd_quantize_opts){.cfg = cfg, .samples = o.calibrate}, &s.model, &q, &err), &err);
+    answer_half(cfg, &s.model, &q, &f);
+    save(&f, cases);
+    kd_quant_free(&q);
+    kdi_subject_close(&s);
+    kd_free(cfg);
+}
+
 int main(int argc, char **argv)
 {
     kd_err err = {0};
     kd_backend *be = NULL;
-    if (argc != 2) {
-        (void)fprintf(stderr, "usage: onnx_cases DIR\n");
+    if (argc != 2 && argc != 4) {
+        (void)fprintf(stderr, "usage: onnx_cases DIR | onnx_cases RUN FILE.onnx FILE.cases\n");
         return 2;
     }
     need(kd_backend_cpu_open(1, &be, &err), &err);
-    for (int i = 0; i < kd_student_count(); i++) {
+    if (argc == 4) {
+        trained(argv[1], argv[2], argv[3], be);
+    }
+    for (int i = 0; i < kd_student_count() && argc == 2; i++) {
         one(argv[1], kd_student_name(i), 64, 2, be);
-        one(argv[1], kd_student_name(i), 20, 1, be);
+        one(argv[1], kd_student_name(i), SHORT, 1, be);
     }
     kd_backend_close(be);
     return 0;
