@@ -1,7 +1,7 @@
 /* The plan of a study, from YAML: see plan.h. */
 #include "distill/study/plan.h"
 
-#include "configs/schema/yaml_tree.h"
+#include "configs/yaml/yaml_tree.h"
 #include "formats/base/io.h"
 
 #include <stdio.h>

@@ -49,7 +49,7 @@ distill/report       kernels formats/
 distill/batch        kernels formats/
 distill/kd           kernels formats/
 distill/store        kernels formats/ distill/kd distill/report
-distill/study        kernels formats/ configs/schema distill/report
+distill/study        kernels formats/ configs/yaml configs/schema distill/report
 distill/run          kernels formats/ configs/schema
 distill/model        kernels formats/ configs/schema distill/kd distill/batch
 distill/eval        kernels kernels/int8 formats/ configs/schema distill/batch distill/model distill/report distill/run distill/store

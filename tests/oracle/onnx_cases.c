@@ -371,7 +371,7 @@ static void trained(const char *run, const char *onnx, const char *cases, kd_bac
     kd_config *cfg = kd_calloc(1, sizeof *cfg);
     need(cfg != NULL ? kd_config_of_weights(NULL, 0, run, NULL, 0, cfg, &err) : KD_E_OOM, &err);
     const kd_export_opts o = {
-        .task = kd_task_of(cfg), .cfg = cfg, .weights = run, .out = onnx, .int8 = true, .calibrate = 128, .be = be};
+        .task = kd_task_of(cfg), .cfg = cfg, .weights = run, .out = onnx, .int8 = true, .int8_samples = 128, .be = be};
     need(kd_export(&o, &r, &err), &err);
     need(kdi_subject_open(&o, &s, &err), &err);
     need(kd_quantize(&(kd_quantize_opts){.cfg = cfg, .samples = o.calibrate}, &s.model, &q, &err), &err);
