@@ -374,7 +374,7 @@ static void trained(const char *run, const char *onnx, const char *cases, kd_bac
         .task = kd_task_of(cfg), .cfg = cfg, .weights = run, .out = onnx, .int8 = true, .int8_samples = 128, .be = be};
     need(kd_export(&o, &r, &err), &err);
     need(kdi_subject_open(&o, &s, &err), &err);
-    need(kd_quantize(&(kd_quantize_opts){.cfg = cfg, .samples = o.calibrate}, &s.model, &q, &err), &err);
+    need(kd_quantize(&(kd_quantize_opts){.cfg = cfg, .samples = o.int8_samples}, &s.model, &q, &err), &err);
     answer_half(cfg, &s.model, &q, &f);
     save(&f, cases);
     kd_quant_free(&q);

@@ -25,7 +25,7 @@ cp m.onnx first.onnx
 accepted "$distill" export --weights run --out m.onnx --threads 2 --force
 cmp -s m.onnx first.onnx || failed "the same weights give another file"
 
-accepted "$distill" export --weights run --int8 --calibrate 5 --out q.onnx --threads 1 --json
+accepted "$distill" export --weights run --int8 --int8-samples 5 --out q.onnx --threads 1 --json
 grep -q '"int8_layers":3[0-9],"calibrated":5' out.txt || failed "export --json says: $(cat out.txt)"
 for text in QuantizeLinear DequantizeLinear weight_quantized weight_scale; do has q.onnx $text; done
 grep -aq BatchNormalization q.onnx && [ "$(grep -ac BatchNormalization q.onnx)" -gt 20 ] && failed "no batch norm is folded"
@@ -44,7 +44,7 @@ refused 2 'm.onnx exists' "$distill" export --weights run --out m.onnx
 refused 2 'expected a name ending in .safetensors, .pth, .pt, .bin, .onnx' "$distill" export --weights run --out m.tflite
 refused 2 'x.onnx: expected a name ending in .pth' "$distill" export --weights run --format pth --out x.onnx
 refused 2 'pth files have no form in eight bits' "$distill" export --weights run --int8 --out x.pth
-refused 2 'calibrate sets the ranges of --int8' "$distill" export --weights run --calibrate 4 --out x.onnx
+refused 2 'int8-samples sets the ranges of --int8' "$distill" export --weights run --int8-samples 4 --out x.onnx
 refused 2 'int8-samples sets the ranges of --int8' "$distill" eval --weights run --int8-samples 4
 refused 2 'one of safetensors|pth|onnx' "$distill" export --weights run --format tflite --out x.onnx
 refused 2 '--out FILE is needed' "$distill" export --weights run
