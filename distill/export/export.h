@@ -18,7 +18,7 @@ typedef struct kd_export_opts {
     const char *out;
     bool int8;
     int64_t int8_samples; /* int8: training samples whose activations set the ranges */
-    kd_backend *be;    /* a CPU that computes in f32 */
+    kd_backend *be;       /* a CPU that computes in f32 */
     const kd_progress *progress;
 } kd_export_opts;
 

@@ -1,6 +1,6 @@
 /* The .pth row of `distill export`: the whole state_dict of the reference's module, so that
- * load_state_dict(strict=True) takes the file: parameters and running statistics, the constants that the module keeps as
- * buffers, the counters of its batch norms, and shared parameters under each of their names. */
+ * load_state_dict(strict=True) takes the file: parameters and running statistics, the constants that the module keeps
+ * as buffers, the counters of its batch norms, and shared parameters under each of their names. */
 #include "distill/export/export_internal.h"
 #include "formats/base/io.h"
 #include "formats/weights/pth.h"

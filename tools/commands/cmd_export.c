@@ -105,8 +105,9 @@ int kd_cmd_export(int argc, char **argv)
             "ONNX: operator set 17, f32, inputs `joint`, `velocity`, ... (batch,3,frames,joints,bodies) as the model\n"
             "names its streams, outputs `logits` and `features`; the recipe, class names and the weights' SHA-256 are\n"
             "in metadata_props. --int8 reads the training half of the recipe's data.",
-        .examples = "distill export --weights runs/kd-0 --format onnx --out student.onnx\n"
-                    "distill export --weights runs/kd-0 --data sample --int8 --int8-samples 16 --out student_int8.onnx"};
+        .examples =
+            "distill export --weights runs/kd-0 --format onnx --out student.onnx\n"
+            "distill export --weights runs/kd-0 --data sample --int8 --int8-samples 16 --out student_int8.onnx"};
     opts o = {0};
     kd_common c;
     kd_err err = {0};
