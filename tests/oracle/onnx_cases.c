@@ -297,7 +297,7 @@ static void one(const char *dir, const char *name, int frames, int bodies, kd_ba
     kd_free(cfg);
 }
 
-/* ---- a trained student on the validation half of its data --------------------------------------------------------- */
+/* ---- a trained student on the validation half of its data ---------------------------------------------------- */
 
 /* The outputs of both programs for the samples of a batch, behind those that are there. */
 typedef struct answers_of_half {

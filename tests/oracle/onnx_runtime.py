@@ -50,6 +50,10 @@ def compare(path):
 ACT = {1: "Relu", 3: "HardSwish", 4: "Mul", 5: "Sigmoid"}
 
 
+def tensor_info(name):
+    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+
+
 def cut(model, cases):
     """Every layer fed with what ours read, its answer an output: names of inputs and outputs in the order of layers."""
     nodes = model.graph.node
@@ -62,7 +66,7 @@ def cut(model, cases):
         quantise = maker[dequantise.input[0]]
         if not quantise.input[0].startswith("cut."):
             quantise.input[0] = f"cut.{len(xs)}"
-            model.graph.input.append(onnx.helper.make_tensor_value_info(quantise.input[0], onnx.TensorProto.FLOAT, None))
+            model.graph.input.append(tensor_info(quantise.input[0]))
         y = n.output[0]
         readers = [r for r in nodes if y in r.input]
         if n.op_type == "MatMul" and readers and readers[0].op_type == "Add" and readers[0].input[1].endswith("bias"):
@@ -73,7 +77,7 @@ def cut(model, cases):
         xs.append(quantise.input[0])
         ys.append(y)
     for y in dict.fromkeys(ys):
-        model.graph.output.append(onnx.helper.make_tensor_value_info(y, onnx.TensorProto.FLOAT, None))
+        model.graph.output.append(tensor_info(y))
     return xs, ys
 
 
@@ -92,7 +96,8 @@ def layers_agree(model, cases):
 
 def compare_int8(path):
     """QDQ beside the same description in integers.  A layer that reads the same numbers answers within one step.  From
-    layer to layer a rounding the other way grows, as any noise of a step does, so whole models agree in their answers."""
+    layer to layer a rounding the other way grows, as any noise of a step does, so whole models agree in their answers.
+    """
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -102,8 +107,8 @@ def compare_int8(path):
     same = got.argmax(1) == want.argmax(1)
     worst, layers = layers_agree(model, cases)
     apart, loss = np.abs(got - want).max(), np.abs(exact - want).max()
-    check(worst <= 1.0 and apart <= 2 * loss, f"{os.path.basename(path)}: {layers} layers within {worst:.2g} of a step; "
-          f"logits differ by {apart:.3g}, from f32 by {loss:.3g}; same top-1 {same.mean():.3f}")
+    check(worst <= 1.0 and apart <= 2 * loss,
+          f"{os.path.basename(path)}: {layers} layers within {worst:.2g} of a step; logits differ by {apart:.3g}, from f32 by {loss:.3g}; same top-1 {same.mean():.3f}")
     return same
 
 
@@ -128,8 +133,9 @@ def compare_trained():
     got = session.run(["logits"], {i.name: cases[i.name] for i in session.get_inputs()})[0]
     ours, exact = cases["int8.logits"], cases["f32.logits"]
     same, kept = (got.argmax(1) == ours.argmax(1)).mean(), (ours.argmax(1) == exact.argmax(1)).mean()
-    check(same >= 0.99, f"a trained student, {len(got)} samples: the same top-1 as our int8 {same:.4f}, logits differ by "
-          f"{np.abs(got - ours).max():.3g}; int8 beside f32: the same top-1 {kept:.4f}, {np.abs(ours - exact).max():.3g}")
+    check(same >= 0.99,
+          f"a trained student, {len(got)} samples: the same top-1 as our int8 {same:.4f}, logits differ by "
+          f"{np.abs(got - ours).max():.3g}; int8 beside f32: {kept:.4f}, {np.abs(ours - exact).max():.3g}")
 
 
 print("onnx", onnx.__version__, "onnxruntime", onnxruntime.__version__)
