@@ -65,9 +65,9 @@ void kd_print_version(const char *program)
     static const struct {
         const char *name, *version;
     } LIBS[] = {
-        {"FFmpeg", KD_VERSION_FFMPEG}, {"oneDNN", KD_VERSION_ONEDNN}, {"CUDA", KD_VERSION_CUDA},
-        {"cuDNN", KD_VERSION_CUDNN},   {"NCCL", KD_VERSION_NCCL},     {"MPI", KD_VERSION_MPI},
-        {"zstd", KD_VERSION_ZSTD},
+        {"FFmpeg", KD_VERSION_FFMPEG}, {"oneDNN", KD_VERSION_ONEDNN},     {"CUDA", KD_VERSION_CUDA},
+        {"cuDNN", KD_VERSION_CUDNN},   {"NCCL", KD_VERSION_NCCL},         {"MPI", KD_VERSION_MPI},
+        {"zstd", KD_VERSION_ZSTD},     {"protobuf", KD_VERSION_PROTOBUF},
     };
     (void)printf("%s %s\n", program, kd_version());
     for (size_t i = 0; i < KD_COUNTOF(LIBS); i++) {

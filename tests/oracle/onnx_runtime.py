@@ -108,7 +108,8 @@ def compare_int8(path):
     worst, layers = layers_agree(model, cases)
     apart, loss = np.abs(got - want).max(), np.abs(exact - want).max()
     check(worst <= 1.0 and apart <= 2 * loss,
-          f"{os.path.basename(path)}: {layers} layers within {worst:.2g} of a step; logits differ by {apart:.3g}, from f32 by {loss:.3g}; same top-1 {same.mean():.3f}")
+          f"{os.path.basename(path)}: {layers} layers within {worst:.2g} of a step; logits differ by {apart:.3g}, "
+          f"from f32 by {loss:.3g}; same top-1 {same.mean():.3f}")
     return same
 
 
