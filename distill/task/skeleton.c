@@ -80,6 +80,7 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
                                   .dropout = (float)cfg->student.dropout,
                                   .drop_path = (float)cfg->student.drop_path,
                                   .seed = (uint64_t)cfg->train.seed};
+    KD_TRY(kd_student_fixes(info, cfg->student.fix, "student.fix", &n->student.fix, err));
     n->temperature = (float)cfg->eval.temperature;
     n->streams = kd_sequence_attr(&n->sequence);
     (void)kd_layout_identity(n->student.layout, m->layout);
@@ -146,7 +147,8 @@ static kd_built skeleton_build(kd_model *m, kd_graph *g, const kd_build *b)
 static void skeleton_groups(kd_model *m, const kd_config *cfg)
 {
     (void)cfg;
-    kd_student_param_groups(m->params, ((const net *)m->net)->student.model);
+    const kd_student_cfg *c = &((const net *)m->net)->student;
+    kd_student_param_groups(m->params, c->model, c->fix);
 }
 
 static const char *skeleton_start(const kd_config *cfg)

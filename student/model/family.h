@@ -16,8 +16,9 @@ typedef struct kd_student_family {
     kd_status (*constants)(const kd_student_cfg *c, kd_student_visit visit, void *user);
     /* Second names of shared parameters; NULL: there are none. */
     kd_status (*aliases)(const kd_student_info *s, kd_student_alias visit, void *user);
-    const char *const *no_decay; /* name fragments, NULL at the end */
-    bool norms_decay;            /* normalisation weights escape only by name */
+    unsigned (*fixes)(const kd_student_info *s); /* KD_FIX_* with an effect; NULL: none */
+    const char *const *no_decay;                 /* name fragments, NULL at the end */
+    bool norms_decay;                            /* normalisation weights escape only by name */
 } kd_student_family;
 
 extern const kd_student_family kd_family_last_v1, kd_family_last_v2, kd_family_last_e12, kd_family_last_e3,

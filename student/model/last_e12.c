@@ -5,6 +5,7 @@
  * channel, adds a learned adjacency that starts at zero (its gradient is then exactly zero: it never moves, as in the
  * reference) and passes all streams through one stem BatchNorm.  v2 weights them a group of channels and adds a gate
  * from the frequencies. */
+#include "student/model/fixes.h"
 #include "student/model/last_e_parts.h"
 #include "student/model/skeleton_graph.h"
 
@@ -94,13 +95,15 @@ static kd_val embedding(kd_graph *g, kd_val x, const char *name, int64_t e)
     return kd_reshape(g, kd_block_conv1d(g, mean, name, e, &(kd_block_conv){.init = INIT}), kd_shape3(n, e, v));
 }
 
-static kd_val directional(kd_graph *g, kd_val x, const kd_layout *l, int64_t co)
+static kd_val directional(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int64_t co)
 {
+    const kd_layout *l = cfg->layout;
+    const kd_init start = kd_init_const(kd_fix_adjacency_start(cfg));
     const int64_t c = kd_block_dim(g, x, 1);
     const kd_adj_norm_attr norm = {KD_ADJ_ABS};
     kd_scope_push(g, "gcn");
     const kd_val w = active_param(g, "alpha", kd_shape2(PARTS, c), 0.0f);
-    const kd_val learned = kd_param(g, "A_learned", kd_shape2(l->joints, l->joints), kd_init_const(0.0f), 0);
+    const kd_val learned = kd_param(g, "A_learned", kd_shape2(l->joints, l->joints), start, 0);
     const kd_val gate = active_param(g, "alpha_dyn", kd_shape1(c), GATE_START);
     const kd_val dynamic = kd_node1(g, KD_OP_DYN_ADJ, NULL, embedding(g, x, "node_proj", KD_MAX(c / 4, (int64_t)8)));
     kd_val y = aggregate(g, x, l, w, dynamic, gate);
@@ -231,7 +234,7 @@ static kd_val block(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int stage,
         const kd_block_conv conv = {.stride = stride, .bias = true, .init = INIT};
         res = kd_block_conv_bn(g, x, "residual_path", co, &conv, KD_ACT_NONE);
     }
-    kd_val y = v->version == 1 ? directional(g, x, cfg->layout, co) : refined(g, x, cfg->layout, co);
+    kd_val y = v->version == 1 ? directional(g, x, cfg, co) : refined(g, x, cfg->layout, co);
     y = kd_act(g, kd_batchnorm(g, y, "gcn_bn"), KD_ACT_RELU);
     y = v->version == 1 ? y : frequency_gate(g, y);
     y = v->attention[stage] ? kd_last_e_joint_attention(g, y) : y;
@@ -310,9 +313,15 @@ static const kd_student_info models[] = {
     ROW("last-e2-large", "LAST-E v2 large: " V2, 192, 797342, 0.2f, 2, {48, 96, 192}, {4, 5, 5}, {true, true, true}),
 };
 
+static unsigned fixes(const kd_student_info *s)
+{
+    return ((const e12_size *)s->size)->version == 1 ? KD_FIX_ADJACENCY_START : 0u;
+}
+
 const kd_student_family kd_family_last_e12 = {.models = models,
                                               .n_models = KD_COUNTOF(models),
                                               .build = build,
                                               .constants = constants,
+                                              .fixes = fixes,
                                               .no_decay = kd_last_e_no_decay,
                                               .norms_decay = true};

@@ -5,6 +5,7 @@
  * updates a step.  Bodies are stacked along the batch, an empty one included, and their logits averaged.  The result is
  * the logarithm of the mean of the streams' probabilities: log-probabilities are logits (their softmax is the
  * probabilities again), so every loss and measure reads them as such. */
+#include "student/model/fixes.h"
 #include "student/model/last_e_parts.h"
 #include "student/model/skeleton_graph.h"
 
@@ -44,8 +45,10 @@ static kd_val dynamic_adjacency(kd_graph *g, kd_val x)
 
 /* sum_k conv_k(x A_k) over the three fixed partitions, the learned and the dynamic adjacency: aggregate first, then one
  * convolution over all of them. */
-static kd_val graph_convolution(kd_graph *g, kd_val x, const kd_layout *l, int64_t co)
+static kd_val graph_convolution(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int64_t co)
 {
+    const kd_layout *l = cfg->layout;
+    const kd_init start = kd_init_const(kd_fix_adjacency_start(cfg));
     float fixed[PARTS * KD_MAX_ADJ];
     const int64_t ci = kd_block_dim(g, x, 1);
     const kd_adj_norm_attr norm = {KD_ADJ_ABS};
@@ -54,7 +57,7 @@ static kd_val graph_convolution(kd_graph *g, kd_val x, const kd_layout *l, int64
     kd_val w[SETS];
     partitions(l, fixed);
     kd_scope_push(g, "gcn");
-    const kd_val learned = kd_param(g, "A_learned", kd_shape2(l->joints, l->joints), kd_init_const(0.0f), 0);
+    const kd_val learned = kd_param(g, "A_learned", kd_shape2(l->joints, l->joints), start, 0);
     const kd_val own = kd_node1(g, KD_OP_ADJ_NORM, &norm, learned);
     const kd_val adj[2] = {kd_block_adjacency(g, "A_physical", fixed, PARTS, l->joints),
                            kd_reshape(g, own, kd_shape3(1, l->joints, l->joints))};
@@ -93,14 +96,15 @@ static kd_val attention(kd_graph *g, kd_val x)
     return kd_permute(g, kd_reshape(g, y, kd_shape4(n, v, t, c)), 0, 3, 2, 1);
 }
 
-static kd_val block(kd_graph *g, kd_val x, const kd_layout *l, int64_t co, bool attends, int stride, float dropout)
+static kd_val block(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int64_t co, bool attends, int stride,
+                    float dropout)
 {
     kd_val res = x;
     if (kd_block_dim(g, x, 1) != co || stride != 1) {
         const kd_block_conv conv = {.stride = stride, .bias = true, .init = INIT};
         res = kd_block_conv_bn(g, x, "residual_path", co, &conv, KD_ACT_NONE);
     }
-    kd_val y = kd_act(g, kd_batchnorm(g, graph_convolution(g, x, l, co), "gcn_bn"), KD_ACT_RELU);
+    kd_val y = kd_act(g, kd_batchnorm(g, graph_convolution(g, x, cfg, co), "gcn_bn"), KD_ACT_RELU);
     y = kd_last_e_joint_attention(g, y);
     kd_scope_push(g, "tcn");
     y = kd_dropout(g, attends ? attention(g, y) : convolution(g, y, stride), dropout);
@@ -110,7 +114,7 @@ static kd_val block(kd_graph *g, kd_val x, const kd_layout *l, int64_t co, bool 
 }
 
 /* Logits and pooled features of one stream. */
-static kd_student_out run_stream(kd_graph *g, const kd_student_cfg *cfg, kd_val x, int stream)
+static kd_student_out run_stream(kd_graph *g, const kd_student_cfg *cfg, kd_val x, kd_val empty, int stream)
 {
     const v2_size *v = cfg->model->size;
     const int64_t bodies = KD_MAX(kd_block_dim(g, x, 4), (int64_t)1);
@@ -118,12 +122,12 @@ static kd_student_out run_stream(kd_graph *g, const kd_student_cfg *cfg, kd_val 
     char name[32];
     int done = 0;
     (void)snprintf(name, sizeof name, "data_bn.%d", stream);
-    kd_val y = kd_batchnorm(g, kd_block_bodies(g, x, KD_BODY_STACK), name);
+    kd_val y = kd_batchnorm(g, kd_fix_stacked(g, x, empty), name);
     for (int st = 0; st < STAGES; st++) {
         for (int b = 0; b < v->blocks[st]; b++, done++) {
             kd_recompute_begin(g);
             kd_scope_push(g, "backbone.%d", done);
-            y = block(g, y, cfg->layout, v->channels[st], v->attention[st], b == 0 ? strides[st] : 1, dropout);
+            y = block(g, y, cfg, v->channels[st], v->attention[st], b == 0 ? strides[st] : 1, dropout);
             kd_scope_pop(g);
             kd_recompute_end(g);
             kd_block_tap(g, cfg->taps, y, "%s.backbone.%d", cfg->model->streams[stream], done);
@@ -137,9 +141,10 @@ static kd_student_out run_stream(kd_graph *g, const kd_student_cfg *cfg, kd_val 
 
 static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams)
 {
+    const kd_val empty = kd_fix_empty_bodies(g, cfg, streams);
     kd_student_out sum = {KD_NONE, KD_NONE, KD_NONE};
     for (int i = 0; i < STREAMS; i++) {
-        const kd_student_out of = run_stream(g, cfg, streams[i], i);
+        const kd_student_out of = run_stream(g, cfg, streams[i], empty, i);
         const kd_val share = kd_softmax(g, of.logits, 1.0f / (float)STREAMS);
         sum.logits = i == 0 ? share : kd_add(g, sum.logits, share);
         sum.feature = i == 0 ? of.feature : kd_add(g, sum.feature, of.feature);
@@ -162,6 +167,12 @@ static kd_status constants(const kd_student_cfg *cfg, kd_student_visit visit, vo
         KD_TRY(visit(user, name, KD_F32, shape, a));
     }
     return KD_OK;
+}
+
+static unsigned fixes(const kd_student_info *s)
+{
+    (void)s;
+    return KD_FIX_EMPTY_BODY | KD_FIX_ADJACENCY_START;
 }
 
 static const kd_student_info models[] = {
@@ -192,5 +203,6 @@ const kd_student_family kd_family_last_v2 = {.models = models,
                                              .n_models = KD_COUNTOF(models),
                                              .build = build,
                                              .constants = constants,
+                                             .fixes = fixes,
                                              .no_decay = kd_last_e_no_decay,
                                              .norms_decay = true};

@@ -3,7 +3,8 @@
  *
  * nano fuses the streams joint, bone, velocity (this order) at the input.  small and medium are late: backbone a reads
  * joint and velocity, backbone b reads bone, the two exchange features twice, and their logits are averaged.  Bodies
- * are stacked along the batch and their logits averaged, an all-zero body included: see single_body in student.h. */
+ * are stacked along the batch and their logits averaged, an all-zero body included: see KD_FIX_EMPTY_BODY in student.h.
+ */
 #include "student/model/sfz_parts.h"
 
 #include <stdio.h>
@@ -51,8 +52,9 @@ static int part_ratio(const sfz_size *v, int stage)
 
 /* A third of the normalised adjacencies of the three partitions, (3,V,V): fixed part + learned part "<learned>.k".
  * The third is that of the mean over partitions in every block: one pass here. */
-static kd_val adjacency(kd_graph *g, const kd_layout *l, const char *learned)
+static kd_val adjacency(kd_graph *g, const kd_student_cfg *cfg, const char *learned)
 {
+    const kd_layout *l = cfg->layout;
     const int v = l->joints;
     float fixed[PARTS * KD_MAX_ADJ];
     kd_val parts[PARTS];
@@ -61,7 +63,7 @@ static kd_val adjacency(kd_graph *g, const kd_layout *l, const char *learned)
     for (int k = 0; k < PARTS; k++) {
         char name[64];
         (void)snprintf(name, sizeof name, "%s.%d", learned, k);
-        const kd_val own = kd_param(g, name, kd_shape2(v, v), kd_init_const(0.0f), 0);
+        const kd_val own = kd_param(g, name, kd_shape2(v, v), kd_init_const(kd_fix_adjacency_start(cfg)), 0);
         (void)snprintf(name, sizeof name, "_A_fixed_%d", k);
         const kd_val a = kd_node2(g, KD_OP_ADJ_NORM, &norm, own, kd_block_adjacency(g, name, fixed + k * v * v, 0, v));
         parts[k] = kd_reshape(g, a, kd_shape3(1, v, v));
@@ -150,7 +152,7 @@ static kd_val block(kd_graph *g, kd_val x, kd_val adj, const kd_student_cfg *cfg
     const kd_val res = kd_block_residual(g, x, v->channels[stage], stride, KD_BLOCK_INIT_TORCH);
     kd_val y = stc_attention(g, kd_sfz_shift(g, x, cfg->layout, true), ratio == 0, v->channel_gate);
     y = graph_convolution(g, y, adj, v->channels[stage]);
-    y = ratio != 0 ? kd_sfz_part_attention(g, y, cfg->layout, ratio) : y;
+    y = ratio != 0 ? kd_sfz_part_attention(g, y, cfg, ratio) : y;
     for (int i = 0; i < v->depth[stage]; i++) {
         y = separable_tcn(g, y, i, i == 0 ? stride : 1, cfg->dropout);
     }
@@ -169,13 +171,13 @@ static kd_val run_stage(kd_graph *g, kd_val x, kd_val shared, const kd_student_c
     if (v->sharing == SHARED_IN_STAGE && shared_in(v, stage)) {
         char name[40];
         (void)snprintf(name, sizeof name, "shared_a_learned_stage%d", stage);
-        shared = adjacency(g, cfg->layout, name);
+        shared = adjacency(g, cfg, name);
     }
     for (int b = 0; b < v->blocks[stage]; b++) {
         const float rate = cfg->drop_path * (float)(done + b) / (float)(total - 1);
         kd_recompute_begin(g);
         kd_scope_push(g, "stages.%d.%d", stage, b);
-        const kd_val adj = shared.id != 0 ? shared : adjacency(g, cfg->layout, "A_learned");
+        const kd_val adj = shared.id != 0 ? shared : adjacency(g, cfg, "A_learned");
         x = block(g, x, adj, cfg, stage, b == 0 ? strides[stage] : 1, rate);
         if (!v->late && stage + 1 == STAGES) {
             x = kd_sfz_landmarks(g, x, "tla", v->landmarks);
@@ -237,8 +239,9 @@ static kd_val stem(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams
 {
     const sfz_size *v = cfg->model->size;
     kd_val body[KD_STUDENT_MAX_STREAMS];
+    const kd_val empty = kd_fix_empty_bodies(g, cfg, streams);
     for (int i = 0; i < b->n; i++) {
-        body[i] = kd_block_bodies(g, streams[b->first + i], cfg->single_body ? KD_BODY_FIRST : KD_BODY_STACK);
+        body[i] = kd_fix_stacked(g, streams[b->first + i], empty);
     }
     return kd_block_fusion(g, body, b->n, v->stem, KD_BLOCK_INIT_TORCH, KD_ACT_HARDSWISH);
 }
@@ -275,13 +278,13 @@ static kd_student_out build_late(kd_graph *g, const kd_student_cfg *cfg, const k
 static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams)
 {
     const sfz_size *v = cfg->model->size;
-    const int64_t bodies = cfg->single_body ? 1 : KD_MAX(kd_block_dim(g, streams[0], 4), (int64_t)1);
+    const int64_t bodies = KD_MAX(kd_block_dim(g, streams[0], 4), (int64_t)1);
     if (v->late) {
         return build_late(g, cfg, streams, bodies);
     }
     kd_val x = stem(g, cfg, streams, &early[0]);
     kd_block_tap(g, cfg->taps, x, "fusion");
-    const kd_val adj = adjacency(g, cfg->layout, "shared_a_learned");
+    const kd_val adj = adjacency(g, cfg, "shared_a_learned");
     for (int stage = 0; stage < STAGES; stage++) {
         x = run_stage(g, x, adj, cfg, stage);
     }
@@ -305,7 +308,7 @@ static kd_status constants(const kd_student_cfg *cfg, kd_student_visit visit, vo
         for (int st = 0; st < STAGES; st++) {
             for (int k = 0; k < v->blocks[st]; k++) {
                 (void)snprintf(name, sizeof name, "%sstages.%d.%d", prefix, st, k);
-                KD_TRY(kd_sfz_block_constants(name, l, (int)channels, raw, part_ratio(v, st) != 0, visit, user));
+                KD_TRY(kd_sfz_block_constants(name, cfg, (int)channels, raw, part_ratio(v, st) != 0, visit, user));
                 channels = v->channels[st];
             }
         }
@@ -346,6 +349,13 @@ static kd_status aliases(const kd_student_info *s, kd_student_alias visit, void 
     return KD_OK;
 }
 
+static unsigned fixes(const kd_student_info *s)
+{
+    const sfz_size *v = s->size;
+    return KD_FIX_EMPTY_BODY | KD_FIX_ADJACENCY_START | (v->part_ratio != 0 ? KD_FIX_PART_JOINTS : 0u) |
+           (v->sharing != OWN ? KD_FIX_SHARED_DECAY : 0u);
+}
+
 static const kd_student_info models[] = {
     {.name = "sfz-nano",
      .streams = {"joint", "bone", "velocity"},
@@ -384,4 +394,5 @@ const kd_student_family kd_family_sfz = {.models = models,
                                          .build = build,
                                          .constants = constants,
                                          .aliases = aliases,
+                                         .fixes = fixes,
                                          .no_decay = kd_sfz_no_decay};

@@ -111,8 +111,9 @@ static kd_val joint_attention(kd_graph *g, kd_val x)
 }
 
 /* The residual of the graph convolution is taken after the shifts; the block has none of its own. */
-static kd_val block(kd_graph *g, kd_val x, const kd_layout *l, const b4_block *b, int part_ratio, int landmarks)
+static kd_val block(kd_graph *g, kd_val x, const kd_student_cfg *cfg, const b4_block *b, int part_ratio, int landmarks)
 {
+    const kd_layout *l = cfg->layout;
     kd_recompute_begin(g);
     x = spatial(g, kd_sfz_shift(g, x, l, false), l, b->channels, "gcn_bn", "gcn_res");
     x = kd_sfz_embed(g, x);
@@ -120,7 +121,7 @@ static kd_val block(kd_graph *g, kd_val x, const kd_layout *l, const b4_block *b
         x = temporal_layer(g, x, i, i == 0 ? b->stride : 1);
     }
     x = joint_attention(g, x);
-    x = part_ratio != 0 ? kd_sfz_part_attention(g, x, l, part_ratio) : x;
+    x = part_ratio != 0 ? kd_sfz_part_attention(g, x, cfg, part_ratio) : x;
     x = landmarks != 0 ? kd_sfz_landmarks(g, x, "tla", landmarks) : x;
     kd_recompute_end(g);
     return x;
@@ -134,17 +135,18 @@ static int part_ratio(const b4_size *v, int level)
 static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val *streams)
 {
     const b4_size *v = cfg->model->size;
-    const int64_t bodies = cfg->single_body ? 1 : KD_MAX(kd_block_dim(g, streams[0], 4), (int64_t)1);
+    const int64_t bodies = KD_MAX(kd_block_dim(g, streams[0], 4), (int64_t)1);
+    const kd_val empty = kd_fix_empty_bodies(g, cfg, streams);
     kd_val of_stream[STREAMS];
     for (int s = 0; s < STREAMS; s++) {
-        kd_val x = kd_block_bodies(g, streams[s], cfg->single_body ? KD_BODY_FIRST : KD_BODY_STACK);
+        kd_val x = kd_fix_stacked(g, streams[s], empty);
         kd_scope_push(g, "stream_stems.%d", s);
         x = stem(g, x, cfg->layout);
         kd_scope_pop(g);
         kd_block_tap(g, cfg->taps, x, "stream_stems.%d", s);
         for (int b = 0; b < LEVELS; b++) {
             kd_scope_push(g, "stream_blocks.%d.%d", s, b);
-            x = block(g, x, cfg->layout, &v->stream[b], part_ratio(v, b), 0);
+            x = block(g, x, cfg, &v->stream[b], part_ratio(v, b), 0);
             kd_scope_pop(g);
             kd_block_tap(g, cfg->taps, x, "stream_blocks.%d.%d", s, b);
         }
@@ -153,7 +155,7 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
     kd_val x = kd_concat(g, of_stream, STREAMS, 1);
     for (int b = 0; b < LEVELS; b++) {
         kd_scope_push(g, "shared_blocks.%d", b);
-        x = block(g, x, cfg->layout, &v->shared[b], part_ratio(v, b), b + 1 == LEVELS ? LANDMARKS : 0);
+        x = block(g, x, cfg, &v->shared[b], part_ratio(v, b), b + 1 == LEVELS ? LANDMARKS : 0);
         kd_scope_pop(g);
         kd_block_tap(g, cfg->taps, x, "shared_blocks.%d", b);
     }
@@ -163,6 +165,12 @@ static kd_student_out build(kd_graph *g, const kd_student_cfg *cfg, const kd_val
                                     &(kd_linear_opts){.weight = init, .bias = init, .f32_out = true});
     return (kd_student_out){.logits = kd_block_mean_of_bodies(g, logits, bodies),
                             .feature = kd_block_mean_of_bodies(g, pooled, bodies)};
+}
+
+static unsigned fixes(const kd_student_info *s)
+{
+    const b4_size *v = s->size;
+    return KD_FIX_EMPTY_BODY | (v->part_ratio != 0 ? KD_FIX_PART_JOINTS : 0u);
 }
 
 static kd_status constants(const kd_student_cfg *cfg, kd_student_visit visit, void *user)
@@ -179,13 +187,13 @@ static kd_status constants(const kd_student_cfg *cfg, kd_student_visit visit, vo
         for (int b = 0; b < LEVELS; b++) {
             const int64_t ci = b == 0 ? STEM : v->stream[b - 1].channels;
             (void)snprintf(name, sizeof name, "stream_blocks.%d.%d", i, b);
-            KD_TRY(kd_sfz_block_constants(name, l, (int)ci, fixed, part_ratio(v, b) != 0, visit, user));
+            KD_TRY(kd_sfz_block_constants(name, cfg, (int)ci, fixed, part_ratio(v, b) != 0, visit, user));
         }
     }
     for (int b = 0; b < LEVELS; b++) {
         const int64_t ci = b == 0 ? STREAMS * v->stream[LEVELS - 1].channels : v->shared[b - 1].channels;
         (void)snprintf(name, sizeof name, "shared_blocks.%d", b);
-        KD_TRY(kd_sfz_block_constants(name, l, (int)ci, fixed, part_ratio(v, b) != 0, visit, user));
+        KD_TRY(kd_sfz_block_constants(name, cfg, (int)ci, fixed, part_ratio(v, b) != 0, visit, user));
     }
     return KD_OK;
 }
@@ -217,4 +225,5 @@ const kd_student_family kd_family_sfz_b4 = {.models = models,
                                             .n_models = KD_COUNTOF(models),
                                             .build = build,
                                             .constants = constants,
+                                            .fixes = fixes,
                                             .no_decay = kd_sfz_no_decay};

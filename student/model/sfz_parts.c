@@ -52,13 +52,14 @@ kd_val kd_sfz_embed(kd_graph *g, kd_val x)
     return gather(g, x, idx, embedding(g, x));
 }
 
-kd_val kd_sfz_part_attention(kd_graph *g, kd_val x, const kd_layout *l, int ratio)
+kd_val kd_sfz_part_attention(kd_graph *g, kd_val x, const kd_student_cfg *cfg, int ratio)
 {
+    const kd_layout *l = cfg->layout;
     float member[KD_MAX_ADJ] = {0}; /* [part][joint]; the rows beyond the parts are empty */
     int32_t part[KD_LAYOUT_JOINTS];
     const int v = l->joints;
     const int64_t n = kd_block_dim(g, x, 0), c = kd_block_dim(g, x, 1), mid = KD_MAX(c / ratio, (int64_t)4);
-    kd_skel_parts(l, false, part);
+    kd_skel_parts(l, (cfg->fix & KD_FIX_PART_JOINTS) != 0, part);
     for (int j = 0; j < v; j++) {
         member[part[j] * v + j] = 1.0f;
     }
@@ -118,9 +119,10 @@ static kd_status visit_table(const char *name, const kd_layout *l, int channels,
     return visit(user, name, KD_I64, kd_shape2(channels, l->joints), wide);
 }
 
-kd_status kd_sfz_block_constants(const char *block, const kd_layout *l, int channels, const float *fixed,
+kd_status kd_sfz_block_constants(const char *block, const kd_student_cfg *cfg, int channels, const float *fixed,
                                  bool part_attention, kd_student_visit visit, void *user)
 {
+    const kd_layout *l = cfg->layout;
     char name[96];
     (void)snprintf(name, sizeof name, "%s.brasp.shift_indices", block);
     KD_TRY(visit_table(name, l, channels, kd_skel_brasp, visit, user));
@@ -130,7 +132,7 @@ kd_status kd_sfz_block_constants(const char *block, const kd_layout *l, int chan
     if (part_attention) {
         int32_t part[KD_LAYOUT_JOINTS];
         int64_t wide[KD_LAYOUT_JOINTS];
-        kd_skel_parts(l, false, part);
+        kd_skel_parts(l, (cfg->fix & KD_FIX_PART_JOINTS) != 0, part);
         for (int v = 0; v < l->joints; v++) {
             wide[v] = part[v];
         }

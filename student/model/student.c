@@ -1,6 +1,7 @@
 /* Registry of the students and what holds for all of them. */
 #include "kernels/kd_layers.h"
 #include "student/model/family.h"
+#include "student/model/skeleton_graph.h"
 
 #include <stdio.h>
 
@@ -69,6 +70,16 @@ static bool check(kd_graph *g, const kd_student_cfg *c, const kd_val *streams)
                       "expected at least 1 class, 4 frames and 1 body, rates in [0,1)",
                       c->model->name, c->classes, c->frames, c->bodies, (double)c->dropout, (double)c->drop_path);
         return false;
+    }
+    if ((c->fix & KD_FIX_PART_JOINTS) != 0) {
+        int32_t as_is[KD_LAYOUT_JOINTS], mended[KD_LAYOUT_JOINTS];
+        kd_skel_parts(c->layout, false, as_is);
+        kd_skel_parts(c->layout, true, mended);
+        if (memcmp(as_is, mended, (size_t)c->layout->joints * sizeof *mended) == 0) {
+            kd_graph_fail(g, KD_E_CONFIG, "student %s: part_joints does nothing with layout %s; remove it",
+                          c->model->name, c->layout->name);
+            return false;
+        }
     }
     const kd_shape first = kd_spec_of(g, streams[0]).shape;
     const kd_shape want = kd_shape5(first.rank > 0 ? first.dim[0] : 0, 3, c->frames, c->layout->joints, c->bodies);
@@ -210,11 +221,12 @@ static bool contains_any(const char *name, const char *const *fragments)
     return false;
 }
 
-void kd_student_param_groups(kd_params *p, const kd_student_info *model)
+void kd_student_param_groups(kd_params *p, const kd_student_info *model, unsigned fix)
 {
     for (int i = 0; i < kd_params_count(p); i++) {
         kd_param_info *info = kd_params_at(p, i);
         const bool norm = (info->flags & KD_PARAM_NO_DECAY) != 0 && !model->family->norms_decay;
-        info->decay = !norm && !info->buffer && !contains_any(info->name, model->family->no_decay);
+        const bool spared = (fix & KD_FIX_SHARED_DECAY) != 0 && strstr(info->name, "shared_a_learned") != NULL;
+        info->decay = !norm && !info->buffer && !spared && !contains_any(info->name, model->family->no_decay);
     }
 }

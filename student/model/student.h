@@ -31,6 +31,23 @@ typedef struct kd_student_info {
     const void *size;                       /* and its widths, in a struct of that family */
 } kd_student_info;
 
+/* Repairs.  Weights are those of a reference module all the same, but it does not compute what the repaired model does.
+ */
+enum {
+    KD_FIX_PART_JOINTS = 1, /* sfz with PartAttention: every joint of ntu25 belongs to its own part */
+    KD_FIX_EMPTY_BODY = 2,  /* sfz, last-v2: an absent body is body 0 again, neither a sample of zeros nor half of the
+                                   averaged logits */
+    KD_FIX_ADJACENCY_START =
+        4,                  /* sfz-nano, -small, -medium, last-v2, last-e1: learned adjacencies start above zero, where
+                                   the absolute value has a gradient */
+    KD_FIX_SHARED_DECAY = 8 /* sfz-nano, -small: shared_a_learned is not decayed, as other adjacencies are not */
+};
+
+/* KD_FIX_* of names separated by commas.  KD_E_CONFIG: a name that is unknown, twice there, or does nothing for the
+ * model; `key` is what the message calls the list. */
+KD_NODISCARD kd_status kd_student_fixes(const kd_student_info *model, const char *names, const char *key, unsigned *out,
+                                        kd_err *err);
+
 int kd_student_count(void);
 const kd_student_info *kd_student_at(int i);              /* NULL past the end */
 const kd_student_info *kd_student_find(const char *name); /* NULL: unknown */
@@ -46,11 +63,9 @@ typedef struct kd_student_cfg {
     int classes, frames, bodies; /* 60, 64, 2 */
     float dropout, drop_path;    /* negative: the model's own; dropout 0 turns all off */
     bool taps;                   /* keep module outputs as "act.<module path>" outputs where the model names them */
-    /* sfz: body 0 alone.  The reference stacks all bodies as samples even when the second is
-     * empty: its zeros enter the batch statistics and half of the averaged logits. */
-    bool single_body;
-    float temperature; /* logits are divided by it: a calibration; 0: they are left as they are */
-    uint64_t seed;     /* last-v1: noise of the adjacencies that start as identity + noise */
+    unsigned fix;                /* KD_FIX_*: repairs of the reference's known bugs; 0: as the reference */
+    float temperature;           /* logits are divided by it: a calibration; 0: they are left as they are */
+    uint64_t seed;               /* last-v1: noise of the adjacencies that start as identity + noise */
 } kd_student_cfg;
 
 typedef struct kd_student_out {
@@ -65,9 +80,9 @@ typedef struct kd_student_out {
 kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_val *streams);
 
 /* Weight-decay groups of the reference's recipe, which goes by names (bias, bn, norm, alpha, ...).  Its misses are
- * kept: shared_a_learned decays, and normalisation weights inside sequences of LAST v1 and LAST-E do.  A recipe changes
- * groups by optim.decay and optim.rules. */
-void kd_student_param_groups(kd_params *p, const kd_student_info *model);
+ * kept: shared_a_learned decays (unless KD_FIX_SHARED_DECAY is in `fix`), and normalisation weights inside sequences of
+ * LAST v1 and LAST-E do.  A recipe changes groups by optim.decay and optim.rules. */
+void kd_student_param_groups(kd_params *p, const kd_student_info *model, unsigned fix);
 
 /* What the reference's state_dict holds besides the parameters and running statistics of p, for writing a complete one:
  *   constants (graph matrices, shift tables)       dtype KD_F32 or KD_I64, data

@@ -322,5 +322,5 @@ kd_status kd_last_recipe_model(const kd_last_recipe *r, kd_student_cfg *out, kd_
                             .frames = r->skeleton.frames,
                             .layout = layout,
                             .bodies = r->skeleton.max_bodies};
-    return KD_OK;
+    return kd_student_fixes(info, r->student.fix, "student.fix", &out->fix, err);
 }

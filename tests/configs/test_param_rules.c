@@ -130,7 +130,7 @@ static void test_apply(void **state)
         in[i] = kd_input(g, c.model->streams[i], KD_F32, kd_shape5(2, 3, 8, 25, 1));
     }
     (void)kd_student_build(g, &c, in);
-    kd_student_param_groups(p, c.model);
+    kd_student_param_groups(p, c.model, c.fix);
     enum { MOST = 1024 };
     static kd_param_group before[MOST];
     const int n = kd_params_count(p);

@@ -116,7 +116,8 @@ static kd_params *declare(const kd_student_cfg *cfg, kd_status expect, const cha
     kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = p, .dtype = KD_F32, .training = true});
     kd_val in[KD_STUDENT_MAX_STREAMS] = {{0}};
     for (int i = 0; i < cfg->model->n_streams; i++) {
-        in[i] = kd_input(g, cfg->model->streams[i], KD_F32, kd_shape5(2, 3, FRAMES, JOINTS, BODIES));
+        in[i] = kd_input(g, cfg->model->streams[i], KD_F32,
+                         kd_shape5(2, 3, FRAMES, cfg->layout != NULL ? cfg->layout->joints : JOINTS, BODIES));
     }
     const kd_student_out out = kd_student_build(g, cfg, in);
     const kd_err *e = kd_graph_error(g);
@@ -154,9 +155,6 @@ static void registry(void **state)
     bad = config_of("last-e3-nano");
     bad.bodies = 1;
     kd_params_free(declare(&bad, KD_E_SHAPE, "stream joint"));
-    bad = config_of("sfz-nano");
-    bad.single_body = true;
-    kd_params_free(declare(&bad, KD_OK, ""));
 }
 
 static bool decays(kd_params *p, const char *name)
@@ -171,7 +169,7 @@ static void decay_groups(void **state)
     (void)state;
     kd_student_cfg cfg = config_of("sfz-nano");
     kd_params *p = declare(&cfg, KD_OK, "");
-    kd_student_param_groups(p, cfg.model);
+    kd_student_param_groups(p, cfg.model, 0);
     assert_true(decays(p, "shared_a_learned.0"));
     assert_true(decays(p, "stages.0.0.gcn_convs.0.weight"));
     assert_false(decays(p, "stages.0.0.residual.1.weight"));
@@ -180,10 +178,75 @@ static void decay_groups(void **state)
     kd_params_free(p);
     cfg = config_of("last-v1-small");
     p = declare(&cfg, KD_OK, "");
-    kd_student_param_groups(p, cfg.model);
+    kd_student_param_groups(p, cfg.model, 0);
     assert_true(decays(p, "stem.1.weight")); /* the reference goes by name, and this one has no "bn" in it */
     assert_false(decays(p, "blocks.blocks.0.agcn.A_learned"));
     kd_params_free(p);
+}
+
+/* ---- repairs --------------------------------------------------------------------------------- */
+
+static unsigned fixes_of(const char *name, const char *list, kd_status expect, const char *words)
+{
+    unsigned fix = 0;
+    kd_err err = {0};
+    assert_int_equal(kd_student_fixes(kd_student_find(name), list, "student.fix", &fix, &err), expect);
+    assert_true(expect == KD_OK || strstr(err.msg, words) != NULL);
+    return fix;
+}
+
+static void names_of_repairs(void **state)
+{
+    (void)state;
+    assert_int_equal(fixes_of("sfz-nano", "", KD_OK, ""), 0);
+    assert_int_equal(fixes_of("sfz-small", "part_joints, empty_body,adjacency_start,shared_decay", KD_OK, ""), 15);
+    assert_int_equal(fixes_of("last-v2-base", "empty_body,adjacency_start", KD_OK, ""), 6);
+    assert_int_equal(fixes_of("sfz-x", "part_joints", KD_OK, ""), KD_FIX_PART_JOINTS);
+    (void)fixes_of("sfz-nano", "part_joints", KD_E_CONFIG, "part_joints does nothing, since sfz-nano has no attention");
+    (void)fixes_of("sfz-large", "adjacency_start", KD_E_CONFIG, "sfz-large has no learned adjacency");
+    (void)fixes_of("sfz-medium", "shared_decay", KD_E_CONFIG, "sfz-medium has no shared_a_learned");
+    (void)fixes_of("last-e2-nano", "adjacency_start", KD_E_CONFIG, "does nothing");
+    (void)fixes_of("last-v1-base", "empty_body", KD_E_CONFIG, "last-v1-base does not average bodies");
+    (void)fixes_of("sfz-nano", "empty_body,empty_body", KD_E_CONFIG, "empty_body is there twice");
+    (void)fixes_of("sfz-nano", "empty_body,", KD_E_CONFIG, "expected names of part_joints");
+    (void)fixes_of("sfz-nano", "empty_body shared_decay", KD_E_CONFIG, "found 'empty_body shared_decay'");
+}
+
+static void repaired_decay(void **state)
+{
+    (void)state;
+    const kd_student_cfg cfg = config_of("sfz-nano");
+    kd_params *p = declare(&cfg, KD_OK, "");
+    kd_student_param_groups(p, cfg.model, KD_FIX_SHARED_DECAY);
+    assert_false(decays(p, "shared_a_learned.0"));
+    assert_true(decays(p, "stages.0.0.gcn_convs.0.weight"));
+    kd_params_free(p);
+}
+
+static kd_status part_table(void *user, const char *name, kd_dtype dtype, kd_shape shape, const void *data,
+                            const char *of)
+{
+    (void)dtype, (void)shape, (void)of;
+    if (strcmp(name, "backbone_a.stages.2.0.part_att.joints") == 0) {
+        memcpy(user, data, JOINTS * sizeof(int64_t));
+    }
+    return KD_OK;
+}
+
+/* Neck and head belong to the torso, and every joint after them to its own part. */
+static void repaired_parts(void **state)
+{
+    (void)state;
+    static const int64_t want[JOINTS] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 0, 1, 1, 2, 2};
+    int64_t have[JOINTS] = {-1};
+    kd_student_cfg cfg = config_of("sfz-small");
+    cfg.fix = KD_FIX_PART_JOINTS;
+    kd_params *p = declare(&cfg, KD_OK, "");
+    assert_int_equal(kd_student_extras(&cfg, p, part_table, have), KD_OK);
+    assert_memory_equal(have, want, sizeof want);
+    kd_params_free(p);
+    cfg.layout = kd_layout_find("kinect20");
+    kd_params_free(declare(&cfg, KD_E_CONFIG, "part_joints does nothing with layout kinect20"));
 }
 
 /* What a state_dict carries besides parameters; and which parameters are the classifier's. */
@@ -376,7 +439,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(graph_matrices), cmocka_unit_test(shift_tables),      cmocka_unit_test(registry),
         cmocka_unit_test(decay_groups),   cmocka_unit_test(other_names),       cmocka_unit_test(checkpoint_constants),
-        cmocka_unit_test(initial_values), cmocka_unit_test(whole_state_dicts),
+        cmocka_unit_test(initial_values), cmocka_unit_test(whole_state_dicts), cmocka_unit_test(names_of_repairs),
+        cmocka_unit_test(repaired_decay), cmocka_unit_test(repaired_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
