@@ -1,5 +1,5 @@
-/* What the repairs of students change (KD_FIX_*): the logits of a sample with one body, the gradient of an adjacency that
- * starts at zero. */
+/* What the repairs of students change (KD_FIX_*): the logits of a sample with one body, the gradient of an adjacency
+ * that starts at zero. */
 #include "kernels/kd_layers.h"
 #include "kernels/kd_program.h"
 #include "kernels/kd_rng.h"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# student.fix: repairs by name; what does nothing for the model is refused; a run goes on with its own repairs alone, and
-# everything made of its weights has them.
+# student.fix: repairs by name; what does nothing for the model is refused; a run goes on with its own repairs alone,
+# and everything made of its weights has them.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/setup.sh"
 samples data
