@@ -33,15 +33,17 @@ void *kdi_address(const kd_program *p, int32_t v)
     }
 }
 
+/* Operands that a kernel may pack: what changes with the parameters alone, and constants.  Training programs have none:
+ * refresh(), after which packed operands hold, belongs to forward-only programs. */
 static uint32_t static_inputs(const kd_program *p, const kdi_node *n)
 {
     const kd_graph *g = p->g;
     uint32_t mask = 0;
     for (int i = 0; i < n->n_in; i++) {
         const kdi_value *r = &g->values[g->values[n->in[i]].root];
-        const bool fixed = r->kind == KDI_CONST || (!p->trains && (r->kind == KDI_PARAM || r->kind == KDI_BUFFER ||
-                                                                   (r->kind == KDI_NODE && p->is_static[r->node])));
-        mask |= n->in[i] != 0 && fixed ? 1u << i : 0u;
+        const bool fixed = r->kind == KDI_CONST || r->kind == KDI_PARAM || r->kind == KDI_BUFFER ||
+                           (r->kind == KDI_NODE && p->is_static[r->node]);
+        mask |= n->in[i] != 0 && fixed && !p->trains ? 1u << i : 0u;
     }
     return mask;
 }
