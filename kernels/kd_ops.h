@@ -569,7 +569,7 @@ typedef struct kd_linear_attention_attr {
 /* skeleton_streams: augmented streams of normalised sequences, by the formulas of kd_skeleton.h; NODIFF.
  *   in   table stat (S,3,T,V,M), idx i32 (B) as in take_rows, draw stat (B,KD_SKEL_DRAW) = cosine, sine, scale, shear,
  *        idraw i32 (B,KD_SKEL_IDRAW), the numbers listed below
- *   out  joint? stat (B,3,T,V,M), velocity? and bone? of the same shape
+ *   out  joint? stat (B,3,T,V,M), velocity?, bone? and bone_velocity? of the same shape
  * Noise is a function of (seed, KD_RNG_SAMPLE, item, epoch) and the element.  A source frame outside 0 .. T-1 is
  * replaced by the nearest frame. */
 enum {
@@ -578,7 +578,7 @@ enum {
     KD_SKEL_REVERSED = 4,
     KD_SKEL_MIRRORED = 8
 }; /* without the first: none */
-enum { KD_SKEL_DRAW = 4 };
+enum { KD_SKEL_DRAW = 4, KD_SKEL_STREAMS = 4 };
 enum {
     KD_SKEL_FLAGS,
     KD_SKEL_SPEED_FRAMES, /* length and start of the part kept; length 0: all */
@@ -592,7 +592,7 @@ enum {
     KD_SKEL_IDRAW
 };
 typedef struct kd_skeleton_streams_attr {
-    double sigma[3];                        /* noise of joint, velocity, bone; 0: none */
+    double sigma[KD_SKEL_STREAMS];          /* noise of joint, velocity, bone, bone velocity; 0: none */
     double clamp;                           /* results are clamped to +- this; 0: not clamped */
     uint8_t parent[KD_SKELETON_MAX_JOINTS]; /* a joint that is its own parent has a bone of 0 */
     uint8_t mirror[KD_SKELETON_MAX_JOINTS]; /* the joint on the other side */

@@ -9,6 +9,7 @@
  *   joint       the coordinates, rotated about y, scaled, sheared (x += shear y), reversed in time, mirrored
  *   velocity    joint[t+1] - joint[t]; the last frame 0
  *   bone        joint - its parent; 0 where a joint is its own parent
+ *   bone velocity  bone[t+1] - bone[t]; the last frame 0
  * then speed (part of the recording, its last frame repeated), noise per stream on bodies that are there, mask, clamp.
  *
  * Where joints are x, y and a confidence (kd_skeleton_streams_attr.scored), the confidence is neither scaled nor
@@ -105,11 +106,21 @@ KD_RNG_FN kd_skel_real kd_skel_scored(const kd_skel_form *f, const kd_skeleton_s
                                       bool *seen)
 {
     const int row = f->joints * f->bodies, from = v * f->bodies + m;
-    const int to = stream == 2 ? a->parent[v] * f->bodies + m : from;
+    const int to = stream >= 2 ? a->parent[v] * f->bodies + m : from;
     const kd_skel_real *other = stream == 1 ? next : now;
-    *seen = now[2 * row + from] != (kd_skel_real)0 && other[2 * row + to] != (kd_skel_real)0 && !(stream == 1 && last);
+    *seen = now[2 * row + from] != (kd_skel_real)0 && other[2 * row + to] != (kd_skel_real)0 &&
+            !((stream & 1) != 0 && last);
+    if (stream == 3) {
+        *seen = *seen && next[2 * row + from] != (kd_skel_real)0 && next[2 * row + to] != (kd_skel_real)0;
+    }
     if (!*seen) {
         return (kd_skel_real)0;
+    }
+    if (stream == 3 && c == 2) {
+        return (now[2 * row + from] + now[2 * row + to] + next[2 * row + from] + next[2 * row + to]) / (kd_skel_real)4;
+    }
+    if (stream == 3) {
+        return (next[c * row + from] - next[c * row + to]) - (now[c * row + from] - now[c * row + to]);
     }
     if (c == 2) {
         return (now[2 * row + from] + other[2 * row + to]) / (kd_skel_real)2;
@@ -118,7 +129,7 @@ KD_RNG_FN kd_skel_real kd_skel_scored(const kd_skel_form *f, const kd_skeleton_s
     return stream == 0 ? p : stream == 1 ? q - p : p - q;
 }
 
-/* Element (c, v, m) of frame t of a stream (0 joint, 1 velocity, 2 bone).  `now` is the frame it shows, `next` the one
+/* Element (c, v, m) of frame t of a stream (0 joint, 1 velocity, 2 bone, 3 bone velocity).  `now` is the frame it shows, `next` the one
  * after it in the augmented sequence (`now` itself at its end, which `last` says); `there`: body m is in `now`. */
 KD_RNG_FN kd_skel_real kd_skel_value(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d,
                                      int stream, const kd_skel_real *now, const kd_skel_real *next, bool last,
@@ -134,6 +145,9 @@ KD_RNG_FN kd_skel_real kd_skel_value(const kd_skel_form *f, const kd_skeleton_st
         y = next[i] - now[i];
     } else if (stream == 2) {
         y = a->parent[v] == v ? (kd_skel_real)0 : now[i] - now[(c * f->joints + a->parent[v]) * f->bodies + m];
+    } else if (stream == 3) {
+        const int p = (c * f->joints + a->parent[v]) * f->bodies + m;
+        y = a->parent[v] == v ? (kd_skel_real)0 : (next[i] - next[p]) - (now[i] - now[p]);
     }
     if ((d->flags & KD_SKEL_AUGMENTED) != 0) {
         /* noise on an absent body would make it a person that no test sample has */
@@ -181,13 +195,14 @@ static inline void kd_skel_row(const kd_skel_form *f, const kd_skeleton_streams_
     }
     now += c * plane;
     next += c * plane;
-    for (int i = 0; i < plane && stream != 2; i++) {
+    for (int i = 0; i < plane && stream < 2; i++) {
         y[i] = stream == 0 ? now[i] : next[i] - now[i];
     }
-    for (int v = 0; v < f->joints && stream == 2; v++) {
+    for (int v = 0; v < f->joints && stream >= 2; v++) {
         for (int m = 0; m < f->bodies; m++) {
-            const int i = v * f->bodies + m;
-            y[i] = a->parent[v] == v ? (kd_skel_real)0 : now[i] - now[a->parent[v] * f->bodies + m];
+            const int i = v * f->bodies + m, p = a->parent[v] * f->bodies + m;
+            const kd_skel_real bone = now[i] - now[p], moved = stream == 2 ? bone : (next[i] - next[p]) - bone;
+            y[i] = a->parent[v] == v ? (kd_skel_real)0 : moved;
         }
     }
     const bool augmented = (d->flags & KD_SKEL_AUGMENTED) != 0;
@@ -222,7 +237,7 @@ static inline void kd_skel_streams_of(const kd_skel_form *f, const kd_skeleton_s
             }
         }
         for (int c = 0; c < 3; c++) {
-            for (int stream = 0; stream < 3; stream++) {
+            for (int stream = 0; stream < KD_SKEL_STREAMS; stream++) {
                 if (y[stream] != NULL) {
                     kd_skel_row(f, a, d, stream, frame[from & 1], frame[after & 1], after == from, there[from & 1], t,
                                 c, y[stream] + ((int64_t)c * f->frames + t) * plane);
@@ -233,7 +248,7 @@ static inline void kd_skel_streams_of(const kd_skel_form *f, const kd_skeleton_s
 }
 #endif
 
-/* All streams of one sample: y[0] joint, y[1] velocity, y[2] bone, each (3, T, V, M) or NULL.  In f32 and in one place,
+/* All streams of one sample: y[0] joint, y[1] velocity, y[2] bone, y[3] bone velocity, each (3, T, V, M) or NULL.  In f32 and in one place,
  * so that the numbers do not depend on the instruction set a caller was compiled for. */
 #ifndef KD_SKELETON_F64
 void kd_skel_streams(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d, const float *x,

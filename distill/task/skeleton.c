@@ -44,6 +44,8 @@ static kd_status check_idle(const kd_config *cfg, const kd_student_info *info, k
          !takes(cfg, info, "velocity")},
         {"skeleton_aug.noise_joint", "takes no joints", cfg->skeleton_aug.noise_joint, !takes(cfg, info, "joint")},
         {"skeleton_aug.noise_bone", "takes no bones", cfg->skeleton_aug.noise_bone, !takes(cfg, info, "bone")},
+        {"skeleton_aug.noise_bone_velocity", "takes no velocities of bones", cfg->skeleton_aug.noise_bone_velocity,
+         !takes(cfg, info, "bone_velocity")},
     };
     for (size_t i = 0; i < KD_COUNTOF(key); i++) {
         if (key[i].value > 0.0 && key[i].idle) {
@@ -105,17 +107,16 @@ static kd_shape rows_of(int64_t rows, const kd_spec *item)
 /* The streams of the batch, made on the device; returns which samples they are. */
 static kd_val kept_streams(kd_model *m, kd_graph *g, int batch, kd_val *x)
 {
-    static const char *const name[] = {"joint", "velocity", "bone"};
     const net *n = m->net;
     const kd_val in[4] = {kd_input(g, "table", KD_F32, rows_of(m->kept, &m->item[0])),
                           kd_input(g, "sample", KD_I32, kd_shape1(batch)),
                           kd_input(g, "draw", KD_F32, kd_shape2(batch, KD_SKEL_DRAW)),
                           kd_input(g, "idraw", KD_I32, kd_shape2(batch, KD_SKEL_IDRAW))};
-    kd_val out[3] = {{0}};
+    kd_val out[KD_SKEL_STREAMS] = {{0}};
     (void)kd_node(g, KD_OP_SKELETON_STREAMS, &n->streams, in, 4, out);
     for (int i = 0; i < m->n_inputs; i++) {
-        for (size_t k = 0; k < KD_COUNTOF(name); k++) {
-            x[i] = strcmp(m->inputs[i], name[k]) == 0 ? out[k] : x[i];
+        for (int k = 0; k < KD_SKEL_STREAMS; k++) {
+            x[i] = strcmp(m->inputs[i], kd_stream_name(k)) == 0 ? out[k] : x[i];
         }
     }
     return in[1];

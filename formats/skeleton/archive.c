@@ -337,7 +337,8 @@ static float at(const kdi_archive *a, const kdi_numbers *x, bool scored, size_t 
     return (double)raw == a->opts.missing ? 0.0f : plain ? raw : (float)((double)raw * a->opts.scale);
 }
 
-/* One joint.  A joint of a picture is seen where its confidence is above 0, another one where it is not at the origin. */
+/* One joint.  A joint of a picture is seen where its confidence is above 0, another one where it is not at the
+ * origin. */
 static kd_status joint(const kdi_archive *a, const kdi_numbers *x, bool scored, size_t t, size_t m, size_t v,
                        float p[3], bool *seen, kd_err *err)
 {

@@ -52,8 +52,8 @@ static kd_status skeleton_streams_run(const kd_call *c)
     const int32_t *idx = c->in[1].data;
     KD_FOR
     for (int64_t b = 0; b < B; b++) {
-        real *y[3];
-        for (int s = 0; s < 3; s++) {
+        real *y[KD_SKEL_STREAMS];
+        for (int s = 0; s < KD_SKEL_STREAMS; s++) {
             y[s] = c->out[s].data != NULL ? (real *)c->out[s].data + b * row : NULL;
             if (y[s] != NULL && (idx[b] < 0 || idx[b] >= d[0])) {
                 memset(y[s], 0, (size_t)row * sizeof(real));

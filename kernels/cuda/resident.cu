@@ -39,7 +39,7 @@ template <typename T> static kd_status take_rows_run(const kd_call *c)
 KD_CUDA_OP(take_rows)
 
 struct skel_outputs {
-    float *y[3];
+    float *y[KD_SKEL_STREAMS];
 };
 
 static __device__ kd_skel_draw draw_of(const float *r, const int32_t *i)
@@ -97,7 +97,7 @@ static __global__ void stream_frames(kd_skel_form f, kd_skeleton_streams_attr a,
         const int c = i / plane, j = i - c * plane, v = j / f.bodies, m = j - v * f.bodies;
         const int64_t at = ((b * 3 + c) * f.frames + t) * plane + j;
 #pragma unroll
-        for (int stream = 0; stream < 3; stream++) {
+        for (int stream = 0; stream < KD_SKEL_STREAMS; stream++) {
             if (out.y[stream] != nullptr) {
                 out.y[stream][at] = have ? kd_skel_value(&f, rule, &d, stream, now, next, from + 1 >= f.frames,
                                                          there[m] != 0, t, c, v, m)
@@ -111,8 +111,8 @@ template <typename T> static kd_status skeleton_streams_run(const kd_call *c)
 {
     const int64_t *dim = c->in[0].shape.dim, rows = c->in[1].shape.dim[0];
     const kd_skel_form f = {(int)dim[2], (int)dim[3], (int)dim[4]};
-    const skel_outputs out = {{kd_out<float>(c, 0), kd_out<float>(c, 1), kd_out<float>(c, 2)}};
-    if (rows > 0 && (out.y[0] != nullptr || out.y[1] != nullptr || out.y[2] != nullptr)) {
+    const skel_outputs out = {{kd_out<float>(c, 0), kd_out<float>(c, 1), kd_out<float>(c, 2), kd_out<float>(c, 3)}};
+    if (rows > 0 && (out.y[0] != nullptr || out.y[1] != nullptr || out.y[2] != nullptr || out.y[3] != nullptr)) {
         KD_LAUNCH((stream_frames), dim3((unsigned)(rows * dim[2])), dim3(FRAME), c, f,
                   *static_cast<const kd_skeleton_streams_attr *>(c->attr), kd_in<float>(c, 0), kd_in<int32_t>(c, 1),
                   kd_in<float>(c, 2), kd_in<int32_t>(c, 3), dim[0], out);

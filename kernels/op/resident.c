@@ -25,7 +25,7 @@ KD_OP_DEFINE(take_rows, .infer = take_rows_infer);
 
 static kd_status check_attr(const kd_skeleton_streams_attr *a, int64_t joints, kd_err *err)
 {
-    for (int s = 0; s < 3; s++) {
+    for (int s = 0; s < KD_SKEL_STREAMS; s++) {
         if (!(a->sigma[s] >= 0.0)) {
             return KD_FAIL(err, KD_E_ARG, "skeleton_streams: noise of %g in stream %d", a->sigma[s], s);
         }
@@ -66,7 +66,7 @@ static kd_status skeleton_streams_infer(const kd_spec *in, int n_in, const void 
     KD_TRY(kd_rule_is(op, "draw", &in[2], in[0].dtype, kd_shape2(rows, KD_SKEL_DRAW), err));
     KD_TRY(kd_rule_is(op, "idraw", &in[3], KD_I32, kd_shape2(rows, KD_SKEL_IDRAW), err));
     KD_TRY(check_attr(attr, x->dim[3], err));
-    out[0] = out[1] = out[2] = rows_of(&in[0], &in[1]);
+    out[0] = out[1] = out[2] = out[3] = rows_of(&in[0], &in[1]);
     return KD_OK;
 }
 

@@ -36,7 +36,7 @@ const char *kd_student_name(int i)
 
 const char *kd_stream_name(int i)
 {
-    static const char *const NAME[] = {"joint", "velocity", "bone"};
+    static const char *const NAME[] = {"joint", "velocity", "bone", "bone_velocity"};
     return i >= 0 && (size_t)i < KD_COUNTOF(NAME) ? NAME[i] : NULL;
 }
 

@@ -55,7 +55,7 @@ const char *kd_student_name(int i);                       /* of kd_student_at */
 
 /* Input i of the model.  `chosen` (student.stream) takes the place of the only one of a model that reads one stream. */
 const char *kd_student_stream(const kd_student_info *model, const char *chosen, int i);
-const char *kd_stream_name(int i); /* "joint", "velocity", "bone"; NULL past the last */
+const char *kd_stream_name(int i); /* "joint", "velocity", "bone", "bone_velocity"; NULL past the last */
 
 typedef struct kd_student_cfg {
     const kd_student_info *model;

@@ -22,14 +22,14 @@ struct kd_sequence_source {
     const kd_half *half;
     bool train;
     int n_streams;
-    int stream[KD_ROW_TENSORS]; /* 0 joint, 1 velocity, 2 bone, in the student's order */
+    int stream[KD_ROW_TENSORS]; /* 0 joint, 1 velocity, 2 bone, 3 bone velocity, in the student's order */
     unsigned bits;
     size_t floats; /* of one stream of one sample */
     kd_cache *cache;
     fault *unread; /* [half->n] after kd_sequence_rows; each written by one thread */
 };
 
-static const char *const STREAM[] = {"joint", "velocity", "bone"};
+static const char *const STREAM[KD_SKEL_STREAMS] = {"joint", "velocity", "bone", "bone_velocity"};
 
 static size_t stream_floats(const kd_sequence_spec *s)
 {
@@ -121,9 +121,9 @@ static kd_sequence_draw draw_of(const kd_sequence_source *s, const kd_item *item
 
 static void write_streams(const kd_sequence_source *s, const kd_sequence_draw *draw, const float *x, void *const *dst)
 {
-    float *sorted[3];
+    float *sorted[KD_SKEL_STREAMS];
     int n = 0;
-    for (int stream = 0; stream < 3; stream++) {
+    for (int stream = 0; stream < KD_SKEL_STREAMS; stream++) {
         for (int i = 0; i < s->n_streams; i++) {
             if (s->stream[i] == stream) {
                 sorted[n++] = dst[i];
@@ -174,16 +174,17 @@ uint64_t kd_sequence_default_cache(void)
 
 static kd_status set_streams(kd_sequence_source *s, const char *const *streams, int n, kd_err *err)
 {
-    if (n < 1 || n > 3) {
-        return KD_FAIL(err, KD_E_ARG, "%d streams: expected 1 to 3", n);
+    if (n < 1 || n > KD_SKEL_STREAMS) {
+        return KD_FAIL(err, KD_E_ARG, "%d streams: expected 1 to %d", n, KD_SKEL_STREAMS);
     }
     for (int i = 0; i < n; i++) {
         int k = 0;
-        while (k < 3 && strcmp(streams[i], STREAM[k]) != 0) {
+        while (k < KD_SKEL_STREAMS && strcmp(streams[i], STREAM[k]) != 0) {
             k++;
         }
-        if (k == 3 || (s->bits >> k & 1) != 0) {
-            return KD_FAIL(err, KD_E_ARG, "stream '%s': expected joint, velocity and bone, each at most once",
+        if (k == KD_SKEL_STREAMS || (s->bits >> k & 1) != 0) {
+            return KD_FAIL(err, KD_E_ARG,
+                           "stream '%s': expected joint, velocity, bone and bone_velocity, each at most once",
                            streams[i]);
         }
         s->stream[i] = k;

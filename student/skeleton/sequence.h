@@ -64,12 +64,13 @@ typedef struct kd_sequence_draw {
 
 kd_sequence_draw kd_sequence_draw_make(const kd_sequence_spec *spec, kd_rng rng);
 
-#define KD_STREAM_JOINT    1u
-#define KD_STREAM_VELOCITY 2u
-#define KD_STREAM_BONE     4u
+#define KD_STREAM_JOINT         1u
+#define KD_STREAM_VELOCITY      2u
+#define KD_STREAM_BONE          4u
+#define KD_STREAM_BONE_VELOCITY 8u
 
 /* Streams of x.  dst[i] belongs to the i-th set bit of `streams` in the order joint, velocity,
- * bone, and is not x.  draw NULL: no augmentation. */
+ * bone, bone velocity, and is not x.  draw NULL: no augmentation. */
 void kd_sequence_streams(const kd_sequence_spec *spec, const kd_sequence_draw *draw, const float *x, unsigned streams,
                          float *const *dst);
 
@@ -84,7 +85,7 @@ void kd_sequence_draw_pack(const kd_sequence_draw *draw, float *real, int32_t *w
 typedef struct kd_sequence_source kd_sequence_source;
 
 /* `spec` is copied; `half` with skeletons must outlive the source.  streams: names the student reads, in its order
- * (each of "joint", "velocity", "bone"); KD_E_ARG for another.  cache_bytes 0: files are read each time.  KD_BAD_* is
+ * (each of "joint", "velocity", "bone", "bone_velocity"); KD_E_ARG for another.  cache_bytes 0: files are read each time.  KD_BAD_* is
  * the loader's business. */
 KD_NODISCARD kd_status kd_sequence_source_open(const kd_sequence_spec *spec, const kd_half *half, bool train,
                                                const char *const *streams, int n_streams, uint64_t cache_bytes,

@@ -70,9 +70,10 @@ kd_skeleton_streams_attr kd_sequence_attr(const kd_sequence_spec *spec)
 {
     const kd_layout *l = kd_sequence_layout(spec);
     const kd_skeleton_aug_opts *aug = &spec->aug;
-    kd_skeleton_streams_attr a = {.sigma = {aug->noise_joint, aug->noise_velocity, aug->noise_bone},
-                                  .clamp = spec->skeleton.clamp,
-                                  .scored = spec->skeleton.channels == KD_CHANNELS_XY_SCORE};
+    kd_skeleton_streams_attr a = {
+        .sigma = {aug->noise_joint, aug->noise_velocity, aug->noise_bone, aug->noise_bone_velocity},
+        .clamp = spec->skeleton.clamp,
+        .scored = spec->skeleton.channels == KD_CHANNELS_XY_SCORE};
     for (int v = 0; v < l->joints; v++) {
         a.parent[v] = l->joint[v].bone;
         a.mirror[v] = l->joint[v].mirror;
@@ -123,9 +124,9 @@ void kd_sequence_streams(const kd_sequence_spec *spec, const kd_sequence_draw *d
     const kd_skel_form form = {spec->skeleton.frames, kd_sequence_layout(spec)->joints, spec->skeleton.max_bodies};
     const kd_skeleton_streams_attr attr = kd_sequence_attr(spec);
     const kd_skel_draw d = draw != NULL ? skel_draw(draw) : (kd_skel_draw){.flags = 0};
-    float *y[3] = {NULL, NULL, NULL};
+    float *y[KD_SKEL_STREAMS] = {NULL};
     int i = 0;
-    for (int stream = 0; stream < 3; stream++) {
+    for (int stream = 0; stream < KD_SKEL_STREAMS; stream++) {
         if ((streams >> stream & 1) != 0) {
             y[stream] = dst[i++];
         }

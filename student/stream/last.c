@@ -19,9 +19,10 @@ SAME(KD_LAST_E_STATE, KD_E_STATE);
 SAME(KD_LAST_E_NUMERIC, KD_E_NUMERIC);
 SAME(KD_LAST_MESSAGE, sizeof((kd_err *)0)->msg);
 
-enum { DEFAULT_SEQUENCE = 1024, DEFAULT_BODIES = 6, MOST_FRAMES = 1 << 20, STREAM_KINDS = 3 };
+enum { DEFAULT_SEQUENCE = 1024, DEFAULT_BODIES = 6, MOST_FRAMES = 1 << 20, STREAM_KINDS = 4 };
 
-static const char *const STREAM[STREAM_KINDS] = {"joint", "velocity", "bone"}; /* in the order of kd_sequence_streams */
+static const char *const STREAM[STREAM_KINDS] = {"joint", "velocity", "bone",
+                                                 "bone_velocity"}; /* in the order of kd_sequence_streams */
 
 /* ---- the model ------------------------------------------------------------------------------- */
 

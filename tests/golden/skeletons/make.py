@@ -84,6 +84,17 @@ for half, names in (("train", train), ("val", test)):
         np.save(folder + "/" + half + "_joint.npy", x)
         pickle.dump(labels, open(folder + "/" + half + "_label.pkl", "wb"))
 
+# the streams of last/ by LAST's preprocessing, each in the place of the joints
+parent = [0, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 6, 11, 10]
+for half in ("train", "val"):
+    joint = np.load("last/" + half + "_joint.npy")
+    bone = joint - joint[:, :, :, parent]
+    move = lambda x: np.concatenate([x[:, :, 1:] - x[:, :, :-1], np.zeros_like(x[:, :, :1])], 2)
+    for stream, x in (("velocity", move(joint)), ("bone", bone), ("bone_velocity", move(bone))):
+        os.makedirs("last_" + stream, exist_ok=True)
+        np.save("last_" + stream + "/" + half + "_joint.npy", x)
+        open("last_" + stream + "/" + half + "_label.pkl", "wb").write(open("last/" + half + "_label.pkl", "rb").read())
+
 # NW-UCLA: 20 joints of one body
 os.makedirs("nwucla", exist_ok=True)
 for name in ("a01_s01_e00_v01", "a12_s02_e03_v03"):
