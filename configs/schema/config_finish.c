@@ -255,7 +255,7 @@ static const struct {
 #define REAL(...)               KD_TERM_KEY(__VA_ARGS__)
 #define INT(...)                KD_TERM_KEY(__VA_ARGS__)
 #define ENUM(...)               KD_TERM_KEY(__VA_ARGS__)
-#define KD_TERM(name, file)     {#name, 0, 0},
+#define KD_TERM(name, ...)      {#name, 0, 0},
 #define KD_TERM_SCHEDULE(prefix, what) \
     KD_TERM_KEY(prefix##schedule, ) KD_TERM_KEY(prefix##warmup_epochs, ) KD_TERM_KEY(prefix##stop_epoch, )
 #include "distill/kd/terms.inc"
@@ -296,12 +296,12 @@ static kd_status idle_terms(const kd_loss_opts *k, const kd_loss_opts *plain, kd
 static kd_status check_terms(const kd_config *c, kd_err *err)
 {
     const bool mixed = c->mixup.alpha > 0.0 || c->mixup.cutmix_alpha > 0.0;
-    if (mixed && c->kd.nkd_weight > 0.0 && c->kd.nkd_temperature != 1.0) {
-        return KD_FAIL(
-            err, KD_E_CONFIG,
-            "kd.nkd_temperature: expected 1 where batches are mixed (mixup.alpha, mixup.cutmix_alpha), since "
-            "mixed probabilities have one temperature, found %g",
-            c->kd.nkd_temperature);
+    const bool one = mixed || c->kd.combine != KD_COMBINE_EACH;
+    if (one && c->kd.nkd_weight > 0.0 && c->kd.nkd_temperature != 1.0) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "kd.nkd_temperature: expected 1 where batches are mixed (mixup.alpha, mixup.cutmix_alpha) or "
+                       "stores combined (kd.combine), since such probabilities have one temperature, found %g",
+                       c->kd.nkd_temperature);
     }
     kd_config *plain = kd_alloc(sizeof *plain);
     if (plain == NULL) {
@@ -313,10 +313,32 @@ static kd_status check_terms(const kd_config *c, kd_err *err)
     return st;
 }
 
-static bool reads_features(const kd_loss_opts *k)
+/* Several stores: weights one a store, and one teacher of them where there is something to combine. */
+static kd_status check_combine(const kd_loss_opts *k, kd_err *err)
 {
-    return (k->feature != KD_FEATURE_MATCH_NONE && k->feature_weight > 0.0) || k->rkd_distance_weight > 0.0 ||
-           k->rkd_angle_weight > 0.0 || k->sp_weight > 0.0 || k->pkt_weight > 0.0 || k->infonce_weight > 0.0;
+    char name[KD_CFG_NAME];
+    for (int i = 0; i < k->store_weights.n; i++) {
+        if (k->store_weights.v[i] <= 0.0) {
+            return KD_FAIL(err, KD_E_CONFIG,
+                           "kd.store_weights: expected numbers above 0, found 0 at place %d; leave that store out", i);
+        }
+    }
+    if (k->store.n > 0 && k->store_weights.n > 0 && k->store_weights.n != k->store.n) {
+        return KD_FAIL(err, KD_E_CONFIG, "kd.store_weights: expected %d numbers, one a store, found %d", k->store.n,
+                       k->store_weights.n);
+    }
+    if (k->combine == KD_COMBINE_EACH) {
+        return KD_OK;
+    }
+    (void)kd_config_enum_name("kd.combine", (int)k->combine, name);
+    if (k->store.n == 1) {
+        return KD_FAIL(err, KD_E_CONFIG, "kd.combine: %s, but kd.store has one store; remove it", name);
+    }
+    if (!kd_loss_wants(k, KD_READS_LOGITS) && k->pseudo <= 0.0) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "kd.combine: %s, but no term reads logits, and features are never combined; remove it", name);
+    }
+    return KD_OK;
 }
 
 static kd_status finish_kd(kd_config *c, kd_err *err)
@@ -330,11 +352,17 @@ static kd_status finish_kd(kd_config *c, kd_err *err)
         k->ce_weight = 1.0 - k->weight;
     }
     KD_TRY(check_terms(c, err));
-    if (k->feature_tap[0] != '\0' && !reads_features(k)) {
+    KD_TRY(check_combine(k, err));
+    if (k->feature_tap[0] != '\0' && !kd_loss_wants(k, KD_READS_FEATURES)) {
         return KD_FAIL(err, KD_E_CONFIG,
                        "kd.feature_tap: only with kd.feature mse or cosine and kd.feature_weight above 0, or another "
                        "term that reads features, found %s; remove it",
                        k->feature_tap);
+    }
+    if (k->pseudo > 0.0 && c->kind == KD_KIND_TEACHER && c->video.flip_labels.n > 0) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "kd.pseudo: the teachers' class of a clip is not that of its mirror image; remove it or "
+                       "video.flip_labels");
     }
     return idle_kd(c, err);
 }

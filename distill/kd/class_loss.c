@@ -13,23 +13,21 @@ static kd_val build_ce(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
     }
     const kd_term *kl = t + 1;
     return kd_ce_kl(g, in->logits, in->target, in->valid, in->teacher, in->teacher_valid, (float)kl->param[0],
-                    in->loss->mixed, in->beside);
+                    kd_loss_fed(in->loss), in->beside);
 }
 
 static kd_val build_kl(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 {
-    return kd_kl(g, in->logits, in->teacher, in->teacher_valid, (float)t->param[0], in->loss->mixed);
+    return kd_kl(g, in->logits, in->teacher, in->teacher_valid, (float)t->param[0], kd_loss_fed(in->loss));
 }
 
 static void read_ce(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->ce_weight;
     KD_TERM_READ_SCHEDULE(t, o, ce_);
 }
 
 static void read_kl(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->weight;
     t->param[0] = o->temperature;
     KD_TERM_READ_SCHEDULE(t, o, );
 }
@@ -37,7 +35,7 @@ static void read_kl(const kd_loss_opts *o, kd_term *t)
 const kd_term_def kd_term_ce = {.name = "ce",
                                 .log = "loss_ce",
                                 .text = "CE",
-                                .reads = KD_READS_LABELS,
+                                .reads = kd_term_reads_ce,
                                 .temperature = -1,
                                 .read = read_ce,
                                 .build = build_ce};
@@ -45,7 +43,7 @@ const kd_term_def kd_term_ce = {.name = "ce",
 const kd_term_def kd_term_kl = {.name = "kl",
                                 .log = "loss_kd",
                                 .text = "T^2 KL(teacher || student)",
-                                .reads = KD_READS_LOGITS,
+                                .reads = kd_term_reads_kl,
                                 .temperature = 0,
                                 .read = read_kl,
                                 .build = build_kl};

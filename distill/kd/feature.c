@@ -29,34 +29,23 @@ static kd_val build_cosine(kd_graph *g, const kd_term_inputs *in, const kd_term 
     return feature(g, in, t, KD_FEATURE_COSINE);
 }
 
-static void read_as(const kd_loss_opts *o, kd_feature_match match, kd_term *t)
+static void read(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->feature == match ? o->feature_weight : 0.0;
     KD_TERM_READ_SCHEDULE(t, o, feature_);
-}
-
-static void read_mse(const kd_loss_opts *o, kd_term *t)
-{
-    read_as(o, KD_FEATURE_MATCH_MSE, t);
-}
-
-static void read_cosine(const kd_loss_opts *o, kd_term *t)
-{
-    read_as(o, KD_FEATURE_MATCH_COSINE, t);
 }
 
 const kd_term_def kd_term_feature_mse = {.name = "feature_mse",
                                          .log = "loss_feature",
                                          .text = "feature MSE",
-                                         .reads = KD_READS_FEATURES,
+                                         .reads = kd_term_reads_feature_mse,
                                          .temperature = -1,
-                                         .read = read_mse,
+                                         .read = read,
                                          .build = build_mse};
 
 const kd_term_def kd_term_feature_cosine = {.name = "feature_cosine",
                                             .log = "loss_feature",
                                             .text = "feature cosine",
-                                            .reads = KD_READS_FEATURES,
+                                            .reads = kd_term_reads_feature_cosine,
                                             .temperature = -1,
-                                            .read = read_cosine,
+                                            .read = read,
                                             .build = build_cosine};

@@ -36,14 +36,13 @@ static kd_val build(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 
 static void read(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->ib_weight;
     KD_TERM_READ_SCHEDULE(t, o, ib_);
 }
 
 const kd_term_def kd_term_ib = {.name = "ib",
                                 .log = "loss_ib",
                                 .text = "information bottleneck",
-                                .reads = KD_READS_LATENT,
+                                .reads = kd_term_reads_ib,
                                 .temperature = -1,
                                 .own_weight = 0.01,
                                 .read = read,

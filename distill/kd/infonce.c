@@ -15,7 +15,6 @@ static kd_val build(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 
 static void read(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->infonce_weight;
     t->param[0] = o->infonce_temperature;
     KD_TERM_READ_SCHEDULE(t, o, infonce_);
 }
@@ -23,7 +22,7 @@ static void read(const kd_loss_opts *o, kd_term *t)
 const kd_term_def kd_term_infonce = {.name = "infonce",
                                      .log = "loss_infonce",
                                      .text = "InfoNCE",
-                                     .reads = KD_READS_FEATURES,
+                                     .reads = kd_term_reads_infonce,
                                      .coupled = true,
                                      .temperature = 0,
                                      .read = read,

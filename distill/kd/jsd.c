@@ -5,13 +5,12 @@
 
 static kd_val build(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 {
-    const kd_match_loss_attr at = {.kind = KD_MATCH_JSD, .t_is_prob = in->loss->mixed, .p = {t->param[0]}};
+    const kd_match_loss_attr at = {.kind = KD_MATCH_JSD, .t_is_prob = kd_loss_fed(in->loss), .p = {t->param[0]}};
     return kd_match_loss(g, in->logits, in->teacher, KD_NONE, in->teacher_valid, &at);
 }
 
 static void read(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->jsd_weight;
     t->param[0] = o->jsd_temperature;
     KD_TERM_READ_SCHEDULE(t, o, jsd_);
 }
@@ -19,7 +18,7 @@ static void read(const kd_loss_opts *o, kd_term *t)
 const kd_term_def kd_term_jsd = {.name = "jsd",
                                  .log = "loss_jsd",
                                  .text = "JSD",
-                                 .reads = KD_READS_LOGITS,
+                                 .reads = kd_term_reads_jsd,
                                  .temperature = 0,
                                  .read = read,
                                  .build = build};

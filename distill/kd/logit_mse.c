@@ -11,14 +11,13 @@ static kd_val build(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 
 static void read(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->logit_mse_weight;
     KD_TERM_READ_SCHEDULE(t, o, logit_mse_);
 }
 
 const kd_term_def kd_term_logit_mse = {.name = "logit_mse",
                                        .log = "loss_logit_mse",
                                        .text = "logit MSE",
-                                       .reads = KD_READS_LOGITS,
+                                       .reads = kd_term_reads_logit_mse,
                                        .raw = true,
                                        .temperature = -1,
                                        .read = read,

@@ -11,7 +11,6 @@ static kd_val build(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 
 static void read(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->logit_std_weight;
     t->param[0] = o->logit_std_temperature;
     KD_TERM_READ_SCHEDULE(t, o, logit_std_);
 }
@@ -19,7 +18,7 @@ static void read(const kd_loss_opts *o, kd_term *t)
 const kd_term_def kd_term_logit_std = {.name = "logit_std",
                                        .log = "loss_logit_std",
                                        .text = "KL of standardised logits",
-                                       .reads = KD_READS_LOGITS,
+                                       .reads = kd_term_reads_logit_std,
                                        .raw = true,
                                        .temperature = 0,
                                        .read = read,

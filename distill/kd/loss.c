@@ -9,8 +9,16 @@
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
-static const kd_term_def *const table[] = {
-#define KD_TERM(name, file) &kd_term_##name,
+#define ENUM(...)
+#define REAL(...)
+#define INT(...)
+#define BOOL(...)
+#define KD_TERM_SCHEDULE(...)
+static const struct {
+    const kd_term_def *def;
+    double (*weight)(const kd_loss_opts *o); /* 0: the term is off */
+} table[] = {
+#define KD_TERM(name, ...) {&kd_term_##name, kd_term_weight_##name},
 #include "distill/kd/terms.inc"
 #undef KD_TERM
 };
@@ -22,7 +30,14 @@ int kd_term_count(void)
 
 const kd_term_def *kd_term_at(int i)
 {
-    return i >= 0 && i < kd_term_count() ? table[i] : NULL;
+    return i >= 0 && i < kd_term_count() ? table[i].def : NULL;
+}
+
+kd_term kd_term_read(int i, const kd_loss_opts *o)
+{
+    kd_term t = {.def = table[i].def, .weight = table[i].weight(o)};
+    t.def->read(o, &t);
+    return t;
 }
 
 /* ---- the terms of a run ---------------------------------------------------------------------- */
@@ -40,7 +55,7 @@ kd_status kd_loss_add(kd_loss *l, const kd_term *t, kd_err *err)
 {
     const size_t bytes = (size_t)l->n * sizeof *l->term;
     kd_term *grown = kd_realloc(l->term, bytes, bytes + sizeof *grown);
-    KD_ASSERT(t->store >= 0 && t->store < KD_STORES_MAX);
+    KD_ASSERT(t->store >= KD_STORES_JOINED && t->store < KD_STORES_MAX);
     if (grown == NULL) {
         return KD_FAIL(err, KD_E_OOM, "loss: out of memory for %d terms", l->n + 1);
     }
@@ -57,18 +72,23 @@ kd_status kd_loss_add(kd_loss *l, const kd_term *t, kd_err *err)
             kd_loss_name(full, t->store, mine->log);
         }
     }
-    kd_loss_name("teacher", l->mixed ? readers : t->store, mine->input);
+    kd_loss_name("teacher", kd_loss_fed(l) ? readers : t->store, mine->input);
     l->n++;
     return KD_OK;
 }
 
-/* The terms of one row: one, or one a store. */
-static kd_status add_row(kd_loss *l, const kd_term_def *def, const kd_loss_opts *o, kd_err *err)
+/* The terms of one row: one, one of all stores, or one a store. */
+static kd_status add_row(kd_loss *l, int row, const kd_loss_opts *o, kd_err *err)
 {
+    const kd_term_def *def = table[row].def;
     const bool of_store = (def->reads & KD_READS_STORE) != 0;
-    for (int s = 0; s < (of_store ? l->stores : 1); s++) {
-        kd_term t = {.def = def, .store = s};
-        def->read(o, &t);
+    const bool joined = l->joined && (def->reads & KD_READS_LOGITS) != 0;
+    for (int s = 0; s < (of_store && !joined ? l->stores : 1); s++) {
+        kd_term t = kd_term_read(row, o);
+        t.store = joined ? KD_STORES_JOINED : s;
+        if (of_store && !joined && s < o->store_weights.n) {
+            t.weight *= o->store_weights.v[s];
+        }
         if (def == &kd_term_ce && l->stores == 0) { /* ce_weight shares the loss with teachers */
             t.weight = 1.0;
         }
@@ -85,22 +105,11 @@ static kd_status add_row(kd_loss *l, const kd_term_def *def, const kd_loss_opts 
 
 kd_status kd_loss_make(const kd_loss_opts *o, kd_loss *out, kd_err *err)
 {
-    for (size_t i = 0; i < KD_COUNTOF(table); i++) {
-        KD_TRY(add_row(out, table[i], o, err));
+    out->joined = o->combine != KD_COMBINE_EACH && out->stores > 1;
+    for (int i = 0; i < kd_term_count(); i++) {
+        KD_TRY(add_row(out, i, o, err));
     }
     return KD_OK;
-}
-
-bool kd_loss_wants(const kd_loss_opts *o, unsigned reads)
-{
-    for (size_t i = 0; i < KD_COUNTOF(table); i++) {
-        kd_term t = {.def = table[i]};
-        table[i]->read(o, &t);
-        if ((table[i]->reads & reads) != 0 && t.weight > 0.0) {
-            return true;
-        }
-    }
-    return false;
 }
 
 kd_status kd_loss_own(bool mixed, bool latent, kd_loss *out, kd_err *err)
@@ -171,7 +180,8 @@ void kd_loss_text(const kd_loss *l, char *out, size_t size)
         const kd_term *t = &l->term[i];
         at += (size_t)snprintf(out + at, size - at, "%s%g %s", i != 0 ? " + " : "", t->weight, t->def->text);
         if (l->stores > 1 && at < size && (t->def->reads & KD_READS_STORE) != 0) {
-            at += (size_t)snprintf(out + at, size - at, " (store %d)", t->store + 1);
+            at += t->store == KD_STORES_JOINED ? (size_t)snprintf(out + at, size - at, " (stores combined)")
+                                               : (size_t)snprintf(out + at, size - at, " (store %d)", t->store + 1);
         }
         if (t->def->temperature >= 0 && at < size) {
             at += (size_t)snprintf(out + at, size - at, " at T = %g", t->param[t->def->temperature]);
@@ -222,7 +232,7 @@ static store_inputs open_store(kd_graph *g, const kd_loss *l, const kd_loss_batc
     if (kd_loss_reads(l, store, KD_READS_STORE)) {
         in.valid = rows(g, b, "teacher_valid", "teacher_has", store, kd_shape0());
     }
-    if (kd_loss_reads(l, store, KD_READS_LOGITS) && !l->mixed) {
+    if (kd_loss_reads(l, store, KD_READS_LOGITS) && !kd_loss_fed(l)) {
         in.logits = rows(g, b, "teacher", "teacher_table", store, kd_shape1(b->classes));
     }
     return in;
@@ -242,8 +252,8 @@ static void read_store(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, co
         in->taught_valid = kd_mul(g, s->valid, in->valid);
     }
     if ((t->def->reads & KD_READS_LOGITS) != 0) {
-        const kd_shape mixed = kd_shape2(b->batch, b->classes);
-        in->teacher = l->mixed ? kd_input(g, t->input, stat_of(g), mixed) : s->logits;
+        const kd_shape fed = kd_shape2(b->batch, b->classes);
+        in->teacher = kd_loss_fed(l) ? kd_input(g, t->input, stat_of(g), fed) : s->logits;
     }
     if ((t->def->reads & KD_READS_FEATURES) != 0) {
         if (s->feature.id == 0) {
@@ -273,12 +283,15 @@ static kd_val weighted(kd_graph *g, const kd_val *term, const float *w, int n)
 
 static void build_terms(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, kd_val *term, float *w)
 {
-    store_inputs store[KD_STORES_MAX];
+    store_inputs store[KD_STORES_MAX], joined = {KD_NONE, KD_NONE, KD_NONE};
     kd_term_inputs in = {.loss = l, .logits = b->logits, .features = b->features, .latent = b->latent};
     in.target = kd_input(g, "target", stat_of(g), batched(b->batch, &b->target));
     in.valid = kd_input(g, "valid", stat_of(g), kd_shape1(b->batch));
     for (int s = 0; s < KD_MAX(l->stores, 1); s++) {
         store[s] = open_store(g, l, b, s);
+    }
+    if (kd_loss_reads(l, KD_STORES_JOINED, KD_READS_LOGITS)) {
+        joined.valid = kd_input(g, "joined_valid", stat_of(g), kd_shape1(b->batch));
     }
     for (int i = 0; i < l->n; i++) {
         const kd_term *t = &l->term[i];
@@ -287,7 +300,7 @@ static void build_terms(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, k
         if (i == 0 || !is_pair(l, i - 1)) {
             const kd_term *reader = pair ? t + 1 : t;
             if ((reader->def->reads & KD_READS_STORE) != 0) {
-                read_store(g, l, b, reader, &store[reader->store], &in);
+                read_store(g, l, b, reader, reader->store < 0 ? &joined : &store[reader->store], &in);
             }
             term[i] = t->def->build(g, &in, t);
         }

@@ -10,15 +10,17 @@
  * Inputs of the training program.  Names of the second and later store end in _2, _3, ...
  *
  *   "target" (B,...), "valid" (B)    labels, smoothed and mixed; 1 a row that was read and has a label, else 0
- *   "teacher_valid" (B)              1 where the sample was read
+ *   "teacher_valid" (B)              1 where the sample was read and the store has a record of it
  *   "teacher" (B,K)                  the store's logits.  Where batches are mixed: probabilities at the temperature of
  *                                    the term (of a raw term: the logits), mixed on the host; one input a term then,
  *                                    numbered by term
  *   "teacher_feature" (B,P)          the store's features
+ *   "joined_valid" (B)               where stores are combined: 1 where one of them has a record; "teacher" is then fed
+ *                                    as where batches are mixed
  *   "weight_<log name>" ()           of a term whose weight changes from epoch to epoch
  *
  * Where the training data stay on the device, "teacher_has" (S), "teacher_table" (S,K) and "feature_table" (S,P) are
- * written once in place of the three teacher inputs; mixed probabilities are fed all the same.
+ * written once in place of the three teacher inputs; mixed and combined probabilities are fed all the same.
  * Outputs: "loss", and each term under its log name ("loss_ce", "loss_kd", ...).
  */
 #ifndef KD_DISTILL_KD_LOSS_H
@@ -29,15 +31,7 @@
 #include "kernels/kd_params.h"
 
 enum { KD_TERM_PARAMS = 4, KD_TERM_NAME = 48, KD_STORES_MAX = KD_CFG_MAX_PATHS };
-
-/* What a term reads. */
-enum {
-    KD_READS_LABELS = 1,
-    KD_READS_LOGITS = 2,
-    KD_READS_FEATURES = 4,
-    KD_READS_STORE = KD_READS_LOGITS | KD_READS_FEATURES,
-    KD_READS_LATENT = 8 /* of the model that learns: its information bottleneck */
-};
+enum { KD_STORES_JOINED = -1 }; /* in the place of a store: all of them, as one teacher (kd.combine) */
 
 struct kd_term;
 struct kd_loss;
@@ -60,13 +54,12 @@ typedef struct kd_term_def {
     const char *name;  /* in recipes */
     const char *log;   /* "loss_ce": program output, log key, TensorBoard tag */
     const char *text;  /* in the line that states the loss: "CE" */
-    unsigned reads;    /* KD_READS_* */
+    unsigned reads;    /* KD_READS_*, of terms.inc */
     bool coupled;      /* rows of a batch enter one another's terms: batches must not be cut into parts */
     bool raw;          /* the teacher's logits of mixed samples are mixed themselves, not their probabilities */
     int temperature;   /* index of the parameter that softens the teacher; -1: none */
     double own_weight; /* in the place of a weight below 0 */
-    void (*read)(const kd_loss_opts *o,
-                 struct kd_term *t); /* weight, schedule, parameters; weight 0: the term is off */
+    void (*read)(const kd_loss_opts *o, struct kd_term *t); /* schedule and parameters */
     kd_val (*build)(kd_graph *g, const kd_term_inputs *in, const struct kd_term *t);
 } kd_term_def;
 
@@ -78,7 +71,7 @@ typedef struct kd_term {
     kd_weight_shape shape;        /* over the epochs of the run: flat, or falling to 0 in a line or half a cosine */
     double warmup_epochs;         /* the weight rises from 0 in a line; 0: at once */
     double stop_epoch;            /* the weight is 0 from this epoch on; 0: never */
-    int store;                    /* which store it reads; 0 for terms that read labels alone */
+    int store;                    /* which store it reads, or KD_STORES_JOINED; 0 for terms that read labels alone */
     char log[KD_TERM_NAME];       /* def->log, numbered by store */
     char input[KD_TERM_NAME];     /* the logits it reads */
 } kd_term;
@@ -89,14 +82,19 @@ typedef struct kd_loss {
     int stores;
     int feature_dim[KD_STORES_MAX]; /* of each store; 0: it has none */
     bool mixed;                     /* batches are mixed (mixup, CutMix) */
+    bool joined;                    /* the stores are one teacher of the terms on logits */
     bool latent;                    /* the model that learns has an information bottleneck */
 } kd_loss;
+
+/* Are the teacher's answers fed term by term, as probabilities? */
+static inline bool kd_loss_fed(const kd_loss *l)
+{
+    return l->mixed || l->joined;
+}
 
 /* The loss that the options describe, for the stores of `out` (its stores, feature_dim, mixed and latent are set).
  * Without stores: the cross-entropy with weight 1, and what the model's own terms add.  KD_E_OOM. */
 KD_NODISCARD kd_status kd_loss_make(const kd_loss_opts *o, kd_loss *out, kd_err *err);
-/* Does a term that these options weigh read one of these of a store?  KD_READS_* bits. */
-bool kd_loss_wants(const kd_loss_opts *o, unsigned reads);
 
 /* The loss of a model without a teacher and without options: cross-entropy, and with `latent` the information
  * bottleneck.  KD_E_OOM. */
@@ -107,8 +105,10 @@ void kd_loss_free(kd_loss *l); /* zeroed is legal */
 
 int kd_term_count(void);
 const kd_term_def *kd_term_at(int i);
+/* Row i as the options describe it, of the first store; weight 0: the term is off. */
+kd_term kd_term_read(int i, const kd_loss_opts *o);
 
-/* Does any term of store `store` read one of these?  KD_READS_* bits. */
+/* Does any term of store `store` (or KD_STORES_JOINED) read one of these?  KD_READS_* bits. */
 bool kd_loss_reads(const kd_loss *l, int store, unsigned reads);
 
 /* Weight of a term at a point of the run, in epochs (fractions count). */

@@ -5,13 +5,13 @@
 
 static kd_val build(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 {
-    const kd_match_loss_attr at = {.kind = KD_MATCH_NKD, .t_is_prob = in->loss->mixed, .p = {t->param[0], t->param[1]}};
+    const kd_match_loss_attr at = {
+        .kind = KD_MATCH_NKD, .t_is_prob = kd_loss_fed(in->loss), .p = {t->param[0], t->param[1]}};
     return kd_match_loss(g, in->logits, in->teacher, in->target, in->taught_valid, &at);
 }
 
 static void read(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->nkd_weight;
     t->param[0] = o->nkd_temperature;
     t->param[1] = o->nkd_gamma;
     KD_TERM_READ_SCHEDULE(t, o, nkd_);
@@ -20,7 +20,7 @@ static void read(const kd_loss_opts *o, kd_term *t)
 const kd_term_def kd_term_nkd = {.name = "nkd",
                                  .log = "loss_nkd",
                                  .text = "NKD",
-                                 .reads = KD_READS_LABELS | KD_READS_LOGITS,
+                                 .reads = kd_term_reads_nkd,
                                  .temperature = 0,
                                  .read = read,
                                  .build = build};

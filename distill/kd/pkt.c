@@ -13,14 +13,13 @@ static kd_val build(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 
 static void read(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->pkt_weight;
     KD_TERM_READ_SCHEDULE(t, o, pkt_);
 }
 
 const kd_term_def kd_term_pkt = {.name = "pkt",
                                  .log = "loss_pkt",
                                  .text = "PKT",
-                                 .reads = KD_READS_FEATURES,
+                                 .reads = kd_term_reads_pkt,
                                  .coupled = true,
                                  .temperature = -1,
                                  .read = read,

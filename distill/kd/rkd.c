@@ -12,7 +12,6 @@ static kd_val build_distance(kd_graph *g, const kd_term_inputs *in, const kd_ter
 
 static void read_distance(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->rkd_distance_weight;
     KD_TERM_READ_SCHEDULE(t, o, rkd_distance_);
 }
 
@@ -25,14 +24,13 @@ static kd_val build_angle(kd_graph *g, const kd_term_inputs *in, const kd_term *
 
 static void read_angle(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->rkd_angle_weight;
     KD_TERM_READ_SCHEDULE(t, o, rkd_angle_);
 }
 
 const kd_term_def kd_term_rkd_distance = {.name = "rkd_distance",
                                           .log = "loss_rkd_distance",
                                           .text = "RKD distance",
-                                          .reads = KD_READS_FEATURES,
+                                          .reads = kd_term_reads_rkd_distance,
                                           .coupled = true,
                                           .temperature = -1,
                                           .read = read_distance,
@@ -41,7 +39,7 @@ const kd_term_def kd_term_rkd_distance = {.name = "rkd_distance",
 const kd_term_def kd_term_rkd_angle = {.name = "rkd_angle",
                                        .log = "loss_rkd_angle",
                                        .text = "RKD angle",
-                                       .reads = KD_READS_FEATURES,
+                                       .reads = kd_term_reads_rkd_angle,
                                        .coupled = true,
                                        .temperature = -1,
                                        .read = read_angle,

@@ -12,14 +12,13 @@ static kd_val build(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 
 static void read(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->sp_weight;
     KD_TERM_READ_SCHEDULE(t, o, sp_);
 }
 
 const kd_term_def kd_term_sp = {.name = "sp",
                                 .log = "loss_sp",
                                 .text = "SP",
-                                .reads = KD_READS_FEATURES,
+                                .reads = kd_term_reads_sp,
                                 .coupled = true,
                                 .temperature = -1,
                                 .read = read,

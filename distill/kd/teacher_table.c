@@ -39,15 +39,13 @@ static char *first_ids(const kd_half *half, const uint8_t *marked)
     return text;
 }
 
-/* Marks the samples without a record and compares the labels of the others. */
-static kd_status mark_lacking(const kd_half *half, const kd_store *store, uint8_t *lacks, size_t *count, kd_err *err)
+/* Unmarks the samples that have a record, and compares their labels. */
+static kd_status unmark(const kd_half *half, const kd_store *store, uint8_t *lacks, kd_err *err)
 {
-    *count = 0;
     for (size_t i = 0; i < half->n; i++) {
         const kd_data_sample *s = &half->sample[i];
         const int64_t record = kd_store_find(store, s->id);
-        lacks[i] = record < 0;
-        *count += record < 0;
+        lacks[i] = lacks[i] != 0 && record < 0;
         const int label = record >= 0 ? kd_store_label(store, record) : KD_NO_LABEL;
         if (label != s->label && label != KD_NO_LABEL && s->label != KD_NO_LABEL) {
             return KD_FAIL(err, KD_E_DATA, "%s: %s has label %d, in the data set it has %d", kd_store_path(store),
@@ -57,24 +55,29 @@ static kd_status mark_lacking(const kd_half *half, const kd_store *store, uint8_
     return KD_OK;
 }
 
-static kd_status leave_lacking_out(kd_half *half, const kd_store *store, const uint8_t *lacks, size_t count,
+/* n: stores, of which `store` is the first. */
+static kd_status leave_lacking_out(kd_half *half, const kd_store *store, int n, const uint8_t *lacks, size_t count,
                                    kd_on_bad on_bad, kd_err *err)
 {
     kd_status st = KD_OK;
+    char more[32] = "";
+    if (n > 1) {
+        (void)snprintf(more, sizeof more, " and %d more", n - 1);
+    }
     char *ids = first_ids(half, lacks);
     if (ids == NULL) {
         return KD_FAIL(err, KD_E_OOM, "no memory to join %zu samples", half->n);
     }
     if (count == half->n) {
-        st = KD_FAIL(err, KD_E_DATA, "%s: none of its %lld records is one of the %zu samples (%s)",
-                     kd_store_path(store), (long long)kd_store_count(store), half->n, ids);
+        st = KD_FAIL(err, KD_E_DATA, "%s%s: none of its %lld records is one of the %zu samples (%s)",
+                     kd_store_path(store), more, (long long)kd_store_count(store), half->n, ids);
     } else if (on_bad == KD_BAD_FAIL) {
         st = KD_FAIL(err, KD_E_DATA,
-                     "%s: no record for %zu of %zu samples: %s; dump them, or set data.on_bad_sample: skip to leave "
+                     "%s%s: no record for %zu of %zu samples: %s; dump them, or set data.on_bad_sample: skip to leave "
                      "them out",
-                     kd_store_path(store), count, half->n, ids);
+                     kd_store_path(store), more, count, half->n, ids);
     } else {
-        kd_log(KD_LOG_WARN, "%s: %zu of %zu samples left out, %s: %s", kd_store_path(store), count, half->n,
+        kd_log(KD_LOG_WARN, "%s%s: %zu of %zu samples left out, %s: %s", kd_store_path(store), more, count, half->n,
                kd_fate_text(KD_FATE_NO_TEACHER), ids);
         st = kd_half_leave_out(half, lacks, KD_FATE_NO_TEACHER, err);
     }
@@ -98,10 +101,10 @@ static kd_status other_split(const char *path, const char *store, const char *da
                    path, more, data + at, more, store + at);
 }
 
-kd_status kd_teacher_join(const kd_dataset *ds, kd_half *half, const kd_store *store, kd_on_bad on_bad, kd_err *err)
+/* The store is one of this data set. */
+static kd_status same_data(const kd_dataset *ds, const kd_store *store, kd_err *err)
 {
     const kd_store_manifest *m = kd_store_get_manifest(store);
-    size_t lacking = 0;
     KD_TRY(same_classes(ds, store, m, err));
     const bool unknown = m->parts[0] == '\0' && m->split[0] == '\0'; /* made elsewhere and of no data set */
     if (!unknown && strcmp(m->split, ds->split) != 0) {
@@ -111,13 +114,28 @@ kd_status kd_teacher_join(const kd_dataset *ds, kd_half *half, const kd_store *s
         kd_log(KD_LOG_WARN, "%s: made from data set '%s', joined to '%s' by ids and labels alone", kd_store_path(store),
                m->data_set, ds->name);
     }
+    return KD_OK;
+}
+
+kd_status kd_teacher_join(const kd_dataset *ds, kd_half *half, kd_store *const *store, int n, kd_on_bad on_bad,
+                          kd_err *err)
+{
+    size_t lacking = 0;
     uint8_t *lacks = kd_calloc(KD_MAX(half->n, 1), sizeof *lacks);
     if (lacks == NULL) {
         return KD_FAIL(err, KD_E_OOM, "no memory to join %zu samples", half->n);
     }
-    kd_status st = mark_lacking(half, store, lacks, &lacking, err);
+    memset(lacks, 1, half->n);
+    kd_status st = KD_OK;
+    for (int s = 0; s < n && st == KD_OK; s++) {
+        st = same_data(ds, store[s], err);
+        st = st == KD_OK ? unmark(half, store[s], lacks, err) : st;
+    }
+    for (size_t i = 0; i < half->n; i++) {
+        lacking += lacks[i];
+    }
     if (st == KD_OK && lacking > 0) {
-        st = leave_lacking_out(half, store, lacks, lacking, on_bad, err);
+        st = leave_lacking_out(half, store[0], n, lacks, lacking, on_bad, err);
     }
     kd_free(lacks);
     return st;
@@ -151,6 +169,12 @@ static kd_status load(const kd_half *half, const kd_store *store, int offset, kd
     for (size_t i = 0; i < half->n; i++) {
         kd_store_record r;
         float *logits = t->logits + i * views * k;
+        t->has[i] = kd_store_find(store, half->sample[i].id) >= 0;
+        if (t->has[i] == 0) {
+            t->lacking++;
+            t->in_order = false;
+            continue;
+        }
         KD_GO(kd_store_read_id(cursor, half->sample[i].id, &r, err));
         if (views > 1 && (size_t)r.n_views != views) {
             st = KD_FAIL(err, KD_E_DATA, "%s: %s: expected %zu views, found %d", kd_store_path(store), r.id, views,
@@ -170,7 +194,7 @@ static kd_status load(const kd_half *half, const kd_store *store, int offset, kd
             labelled++;
         }
     }
-    t->extra = (size_t)kd_store_count(store) - half->n;
+    t->extra = (size_t)kd_store_count(store) - (half->n - t->lacking);
     t->top1 = (double)right / (double)KD_MAX(labelled, 1);
 done:
     kd_free(work);
@@ -183,11 +207,12 @@ static kd_status room(kd_teacher_table *t, kd_err *err)
     size_t logits, features;
     if (kd_size_mul(t->n, (size_t)t->n_classes, &logits) && kd_size_mul(logits, (size_t)t->views, &logits) &&
         kd_size_mul(t->n, (size_t)t->feature_dim, &features)) {
+        t->has = kd_calloc(KD_MAX(t->n, 1), sizeof *t->has);
         t->logits = kd_calloc(logits, sizeof *t->logits);
         if (features > 0) {
             t->feature = kd_calloc(features, sizeof *t->feature);
         }
-        if (t->logits != NULL && (features == 0 || t->feature != NULL)) {
+        if (t->has != NULL && t->logits != NULL && (features == 0 || t->feature != NULL)) {
             return KD_OK;
         }
     }
@@ -224,6 +249,7 @@ void kd_teacher_table_free(kd_teacher_table *t)
     if (t == NULL) {
         return;
     }
+    kd_free(t->has);
     kd_free(t->logits);
     kd_free(t->feature);
     *t = (kd_teacher_table){0};

@@ -15,14 +15,25 @@
 /* The student's features through the run's linear projection `name`, to the width of the term's store. */
 kd_val kdi_projected(kd_graph *g, const kd_term_inputs *in, const kd_term *t, const char *name);
 
-/* terms.inc without the options: KD_TERM alone. */
+/* terms.inc without the options: the rows, what they read and their weights. */
 #define ENUM(...)
 #define REAL(...)
 #define INT(...)
 #define BOOL(...)
 #define KD_TERM_SCHEDULE(...)
-#define KD_TERM(name, file) extern const kd_term_def kd_term_##name;
+#define KD_TERM(name, file, reads, weight)                            \
+    extern const kd_term_def kd_term_##name;                          \
+    enum { kd_term_reads_##name = (reads) };                          \
+    static inline double kd_term_weight_##name(const kd_loss_opts *o) \
+    {                                                                 \
+        return weight;                                                \
+    }
 #include "distill/kd/terms.inc"
+#undef ENUM
+#undef REAL
+#undef INT
+#undef BOOL
+#undef KD_TERM_SCHEDULE
 #undef KD_TERM
 
 #endif

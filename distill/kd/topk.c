@@ -6,7 +6,7 @@
 static kd_val build(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 {
     const kd_match_loss_attr at = {.kind = KD_MATCH_TOPK,
-                                   .t_is_prob = in->loss->mixed,
+                                   .t_is_prob = kd_loss_fed(in->loss),
                                    .k = (int32_t)t->param[1],
                                    .tail = (int32_t)t->param[2],
                                    .p = {t->param[0]}};
@@ -15,7 +15,6 @@ static kd_val build(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 
 static void read(const kd_loss_opts *o, kd_term *t)
 {
-    t->weight = o->topk_weight;
     t->param[0] = o->topk_temperature;
     t->param[1] = o->topk_k;
     t->param[2] = o->topk_tail;
@@ -25,7 +24,7 @@ static void read(const kd_loss_opts *o, kd_term *t)
 const kd_term_def kd_term_topk = {.name = "topk",
                                   .log = "loss_topk",
                                   .text = "top-k KL",
-                                  .reads = KD_READS_LOGITS,
+                                  .reads = kd_term_reads_topk,
                                   .temperature = 0,
                                   .read = read,
                                   .build = build};

@@ -83,6 +83,9 @@ void kd_identity_put(const kd_identity *id, kd_json *state)
         if (id->half[h].unlabelled > 0) {
             kd_json_set_i64(half, "unlabelled", id->half[h].unlabelled);
         }
+        if (id->half[h].pseudo > 0) {
+            kd_json_set_i64(half, "pseudo_labelled", id->half[h].pseudo);
+        }
         kd_json_set_str(half, "ids", id->half[h].ids);
         kd_json_set_str(half, "files", id->half[h].files);
     }
@@ -141,6 +144,7 @@ kd_status kd_identity_get(const kd_json *state, kd_identity *id, kd_err *err)
         KD_TRY(kd_json_get_object(o, HALF[h], &half, err));
         KD_TRY(kd_json_get_i64(half, "samples", &id->half[h].samples, err));
         KD_TRY(kd_json_opt_i64(half, "unlabelled", 0, &id->half[h].unlabelled, err));
+        KD_TRY(kd_json_opt_i64(half, "pseudo_labelled", 0, &id->half[h].pseudo, err));
         KD_TRY(get(half, "ids", id->half[h].ids, sizeof id->half[h].ids, err));
         const char *files = NULL;
         KD_TRY(kd_json_opt_str(half, "files", "", &files, err)); /* only a resume asks */

@@ -15,9 +15,9 @@
 
 /* One half of the data. */
 typedef struct kd_identity_half {
-    int64_t samples, unlabelled; /* unlabelled: of samples, those without a label */
-    char ids[KD_SHA256_HEX];     /* kd_half_digest */
-    char files[KD_SHA256_HEX];   /* kd_half_files_digest */
+    int64_t samples, unlabelled, pseudo; /* of samples, those without a label; of these, taught a teacher's class */
+    char ids[KD_SHA256_HEX];             /* kd_half_digest */
+    char files[KD_SHA256_HEX];           /* kd_half_files_digest */
 } kd_identity_half;
 
 /* One store and its teacher. */

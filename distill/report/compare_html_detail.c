@@ -346,7 +346,8 @@ static void run_facts(kd_text *t, const kd_report *r)
     fact(t, "Weights", r->weights_hash, true);
     fact(t, "Phase of training", r->phase, false);
     if (r->unlabelled > 0) {
-        (void)snprintf(counts, sizeof counts, "%lld", (long long)r->unlabelled);
+        (void)snprintf(counts, sizeof counts, "%lld, %lld of them taught by pseudo-labels", (long long)r->unlabelled,
+                       (long long)r->pseudo);
         fact(t, "Training samples without label", counts, false);
     }
     fact(t, "Epoch chosen on", r->selected_on != NULL ? r->selected_on : "not chosen", false);

@@ -51,6 +51,9 @@ static void put_runs(const kd_comparison *c, kd_json *o, const kd_group *g)
         if (r->unlabelled > 0) {
             kd_json_set_i64(run, "unlabelled", r->unlabelled);
         }
+        if (r->pseudo > 0) {
+            kd_json_set_i64(run, "pseudo_labelled", r->pseudo);
+        }
         kd_json_set_str(run, "config", r->config_hash);
         kd_json_set_str(run, "command", r->command);
     }

@@ -157,6 +157,9 @@ static void put_model(kd_json *d, const kd_report *r)
     if (r->unlabelled > 0) {
         kd_json_set_i64(m, "unlabelled", r->unlabelled);
     }
+    if (r->pseudo > 0) {
+        kd_json_set_i64(m, "pseudo_labelled", r->pseudo);
+    }
     kd_json_set_i64(m, "parameters", r->parameters);
     kd_json_set_i64(m, "macs", r->macs);
     kd_json_set_i64(m, "bytes", r->bytes);

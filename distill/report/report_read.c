@@ -146,6 +146,7 @@ static kd_status read_model(kd_report *r, kd_err *err)
     KD_TRY(optional(m, "phase", &r->phase, err));
     KD_TRY(optional(m, "selected_on", &r->selected_on, err));
     KD_TRY(kd_json_opt_i64(m, "unlabelled", 0, &r->unlabelled, err));
+    KD_TRY(kd_json_opt_i64(m, "pseudo_labelled", 0, &r->pseudo, err));
     KD_TRY(kd_json_opt_i64(m, "parameters", 0, &r->parameters, err));
     KD_TRY(kd_json_opt_i64(m, "macs", 0, &r->macs, err));
     KD_TRY(kd_json_opt_i64(m, "bytes", 0, &r->bytes, err));

@@ -186,7 +186,8 @@ kd_status kd_store_report(const kd_store *s, const kd_store_report_opts *o, kd_s
     }
     if (o->data != NULL) {
         KD_GO(kd_dataset_open(o->data, 0, 1u << o->half, &ds, err));
-        KD_GO(kd_teacher_join(&ds, half, s, o->data->on_bad_sample, err));
+        kd_store *const one = (kd_store *)(uintptr_t)s;
+        KD_GO(kd_teacher_join(&ds, half, &one, 1, o->data->on_bad_sample, err));
     } else {
         KD_GO(data_of_store(s, o->half, &ds, err));
     }

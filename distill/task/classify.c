@@ -129,6 +129,7 @@ static kd_status put_hashes(const kd_assessment *a, hashes *h, kd_report *rep, k
     rep->train_ids_hash = o->half[KD_HALF_TRAIN].ids;
     rep->val_ids_hash = o->half[KD_HALF_VAL].ids;
     rep->unlabelled = o->half[KD_HALF_TRAIN].unlabelled;
+    rep->pseudo = o->half[KD_HALF_TRAIN].pseudo;
     return KD_OK;
 }
 

@@ -2,6 +2,7 @@
 #include "distill/train/train_internal.h"
 #include "formats/base/merge.h"
 
+#include <math.h>
 #include <stdio.h>
 
 kd_status kdi_feed_open(kd_trainer *t, kd_err *err)
@@ -17,24 +18,27 @@ kd_status kdi_feed_open(kd_trainer *t, kd_err *err)
     t->kept = kd_calloc(b, sizeof *t->kept);
     t->labelled = kd_calloc(b, sizeof *t->labelled);
     t->kind = kd_calloc(b, sizeof *t->kind);
+    t->label = kd_calloc(b, sizeof *t->label);
+    t->answered = kd_calloc(b, sizeof *t->answered);
     t->target = kd_calloc(b * (size_t)kd_shape_numel(&t->model.target), sizeof *t->target);
     t->teacher_rows = kd_calloc(b * k, sizeof *t->teacher_rows);
     t->mixed_rows = kd_calloc(b * k, sizeof *t->mixed_rows);
     t->feature_rows = kd_calloc(b * (size_t)dim, sizeof *t->feature_rows);
-    t->work = kd_calloc(k, sizeof *t->work);
-    const bool ok = t->mix.perm && t->mix.lam && t->mix.cut && t->kept && t->labelled && t->kind && t->target &&
-                    t->teacher_rows && t->mixed_rows && t->feature_rows && t->work;
+    t->work = kd_calloc(3 * k, sizeof *t->work);
+    const bool ok = t->mix.perm && t->mix.lam && t->mix.cut && t->kept && t->labelled && t->kind && t->label &&
+                    t->answered && t->target && t->teacher_rows && t->mixed_rows && t->feature_rows && t->work;
     return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "training: out of memory for a batch");
 }
 
 /* n / (K n_k), scikit-learn's "balanced", over the n samples that have a label; a class without one weighs nothing. */
-static void balance(const kd_half *half, int classes, double *w)
+static void balance(const kd_half *half, const int32_t *pseudo, int classes, double *w)
 {
     int present = 0;
     double n = 0.0;
     for (size_t i = 0; i < half->n; i++) {
-        if (half->sample[i].label != KD_NO_LABEL) {
-            present += w[half->sample[i].label]++ == 0.0;
+        const int own = half->sample[i].label, label = own == KD_NO_LABEL && pseudo != NULL ? pseudo[i] : own;
+        if (label != KD_NO_LABEL) {
+            present += w[label]++ == 0.0;
             n += 1.0;
         }
     }
@@ -67,7 +71,7 @@ kd_status kdi_feed_weights(kd_trainer *t, kd_err *err)
         t->class_weight[k] = list->v[k];
     }
     if (list->n == 0) {
-        balance(&t->data.half[KD_HALF_TRAIN], t->model.classes, t->class_weight);
+        balance(&t->data.half[KD_HALF_TRAIN], t->pseudo, t->model.classes, t->class_weight);
     }
     return KD_OK;
 }
@@ -80,6 +84,9 @@ void kdi_feed_close(kd_trainer *t)
     kd_free(t->kept);
     kd_free(t->labelled);
     kd_free(t->kind);
+    kd_free(t->label);
+    kd_free(t->answered);
+    kd_free(t->pseudo);
     kd_free(t->target);
     kd_free(t->teacher_rows);
     kd_free(t->mixed_rows);
@@ -167,7 +174,10 @@ static kd_status put_teacher(kd_trainer *t, const kd_batch *b, int store, kd_err
     if (t->model.kept > 0 || !(logits || features)) {
         return KD_OK;
     }
-    KD_TRY(put_of(t, "teacher_valid", store, b->valid, n * sizeof(float), err));
+    for (size_t i = 0; i < n; i++) {
+        t->answered[i] = b->valid[i] > 0.0f && table->has[b->sample[i]] != 0 ? 1.0f : 0.0f;
+    }
+    KD_TRY(put_of(t, "teacher_valid", store, t->answered, n * sizeof(float), err));
     if (logits && !t->loss.mixed) {
         gather_rows(b, table->logits, (size_t)table->views, k, t->teacher_rows);
         KD_TRY(put_of(t, "teacher", store, t->teacher_rows, n * k * sizeof(float), err));
@@ -177,6 +187,46 @@ static kd_status put_teacher(kd_trainer *t, const kd_batch *b, int store, kd_err
         KD_TRY(put_of(t, "teacher_feature", store, t->feature_rows, n * dim * sizeof(float), err));
     }
     return KD_OK;
+}
+
+/* The answer of all stores to a term, row by row; a raw term gets the logarithms of the probabilities at T = 1. */
+static void join_rows(kd_trainer *t, const kd_batch *b, const kd_term *term)
+{
+    const size_t k = (size_t)t->model.classes;
+    const kd_teachers all = kdi_teachers(t, t->work + k);
+    const bool warm = !term->def->raw && term->def->temperature >= 0;
+    const double temperature = warm ? term->param[term->def->temperature] : 1.0;
+    for (int i = 0; i < b->rows; i++) {
+        float *row = t->teacher_rows + (size_t)i * k;
+        t->answered[i] = 0.0f;
+        memset(row, 0, k * sizeof *row);
+        if (b->valid[i] > 0.0f && kd_teachers_answer(&all, b->sample[i], b->epoch, b->label[i], temperature, t->work)) {
+            t->answered[i] = 1.0f;
+            for (size_t j = 0; j < k; j++) {
+                row[j] = (float)(term->def->raw ? log(fmax(t->work[j], 1e-30)) : t->work[j]);
+            }
+        }
+    }
+}
+
+static kd_status put_joined(kd_trainer *t, const kd_batch *b, kd_err *err)
+{
+    const size_t n = (size_t)b->rows, k = (size_t)t->model.classes;
+    bool any = false;
+    for (int i = 0; i < t->loss.n; i++) {
+        const kd_term *term = &t->loss.term[i];
+        if (term->store == KD_STORES_JOINED) {
+            const float *rows = t->teacher_rows;
+            join_rows(t, b, term);
+            if (t->loss.mixed) {
+                kd_mix_rows(t->teacher_rows, b->rows, k, t->mix.perm, t->mix.lam, t->mixed_rows);
+                rows = t->mixed_rows;
+            }
+            KD_TRY(put(t, term->input, rows, n * k * sizeof *rows, err));
+            any = true;
+        }
+    }
+    return any ? put(t, "joined_valid", t->answered, n * sizeof(float), err) : KD_OK;
 }
 
 /* ---- the batch ------------------------------------------------------------------------------- */
@@ -224,25 +274,35 @@ static kd_status put_weights(kd_trainer *t, kd_err *err)
     return KD_OK;
 }
 
+/* One label a row: its own, or the one that teachers gave the sample. */
+static void take_labels(kd_trainer *t, const kd_batch *b)
+{
+    for (int i = 0; i < b->rows; i++) {
+        const bool read = b->valid[i] > 0.0f, bare = read && b->label[i] == KD_NO_LABEL;
+        t->label[i] = bare && t->pseudo != NULL ? t->pseudo[b->sample[i]] : b->label[i];
+        const bool labelled = read && t->label[i] != KD_NO_LABEL;
+        t->labelled[i] = labelled ? 1.0f : 0.0f;
+        t->kind[i] = labelled ? 2.0f : read ? 1.0f : 0.0f;
+    }
+}
+
 kd_status kdi_feed(kd_trainer *t, const kd_batch *b, kd_err *err)
 {
     const size_t n = (size_t)b->rows;
     KD_TRY(put_rows(t, b, err));
-    for (int i = 0; i < b->rows; i++) {
-        const bool read = b->valid[i] > 0.0f, labelled = read && b->label[i] != KD_NO_LABEL;
-        t->labelled[i] = labelled ? 1.0f : 0.0f;
-        t->kind[i] = labelled ? 2.0f : read ? 1.0f : 0.0f;
-    }
+    kd_batch own = *b; /* with the labels that samples without one are taught */
+    own.label = t->label;
+    take_labels(t, b);
     if (t->loss.mixed) {
         KD_TRY(put_mix(t, b, err));
     }
     const kd_mix *mix = t->loss.mixed ? &t->mix : NULL;
-    t->model.task->target(&t->model, t->cfg, b, mix, t->target);
+    t->model.task->target(&t->model, t->cfg, &own, mix, t->target);
     if (t->logits != NULL) {
-        kdi_select_expect(t, &t->pending[t->s.micro & 1]);
+        kdi_select_expect(t, b, &t->pending[t->s.micro & 1]);
     }
     if (t->class_weight != NULL) {
-        kd_targets_weigh(t->class_weight, b->label, t->labelled, b->rows, t->model.classes,
+        kd_targets_weigh(t->class_weight, t->label, t->labelled, b->rows, t->model.classes,
                          mix != NULL ? mix->perm : NULL, mix != NULL ? mix->lam : NULL, t->target);
     }
     KD_TRY(put(t, "target", t->target, n * (size_t)kd_shape_numel(&t->model.target) * sizeof(float), err));
@@ -250,5 +310,6 @@ kd_status kdi_feed(kd_trainer *t, const kd_batch *b, kd_err *err)
     for (int s = 0; s < t->loss.stores; s++) {
         KD_TRY(put_teacher(t, b, s, err));
     }
+    KD_TRY(put_joined(t, b, err));
     return put_weights(t, err);
 }

@@ -51,9 +51,9 @@ typedef struct kd_fetched {
 typedef struct kd_pending {
     bool open, steps, logs; /* steps: the optimiser step followed it; logs: that of its step gets a line in the log */
     bool empty;             /* none of its samples could be read: its loss is no loss */
-    int *best;     /* [batch_size] select: train: the target's first largest class; -1: no sample, or no label */
-    float *logits; /* [batch_size, classes] likewise, of host_alloc() */
-    int64_t step;  /* the optimiser step that it is part of, from 1 */
+    int *best;              /* [batch_size] select: train: the target's first largest class; -1: no label of its own */
+    float *logits;          /* [batch_size, classes] likewise, of host_alloc() */
+    int64_t step;           /* the optimiser step that it is part of, from 1 */
     double lr, decay;
     uint64_t mark;   /* when it is reached, `got` is filled */
     kd_fetched *got; /* of host_alloc() */
@@ -94,9 +94,12 @@ typedef struct kd_trainer {
     /* host side of one batch */
     kd_mix mix;
     int32_t *kept;          /* data that stay on the device: which of them, -1 for a sample that was lost */
-    float *labelled, *kind; /* [rows] 1: was read and has a label; 0: lost, 1: read, 2: read and has a label */
+    int32_t *pseudo;        /* [samples] kd.pseudo: labels of samples without one; NULL: none */
+    int32_t *label;         /* [rows] labels of the batch, those of `pseudo` among them */
+    float *labelled, *kind; /* [rows] 1: has one; 0: lost, 1: read, 2: read and has a label */
+    float *answered;        /* [rows] 1: was read and a store has a record of it */
     float *target, *teacher_rows, *mixed_rows, *feature_rows;
-    double *work;                   /* [classes] */
+    double *work;                   /* [3 classes] */
     double *class_weight;           /* [classes]; NULL: all classes weigh the same */
     const void *total;              /* loss on the device */
     const void **term;              /* [loss.n] */
@@ -141,7 +144,7 @@ kd_json *kdi_train_record(const kd_trainer *t, const char *type);
 /* train_select.c: which epoch is best, and when nothing gets better. */
 void kdi_select_open(kd_trainer *t);
 /* select: train: keep what the targets of a micro-batch say, and count what its logits got right. */
-void kdi_select_expect(kd_trainer *t, kd_pending *p);
+void kdi_select_expect(kd_trainer *t, const kd_batch *b, kd_pending *p);
 void kdi_select_count(kd_trainer *t, const kd_pending *p);
 typedef struct kd_selection {
     bool best;    /* the epoch is the best so far */
@@ -156,6 +159,16 @@ const char *kdi_select_text(const kd_trainer *t, double value, bool named, char 
 /* train_setup.c */
 KD_NODISCARD kd_status kdi_train_setup(kd_trainer *t, kd_err *err);
 void kdi_train_close(kd_trainer *t); /* but for the run */
+
+/* train_teachers.c: stores, joined to the training half and loaded; what only they can refuse of a recipe. */
+KD_NODISCARD kd_status kdi_teachers_open(kd_trainer *t, kd_err *err);
+KD_NODISCARD kd_status kdi_teachers_check(const kd_trainer *t, const kd_config *c, kd_err *err);
+/* kd.pseudo: labels of samples without one. */
+KD_NODISCARD kd_status kdi_teachers_label(kd_trainer *t, kd_err *err);
+/* The loss, and whether its terms have rows. */
+KD_NODISCARD kd_status kdi_teachers_loss(kd_trainer *t, kd_err *err);
+/* All of them as one.  work [2 classes]. */
+kd_teachers kdi_teachers(const kd_trainer *t, double *work);
 
 /* train_resident.c: does the training half stay on the device (sets t->model.kept)?  If so, instead of opening
  * t->train: read the half once, put the samples and the teachers' rows into t->program, and make t->train a source of

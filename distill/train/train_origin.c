@@ -170,6 +170,9 @@ static kd_status log_half(kd_trainer *t, kd_half_id which, kd_err *err)
     if (half->counts.unlabelled > 0) {
         kd_json_set_i64(rec, "unlabelled", (int64_t)half->counts.unlabelled);
     }
+    if (t->origin.half[which].pseudo > 0) {
+        kd_json_set_i64(rec, "pseudo_labelled", t->origin.half[which].pseudo);
+    }
     kd_json *left = kd_json_set_array(rec, "left_out");
     for (size_t i = 0; i < half->n_left; i++) {
         const kd_left_out *l = &half->left[i];

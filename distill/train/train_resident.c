@@ -14,7 +14,7 @@ typedef struct sizes {
 /* Does the training program hold a table of the store's logits?  Mixed probabilities are fed batch by batch instead. */
 static bool keeps_logits(const kd_trainer *t, int store)
 {
-    return !t->loss.mixed && kd_loss_reads(&t->loss, store, KD_READS_LOGITS);
+    return !kd_loss_fed(&t->loss) && kd_loss_reads(&t->loss, store, KD_READS_LOGITS);
 }
 
 static bool keeps_features(const kd_trainer *t, int store)
@@ -136,7 +136,7 @@ static kd_status upload_teacher(kd_trainer *t, int store, kd_err *err)
         return KD_FAIL(err, KD_E_OOM, "training data: out of memory for %zu samples", n);
     }
     for (size_t i = 0; i < n; i++) {
-        valid[i] = 1.0f; /* samples without a record were left out; a lost one gathers a zero */
+        valid[i] = table->has[i] != 0 ? 1.0f : 0.0f; /* a lost sample gathers a zero */
     }
     const kd_status st = upload_of(t, "teacher_has", store, valid, n, err);
     kd_free(valid);

@@ -39,92 +39,6 @@ static kd_status open_data(kd_trainer *t, kd_err *err)
     return KD_OK;
 }
 
-/* ---- teachers and the loss ------------------------------------------------------------------- */
-
-/* Opens all stores before one is loaded: what a store lacks is left out of the half that all are joined to. */
-static kd_status join_teachers(kd_trainer *t, kd_store **store, kd_err *err)
-{
-    const kd_cfg_paths *paths = &t->cfg->kd.store;
-    kd_half *half = &t->data.half[KD_HALF_TRAIN];
-    for (int i = 0; i < paths->n; i++) {
-        KD_TRY(kd_store_open(paths->v[i], &store[i], err));
-        KD_TRY(kd_teacher_join(&t->data, half, store[i], t->cfg->data.on_bad_sample, err));
-        KD_TRY(kd_identity_add_store(&t->origin, store[i], err));
-    }
-    return KD_OK;
-}
-
-/* What the loss of a recipe reads of a store. */
-static kd_status load_table(const kd_trainer *t, const kd_loss_opts *kd, const kd_store *store, kd_teacher_table *table,
-                            kd_err *err)
-{
-    const char *tap = kd_loss_wants(kd, KD_READS_FEATURES) ? kd->feature_tap : NULL;
-    if (kd_store_get_manifest(store)->features_only && kd_loss_wants(kd, KD_READS_LOGITS)) {
-        return KD_FAIL(err, KD_E_DATA,
-                       "%s: it holds features alone: set kd.weight to 0 and kd.feature to mse or cosine, or bring "
-                       "logits too",
-                       kd_store_path(store));
-    }
-    return kd_teacher_table_load(&t->data.half[KD_HALF_TRAIN], store, tap, table, err);
-}
-
-static kd_status load_teacher(kd_trainer *t, const kd_store *store, kd_err *err)
-{
-    kd_teacher_table *table = &t->teacher[t->loss.stores];
-    const kd_half *half = &t->data.half[KD_HALF_TRAIN];
-    const kd_store_manifest *m = kd_store_get_manifest(store);
-    KD_TRY(load_table(t, &t->cfg->kd, store, table, err));
-    t->loss.feature_dim[t->loss.stores++] = table->feature_dim;
-    KD_TRY(kdi_replay_note(t, m, kd_store_path(store), table, err));
-    char right[80] = "features alone", those[48] = "them";
-    const size_t labelled = half->n - half->counts.unlabelled;
-    if (half->counts.unlabelled > 0) {
-        (void)snprintf(those, sizeof those, "the %zu with a label", labelled);
-    }
-    if (!m->features_only && labelled > 0) {
-        (void)snprintf(right, sizeof right, "teacher top-1 on %s %.2f %%", those, 100.0 * table->top1);
-    } else if (!m->features_only) {
-        (void)snprintf(right, sizeof right, "none of them with a label");
-    }
-    kd_log(KD_LOG_INFO, "teacher %s (%s): joined %zu of %zu training samples, %s", m->teacher, kd_store_path(store),
-           table->n, half->n + half->n_left, right);
-    return KD_OK;
-}
-
-static kd_status open_teachers(kd_trainer *t, kd_err *err)
-{
-    kd_store *store[KD_STORES_MAX] = {NULL};
-    kd_status st = KD_OK;
-    KD_GO(join_teachers(t, store, err));
-    for (int i = 0; i < t->origin.n_stores; i++) {
-        KD_GO(load_teacher(t, store[i], err));
-    }
-done:
-    for (int i = 0; i < KD_STORES_MAX; i++) {
-        kd_store_close(store[i]);
-    }
-    return st;
-}
-
-static kd_status make_loss(kd_trainer *t, kd_err *err)
-{
-    char text[600];
-    t->loss.mixed = t->cfg->mixup.alpha > 0.0 || t->cfg->mixup.cutmix_alpha > 0.0;
-    t->loss.latent = t->model.latent;
-    KD_TRY(kd_loss_make(&t->cfg->kd, &t->loss, err));
-    if (kd_loss_coupled(&t->loss) != NULL && t->cfg->optim.accumulation > 1) {
-        kd_log(KD_LOG_WARN, "loss term %s compares the samples of a batch: those of one of the %d micro-batches of %d",
-               kd_loss_coupled(&t->loss), t->cfg->optim.accumulation, t->cfg->train.batch_size);
-    }
-    if (t->loss.stores > 0 || t->loss.n > 1) {
-        kd_loss_text(&t->loss, text, sizeof text);
-        kd_log(KD_LOG_INFO, "%sloss = %s", t->loss.stores > 0 ? "" : "no teacher logits: ", text);
-    } else if (t->o->task->taught) {
-        kd_log(KD_LOG_INFO, "no teacher logits: training with cross-entropy alone");
-    }
-    return KD_OK;
-}
-
 /* ---- phases to come -------------------------------------------------------------------------- */
 
 /* The recipe's rules but for those on parameters that only distillation adds. */
@@ -170,21 +84,6 @@ static kd_status check_samples(const kd_trainer *t, const kd_config *c, kd_err *
     return kdi_feed_check_weights(c, t->data.n_classes, err);
 }
 
-/* What only the stores can refuse of a recipe. */
-static kd_status check_stores(const kd_trainer *t, const kd_config *c, kd_err *err)
-{
-    kd_status st = KD_OK;
-    for (int i = 0; i < c->kd.store.n && st == KD_OK; i++) {
-        kd_teacher_table table = {.n = 0};
-        kd_store *store = NULL;
-        st = kd_store_open(c->kd.store.v[i], &store, err);
-        st = st == KD_OK ? load_table(t, &c->kd, store, &table, err) : st;
-        kd_teacher_table_free(&table);
-        kd_store_close(store);
-    }
-    return st;
-}
-
 /* A fault of a phase to come ends the run before its first step, not after the phases before. */
 static kd_status check_phases(kd_trainer *t, kd_err *err)
 {
@@ -202,7 +101,7 @@ static kd_status check_phases(kd_trainer *t, kd_err *err)
         KD_GO(kd_config_phase(t->o->cfg, i, c, err));
         st = check_model(t, c, err);
         st = st == KD_OK ? check_samples(t, c, err) : st;
-        st = st == KD_OK ? check_stores(t, c, err) : st;
+        st = st == KD_OK ? kdi_teachers_check(t, c, err) : st;
         st = st == KD_OK ? st : kd_err_prefix(err, st, "phase %s", p->v[i].name);
     }
 done:
@@ -217,7 +116,7 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
     const kd_config *c = t->cfg;
     KD_TRY(kd_model_open(t->o->task, c, t->data.n_classes, t->o->be, &t->model, err));
     t->model.check = t->o->check;
-    KD_TRY(make_loss(t, err));
+    KD_TRY(kdi_teachers_loss(t, err));
     KD_TRY(kd_model_init(&t->model, &t->loss, (uint64_t)c->train.seed, err));
     KD_TRY(kdi_train_start_weights(t, err));
     t->o->task->groups(&t->model, c);
@@ -377,11 +276,12 @@ kd_status kdi_train_setup(kd_trainer *t, kd_err *err)
     KD_TRY(open_phase(t, err));
     kdi_select_open(t);
     KD_TRY(open_data(t, err));
-    KD_TRY(open_teachers(t, err));
+    KD_TRY(kdi_teachers_open(t, err));
     KD_TRY(check_phases(t, err));
     KD_TRY(kd_identity_of_data(&t->data, t->o->task->need, &t->origin, err));
     kd_identity_set_layout(&t->origin, t->cfg);
     KD_TRY(kdi_train_same_origin(t, err));
+    KD_TRY(kdi_teachers_label(t, err));
     KD_TRY(open_model(t, err));
     KD_TRY(open_sources(t, err));
     KD_TRY(open_batches(t, err));

@@ -376,7 +376,7 @@ static void join_refused(kd_dataset *ds, const char *path, const char *word)
     kd_store *s = NULL;
     const size_t before = ds->half[KD_HALF_TRAIN].n;
     ok(kd_store_open(path, &s, &err), &err);
-    assert_int_equal(kd_teacher_join(ds, &ds->half[KD_HALF_TRAIN], s, KD_BAD_FAIL, &err), KD_E_DATA);
+    assert_int_equal(kd_teacher_join(ds, &ds->half[KD_HALF_TRAIN], &s, 1, KD_BAD_FAIL, &err), KD_E_DATA);
     if (strstr(err.msg, word) == NULL) {
         fail_msg("'%s' is not in: %s", word, err.msg);
     }
@@ -405,7 +405,7 @@ static void teacher_table(void **state)
     kd_teacher_table t;
     ok(kd_store_open(path[0], &s, &err), &err);
     kd_half *half = &ds.half[KD_HALF_TRAIN];
-    ok(kd_teacher_join(&ds, half, s, KD_BAD_FAIL, &err), &err);
+    ok(kd_teacher_join(&ds, half, &s, 1, KD_BAD_FAIL, &err), &err);
     ok(kd_teacher_table_load(half, s, "", &t, &err), &err);
     assert_int_equal(t.n, 3);
     assert_int_equal(t.extra, 0);
@@ -418,7 +418,7 @@ static void teacher_table(void **state)
     join_refused(&ds, path[1], "no record for 1 of 3");
     ok(kd_store_open(path[1], &s, &err), &err);
     const char *lacking = half->sample[2].id;
-    ok(kd_teacher_join(&ds, half, s, KD_BAD_SKIP, &err), &err);
+    ok(kd_teacher_join(&ds, half, &s, 1, KD_BAD_SKIP, &err), &err);
     assert_int_equal(half->n, 2);
     assert_int_equal(half->n_left, 1);
     assert_string_equal(half->left[0].id, lacking);

@@ -24,8 +24,9 @@ steps() { grep -c '"type":"train"' "$1/log.jsonl"; }
 
 # ---- accounts: summary, log, samples.tsv, checkpoint, report; steps of the full set
 accepted train "${few[@]}" --teacher-logits t.logits.zst --set train.select=train --out few
-grep -q 'train: 12 samples of 12 listed, 9 of them without label' err.txt out.txt || failed "the summary does not say it"
-grep -q 'teacher top-1 on the 3 with a label' err.txt out.txt || failed "the join does not say what it measured"
+said() { grep -q -- "$1" err.txt out.txt || failed "not said: $1"; }
+said 'train: 12 samples of 12 listed, 9 of them without label'
+said 'teacher top-1 on the 3 with a label'
 grep -q '"half":"train","listed":12,"used":12,"unlabelled":9' few/log.jsonl || failed "log.jsonl does not say it"
 [ "$(grep -c -P '^train\t.*\t-1\t' few/samples.tsv)" -eq 9 ] || failed "samples.tsv does not say it"
 grep -q '"unlabelled": *9' few/checkpoints/last/state.json || failed "the checkpoint does not say it"
@@ -38,7 +39,8 @@ if grep -qi nan few/log.jsonl; then failed "a batch without a label gives NaN"; 
 # ---- 3 labels in 3 steps of 4: CE is the mean over labelled rows; KL does not see the difference in the first step
 first() { grep -o "\"$2\":[0-9.e-]*" "$1/log.jsonl" | head -1; }
 [ "$(first few loss_kd)" = "$(first full loss_kd)" ] || failed "KL counts the labelled rows alone"
-grep -q '"train_top1":\(0\.0\|0\.33[0-9]*\|0\.66[0-9]*\|1\.0\)[,}]' few/log.jsonl || failed "the training top-1 counts others"
+grep -Eq '"train_top1":(0\.0|0\.33[0-9]*|0\.66[0-9]*|1\.0)[,}]' few/log.jsonl ||
+    failed "the training top-1 counts others"
 
 # ---- a list with labels of which nine are not used, and a list without the nine: the same bytes
 while read -r id; do
@@ -61,8 +63,8 @@ refused 3 'has no label: expected one, the validation half' train --set 'data.sp
 accepted train "${few[@]}" --teacher-logits t.logits.zst --epochs 2 --out two -q
 accepted train "${few[@]}" --teacher-logits t.logits.zst --epochs 1 --out one -q
 head -8 unlabelled >eight
-refused 3 'training half.*of other ids or labels' train --set data.unlabelled=eight --teacher-logits t.logits.zst --out one \
-    --resume -q
+refused 3 'training half.*of other ids or labels' train --set data.unlabelled=eight --teacher-logits t.logits.zst \
+    --out one --resume -q
 
 # ---- a store of unlabelled samples: records without label; a report measures the labelled
 accepted dump "${few[@]}" --out bare.logits.zst
@@ -83,7 +85,7 @@ echo S009C009P009R009A009 >nobody
 refused 3 'nobody: expected ids of the 12 training samples' train --set data.unlabelled=nobody --out no -q
 cat unlabelled nobody >most
 accepted train --set data.unlabelled=most --out no --dry-run
-grep -q 'most: 1 of 10 ids are no sample of the training half, the first: S009' err.txt out.txt || failed "a stranger is not said"
+said 'most: 1 of 10 ids are no sample of the training half, the first: S009'
 
 # ---- all of it with mixed batches, class weights, every label-reading term, accumulation
 accepted train "${few[@]}" --teacher-logits t.logits.zst --set mixup.alpha=0.8 --set class_balance=true \

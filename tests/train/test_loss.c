@@ -62,6 +62,7 @@ typedef struct bench {
     kd_dtype t;
     int rows; /* of the batch; 0: B */
     int lost; /* the last rows of the batch have no teacher */
+    int bare; /* or no label */
     kd_backend *be;
     kd_params *params;
     kd_program *p;
@@ -129,13 +130,14 @@ static void bench_run(const bench *b, const kd_loss *l, const data *d)
 {
     static const double ones[B] = {1, 1, 1, 1, 1, 1};
     const int n = rows_of(b);
-    double taught[B] = {0};
+    double taught[B] = {0}, labelled[B] = {0};
     memcpy(taught, ones, (size_t)(n - b->lost) * sizeof *taught);
+    memcpy(labelled, ones, (size_t)(n - b->bare) * sizeof *labelled);
     char name[KD_TERM_NAME];
     put(tensor(b, "z"), b->t, d->z, n * K);
     put(tensor(b, "s"), b->t, d->s, n * S);
     put(tensor(b, "target"), b->t, d->target, n * K);
-    put(tensor(b, "valid"), b->t, ones, n);
+    put(tensor(b, "valid"), b->t, labelled, n);
     for (int s = 0; s < l->stores; s++) {
         kd_loss_name("teacher_valid", s, name);
         put(tensor(b, name), b->t, taught, n);
@@ -172,7 +174,7 @@ static void compare(const kd_json *c, const char *key, const void *got, kd_dtype
     }
 }
 
-static void golden_case(const kd_term_def *def, const kd_json *c, kd_backend *be, kd_dtype t)
+static void golden_case(int row, const kd_json *c, kd_backend *be, kd_dtype t)
 {
     kd_err err = {0};
     kd_config *cfg = kd_calloc(1, sizeof *cfg);
@@ -192,8 +194,8 @@ static void golden_case(const kd_term_def *def, const kd_json *c, kd_backend *be
     ok(kd_json_get_f64(c, "grad_f32_maxabsdiff", &grad_f32, &err), &err);
 
     kd_loss l = {.stores = 1, .feature_dim = {P}};
-    kd_term term = {.def = def};
-    def->read(&cfg->kd, &term);
+    const kd_term_def *def = kd_term_at(row);
+    kd_term term = kd_term_read(row, &cfg->kd);
     assert_true(term.weight > 0.0); /* the options of a golden turn the term on */
     term.weight = 1.0;
     ok(kd_loss_add(&l, &term, &err), &err);
@@ -233,7 +235,7 @@ static void every_row(kd_backend *be, kd_dtype t)
         ok(kd_json_load(path, &doc, &err), &err); /* a row without goldens fails here */
         assert_true(kd_json_count(doc) > 0);
         for (size_t c = 0; c < kd_json_count(doc); c++) {
-            golden_case(def, kd_json_at(doc, c), be, t);
+            golden_case(i, kd_json_at(doc, c), be, t);
         }
         kd_json_free(doc);
     }
@@ -362,9 +364,48 @@ static void weights_that_change(void **state)
     kd_free(d);
 }
 
-/* Of a batch whose last rows have no teacher, a term makes what it makes of the batch without them; what stands in
- * their place is not read. */
-static void lost_rows_take_no_part(void **state)
+/* A term makes of the batch `holed` what it makes of `d` without the last rows, which lack a teacher or a label. */
+static void compare_without(kd_backend *be, const kd_loss *l, int lost, int bare, const data *holed, const data *d)
+{
+    const kd_term_def *def = l->term[0].def;
+    const bool features = (def->reads & KD_READS_FEATURES) != 0;
+    const int width = features ? S : K, kept = B - lost - bare;
+    bench whole = {.t = KD_F64, .be = be, .lost = lost, .bare = bare}, less = {.t = KD_F64, .be = be, .rows = kept};
+    bench_open(&whole, l);
+    bench_open(&less, l);
+    bench_run(&whole, l, holed);
+    bench_run(&less, l, d);
+    const double *have = tensor(&whole, features ? "grad:s" : "grad:z");
+    const double *want = tensor(&less, features ? "grad:s" : "grad:z");
+    const double value = at(tensor(&less, "loss"), KD_F64, 0);
+    if (!(value != 0.0 && fabs(at(tensor(&whole, "loss"), KD_F64, 0) - value) <= 1e-13 * fabs(value))) {
+        fail_msg("%s: %.17g, without these rows %.17g", def->name, at(tensor(&whole, "loss"), KD_F64, 0), value);
+    }
+    for (int k = 0; k < B * width; k++) {
+        const double wanted = k < kept * width ? want[k] : 0.0;
+        if (!(fabs(have[k] - wanted) <= 1e-14)) {
+            fail_msg("%s: gradient %d is %.17g, without these rows %.17g", def->name, k, have[k], wanted);
+        }
+    }
+    bench_close(&whole);
+    bench_close(&less);
+}
+
+/* No row of the batch has a label: the term is 0 and has no gradient. */
+static void compare_none(kd_backend *be, const kd_loss *l, const data *d)
+{
+    bench b = {.t = KD_F64, .be = be, .bare = B};
+    bench_open(&b, l);
+    bench_run(&b, l, d);
+    assert_true(at(tensor(&b, "loss"), KD_F64, 0) == 0.0);
+    for (int k = 0; k < B * K; k++) {
+        assert_true(at(tensor(&b, "grad:z"), KD_F64, k) == 0.0);
+    }
+    bench_close(&b);
+}
+
+/* Rows that lack what a term reads take no part in the term; what stands in their place is not read. */
+static void lacking_rows_take_no_part(void **state)
 {
     (void)state;
     enum { KEPT = 4 };
@@ -380,35 +421,21 @@ static void lost_rows_take_no_part(void **state)
         holed->t[b * K] = holed->f[b * P] = NAN;
     }
     for (int i = 0; i < kd_term_count(); i++) {
-        const kd_term_def *def = kd_term_at(i);
+        const unsigned reads = kd_term_at(i)->reads;
         kd_loss l = {.stores = 1, .feature_dim = {P}};
-        kd_term term = {.def = def};
-        if ((def->reads & KD_READS_STORE) == 0) {
+        kd_term term = kd_term_read(i, &cfg->kd);
+        if ((reads & KD_READS_STORE) == 0) {
             continue;
         }
-        def->read(&cfg->kd, &term);
         term.weight = 1.0;
         ok(kd_loss_add(&l, &term, &err), &err);
-        bench whole = {.t = KD_F64, .be = be, .lost = B - KEPT}, less = {.t = KD_F64, .be = be, .rows = KEPT};
-        bench_open(&whole, &l);
-        bench_open(&less, &l);
-        bench_run(&whole, &l, holed);
-        bench_run(&less, &l, d);
-        const bool features = (def->reads & KD_READS_FEATURES) != 0;
-        const double *have = tensor(&whole, features ? "grad:s" : "grad:z");
-        const double *want = tensor(&less, features ? "grad:s" : "grad:z");
-        const double value = at(tensor(&less, "loss"), KD_F64, 0);
-        if (!(value != 0.0 && fabs(at(tensor(&whole, "loss"), KD_F64, 0) - value) <= 1e-13 * fabs(value))) {
-            fail_msg("%s: %.17g, without the lost rows %.17g", def->name, at(tensor(&whole, "loss"), KD_F64, 0), value);
+        if ((reads & KD_READS_STORE) != 0) {
+            compare_without(be, &l, B - KEPT, 0, holed, d);
         }
-        for (int k = 0; k < B * (features ? S : K); k++) {
-            const double wanted = k < KEPT * (features ? S : K) ? want[k] : 0.0;
-            if (!(fabs(have[k] - wanted) <= 1e-14)) {
-                fail_msg("%s: gradient %d is %.17g, without the lost rows %.17g", def->name, k, have[k], wanted);
-            }
+        if ((reads & KD_READS_LABELS) != 0) {
+            compare_without(be, &l, 0, B - KEPT, d, d);
+            compare_none(be, &l, d);
         }
-        bench_close(&whole);
-        bench_close(&less);
         kd_loss_free(&l);
     }
     kd_backend_close(be);
@@ -482,7 +509,7 @@ int main(void)
         cmocka_unit_test(weights_that_change),
         cmocka_unit_test(a_pair_is_its_parts),
         cmocka_unit_test(coupled_terms_are_named),
-        cmocka_unit_test(lost_rows_take_no_part),
+        cmocka_unit_test(lacking_rows_take_no_part),
     };
     return cmocka_run_group_tests_name("loss", tests, NULL, NULL);
 }

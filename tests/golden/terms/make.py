@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Writes pkt.json, jsd.json and ib.json beside itself.  Needs PyTorch.
+"""Writes pkt.json, jsd.json, ib.json and combine.json beside itself.  Needs PyTorch.
 
 The inputs are those of the other files (README.md).  The formulas are those of the papers; PKT has the small numbers of
 its authors' code.
 """
 import json
+import math
 import os
 import zlib
 
@@ -14,17 +15,19 @@ B, K, S, P = 6, 11, 8, 12
 M = 0xFFFFFFFF
 
 
-def draw(name, rows, columns, scale):
+def u24(name, i):
     """The generator of ../README.md."""
-    seed, out = zlib.crc32(name.encode()), []
-    for i in range(rows * columns):
-        x = (i * 0x9E3779B1 + seed) & M
-        x ^= x >> 16
-        x = (x * 0x85EBCA6B) & M
-        x ^= x >> 13
-        x = (x * 0xC2B2AE35) & M
-        x ^= x >> 16
-        out.append(((x >> 8) - 8388608) * 2.0**-23)
+    x = (i * 0x9E3779B1 + zlib.crc32(name.encode())) & M
+    x ^= x >> 16
+    x = (x * 0x85EBCA6B) & M
+    x ^= x >> 13
+    x = (x * 0xC2B2AE35) & M
+    x ^= x >> 16
+    return x >> 8
+
+
+def draw(name, rows, columns, scale):
+    out = [(u24(name, i) - 8388608) * 2.0**-23 for i in range(rows * columns)]
     return (torch.tensor(out, dtype=torch.float32) * scale).reshape(rows, columns)
 
 
@@ -70,6 +73,34 @@ def case(name, options, loss, a, b):
     }
 
 
+WEIGHTS = [1.0, 3.0, 0.5]
+HAS = [[1, 1, 1], [1, 1, 1], [0, 1, 1], [1, 0, 0], [1, 1, 1], [0, 1, 0]]  # [sample][store]
+
+
+def combine(how, temperature, weights):
+    """Three stores as one teacher: probabilities [sample, class].  The sample with number 4 has no label."""
+    z = [draw(f"store.{s}", B, K, 2.0 + s).double() for s in range(3)]
+    labels = [u24("label", b) % K for b in range(B)]
+    labels[0] = int(z[1][0].argmax())  # one store knows the label
+    labels[1] = int((sum(z[s][1] for s in range(3))).argmin())  # none does
+    labels[4] = -1
+    rows = []
+    for b in range(B):
+        w = torch.tensor([weights[s] * HAS[b][s] for s in range(3)], dtype=torch.float64)
+        q = torch.stack([x[b].softmax(0) for x in z])
+        gate = torch.ones(3, dtype=torch.float64)
+        if how == "confidence":
+            gate = q.max(1).values
+        elif how == "entropy":
+            gate = 1.0 - torch.distributions.Categorical(probs=q).entropy() / math.log(K)
+        elif how == "correctness" and labels[b] >= 0:
+            gate = (q.argmax(1) == labels[b]).double()
+        w = w * gate if (w * gate).sum() > 0 else w
+        rows.append((w / w.sum()) @ torch.stack([(x[b] / temperature).softmax(0) for x in z]))
+    return {"how": how, "temperature": temperature, "weights": weights, "labels": labels,
+            "p": torch.stack(rows).flatten().tolist()}
+
+
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
     z, t = draw("student.logits", B, K, 3.0), draw("teacher.logits", B, K, 5.0)
@@ -80,6 +111,9 @@ def main():
             for n in (1, 4)
         ],
         "ib": [case("ib", ["kd.ib_weight=1"], bottleneck, s, f)],
+        "combine": [combine(how, t, w) for how, t, w in (("average", 1.0, [1.0] * 3), ("average", 4.0, WEIGHTS),
+                                                         ("confidence", 4.0, WEIGHTS), ("entropy", 2.0, WEIGHTS),
+                                                         ("correctness", 4.0, WEIGHTS))],
         "pkt": [case("pkt", ["kd.pkt_weight=1"], pkt, s, f)],
     }
     for name, cases in files.items():
