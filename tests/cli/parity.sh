@@ -2,7 +2,8 @@
 # kd parity from outside: parity.sh golden|refuse|reference KD DIR [DIR...]
 #   golden     every fixture below the directories passes, in f32 and in bf16
 #   refuse     DIR DIR: a teacher fixture and a trajectory; changed, unusable and unknown ones must not pass
-#   reference  like golden in f32; 77 (skipped) when the first directory does not exist
+#   reference  like golden in f32; what is covered is what parity_covered.txt lists, and of the students and the losses
+#              nothing is left out; 77 (skipped) when the directory does not exist
 set -u
 mode=$1 kd=$2
 shift 2
@@ -56,7 +57,12 @@ golden)
     ;;
 reference)
     [ -d "$1" ] || { echo "no fixtures at $1: skipped"; exit 77; }
-    "$kd" parity "$@" || fail "f32"
+    run "$@"
+    cat "$tmp/out"
+    [ "$code" -eq 0 ] || fail "f32"
+    grep -E "^$1/(last|losses)[^:]*: not covered" "$tmp/out" && fail "fixtures of students or losses are not covered"
+    sed -n "s|^$1/||p" "$tmp/out" | grep -vE ' items, |: not covered' | LC_ALL=C sort >"$tmp/covered"
+    diff "$(dirname "$0")/parity_covered.txt" "$tmp/covered" || fail "parity_covered.txt lists other fixtures"
     ;;
 refuse)
     source=$1 steps=$2
