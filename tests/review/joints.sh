@@ -57,6 +57,12 @@ refused 2 'skeleton.layout' train --data data --set skeleton.layout=ntu26 --out 
 refused 2 "did you mean 'ntu25'" train --data data --set skeleton.layout=ntu26 --out no
 accepted "$distill" eval --data j17 --weights coco17 --out coco17.json -q
 
+# ---- checked as a recipe means them; without one a .skeleton file has NTU's joints
+accepted "$kd" dataset check --config s.yaml --data j17 --set skeleton.layout=coco17
+refused 3 'expected 33 joints \(layout mediapipe33\), found 17' \
+    "$kd" dataset check --limit 1 --config s.yaml --data j17 --set skeleton.layout=mediapipe33
+refused 3 'expected 25 joints, found 17' "$kd" dataset check --limit 1 --data j17
+
 # ---- x, y and a confidence: what needs depth is refused by name, and so is a file that has none
 flat() { train --data data --set skeleton.channels=xy_score --out no "$@"; }
 refused 2 'skeleton_aug.rotate_deg: 15, but joints have no depth' flat --set skeleton_aug.rotate_deg=15

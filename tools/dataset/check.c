@@ -23,8 +23,9 @@ static const kd_cmd CHECK = {
               KD_COMMON_CONFIG | KD_COMMON_SET,
     .max_operands = 0,
     .notes = "Names every damaged file.  With --config the samples are those that the recipe lists, their files the\n"
-             "kind that its model reads, and a listed sample without its file is named too (kind absent).  --out DIR\n"
-             "gets quarantine.tsv: key, kind, path, problem, one line a damaged file;\n"
+             "kind that its model reads, its skeletons those of skeleton.layout (without it: .skeleton files of 25\n"
+             "joints), and a listed sample without its file is named too (kind absent).  --out DIR gets\n"
+             "quarantine.tsv: key, kind, path, problem, one line a damaged file;\n"
              "`data.quarantine: DIR/quarantine.tsv` in a recipe leaves these samples out.  Exit code 3 when anything\n"
              "is damaged or absent, 0 when all is well.  A video that has another number of frames than its skeleton\n"
              "is counted and listed (kind unequal), not damaged and not left out.",
@@ -51,6 +52,8 @@ typedef struct check_job {
     kd_archive *archive; /* that the scan looked into */
     kd_dataset data;     /* of a recipe */
     kd_video_opts video;
+    kd_skel_opts skeleton; /* what a recipe's student expects; no joints: there is no recipe */
+    char layout[KD_CFG_NAME];
     _Atomic uint64_t frames;
     _Atomic size_t rotated; /* videos with a rotation tag */
 } check_job;
@@ -88,11 +91,13 @@ static kd_status check_one(void *ctx, size_t i, kd_err *err)
     if (it->skeleton != NULL) {
         char *path = kd_path_join(j->root, it->skeleton);
         const kd_skel_opts any = {.joints = KD_ARCHIVE_ANY_JOINTS};
+        const bool told = j->skeleton.joints > 0;
         kd_err own = {0};
         kd_skeleton s = {0};
-        const kd_status st = path == NULL          ? KD_FAIL(&own, KD_E_OOM, "check: out of memory")
-                             : it->archive != NULL ? kd_archive_read(it->archive, it->row, &any, &s, &own)
-                                                   : kd_skeleton_read(path, NULL, &s, &own);
+        const kd_status st = path == NULL ? KD_FAIL(&own, KD_E_OOM, "check: out of memory")
+                             : it->archive != NULL
+                                 ? kd_archive_read(it->archive, it->row, told ? &j->skeleton : &any, &s, &own)
+                                 : kd_skeleton_read(path, &j->skeleton, &s, &own);
         kd_free(path);
         f->skeleton_frames = s.frames;
         kd_skeleton_free(&s);
@@ -183,6 +188,17 @@ static void print_check(bool json, check_job *j, const check_counts *c, size_t s
                  atomic_load(&j->rotated), c->absent);
 }
 
+/* The joints of a student's files; a teacher reads none. */
+static void expect_joints(check_job *j, const kd_config *cfg)
+{
+    const kd_layout *l = cfg->file_layout.joints > 0 ? &cfg->file_layout : &cfg->layout;
+    if (l->joints > 0) {
+        (void)snprintf(j->layout, sizeof j->layout, "%s", l->name);
+        j->skeleton = (kd_skel_opts){
+            .joints = l->joints, .layout = j->layout, .scored = cfg->skeleton.channels == KD_CHANNELS_XY_SCORE};
+    }
+}
+
 /* The samples that a recipe lists. */
 static kd_status open_lists(const kd_common *c, check_job *j, unsigned *need, kd_err *err)
 {
@@ -195,6 +211,7 @@ static kd_status open_lists(const kd_common *c, check_job *j, unsigned *need, kd
     st = st == KD_OK ? kd_config_load(c->config.item, (size_t)c->config.count, sets.text, sets.n, cfg, err) : st;
     if (st == KD_OK) {
         *need = kd_task_of(cfg)->need;
+        expect_joints(j, cfg);
         j->video.numbered = cfg->video.start_index >= 0;
         j->video.first_number = (size_t)KD_MAX(cfg->video.start_index, 0);
         st = kd_dataset_open(&cfg->data, *need, 0, &j->data, err);
