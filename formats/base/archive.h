@@ -8,7 +8,10 @@
  * A form without names of samples (LAST's bare label list, CTR-GCN's npz) gives its rows the ids HALF-NNNNNN, counted
  * from 0 within the half (`numbered`), unless a list of names comes with it: one id a line, in the order of the rows,
  * the halves one after another (training first).  Lines that are empty or begin with '#' are skipped.  The number of
- * names must be the number of rows, and where a name is an NTU name and its row has a label, they must agree.
+ * names must be the number of rows, and where a name is an NTU name and its row has a label, they must agree.  Where
+ * they do not, or names stand in another half than `side` says, the order of CTR-GCN is tried (its
+ * skes_available_name.txt lists no rows): half by half by subject, by camera or by setup, within one as the list has
+ * them.  The first of the three whose labels agree is taken and said.
  *
  * Errors: KD_E_IO (cannot open), KD_E_FORMAT (not what the form is; a damaged file), KD_E_DATA (names that do not fit,
  * sizes), KD_E_UNSUPPORTED (arrays of Python objects), KD_E_OOM.  A message names file, place, expected, found.
@@ -25,7 +28,9 @@ extern "C" {
 #define KD_ARCHIVE_CHANNELS 3
 
 typedef struct kd_archive_opts {
-    const char *names;                /* list of ids, or NULL: the file's own */
+    const char *names;                             /* list of ids, or NULL: the file's own */
+    int (*side)(const void *user, const char *id); /* half of a name by the split in use, -1: none; NULL: not known */
+    const void *user;
     double scale;                     /* every coordinate times this; 0: 1 */
     double missing;                   /* a value of the file that says "not seen", before scaling; 0: zero does */
     int channel[KD_ARCHIVE_CHANNELS]; /* which numbers of a joint are x, y and z */

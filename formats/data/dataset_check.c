@@ -25,6 +25,16 @@ kd_archive_opts kd_dataset_archive_opts(const kd_data_opts *cfg)
     return o;
 }
 
+/* Half of an id under the split of cfg, for archives that list their names in another order. */
+static int side_of(const void *user, const char *id)
+{
+    const kd_data_opts *cfg = user;
+    kd_sample_id name;
+    const bool named = kd_data_set_of_name(id, strlen(id), &name) != NULL;
+    const kd_split_side side = named ? kd_split_side_of(&cfg->split, id, &name) : KD_SIDE_NONE;
+    return side == KD_SIDE_NONE ? -1 : side == KD_SIDE_TRAIN ? 0 : 1;
+}
+
 kd_status kd_dataset_archive(const kd_data_opts *cfg, kd_archive **out, kd_err *err)
 {
     const bool given = cfg->skeleton_file[0] != '\0', found = !given && kd_archive_is(cfg->root);
@@ -52,6 +62,8 @@ kd_status kd_dataset_archive(const kd_data_opts *cfg, kd_archive **out, kd_err *
     char *names = names_here ? kd_strdup(cfg->names) : kd_path_join(cfg->root, cfg->names);
     kd_status st = path != NULL && names != NULL ? KD_OK : no_memory(cfg, err);
     o.names = cfg->names[0] != '\0' ? names : NULL;
+    o.side = strcmp(cfg->split.by, KD_SPLIT_LIST) != 0 ? side_of : NULL;
+    o.user = cfg;
     st = st == KD_OK ? kd_archive_open(path, &o, out, err) : st;
     kd_free(path);
     kd_free(names);

@@ -257,7 +257,7 @@ bool kd_archive_is(const char *path)
     return is;
 }
 
-static kd_status open_form(kdi_archive *a, const kdi_found *f, const char *names, kd_err *err)
+static kd_status open_form(kdi_archive *a, const kdi_found *f, const kd_archive_opts *o, kd_err *err)
 {
     a->form = form_of(f);
     if (a->form == NULL) {
@@ -268,7 +268,7 @@ static kd_status open_form(kdi_archive *a, const kdi_found *f, const char *names
     if (a->pub.n == 0) {
         return KD_FAIL(err, KD_E_DATA, "%s: expected skeletons, found an archive without a sample", a->pub.path);
     }
-    KD_TRY(kdi_archive_names(a, names, err));
+    KD_TRY(kdi_archive_names(a, o, err));
     return sort_ids(a, err);
 }
 
@@ -284,7 +284,7 @@ kd_status kd_archive_open(const char *path, const kd_archive_opts *opts, kd_arch
     a->pub.path = kd_strdup(path);
     KD_GO(set_options(a, opts, err));
     KD_GO(look(&f, err));
-    KD_GO(open_form(a, &f, opts != NULL ? opts->names : NULL, err));
+    KD_GO(open_form(a, &f, opts, err));
     *out = &a->pub;
     a = NULL;
 done:

@@ -11,8 +11,8 @@
  *   NW-UCLA json     a folder of NAME.json: {"skeletons": [frames][joints][3]}, one body.
  *   npz              any other: id -> (T, V, C), or (M, T, V, C).
  *
- * Where opts->scored, the three numbers of a joint are x, y (pixels, at most 1e6) and a confidence, 0: not seen; a pickle
- * has them as 'keypoint' of two numbers and 'keypoint_score' (M, T, V), or as 'keypoint' of three.
+ * Where opts->scored, the three numbers of a joint are x, y (pixels, at most 1e6) and a confidence, 0: not seen; a
+ * pickle has them as 'keypoint' of two numbers and 'keypoint_score' (M, T, V), or as 'keypoint' of three.
  *
  * A body whose joints are all 0, or all missing, is not there in that frame; its number in the file is its id.  The
  * coordinates are kept as they are but for the options of the archive; they must be finite and at most 100 m.

@@ -48,8 +48,8 @@ KD_NODISCARD kd_status kdi_archive_text(kdi_archive *a, const char *text, size_t
 /* Rows HALF-000000 to n - 1, without labels. */
 KD_NODISCARD kd_status kdi_archive_numbered(kdi_archive *a, const char *half, size_t n, uint64_t bytes, kd_err *err);
 
-/* Ids from the list of opts.names; checks names against labels in any case. */
-KD_NODISCARD kd_status kdi_archive_names(kdi_archive *a, const char *list, kd_err *err);
+/* Ids from the list of o->names (o NULL: none); checks names against labels in any case. */
+KD_NODISCARD kd_status kdi_archive_names(kdi_archive *a, const kd_archive_opts *o, kd_err *err);
 
 /* Numbers of one sample: element (t, m, v, c) is x[t st + m sm + v sv + c sc]. */
 typedef struct kdi_numbers {

@@ -168,7 +168,8 @@ static person *next_person(scene *c)
     return best;
 }
 
-/* What an actor has so far: frames start to end, the last one included; a new actor's is [0, 0], as in the reference. */
+/* What an actor has so far: frames start to end, the last one included; a new actor's is [0, 0], as in the
+ * reference. */
 typedef struct interval {
     int64_t start, end;
 } interval;

@@ -49,6 +49,14 @@ sort -r G/ctrgcn_names.txt >mixed.txt
 refused 3 'the rows have another order than .*/mixed.txt' "${train[@]}" --data G/ctrgcn.npz --out no \
     --set data.names=mixed.txt
 
+# a list of names in the order of the data set, as CTR-GCN's skes_available_name.txt: the rows follow it by subject
+{ sed -n 5,6p G/ctrgcn_names.txt && sed -n 3,4p G/ctrgcn_names.txt && sed -n 1,2p G/ctrgcn_names.txt; } >available.txt
+accepted "$distill" train --config student.yaml --data G/ctrgcn.npz --out avail --set data.names=available.txt
+grep -q 'available.txt: the rows of .*ctrgcn.npz follow it half by half by subject' err.txt ||
+    failed "order of names: $(cat err.txt)"
+cmp avail/checkpoints/last/model.safetensors run-ctrgcn.npz/checkpoints/last/model.safetensors ||
+    failed 'names in another order change what is learnt'
+
 # data.skeleton_file beside --data; scale, missing value and channels of arrays; keys that do nothing
 mkdir root
 mm=(--set data.skeleton_file=G/ids.npz --set data.skeleton_scale=0.001 --set data.skeleton_missing=-32768
