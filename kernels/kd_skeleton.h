@@ -129,8 +129,9 @@ KD_RNG_FN kd_skel_real kd_skel_scored(const kd_skel_form *f, const kd_skeleton_s
     return stream == 0 ? p : stream == 1 ? q - p : p - q;
 }
 
-/* Element (c, v, m) of frame t of a stream (0 joint, 1 velocity, 2 bone, 3 bone velocity).  `now` is the frame it shows, `next` the one
- * after it in the augmented sequence (`now` itself at its end, which `last` says); `there`: body m is in `now`. */
+/* Element (c, v, m) of frame t of a stream (0 joint, 1 velocity, 2 bone, 3 bone velocity).  `now` is the frame it
+ * shows, `next` the one after it in the augmented sequence (`now` itself at its end, which `last` says); `there`: body m is in
+ * `now`. */
 KD_RNG_FN kd_skel_real kd_skel_value(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d,
                                      int stream, const kd_skel_real *now, const kd_skel_real *next, bool last,
                                      bool there, int t, int c, int v, int m)
@@ -248,8 +249,8 @@ static inline void kd_skel_streams_of(const kd_skel_form *f, const kd_skeleton_s
 }
 #endif
 
-/* All streams of one sample: y[0] joint, y[1] velocity, y[2] bone, y[3] bone velocity, each (3, T, V, M) or NULL.  In f32 and in one place,
- * so that the numbers do not depend on the instruction set a caller was compiled for. */
+/* All streams of one sample: y[0] joint, y[1] velocity, y[2] bone, y[3] bone velocity, each (3, T, V, M) or NULL.  In
+ * f32 and in one place, so that the numbers do not depend on the instruction set a caller was compiled for. */
 #ifndef KD_SKELETON_F64
 void kd_skel_streams(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d, const float *x,
                      float *const *y);
