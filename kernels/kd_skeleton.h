@@ -130,8 +130,8 @@ KD_RNG_FN kd_skel_real kd_skel_scored(const kd_skel_form *f, const kd_skeleton_s
 }
 
 /* Element (c, v, m) of frame t of a stream (0 joint, 1 velocity, 2 bone, 3 bone velocity).  `now` is the frame it
- * shows, `next` the one after it in the augmented sequence (`now` itself at its end, which `last` says); `there`: body m is in
- * `now`. */
+ * shows, `next` the one after it in the augmented sequence (`now` itself at its end, which `last` says); `there`: body
+ * m is in `now`. */
 KD_RNG_FN kd_skel_real kd_skel_value(const kd_skel_form *f, const kd_skeleton_streams_attr *a, const kd_skel_draw *d,
                                      int stream, const kd_skel_real *now, const kd_skel_real *next, bool last,
                                      bool there, int t, int c, int v, int m)

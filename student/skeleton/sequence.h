@@ -85,8 +85,8 @@ void kd_sequence_draw_pack(const kd_sequence_draw *draw, float *real, int32_t *w
 typedef struct kd_sequence_source kd_sequence_source;
 
 /* `spec` is copied; `half` with skeletons must outlive the source.  streams: names the student reads, in its order
- * (each of "joint", "velocity", "bone", "bone_velocity"); KD_E_ARG for another.  cache_bytes 0: files are read each time.  KD_BAD_* is
- * the loader's business. */
+ * (each of "joint", "velocity", "bone", "bone_velocity"); KD_E_ARG for another.  cache_bytes 0: files are read each
+ * time.  KD_BAD_* is the loader's business. */
 KD_NODISCARD kd_status kd_sequence_source_open(const kd_sequence_spec *spec, const kd_half *half, bool train,
                                                const char *const *streams, int n_streams, uint64_t cache_bytes,
                                                kd_sequence_source **out, kd_err *err);

@@ -29,7 +29,8 @@ done
 
 # sequences that are fed, not kept on the device, give the same
 accepted "${train[@]}" --data G/last --out fed --set student.stream=bone_velocity --set train.resident=off
-cmp fed/checkpoints/last/model.safetensors bone_velocity/checkpoints/last/model.safetensors || failed 'fed: other numbers'
+cmp fed/checkpoints/last/model.safetensors bone_velocity/checkpoints/last/model.safetensors ||
+    failed 'fed: other numbers'
 
 refused 2 'student.stream: bone, but sfz-nano reads 3 streams of its own' \
     "${train[@]}" --data G/last --out no --set student.name=sfz-nano --set student.stream=bone

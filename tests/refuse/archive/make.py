@@ -1,4 +1,7 @@
-"""Skeleton archives that must be refused; EXPECT says what the message names.  python3 make.py: numpy, beside itself."""
+"""Skeleton archives that must be refused; EXPECT says what the message names.
+
+    python3 make.py     # numpy; writes beside itself
+"""
 import os
 import pickle
 
@@ -30,7 +33,8 @@ class Evil:
 
 
 pkl("call", "annotation 0: expected a dict, found a call of posix.system", [Evil()])
-pkl("call_in_keypoint", "'keypoint': expected a NumPy array (M, T, V, C), found a call of posix.system", [note(keypoint=Evil())])
+pkl("call_in_keypoint",
+    "'keypoint': expected a NumPy array (M, T, V, C), found a call of posix.system", [note(keypoint=Evil())])
 pkl("call_of_all", "expected a list of annotations or a dict that holds one, found a call", Evil())
 pkl("no_annotations", "expected a list of annotations or a dict that holds one, found nothing", dict(split={}))
 pkl("number", "found an int", 7)
@@ -49,8 +53,10 @@ pkl("twice", "sample a is there twice, as row 0 and 2", [note(), note(frame_dir=
 pkl("label_of_name", "row 0: expected label 6 of its name S001C001P001R001A007, found 5",
     [note(frame_dir="S001C001P001R001A007", label=5)])
 pkl("split_list", "'split': expected a dict, found a list", dict(split=["a"], annotations=[note()]))
-pkl("split_number", "split train: item 1: expected a name, found an int", dict(split=dict(train=["a", 3]), annotations=[note()]))
-pkl("split_flat", "'split': expected a list of names under a name, found a str", dict(split=dict(train="a"), annotations=[note()]))
+pkl("split_number", "split train: item 1: expected a name, found an int",
+    dict(split=dict(train=["a", 3]), annotations=[note()]))
+pkl("split_flat", "'split': expected a list of names under a name, found a str",
+    dict(split=dict(train="a"), annotations=[note()]))
 pkl("cut", "truncated?", [note()], -40)
 data = pickle.dumps([note()], 4)
 open("behind.pkl", "wb").write(data + b"more")
@@ -79,16 +85,20 @@ crc[crc.index(b"NUMPY") + 300] ^= 1
 open("crc.npz", "wb").write(crc)
 expect.append(("crc.npz", "b: "))
 y, big = np.eye(3)[[0, 1]], np.ones((2, 3, 150), np.float32)
-npz("one_hot", "y_train: row 1: expected one class, found none or several", x_train=big, y_train=y + [[0, 0, 0], [0, 0, 1]])
+npz("one_hot", "y_train: row 1: expected one class, found none or several",
+    x_train=big, y_train=y + [[0, 0, 0], [0, 0, 1]])
 npz("one_hot_none", "y_train: row 0: expected one class", x_train=big, y_train=0 * y)
 npz("labels_short", "y_train: expected 2 rows of labels, as x_train has", x_train=big, y_train=y[:1])
 npz("columns", "x_train: expected floats (N, T, 2 bodies x joints x 3)", x_train=big[..., :149], y_train=y)
 npz("integers", "x_train: expected floats", x_train=big.astype(np.int32), y_train=y)
 npz("half_test", "no array y_test in it", x_train=big, y_train=y, x_test=big)
-npz("column_major", "x_train: expected floats (N, T, 2 bodies x joints x 3), row-major", x_train=np.asfortranarray(big), y_train=y)
+npz("column_major", "x_train: expected floats (N, T, 2 bodies x joints x 3), row-major",
+    x_train=np.asfortranarray(big), y_train=y)
 
-for name, data, says in (("empty", b"", "found a file of another kind"), ("array.npy", b"\x93NUMPY\x01\x00", "one NumPy array"),
-                         ("file.h5", b"\x89HDF\r\n\x1a\n", "an HDF5 file"), ("one.json", b'{"skeletons": []}', "one JSON file"),
+for name, data, says in (("empty", b"", "found a file of another kind"),
+                         ("array.npy", b"\x93NUMPY\x01\x00", "one NumPy array"),
+                         ("file.h5", b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+                         ("one.json", b'{"skeletons": []}', "one JSON file"),
                          ("short.npz", b"PK\x03\x04", "short.npz")):
     open(name, "wb").write(data)
     expect.append((name, says))
