@@ -7,6 +7,17 @@ int32_t kd_walk_values(const kd_program *p)
     return p->g->n_values;
 }
 
+/* The number of the node of a value whose node was dropped is that of another one, or of none. */
+static bool by_fixed_node(const kd_program *p, int32_t v)
+{
+    const int32_t k = p->g->values[v].node;
+    bool writes = false;
+    for (int32_t o = 0; k < p->g->n_nodes && o < p->g->nodes[k].n_out; o++) {
+        writes = writes || p->g->nodes[k].out[o] == v;
+    }
+    return writes && p->is_static[k];
+}
+
 kd_walk_value kd_walk_value_at(const kd_program *p, int32_t v)
 {
     const kdi_value *val = &p->g->values[v], *root = &p->g->values[val->root];
@@ -31,7 +42,7 @@ kd_walk_value kd_walk_value_at(const kd_program *p, int32_t v)
         out.kind = KD_WALK_NODE;
     }
     out.fixed = root->kind == KDI_CONST || root->kind == KDI_PARAM || root->kind == KDI_BUFFER ||
-                (root->kind == KDI_NODE && p->is_static[root->node]);
+                (root->kind == KDI_NODE && by_fixed_node(p, val->root));
     out.data = p->plan_only ? NULL : kdi_address(p, v);
     return out;
 }
