@@ -353,6 +353,11 @@ static kd_status finish_kd(kd_config *c, kd_err *err)
     }
     KD_TRY(check_terms(c, err));
     KD_TRY(check_combine(k, err));
+    if (k->self_weight > 0.0 && c->optim.ema_decay <= 0.0) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "kd.self_weight: %g, but the model has no running average; set optim.ema_decay above 0",
+                       k->self_weight);
+    }
     if (k->feature_tap[0] != '\0' && !kd_loss_wants(k, KD_READS_FEATURES)) {
         return KD_FAIL(err, KD_E_CONFIG,
                        "kd.feature_tap: only with kd.feature mse or cosine and kd.feature_weight above 0, or another "

@@ -371,8 +371,9 @@ kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
         kd_log(KD_LOG_INFO, "dry run: nothing was dumped or written");
         goto done;
     }
-    KD_GO((o->replay > 0 ? kd_model_replay_program : kd_model_eval_program)(&d.model, o->cfg->eval.batch_size,
-                                                                            &d.program, err));
+    const int rows = o->cfg->eval.batch_size;
+    KD_GO(o->replay > 0 ? kd_model_replay_program(&d.model, false, rows, &d.program, err)
+                        : kd_model_eval_program(&d.model, rows, &d.program, err));
     KD_GO(make_buffers(&d, err));
     KD_GO(open_writer(&d, &load, err));
     if (o->train) {

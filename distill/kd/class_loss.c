@@ -1,4 +1,5 @@
-/* Cross-entropy with the labels, and the softened divergence from a teacher's logits (Hinton et al. 2015, section 2).
+/* Cross-entropy with the labels, and the softened divergence from a teacher's logits (Hinton et al. 2015, section 2) or
+ * from those of the model's own running average (mean teacher: Tarvainen and Valpola 2017).
  *
  * One op gives both when a run has both of the first store: the op reads the logits once and its gradient is one
  * pass. */
@@ -19,6 +20,17 @@ static kd_val build_ce(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 static kd_val build_kl(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 {
     return kd_kl(g, in->logits, in->teacher, in->teacher_valid, (float)t->param[0], kd_loss_fed(in->loss));
+}
+
+static kd_val build_self(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
+{
+    return kd_kl(g, in->logits, in->teacher, in->teacher_valid, (float)t->param[0], false);
+}
+
+static void read_self(const kd_loss_opts *o, kd_term *t)
+{
+    t->param[0] = o->self_temperature;
+    KD_TERM_READ_SCHEDULE(t, o, self_);
 }
 
 static void read_ce(const kd_loss_opts *o, kd_term *t)
@@ -47,3 +59,11 @@ const kd_term_def kd_term_kl = {.name = "kl",
                                 .temperature = 0,
                                 .read = read_kl,
                                 .build = build_kl};
+
+const kd_term_def kd_term_self = {.name = "self",
+                                  .log = "loss_self",
+                                  .text = "T^2 KL(average || student)",
+                                  .reads = kd_term_reads_self,
+                                  .temperature = 0,
+                                  .read = read_self,
+                                  .build = build_self};

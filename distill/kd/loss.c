@@ -73,6 +73,9 @@ kd_status kd_loss_add(kd_loss *l, const kd_term *t, kd_err *err)
         }
     }
     kd_loss_name("teacher", kd_loss_fed(l) ? readers : t->store, mine->input);
+    if ((t->def->reads & KD_READS_AVERAGE) != 0) {
+        kd_loss_name("averaged", 0, mine->input);
+    }
     l->n++;
     return KD_OK;
 }
@@ -301,6 +304,10 @@ static void build_terms(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, k
             const kd_term *reader = pair ? t + 1 : t;
             if ((reader->def->reads & KD_READS_STORE) != 0) {
                 read_store(g, l, b, reader, reader->store < 0 ? &joined : &store[reader->store], &in);
+            }
+            if ((reader->def->reads & KD_READS_AVERAGE) != 0) {
+                in.teacher = kd_input(g, reader->input, stat_of(g), kd_shape2(b->batch, b->classes));
+                in.teacher_valid = kd_input(g, "averaged_valid", stat_of(g), kd_shape1(b->batch));
             }
             term[i] = t->def->build(g, &in, t);
         }

@@ -17,6 +17,8 @@
  *   "teacher_feature" (B,P)          the store's features
  *   "joined_valid" (B)               where stores are combined: 1 where one of them has a record; "teacher" is then fed
  *                                    as where batches are mixed
+ *   "averaged" (B,K), "averaged_valid" (B)  logits of the model's running average for the same rows; 1 where the sample
+ *                                    was read
  *   "weight_<log name>" ()           of a term whose weight changes from epoch to epoch
  *
  * Where the training data stay on the device, "teacher_has" (S), "teacher_table" (S,K) and "feature_table" (S,P) are

@@ -117,14 +117,15 @@ static kd_status compile_train(kd_model *m, const kd_loss *loss, int batch, bool
 }
 
 /* o: how, besides what the model asks for. */
-static kd_status compile_eval(kd_model *m, int batch, bool augmented, kd_compile_opts o, kd_program **out, kd_err *err)
+static kd_status compile_eval(kd_model *m, int batch, bool augmented, bool mixed, kd_compile_opts o, kd_program **out,
+                              kd_err *err)
 {
     kd_graph *g = graph(m, false, err);
     *out = NULL;
     if (g == NULL) {
         return KD_E_OOM;
     }
-    const kd_build how = {.batch = batch, .augmented = augmented};
+    const kd_build how = {.batch = batch, .augmented = augmented, .mixed = mixed};
     (void)m->task->build(m, g, &how);
     o.check = m->check;
     return kd_program_compile(g, m->be, &o, out, err);
@@ -137,17 +138,17 @@ kd_status kd_model_train_program(kd_model *m, const kd_loss *loss, int batch, kd
 
 kd_status kd_model_eval_program(kd_model *m, int batch, kd_program **out, kd_err *err)
 {
-    return compile_eval(m, batch, false, (kd_compile_opts){.loss = KD_NONE}, out, err);
+    return compile_eval(m, batch, false, false, (kd_compile_opts){.loss = KD_NONE}, out, err);
 }
 
 kd_status kd_model_plain_program(kd_model *m, int batch, kd_program **out, kd_err *err)
 {
-    return compile_eval(m, batch, false, (kd_compile_opts){.no_fuse = true}, out, err);
+    return compile_eval(m, batch, false, false, (kd_compile_opts){.no_fuse = true}, out, err);
 }
 
-kd_status kd_model_replay_program(kd_model *m, int batch, kd_program **out, kd_err *err)
+kd_status kd_model_replay_program(kd_model *m, bool mixed, int batch, kd_program **out, kd_err *err)
 {
-    return compile_eval(m, batch, true, (kd_compile_opts){.loss = KD_NONE}, out, err);
+    return compile_eval(m, batch, true, mixed, (kd_compile_opts){.loss = KD_NONE}, out, err);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -221,7 +222,7 @@ kd_status kd_model_check_memory(kd_model *m, const kd_memory_need *n, kd_err *er
         return KD_OK;
     }
     KD_TRY(m->be->ops->memory(m->be, &have, &total));
-    KD_TRY(compile_eval(m, n->eval_batch, false, (kd_compile_opts){.plan_only = true}, &eval, err));
+    KD_TRY(compile_eval(m, n->eval_batch, false, false, (kd_compile_opts){.plan_only = true}, &eval, err));
     const size_t slabs = kd_model_memory(m, n->optimiser_slabs, 0).moments; /* parameters and gradients are there */
     const size_t fixed = slabs + kd_program_arena_bytes(eval) + WORKSPACE;
     kd_program_free(eval);

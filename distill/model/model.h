@@ -75,8 +75,8 @@ KD_NODISCARD kd_status kd_model_eval_program(kd_model *m, int batch, kd_program 
 /* The same with every op as the model's builder wrote it, nothing fused or folded. */
 KD_NODISCARD kd_status kd_model_plain_program(kd_model *m, int batch, kd_program **out, kd_err *err);
 
-/* The forward program of the augmented rows that training is fed with. */
-KD_NODISCARD kd_status kd_model_replay_program(kd_model *m, int batch, kd_program **out, kd_err *err);
+/* The forward program of the augmented rows that training is fed with; mixed: as its batches are. */
+KD_NODISCARD kd_status kd_model_replay_program(kd_model *m, bool mixed, int batch, kd_program **out, kd_err *err);
 
 /* What a model takes on its device, in bytes; a member is 0 where the model has none. */
 typedef struct kd_memory {

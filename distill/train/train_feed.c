@@ -18,7 +18,7 @@ kd_status kdi_feed_open(kd_trainer *t, kd_err *err)
     t->kept = kd_calloc(b, sizeof *t->kept);
     t->labelled = kd_calloc(b, sizeof *t->labelled);
     t->kind = kd_calloc(b, sizeof *t->kind);
-    t->label = kd_calloc(b, sizeof *t->label);
+    t->label = kd_calloc(b * (size_t)kdi_train_labels(t), sizeof *t->label);
     t->answered = kd_calloc(b, sizeof *t->answered);
     t->target = kd_calloc(b * (size_t)kd_shape_numel(&t->model.target), sizeof *t->target);
     t->teacher_rows = kd_calloc(b * k, sizeof *t->teacher_rows);
@@ -97,7 +97,10 @@ void kdi_feed_close(kd_trainer *t)
 
 static kd_status put(kd_trainer *t, const char *name, const void *data, size_t bytes, kd_err *err)
 {
-    const kd_status st = kd_program_write(t->program, name, data, bytes);
+    kd_status st = kd_program_write(t->program, name, data, bytes);
+    if (st == KD_OK && t->self_program != NULL && kd_program_tensor(t->self_program, name).data != NULL) {
+        st = kd_program_write(t->self_program, name, data, bytes);
+    }
     return st == KD_OK ? KD_OK : KD_FAIL(err, st, "training input %s: the data's shape is not the model's", name);
 }
 
@@ -274,13 +277,19 @@ static kd_status put_weights(kd_trainer *t, kd_err *err)
     return KD_OK;
 }
 
-/* One label a row: its own, or the one that teachers gave the sample. */
+/* The labels of each row: its own, or the one that teachers gave the sample. */
 static void take_labels(kd_trainer *t, const kd_batch *b)
 {
+    const int n = kdi_train_labels(t);
     for (int i = 0; i < b->rows; i++) {
-        const bool read = b->valid[i] > 0.0f, bare = read && b->label[i] == KD_NO_LABEL;
-        t->label[i] = bare && t->pseudo != NULL ? t->pseudo[b->sample[i]] : b->label[i];
-        const bool labelled = read && t->label[i] != KD_NO_LABEL;
+        const int32_t *own = b->label + i * n;
+        int32_t *label = t->label + i * n;
+        const bool read = b->valid[i] > 0.0f;
+        memcpy(label, own, (size_t)n * sizeof *label);
+        if (read && own[0] == KD_NO_LABEL && t->pseudo != NULL) {
+            label[0] = t->pseudo[b->sample[i]];
+        }
+        const bool labelled = read && label[0] != KD_NO_LABEL;
         t->labelled[i] = labelled ? 1.0f : 0.0f;
         t->kind[i] = labelled ? 2.0f : read ? 1.0f : 0.0f;
     }

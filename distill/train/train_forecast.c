@@ -14,6 +14,7 @@ kd_status kdi_train_forecast(kd_trainer *t, kd_err *err)
     for (int i = 0; i < RUNS && (i == 0 || kd_now() - start < enough); i++) {
         const double t0 = kd_now();
         kd_status st = kd_program_run(t->program, &step);
+        st = st == KD_OK && t->self_program != NULL ? kd_program_run(t->self_program, NULL) : st;
         st = st == KD_OK ? t->o->be->ops->sync(t->o->be) : st;
         if (st != KD_OK) {
             return KD_FAIL(err, st, "dry run: %s: %s", kd_program_where(t->program), kd_status_text(st));

@@ -82,9 +82,11 @@ typedef struct kd_trainer {
     kd_replay replay;
     kd_loader *loader;
     kd_program *program, *eval_program;
-    int slabs;       /* of the optimiser: moments, averages */
-    bool rests;      /* programs that do not run, and gradients between epochs, hold no memory */
-    uint64_t memory; /* forecast of what the process takes; 0: the device has memory of its own */
+    kd_program *self_program; /* the running average on a batch of training; NULL: no term reads it */
+    float *averaged;          /* [rows, classes] what it answers */
+    int slabs;                /* of the optimiser: moments, averages */
+    bool rests;               /* programs that do not run, and gradients between epochs, hold no memory */
+    uint64_t memory;          /* forecast of what the process takes; 0: the device has memory of its own */
     kd_optim *optim;
     kd_schedule schedule;
     int64_t batches; /* micro-batches used of an epoch */
@@ -95,7 +97,7 @@ typedef struct kd_trainer {
     kd_mix mix;
     int32_t *kept;          /* data that stay on the device: which of them, -1 for a sample that was lost */
     int32_t *pseudo;        /* [samples] kd.pseudo: labels of samples without one; NULL: none */
-    int32_t *label;         /* [rows] labels of the batch, those of `pseudo` among them */
+    int32_t *label;         /* [rows, kdi_train_labels] labels of the batch, those of `pseudo` among them */
     float *labelled, *kind; /* [rows] 1: has one; 0: lost, 1: read, 2: read and has a label */
     float *answered;        /* [rows] 1: was read and a store has a record of it */
     float *target, *teacher_rows, *mixed_rows, *feature_rows;
@@ -120,6 +122,12 @@ typedef struct kd_trainer {
 static inline int64_t kdi_train_end(const kd_trainer *t)
 {
     return t->s.epoch0 + t->cfg->train.epochs;
+}
+
+/* Labels of a row; the first is KD_NO_LABEL where the row has none. */
+static inline int kdi_train_labels(const kd_trainer *t)
+{
+    return KD_MAX(t->train.producer.n_labels, 1);
 }
 
 /* The phase's name; NULL: the recipe has no phases. */
@@ -192,6 +200,11 @@ KD_NODISCARD kd_status kdi_feed_weights(kd_trainer *t, kd_err *err);
 KD_NODISCARD kd_status kdi_feed_check_weights(const kd_config *c, int classes, kd_err *err);
 void kdi_feed_close(kd_trainer *t);
 KD_NODISCARD kd_status kdi_feed(kd_trainer *t, const kd_batch *b, kd_err *err);
+
+/* train_self.c: the answers of the running average to the batch that has been fed. */
+KD_NODISCARD kd_status kdi_self_open(kd_trainer *t, kd_err *err);
+void kdi_self_close(kd_trainer *t);
+KD_NODISCARD kd_status kdi_self_answer(kd_trainer *t, const kd_batch *b, kd_err *err);
 
 /* train_step.c */
 KD_NODISCARD kd_status kdi_train_pending_open(kd_trainer *t, kd_err *err);

@@ -15,8 +15,11 @@ static kd_memory forecast(kd_trainer *t)
     /* kernels of a forward-only program pack the weights in a layout of their own */
     const size_t val =
         t->eval_program != NULL ? kd_program_arena_bytes(t->eval_program) + (host ? m.parameters : 0) : 0;
-    t->rests = host && t->model.kept == 0 && kd_memory_total(&m) + train + val >= WORTH_RESTING;
+    const size_t self =
+        t->self_program != NULL ? kd_program_arena_bytes(t->self_program) + (host ? m.parameters : 0) : 0;
+    t->rests = host && t->model.kept == 0 && kd_memory_total(&m) + train + val + self >= WORTH_RESTING;
     m.activations = !t->rests ? train + val : KD_MAX(train, val > m.gradients ? val - m.gradients : 0);
+    m.activations += self;
     if (host) {
         m.data = (size_t)(PROGRAM + kd_loader_bytes(t->loader) + t->train.memory + t->val.memory);
     }

@@ -71,6 +71,11 @@ kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *e
                                            : KD_OK;
         }
     }
+    if (kd_loss_reads(&t->loss, 0, KD_READS_AVERAGE)) { /* whose program is fed, too */
+        return asked == KD_RESIDENT_ON
+                   ? KD_FAIL(err, KD_E_CONFIG, "train.resident: expected off or auto with kd.self_weight, found on")
+                   : KD_OK;
+    }
     if (t->o->task->resident == NULL || asked == KD_RESIDENT_OFF || t->data.half[KD_HALF_TRAIN].n == 0 ||
         (asked == KD_RESIDENT_AUTO && strcmp(be->ops->name, "cpu") == 0)) {
         return KD_OK;

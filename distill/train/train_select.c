@@ -39,7 +39,9 @@ void kdi_select_expect(kd_trainer *t, const kd_batch *b, kd_pending *p)
 {
     for (int i = 0; i < b->rows; i++) {
         const float *row = t->target + (size_t)i * (size_t)t->model.classes;
-        p->best[i] = b->valid[i] > 0.0f && b->label[i] != KD_NO_LABEL ? largest(row, t->model.classes) : -1;
+        p->best[i] = b->valid[i] > 0.0f && b->label[i * kdi_train_labels(t)] != KD_NO_LABEL
+                         ? largest(row, t->model.classes)
+                         : -1;
     }
 }
 

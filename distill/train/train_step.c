@@ -256,6 +256,7 @@ kd_status kdi_train_batch(kd_trainer *t, const kd_batch *b, kd_err *err)
 {
     kd_pending *mine = &t->pending[t->s.micro & 1], *before = &t->pending[~t->s.micro & 1];
     KD_TRY(kdi_feed(t, b, err));
+    KD_TRY(kdi_self_answer(t, b, err));
     mine->empty = b->valid_rows == 0;
     KD_TRY(issue(t, mine, err));
     KD_TRY(settle(t, before, err));

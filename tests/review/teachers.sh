@@ -26,15 +26,15 @@ train() { "$distill" train --config s.yaml --threads 1 --set train.log_interval=
 stores() { printf 'kd.store=[%s]' "$(IFS=,; echo "$*")"; }
 first() { grep -o "\"$2\":[0-9.e-]*" "$1/log.jsonl" | head -1 | cut -d: -f2; }
 near() { # near A B: equal to f32 rounding
-    awk -v a="$1" -v b="$2" 'BEGIN { d = a - b; d = d < 0 ? -d : d; exit !(a != "" && b != "" && d <= 1e-5 * (b < 0 ? -b : b)) }' ||
+    awk -v a="$1" -v b="$2" 'BEGIN { d = a > b ? a - b : b - a; exit !(a != "" && b > 0 && d <= 1e-5 * b) }' ||
         failed "$1 is not $2: $3"
 }
 
 # ---- one teacher of two that answer alike is that teacher, by every rule; features stay one a store
 accepted train --teacher-logits one.logits.zst --out one -q
 for how in average confidence entropy correctness; do
-    accepted train --set "$(stores one.logits.zst same.logits.zst)" --set "kd.combine=$how" --set 'kd.store_weights=[1,3]' \
-        --set kd.feature=mse --out "$how" -q
+    accepted train --set "$(stores one.logits.zst same.logits.zst)" --set "kd.combine=$how" \
+        --set 'kd.store_weights=[1,3]' --set kd.feature=mse --out "$how" -q
     near "$(first "$how" loss_kd)" "$(first one loss_kd)" "kd.combine: $how"
     [ -n "$(first "$how" loss_feature_2)" ] || failed "$how: no feature term of the second store"
     [ -z "$(first "$how" loss_kd_2)" ] || failed "$how: each store has a KL term of its own"
@@ -83,10 +83,11 @@ refused 2 'kd.pseudo: 0.9, but all 12 training samples have a label' train --tea
 # ---- no labels at all: terms that read a teacher alone, or nothing to learn
 bare=(--set data.unlabelled=ids)
 accepted train --teacher-logits one.logits.zst "${bare[@]}" --out free
-grep -q 'loss_ce: no training sample has a label, so the term is 0' err.txt out.txt || failed "an empty term is not said"
+grep -q 'loss_ce: no training sample has a label, so the term is 0' err.txt out.txt || failed "no word of an empty term"
 [ "$(first free loss_ce)" = 0.0 ] || failed "CE without labels is not 0"
 near "$(first free loss_kd)" "$(first one loss_kd)" "KL without labels"
-accepted train --teacher-logits one.logits.zst "${bare[@]}" --config "$configs/distill/label_free.yaml" --out recipe -q
+accepted train --teacher-logits one.logits.zst "${bare[@]}" --config "$configs/distill/label_free.yaml" \
+    --out recipe -q
 accepted train --teacher-logits one.logits.zst "${bare[@]}" --set kd.pseudo=0.000001 --set kd.weight=0 --out pure -q
 refused 3 'none of 12 training samples has a label, and no term reads a teacher alone' train "${bare[@]}" --out no -q
 refused 3 'none of 12 training samples has a label' train --teacher-logits one.logits.zst "${bare[@]}" \

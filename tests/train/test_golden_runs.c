@@ -233,6 +233,35 @@ static void distils_with_few_labels_as_pytorch(void **state)
     compare_run(HERE "student_few.json");
 }
 
+static void learns_from_its_average_as_pytorch(void **state)
+{
+    (void)state;
+    const char *const argv[] = {KD_BUILD_DIR "/distill",
+                                "train",
+                                "--config",
+                                HERE "student.yaml",
+                                "--teacher-logits",
+                                HERE "teacher.logits.zst",
+                                "--data",
+                                HERE "data",
+                                "--set",
+                                "optim.ema_decay=0.8",
+                                "--set",
+                                "kd.self_weight=0.5",
+                                "--set",
+                                "kd.self_temperature=2",
+                                "--set",
+                                "kd.self_warmup_epochs=2",
+                                "--device",
+                                "cpu",
+                                "--out",
+                                out,
+                                "-q",
+                                NULL};
+    run(argv);
+    compare_run(HERE "student_self.json");
+}
+
 static int new_folder(void **state)
 {
     (void)state;
@@ -252,6 +281,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(finetunes_as_pytorch, new_folder, remove_folder),
         cmocka_unit_test_setup_teardown(distils_as_pytorch, new_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(learns_from_its_average_as_pytorch, new_folder, remove_folder),
         cmocka_unit_test_setup_teardown(distils_with_few_labels_as_pytorch, new_folder, remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

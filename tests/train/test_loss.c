@@ -112,7 +112,7 @@ static void bench_open(bench *b, const kd_loss *l)
     for (int s = 0; s < KD_MAX(l->stores, 1); s++) {
         features = features || kd_loss_reads(l, s, KD_READS_FEATURES | KD_READS_LATENT);
     }
-    const bool logits = kd_loss_reads(l, 0, KD_READS_LABELS | KD_READS_LOGITS);
+    const bool logits = kd_loss_reads(l, 0, KD_READS_LABELS | KD_READS_LOGITS | KD_READS_AVERAGE);
     const kd_compile_opts opts = {
         .loss = loss, .grad_inputs = wanted + (logits ? 0 : 1), .n_grad_inputs = logits && features ? 2 : 1};
     ok(kd_params_alloc(b->params, b->be, b->t, true, &err), &err);
@@ -138,6 +138,7 @@ static void bench_run(const bench *b, const kd_loss *l, const data *d)
     put(tensor(b, "s"), b->t, d->s, n * S);
     put(tensor(b, "target"), b->t, d->target, n * K);
     put(tensor(b, "valid"), b->t, labelled, n);
+    put(tensor(b, "averaged_valid"), b->t, taught, n);
     for (int s = 0; s < l->stores; s++) {
         kd_loss_name("teacher_valid", s, name);
         put(tensor(b, name), b->t, taught, n);
@@ -424,12 +425,12 @@ static void lacking_rows_take_no_part(void **state)
         const unsigned reads = kd_term_at(i)->reads;
         kd_loss l = {.stores = 1, .feature_dim = {P}};
         kd_term term = kd_term_read(i, &cfg->kd);
-        if ((reads & KD_READS_STORE) == 0) {
+        if ((reads & KD_READS_LATENT) != 0) {
             continue;
         }
         term.weight = 1.0;
         ok(kd_loss_add(&l, &term, &err), &err);
-        if ((reads & KD_READS_STORE) != 0) {
+        if ((reads & (KD_READS_STORE | KD_READS_AVERAGE)) != 0) {
             compare_without(be, &l, B - KEPT, 0, holed, d);
         }
         if ((reads & KD_READS_LABELS) != 0) {

@@ -6,8 +6,9 @@ usage: make.py BUILD        BUILD: a folder with the programs; needs torch, nump
 The programs give what a run starts with (their random weights, their store of logits); data, draws, models, loss,
 schedule and optimiser are computed here.  teacher.json and student.json get what a step logs and where the weights end;
 student_few.json is the student's run without the labels of data/unlabelled.txt and with a second term that reads labels
-and answers (FEW).  Each number has a tolerance: 16 times what PyTorch's own f32 run differs from its f64 run, and no
-less than 2^-18 of the largest magnitude (of a running mean: of the deviation beside it).
+and answers (FEW), student_self.json the one that learns from its own running average, too (SELF). Each number has a
+tolerance: 16 times what PyTorch's own f32 run differs from its f64 run, and no less than 2^-18 of the largest magnitude
+(of a running mean: of the deviation beside it).
 """
 import json
 import math
@@ -30,6 +31,8 @@ DATA = os.path.join(HERE, "data")
 STORE = os.path.join(HERE, "teacher.logits.zst")
 FIRST = {"teacher": "teacher finetune", "student": "distill train"}
 MARGIN, FLOOR, SAMPLES = 16.0, 2.0 ** -18, 8
+SELF = {"self_weight": 0.5, "self_temperature": 2.0, "self_warmup_epochs": 2}  # keys of kd
+DECAY = 0.8  # optim.ema_decay of that run
 FEW = {"dkd_weight": 0.2, "dkd_temperature": 3.0, "dkd_alpha": 1.0, "dkd_beta": 2.0}  # keys of kd
 
 
@@ -104,7 +107,7 @@ def sequence(sample, label):
 
 
 class Run:
-    def __init__(self, kind, weights, answers, dtype, few=False):
+    def __init__(self, kind, weights, answers, dtype, few=False, average=False):
         with open(os.path.join(HERE, kind + ".yaml")) as f:
             self.cfg = yaml.safe_load(f)
         self.unlabelled = set(inputs.UNLABELLED) if few else set()
@@ -118,6 +121,7 @@ class Run:
         self.steps = len(train) // self.rows // self.accumulation
         self.batches = self.steps * self.accumulation
         self.w = {n: t.to(dtype).requires_grad_("running_" not in n) for n, t in weights.items()}
+        self.average = {n: t.detach().clone() for n, t in self.w.items()} if average else None
         self.optimiser = self.make_optimiser()
         self.program_run, self.log = 0, []
 
@@ -219,6 +223,13 @@ class Run:
         p = self.mixed((p / t).softmax(-1), partner, lam)
         kl = t * t * (p * (p.log() - (logits / t).log_softmax(-1))).sum(-1).mean()
         terms = {"loss_ce": (ce, kd["ce_weight"]), "loss_kd": (kl, kd["weight"] * 0.5 * (1.0 + math.cos(math.pi * share)))}
+        if self.average is not None:
+            with torch.no_grad():
+                z = models.student(self.average, x, lambda stage: torch.ones(rows, dtype=self.dtype), False)
+            t, now = SELF["self_temperature"], epoch + batch / self.batches
+            p, ramp = (z / t).softmax(-1), min(now / SELF["self_warmup_epochs"], 1.0)
+            own = t * t * (p * (p.log() - (logits / t).log_softmax(-1))).sum(-1).mean()
+            terms["loss_self"] = (own, SELF["self_weight"] * ramp)
         if self.unlabelled:
             terms["loss_dkd"] = (self.labelled_mean(self.dkd(logits, p, target), labelled), kd["dkd_weight"])
         return terms
@@ -258,6 +269,8 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = line["lr"] * group["factor"]
         self.optimiser.step()
+        for name, t in (self.average or {}).items():
+            t.mul_(DECAY).add_(self.w[name].detach(), alpha=1.0 - DECAY)
         self.log.append((line, self.draws))
 
     def run(self):
@@ -314,10 +327,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         make_store(build, folder)
         answers = stored_logits(build, folder)
-        for name, kind, few in (("teacher", "teacher", False), ("student", "student", False),
-                                ("student_few", "student", True)):
+        for name, kind, few, average in (("teacher", "teacher", False, False), ("student", "student", False, False),
+                                         ("student_few", "student", True, False),
+                                         ("student_self", "student", False, True)):
             start = start_weights(build, kind, os.path.join(folder, name))
-            exact, single = (Run(kind, {n: t.clone() for n, t in start.items()}, answers, d, few).run()
+            exact, single = (Run(kind, {n: t.clone() for n, t in start.items()}, answers, d, few, average).run()
                              for d in (torch.float64, torch.float32))
             with open(os.path.join(HERE, name + ".json"), "w") as f:
                 f.write(text(golden(exact, single)))

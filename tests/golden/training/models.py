@@ -83,12 +83,12 @@ def streams(joint):
     return joint, velocity, bone
 
 
-def student(w, inputs, keep):
-    """inputs: three tensors (B,3,T,V).  Running statistics in w are updated."""
+def student(w, inputs, keep, training=True):
+    """inputs: three tensors (B,3,T,V).  In training the statistics are the batch's, and running ones in w are updated."""
 
     def bn(x, name):
         p = name + "."
-        return F.batch_norm(x, w[p + "running_mean"], w[p + "running_var"], w[p + "weight"], w[p + "bias"], True, 0.1, 1e-5)
+        return F.batch_norm(x, w[p + "running_mean"], w[p + "running_var"], w[p + "weight"], w[p + "bias"], training, 0.1, 1e-5)
 
     def conv(x, name, stride=1, pad=0, groups=1):
         return F.conv2d(x, w[name + ".weight"], None, (stride, 1), (pad, 0), 1, groups)
