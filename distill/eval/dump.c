@@ -75,7 +75,18 @@ static size_t samples_of(const kd_dump_opts *o, const kd_dataset *ds)
     return n;
 }
 
-static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
+/* "taught by ..." of weights that were distilled: a chain of teachers can be read off its last store.  kd_free. */
+static char *taught_by(const kd_load_report *load)
+{
+    char *teachers = load->has_origin ? kd_identity_teachers(&load->origin) : kd_strdup("");
+    char *text = teachers == NULL || teachers[0] == '\0' ? teachers : kd_strf("taught by %s", teachers);
+    if (text != teachers) {
+        kd_free(teachers);
+    }
+    return text;
+}
+
+static kd_status open_writer(dump *d, const kd_load_report *load, const char *provenance, kd_err *err)
 {
     const kd_dump_opts *o = d->o;
     char decoder[KD_IDENTITY_DECODER];
@@ -108,6 +119,7 @@ static kd_status open_writer(dump *d, const kd_load_report *load, kd_err *err)
         .logit_dtype = o->logit_dtype,
         .feature_dim = d->feature_dim,
         .feature_dtype = KD_F16,
+        .provenance = provenance,
         .expected = o->cfg->data.on_bad_sample == KD_BAD_FAIL ? (int64_t)total : 0,
         .shard = shard};
     if (d->n_taps > 1 || (d->n_taps == 1 && d->output[0] != FEATURES)) { /* one vector needs no description */
@@ -363,6 +375,7 @@ kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
     dump d = {.o = o, .r = result, .cfg = o->cfg};
     kd_load_report load = {0};
     kd_status st = KD_OK;
+    char *provenance = NULL;
     const double t0 = kd_now();
     *result = (kd_dump_result){.top1_train = NAN, .top1_val = NAN};
     KD_GO(dump_open(&d, &load, err));
@@ -375,7 +388,12 @@ kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
     KD_GO(o->replay > 0 ? kd_model_replay_program(&d.model, false, rows, &d.program, err)
                         : kd_model_eval_program(&d.model, rows, &d.program, err));
     KD_GO(make_buffers(&d, err));
-    KD_GO(open_writer(&d, &load, err));
+    provenance = taught_by(&load);
+    if (provenance == NULL) {
+        st = KD_FAIL(err, KD_E_OOM, "dump: out of memory");
+        goto done;
+    }
+    KD_GO(open_writer(&d, &load, provenance, err));
     if (o->train) {
         KD_GO(dump_half(&d, KD_HALF_TRAIN, err));
     }
@@ -390,6 +408,7 @@ kd_status kd_dump(const kd_dump_opts *o, kd_dump_result *result, kd_err *err)
 done:
     kd_store_writer_abandon(d.writer); /* what was appended stays for --resume */
     result->seconds = kd_now() - t0;
+    kd_free(provenance);
     kd_load_report_free(&load);
     dump_close(&d);
     return st;

@@ -65,6 +65,7 @@ kd_status kd_identity_add_store(kd_identity *id, const kd_store *store, kd_err *
     KD_TRY(kd_sha256_file(kd_store_path(store), s->sha256, err));
     set(s->teacher, sizeof s->teacher, m->teacher);
     set(s->teacher_weights, sizeof s->teacher_weights, m->teacher_sha256);
+    set(s->provenance, sizeof s->provenance, m->provenance);
     id->n_stores++;
     return KD_OK;
 }
@@ -102,6 +103,9 @@ void kd_identity_put(const kd_identity *id, kd_json *state)
         kd_json_set_str(s, "sha256", id->store[i].sha256);
         kd_json_set_str(s, "teacher", id->store[i].teacher);
         kd_json_set_str(s, "teacher_weights", id->store[i].teacher_weights);
+        if (id->store[i].provenance[0] != '\0') {
+            kd_json_set_str(s, "provenance", id->store[i].provenance);
+        }
     }
 }
 
@@ -127,6 +131,9 @@ static kd_status get_stores(const kd_json *o, kd_identity *id, kd_err *err)
         KD_TRY(get(e, "sha256", s->sha256, sizeof s->sha256, err));
         KD_TRY(get(e, "teacher", s->teacher, sizeof s->teacher, err));
         KD_TRY(get(e, "teacher_weights", s->teacher_weights, sizeof s->teacher_weights, err));
+        const char *provenance = NULL;
+        KD_TRY(kd_json_opt_str(e, "provenance", "", &provenance, err));
+        set(s->provenance, sizeof s->provenance, provenance);
     }
     return KD_OK;
 }
@@ -228,6 +235,23 @@ bool kd_identity_differs(const kd_identity *then, const kd_identity *now, char *
         return true;
     }
     return stores_differ(then, now, text, size);
+}
+
+/* ---- chains of teachers ---------------------------------------------------------------------- */
+
+char *kd_identity_teachers(const kd_identity *id)
+{
+    char *text = kd_strdup("");
+    for (int i = 0; i < id->n_stores && text != NULL; i++) {
+        const kd_identity_store *s = &id->store[i];
+        const bool weights = s->teacher_weights[0] != '\0', more = s->provenance[0] != '\0';
+        char *longer = kd_strf("%s%s%s%s%s%.12s%s%s%s", text, i > 0 ? " and " : "", s->teacher,
+                               weights || more ? " (" : "", weights ? "weights " : "", s->teacher_weights,
+                               weights && more ? ", " : "", s->provenance, weights || more ? ")" : "");
+        kd_free(text);
+        text = longer;
+    }
+    return text;
 }
 
 /* ---- hashes of hashes ------------------------------------------------------------------------ */

@@ -24,6 +24,8 @@ typedef struct kd_identity_half {
 typedef struct kd_identity_store {
     char sha256[KD_SHA256_HEX];
     char teacher[64], teacher_weights[KD_SHA256_HEX]; /* as its manifest says */
+    char provenance[1024]; /* likewise: who taught the teacher, or where its values come from;
+                                                         "": nobody says */
 } kd_identity_store;
 
 typedef struct kd_identity {
@@ -59,6 +61,10 @@ enum { KD_IDENTITY_ROW = KD_STORES_MAX * KD_SHA256_HEX };
 /* The hashes of all stores and those of the weights of their teachers, in order, with commas between; "" without
  * stores. */
 void kd_identity_stores(const kd_identity *id, char store[KD_IDENTITY_ROW], char teacher_weights[KD_IDENTITY_ROW]);
+
+/* "sfz-small (weights 0123456789ab, taught by sfz-large (weights ...))": who taught, and who taught them; several
+ * teachers with " and " between.  "" without stores.  kd_free; NULL: out of memory. */
+char *kd_identity_teachers(const kd_identity *id);
 
 /* What pixels depend on besides the data set, as stores and reports say it: the decoder (NULL: none) and, where videos
  * come from a pack, the hash of its recipe. */

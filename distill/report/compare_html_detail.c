@@ -351,6 +351,9 @@ static void run_facts(kd_text *t, const kd_report *r)
         fact(t, "Training samples without label", counts, false);
     }
     fact(t, "Epoch chosen on", r->selected_on != NULL ? r->selected_on : "not chosen", false);
+    if (r->taught_by != NULL) {
+        fact(t, "Taught by", r->taught_by, false);
+    }
     fact(t, "Teacher weights", r->teacher_weights_hash, true);
     fact(t, "Logit store", r->store_hash, true);
     fact(t, "Config", r->config_hash, true);

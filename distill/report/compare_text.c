@@ -48,6 +48,9 @@ static void put_runs(const kd_comparison *c, kd_json *o, const kd_group *g)
             kd_json_set_str(run, "phase", r->phase);
         }
         kd_json_set_str(run, "selected_on", r->selected_on);
+        if (r->taught_by != NULL) {
+            kd_json_set_str(run, "taught_by", r->taught_by);
+        }
         if (r->unlabelled > 0) {
             kd_json_set_i64(run, "unlabelled", r->unlabelled);
         }

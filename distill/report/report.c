@@ -154,6 +154,9 @@ static void put_model(kd_json *d, const kd_report *r)
         kd_json_set_str(m, "phase", r->phase);
     }
     kd_json_set_str(m, "selected_on", r->selected_on);
+    if (r->taught_by != NULL) {
+        kd_json_set_str(m, "taught_by", r->taught_by);
+    }
     if (r->unlabelled > 0) {
         kd_json_set_i64(m, "unlabelled", r->unlabelled);
     }

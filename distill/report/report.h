@@ -10,7 +10,8 @@
  *              start_weights, train_ids, val_ids (SHA-256 of "id<TAB>label" lines), teacher_weights, store; null where
  *              there is none or nobody knows
  *   model      name, phase (of the training that gave the weights; only where it had phases), selected_on (the half on
- *              which these weights did best of their run's epochs; null: not chosen), unlabelled (training samples
+ *              which these weights did best of their run's epochs; null: not chosen), taught_by (teachers, and those
+ *              who taught them; only where there were some), unlabelled (training samples
  *              whose labels were not used; only where there were some), pseudo_labelled (of these, those that learned
  *              a teacher's class as their label; likewise), parameters, macs, bytes;
  *              latency {ms, p90_ms, batch, device, threads, dtype}; only of a model in eight bits int8 {layers,
@@ -69,6 +70,7 @@ typedef struct kd_report {
     const char *model;
     const char *phase;                 /* of training that gave the weights; NULL: it had none */
     const char *selected_on;           /* NULL: the weights were not chosen among epochs */
+    const char *taught_by;             /* teachers, and theirs; NULL: none */
     int64_t unlabelled, pseudo;        /* training samples without a label; of these, taught a teacher's class */
     int64_t parameters, macs, bytes;   /* 0: not known */
     double latency_ms, latency_p90_ms; /* 0: not measured */

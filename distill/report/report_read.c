@@ -145,6 +145,7 @@ static kd_status read_model(kd_report *r, kd_err *err)
     KD_TRY(kd_json_get_str(m, "name", &r->model, err));
     KD_TRY(optional(m, "phase", &r->phase, err));
     KD_TRY(optional(m, "selected_on", &r->selected_on, err));
+    KD_TRY(optional(m, "taught_by", &r->taught_by, err));
     KD_TRY(kd_json_opt_i64(m, "unlabelled", 0, &r->unlabelled, err));
     KD_TRY(kd_json_opt_i64(m, "pseudo_labelled", 0, &r->pseudo, err));
     KD_TRY(kd_json_opt_i64(m, "parameters", 0, &r->parameters, err));

@@ -106,6 +106,7 @@ static kd_report_left *left_of(const kd_half *h, const kd_records *r)
 typedef struct hashes {
     char config[KD_CFG_HASH], store[KD_IDENTITY_ROW], teacher_weights[KD_IDENTITY_ROW];
     char decoder[KD_IDENTITY_DECODER];
+    char *teachers; /* kd_identity_teachers */
 } hashes;
 
 static const char *or_null(const char *text)
@@ -128,6 +129,11 @@ static kd_status put_hashes(const kd_assessment *a, hashes *h, kd_report *rep, k
     rep->start_weights_hash = or_null(o->weights);
     rep->train_ids_hash = o->half[KD_HALF_TRAIN].ids;
     rep->val_ids_hash = o->half[KD_HALF_VAL].ids;
+    h->teachers = kd_identity_teachers(o);
+    if (h->teachers == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "report: out of memory");
+    }
+    rep->taught_by = or_null(h->teachers);
     rep->unlabelled = o->half[KD_HALF_TRAIN].unlabelled;
     rep->pseudo = o->half[KD_HALF_TRAIN].pseudo;
     return KD_OK;
@@ -205,5 +211,6 @@ done:
     kd_free(ids);
     kd_free(left);
     kd_free(yaml);
+    kd_free(hash.teachers);
     return st;
 }

@@ -1,6 +1,6 @@
 /* Training, self-distillation: what the model's running average (optim.ema_decay) answers to the batch.  The average
- * stands in evaluation, with its own running statistics and without dropout; its rows are those of the training program,
- * augmented and mixed alike. */
+ * stands in evaluation, with its own running statistics and without dropout; its rows are those of the training
+ * program, augmented and mixed alike. */
 #include "distill/train/train_internal.h"
 
 kd_status kdi_self_open(kd_trainer *t, kd_err *err)

@@ -70,8 +70,9 @@ typedef struct kd_store_manifest {
     bool features_only;              /* nobody gave logits: those of the records are zeros and say nothing */
     const char *replay_rows;         /* the views are rows of training: hash of all that decides them but the seed, */
     int64_t replay_seed;             /* and the seed */
-    const char *provenance;          /* of values made elsewhere: what whoever brought them says of them */
-    const char *source_sha256;       /* of the file that held them, hex */
+    const char *provenance;    /* of values made elsewhere: what whoever brought them says of them; of a model that
+                                        was distilled: "taught by" its teachers, theirs included */
+    const char *source_sha256; /* of the file that held them, hex */
 } kd_store_manifest;
 
 /* How one view was cut, so that a student can replay time window and flip. */

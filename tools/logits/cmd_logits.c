@@ -115,6 +115,9 @@ static void info_text(const kd_store *s, const tally *t)
     printf("store      %s\n", KD_SHOWN(kd_store_path(s)));
     printf("teacher    %s, weights %.16s, config %.16s\n", SHOWN_OR_DASH(m->teacher), SHOWN_OR_DASH(m->teacher_sha256),
            SHOWN_OR_DASH(m->config_hash));
+    if (m->source_sha256[0] == '\0' && m->provenance[0] != '\0') {
+        printf("chain      %s\n", KD_SHOWN(m->provenance));
+    }
     if (m->source_sha256[0] != '\0') {
         printf("imported   from a file of SHA-256 %.16s: %s\n", KD_SHOWN(m->source_sha256),
                SHOWN_OR_DASH(m->provenance));
