@@ -40,9 +40,11 @@ grep -q '"no body"' e.json || failed "the report does not say why a sample is no
 # skeletons as arrays, whatever they are called
 printf '\223NUMPY\1\0v\0{}' >K/x.npy
 printf '\200\4\225\0\0' >K/x.pkl
-for f in K/x.npy K/x.pkl; do
-    refused 3 'data.skeleton_file read skeleton arrays' "$distill" predict --weights b $f
-    ! LC_ALL=C grep -q '[^ -~]' err.txt || failed "raw bytes in the message about $f"
+for f in npy pkl; do
+    says='data.skeleton_file read skeleton arrays'
+    [ $f = npy ] || says='K/x.pkl: pickle byte 2: the data end inside this value'
+    refused 3 "$says" "$distill" predict --weights b K/x.$f
+    ! LC_ALL=C grep -q '[^ -~]' err.txt || failed "raw bytes in the message about K/x.$f"
 done
 
 finish
