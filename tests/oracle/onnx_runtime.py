@@ -118,7 +118,7 @@ name: oracle
 data: {root: data, split: {by: subject, train: [1, 2, 4, 5, 8, 9]}}
 student: {name: last-e3-nano}
 skeleton: {frames: 16, max_bodies: 1}
-train: {epochs: 8, batch_size: 16}
+train: {epochs: 20, batch_size: 16}
 """
 
 
