@@ -652,6 +652,9 @@ typedef struct kd_feature_loss_attr {
  *                 1, eps 1e-7; Passalis and Tefas 2018, eq. 8, eps as in their code
  *   INFONCE       cross-entropy of cos(a_i, b_j)/T over j with j = i as target, norms at least 1e-8; van den Oord et
  *                 al. 2018, eq. 4
+ * Of features and a table of classes, b stat (C,K), target stat (B,C):
+ *   CLASS_EMBED   mean over rows of -sum_c target_c log softmax_c(cos(a_i, b_c)/T), norms at least 1e-8 (a classifier
+ *                 whose weights are the embeddings of the classes' names; Radford et al. 2021, section 3.1.2)
  * match_loss_bwd: b and target get no gradient.
  *   in   dloss stat (), grad stat (B,K)
  *   out  da stat (B,K) */
@@ -668,6 +671,7 @@ typedef enum kd_match_kind {
     KD_MATCH_SP,
     KD_MATCH_PKT,
     KD_MATCH_INFONCE,
+    KD_MATCH_CLASS_EMBED,
     KD_MATCH_KINDS
 } kd_match_kind;
 /* What TOPK gives the classes beyond the k largest: nothing; nothing, and the k scaled to sum 1; the mass that the k

@@ -353,6 +353,12 @@ static kd_status finish_kd(kd_config *c, kd_err *err)
     }
     KD_TRY(check_terms(c, err));
     KD_TRY(check_combine(k, err));
+    if ((k->class_embed_weight > 0.0) != (k->class_embed[0] != '\0')) {
+        return KD_FAIL(err, KD_E_CONFIG, "kd.class_embed%s",
+                       k->class_embed_weight > 0.0
+                           ? ": kd.class_embed_weight is above 0; expected the file of the embeddings, found none"
+                           : ": does nothing with kd.class_embed_weight 0; expected it above 0, or remove the file");
+    }
     if (k->self_weight > 0.0 && c->optim.ema_decay <= 0.0) {
         return KD_FAIL(err, KD_E_CONFIG,
                        "kd.self_weight: %g, but the model has no running average; set optim.ema_decay above 0",

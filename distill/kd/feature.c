@@ -3,19 +3,19 @@
 #include "distill/kd/terms.h"
 #include "kernels/kd_layers.h"
 
-kd_val kdi_projected(kd_graph *g, const kd_term_inputs *in, const kd_term *t, const char *name)
+kd_val kdi_projected(kd_graph *g, const kd_term_inputs *in, int width, const char *name)
 {
     const kd_spec s = kd_spec_of(g, in->features);
     const kd_init fan = kd_init_torch(s.shape.rank == 2 ? s.shape.dim[1] : 1);
     const kd_linear_opts lo = {.weight = fan, .bias = fan, .f32_out = true};
-    return kd_linear(g, in->features, name, in->loss->feature_dim[t->store], &lo);
+    return kd_linear(g, in->features, name, width, &lo);
 }
 
 static kd_val feature(kd_graph *g, const kd_term_inputs *in, const kd_term *t, kd_feature_kind kind)
 {
     char name[KD_TERM_NAME];
     kd_loss_name("kd.projector", t->store, name);
-    const kd_val projected = kdi_projected(g, in, t, name);
+    const kd_val projected = kdi_projected(g, in, in->loss->feature_dim[t->store], name);
     return kd_feature_loss(g, projected, in->teacher_feature, in->teacher_valid, kind);
 }
 

@@ -8,7 +8,7 @@ static kd_val build(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 {
     char name[KD_TERM_NAME];
     kd_loss_name("kd.contrast", t->store, name);
-    const kd_val projected = kdi_projected(g, in, t, name);
+    const kd_val projected = kdi_projected(g, in, in->loss->feature_dim[t->store], name);
     const kd_match_loss_attr at = {.kind = KD_MATCH_INFONCE, .p = {t->param[0]}};
     return kd_match_loss(g, projected, in->teacher_feature, KD_NONE, in->teacher_valid, &at);
 }

@@ -309,6 +309,11 @@ static void build_terms(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, k
                 in.teacher = kd_input(g, reader->input, stat_of(g), kd_shape2(b->batch, b->classes));
                 in.teacher_valid = kd_input(g, "averaged_valid", stat_of(g), kd_shape1(b->batch));
             }
+            if ((reader->def->reads & KD_READS_CLASSES) != 0) {
+                in.embed = kd_input(g, "class_embed", stat_of(g), kd_shape2(b->classes, l->embed_dim));
+                in.embed_target = kd_input(g, "embed_target", stat_of(g), kd_shape2(b->batch, b->classes));
+                in.embed_valid = kd_input(g, "embed_valid", stat_of(g), kd_shape1(b->batch));
+            }
             term[i] = t->def->build(g, &in, t);
         }
         kd_output(g, t->log, term[i]);

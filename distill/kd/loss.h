@@ -19,6 +19,9 @@
  *                                    as where batches are mixed
  *   "averaged" (B,K), "averaged_valid" (B)  logits of the model's running average for the same rows; 1 where the sample
  *                                    was read
+ *   "class_embed" (K,E)              embeddings of the classes, written once
+ *   "embed_target" (B,K), "embed_valid" (B)  labels as in "target" or, where a sample has none, the stores'
+ *                                    probabilities; 1 where the sample has either
  *   "weight_<log name>" ()           of a term whose weight changes from epoch to epoch
  *
  * Where the training data stay on the device, "teacher_has" (S), "teacher_table" (S,K) and "feature_table" (S,P) are
@@ -47,6 +50,7 @@ typedef struct kd_term_inputs {
     kd_val target;                                  /* stat (B,K) */
     kd_val valid;                                   /* stat (B), 1: has a label */
     kd_val teacher, teacher_feature, teacher_valid; /* of the term's store */
+    kd_val embed, embed_target, embed_valid;        /* of terms that read the embeddings of classes */
     kd_val taught_valid; /* stat (B), 1: has a label and an answer of the store; of terms that read both */
     kd_val *beside;      /* out: the KL term, when the cross-entropy's op also computes it; NULL otherwise */
 } kd_term_inputs;
@@ -83,6 +87,7 @@ typedef struct kd_loss {
     int n;
     int stores;
     int feature_dim[KD_STORES_MAX]; /* of each store; 0: it has none */
+    int embed_dim;                  /* E, of the embeddings of classes; 0: there are none */
     bool mixed;                     /* batches are mixed (mixup, CutMix) */
     bool joined;                    /* the stores are one teacher of the terms on logits */
     bool latent;                    /* the model that learns has an information bottleneck */

@@ -44,8 +44,9 @@ enum {
     KD_READS_LOGITS = 2,
     KD_READS_FEATURES = 4,
     KD_READS_STORE = KD_READS_LOGITS | KD_READS_FEATURES,
-    KD_READS_LATENT = 8,  /* of the model that learns: its information bottleneck */
-    KD_READS_AVERAGE = 16 /* the answers of the model's running average */
+    KD_READS_LATENT = 8,   /* of the model that learns: its information bottleneck */
+    KD_READS_AVERAGE = 16, /* the answers of the model's running average */
+    KD_READS_CLASSES = 32  /* embeddings of the classes, beside labels or, without one, the stores' probabilities */
 };
 
 /* Does a term that these options weigh read one of these?  KD_READS_* bits. */

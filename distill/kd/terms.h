@@ -12,8 +12,8 @@
         (t)->stop_epoch = (o)->prefix##stop_epoch;       \
     } while (0)
 
-/* The student's features through the run's linear projection `name`, to the width of the term's store. */
-kd_val kdi_projected(kd_graph *g, const kd_term_inputs *in, const kd_term *t, const char *name);
+/* The student's features through the run's linear projection `name`, (B,width). */
+kd_val kdi_projected(kd_graph *g, const kd_term_inputs *in, int width, const char *name);
 
 /* terms.inc without the options: the rows, what they read and their weights. */
 #define ENUM(...)

@@ -96,6 +96,9 @@ void kd_identity_put(const kd_identity *id, kd_json *state)
     if (id->pack[0] != '\0') {
         kd_json_set_str(o, "pack", id->pack);
     }
+    if (id->class_embed[0] != '\0') {
+        kd_json_set_str(o, "class_embed", id->class_embed);
+    }
     kd_json_set_str(o, "weights", id->weights);
     kd_json *stores = kd_json_set_array(o, "stores");
     for (int i = 0; i < id->n_stores; i++) {
@@ -162,6 +165,9 @@ kd_status kd_identity_get(const kd_json *state, kd_identity *id, kd_err *err)
     set(id->layout, sizeof id->layout, layout);
     KD_TRY(kd_json_opt_str(o, "pack", "", &pack, err));
     set(id->pack, sizeof id->pack, pack);
+    const char *embed = NULL;
+    KD_TRY(kd_json_opt_str(o, "class_embed", "", &embed, err));
+    set(id->class_embed, sizeof id->class_embed, embed);
     KD_TRY(get(o, "weights", id->weights, sizeof id->weights, err));
     return get_stores(o, id, err);
 }
@@ -234,6 +240,10 @@ bool kd_identity_differs(const kd_identity *then, const kd_identity *now, char *
         (void)snprintf(text, size, "the class names or their order are others");
         return true;
     }
+    if (strcmp(then->class_embed, now->class_embed) != 0) {
+        (void)snprintf(text, size, "kd.class_embed: sha256 %.12s then, %.12s now", then->class_embed, now->class_embed);
+        return true;
+    }
     return stores_differ(then, now, text, size);
 }
 
@@ -294,6 +304,9 @@ kd_status kd_identity_recipe(const kd_identity *id, const kd_config *cfg, char h
     }
     if (id != NULL && id->pack[0] != '\0') {
         at += (size_t)snprintf(inputs + at, sizeof inputs - at, "pack %s\n", id->pack);
+    }
+    if (id != NULL && id->class_embed[0] != '\0') {
+        at += (size_t)snprintf(inputs + at, sizeof inputs - at, "class_embed %s\n", id->class_embed);
     }
     if (id != NULL && id->weights[0] != '\0') {
         at += (size_t)snprintf(inputs + at, sizeof inputs - at, "weights %s\n", id->weights);

@@ -32,9 +32,10 @@ typedef struct kd_identity {
     char data_set[KD_CFG_PATH], split[1024];
     char classes[KD_SHA256_HEX]; /* of the names in label order, a line each */
     kd_identity_half half[KD_HALVES];
-    char layout[KD_CFG_NAME];    /* joints of the skeletons, kd_layout_identity; "": no skeletons, or ntu25 */
-    char pack[KD_SHA256_HEX];    /* recipe of the pack that the videos come from (formats/data/pack.h); "": none */
-    char weights[KD_SHA256_HEX]; /* that training started from; "": random */
+    char layout[KD_CFG_NAME];        /* joints of the skeletons, kd_layout_identity; "": no skeletons, or ntu25 */
+    char pack[KD_SHA256_HEX];        /* recipe of the pack that the videos come from (formats/data/pack.h); "": none */
+    char weights[KD_SHA256_HEX];     /* that training started from; "": random */
+    char class_embed[KD_SHA256_HEX]; /* file of the classes' embeddings (kd.class_embed); "": none */
     int n_stores;
     kd_identity_store store[KD_STORES_MAX];
 } kd_identity;

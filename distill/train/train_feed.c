@@ -310,6 +310,7 @@ kd_status kdi_feed(kd_trainer *t, const kd_batch *b, kd_err *err)
     if (t->logits != NULL) {
         kdi_select_expect(t, b, &t->pending[t->s.micro & 1]);
     }
+    KD_TRY(kdi_embed_feed(t, b, err));
     if (t->class_weight != NULL) {
         kd_targets_weigh(t->class_weight, t->label, t->labelled, b->rows, t->model.classes,
                          mix != NULL ? mix->perm : NULL, mix != NULL ? mix->lam : NULL, t->target);

@@ -84,6 +84,7 @@ typedef struct kd_trainer {
     kd_program *program, *eval_program;
     kd_program *self_program; /* the running average on a batch of training; NULL: no term reads it */
     float *averaged;          /* [rows, classes] what it answers */
+    float *embed;             /* [classes, loss.embed_dim] embeddings of the classes; NULL: no term reads them */
     int slabs;                /* of the optimiser: moments, averages */
     bool rests;               /* programs that do not run, and gradients between epochs, hold no memory */
     uint64_t memory;          /* forecast of what the process takes; 0: the device has memory of its own */
@@ -200,6 +201,11 @@ KD_NODISCARD kd_status kdi_feed_weights(kd_trainer *t, kd_err *err);
 KD_NODISCARD kd_status kdi_feed_check_weights(const kd_config *c, int classes, kd_err *err);
 void kdi_feed_close(kd_trainer *t);
 KD_NODISCARD kd_status kdi_feed(kd_trainer *t, const kd_batch *b, kd_err *err);
+
+/* train_embed.c: embeddings of the classes, read, put into the program, and what a batch is drawn to. */
+KD_NODISCARD kd_status kdi_embed_open(kd_trainer *t, kd_err *err);
+KD_NODISCARD kd_status kdi_embed_write(kd_trainer *t, kd_err *err);
+KD_NODISCARD kd_status kdi_embed_feed(kd_trainer *t, const kd_batch *b, kd_err *err);
 
 /* train_self.c: the answers of the running average to the batch that has been fed. */
 KD_NODISCARD kd_status kdi_self_open(kd_trainer *t, kd_err *err);

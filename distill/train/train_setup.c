@@ -129,6 +129,7 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
     KD_TRY(kdi_resident_plan(t, &need, err));
     KD_TRY(kd_model_check_memory(&t->model, &need, err));
     KD_TRY(kd_model_train_program(&t->model, &t->loss, kdi_train_rows(c), &t->program, err));
+    KD_TRY(kdi_embed_write(t, err));
     KD_TRY(kdi_self_open(t, err));
     if (kdi_train_validates(t)) {
         KD_TRY(kd_model_eval_program(&t->model, c->eval.batch_size, &t->eval_program, err));
@@ -281,6 +282,7 @@ kd_status kdi_train_setup(kd_trainer *t, kd_err *err)
     KD_TRY(check_phases(t, err));
     KD_TRY(kd_identity_of_data(&t->data, t->o->task->need, &t->origin, err));
     kd_identity_set_layout(&t->origin, t->cfg);
+    KD_TRY(kdi_embed_open(t, err));
     KD_TRY(kdi_train_same_origin(t, err));
     KD_TRY(kdi_teachers_label(t, err));
     KD_TRY(open_model(t, err));
@@ -305,6 +307,7 @@ void kdi_train_close(kd_trainer *t)
     close_source(&t->train);
     close_source(&t->val);
     kdi_self_close(t);
+    kd_free(t->embed);
     kd_program_free(t->program);
     kd_program_free(t->eval_program);
     kd_optim_free(t->optim);

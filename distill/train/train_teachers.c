@@ -27,12 +27,14 @@ static kd_status load_table(const kd_trainer *t, const kd_loss_opts *kd, const k
                             kd_err *err)
 {
     const char *tap = kd_loss_wants(kd, KD_READS_FEATURES) ? kd->feature_tap : NULL;
-    const bool logits = kd_loss_wants(kd, KD_READS_LOGITS);
-    if (kd_store_get_manifest(store)->features_only && (logits || kd->pseudo > 0.0)) {
-        return KD_FAIL(err, KD_E_DATA, "%s: it holds features alone: %s, or bring logits too", kd_store_path(store),
-                       logits ? "set kd.weight and the weights of all terms that read logits to 0, and that of a term "
-                                "that reads features above 0 (kd.feature, kd.sp_weight, ...)"
-                              : "remove kd.pseudo");
+    const bool logits = kd_loss_wants(kd, KD_READS_LOGITS), bare = t->data.half[KD_HALF_TRAIN].counts.unlabelled > 0;
+    const bool answers = kd->pseudo > 0.0 || (bare && kd_loss_wants(kd, KD_READS_CLASSES));
+    if (kd_store_get_manifest(store)->features_only && (logits || answers)) {
+        return KD_FAIL(
+            err, KD_E_DATA, "%s: it holds features alone: %s, or bring logits too", kd_store_path(store),
+            logits ? "set kd.weight and the weights of all terms that read logits to 0, and that of a term "
+                     "that reads features above 0 (kd.feature, kd.sp_weight, ...)"
+                   : "remove kd.pseudo and kd.class_embed_weight, which take its answers to samples without label");
     }
     return kd_teacher_table_load(&t->data.half[KD_HALF_TRAIN], store, tap, table, err);
 }
@@ -179,7 +181,8 @@ static kd_status check_rows(const kd_trainer *t, kd_err *err)
     for (int i = 0; i < t->loss.n; i++) {
         const kd_term *term = &t->loss.term[i];
         const unsigned reads = term->def->reads; /* the latent distribution counts where there is a label */
-        const bool rows = (reads & KD_READS_STORE) != 0 && (reads & KD_READS_LABELS) == 0;
+        const bool answers = (reads & (KD_READS_STORE | KD_READS_AVERAGE)) != 0 && (reads & KD_READS_LABELS) == 0;
+        const bool rows = answers || ((reads & KD_READS_CLASSES) != 0 && t->loss.stores > 0);
         any = any || (rows && term->weight > 0.0);
         if (!rows && term->weight > 0.0) {
             kd_log(KD_LOG_INFO, "%s: no training sample has a label, so the term is 0", term->log);

@@ -10,7 +10,8 @@
 static size_t match_loss_scratch(const kd_call *c)
 {
     const kd_match_loss_attr *at = c->attr;
-    return kd_match_work(at->kind, c->in[0].shape.dim[0], c->in[0].shape.dim[1]) * sizeof(double);
+    return kd_match_work(at->kind, c->in[0].shape.dim[0], c->in[0].shape.dim[1], c->in[1].shape.dim[0]) *
+           sizeof(double);
 }
 
 static kd_status match_loss_run(const kd_call *c)
@@ -19,6 +20,7 @@ static kd_status match_loss_run(const kd_call *c)
                         .B = c->in[0].shape.dim[0],
                         .K = c->in[0].shape.dim[1],
                         .P = c->in[1].shape.dim[1],
+                        .C = c->in[1].shape.dim[0],
                         .a = c->in[0].data,
                         .b = c->in[1].data,
                         .target = c->n_in > 2 ? c->in[2].data : NULL,

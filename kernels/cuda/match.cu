@@ -12,7 +12,8 @@ constexpr int BLOCK = 512;
 static size_t match_loss_scratch(const kd_call *c)
 {
     const kd_match_loss_attr *at = static_cast<const kd_match_loss_attr *>(c->attr);
-    return kd_match_work(at->kind, c->in[0].shape.dim[0], c->in[0].shape.dim[1]) * sizeof(double);
+    const kd_shape *a = &c->in[0].shape, *b = &c->in[1].shape;
+    return kd_match_work(at->kind, a->dim[0], a->dim[1], b->dim[0]) * sizeof(double);
 }
 
 static __global__ void match_batch(kd_match m, float *loss, bool add)
@@ -30,6 +31,7 @@ template <typename T> static kd_status match_loss_run(const kd_call *c)
     m.B = c->in[0].shape.dim[0];
     m.K = c->in[0].shape.dim[1];
     m.P = c->in[1].shape.dim[1];
+    m.C = c->in[1].shape.dim[0];
     m.a = kd_in<float>(c, 0);
     m.b = kd_in<float>(c, 1);
     m.target = kd_in<float>(c, 2);

@@ -11,7 +11,7 @@ static kd_status attr_check(const char *op, const kd_match_loss_attr *at, kd_err
     if (at->kind < 0 || at->kind >= KD_MATCH_KINDS) {
         return KD_FAIL(err, KD_E_ARG, "%s: kind %d is not a kd_match_kind", op, (int)at->kind);
     }
-    const bool has_t = on_scores(at->kind) ? at->kind != KD_MATCH_LOGIT_MSE : at->kind == KD_MATCH_INFONCE;
+    const bool has_t = on_scores(at->kind) ? at->kind != KD_MATCH_LOGIT_MSE : at->kind >= KD_MATCH_INFONCE;
     if (has_t && !(at->p[0] > 0.0)) {
         return KD_FAIL(err, KD_E_ARG, "%s: temperature is %g, expected more than 0", op, at->p[0]);
     }
@@ -33,13 +33,15 @@ static kd_status match_loss_infer(const kd_spec *in, int n_in, const void *attr,
     const kd_dtype stat = kd_stat_dtype(in[0].dtype);
     KD_TRY(kd_rule_dtype(op, "a", &in[0], stat, err));
     KD_TRY(kd_rule_rank(op, "b", &in[1], 2, err));
-    const bool same = on_scores(at->kind) || at->kind == KD_MATCH_INFONCE;
-    const int64_t width = same ? in[0].shape.dim[1] : in[1].shape.dim[1];
-    KD_TRY(kd_rule_is(op, "b", &in[1], stat, kd_shape2(in[0].shape.dim[0], width), err));
-    if (at->kind == KD_MATCH_DKD || at->kind == KD_MATCH_NKD) {
+    const bool same = on_scores(at->kind) || at->kind >= KD_MATCH_INFONCE, table = at->kind == KD_MATCH_CLASS_EMBED;
+    const int64_t width = same ? in[0].shape.dim[1] : in[1].shape.dim[1], classes = in[1].shape.dim[0];
+    KD_TRY(kd_rule_is(op, "b", &in[1], stat, kd_shape2(table ? classes : in[0].shape.dim[0], width), err));
+    if (table) {
+        KD_TRY(kd_rule_is(op, "target", &in[2], stat, kd_shape2(in[0].shape.dim[0], classes), err));
+    } else if (at->kind == KD_MATCH_DKD || at->kind == KD_MATCH_NKD) {
         KD_TRY(kd_rule_is(op, "target", &in[2], stat, in[0].shape, err));
     } else if (!kd_rule_absent(&in[2])) {
-        return KD_FAIL(err, KD_E_ARG, "%s: a target, which only DKD and NKD read", op);
+        return KD_FAIL(err, KD_E_ARG, "%s: a target, which only DKD, NKD and CLASS_EMBED read", op);
     }
     if (at->kind == KD_MATCH_TOPK && at->k > in[0].shape.dim[1]) {
         return KD_FAIL(err, KD_E_ARG, "%s: top %d of %lld classes, expected at most all", op, (int)at->k,

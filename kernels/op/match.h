@@ -202,10 +202,66 @@ KD_MATCH_FN double kd_match_infonce(const kd_match *m, int64_t n)
     return kd_match_total(m) / (double)n;
 }
 
+/* ---- embeddings of classes ------------------------------------------------------------------- */
+
+/* Row i: value, and the gradient, by way of the cosines kept in `to`. */
+KD_MATCH_FN double kd_match_class_row(const kd_match *m, int64_t i, const double *s2, const double *f2, double *to,
+                                      double by)
+{
+    const KD_MATCH_REAL *target = m->target + i * m->C;
+    const double tau = m->at.p[0], ns = kd_match_norm(s2[i]);
+    double top = -(double)INFINITY, sum = 0.0, mass = 0.0, value = 0.0, down = 0.0;
+    for (int64_t c = 0; c < m->C; c++) {
+        to[c] = kd_match_dot(m->a + i * m->K, m->b + c * m->K, m->K) / (ns * kd_match_norm(f2[c]));
+        top = to[c] > top || to[c] != to[c] ? to[c] : top;
+        mass += (double)target[c];
+    }
+    for (int64_t c = 0; c < m->C; c++) {
+        sum += exp((to[c] - top) / tau);
+    }
+    for (int64_t c = 0; c < m->C; c++) {
+        value += (double)target[c] * (log(sum) + (top - to[c]) / tau);
+        const double d = by * (mass * exp((to[c] - top) / tau) / sum - (double)target[c]) / tau;
+        down += sqrt(s2[i]) < ns ? 0.0 : d * to[c] / s2[i]; /* a clamped norm is constant */
+        to[c] = d / (ns * kd_match_norm(f2[c]));
+    }
+    for (int64_t k = 0; k < m->K; k++) {
+        double g = -down * (double)m->a[i * m->K + k];
+        for (int64_t c = 0; c < m->C; c++) {
+            g += to[c] * (double)m->b[c * m->K + k];
+        }
+        kd_match_put(m, i, k, g);
+    }
+    return value;
+}
+
+KD_MATCH_FN double kd_match_class_embed(const kd_match *m, int64_t n)
+{
+    double *s2 = m->work + m->B, *f2 = s2 + m->B, *to = f2 + m->C;
+    KD_MATCH_EACH(i, m->B)
+    {
+        s2[i] = kd_match_dot(m->a + i * m->K, m->a + i * m->K, m->K);
+    }
+    KD_MATCH_EACH(c, m->C)
+    {
+        f2[c] = kd_match_dot(m->b + c * m->K, m->b + c * m->K, m->K);
+    }
+    KD_MATCH_SYNC();
+    KD_MATCH_EACH(i, m->B)
+    {
+        if (kd_match_on(m, i)) {
+            m->work[i] = kd_match_class_row(m, i, s2, f2, to + i * m->C, 1.0 / (double)n);
+        } else {
+            kd_match_zero(m, i);
+        }
+    }
+    return kd_match_total(m) / (double)n;
+}
+
 /* ---- all kinds ------------------------------------------------------------------------------- */
 
-/* Numbers of f64 that a call works in. */
-static inline size_t kd_match_work(int32_t kind, int64_t B, int64_t K)
+/* Numbers of f64 that a call works in; C: rows of b. */
+static inline size_t kd_match_work(int32_t kind, int64_t B, int64_t K, int64_t C)
 {
     switch (kind) {
     case KD_MATCH_DIST:
@@ -217,6 +273,8 @@ static inline size_t kd_match_work(int32_t kind, int64_t B, int64_t K)
         return (size_t)(3 * B + 5 * B * B);
     case KD_MATCH_INFONCE:
         return (size_t)(3 * B + B * B);
+    case KD_MATCH_CLASS_EMBED:
+        return (size_t)(2 * B + C + B * C);
     default:
         return (size_t)B;
     }
@@ -246,6 +304,8 @@ KD_MATCH_FN double kd_match_run(const kd_match *m)
         return kd_match_pkt(m, n);
     case KD_MATCH_INFONCE:
         return kd_match_infonce(m, n);
+    case KD_MATCH_CLASS_EMBED:
+        return kd_match_class_embed(m, n);
     default:
         break;
     }

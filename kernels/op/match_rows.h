@@ -25,6 +25,7 @@
 typedef struct kd_match {
     kd_match_loss_attr at;
     int64_t B, K, P; /* a (B,K), b (B,P) */
+    int64_t C;       /* rows of b: B but for CLASS_EMBED */
     const KD_MATCH_REAL *a, *b, *target, *valid;
     KD_MATCH_REAL *grad; /* (B,K) */
     double *work;        /* [kd_match_work]; the first B numbers: the value of each row */

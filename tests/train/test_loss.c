@@ -19,6 +19,9 @@
 
 enum { B = 6, K = 11, S = 8, P = 12 };
 
+/* Terms that the student's features have the gradient of. */
+#define OF_FEATURES (KD_READS_FEATURES | KD_READS_CLASSES | KD_READS_LATENT)
+
 static void ok(kd_status st, const kd_err *err)
 {
     if (st != KD_OK) {
@@ -37,6 +40,7 @@ static void draw(const char *name, float scale, int n, double *out)
 }
 
 typedef struct data {
+    double e[K * P]; /* embeddings of the classes */
     double z[B * K], t[B * K], target[B * K], s[B * S], f[B * P], w[P * S];
 } data;
 
@@ -48,6 +52,7 @@ static void make_data(double smoothing, data *d)
     draw("student.features", 1.0f, B * S, d->s);
     draw("teacher.features", 1.0f, B * P, d->f);
     draw("projector.weight", 0.5f, P * S, d->w);
+    draw("class.embeddings", 1.0f, K * P, d->e);
     for (int b = 0; b < B; b++) {
         const int label = (int)(kd_parity_gen_u24(label_crc, (uint32_t)b) % K);
         for (int k = 0; k < K; k++) {
@@ -110,7 +115,7 @@ static void bench_open(bench *b, const kd_loss *l)
     const kd_val loss = kd_loss_build(g, l, &batch);
     bool features = false;
     for (int s = 0; s < KD_MAX(l->stores, 1); s++) {
-        features = features || kd_loss_reads(l, s, KD_READS_FEATURES | KD_READS_LATENT);
+        features = features || kd_loss_reads(l, s, OF_FEATURES);
     }
     const bool logits = kd_loss_reads(l, 0, KD_READS_LABELS | KD_READS_LOGITS | KD_READS_AVERAGE);
     const kd_compile_opts opts = {
@@ -139,6 +144,9 @@ static void bench_run(const bench *b, const kd_loss *l, const data *d)
     put(tensor(b, "target"), b->t, d->target, n * K);
     put(tensor(b, "valid"), b->t, labelled, n);
     put(tensor(b, "averaged_valid"), b->t, taught, n);
+    put(tensor(b, "class_embed"), b->t, d->e, K * P);
+    put(tensor(b, "embed_target"), b->t, d->target, n * K);
+    put(tensor(b, "embed_valid"), b->t, labelled, n);
     for (int s = 0; s < l->stores; s++) {
         kd_loss_name("teacher_valid", s, name);
         put(tensor(b, name), b->t, taught, n);
@@ -194,7 +202,7 @@ static void golden_case(int row, const kd_json *c, kd_backend *be, kd_dtype t)
     ok(kd_json_get_f64(c, "value_f32", &value_f32, &err), &err);
     ok(kd_json_get_f64(c, "grad_f32_maxabsdiff", &grad_f32, &err), &err);
 
-    kd_loss l = {.stores = 1, .feature_dim = {P}};
+    kd_loss l = {.stores = 1, .feature_dim = {P}, .embed_dim = P};
     const kd_term_def *def = kd_term_at(row);
     kd_term term = kd_term_read(row, &cfg->kd);
     assert_true(term.weight > 0.0); /* the options of a golden turn the term on */
@@ -211,10 +219,12 @@ static void golden_case(int row, const kd_json *c, kd_backend *be, kd_dtype t)
         fail_msg("%s is %.17g, golden %.17g, allowed %.2g (%s)", def->name, got, value, tol, kd_dtype_name(t));
     }
     const double grad_tol = t == KD_F64 ? 1e-14 : 4.0 * grad_f32;
-    const bool features = (def->reads & (KD_READS_FEATURES | KD_READS_LATENT)) != 0;
+    const bool features = (def->reads & OF_FEATURES) != 0;
     compare(c, "grad", tensor(&b, features ? "grad:s" : "grad:z"), t, grad_tol);
     if (kd_json_get(c, "grad_projector") != NULL) {
-        const char *const name = strcmp(def->name, "infonce") == 0 ? "kd.contrast.weight" : "kd.projector.weight";
+        const char *const name = strcmp(def->name, "infonce") == 0       ? "kd.contrast.weight"
+                                 : strcmp(def->name, "class_embed") == 0 ? "kd.class_projector.weight"
+                                                                         : "kd.projector.weight";
         const int w = kd_params_find(b.params, name);
         compare(c, "grad_projector", kd_params_grad(b.params, w), t, grad_tol);
     }
@@ -369,7 +379,7 @@ static void weights_that_change(void **state)
 static void compare_without(kd_backend *be, const kd_loss *l, int lost, int bare, const data *holed, const data *d)
 {
     const kd_term_def *def = l->term[0].def;
-    const bool features = (def->reads & KD_READS_FEATURES) != 0;
+    const bool features = (def->reads & OF_FEATURES) != 0;
     const int width = features ? S : K, kept = B - lost - bare;
     bench whole = {.t = KD_F64, .be = be, .lost = lost, .bare = bare}, less = {.t = KD_F64, .be = be, .rows = kept};
     bench_open(&whole, l);
@@ -399,8 +409,9 @@ static void compare_none(kd_backend *be, const kd_loss *l, const data *d)
     bench_open(&b, l);
     bench_run(&b, l, d);
     assert_true(at(tensor(&b, "loss"), KD_F64, 0) == 0.0);
-    for (int k = 0; k < B * K; k++) {
-        assert_true(at(tensor(&b, "grad:z"), KD_F64, k) == 0.0);
+    const bool features = (l->term[0].def->reads & OF_FEATURES) != 0;
+    for (int k = 0; k < B * (features ? S : K); k++) {
+        assert_true(at(tensor(&b, features ? "grad:s" : "grad:z"), KD_F64, k) == 0.0);
     }
     bench_close(&b);
 }
@@ -423,7 +434,7 @@ static void lacking_rows_take_no_part(void **state)
     }
     for (int i = 0; i < kd_term_count(); i++) {
         const unsigned reads = kd_term_at(i)->reads;
-        kd_loss l = {.stores = 1, .feature_dim = {P}};
+        kd_loss l = {.stores = 1, .feature_dim = {P}, .embed_dim = P};
         kd_term term = kd_term_read(i, &cfg->kd);
         if ((reads & KD_READS_LATENT) != 0) {
             continue;
@@ -433,7 +444,7 @@ static void lacking_rows_take_no_part(void **state)
         if ((reads & (KD_READS_STORE | KD_READS_AVERAGE)) != 0) {
             compare_without(be, &l, B - KEPT, 0, holed, d);
         }
-        if ((reads & KD_READS_LABELS) != 0) {
+        if ((reads & (KD_READS_LABELS | KD_READS_CLASSES)) != 0) {
             compare_without(be, &l, 0, B - KEPT, d, d);
             compare_none(be, &l, d);
         }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes pkt.json, jsd.json, ib.json and combine.json beside itself.  Needs PyTorch.
+"""Writes pkt.json, jsd.json, ib.json, class_embed.json and combine.json beside itself.  Needs PyTorch.
 
 The inputs are those of the other files (README.md).  The formulas are those of the papers; PKT has the small numbers of
 its authors' code.
@@ -52,6 +52,33 @@ def pkt(s, f, eps=1e-7):
 def bottleneck(x, _):
     mu, v = x.chunk(2, dim=1)
     return -0.5 * (1 + v - mu**2 - v.exp()).sum(dim=1).mean()
+
+
+def class_embed(smoothing, temperature):
+    """A case of class_embed; with gradients of the projector, whose bias is 0."""
+    labels = torch.tensor([u24("label", b) % K for b in range(B)])
+    target = torch.full((B, K), smoothing / K, dtype=torch.float64)
+    target[range(B), labels] += 1.0 - smoothing
+    result = {}
+    for dtype in (torch.float64, torch.float32):
+        s, w, e = (draw(n, r, c, x).to(dtype) for n, r, c, x in (("student.features", B, S, 1.0),
+                   ("projector.weight", P, S, 0.5), ("class.embeddings", K, P, 1.0)))
+        s.requires_grad_(), w.requires_grad_()
+        cosines = torch.nn.functional.cosine_similarity((s @ w.t())[:, None], e[None], dim=2)
+        value = -(target.to(dtype) * (cosines / temperature).log_softmax(1)).sum(1).mean()
+        result[dtype] = (value.item(), *torch.autograd.grad(value, (s, w)))
+    value, grad, projector = result[torch.float64]
+    return {
+        "name": f"class_embed_T{temperature}_s{smoothing}",
+        "options": ["kd.class_embed_weight=1", "kd.class_embed=e.npz", f"kd.class_embed_temperature={temperature}"],
+        "smoothing": smoothing,
+        "value": value,
+        "value_f32": result[torch.float32][0],
+        "grad_f32_maxabsdiff": max((a - b.double()).abs().max().item()
+                                   for a, b in zip(result[torch.float64][1:], result[torch.float32][1:])),
+        "grad": grad.flatten().tolist(),
+        "grad_projector": projector.flatten().tolist(),
+    }
 
 
 def case(name, options, loss, a, b):
@@ -114,6 +141,7 @@ def main():
         "combine": [combine(how, t, w) for how, t, w in (("average", 1.0, [1.0] * 3), ("average", 4.0, WEIGHTS),
                                                          ("confidence", 4.0, WEIGHTS), ("entropy", 2.0, WEIGHTS),
                                                          ("correctness", 4.0, WEIGHTS))],
+        "class_embed": [class_embed(0.0, 0.07), class_embed(0.1, 0.5)],
         "pkt": [case("pkt", ["kd.pkt_weight=1"], pkt, s, f)],
     }
     for name, cases in files.items():
