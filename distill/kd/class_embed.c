@@ -1,4 +1,4 @@
-/* The student's feature, through a learned linear projection, is to point to the embedding of its class (of its name, by
+/* The feature of the student, through a learned linear projection, is to point to the embedding of its class (by
  * a language model, or whatever else says which classes are alike): cross-entropy of the cosines over T, as CLIP's
  * classifiers are made (Radford et al. 2021).  A sample without a label is drawn to a mixture of embeddings, by its
  * teachers' probabilities.  The projection "kd.class_projector" belongs to the run, not to the student. */
