@@ -42,8 +42,8 @@ kd_walk_node kd_walk_node_at(const kd_program *p, int32_t k); /* k in 0 .. kd_pr
 typedef kd_status (*kd_walk_see)(void *user, int32_t k, const kd_call *c);
 KD_NODISCARD kd_status kd_walk_run(kd_program *p, kd_walk_see see, void *user);
 
-/* Node k computes by `def` from now on, with call.prep = prep, which stays the caller's: for who has a kernel of his own
- * for one node (liblast's layers in eight bits).  def has neither prepare nor scratch nor release.  The node is not
+/* Node k computes by `def` from now on, with call.prep = prep, which stays the caller's: for who has a kernel of his
+ * own for one node (liblast's layers in eight bits).  def has neither prepare nor scratch nor release.  The node is not
  * fixed. */
 void kd_walk_replace(kd_program *p, int32_t k, const kd_kernel_def *def, void *prep);
 

@@ -52,7 +52,8 @@ distill/store        kernels formats/ distill/kd distill/report
 distill/study        kernels formats/ configs/yaml configs/schema distill/report
 distill/run          kernels formats/ configs/schema
 distill/model        kernels formats/ configs/schema distill/kd distill/batch
-distill/eval        kernels kernels/int8 formats/ configs/schema distill/batch distill/model distill/report distill/run distill/store
+distill/eval         kernels kernels/int8 formats/ configs/schema distill/batch distill/model distill/report distill/run
+distill/eval         distill/store
 distill/export       kernels formats/ configs/schema student/ distill/eval distill/model distill/run
 distill/task         kernels formats/ configs/schema teacher/ student/ distill/kd distill/model distill/report
 distill/train        kernels kernels/optim formats/ configs/schema teacher/ student/ distill/

@@ -1,5 +1,5 @@
-/* Students on other joints than NTU's: a training step of each on one of 64 joints and on a named layout in turn, of the
- * first of each family on all of them; all values are finite.  Gradients of all parameters together agree with
+/* Students on other joints than NTU's: a training step of each on one of 64 joints and on a named layout in turn, of
+ * the first of each family on all of them; all values are finite.  Gradients of all parameters together agree with
  * differences in f64. */
 #include "kernels/kd_layers.h"
 #include "kernels/kd_program.h"

@@ -7,10 +7,12 @@ short_student 1 >ce.yaml
 two_view_teacher >teacher.yaml
 
 accepted "$distill" train --config ce.yaml --find-lr --lr-range 1e-4:100:30 --out run
-grep -Eq '^the loss falls steepest at optim.base_lr [0-9.e-]+, is least at [0-9.e-]+, diverges at [0-9.e+]+: try ' out.txt ||
+said='^the loss falls steepest at optim.base_lr [0-9.e-]+, is least at [0-9.e-]+, diverges at [0-9.e+]+: try '
+grep -Eq "$said" out.txt ||
     failed "no suggestion: $(cat out.txt)"
 [ "$(ls run)" = "$(printf 'lr_find.csv\nlr_find.html\nlr_find.json')" ] || failed "more than the three files: $(ls run)"
-head -n 1 run/lr_find.csv | grep -qx 'step,base_lr,loss,smoothed_loss' || failed "lr_find.csv: $(head -n 1 run/lr_find.csv)"
+head -n 1 run/lr_find.csv | grep -qx 'step,base_lr,loss,smoothed_loss' ||
+    failed "lr_find.csv: $(head -n 1 run/lr_find.csv)"
 sed -n 2p run/lr_find.csv | grep -q '^1,0.0001,' || failed "the first rate is not FROM"
 rows=$(($(wc -l <run/lr_find.csv) - 1))
 [ "$rows" -lt 30 ] || failed "rate 100 did not end the test"
