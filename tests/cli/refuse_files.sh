@@ -54,7 +54,7 @@ refused 3 '(train\.csv|S003C001P002R001A003)' "$teacher" finetune --config teach
 sed '2s/1$/70000000/' good.csv >train.csv
 # shellcheck disable=SC2086
 refused 3 'train\.csv:2' "$teacher" finetune --config teacher.yaml $lists --data s --out never2 -q
-sed '2s/1$/-1/' good.csv >train.csv
+sed '2s/1$/-2/' good.csv >train.csv
 # shellcheck disable=SC2086
 refused 3 'train\.csv:2' "$teacher" finetune --config teacher.yaml $lists --data s --out never2 -q
 
