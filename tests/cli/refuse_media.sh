@@ -85,6 +85,7 @@ accepted "$kd" logits verify part.logits.zst
 # ---- skeletons
 # -----------------------------------------------------------------------------------------------------------
 while IFS=$'\t' read -r name says; do
+    [ "$name" != pickle.skeleton ] || says=truncated # predict reads pickles: as an archive this one is cut
     refused 3 "$name" "$distill" predict --weights d -q "$source/tests/refuse/skeleton/$name"
     grep -qF -- "$says" err.txt || { failed "$name: message does not say '$says'"; cat err.txt; }
 done <"$source/tests/refuse/skeleton/EXPECT"
