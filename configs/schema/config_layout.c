@@ -123,7 +123,7 @@ static kd_status take_mirror(kd_layout *l, const kd_yaml_node *n, kd_err *err)
 {
     KD_TRY(need(n, KD_YAML_LIST, "a list of pairs of joints, [] where there are none", err));
     for (const kd_yaml_node *c = n->child; c != NULL; c = c->next) {
-        uint8_t p[2];
+        uint8_t p[2] = {0, 0};
         KD_TRY(pair_of(l, c, p, err));
         for (int i = 0; i < 2; i++) {
             if (l->joint[p[i]].mirror != p[i] || p[0] == p[1]) {
@@ -143,7 +143,7 @@ static kd_status take_bones(kd_layout *l, const kd_yaml_node *n, kd_err *err)
         l->joint[v].bone = (uint8_t)v;
     }
     for (const kd_yaml_node *c = n->child; c != NULL; c = c->next) {
-        uint8_t p[2];
+        uint8_t p[2] = {0, 0};
         KD_TRY(pair_of(l, c, p, err));
         if (l->joint[p[0]].bone != p[0]) {
             return FAIL_AT(c, "expected one bone a joint, found a second one of %s", l->joint[p[0]].name);

@@ -252,7 +252,8 @@ static double beta_share(double x, double a, double b)
     }
     double value = 1.0, up = 1.0, down = 0.0;
     for (int i = 0; i <= TERMS; i++) {
-        const double m = (double)(i / 2);
+        const int half = i / 2;
+        const double m = half;
         const double term = i == 0       ? 1.0
                             : i % 2 == 0 ? m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m))
                                          : -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));

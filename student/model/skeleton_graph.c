@@ -197,6 +197,7 @@ void kd_skel_brasp(const kd_layout *l, int channels, int32_t *idx)
     }
     vicinity_of(l, &near);
     for (int v = 0; v < l->joints; v++) {
+        KD_ASSERT(near.n[v] > 0); /* a joint is near itself */
         for (int c = torso; c < channels; c++) {
             idx[c * l->joints + v] = near.list[v][(c - torso) % near.n[v]];
         }

@@ -49,7 +49,7 @@ kd_sequence_draw kd_sequence_draw_make(const kd_sequence_spec *spec, kd_rng rng)
         r = moved(rng, DRAW_START);
         d.speed_start = (int)kd_rng_below(&r, (uint32_t)(frames - d.speed_frames + 1));
     }
-    int joint[KD_LAYOUT_JOINTS];
+    int joint[KD_LAYOUT_JOINTS] = {0};
     const int masked = (int)((double)joints * aug->joint_mask);
     for (int v = 0; v < joints; v++) {
         joint[v] = v;

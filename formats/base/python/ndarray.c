@@ -47,7 +47,7 @@ static kd_status bytes_of(const kd_pk_node *n, const char *origin, const uint8_t
         *size = n->u.s.size;
         return KD_OK;
     }
-    const kd_pk_node *text = kd_pk_is_call(n, "_codecs", "encode") ? kd_pk_at(n->u.call.args, 0) : NULL;
+    const kd_pk_node *text = n != NULL && kd_pk_is_call(n, "_codecs", "encode") ? kd_pk_at(n->u.call.args, 0) : NULL;
     const kd_pk_node *codec = text != NULL ? kd_pk_at(n->u.call.args, 1) : NULL;
     if (text == NULL || text->type != KD_PK_STR || !kd_pk_is_str(codec, "latin1")) {
         char found[160];
