@@ -105,16 +105,16 @@ void kd_onnx_free(kd_onnx *m)
 
 const char *kd_onnx_text(kd_onnx *m, const char *fmt, ...)
 {
-    va_list ap, again;
+    va_list ap;
     va_start(ap, fmt);
-    va_copy(again, ap);
     const int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
     char *out = n >= 0 ? take(m, (size_t)n + 1) : NULL;
+    va_start(ap, fmt);
     if (out != NULL) {
-        (void)vsnprintf(out, (size_t)n + 1, fmt, again);
+        (void)vsnprintf(out, (size_t)n + 1, fmt, ap);
     }
-    va_end(again);
+    va_end(ap);
     return out != NULL ? out : "";
 }
 

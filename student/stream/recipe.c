@@ -16,19 +16,19 @@ typedef enum kind { KIND_INT, KIND_REAL, KIND_BOOL, KIND_ENUM, KIND_TEXT } kind;
 typedef struct row {
     const char *key, *fallback;
     kind kind;
+    int flags;
     size_t at, size;
     double lo, hi;
     const char *names; /* of an enum: "none|reference|corrected" */
     const int *values;
-    int flags;
 } row;
 
 #define BOTH STUDENT
-#define ROW(field, what, d, flag_bits)                                                                      \
-    .key = SECTION_TEXT #field, .fallback = d, .kind = what, .at = offsetof(kd_last_recipe, SECTION.field), \
+#define ROW(field, what, d, flag_bits)                                                                          \
+    .key = SECTION_TEXT #field, .fallback = (d), .kind = (what), .at = offsetof(kd_last_recipe, SECTION.field), \
     .size = sizeof(((kd_last_recipe *)0)->SECTION.field), .flags = (flag_bits)
-#define INT(field, d, low, high, flags, doc)  {ROW(field, KIND_INT, d, flags), .lo = low, .hi = high},
-#define REAL(field, d, low, high, flags, doc) {ROW(field, KIND_REAL, d, flags), .lo = low, .hi = high},
+#define INT(field, d, low, high, flags, doc)  {ROW(field, KIND_INT, d, flags), .lo = (low), .hi = (high)},
+#define REAL(field, d, low, high, flags, doc) {ROW(field, KIND_REAL, d, flags), .lo = (low), .hi = (high)},
 #define BOOL(field, d, flags, doc)            {ROW(field, KIND_BOOL, d, flags)},
 #define ENUM(field, type, map, d, flags, doc) \
     {ROW(field, KIND_ENUM, d, flags), .names = KD_ENUM_NAMES(map), .values = KD_ENUM_VALUES(map)},
