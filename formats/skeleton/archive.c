@@ -156,15 +156,15 @@ static kd_status sort_ids(kdi_archive *a, kd_err *err)
     return st;
 }
 
-size_t kd_archive_find(const kd_archive *pub, const char *id)
+size_t kd_archive_find(const kd_archive *a, const char *id)
 {
-    const kdi_archive *a = (const kdi_archive *)pub;
-    size_t lo = 0, hi = pub->n;
+    const kdi_archive *own = (const kdi_archive *)a;
+    size_t lo = 0, hi = a->n;
     while (lo < hi) {
         const size_t mid = lo + (hi - lo) / 2;
-        const int order = strcmp(pub->row[a->by_id[mid]].id, id);
+        const int order = strcmp(a->row[own->by_id[mid]].id, id);
         if (order == 0) {
-            return a->by_id[mid];
+            return own->by_id[mid];
         }
         if (order < 0) {
             lo = mid + 1;
@@ -172,7 +172,7 @@ size_t kd_archive_find(const kd_archive *pub, const char *id)
             hi = mid;
         }
     }
-    return pub->n;
+    return a->n;
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -293,27 +293,27 @@ done:
     return st;
 }
 
-void kd_archive_close(kd_archive *pub)
+void kd_archive_close(kd_archive *a)
 {
-    if (pub == NULL) {
+    if (a == NULL) {
         return;
     }
-    kdi_archive *a = (kdi_archive *)pub; /* its first member */
-    if (a->form != NULL) {
-        a->form->close(a);
+    kdi_archive *own = (kdi_archive *)a; /* its first member */
+    if (own->form != NULL) {
+        own->form->close(own);
     }
-    for (size_t i = 0; i < pub->n_halves; i++) {
-        kd_free(pub->half[i].id);
+    for (size_t i = 0; i < a->n_halves; i++) {
+        kd_free(a->half[i].id);
     }
-    for (size_t i = 0; i < a->n_text; i++) {
-        kd_free(a->text[i]);
+    for (size_t i = 0; i < own->n_text; i++) {
+        kd_free(own->text[i]);
     }
-    kd_free(a->text);
-    kd_free(a->by_id);
-    kd_free(pub->half);
-    kd_free(pub->row);
-    kd_free((void *)(uintptr_t)pub->path);
-    kd_free(a);
+    kd_free(own->text);
+    kd_free(own->by_id);
+    kd_free(a->half);
+    kd_free(a->row);
+    kd_free((void *)(uintptr_t)a->path);
+    kd_free(own);
 }
 
 kd_status kd_archive_read(const kd_archive *pub, size_t row, const kd_skel_opts *opts, kd_skeleton *out, kd_err *err)

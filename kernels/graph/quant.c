@@ -40,7 +40,7 @@ kd_status kd_quant_open(const kd_program *p, kd_quant *out, kd_err *err)
 
 void kd_quant_free(kd_quant *q)
 {
-    for (int32_t i = 0; i < q->n; i++) {
+    for (int32_t i = 0; i < q->n && q->layer != NULL; i++) {
         kd_free(q->layer[i].name);
         kd_free(q->layer[i].weight);
         kd_free(q->layer[i].scale);
