@@ -186,7 +186,7 @@ void kd_onnx_tensor(kd_onnx *m, const char *name, kd_onnx_type type, const int64
     kd_onnx__tensor_proto__init(t);
     t->name = copy_text(m, name);
     t->has_data_type = 1;
-    t->data_type = type;
+    t->data_type = (int32_t)type;
     t->dims = dims;
     t->n_dims = (size_t)rank;
     for (int i = 0; i < rank; i++) {
