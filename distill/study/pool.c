@@ -45,15 +45,16 @@ static kd_status alike(const kd_report *a, const kd_report *b, kd_err *err)
 static kd_status hash_row(const kd_report *part, size_t n, bool weights, pooled *p, kd_err *err)
 {
     char *hex = weights ? p->weights : p->config;
-    p->row[0] = '\0';
+    size_t at = 0;
     for (size_t i = 0; i < n; i++) {
         const char *h = weights ? part[i].weights_hash : part[i].config_hash;
         if (h == NULL || strlen(h) >= KD_SHA256_HEX) {
             return KD_OK;
         }
-        strcat(p->row, h);
+        memcpy(p->row + at, h, strlen(h));
+        at += strlen(h);
     }
-    return kd_sha256(p->row, strlen(p->row), hex, err);
+    return kd_sha256(p->row, at, hex, err);
 }
 
 static kd_status gather(const kd_report *part, size_t n, kd_report *r, pooled *p, kd_err *err)

@@ -33,6 +33,7 @@ static bool takes(const kdi_found *f)
 /* The rows of a half: named by the pickle, or numbered. */
 static kd_status add_rows(kdi_archive *a, const char *path, int h, const kd_pk_node *root, const kd_npy *x, kd_err *err)
 {
+    KD_ASSERT(x->dim != NULL); /* open_half saw its rank */
     char found[160];
     const size_t first = a->pub.n, n = (size_t)x->dim[0];
     const bool pair = root->type == KD_PK_TUPLE && kd_pk_count(root) == 2;

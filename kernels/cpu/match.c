@@ -3,7 +3,7 @@
 
 #define KD_MATCH_REAL       real
 #define KD_MATCH_FN         static inline
-#define KD_MATCH_EACH(i, n) for (int64_t i = 0; i < (n); i++)
+#define KD_MATCH_EACH(i, n) for (int64_t i = 0; (i) < (n); (i)++)
 #define KD_MATCH_SYNC()
 #include "kernels/op/match.h"
 
@@ -27,6 +27,7 @@ static kd_status match_loss_run(const kd_call *c)
                         .valid = c->n_in > 3 ? c->in[3].data : NULL,
                         .grad = c->out[1].data,
                         .work = c->scratch};
+    KD_ASSERT(m.at.kind != KD_MATCH_CLASS_EMBED || m.target != NULL);
     const real loss = (real)kd_match_run(&m);
     if (c->out[0].data != NULL) {
         put_any(c, 0, 0, loss);

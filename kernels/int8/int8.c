@@ -85,7 +85,7 @@ static void pack(const kd_int8 *l, int64_t t, void *out)
                     if (t == 4) {
                         b8[at] = v;
                     } else {
-                        b16[at] = v;
+                        b16[at] = (int16_t)v;
                     }
                 }
             }
