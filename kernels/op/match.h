@@ -88,7 +88,7 @@ KD_MATCH_FN double kd_match_affinities(const kd_match *m, const double *G, int64
 KD_MATCH_FN double kd_match_pkt_row(const kd_match *m, const double *G, const double *F, double *H, int64_t i,
                                     double by)
 {
-    const double eps = 1.0 / KD_MATCH_PKT_EPS_INVERSE;
+    const double eps = 1.0 / (double)KD_MATCH_PKT_EPS_INVERSE;
     const double g = kd_match_affinities(m, G, i, eps), f = kd_match_affinities(m, F, i, eps);
     double value = 0.0, along = 0.0;
     for (int64_t j = 0; j < m->B; j++) {
@@ -108,7 +108,7 @@ KD_MATCH_FN double kd_match_pkt_row(const kd_match *m, const double *G, const do
 KD_MATCH_FN double kd_match_pkt(const kd_match *m, int64_t n)
 {
     const int64_t B = m->B;
-    const double by = 1.0 / ((double)n * (double)n), eps = 1.0 / KD_MATCH_PKT_EPS_INVERSE;
+    const double by = 1.0 / ((double)n * (double)n), eps = 1.0 / (double)KD_MATCH_PKT_EPS_INVERSE;
     double *G = m->work + 3 * B, *F = G + B * B, *H = F + B * B, *C = H + B * B, *own = m->work + B;
     kd_match_gram(m, m->a, m->K, G);
     kd_match_gram(m, m->b, m->P, F);
