@@ -289,12 +289,12 @@ static kd_status predict_stream(predictor *p, const opts *o, bool json, kd_err *
     KD_GO(kd_frames_open(stdin, "stdin", kd_last_joints(p->last), &frames, err));
     const size_t window = (size_t)kd_last_window(p->last), every = o->every > 0 ? (size_t)o->every : window;
     for (bool end = false; !end;) {
-        kd_err why = {0};
         kd_skeleton one = {0};
         st = kd_interrupted() ? KD_FAIL(err, KD_E_CANCELLED, "interrupted: %zu frames done", pushed)
-                              : kd_frames_next(frames, &one, &end, &why);
+                              : kd_frames_next(frames, &one, &end, err);
         if (st == KD_E_DATA) {
-            kd_log(KD_LOG_WARN, "frame %zu left out: %s", kd_frames_count(frames), why.msg);
+            kd_log(KD_LOG_WARN, "frame %zu left out: %s", kd_frames_count(frames), err->msg);
+            *err = (kd_err){0};
             spoilt++;
             st = KD_OK;
         } else if (st == KD_OK && !end) {
@@ -307,10 +307,7 @@ static kd_status predict_stream(predictor *p, const opts *o, bool json, kd_err *
             st = print_window(p, kd_frames_count(frames), o, json, err);
             printed = pushed;
         }
-        if (st != KD_OK) {
-            st = KD_FAIL(err, st, "%s", why.msg);
-            goto done;
-        }
+        KD_GO(st);
     }
     if (pushed == 0 || spoilt > 0) {
         st = KD_FAIL(err, KD_E_DATA, "stdin: %zu frames classified, %zu left out%s", pushed, spoilt,
