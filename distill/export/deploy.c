@@ -169,13 +169,12 @@ done:
     return st;
 }
 
-kd_status kd_deploy_write(const kd_deploy *d, const char *path, int64_t *bytes, kd_err *err)
+kd_status kd_deploy_write(const kd_deploy *d, const char *path, kd_err *err)
 {
     void *image = NULL;
     size_t n = 0;
     KD_TRY(kd_deploy_image(d, &image, &n, err));
     const kd_status st = kd_io_write_file(path, image, n, err);
-    *bytes = (int64_t)n;
     kd_free(image);
     return st;
 }

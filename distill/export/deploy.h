@@ -18,7 +18,6 @@ typedef struct kd_deploy {
 /* The file in memory, kd_free(*out).  The same model gives the same bytes.  KD_E_DATA: a class name of more than one
  * line. */
 KD_NODISCARD kd_status kd_deploy_image(const kd_deploy *d, void **out, size_t *bytes, kd_err *err);
-KD_NODISCARD kd_status kd_deploy_write(const kd_deploy *d, const char *path, int64_t *bytes,
-                                       kd_err *err); /* atomic; *bytes: of the file */
+KD_NODISCARD kd_status kd_deploy_write(const kd_deploy *d, const char *path, kd_err *err); /* whole or not at all */
 
 #endif

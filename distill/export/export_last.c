@@ -19,7 +19,7 @@ kd_status kdi_export_last(const kd_export_opts *o, kd_export_result *r, kd_err *
         r->layers = (int)q.n;
         r->calibrated = q.samples;
     }
-    KD_GO(kd_deploy_write(&d, o->out, &r->bytes, err));
+    KD_GO(kd_deploy_write(&d, o->out, err));
     r->tensors = kd_params_count(s.model.params);
 done:
     kd_program_free(program);

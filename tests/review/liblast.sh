@@ -42,7 +42,8 @@ refused 3 'stdin:[0-9]*: expected a .* count' reads count.txt "$distill" predict
 refused 3 'stdin:1: expected a frame count, found the end' "$distill" predict --weights s.safetensors -
 rc=0
 reads open.txt "$distill" predict --weights s.safetensors --every 8 - >/dev/full 2>err.txt || rc=$?
-[ $rc -eq 1 ] && grep -q 'stdout: writing failed' err.txt || failed "a stream with a full standard output: $rc, $(cat err.txt)"
+[ $rc -eq 1 ] && grep -q 'stdout: writing failed' err.txt ||
+    failed "a stream with a full standard output: $rc, $(cat err.txt)"
 
 # eight bits: a smaller file, nearly the same answer, on every level of processor
 accepted "$distill" export --weights run --data data --int8 --int8-samples 8 --out s8.safetensors -q
