@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# clang-tidy (.clang-tidy) over the sources of every room but tests, each file once: kernels that are compiled several
+# clang-tidy (.clang-tidy) over the written sources of every room but tests, each file once: kernels that are compiled several
 # times are read in the first of their variants.  Needs clang-tidy 14 and python3.
 # usage: tidy.sh BUILD_DIR [JOBS]
 set -euo pipefail
@@ -11,7 +11,7 @@ import sys
 seen, commands = set(), []
 for entry in json.load(open(sys.argv[1] + "/compile_commands.json")):
     file = entry["file"]
-    if file.endswith(".c") and "/tests/" not in file and file not in seen:
+    if file.endswith(".c") and "/tests/" not in file and "/generated/" not in file and file not in seen:
         seen.add(file)
         entry["command"] = entry["command"].replace("ccache ", "", 1)
         commands.append(entry)
