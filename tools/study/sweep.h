@@ -46,7 +46,7 @@ KD_NODISCARD kd_status kd_sweep_look(kd_sweep *s, kd_err *err);
 void kd_sweep_close(kd_sweep *s);
 
 /* What is to be done and the processor hours it takes: of cells with a finished run by its time, of the others by a few
- * steps of each kind of student on `cores` processors. */
+ * steps of each kind of run on `cores` processors. */
 KD_NODISCARD kd_status kd_sweep_forecast(kd_sweep *s, const kd_common *c, kd_err *err);
 
 /* Do what is open, `jobs` runs at once, each a process of this program.  A run that fails is named and the others go

@@ -6,14 +6,14 @@
 
 #include <stdio.h>
 
-/* Does a run of `a` take as long as one of `b`, but for the number of its training samples? */
+/* Does a run of `a` take as long as one of `b`?  The draws (seeds, augmentations, rates) cost nothing. */
 static bool alike(const kd_config *a, const kd_config *b)
 {
     return memcmp(&a->student, &b->student, sizeof a->student) == 0 &&
-           memcmp(&a->skeleton, &b->skeleton, sizeof a->skeleton) == 0 && a->train.epochs == b->train.epochs &&
-           a->train.batch_size == b->train.batch_size && a->optim.accumulation == b->optim.accumulation &&
-           a->kd.store.n == b->kd.store.n && a->data.limit == b->data.limit &&
-           strcmp(a->data.root, b->data.root) == 0 && a->phases.n == 0 && b->phases.n == 0;
+           memcmp(&a->skeleton, &b->skeleton, sizeof a->skeleton) == 0 &&
+           memcmp(&a->data, &b->data, sizeof a->data) == 0 && memcmp(&a->kd, &b->kd, sizeof a->kd) == 0 &&
+           a->train.epochs == b->train.epochs && a->train.batch_size == b->train.batch_size &&
+           a->optim.accumulation == b->optim.accumulation && a->phases.n == 0 && b->phases.n == 0;
 }
 
 /* Processor seconds of a run, by a few steps. */
@@ -110,7 +110,7 @@ static void say(const kd_sweep *s, const double *seconds)
     (void)printf("%s; dry run: nothing was trained or written\n",
                  measured ? "cells with a finished run by its time, the others by a few steps: reading and validation "
                             "come on top of those"
-                          : "by a few steps of each kind of student: reading and validation come on top");
+                          : "by a few steps of each kind of run: reading and validation come on top");
 }
 
 kd_status kd_sweep_forecast(kd_sweep *s, const kd_common *c, kd_err *err)
