@@ -39,76 +39,6 @@ int kd_status_exit_code(kd_status st)
     return 1;
 }
 
-/* ---- text of others -------------------------------------------------------------------------- */
-
-/* Bytes of the UTF-8 character at s and its code point; 0: no valid character. */
-static size_t utf8_at(const char *s, uint32_t *code)
-{
-    static const uint32_t LEAST[] = {0, 0, 0x80, 0x800, 0x10000}; /* a longer form than needed is invalid */
-    const unsigned char first = (unsigned char)s[0];
-    const size_t n = first < 0x80                    ? 1
-                     : first >= 0xc2 && first < 0xe0 ? 2
-                     : (first >> 4) == 0xe           ? 3
-                     : first >= 0xf0 && first < 0xf5 ? 4
-                                                     : 0;
-    uint32_t c = n == 1 ? first : first & (0x7fu >> n);
-    for (size_t i = 1; i < n; i++) { /* the NUL at the end is no continuation */
-        if (((unsigned char)s[i] & 0xc0u) != 0x80u) {
-            return 0;
-        }
-        c = c << 6 | ((unsigned char)s[i] & 0x3fu);
-    }
-    *code = c;
-    return n == 0 || c < LEAST[n] || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff ? 0 : n;
-}
-
-/* Controls, line and paragraph separators, marks that turn the direction of what follows. */
-static bool commands_terminal(uint32_t c)
-{
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
-           (c >= 0x2066 && c <= 0x2069);
-}
-
-/* What stands for the character at s: its bytes or an escape, up to 8 bytes.  Returns how far s goes on. */
-static size_t shown_at(const char *s, char out[9])
-{
-    uint32_t c = 0;
-    const size_t n = utf8_at(s, &c);
-    if (n == 0) {
-        (void)snprintf(out, 9, "\\x%02x", (unsigned char)*s);
-        return 1;
-    }
-    if (!commands_terminal(c)) {
-        memcpy(out, s, n);
-        out[n] = '\0';
-    } else if (c == '\n' || c == '\r' || c == '\t') {
-        (void)snprintf(out, 9, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
-    } else {
-        (void)snprintf(out, 9, c < 0x80 ? "\\x%02x" : "\\u%04x", (unsigned)c);
-    }
-    return n;
-}
-
-char *kd_show(char *out, size_t size, const char *text)
-{
-    size_t n = 0;
-    size_t whole = 0; /* up to here "..." still fits behind */
-    while (*text != '\0') {
-        char one[9];
-        text += shown_at(text, one);
-        const size_t m = strlen(one);
-        if (n + m >= size) {
-            (void)snprintf(out + whole, size - whole, "...");
-            return out;
-        }
-        memcpy(out + n, one, m);
-        n += m;
-        whole = n + 4 <= size ? n : whole;
-    }
-    out[n] = '\0';
-    return out;
-}
-
 /* ---- errors ---------------------------------------------------------------------------------- */
 
 kd_status kd_err_set(kd_err *err, kd_status code, const char *file, int line, const char *fmt, ...)
@@ -116,12 +46,12 @@ kd_status kd_err_set(kd_err *err, kd_status code, const char *file, int line, co
     if (err == NULL || err->code != KD_OK) {
         return code;
     }
-    char raw[sizeof err->msg];
+    char raw[4 * sizeof err->msg];
     va_list ap;
     va_start(ap, fmt);
     (void)vsnprintf(raw, sizeof raw, fmt, ap);
     va_end(ap);
-    (void)kd_show(err->msg, sizeof err->msg, raw); /* hostile names must not forge a second line */
+    (void)kd_show_ends(err->msg, sizeof err->msg, raw); /* hostile names must not forge a second line */
     err->code = code;
     err->file = file;
     err->line = line;
@@ -133,21 +63,13 @@ kd_status kd_err_prefix(kd_err *err, kd_status st, const char *fmt, ...)
     if (err == NULL) {
         return st;
     }
-    char raw[256], prefix[256];
-    char old[sizeof err->msg];
+    char raw[256], whole[sizeof err->msg + sizeof raw + 2];
     va_list ap;
     va_start(ap, fmt);
     (void)vsnprintf(raw, sizeof raw, fmt, ap);
     va_end(ap);
-    (void)kd_show(prefix, sizeof prefix, raw);
-    memcpy(old, err->msg, sizeof old);
-    const size_t n = (size_t)snprintf(err->msg, sizeof err->msg, "%s: ", prefix);
-    if (n < sizeof err->msg) {
-        const size_t room = sizeof err->msg - n - 1;
-        const size_t len = strnlen(old, sizeof old);
-        memcpy(err->msg + n, old, KD_MIN(len, room));
-        err->msg[n + KD_MIN(len, room)] = '\0';
-    }
+    (void)snprintf(whole, sizeof whole, "%s: %s", raw, err->msg);
+    (void)kd_show_ends(err->msg, sizeof err->msg, whole);
     return err->code != KD_OK ? err->code : st;
 }
 
@@ -271,7 +193,7 @@ void kd_log(kd_log_level level, const char *fmt, ...)
         return;
     }
     static const char *const tag[] = {"error: ", "warning: ", "", "", "debug: "};
-    char raw[1024], line[2048];
+    char raw[8192], line[2048];
     va_list ap;
     va_start(ap, fmt);
     (void)vsnprintf(raw, sizeof raw, fmt, ap);
@@ -280,7 +202,7 @@ void kd_log(kd_log_level level, const char *fmt, ...)
     if (atomic_load(&log_level) >= (int)KD_LOG_DEBUG) { /* seconds of a clock without a date: differences count */
         (void)snprintf(clock, sizeof clock, "[%.3f] ", kd_now());
     }
-    (void)fprintf(stderr, "%s%s%s\n", clock, tag[level], kd_show(line, sizeof line, raw));
+    (void)fprintf(stderr, "%s%s%s\n", clock, tag[level], kd_show_ends(line, sizeof line, raw));
 }
 
 void kd_log_set_level(kd_log_level level)

@@ -83,8 +83,20 @@ kd_status kd_err_prefix(kd_err *err, kd_status st, const char *fmt, ...) KD_PRIN
 /* Text of others (names, labels, paths, messages of libraries) for a terminal, a log or a row of a table: `out` [size],
  * size >= 4, gets it on one line.  Control characters, line separators, marks that turn the direction of writing and
  * bytes that are no UTF-8 become \n, \r, \t, \xNN or \uNNNN; what does not fit is cut and ends in "...".  Returns
- * `out`.  The message of a kd_err and the lines of kd_log have gone through it. */
+ * `out`. */
 char *kd_show(char *out, size_t size, const char *text);
+
+/* kd_show of a message: what does not fit loses its middle, "...", because a message ends in what to do.  The message
+ * of a kd_err and the lines of kd_log have gone through it. */
+char *kd_show_ends(char *out, size_t size, const char *text);
+
+/* kd_show of a text with lists of whole numbers ("train=1,2,3,7", "[1, 2, 3, 7]"): runs are written "1-3,7", and of a
+ * list of more than 12 such parts 10 are shown with the count of its numbers. */
+char *kd_show_lists(char *out, size_t size, const char *text);
+
+/* Two texts that differ, for one message: kd_show_lists of both; a long beginning that both share becomes "...". */
+enum { KD_SHOWN_PAIR = 128 };
+void kd_show_pair(char a_shown[KD_SHOWN_PAIR], char b_shown[KD_SHOWN_PAIR], const char *a, const char *b);
 
 /* kd_show of a path or a name as an argument of printf. */
 #define KD_SHOWN(text) kd_show((char[KD_SHOWN_MAX]){0}, KD_SHOWN_MAX, (text))

@@ -363,7 +363,9 @@ bool kd_config_diff(const kd_config *a, const kd_config *b, char *out, size_t si
         const char *sb = tb.p == NULL ? "?" : tb.p;
         const bool differ = strcmp(sa, sb) != 0;
         if (differ) {
-            (void)snprintf(out, size, "%s: %.100s then, %.100s now", row->path, sa, sb);
+            char then[KD_SHOWN_PAIR], now[KD_SHOWN_PAIR];
+            kd_show_pair(then, now, sa, sb);
+            (void)snprintf(out, size, "%s: %s then, %s now", row->path, then, now);
         }
         kd_free(ta.p);
         kd_free(tb.p);

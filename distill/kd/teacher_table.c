@@ -85,20 +85,14 @@ static kd_status leave_lacking_out(kd_half *half, const kd_store *store, int n, 
     return st;
 }
 
-/* Splits by hundreds of subjects begin alike: shown are their beginnings and both from the first difference on. */
 static kd_status other_split(const char *path, const char *store, const char *data, kd_err *err)
 {
-    enum { SHOWN = 60 };
-    size_t at = 0;
-    while (store[at] != '\0' && store[at] == data[at]) {
-        at++;
-    }
-    at = at > SHOWN ? at - SHOWN / 2 : 0;
-    const char *more = at > 0 ? "..." : "";
+    char expected[KD_SHOWN_PAIR], found[KD_SHOWN_PAIR];
+    kd_show_pair(expected, found, data, store);
     return KD_FAIL(err, KD_E_DATA,
-                   "%s: expected the split of the data set, '%s%.120s', found '%s%.120s': give this run the data.split "
-                   "that the teacher was dumped with, or dump it with this one",
-                   path, more, data + at, more, store + at);
+                   "%s: expected the split of the data set, '%s', found '%s': give this run the data.split that the "
+                   "teacher was dumped with, or dump it with this one",
+                   path, expected, found);
 }
 
 /* The store is one of this data set. */

@@ -232,7 +232,9 @@ bool kd_identity_differs(const kd_identity *then, const kd_identity *now, char *
     }
     for (size_t i = 0; i < KD_COUNTOF(name); i++) {
         if (strcmp(name[i].then, name[i].now) != 0) {
-            (void)snprintf(text, size, "%s: '%s' then, '%s' now", name[i].what, name[i].then, name[i].now);
+            char a[KD_SHOWN_PAIR], b[KD_SHOWN_PAIR];
+            kd_show_pair(a, b, name[i].then, name[i].now);
+            (void)snprintf(text, size, "%s: '%s' then, '%s' now", name[i].what, a, b);
             return true;
         }
     }

@@ -26,8 +26,10 @@ static kd_status same_text(const kd_report *t, const kd_report *s, const char *w
                            kd_err *err)
 {
     if (strcmp(a != NULL ? a : "", b != NULL ? b : "") != 0) {
-        return KD_FAIL(err, KD_E_DATA, "unlike protocols: %s is '%s' in %s, '%s' in %s", what, a != NULL ? a : "",
-                       t->path != NULL ? t->path : t->label, b != NULL ? b : "", s->path != NULL ? s->path : s->label);
+        char x[KD_SHOWN_PAIR], y[KD_SHOWN_PAIR];
+        kd_show_pair(x, y, a != NULL ? a : "", b != NULL ? b : "");
+        return KD_FAIL(err, KD_E_DATA, "unlike protocols: %s is '%s' in %s, '%s' in %s", what, x,
+                       t->path != NULL ? t->path : t->label, y, s->path != NULL ? s->path : s->label);
     }
     return KD_OK;
 }

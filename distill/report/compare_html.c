@@ -24,13 +24,9 @@ static void page_head(kd_text *t, const kd_comparison *c)
     kd_text_add(t, "<header><h1>Teacher and students</h1>\n<p class=\"sub\">");
     kd_text_html(t, c->teacher->dataset);
     char split[80]; /* a split by hundreds of sources stands whole under Provenance */
-    const bool cut = (size_t)snprintf(split, sizeof split, "%s", c->teacher->split) >= sizeof split;
-    for (size_t n = strlen(split); cut && n > 0 && ((unsigned char)split[n - 1] & 0x80) != 0; n--) {
-        split[n - 1] = '\0'; /* no part of a character */
-    }
     kd_text_add(t, ", split ");
-    kd_text_html(t, split);
-    kd_text_add(t, cut ? "... (" : " (");
+    kd_text_html(t, kd_show_lists(split, sizeof split, c->teacher->split));
+    kd_text_add(t, " (");
     kd_text_html(t, c->teacher->half);
     kd_text_f(t, "), %zu samples, %d classes</p>\n", c->n, c->classes);
 }

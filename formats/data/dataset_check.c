@@ -191,10 +191,11 @@ static kd_status not_empty(const kd_data_opts *cfg, const kd_dataset *ds, kd_hal
         return no_memory(cfg, err);
     }
     const char *file = half->n_left > 0 ? half->left[0].file : NULL;
+    char split[160];
     const kd_status st =
         KD_FAIL(err, KD_E_DATA, "%s: the %s half is empty (split %s: %zu listed; left out: %s%s%s; %zu found outside)",
-                cfg->root, HALF[which], ds->split, half->counts.listed, left, file != NULL ? ", tried " : "",
-                file != NULL ? file : "", ds->unplaced);
+                cfg->root, HALF[which], kd_show_lists(split, sizeof split, ds->split), half->counts.listed, left,
+                file != NULL ? ", tried " : "", file != NULL ? file : "", ds->unplaced);
     kd_free(left);
     return st;
 }

@@ -204,14 +204,13 @@ static char *half_text(const char *name, const kd_half *half)
 
 char *kd_dataset_summary(const kd_dataset *ds)
 {
-    enum { SHOWN = 120 }; /* a split by hundreds of subjects is named by its beginning */
-    const char *more = strlen(ds->split) > SHOWN ? "..." : "";
+    char split[160];
     char *train = half_text("train", &ds->half[KD_HALF_TRAIN]);
     char *val = half_text("val", &ds->half[KD_HALF_VAL]);
     char *text = NULL;
     if (train != NULL && val != NULL) {
-        text = kd_strf("%s, split %.*s%s, %d classes\n%s\n%s\noutside the split: %zu", ds->name, SHOWN, ds->split, more,
-                       ds->n_classes, train, val, ds->unplaced);
+        text = kd_strf("%s, split %s, %d classes\n%s\n%s\noutside the split: %zu", ds->name,
+                       kd_show_lists(split, sizeof split, ds->split), ds->n_classes, train, val, ds->unplaced);
     }
     kd_free(train);
     kd_free(val);

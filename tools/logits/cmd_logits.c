@@ -125,8 +125,10 @@ static void info_text(const kd_store *s, const tally *t)
     if (m->shard[0] != '\0') {
         printf("shard      %s\n", KD_SHOWN(m->shard));
     }
-    printf("data       %s, split %s, %s, %d classes\n", SHOWN_OR_DASH(m->data_set), SHOWN_OR_DASH(m->split),
-           SHOWN_OR_DASH(m->parts), m->n_classes);
+    char split[160];
+    printf("data       %s, split %s, %s, %d classes\n", SHOWN_OR_DASH(m->data_set),
+           m->split[0] != '\0' ? kd_show_lists(split, sizeof split, m->split) : "-", SHOWN_OR_DASH(m->parts),
+           m->n_classes);
     printf("lists      training %.16s, validation %.16s\n", SHOWN_OR_DASH(m->train_ids), SHOWN_OR_DASH(m->val_ids));
     printf("views      %s, merged by %s, decoded by %s\n", SHOWN_OR_DASH(m->views), SHOWN_OR_DASH(m->merge),
            SHOWN_OR_DASH(m->decoder));
