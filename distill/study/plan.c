@@ -208,18 +208,35 @@ static bool holds(const kd_plan *p, const kd_plan_choice *cell, const kd_plan_ch
     return true;
 }
 
-/* The names of the last cell fit in the label of a report, so that no two cells share one. */
-static kd_status check_label(const kd_plan *p, kd_err *err)
+/* The names of the last cell fit in the label of a report, and no cell before has its folder ("a_b" and "c" beside "a"
+ * and "b_c"). */
+static kd_status check_names(const kd_plan *p, kd_err *err)
 {
+    const int last = p->n_cells - 1;
     size_t n = 0;
     for (int a = 0; a < p->n_axes; a++) {
-        n += strlen(p->axis[a].value[p->cell[p->n_cells - 1].value[a]].name) + 1;
+        n += strlen(p->axis[a].value[p->cell[last].value[a]].name) + 1;
     }
-    return n <= KD_CFG_NAME ? KD_OK
-                            : KD_FAIL(err, KD_E_CONFIG,
-                                      "%s: axes: expected names of a cell's values of at most %d bytes "
-                                      "together, found %zu; shorten them",
-                                      p->path, KD_CFG_NAME - 1, n - 1);
+    if (n > KD_CFG_NAME) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "%s: axes: expected names of a cell's values of at most %d bytes together, found %zu; shorten "
+                       "them",
+                       p->path, KD_CFG_NAME - 1, n - 1);
+    }
+    char label[2][KD_CFG_NAME], folder[2][KD_CFG_NAME];
+    kd_plan_label(p, last, label[0]);
+    kd_plan_folder(p, last, folder[0]);
+    for (int i = 0; i < last; i++) {
+        kd_plan_label(p, i, label[1]);
+        kd_plan_folder(p, i, folder[1]);
+        if (strcmp(folder[0], folder[1]) == 0) {
+            return KD_FAIL(err, KD_E_CONFIG,
+                           "%s: axes: expected a folder of its own for every cell, found %s for '%s' and for '%s'; "
+                           "rename a value",
+                           p->path, folder[0], label[1], label[0]);
+        }
+    }
+    return KD_OK;
 }
 
 static kd_status make_cells(kd_plan *p, kd_err *err)
@@ -235,7 +252,7 @@ static kd_status make_cells(kd_plan *p, kd_err *err)
         }
         if (!excluded) {
             p->cell[p->n_cells++] = at;
-            KD_TRY(check_label(p, err));
+            KD_TRY(check_names(p, err));
         }
         a = p->n_axes - 1; /* the last axis runs fastest */
         while (a >= 0 && ++at.value[a] == p->axis[a].n) {

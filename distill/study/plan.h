@@ -79,6 +79,8 @@ void kd_plan_free(kd_plan *p); /* NULL is legal */
 
 /* "small ce+kd": names reports and rows of tables. */
 void kd_plan_label(const kd_plan *p, int cell, char out[KD_CFG_NAME]);
+/* "small_ce+kd": names folders. */
+void kd_plan_folder(const kd_plan *p, int cell, char out[KD_CFG_NAME]);
 /* The cell that `cell` is measured against; `cell` itself where it is a baseline; -1: there is none, or it is
  * excluded. */
 int kd_plan_baseline(const kd_plan *p, int cell);

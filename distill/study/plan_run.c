@@ -32,10 +32,15 @@ void kd_plan_label(const kd_plan *p, int cell, char out[KD_CFG_NAME])
     join_names(p, cell, ' ', out, KD_CFG_NAME);
 }
 
+void kd_plan_folder(const kd_plan *p, int cell, char out[KD_CFG_NAME])
+{
+    join_names(p, cell, '_', out, KD_CFG_NAME);
+}
+
 char *kd_plan_path(const kd_plan *p, kd_plan_run run)
 {
-    char cell[KD_PLAN_AXES * KD_PLAN_NAME];
-    join_names(p, run.cell, '_', cell, sizeof cell);
+    char cell[KD_CFG_NAME];
+    kd_plan_folder(p, run.cell, cell);
     return kd_strf("%s/%s%sseed-%lld", cell, p->fold.n > 0 ? p->fold.value[run.fold].name : "",
                    p->fold.n > 0 ? "/" : "", (long long)p->seed[run.seed]);
 }

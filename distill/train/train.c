@@ -311,7 +311,7 @@ static kd_status begin(kd_trainer *t, kd_err *err)
 
 static kd_status plan_only(kd_trainer *t, kd_err *err)
 {
-    KD_TRY(kdi_train_forecast(t, err));
+    KD_TRY(t->o->unmeasured ? KD_OK : kdi_train_forecast(t, err));
     if (t->before != NULL) {
         kd_log(KD_LOG_INFO, "would resume from %s", kd_ckpt_dir(t->before));
     }
@@ -414,7 +414,8 @@ static kd_train_result result_of(const kd_trainer *t)
                          .suggested = t->suggested,
                          .least = t->least,
                          .tried = t->tried,
-                         .diverged = t->diverged};
+                         .diverged = t->diverged,
+                         .origin = t->origin};
     (void)snprintf(r.figure, sizeof r.figure, "%s", t->figure);
     (void)snprintf(r.phase, sizeof r.phase, "%s", kdi_train_phase(t) != NULL ? kdi_train_phase(t) : "");
     (void)kdi_select_text(t, t->s.last, true, r.last_text);

@@ -26,6 +26,7 @@ typedef struct kd_train_opts {
     const char *out_dir;
     const char *command;       /* as typed, for the log */
     bool resume, dry_run;      /* dry run: check everything, print the plan, train nothing */
+    bool unmeasured;           /* a dry run without the few steps of its forecast */
     bool force;                /* a run that is in out_dir is replaced, once everything else has been checked */
     const kd_find_lr *find_lr; /* instead of training, look for a rate; nothing else is written.  NULL: train */
     bool check;                /* --debug: scan every node's output */
@@ -43,6 +44,7 @@ typedef struct kd_train_result {
                                      * loss, of the last step */
     bool diverged;                  /* find_lr: at `tried` */
     double forecast;                /* of a dry run: seconds that the steps of all epochs take to compute */
+    kd_identity origin;             /* what the run is made of */
     int64_t skipped;                /* steps without a finite gradient */
     bool stopped;                   /* train.patience ended the last phase that ran */
     char figure[KD_CFG_NAME];       /* "top1"; select: train: "train_top1" */

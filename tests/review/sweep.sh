@@ -62,19 +62,52 @@ refused 2 'nano_ls.*another: label_smoothing: 0.1.*0.2' "$distill" sweep plan.ya
 accepted "$distill" sweep plan.yaml --out s --force --bootstrap 200
 [ "$(grep -c ': top-1 ' err.txt)" -eq 4 ] || failed "expected 4 runs anew: $(cat err.txt)"
 
-# A run that fails is named with its words, the others go on, and the end says so.
+# A run that fails is named with its words, whole; the others go on, and the end says so.
+mkdir broken && cp -r data broken/data
+for f in broken/data/nturgb+d_skeletons/*P001*; do head -c 3000 "$f" >cut && mv cut "$f"; done
 cat >fail.yaml <<Y
 base: ce.yaml
-axes: {lr: {good: {}, bad: {data.root: nowhere}}}
+axes: {root: {good: {}, bad: {data.root: broken/data}}}
 seeds: [0]
 Y
 "$distill" sweep fail.yaml --out f >out.txt 2>err.txt
 [ $? -eq 1 ] || failed "a failed run: exit code"
-grep -q '^[12]/2 bad/seed-0: failed, exit code 3: .*nowhere' err.txt ||
+grep -q '^[12]/2 bad/seed-0: failed, exit code 3: .*P001R001A0.*truncated' err.txt ||
     failed "the failed run is not named: $(cat err.txt)"
 grep -q '^distill sweep: 1 of 2 runs failed' err.txt || failed "the end does not say so"
 grep -q '^| good | 1 | ' f/sweep.md || failed "the other run is not in the table"
 grep -q '^| bad | 0 | ' f/sweep.md || failed "the failed cell is not in the table"
+
+# A mistake that no training heals is found before the first run.
+# mistaken CODE PATTERN AXIS_VALUE...: a plan of a good cell and this one.
+mistaken() {
+    printf 'base: ce.yaml\naxes: {x: {good: {}, bad: {%s}}}\nseeds: [0, 1]\n' "$3" >bad.yaml
+    refused "$1" "$2" "$distill" sweep bad.yaml --out b -q
+    refused "$1" "$2" "$distill" sweep bad.yaml --out b -q --dry-run
+    absent b/runs
+}
+mistaken 3 'bad/seed-0: .*nowhere' 'data.root: nowhere'
+mistaken 3 'bad/seed-0: .*none.logits.zst' 'kd.store: none.logits.zst, kd.weight: 0.5'
+mistaken 3 'bad/seed-0: .*stranger.txt' 'data.unlabelled: stranger.txt'
+echo S009C001P009R001A001 >stranger.txt
+mistaken 3 'bad/seed-0: .*S009C001P009R001A001' 'data.unlabelled: stranger.txt'
+mistaken 3 "one validation half: data.split is .*train=1 val=others' in good/seed-0, .*train=2 val=others'" \
+    'data.split.train: [2]'
+cat >twins.yaml <<Y
+base: ce.yaml
+axes: {a: {x_y: {}, x: {}}, b: {z: {}, y_z: {}}}
+seeds: [0]
+Y
+refused 2 "folder of its own for every cell, found x_y_z for 'x_y z' and for 'x y_z'" \
+    "$distill" sweep twins.yaml --out b -q
+
+# A list that a recipe names by path is part of what a run is made of.
+find data -name '*P001*.skeleton' | sed 's|.*/||; s|\.skeleton||' | sort >all.txt
+head -5 all.txt >few.txt
+printf 'base: ce.yaml\nrecipe: {data.unlabelled: few.txt}\naxes: {x: {a: {}}}\nseeds: [0]\n' >few.yaml
+accepted "$distill" sweep few.yaml --out few
+head -6 all.txt >few.txt
+refused 2 'a/seed-0: expected .*its training half had other samples or labels' "$distill" sweep few.yaml --out few -q
 
 # Asked to stop: all runs save and end; the same command goes on.  A killed sweep leaves no run behind.
 plan long.yaml "[0]" >long_plan.yaml

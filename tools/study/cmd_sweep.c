@@ -42,9 +42,10 @@ static const kd_cmd CMD = {
         "  axes: {AXIS: {VALUE: {keys}, ...}}  exclude: [{AXIS: VALUE, ...}, ...]\n"
         "Keys are those of a recipe, dotted or nested, and `base`: recipes relative to the plan.  <AXIS>, <fold> and\n"
         "<seed> in a text stand for the value's name, the fold's and the seed.  --threads is shared by the runs at\n"
-        "once.  The same command goes on after an interruption: finished runs are known by recipe, seed and stores;\n"
-        "--force trains runs of another recipe anew.  A run that fails is named, the others go on, and the exit code\n"
-        "is 1.  Test predictions of folds are pooled by seed.  --out DIR: runs/, pooled/, logs/, recipes/ and\n"
+        "once.  The same command goes on after an interruption: finished runs are known by recipe, seed, data and\n"
+        "stores; --force trains runs of another recipe anew.  A run that fails is named, the others go on, and the "
+        "exit\n"
+        "code is 1.  Test predictions of folds are pooled by seed.  --out DIR: runs/, pooled/, logs/, recipes/ and\n"
         "sweep.{html,md,csv,json}; `distill compare` reads every report of it.",
     .examples = "distill sweep study.yaml --dry-run --out study\n"
                 "distill sweep study.yaml --jobs 2 --keep reports --out study",
@@ -214,7 +215,7 @@ static kd_status sweep(const sweep_args *a, const kd_common *c, const char *file
     s.plan = plan;
     s.jobs = KD_MIN(a->jobs > 0 ? (int)a->jobs : cores, kd_plan_runs(plan));
     if (c->dry_run) {
-        KD_GO(kd_sweep_look(&s, err));
+        KD_GO(kd_sweep_look(&s, c, err));
         st = kd_sweep_forecast(&s, c, err);
         goto done;
     }
@@ -223,7 +224,7 @@ static kd_status sweep(const sweep_args *a, const kd_common *c, const char *file
     st = st == KD_OK ? kd_io_lock(path, &lock, err) : st;
     kd_free(path);
     KD_GO(st);
-    KD_GO(kd_sweep_look(&s, err));
+    KD_GO(kd_sweep_look(&s, c, err));
     st = train_and_find(&s, a, c, err);
 done:
     kd_sweep_close(&s);

@@ -11,6 +11,7 @@
 #define KD_TOOLS_STUDY_SWEEP_H
 
 #include "distill/study/plan.h"
+#include "distill/train/train.h"
 #include "tools/args.h"
 
 typedef enum kd_sweep_state {
@@ -25,8 +26,8 @@ typedef struct kd_sweep_run {
     kd_plan_run at;
     char *path; /* "CELL/FOLD/seed-N" */
     kd_sweep_state state;
-    char why[400];
-    double cpu; /* processor seconds of a run that is done; 0: not known */
+    char why[640]; /* a message of kd_err and the name of the program fit */
+    double cpu;    /* processor seconds of a run that is done; 0: not known */
 } kd_sweep_run;
 
 typedef struct kd_sweep {
@@ -41,9 +42,15 @@ typedef struct kd_sweep {
 /* Paths in the study's folder (kd_free); NULL: out of memory. */
 char *kd_sweep_path(const kd_sweep *s, const char *folder, const char *path, const char *ending);
 
-/* Check every recipe of the plan and find out the state of every run.  kd_sweep_close ends it, after a failure too. */
-KD_NODISCARD kd_status kd_sweep_look(kd_sweep *s, kd_err *err);
+/* Check every run of the plan as `distill train --dry-run` does (runs that differ in their seed alone once) and find
+ * out the state of every run.  What would end a run before its first step, a mistake in a recipe, missing data, a store
+ * of other data, is refused here, before another run has trained.  kd_sweep_close ends it, after a failure too. */
+KD_NODISCARD kd_status kd_sweep_look(kd_sweep *s, const kd_common *c, kd_err *err);
 void kd_sweep_close(kd_sweep *s);
+
+/* A dry run of a recipe on one thread, silent; `measure`: with the forecast's steps. */
+KD_NODISCARD kd_status kd_sweep_try(const kd_common *c, const kd_config *cfg, bool measure, kd_train_result *r,
+                                    kd_err *err);
 
 /* What is to be done and the processor hours it takes: of cells with a finished run by its time, of the others by a few
  * steps of each kind of run on `cores` processors. */

@@ -1,6 +1,5 @@
 /* What a study will take: see sweep.h. */
 #include "distill/task/tasks.h"
-#include "distill/train/train.h"
 #include "tools/device.h"
 #include "tools/study/sweep.h"
 
@@ -16,12 +15,10 @@ static bool alike(const kd_config *a, const kd_config *b)
            a->optim.accumulation == b->optim.accumulation && a->phases.n == 0 && b->phases.n == 0;
 }
 
-/* Processor seconds of a run, by a few steps. */
-static kd_status try_steps(const kd_common *c, const kd_config *cfg, double *seconds, kd_err *err)
+kd_status kd_sweep_try(const kd_common *c, const kd_config *cfg, bool measure, kd_train_result *r, kd_err *err)
 {
     char name[KD_CFG_NAME];
     kd_backend *be = NULL;
-    kd_train_result r = {0};
     const kd_device_opts device = {.device = kd_config_enum_name("train.device", (int)cfg->train.device, name),
                                    .dtype = cfg->train.dtype,
                                    .threads = 1,
@@ -29,13 +26,12 @@ static kd_status try_steps(const kd_common *c, const kd_config *cfg, double *sec
                                    .plain = c->plain_kernels,
                                    .no_graphs = c->no_graphs};
     KD_TRY(kd_device_open(&device, &be, err));
-    const kd_train_opts o = {.task = kd_task_of(cfg), .cfg = cfg, .dry_run = true, .be = be};
+    const kd_train_opts o = {.task = kd_task_of(cfg), .cfg = cfg, .dry_run = true, .unmeasured = !measure, .be = be};
     const kd_log_level level = kd_log_get_level();
     kd_log_set_level(KD_LOG_ERROR);
-    const kd_status st = kd_train(&o, &r, err);
+    const kd_status st = kd_train(&o, r, err);
     kd_log_set_level(level);
     kd_backend_close(be);
-    *seconds = r.forecast;
     return st;
 }
 
@@ -73,8 +69,9 @@ static kd_status estimate(kd_sweep *s, const kd_common *c, int cell, kind *k, in
             return KD_OK;
         }
     }
-    KD_TRY(try_steps(c, &now->cfg, &now->seconds, err));
-    *seconds = now->seconds;
+    kd_train_result r = {0};
+    KD_TRY(kd_sweep_try(c, &now->cfg, true, &r, err));
+    *seconds = now->seconds = r.forecast;
     (*n_kinds)++;
     return KD_OK;
 }

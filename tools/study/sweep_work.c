@@ -117,9 +117,10 @@ done:
 
 /* ---- ending ---------------------------------------------------------------------------------- */
 
-/* The last line that a run wrote, which says why it failed. */
-static void last_words(const kd_sweep *s, kd_sweep_run *r, int code)
+/* The last line that a run wrote, which says why it failed unless a signal ended it. */
+static void last_words(const kd_sweep *s, kd_sweep_run *r, int status)
 {
+    char end[48], why[sizeof r->why + 64];
     char *log = kd_sweep_path(s, "logs", r->path, ".log");
     uint8_t *text = NULL;
     size_t n = 0;
@@ -131,7 +132,13 @@ static void last_words(const kd_sweep *s, kd_sweep_run *r, int code)
         const char *at = strrchr((const char *)text, '\n');
         line = at != NULL ? at + 1 : (const char *)text;
     }
-    (void)snprintf(r->why, sizeof r->why, "exit code %d: %s", code, line[0] != '\0' ? line : "it said nothing");
+    if (WIFSIGNALED(status)) {
+        (void)snprintf(end, sizeof end, "ended by signal %d; its last line", WTERMSIG(status));
+    } else {
+        (void)snprintf(end, sizeof end, "exit code %d", WEXITSTATUS(status));
+    }
+    (void)snprintf(why, sizeof why, "%s: %s", end, line[0] != '\0' ? line : "it said nothing");
+    (void)kd_show_ends(r->why, sizeof r->why, why);
     kd_free(text);
     kd_free(log);
 }
@@ -264,7 +271,7 @@ static kd_status end_child(work *w, child *c, int status, double cpu, kd_err *er
     } else {
         r->state = KD_SWEEP_FAILED;
         w->failed++;
-        last_words(s, r, code);
+        last_words(s, r, status);
     }
     return say_end(w, r, top1, seconds, err);
 }
