@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# clang-tidy (.clang-tidy) over the written sources of every room but tests, each file once: kernels that are compiled several
-# times are read in the first of their variants.  Needs clang-tidy 14 and python3.
+# clang-tidy (.clang-tidy) over the written sources of every room but tests, each file once: kernels that are compiled
+# several times are read in the first of their variants.  Needs clang-tidy 14 and python3.
 # usage: tidy.sh BUILD_DIR [JOBS]
 set -euo pipefail
 mkdir -p "$1/tidy"
