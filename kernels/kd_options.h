@@ -28,7 +28,8 @@
  *
  * Defaults are written as in YAML.  `names` of NAME is a function const char *(int i): the i-th known name, NULL past
  * the last.  Flags say in which kind of recipe the key exists (TEACHER, STUDENT, BOTH); LOCAL: the key names a machine
- * or a run and is no part of the recipe's hash.
+ * or a run and is no part of the recipe's hash; HERE: a path that the present directory gives its meaning; LISTED: a
+ * path that is taken as it stands if something is there, else below data.root.
  *
  * Options structs own nothing and hold no pointers.
  */

@@ -313,10 +313,14 @@ static kd_status make_absolute(const char *here, char path[KD_CFG_PATH], kd_err 
     return KD_OK;
 }
 
-/* A list is looked for as its path stands, then below the root: below the root the path goes with the root. */
-static kd_status make_list_absolute(const char *here, char path[KD_CFG_PATH], kd_err *err)
+/* The path of a row, or one of its paths. */
+static kd_status absolute_path(const kd_cfg_row *row, const char *here, char path[KD_CFG_PATH], kd_err *err)
 {
-    return kd_path_exists(path) ? make_absolute(here, path, err) : KD_OK;
+    if ((row->flags & KD_CFG_LISTED) != 0 && !kd_path_exists(path)) {
+        return KD_OK; /* below the root, with which the path goes */
+    }
+    const bool layout = strcmp(row->path, "skeleton.layout") == 0 || strcmp(row->path, "skeleton.file_layout") == 0;
+    return layout && kd_layout_find(path) != NULL ? KD_OK : make_absolute(here, path, err);
 }
 
 kd_status kd_config_absolute(kd_config *cfg, kd_err *err)
@@ -325,22 +329,20 @@ kd_status kd_config_absolute(kd_config *cfg, kd_err *err)
     if (getcwd(here, sizeof here) == NULL) {
         return KD_FAIL(err, KD_E_IO, "the present directory has no path of at most %d bytes", KD_CFG_PATH - 1);
     }
-    KD_TRY(make_absolute(here, cfg->data.root, err));
-    KD_TRY(make_list_absolute(here, cfg->data.skeleton_file, err));
-    KD_TRY(make_list_absolute(here, cfg->data.names, err));
-    KD_TRY(make_list_absolute(here, cfg->data.train_list, err));
-    KD_TRY(make_list_absolute(here, cfg->data.val_list, err));
-    KD_TRY(make_list_absolute(here, cfg->data.quarantine, err));
-    KD_TRY(make_absolute(here, cfg->teacher.weights, err));
-    KD_TRY(make_absolute(here, cfg->student.weights, err));
-    char *const layout[] = {cfg->skeleton.layout, cfg->skeleton.file_layout};
-    for (size_t i = 0; i < KD_COUNTOF(layout); i++) {
-        if (kd_layout_find(layout[i]) == NULL) { /* a file */
-            KD_TRY(make_absolute(here, layout[i], err));
+    for (size_t i = 0; i < kd_cfg_row_count; i++) {
+        const kd_cfg_row *row = &kd_cfg_rows[i];
+        char *at = (char *)cfg + row->offset;
+        if ((row->flags & (KD_CFG_HERE | KD_CFG_LISTED)) == 0) {
+            continue;
         }
-    }
-    for (int i = 0; i < cfg->kd.store.n; i++) {
-        KD_TRY(make_absolute(here, cfg->kd.store.v[i], err));
+        if (row->type != KD_CFG_PATHS) {
+            KD_TRY(absolute_path(row, here, at, err));
+            continue;
+        }
+        kd_cfg_paths *list = (kd_cfg_paths *)(void *)at;
+        for (int k = 0; k < list->n; k++) {
+            KD_TRY(absolute_path(row, here, list->v[k], err));
+        }
     }
     return KD_OK;
 }

@@ -9,6 +9,8 @@
 #define STUDENT KD_CFG_STUDENT
 #define BOTH    KD_CFG_BOTH
 #define LOCAL   KD_CFG_LOCAL
+#define HERE    KD_CFG_HERE
+#define LISTED  KD_CFG_LISTED
 
 #define KD_ROW_TEXT_(...)  #__VA_ARGS__
 #define KD_ROW_TEXT(...)   KD_ROW_TEXT_(__VA_ARGS__)

@@ -22,7 +22,7 @@ typedef enum kd_cfg_type {
     KD_CFG_REST     /* char[cap], of an item: its keys that no other row names */
 } kd_cfg_type;
 
-enum { KD_CFG_TEACHER = 1, KD_CFG_STUDENT = 2, KD_CFG_BOTH = 3, KD_CFG_LOCAL = 4 };
+enum { KD_CFG_TEACHER = 1, KD_CFG_STUDENT = 2, KD_CFG_BOTH = 3, KD_CFG_LOCAL = 4, KD_CFG_HERE = 8, KD_CFG_LISTED = 16 };
 
 struct kd_cfg_item;
 

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { STUDENT = 1, LOCAL = 2 }; /* flags of rows (kernels/kd_options.h) */
+enum { STUDENT = 1, LOCAL = 2, HERE = 4 }; /* flags of rows (kernels/kd_options.h) */
 enum { MOST_CLASSES = 65536, MOST_LAYERS = 1024, VALUE_BYTES = 512 };
 
 typedef enum kind { KIND_INT, KIND_REAL, KIND_BOOL, KIND_ENUM, KIND_TEXT } kind;
