@@ -293,6 +293,25 @@ static kd_status idle_terms(const kd_loss_opts *k, const kd_loss_opts *plain, kd
     return KD_OK;
 }
 
+/* The term on features is on where kd.feature names a distance and kd.feature_weight is above 0. */
+static kd_status idle_feature(const kd_loss_opts *k, const kd_loss_opts *plain, kd_err *err)
+{
+    static const char PREFIX[] = "feature_", WEIGHT[] = "feature_weight";
+    const bool none = k->feature == KD_FEATURE_MATCH_NONE, off = k->feature_weight == 0.0;
+    for (size_t i = 0; i < KD_COUNTOF(kd_term_keys) && (none || off); i++) {
+        const char *key = kd_term_keys[i].key;
+        const size_t at = kd_term_keys[i].at, n = kd_term_keys[i].size;
+        if (n == 0 || strncmp(key, PREFIX, strlen(PREFIX)) != 0 || (off && strcmp(key, WEIGHT) == 0)) {
+            continue;
+        }
+        if (memcmp((const char *)k + at, (const char *)plain + at, n) != 0) {
+            return KD_FAIL(err, KD_E_CONFIG, "kd.%s: does nothing with kd.%s; expected %s, or remove it", key,
+                           none ? "feature none" : "feature_weight 0", none ? "mse or cosine" : "a weight above 0");
+        }
+    }
+    return KD_OK;
+}
+
 static kd_status check_terms(const kd_config *c, kd_err *err)
 {
     const bool mixed = c->mixup.alpha > 0.0 || c->mixup.cutmix_alpha > 0.0;
@@ -308,7 +327,8 @@ static kd_status check_terms(const kd_config *c, kd_err *err)
         return KD_FAIL(err, KD_E_OOM, "config: out of memory");
     }
     kd_config_defaults(plain);
-    const kd_status st = idle_terms(&c->kd, &plain->kd, err);
+    kd_status st = idle_terms(&c->kd, &plain->kd, err);
+    st = st == KD_OK ? idle_feature(&c->kd, &plain->kd, err) : st;
     kd_free(plain);
     return st;
 }

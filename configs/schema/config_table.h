@@ -99,7 +99,7 @@ unsigned kd_cfg_kinds_of(const kd_cfg_row *row);
  * same last name in another section.  Full path, or NULL. */
 const char *kd_cfg_nearest(const char *path);
 
-#define KD_CFG_WHAT 480 /* bytes of the text that says what was expected and found */
+#define KD_CFG_WHAT 640 /* bytes of the text that says what was expected and found */
 
 /* Parse one scalar into item `i` of the row's field in the struct `base`: the config, or an item of a list of maps.
  * false: `what` (KD_CFG_WHAT bytes) says what was expected and found.  `plain`: the text had no quotes. */

@@ -29,9 +29,10 @@ static void registry_text(const kd_cfg_row *row, char *buf, size_t size)
 {
     size_t used = (size_t)snprintf(buf, size, "one of ");
     const char *name = NULL;
-    for (int i = 0; (name = row->registry(i)) != NULL && used + strlen(name) + 1 < size; i++) {
+    for (int i = 0; (name = row->registry(i)) != NULL && used + strlen(name) + 5 < size; i++) {
         used += (size_t)snprintf(buf + used, size - used, "%s%s", i > 0 ? "|" : "", name);
     }
+    (void)snprintf(buf + used, size - used, "%s", name != NULL ? "|..." : "");
 }
 
 static const char *registry_name(size_t i, const void *user)

@@ -22,7 +22,7 @@ const kd_term_def kd_term_dist = {.name = "dist",
                                   .log = "loss_dist",
                                   .text = "DIST",
                                   .reads = kd_term_reads_dist,
-                                  .coupled = true,
+                                  .coupled = 2,
                                   .temperature = 0,
                                   .read = read,
                                   .build = build};

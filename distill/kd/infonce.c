@@ -23,7 +23,7 @@ const kd_term_def kd_term_infonce = {.name = "infonce",
                                      .log = "loss_infonce",
                                      .text = "InfoNCE",
                                      .reads = kd_term_reads_infonce,
-                                     .coupled = true,
+                                     .coupled = 2,
                                      .temperature = 0,
                                      .read = read,
                                      .build = build};

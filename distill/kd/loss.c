@@ -142,7 +142,7 @@ bool kd_loss_reads(const kd_loss *l, int store, unsigned reads)
 const char *kd_loss_coupled(const kd_loss *l)
 {
     for (int i = 0; i < l->n; i++) {
-        if (l->term[i].def->coupled) {
+        if (l->term[i].def->coupled > 0) {
             return l->term[i].def->name;
         }
     }

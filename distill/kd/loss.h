@@ -61,7 +61,8 @@ typedef struct kd_term_def {
     const char *log;   /* "loss_ce": program output, log key, TensorBoard tag */
     const char *text;  /* in the line that states the loss: "CE" */
     unsigned reads;    /* KD_READS_*, of terms.inc */
-    bool coupled;      /* rows of a batch enter one another's terms: batches must not be cut into parts */
+    int coupled;       /* least rows of a batch that say anything, where they enter one another's terms and batches must
+                        * not be cut into parts; 0: each row for itself */
     bool raw;          /* the teacher's logits of mixed samples are mixed themselves, not their probabilities */
     int temperature;   /* index of the parameter that softens the teacher; -1: none */
     double own_weight; /* in the place of a weight below 0 */

@@ -20,7 +20,7 @@ const kd_term_def kd_term_pkt = {.name = "pkt",
                                  .log = "loss_pkt",
                                  .text = "PKT",
                                  .reads = kd_term_reads_pkt,
-                                 .coupled = true,
+                                 .coupled = 2,
                                  .temperature = -1,
                                  .read = read,
                                  .build = build};

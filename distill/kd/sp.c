@@ -19,7 +19,7 @@ const kd_term_def kd_term_sp = {.name = "sp",
                                 .log = "loss_sp",
                                 .text = "SP",
                                 .reads = kd_term_reads_sp,
-                                .coupled = true,
+                                .coupled = 2,
                                 .temperature = -1,
                                 .read = read,
                                 .build = build};

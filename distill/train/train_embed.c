@@ -2,6 +2,7 @@
 #include "distill/train/train_internal.h"
 #include "formats/weights/weights.h"
 
+#include <math.h>
 #include <stdio.h>
 
 /* Row k: the vector of class k.  The first class says how long all are. */
@@ -28,7 +29,16 @@ static kd_status read_class(kd_trainer *t, kd_weights *w, int k, kd_err *err)
             return KD_FAIL(err, KD_E_OOM, "%s: no memory for %d embeddings", file, t->data.n_classes);
         }
     }
-    return kd_weights_read_f32(w, v, t->embed + (size_t)k * (size_t)t->loss.embed_dim, err);
+    float *row = t->embed + (size_t)k * (size_t)t->loss.embed_dim;
+    double length = 0.0;
+    KD_TRY(kd_weights_read_f32(w, v, row, err));
+    for (int i = 0; i < t->loss.embed_dim; i++) {
+        length += (double)row[i] * (double)row[i];
+    }
+    return length > 0.0 && isfinite(length)
+               ? KD_OK
+               : KD_FAIL(err, KD_E_DATA, "%s: '%s': expected a vector that points somewhere, found %s", file, name,
+                         length == 0.0 ? "zeros alone" : "numbers that are not finite");
 }
 
 kd_status kdi_embed_open(kd_trainer *t, kd_err *err)

@@ -196,12 +196,34 @@ static kd_status check_rows(const kd_trainer *t, kd_err *err)
                      half->n);
 }
 
+/* Terms that a batch, or the classes, are too few for. */
+static kd_status check_sizes(const kd_trainer *t, kd_err *err)
+{
+    const kd_loss_opts *k = &t->cfg->kd;
+    const int rows = t->cfg->train.batch_size * t->cfg->train.num_sample;
+    for (int i = 0; i < t->loss.n; i++) {
+        const kd_term_def *term = t->loss.term[i].def;
+        if (term->coupled > rows) {
+            return KD_FAIL(err, KD_E_CONFIG,
+                           "kd.%s_weight: the term compares the samples of a batch; expected train.batch_size of %d or "
+                           "more, found %d",
+                           term->name, term->coupled, rows);
+        }
+    }
+    if (k->topk_weight > 0.0 && k->topk_k > t->model.classes) {
+        return KD_FAIL(err, KD_E_CONFIG, "kd.topk_k: expected at most the %d classes of the data, found %d",
+                       t->model.classes, k->topk_k);
+    }
+    return KD_OK;
+}
+
 kd_status kdi_teachers_loss(kd_trainer *t, kd_err *err)
 {
     char text[600];
     t->loss.mixed = t->cfg->mixup.alpha > 0.0 || t->cfg->mixup.cutmix_alpha > 0.0;
     t->loss.latent = t->model.latent;
     KD_TRY(kd_loss_make(&t->cfg->kd, &t->loss, err));
+    KD_TRY(check_sizes(t, err));
     if (kd_loss_coupled(&t->loss) != NULL && t->cfg->optim.accumulation > 1) {
         kd_log(KD_LOG_WARN, "loss term %s compares the samples of a batch: those of one of the %d micro-batches of %d",
                kd_loss_coupled(&t->loss), t->cfg->optim.accumulation, t->cfg->train.batch_size);

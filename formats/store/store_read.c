@@ -228,7 +228,9 @@ kd_status kd_store_find_tap(const kd_store *s, const char *name, int *offset, in
         at += values;
     }
     if (m->feature_dim == 0) {
-        return KD_FAIL(err, KD_E_DATA, "%s: holds no features; dump it with --features, or set kd.feature to none",
+        return KD_FAIL(err, KD_E_DATA,
+                       "%s: holds no features; dump it with --features, or leave out the terms that read features "
+                       "(kd.feature, kd.rkd_distance_weight, kd.sp_weight, ...)",
                        s->path);
     }
     if (name[0] != '\0' && first < 0 && (m->n_taps > 0 || strcmp(m->feature, name) != 0)) {

@@ -19,6 +19,19 @@ P
 }
 embed e.safetensors 16
 embed wider.safetensors 17
+# third FILE OUT NUMBER: the vector of the third class holds this number alone
+third() {
+    python3 - "$@" <<'P'
+import struct, sys
+data = bytearray(open(sys.argv[1], "rb").read())
+begin = 8 + struct.unpack("<Q", data[:8])[0] + 2 * 64
+data[begin:begin + 64] = struct.pack("<16f", *[float(sys.argv[3])] * 16)
+open(sys.argv[2], "wb").write(data)
+P
+}
+third e.safetensors zero.safetensors 0
+third e.safetensors nan.safetensors nan
+third e.safetensors inf.safetensors inf
 embed lacking.safetensors 16 "$(sed -n 3p data/classes.txt)"
 short_student 1 | sed 's/batch_size: 8/batch_size: 4/; s/warmup_epochs: 1/warmup_epochs: 0/' >s.yaml
 train() { "$distill" train --config s.yaml --threads 1 --set train.log_interval=1 -q "$@"; }
@@ -55,4 +68,10 @@ refused 3 "lacking.safetensors: expected a vector for each of the 12 classes, fo
 refused 2 'kd.class_embed: kd.class_embed_weight is above 0' train --set kd.class_embed_weight=1 --out no
 refused 2 'kd.class_embed: does nothing with kd.class_embed_weight 0' train --set kd.class_embed=e.safetensors --out no
 refused 2 'kd.class_embed_temperature: does nothing' train --set kd.class_embed_temperature=1 --out no
+
+# ---- a vector that points nowhere
+for f in zero:zeros nan:finite inf:finite; do
+    refused 3 "${f%:*}.safetensors: 'phone call': expected a vector that points somewhere, found .*${f#*:}" \
+        train "${recipe[@]}" --set kd.class_embed="${f%:*}.safetensors" --out no
+done
 finish

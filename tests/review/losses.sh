@@ -47,5 +47,21 @@ refused 2 'kd.rkd_angle_stop_epoch: does nothing with kd.rkd_angle_weight 0' tra
     --set kd.rkd_distance_weight=1 --out no
 refused 2 'kd.nkd_temperature: expected 1 where batches are mixed' taught --set kd.nkd_weight=1 \
     --set kd.nkd_temperature=2 --set mixup.alpha=0.8 --out no
-refused 2 'top 13 of 12 classes' taught --set kd.topk_weight=1 --set kd.topk_k=13 --out no
+refused 2 'kd.topk_k: expected at most the 12 classes of the data, found 13' taught --set kd.topk_weight=1 \
+    --set kd.topk_k=13 --out no
+refused 2 'kd.feature_weight: does nothing with kd.feature none' taught --set kd.feature_weight=3 --out no
+refused 2 'kd.feature_stop_epoch: does nothing with kd.feature none' taught --set kd.feature_stop_epoch=1 --out no
+refused 2 'kd.feature_stop_epoch: does nothing with kd.feature_weight 0' taught --set kd.feature=mse \
+    --set kd.feature_weight=0 --set kd.feature_stop_epoch=1 --out no
+accepted taught --set kd.feature=mse --set kd.feature_weight=0 --dry-run --out no
+for loss in rkd_distance sp pkt infonce dist; do
+    refused 2 "kd.${loss}_weight: the term compares the samples of a batch; expected train.batch_size of 2 or more" \
+        taught --set kd.${loss}_weight=1 --set train.batch_size=1 --out no
+done
+refused 2 'kd.rkd_angle_weight: .* expected train.batch_size of 3 or more, found 2' taught --set kd.rkd_angle_weight=1 \
+    --set train.batch_size=2 --out no
+accepted "$teacher" dump-logits --config t.yaml --weights "$configs/teacher/tiny_pretrained.safetensors" \
+    --split train --out bare.logits.zst -q
+refused 3 'bare.logits.zst: holds no features; .*leave out the terms that read features' train \
+    --teacher-logits bare.logits.zst --set kd.sp_weight=1 --out no
 finish

@@ -88,8 +88,8 @@ accepted train --set data.unlabelled=most --out no --dry-run
 said 'most: 1 of 10 ids are no sample of the training half, the first: S009'
 
 # ---- the list is found from everywhere: the recipe of a run names it by an absolute path
-(cd / && "$distill" train --config "$work/few/config.yaml" --out "$work/few" --resume --dry-run -q) >out.txt 2>err.txt ||
-    failed "a resumed run does not find its list from elsewhere: $(cat err.txt)"
+(cd / && "$distill" train --config "$work/few/config.yaml" --out "$work/few" --resume --dry-run -q) \
+    >out.txt 2>err.txt || failed "a resumed run does not find its list from elsewhere: $(cat err.txt)"
 
 # ---- all of it with mixed batches, class weights, every label-reading term, accumulation
 accepted train "${few[@]}" --teacher-logits t.logits.zst --set mixup.alpha=0.8 --set class_balance=true \
