@@ -23,6 +23,7 @@
  *   PATHS (field, flags, doc)                                     kd_cfg_paths; one path or a list; default: none
  *   RULES (field, flags, doc)                                     kd_param_rules (kernels/optim/param_rules.h)
  *   PHASES (field, flags, doc)                                    kd_cfg_phases (configs/schema/kd_config.h)
+ *   PEERS (field, flags, doc)                                     kd_cfg_peers (configs/schema/kd_config.h)
  *   REST  (field, bytes, flags, doc)                              char[bytes]; in an item of a list of maps: the keys
  *                                                                 that no other row of the item names, as YAML
  *

@@ -40,6 +40,10 @@ void kd_program_free(kd_program *p);
 
 /* The only function in a step. `step` may be NULL (seed 0, step 0, grad_scale 1). */
 KD_NODISCARD kd_status kd_program_run(kd_program *p, const kd_step *step);
+/* The same in two calls, for an input whose value depends on the run: the nodes before the first one that reads
+ * `input`, whose outputs can then be read; after the input has been written, the other nodes. */
+KD_NODISCARD kd_status kd_program_run_until(kd_program *p, const kd_step *step, const char *input);
+KD_NODISCARD kd_status kd_program_run_on(kd_program *p);
 /* The program will not run for a while: what it holds besides its plan (values, packed weights) goes back to the system
  * where the device can do that.  The next run takes the memory again and gives the same results; outputs and inputs
  * written before are lost. */

@@ -536,11 +536,8 @@ kd_status kd_config_finish(kd_config *cfg, kd_err *err)
     static const struct {
         unsigned kinds; /* that have the sections */
         kd_status (*finish)(kd_config *c, kd_err *err);
-    } part[] = {{KD_CFG_BOTH, finish_data},
-                {KD_CFG_TEACHER, finish_clips},
-                {KD_CFG_STUDENT, finish_sequences},
-                {KD_CFG_BOTH, finish_kd},
-                {KD_CFG_BOTH, finish_all}};
+    } part[] = {{KD_CFG_BOTH, finish_data}, {KD_CFG_TEACHER, finish_clips},         {KD_CFG_STUDENT, finish_sequences},
+                {KD_CFG_BOTH, finish_kd},   {KD_CFG_STUDENT, kd_cfg_finish_mutual}, {KD_CFG_BOTH, finish_all}};
     for (size_t i = 0; i < KD_COUNTOF(part); i++) {
         if ((part[i].kinds & kd_cfg_kind_flag(cfg)) != 0) {
             KD_TRY(part[i].finish(cfg, err));

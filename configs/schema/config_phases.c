@@ -146,17 +146,9 @@ char *kd_yaml_flow(const kd_yaml_node *n)
 /* ---- what a phase may not say ---------------------------------------------------------------- */
 
 /* Keys that all phases share: what is trained on what, where, and by which draws. */
-static const char *const SHARED[] = {"name",
-                                     "kind",
-                                     "phases",
-                                     "base",
-                                     "data",
-                                     "skeleton",
-                                     "kd.store",
-                                     "train.seed",
-                                     "train.device",
-                                     "train.threads",
-                                     "train.deterministic"};
+static const char *const SHARED[] = {
+    "name",   "kind",       "phases",          "base",         "data",          "skeleton",           "kd.store",
+    "mutual", "train.seed", "train.init_seed", "train.device", "train.threads", "train.deterministic"};
 
 /* Keys of the model's sections that a phase may set: the others say which model. */
 static const char *const OWN[] = {"teacher.drop_path", "teacher.head_drop", "teacher.drops",

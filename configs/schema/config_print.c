@@ -267,6 +267,10 @@ kd_status kd_config_hash(const kd_config *cfg, const char *inputs, char hex[KD_C
     }
     *recipe = *cfg;
     recipe->train.seed = 0; /* runs of one recipe with several seeds share its hash */
+    recipe->train.init_seed = -1;
+    for (int i = 0; i < recipe->mutual.n; i++) {
+        recipe->mutual.v[i].init_seed = -1;
+    }
     char *canonical = kd_config_yaml(recipe, false, true);
     kd_free(recipe);
     if (canonical == NULL) {

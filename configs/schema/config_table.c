@@ -40,6 +40,18 @@ static const kd_cfg_item phase_item = {.row = PHASE_ROWS,
                                        .first = offsetof(kd_cfg_phases, v),
                                        .bytes = sizeof(kd_cfg_phase)};
 
+static const kd_cfg_row PEER_ROWS[] = {
+#define KD_OWNER   kd_cfg_peer
+#define KD_SECTION /* the item itself */
+#define KD_OPTIONS "configs/schema/peer.inc"
+#include "configs/schema/rows.inc"
+#undef KD_OWNER
+};
+static const kd_cfg_item peer_item = {.row = PEER_ROWS,
+                                      .n_rows = KD_COUNTOF(PEER_ROWS),
+                                      .first = offsetof(kd_cfg_peers, v),
+                                      .bytes = sizeof(kd_cfg_peer)};
+
 #define KD_OWNER kd_config
 const kd_cfg_row kd_cfg_rows[] = {
 #include "configs/schema/schema.inc"
@@ -104,6 +116,8 @@ static const struct {
     {"lr_scheduler_type", "optim.schedule"},
     {"class_weight", "class_weights"},
     {"stages", "phases"},
+    {"peers", "mutual"},
+    {"dml", "mutual"},
 };
 
 const kd_cfg_row *kd_cfg_find(const char *path)

@@ -108,6 +108,18 @@ typedef struct kd_cfg_phases {
     kd_cfg_phase v[KD_CFG_PHASES];
 } kd_cfg_phases;
 
+/* Students that learn with the recipe's own. */
+#define KD_CFG_PEERS 7
+typedef struct kd_cfg_peer {
+#define KD_OPTIONS "configs/schema/peer.inc"
+#include "kernels/kd_options_struct.inc"
+} kd_cfg_peer;
+
+typedef struct kd_cfg_peers {
+    int n;
+    kd_cfg_peer v[KD_CFG_PEERS];
+} kd_cfg_peers;
+
 typedef struct kd_cfg_optim {
 #define KD_OPTIONS "configs/schema/optim.inc"
 #include "kernels/kd_options_struct.inc"
@@ -129,7 +141,7 @@ typedef struct kd_cfg_report {
 } kd_cfg_report;
 
 typedef struct kd_config {
-#define KD_OPTIONS "configs/schema/head.inc" /* name, kind, phases */
+#define KD_OPTIONS "configs/schema/head.inc" /* name, kind, phases, mutual */
 #include "kernels/kd_options_struct.inc"
     kd_data_opts data;
     kd_teacher_opts teacher; /* sections that belong to the other kind cannot be set and are not printed */
@@ -166,6 +178,16 @@ KD_NODISCARD kd_status kd_config_load(const char *const *paths, size_t n_paths, 
  * phase comes to, is refused (kd_config_load has checked). */
 KD_NODISCARD kd_status kd_config_phase(const kd_config *recipe, int i, kd_config *out, kd_err *err);
 
+/* The recipe of student i of `mutual`: that of the same group with this student as its own and the first one in the
+ * list.  out is not recipe.  KD_E_CONFIG: what the recipe comes to is refused. */
+KD_NODISCARD kd_status kd_config_peer(const kd_config *recipe, int i, kd_config *out, kd_err *err);
+
+/* The seed of initial weights, dropout and drop path: train.init_seed, or train.seed where that is -1. */
+static inline uint64_t kd_config_init_seed(const kd_config *cfg)
+{
+    return (uint64_t)(cfg->train.init_seed >= 0 ? cfg->train.init_seed : cfg->train.seed);
+}
+
 /* The same from memory; `name` appears in messages.  A `base:` key is refused. */
 KD_NODISCARD kd_status kd_config_parse(const void *text, size_t len, const char *name, const char *const *sets,
                                        size_t n_sets, kd_config *out, kd_err *err);
@@ -192,9 +214,9 @@ KD_NODISCARD kd_status kd_config_finish(kd_config *cfg, kd_err *err);
  * is hashed. */
 char *kd_config_yaml(const kd_config *cfg, bool docs, bool portable_only);
 
-/* SHA-256 (hex) of kd_config_yaml(cfg, false, true) with train.seed 0, and of `inputs`: runs of one recipe with several
- * seeds share it.  inputs: text that stands for the contents of the files that the recipe names (weights, stores,
- * lists), whose paths are not portable; "" when it names none, or for the recipe's text alone. */
+/* SHA-256 (hex) of kd_config_yaml(cfg, false, true) with train.seed 0 and init_seeds -1, and of `inputs`: runs of one
+ * recipe with several seeds share it.  inputs: text that stands for the contents of the files that the recipe names
+ * (weights, stores, lists), whose paths are not portable; "" when it names none, or for the recipe's text alone. */
 KD_NODISCARD kd_status kd_config_hash(const kd_config *cfg, const char *inputs, char hex[KD_CFG_HASH]);
 
 /* The hash of what decides the training rows of videos but data set and seed: section `video`, frames and size. */

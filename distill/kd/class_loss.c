@@ -1,5 +1,6 @@
-/* Cross-entropy with the labels, and the softened divergence from a teacher's logits (Hinton et al. 2015, section 2) or
- * from those of the model's own running average (mean teacher: Tarvainen and Valpola 2017).
+/* Cross-entropy with the labels, and the softened divergence from a teacher's logits (Hinton et al. 2015, section 2) 
+ * from those of the model's own running average (mean teacher: Tarvainen and Valpola 2017), or from those of students
+ * that are trained with this one (deep mutual learning: Zhang et al. 2018, equations 3 to 8).
  *
  * One op gives both when a run has both of the first store: the op reads the logits once and its gradient is one
  * pass. */
@@ -22,9 +23,16 @@ static kd_val build_kl(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
     return kd_kl(g, in->logits, in->teacher, in->teacher_valid, (float)t->param[0], kd_loss_fed(in->loss));
 }
 
-static kd_val build_self(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
+/* From logits that the run itself makes, batch by batch. */
+static kd_val build_live(kd_graph *g, const kd_term_inputs *in, const kd_term *t)
 {
     return kd_kl(g, in->logits, in->teacher, in->teacher_valid, (float)t->param[0], false);
+}
+
+static void read_mutual(const kd_loss_opts *o, kd_term *t)
+{
+    t->param[0] = o->mutual_temperature;
+    KD_TERM_READ_SCHEDULE(t, o, mutual_);
 }
 
 static void read_self(const kd_loss_opts *o, kd_term *t)
@@ -66,4 +74,13 @@ const kd_term_def kd_term_self = {.name = "self",
                                   .reads = kd_term_reads_self,
                                   .temperature = 0,
                                   .read = read_self,
-                                  .build = build_self};
+                                  .build = build_live};
+
+const kd_term_def kd_term_mutual = {.name = "mutual",
+                                    .log = "loss_mutual",
+                                    .text = "T^2 KL(peer || student)",
+                                    .reads = kd_term_reads_mutual,
+                                    .temperature = 0,
+                                    .own_weight = 1.0,
+                                    .read = read_mutual,
+                                    .build = build_live};

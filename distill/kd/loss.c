@@ -76,17 +76,21 @@ kd_status kd_loss_add(kd_loss *l, const kd_term *t, kd_err *err)
     if ((t->def->reads & KD_READS_AVERAGE) != 0) {
         kd_loss_name("averaged", 0, mine->input);
     }
+    if ((t->def->reads & KD_READS_PEERS) != 0) {
+        kd_loss_name("peer", t->store, mine->input);
+    }
     l->n++;
     return KD_OK;
 }
 
-/* The terms of one row: one, one of all stores, or one a store. */
+/* The terms of one row: one, one of all stores, one a store, or one for each other student. */
 static kd_status add_row(kd_loss *l, int row, const kd_loss_opts *o, kd_err *err)
 {
     const kd_term_def *def = table[row].def;
     const bool of_store = (def->reads & KD_READS_STORE) != 0;
     const bool joined = l->joined && (def->reads & KD_READS_LOGITS) != 0;
-    for (int s = 0; s < (of_store && !joined ? l->stores : 1); s++) {
+    const bool of_peer = (def->reads & KD_READS_PEERS) != 0;
+    for (int s = 0; s < (of_peer ? l->peers : of_store && !joined ? l->stores : 1); s++) {
         kd_term t = kd_term_read(row, o);
         t.store = joined ? KD_STORES_JOINED : s;
         if (of_store && !joined && s < o->store_weights.n) {
@@ -96,6 +100,7 @@ static kd_status add_row(kd_loss *l, int row, const kd_loss_opts *o, kd_err *err
             t.weight = 1.0;
         }
         t.weight = t.weight < 0.0 ? def->own_weight : t.weight;
+        t.weight /= of_peer ? (double)l->peers : 1.0;
         if ((def->reads & KD_READS_LATENT) != 0 && !l->latent) {
             t.weight = 0.0;
         }
@@ -185,6 +190,9 @@ void kd_loss_text(const kd_loss *l, char *out, size_t size)
         if (l->stores > 1 && at < size && (t->def->reads & KD_READS_STORE) != 0) {
             at += t->store == KD_STORES_JOINED ? (size_t)snprintf(out + at, size - at, " (stores combined)")
                                                : (size_t)snprintf(out + at, size - at, " (store %d)", t->store + 1);
+        }
+        if (l->peers > 1 && at < size && (t->def->reads & KD_READS_PEERS) != 0) {
+            at += (size_t)snprintf(out + at, size - at, " (peer %d)", t->store + 1);
         }
         if (t->def->temperature >= 0 && at < size) {
             at += (size_t)snprintf(out + at, size - at, " at T = %g", t->param[t->def->temperature]);
@@ -288,6 +296,7 @@ static void build_terms(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, k
 {
     store_inputs store[KD_STORES_MAX], joined = {KD_NONE, KD_NONE, KD_NONE};
     kd_term_inputs in = {.loss = l, .logits = b->logits, .features = b->features, .latent = b->latent};
+    kd_val peer_valid = KD_NONE;
     in.target = kd_input(g, "target", stat_of(g), batched(b->batch, &b->target));
     in.valid = kd_input(g, "valid", stat_of(g), kd_shape1(b->batch));
     for (int s = 0; s < KD_MAX(l->stores, 1); s++) {
@@ -308,6 +317,12 @@ static void build_terms(kd_graph *g, const kd_loss *l, const kd_loss_batch *b, k
             if ((reader->def->reads & KD_READS_AVERAGE) != 0) {
                 in.teacher = kd_input(g, reader->input, stat_of(g), kd_shape2(b->batch, b->classes));
                 in.teacher_valid = kd_input(g, "averaged_valid", stat_of(g), kd_shape1(b->batch));
+            }
+            if ((reader->def->reads & KD_READS_PEERS) != 0) {
+                peer_valid =
+                    peer_valid.id == 0 ? kd_input(g, "peer_valid", stat_of(g), kd_shape1(b->batch)) : peer_valid;
+                in.teacher = kd_input(g, reader->input, stat_of(g), kd_shape2(b->batch, b->classes));
+                in.teacher_valid = peer_valid;
             }
             if ((reader->def->reads & KD_READS_CLASSES) != 0) {
                 in.embed = kd_input(g, "class_embed", stat_of(g), kd_shape2(b->classes, l->embed_dim));

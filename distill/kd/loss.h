@@ -19,6 +19,8 @@
  *                                    as where batches are mixed
  *   "averaged" (B,K), "averaged_valid" (B)  logits of the model's running average for the same rows; 1 where the sample
  *                                    was read
+ *   "peer" (B,K), "peer_2", ..., "peer_valid" (B)  logits of the students that learn with this one for the same rows; 1
+ *                                    where the sample was read
  *   "class_embed" (K,E)              embeddings of the classes, written once
  *   "embed_target" (B,K), "embed_valid" (B)  labels as in "target" or, where a sample has none, the stores'
  *                                    probabilities; 1 where the sample has either
@@ -78,7 +80,8 @@ typedef struct kd_term {
     kd_weight_shape shape;        /* over the epochs of the run: flat, or falling to 0 in a line or half a cosine */
     double warmup_epochs;         /* the weight rises from 0 in a line; 0: at once */
     double stop_epoch;            /* the weight is 0 from this epoch on; 0: never */
-    int store;                    /* which store it reads, or KD_STORES_JOINED; 0 for terms that read labels alone */
+    int store;                    /* which store, or which of the other students, it reads, or KD_STORES_JOINED; 0 for
+                                     terms that read labels alone */
     char log[KD_TERM_NAME];       /* def->log, numbered by store */
     char input[KD_TERM_NAME];     /* the logits it reads */
 } kd_term;
@@ -88,6 +91,7 @@ typedef struct kd_loss {
     int n;
     int stores;
     int feature_dim[KD_STORES_MAX]; /* of each store; 0: it has none */
+    int peers;                      /* students that learn with this one */
     int embed_dim;                  /* E, of the embeddings of classes; 0: there are none */
     bool mixed;                     /* batches are mixed (mixup, CutMix) */
     bool joined;                    /* the stores are one teacher of the terms on logits */
@@ -100,8 +104,8 @@ static inline bool kd_loss_fed(const kd_loss *l)
     return l->mixed || l->joined;
 }
 
-/* The loss that the options describe, for the stores of `out` (its stores, feature_dim, mixed and latent are set).
- * Without stores: the cross-entropy with weight 1, and what the model's own terms add.  KD_E_OOM. */
+/* The loss that the options describe, for the stores of `out` (its stores, feature_dim, peers, mixed and latent are
+ * set). Without stores: the cross-entropy with weight 1, and what the model's own terms add.  KD_E_OOM. */
 KD_NODISCARD kd_status kd_loss_make(const kd_loss_opts *o, kd_loss *out, kd_err *err);
 
 /* The loss of a model without a teacher and without options: cross-entropy, and with `latent` the information

@@ -46,6 +46,7 @@ enum {
     KD_READS_STORE = KD_READS_LOGITS | KD_READS_FEATURES,
     KD_READS_LATENT = 8,   /* of the model that learns: its information bottleneck */
     KD_READS_AVERAGE = 16, /* the answers of the model's running average */
+    KD_READS_PEERS = 64,   /* the answers of the students that learn with this one */
     KD_READS_CLASSES = 32  /* embeddings of the classes, beside labels or, without one, the stores' probabilities */
 };
 

@@ -99,6 +99,9 @@ void kd_identity_put(const kd_identity *id, kd_json *state)
     if (id->class_embed[0] != '\0') {
         kd_json_set_str(o, "class_embed", id->class_embed);
     }
+    if (id->peer > 0) {
+        kd_json_set_i64(o, "peer", id->peer);
+    }
     kd_json_set_str(o, "weights", id->weights);
     kd_json *stores = kd_json_set_array(o, "stores");
     for (int i = 0; i < id->n_stores; i++) {
@@ -168,6 +171,9 @@ kd_status kd_identity_get(const kd_json *state, kd_identity *id, kd_err *err)
     const char *embed = NULL;
     KD_TRY(kd_json_opt_str(o, "class_embed", "", &embed, err));
     set(id->class_embed, sizeof id->class_embed, embed);
+    int64_t peer = 0;
+    KD_TRY(kd_json_opt_i64(o, "peer", 0, &peer, err));
+    id->peer = (int)KD_MIN(KD_MAX(peer, 0), KD_CFG_PEERS + 1);
     KD_TRY(get(o, "weights", id->weights, sizeof id->weights, err));
     return get_stores(o, id, err);
 }
@@ -312,6 +318,9 @@ kd_status kd_identity_recipe(const kd_identity *id, const kd_config *cfg, char h
     }
     if (id != NULL && id->weights[0] != '\0') {
         at += (size_t)snprintf(inputs + at, sizeof inputs - at, "weights %s\n", id->weights);
+    }
+    if (id != NULL && id->peer > 0) { /* students of a group are no repeats of each other */
+        at += (size_t)snprintf(inputs + at, sizeof inputs - at, "peer %d\n", id->peer);
     }
     for (int i = 0; id != NULL && i < id->n_stores; i++) {
         at += (size_t)snprintf(inputs + at, sizeof inputs - at, "store %s\n", id->store[i].sha256);

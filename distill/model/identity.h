@@ -36,6 +36,7 @@ typedef struct kd_identity {
     char pack[KD_SHA256_HEX];        /* recipe of the pack that the videos come from (formats/data/pack.h); "": none */
     char weights[KD_SHA256_HEX];     /* that training started from; "": random */
     char class_embed[KD_SHA256_HEX]; /* file of the classes' embeddings (kd.class_embed); "": none */
+    int peer;                        /* which student of a group (mutual), from 2; 0: the first, or there is no group */
     int n_stores;
     kd_identity_store store[KD_STORES_MAX];
 } kd_identity;

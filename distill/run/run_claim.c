@@ -26,12 +26,18 @@ static bool is_recipe(const char *dir)
     return yes;
 }
 
-/* What a run that was killed before it wrote its recipe leaves, its lock and an empty log, and what a search for a
- * learning rate left. */
+/* The directory of another student of a group ("peer-2"). */
+static bool is_peer(const char *name)
+{
+    return strncmp(name, "peer-", 5) == 0 && name[5] != '\0' && strspn(name + 5, "0123456789") == strlen(name + 5);
+}
+
+/* What a run that was killed before it wrote its recipe leaves, its lock, an empty log and the directories of
+ * other students, and what a search for a learning rate left. */
 static bool is_trace(const char *dir, const char *name)
 {
     return strncmp(name, "lr_find.", 8) == 0 || strcmp(name, "lock") == 0 ||
-           (strcmp(name, "log.jsonl") == 0 && !has(dir, name));
+           (strcmp(name, "log.jsonl") == 0 && !has(dir, name)) || is_peer(name);
 }
 
 kd_status kdi_run_claim(const char *dir, kd_err *err)
@@ -75,7 +81,7 @@ static bool is_checkpoint(const char *name)
 static bool is_result(const char *name)
 {
     return strcmp(name, "report.json") == 0 || strcmp(name, "samples.tsv") == 0 || strncmp(name, "lr_find.", 8) == 0 ||
-           strncmp(name, "events.out.tfevents.", 20) == 0;
+           strncmp(name, "events.out.tfevents.", 20) == 0 || is_peer(name);
 }
 
 static kd_status remove_those(const char *dir, bool (*ours)(const char *name), kd_err *err)

@@ -81,7 +81,7 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
                                   .bodies = cfg->skeleton.max_bodies,
                                   .dropout = (float)cfg->student.dropout,
                                   .drop_path = (float)cfg->student.drop_path,
-                                  .seed = (uint64_t)cfg->train.seed};
+                                  .seed = kd_config_init_seed(cfg)};
     KD_TRY(kd_student_fixes(info, cfg->student.fix, "student.fix", &n->student.fix, err));
     n->temperature = (float)cfg->eval.temperature;
     n->streams = kd_sequence_attr(&n->sequence);

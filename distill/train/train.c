@@ -9,198 +9,9 @@
 
 /* ---- epochs ---------------------------------------------------------------------------------- */
 
-/* "best" holds the weights that were measured: the averaged ones under train.eval_ema. */
-static kd_status save_best(kd_trainer *t, kd_err *err)
+static kd_status seek(kd_trainer *t, kd_err *err)
 {
-    const bool ema = t->cfg->train.eval_ema && t->cfg->optim.ema_decay > 0.0;
-    if (ema) {
-        KD_TRY(kd_optim_swap_ema(t->optim));
-    }
-    kd_status st = kdi_train_save(t, "best", err);
-    if (ema && kd_optim_swap_ema(t->optim) != KD_OK && st == KD_OK) {
-        st = KD_FAIL(err, KD_E_DEVICE, "exchange of the averaged weights failed");
-    }
-    return st;
-}
-
-/* The checkpoint to resume from, if it is due or the user asks for it. */
-static kd_status save_last(kd_trainer *t, bool due, kd_err *err)
-{
-    const bool asked = kd_progress_save(t->o->progress);
-    if (!due && !asked) {
-        return KD_OK;
-    }
-    KD_TRY(kdi_train_settle(t, err));
-    KD_TRY(kdi_train_save(t, "last", err));
-    if (asked) {
-        kd_progress_note(t->o->progress, "checkpoint saved as asked; training goes on");
-    }
-    return KD_OK;
-}
-
-static kd_status interrupted(kd_trainer *t, kd_err *err)
-{
-    KD_TRY(kdi_train_save(t, "last", err));
-    const char *phase = kdi_train_phase(t);
-    return KD_FAIL(err, KD_E_CANCELLED,
-                   "interrupted in %s%s%sepoch %lld at batch %lld: state saved, continue with --resume",
-                   phase != NULL ? "phase " : "", phase != NULL ? phase : "", phase != NULL ? ", " : "",
-                   (long long)t->s.epoch + 1, (long long)t->s.batch);
-}
-
-/* Every trained tensor's values, where train.histograms asks for them. */
-static kd_status log_weights(kd_trainer *t, kd_err *err)
-{
-    const int every = t->cfg->train.histograms;
-    if (every == 0 || (t->s.epoch + 1) % every != 0) {
-        return KD_OK;
-    }
-    for (int i = 0; i < kd_params_count(t->model.params); i++) {
-        const kd_param_info *e = kd_params_at(t->model.params, i);
-        float *value = e->buffer ? NULL : kd_alloc((size_t)e->numel * sizeof *value);
-        char tag[160];
-        if (e->buffer) {
-            continue;
-        }
-        if (value == NULL) {
-            return KD_FAIL(err, KD_E_OOM, "histograms: out of memory for %s", e->name);
-        }
-        const kd_status st = kd_params_read(t->model.params, i, value, e->numel);
-        (void)snprintf(tag, sizeof tag, "weights/%s", e->name);
-        if (st == KD_OK) {
-            kd_run_histogram(t->run, tag, t->s.step, value, e->numel);
-        }
-        kd_free(value);
-        if (st != KD_OK) {
-            return KD_FAIL(err, st, "histograms: %s cannot be read", e->name);
-        }
-    }
-    return KD_OK;
-}
-
-static kd_status log_epoch(kd_trainer *t, kd_err *err)
-{
-    const kd_bad_sample *bad = NULL;
-    const size_t n_bad = kd_loader_bad(t->loader, &bad);
-    if (t->s.sum_batches == 0 && n_bad == 0) {
-        return KD_FAIL(err, KD_E_NUMERIC, "epoch %lld: no batch had a finite loss; the last good state is in %s",
-                       (long long)t->s.epoch + 1, kd_run_path(t->run, "checkpoints/last"));
-    }
-    if (t->s.sum_batches == 0) {
-        return KD_FAIL(err, KD_E_DATA, "training half: none of %lld samples can be read, the first: %s",
-                       (long long)t->batches * t->cfg->train.batch_size, n_bad > 0 ? bad[0].message : "?");
-    }
-    t->s.last_loss = t->s.sum_loss / (double)t->s.sum_batches;
-    if (t->s.epoch == t->s.epoch0) {
-        const double n = (double)t->s.sum_batches, mean = t->s.last_loss;
-        t->s.first_loss = mean;
-        t->s.first_error = n > 1.0 ? sqrt(fmax(t->s.sum_squares / n - mean * mean, 0.0) / (n - 1.0)) : NAN;
-    }
-    kd_json *rec = kdi_train_record(t, "epoch");
-    kd_json_set_i64(rec, "epoch", t->s.epoch);
-    kd_json_set_f64(rec, "train_loss", t->s.last_loss);
-    if (t->s.seen > 0) {
-        const double top1 = (double)t->s.hits / (double)t->s.seen;
-        kd_json_set_f64(rec, t->figure, top1);
-        kd_run_scalar(t->run, "epoch/train_top1", t->s.step, top1);
-    }
-    kd_json_set_i64(rec, "skipped_steps", t->s.skipped);
-    KD_TRY(kd_run_log(t->run, rec, err));
-    kd_run_scalar(t->run, "epoch/train_loss", t->s.step, t->s.last_loss);
-    return log_weights(t, err);
-}
-
-/* The epoch is done and measured: its checkpoints. */
-static kd_status save_epoch(kd_trainer *t, bool best, bool last, kd_err *err)
-{
-    const kd_cfg_train *c = &t->cfg->train;
-    const int64_t epoch = t->s.epoch;
-    char name[48];
-    if (best) {
-        t->s.best = t->s.last;
-        t->s.best_epoch = epoch;
-    }
-    t->s.epoch = epoch + 1;
-    t->s.batch = 0;
-    t->s.sum_loss = t->s.sum_squares = 0.0;
-    t->s.sum_batches = t->s.hits = t->s.seen = 0;
-    if (best) {
-        KD_TRY(save_best(t, err));
-    }
-    const bool due = (epoch + 1 - t->s.epoch0) % c->checkpoint_every == 0;
-    if (c->keep > 0 && due) {
-        (void)snprintf(name, sizeof name, "epoch-%lld", (long long)epoch);
-        KD_TRY(kdi_train_save(t, name, err));
-    }
-    KD_TRY(kdi_train_average_epoch(t, err));
-    return save_last(t, last || due, err);
-}
-
-static kd_status log_stop(kd_trainer *t, kd_err *err)
-{
-    kd_json *rec = kdi_train_record(t, "stop");
-    kd_json_set_i64(rec, "epoch", t->s.epoch);
-    kd_json_set_str(rec, "figure", t->figure);
-    kd_json_set_i64(rec, "best_epoch", t->s.best_epoch);
-    kd_json_set_i64(rec, "without_better", t->s.stale);
-    kd_log(KD_LOG_INFO,
-           "%s ends early, after epoch %lld: no better %s in %lld (train.patience); the best was epoch %lld",
-           kdi_train_phase(t) != NULL ? kdi_train_phase(t) : "training", (long long)t->s.epoch + 1, t->figure,
-           (long long)t->s.stale, (long long)t->s.best_epoch + 1);
-    return kd_run_log(t->run, rec, err);
-}
-
-static kd_status end_of_epoch(kd_trainer *t, kd_err *err)
-{
-    const kd_cfg_train *c = &t->cfg->train;
-    const uint64_t log_before = kd_run_log_bytes(t->run);
-    const int64_t done = t->s.epoch + 1 - t->s.epoch0;
-    const bool final = done == c->epochs;
-    const bool measure = kdi_train_validates(t) && (final || done % c->eval_every == 0);
-    kd_selection chosen = {.best = false};
-    kd_records records = {.n = 0};
-    kd_figures figures = {.n = 0};
-    kd_status st = KD_OK;
-    KD_GO(log_epoch(t, err));
-    st = measure ? kdi_train_validate(t, &records, &figures, err) : KD_OK;
-    if (st == KD_E_CANCELLED) { /* resume goes on behind the last batch: the epoch is logged and measured again */
-        if (err != NULL) {
-            err->code = KD_OK; /* the first message would stay */
-        }
-        KD_GO(kd_run_log_cut(t->run, log_before, err));
-        st = interrupted(t, err);
-        goto done;
-    }
-    KD_GO(st);
-    KD_GO(kdi_select(t, measure ? &figures : NULL, &chosen, err));
-    if (measure) {
-        KD_GO(kdi_train_log_validation(t, &records, &figures, err));
-    }
-    if (chosen.stopped) {
-        KD_GO(log_stop(t, err));
-    }
-    KD_GO(save_epoch(t, chosen.best, final || chosen.stopped, err));
-    /* after the last checkpoint: a run with a report is finished */
-    if (measure && (final || chosen.stopped) && kdi_train_last_phase(t) && c->average_last == 0) {
-        st = kdi_train_report(t, &records, &figures, err);
-    }
-done:
-    kd_figures_free(&figures);
-    kd_records_free(&records);
-    return st;
-}
-
-/* The line of an epoch that is over: "loss 0.7135  val top-1 61.20 %  best 63.00 % (epoch 4)". */
-static void epoch_text(const kd_trainer *t, bool chosen, char *text, size_t size)
-{
-    char last[48], best[48];
-    if (!chosen || t->s.best_epoch < 0) {
-        (void)snprintf(text, size, "loss %.4f", t->s.last_loss);
-        return;
-    }
-    (void)snprintf(text, size, "loss %.4f  %s  best %s (epoch %lld)", t->s.last_loss,
-                   kdi_select_text(t, t->s.last, true, last), kdi_select_text(t, t->s.best, false, best),
-                   (long long)t->s.best_epoch + 1);
+    return kd_loader_seek(t->loader, (uint32_t)t->s.epoch, (uint64_t)t->s.batch, err);
 }
 
 static kd_status run_epoch(kd_trainer *t, kd_err *err)
@@ -209,7 +20,7 @@ static kd_status run_epoch(kd_trainer *t, kd_err *err)
     const char *name = kdi_train_phase(t);
     (void)snprintf(phase, sizeof phase, "%s%sepoch %lld/%lld", name != NULL ? name : "", name != NULL ? ", " : "",
                    (long long)t->s.epoch + 1, (long long)kdi_train_end(t));
-    KD_TRY(kd_loader_seek(t->loader, (uint32_t)t->s.epoch, (uint64_t)t->s.batch, err));
+    KD_TRY(kdi_mutual_each(t, seek, err));
     const uint64_t rows = (uint64_t)t->cfg->train.batch_size;
     const double began = kd_now();
     const int64_t from = t->s.batch;
@@ -226,24 +37,28 @@ static kd_status run_epoch(kd_trainer *t, kd_err *err)
         }
         const int every = t->cfg->train.checkpoint_every_steps;
         if (t->s.batch < t->batches) { /* the end of the epoch has its own */
-            KD_TRY(save_last(t, every > 0 && t->s.step % every == 0, err));
+            KD_TRY(kdi_epoch_save_last(t, every > 0 && t->s.step % every == 0, err));
         }
         if (kd_progress_stop(t->o->progress)) {
-            KD_TRY(kdi_train_settle(t, err));
-            return interrupted(t, err);
+            KD_TRY(kdi_mutual_each(t, kdi_train_settle, err));
+            return kdi_epoch_interrupted(t, err);
         }
     }
-    KD_TRY(kdi_train_settle(t, err));
+    KD_TRY(kdi_mutual_each(t, kdi_train_settle, err));
     kd_progress_step(t->o->progress, (uint64_t)t->s.batch * rows, t->s.sum_loss / (double)KD_MAX(t->s.sum_batches, 1));
     kd_run_scalar(t->run, "epoch/samples_per_second", t->s.step,
                   (double)(t->s.batch - from) * (double)rows / fmax(kd_now() - began, 1e-9));
-    KD_TRY(end_of_epoch(t, err));
+    KD_TRY(kdi_epoch_end(t, err));
     char text[160];
     const kd_cfg_train *c = &t->cfg->train;
     const bool chosen = c->select == KD_SELECT_TRAIN || (t->s.epoch - t->s.epoch0) % c->eval_every == 0 ||
                         t->s.epoch == kdi_train_end(t);
-    epoch_text(t, chosen, text, sizeof text);
+    kdi_epoch_text(t, chosen, text, sizeof text);
     kd_progress_end(t->o->progress, text);
+    for (int i = 0; i < t->peers; i++) {
+        kdi_epoch_text(&t->peer[i], chosen, text, sizeof text);
+        kd_log(KD_LOG_INFO, "  peer-%d %s: %s", i + 2, t->peer[i].model.name, text);
+    }
     return KD_OK;
 }
 
@@ -292,7 +107,6 @@ static kd_status check_converged(kd_trainer *t, kd_err *err)
 
 static kd_status begin(kd_trainer *t, kd_err *err)
 {
-    KD_TRY(kd_run_write_config(t->run, t->o->cfg, err));
     if (t->before != NULL) {
         KD_TRY(kdi_train_load(t, err));
     } else if (t->s.phase > 0) {
@@ -311,7 +125,12 @@ static kd_status begin(kd_trainer *t, kd_err *err)
 
 static kd_status plan_only(kd_trainer *t, kd_err *err)
 {
-    KD_TRY(t->o->unmeasured ? KD_OK : kdi_train_forecast(t, err));
+    if (!t->o->unmeasured) {
+        KD_TRY(kdi_mutual_each(t, kdi_train_forecast, err));
+        for (int i = 0; i < t->peers; i++) {
+            t->forecast += t->peer[i].forecast;
+        }
+    }
     if (t->before != NULL) {
         kd_log(KD_LOG_INFO, "would resume from %s", kd_ckpt_dir(t->before));
     }
@@ -356,10 +175,23 @@ static kd_status begin_progress(kd_trainer *t, kd_err *err)
     return st;
 }
 
+static kd_status begin_events(kd_trainer *t, kd_err *err)
+{
+    KD_TRY(kd_run_events(t->run, t->s.step, err));
+    kd_run_recipe(t->run, t->o->cfg, t->model.name);
+    return KD_OK;
+}
+
+static kd_status report_late(kd_trainer *t, kd_err *err)
+{
+    return kdi_train_last_phase(t) && kdi_train_validates(t) ? kdi_train_report_late(t, err) : KD_OK;
+}
+
 /* From the phase's set-up to its end. */
 static kd_status run_phase(kd_trainer *t, bool first, kd_err *err)
 {
     KD_TRY(kdi_train_setup(t, err));
+    KD_TRY(kdi_mutual_open(t, err));
     if (t->o->dry_run) {
         return plan_only(t, err);
     }
@@ -369,21 +201,20 @@ static kd_status run_phase(kd_trainer *t, bool first, kd_err *err)
     if (first && t->o->force) {
         KD_TRY(kd_run_replace(t->run, err));
     }
-    KD_TRY(begin(t, err));
+    KD_TRY(kd_run_write_config(t->run, t->o->cfg, err)); /* without it there is no run: before all others */
+    KD_TRY(kdi_mutual_begin(t, err));
+    KD_TRY(kdi_mutual_each(t, begin, err));
     if (first) {
-        KD_TRY(kd_run_events(t->run, t->s.step, err));
-        kd_run_recipe(t->run, t->o->cfg, t->model.name);
+        KD_TRY(kdi_mutual_each(t, begin_events, err));
     }
     KD_TRY(begin_progress(t, err));
     while (t->s.epoch < kdi_train_end(t) && t->s.stopped == 0) {
         KD_TRY(run_epoch(t, err));
     }
-    KD_TRY(kdi_train_average(t, err));
-    if (kdi_train_last_phase(t) && kdi_train_validates(t)) {
-        KD_TRY(kdi_train_report_late(t, err));
-    }
+    KD_TRY(kdi_mutual_each(t, kdi_train_average, err));
+    KD_TRY(kdi_mutual_each(t, report_late, err));
     kdi_train_say_peak(t);
-    return check_converged(t, err);
+    return kdi_mutual_each(t, check_converged, err);
 }
 
 /* Where the next phase stands before its first batch. */

@@ -126,7 +126,7 @@ static kd_status statistics(kd_trainer *t, double *sum, float *row, int visit, i
 static kd_status run_batch(kd_trainer *t, double *sum, float *row, kd_err *err)
 {
     const kd_batch *b = NULL;
-    const kd_step step = {.seed = (uint64_t)t->cfg->train.seed, .step = (uint64_t)t->s.micro++, .grad_scale = 1.0f};
+    const kd_step step = {.seed = kd_config_init_seed(t->cfg), .step = (uint64_t)t->s.micro++, .grad_scale = 1.0f};
     KD_TRY(kd_loader_next(t->loader, &b, err));
     KD_TRY(kdi_feed(t, b, err));
     kd_status st = statistics(t, sum, row, 0, 0);

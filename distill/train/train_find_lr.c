@@ -17,7 +17,7 @@ static kd_status one_step(kd_trainer *t, double rate, double *loss, kd_err *err)
             t->s.epoch++;
             KD_TRY(kd_loader_seek(t->loader, (uint32_t)t->s.epoch, 0, err));
         }
-        const kd_step step = {.seed = (uint64_t)t->cfg->train.seed,
+        const kd_step step = {.seed = kd_config_init_seed(t->cfg),
                               .step = (uint64_t)t->s.micro++,
                               .grad_scale = 1.0f / (float)t->accumulation,
                               .loss_scale = kd_optim_loss_scale(t->optim)};

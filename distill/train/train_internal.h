@@ -66,6 +66,20 @@ typedef struct kd_replay {
     kd_producer all; /* of all rows, a repeat each */
 } kd_replay;
 
+/* Another student of the group: its recipe and its directory. */
+typedef struct kd_peer {
+    kd_config cfg;
+    kd_train_opts o;
+    char *dir; /* "<out_dir>/peer-2" */
+} kd_peer;
+
+/* An epoch that is over, on its way into log and checkpoints. */
+typedef struct kd_epoch_end {
+    uint64_t log_bytes; /* of the log before it */
+    kd_records records;
+    kd_figures figures; /* n 0: it was not validated */
+} kd_epoch_end;
+
 typedef struct kd_trainer {
     const kd_train_opts *o;
     const kd_config *cfg; /* of the phase, where the recipe (o->cfg) has phases: own_cfg */
@@ -90,6 +104,11 @@ typedef struct kd_trainer {
     uint64_t memory;          /* forecast of what the process takes; 0: the device has memory of its own */
     kd_optim *optim;
     kd_schedule schedule;
+    struct kd_trainer *peer; /* [peers] the other students of the group, of which this is the first; NULL: none */
+    kd_peer *own_peer;       /* [peers] */
+    int peers;
+    float *shown; /* [rows, classes] logits that the others learn from; NULL: there are none */
+    kd_epoch_end end;
     int64_t batches; /* micro-batches used of an epoch */
     char figure[40]; /* the one that chooses the best epoch */
     bool share;      /* it is a share of 1 */
@@ -149,6 +168,14 @@ static inline bool kdi_train_validates(const kd_trainer *t)
 
 /* A record for the log of the run, with the name of the phase. */
 kd_json *kdi_train_record(const kd_trainer *t, const char *type);
+
+/* train_epoch.c: the checkpoint to resume from, of all students, if it is due or the user asks for it; that of a run
+ * that the user ends (KD_E_CANCELLED); the epoch that is over, with the line that is said of it: "loss 0.7135  val
+ * top-1 61.20 %  best 63.00 % (epoch 4)". */
+KD_NODISCARD kd_status kdi_epoch_save_last(kd_trainer *t, bool due, kd_err *err);
+KD_NODISCARD kd_status kdi_epoch_interrupted(kd_trainer *t, kd_err *err);
+KD_NODISCARD kd_status kdi_epoch_end(kd_trainer *t, kd_err *err);
+void kdi_epoch_text(const kd_trainer *t, bool chosen, char *text, size_t size);
 
 /* train_select.c: which epoch is best, and when nothing gets better. */
 void kdi_select_open(kd_trainer *t);
@@ -212,11 +239,22 @@ KD_NODISCARD kd_status kdi_self_open(kd_trainer *t, kd_err *err);
 void kdi_self_close(kd_trainer *t);
 KD_NODISCARD kd_status kdi_self_answer(kd_trainer *t, const kd_batch *b, kd_err *err);
 
+/* train_mutual.c: the other students of the recipe (mutual), one kd_trainer each, in step with the first.  open: set
+ * up, after the first; begin: their directories; each: `does` for the others, then for the first. */
+KD_NODISCARD kd_status kdi_mutual_open(kd_trainer *first, kd_err *err);
+KD_NODISCARD kd_status kdi_mutual_begin(kd_trainer *first, kd_err *err);
+void kdi_mutual_close(kd_trainer *first);
+KD_NODISCARD kd_status kdi_mutual_each(kd_trainer *first, kd_status (*does)(kd_trainer *t, kd_err *err), kd_err *err);
+/* The forward half of a micro-batch of all students, which have been fed; each has then what the others answer. */
+KD_NODISCARD kd_status kdi_mutual_answer(kd_trainer *first, const kd_batch *b, kd_err *err);
+
 /* train_step.c */
 KD_NODISCARD kd_status kdi_train_pending_open(kd_trainer *t, kd_err *err);
 void kdi_train_pending_close(kd_trainer *t);
-/* Asks the device for one micro-batch (t->s.batch) and settles the one before. */
+/* Asks the device for one micro-batch (t->s.batch) of this and the other students, and settles the one before. */
 KD_NODISCARD kd_status kdi_train_batch(kd_trainer *t, const kd_batch *b, kd_err *err);
+/* The part of its program before what the other students answer. */
+KD_NODISCARD kd_status kdi_train_forward(kd_trainer *t, kd_err *err);
 /* Waits for everything asked for: before a checkpoint, at the end of an epoch. */
 KD_NODISCARD kd_status kdi_train_settle(kd_trainer *t, kd_err *err);
 

@@ -132,7 +132,7 @@ kd_status kdi_train_start_weights(kd_trainer *t, kd_err *err)
                        start_key(t));
     }
     if (path[0] == '\0') {
-        kd_log(KD_LOG_INFO, "weights: random start, seed %lld", (long long)t->cfg->train.seed);
+        kd_log(KD_LOG_INFO, "weights: random start, seed %lld", (long long)kd_config_init_seed(t->cfg));
         return KD_OK;
     }
     kd_load_report *r = &t->start;

@@ -117,7 +117,7 @@ static kd_status open_model(kd_trainer *t, kd_err *err)
     KD_TRY(kd_model_open(t->o->task, c, t->data.n_classes, t->o->be, &t->model, err));
     t->model.check = t->o->check;
     KD_TRY(kdi_teachers_loss(t, err));
-    KD_TRY(kd_model_init(&t->model, &t->loss, (uint64_t)c->train.seed, err));
+    KD_TRY(kd_model_init(&t->model, &t->loss, kd_config_init_seed(c), err));
     KD_TRY(kdi_train_start_weights(t, err));
     t->o->task->groups(&t->model, c);
     KD_TRY(kd_param_rules_apply(t->model.params, c->optim.decay, &c->optim.rules, err));
@@ -302,6 +302,8 @@ static void close_source(kd_source *s)
 
 void kdi_train_close(kd_trainer *t)
 {
+    kdi_mutual_close(t);
+    kd_free(t->shown);
     kdi_train_pending_close(t);
     kd_loader_close(t->loader);
     close_source(&t->train);

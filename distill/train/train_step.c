@@ -104,15 +104,29 @@ static kd_status step_of(kd_trainer *t, kd_pending *p)
     return kd_optim_step(t->optim, p->lr, NULL);
 }
 
+static kd_step step_now(const kd_trainer *t)
+{
+    return (kd_step){.seed = kd_config_init_seed(t->cfg),
+                     .step = (uint64_t)t->s.micro,
+                     .grad_scale = 1.0f / (float)t->accumulation,
+                     .loss_scale = kd_optim_loss_scale(t->optim)};
+}
+
+kd_status kdi_train_forward(kd_trainer *t, kd_err *err)
+{
+    const kd_step step = step_now(t);
+    const kd_status st = kd_program_run_until(t->program, &step, "peer");
+    return st == KD_OK ? st
+                       : KD_FAIL(err, st, "epoch %lld batch %lld: %s: %s", (long long)t->s.epoch + 1,
+                                 (long long)t->s.batch, kd_program_where(t->program), kd_status_text(st));
+}
+
 /* Forward, loss, backward of one micro-batch, and the optimiser step when it is the last of its step. */
 static kd_status issue(kd_trainer *t, kd_pending *p, kd_err *err)
 {
     kd_backend *be = t->o->be;
-    const kd_step step = {.seed = (uint64_t)t->cfg->train.seed,
-                          .step = (uint64_t)t->s.micro,
-                          .grad_scale = 1.0f / (float)t->accumulation,
-                          .loss_scale = kd_optim_loss_scale(t->optim)};
-    kd_status st = kd_program_run(t->program, &step);
+    const kd_step step = step_now(t);
+    kd_status st = t->shown != NULL ? kd_program_run_on(t->program) : kd_program_run(t->program, &step);
     if (st != KD_OK) {
         return KD_FAIL(err, st, "epoch %lld batch %lld: %s: %s", (long long)t->s.epoch + 1, (long long)t->s.batch,
                        kd_program_where(t->program), kd_status_text(st));
@@ -252,13 +266,36 @@ kd_status kdi_train_settle(kd_trainer *t, kd_err *err)
     return settle(t, &t->pending[~t->s.micro & 1], err);
 }
 
-kd_status kdi_train_batch(kd_trainer *t, const kd_batch *b, kd_err *err)
+/* What the program of a student reads of a micro-batch. */
+static kd_status feed(kd_trainer *t, const kd_batch *b, kd_err *err)
 {
-    kd_pending *mine = &t->pending[t->s.micro & 1], *before = &t->pending[~t->s.micro & 1];
     KD_TRY(kdi_feed(t, b, err));
     KD_TRY(kdi_self_answer(t, b, err));
-    mine->empty = b->valid_rows == 0;
+    t->pending[t->s.micro & 1].empty = b->valid_rows == 0;
+    return KD_OK;
+}
+
+static kd_status run(kd_trainer *t, const kd_batch *b, kd_err *err)
+{
+    kd_pending *mine = &t->pending[t->s.micro & 1], *before = &t->pending[~t->s.micro & 1];
     KD_TRY(issue(t, mine, err));
     KD_TRY(settle(t, before, err));
     return log_lost(t, b, t->s.batch - 1, err);
+}
+
+kd_status kdi_train_batch(kd_trainer *t, const kd_batch *b, kd_err *err)
+{
+    const kd_batch *other[KD_CFG_PEERS] = {NULL};
+    KD_TRY(feed(t, b, err));
+    for (int i = 0; i < t->peers; i++) {
+        KD_TRY(kd_loader_next(t->peer[i].loader, &other[i], err));
+        KD_TRY(feed(&t->peer[i], other[i], err));
+    }
+    if (t->peers > 0) {
+        KD_TRY(kdi_mutual_answer(t, b, err));
+    }
+    for (int i = 0; i < t->peers; i++) {
+        KD_TRY(run(&t->peer[i], other[i], err));
+    }
+    return run(t, b, err);
 }

@@ -184,7 +184,7 @@ static kd_status check_rows(const kd_trainer *t, kd_err *err)
         const bool answers = (reads & (KD_READS_STORE | KD_READS_AVERAGE)) != 0 && (reads & KD_READS_LABELS) == 0;
         const bool rows = answers || ((reads & KD_READS_CLASSES) != 0 && t->loss.stores > 0);
         any = any || (rows && term->weight > 0.0);
-        if (!rows && term->weight > 0.0) {
+        if (!rows && term->weight > 0.0 && (reads & KD_READS_PEERS) == 0) {
             kd_log(KD_LOG_INFO, "%s: no training sample has a label, so the term is 0", term->log);
         }
     }
@@ -222,6 +222,7 @@ kd_status kdi_teachers_loss(kd_trainer *t, kd_err *err)
     char text[600];
     t->loss.mixed = t->cfg->mixup.alpha > 0.0 || t->cfg->mixup.cutmix_alpha > 0.0;
     t->loss.latent = t->model.latent;
+    t->loss.peers = t->cfg->mutual.n;
     KD_TRY(kd_loss_make(&t->cfg->kd, &t->loss, err));
     KD_TRY(check_sizes(t, err));
     if (kd_loss_coupled(&t->loss) != NULL && t->cfg->optim.accumulation > 1) {

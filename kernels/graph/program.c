@@ -226,6 +226,13 @@ done:
     return KD_OK;
 }
 
+static void drop_captures(kd_program *p)
+{
+    for (int i = 0; i < KDI_RUNS; i++) {
+        kd_recorded_drop(p->be, &p->recorded[i]);
+    }
+}
+
 void kd_program_free(kd_program *p)
 {
     if (p == NULL) {
@@ -236,7 +243,7 @@ void kd_program_free(kd_program *p)
             p->defs[k]->release(&p->calls[k]);
         }
     }
-    kd_recorded_drop(p->be, &p->recorded);
+    drop_captures(p);
     p->be->ops->free(p->be, p->arena);
     p->be->ops->free(p->be, p->scratch);
     p->be->ops->free(p->be, p->step);
@@ -259,7 +266,7 @@ static kd_status refresh(kd_program *p)
         kd_call *c = &p->calls[k];
         c->ahead = false;
         if (p->defs[k]->prepare != NULL && c->static_in != 0 && !p->defs[k]->by_shape) {
-            kd_recorded_drop(p->be, &p->recorded); /* it holds what release() is about to free */
+            drop_captures(p); /* it holds what release() is about to free */
             if (p->defs[k]->release != NULL) {
                 p->defs[k]->release(c);
             }
@@ -285,7 +292,7 @@ void kd_program_rest(kd_program *p)
             p->defs[k]->release(c); /* refresh() prepares it again */
         }
     }
-    kd_recorded_drop(p->be, &p->recorded);
+    drop_captures(p);
     p->be->ops->rest(p->be, p->arena, p->arena_bytes);
     p->be->ops->rest(p->be, p->scratch, p->scratch_bytes);
     p->version = kd_params_version(p->g->opts.params) - 1;
@@ -314,7 +321,7 @@ static kd_status poison(kd_program *p)
 static kd_status run_nodes(void *user)
 {
     kd_program *p = user;
-    for (int32_t k = 0; k < p->g->n_nodes; k++) {
+    for (int32_t k = p->from; k < p->to; k++) {
         if (p->is_static[k]) {
             continue;
         }
@@ -358,10 +365,46 @@ kd_status kd_walk_run(kd_program *p, kd_walk_see see, void *user)
     return KD_OK;
 }
 
+static kd_status run_part(kd_program *p, int which, int32_t from, int32_t to)
+{
+    p->from = from;
+    p->to = to;
+    return p->check ? run_nodes(p) : kd_recorded_run(p->be, &p->recorded[which], run_nodes, p);
+}
+
 kd_status kd_program_run(kd_program *p, const kd_step *step)
 {
     KD_TRY(begin_run(p, step));
-    KD_TRY(p->check ? run_nodes(p) : kd_recorded_run(p->be, &p->recorded, run_nodes, p));
+    KD_TRY(run_part(p, KDI_RUN_WHOLE, 0, p->g->n_nodes));
+    if (p->trains) {
+        kd_params_buffers_changed(p->g->opts.params);
+    }
+    return KD_OK;
+}
+
+/* The first node that reads the input; all nodes where none does. */
+static int32_t reader_of(const kd_program *p, const char *input)
+{
+    const void *data = kd_program_tensor(p, input).data;
+    for (int32_t k = 0; k < p->g->n_nodes && data != NULL; k++) {
+        for (int32_t i = 0; i < p->g->nodes[k].n_in; i++) {
+            if (kdi_address(p, p->g->nodes[k].in[i]) == data) {
+                return k;
+            }
+        }
+    }
+    return p->g->n_nodes;
+}
+
+kd_status kd_program_run_until(kd_program *p, const kd_step *step, const char *input)
+{
+    KD_TRY(begin_run(p, step));
+    return run_part(p, KDI_RUN_BEFORE, 0, reader_of(p, input));
+}
+
+kd_status kd_program_run_on(kd_program *p)
+{
+    KD_TRY(run_part(p, KDI_RUN_AFTER, p->to, p->g->n_nodes));
     if (p->trains) {
         kd_params_buffers_changed(p->g->opts.params);
     }

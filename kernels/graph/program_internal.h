@@ -5,6 +5,9 @@
 #include "kernels/graph/graph_internal.h"
 #include "kernels/kd_program.h"
 
+/* What is captured of a program: a whole run, the two parts of one that stops in between. */
+enum { KDI_RUN_WHOLE, KDI_RUN_BEFORE, KDI_RUN_AFTER, KDI_RUNS };
+
 struct kd_program {
     kd_graph *g; /* owned; nodes are in execution order after compile */
     kd_backend *be;
@@ -19,11 +22,12 @@ struct kd_program {
     kd_tensor *tensors;
     char *arena;
     void *scratch;
-    kd_step *step;        /* device copy */
-    kd_recorded recorded; /* all nodes of one run, captured */
+    kd_step *step;                  /* device copy */
+    kd_recorded recorded[KDI_RUNS]; /* nodes of one run, captured: all of them, or a part */
     size_t arena_bytes, scratch_bytes, sum_bytes;
     uint64_t version; /* of the parameters the static nodes were computed from */
     int32_t at;       /* node that runs, or failed */
+    int32_t from, to; /* nodes of the run or of its part */
     char text[320];
 };
 

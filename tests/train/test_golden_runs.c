@@ -262,6 +262,41 @@ static void learns_from_its_average_as_pytorch(void **state)
     compare_run(HERE "student_self.json");
 }
 
+/* Two students that learn from each other, the second with a rate, a drop path and a seed of its own. */
+static void learn_from_each_other_as_pytorch(void **state)
+{
+    (void)state;
+    const char *const argv[] = {
+        KD_BUILD_DIR "/distill",
+        "train",
+        "--config",
+        HERE "student.yaml",
+        "--teacher-logits",
+        HERE "teacher.logits.zst",
+        "--data",
+        HERE "data",
+        "--set",
+        "mutual=[{student: last-e3-nano, dropout: 0, drop_path: 0.2, base_lr: 0.9, init_seed: 11}]",
+        "--set",
+        "kd.mutual_weight=0.5",
+        "--set",
+        "kd.mutual_temperature=2",
+        "--set",
+        "kd.mutual_warmup_epochs=2",
+        "--device",
+        "cpu",
+        "--out",
+        out,
+        "-q",
+        NULL};
+    run(argv);
+    compare_run(HERE "student_mutual.json");
+    const size_t n = strlen(out);
+    (void)snprintf(out + n, sizeof out - n, "/peer-2");
+    compare_run(HERE "student_mutual_2.json");
+    out[n] = '\0';
+}
+
 static int new_folder(void **state)
 {
     (void)state;
@@ -282,6 +317,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(finetunes_as_pytorch, new_folder, remove_folder),
         cmocka_unit_test_setup_teardown(distils_as_pytorch, new_folder, remove_folder),
         cmocka_unit_test_setup_teardown(learns_from_its_average_as_pytorch, new_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(learn_from_each_other_as_pytorch, new_folder, remove_folder),
         cmocka_unit_test_setup_teardown(distils_with_few_labels_as_pytorch, new_folder, remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,6 +20,7 @@
 enum { B = 6, K = 11, S = 8, P = 12 };
 
 /* Terms that the student's features have the gradient of. */
+#define OF_THE_RUN  (KD_READS_AVERAGE | KD_READS_PEERS)
 #define OF_FEATURES (KD_READS_FEATURES | KD_READS_CLASSES | KD_READS_LATENT)
 
 static void ok(kd_status st, const kd_err *err)
@@ -117,7 +118,7 @@ static void bench_open(bench *b, const kd_loss *l)
     for (int s = 0; s < KD_MAX(l->stores, 1); s++) {
         features = features || kd_loss_reads(l, s, OF_FEATURES);
     }
-    const bool logits = kd_loss_reads(l, 0, KD_READS_LABELS | KD_READS_LOGITS | KD_READS_AVERAGE);
+    const bool logits = kd_loss_reads(l, 0, KD_READS_LABELS | KD_READS_LOGITS | OF_THE_RUN);
     const kd_compile_opts opts = {
         .loss = loss, .grad_inputs = wanted + (logits ? 0 : 1), .n_grad_inputs = logits && features ? 2 : 1};
     ok(kd_params_alloc(b->params, b->be, b->t, true, &err), &err);
@@ -144,6 +145,7 @@ static void bench_run(const bench *b, const kd_loss *l, const data *d)
     put(tensor(b, "target"), b->t, d->target, n * K);
     put(tensor(b, "valid"), b->t, labelled, n);
     put(tensor(b, "averaged_valid"), b->t, taught, n);
+    put(tensor(b, "peer_valid"), b->t, taught, n);
     put(tensor(b, "class_embed"), b->t, d->e, K * P);
     put(tensor(b, "embed_target"), b->t, d->target, n * K);
     put(tensor(b, "embed_valid"), b->t, labelled, n);
@@ -441,7 +443,7 @@ static void lacking_rows_take_no_part(void **state)
         }
         term.weight = 1.0;
         ok(kd_loss_add(&l, &term, &err), &err);
-        if ((reads & (KD_READS_STORE | KD_READS_AVERAGE)) != 0) {
+        if ((reads & (KD_READS_STORE | OF_THE_RUN)) != 0) {
             compare_without(be, &l, B - KEPT, 0, holed, d);
         }
         if ((reads & (KD_READS_LABELS | KD_READS_CLASSES)) != 0) {

@@ -6,7 +6,8 @@ usage: make.py BUILD        BUILD: a folder with the programs; needs torch, nump
 The programs give what a run starts with (their random weights, their store of logits); data, draws, models, loss,
 schedule and optimiser are computed here.  teacher.json and student.json get what a step logs and where the weights end;
 student_few.json is the student's run without the labels of data/unlabelled.txt and with a second term that reads labels
-and answers (FEW), student_self.json the one that learns from its own running average, too (SELF). Each number has a
+and answers (FEW), student_self.json the one that learns from its own running average, too (SELF), student_mutual.json
+and student_mutual_2.json two students that learn from each other (MUTUAL, PEER). Each number has a
 tolerance: 16 times what PyTorch's own f32 run differs from its f64 run, and no less than 2^-18 of the largest magnitude
 (of a running mean: of the deviation beside it).
 """
@@ -33,6 +34,8 @@ FIRST = {"teacher": "teacher finetune", "student": "distill train"}
 MARGIN, FLOOR, SAMPLES = 16.0, 2.0 ** -18, 8
 SELF = {"self_weight": 0.5, "self_temperature": 2.0, "self_warmup_epochs": 2}  # keys of kd
 DECAY = 0.8  # optim.ema_decay of that run
+MUTUAL = {"mutual_weight": 0.5, "mutual_temperature": 2.0, "mutual_warmup_epochs": 2}  # keys of kd
+PEER = {"drop_path": 0.2, "base_lr": 0.9, "init_seed": 11}  # of the second student of that run
 FEW = {"dkd_weight": 0.2, "dkd_temperature": 3.0, "dkd_alpha": 1.0, "dkd_beta": 2.0}  # keys of kd
 
 
@@ -51,14 +54,20 @@ def program(build, *words):
     subprocess.run([os.path.join(build, words[0]), *words[1:], "-q"], check=True, stdout=subprocess.DEVNULL)
 
 
-def start_weights(build, kind, folder):
+def peer_text(base_lr):
+    return "mutual=[{student: last-e3-nano, dropout: 0, drop_path: %g, base_lr: %g, init_seed: %d}]" % (
+        PEER["drop_path"], base_lr, PEER["init_seed"])
+
+
+def start_weights(build, kind, folder, peer=None):
     """The weights of a run whose rate is so small that no f32 weight moves; running statistics as they start."""
     out = os.path.join(folder, kind)
     words = FIRST[kind].split() + ["--config", os.path.join(HERE, kind + ".yaml"), "--data", DATA, "--out", out,
                                    "--epochs", "3", "--set", "optim.base_lr=1e-30", "--set", "optim.min_lr=0", "--set",
                                    "optim.warmup_start_lr=0"]
+    words += ["--set", peer_text(1e-30)] if peer is not None else []
     program(build, *words, *(["--teacher-logits", STORE] if kind == "student" else []))
-    w = safetensors(os.path.join(out, "checkpoints", "last", "model.safetensors"))
+    w = safetensors(os.path.join(out, *([peer] if peer else []), "checkpoints", "last", "model.safetensors"))
     for name in w:
         if "running_" in name:
             w[name].fill_(1.0 if name.endswith("var") else 0.0)
@@ -115,6 +124,7 @@ class Run:
             self.cfg["kd"].update(FEW)
         self.kind, self.answers, self.dtype = kind, answers, dtype
         self.seed, self.rows = self.cfg["train"]["seed"], self.cfg["train"]["batch_size"]
+        self.own_seed, self.others = self.seed, []  # of drop path; students whose answers this one learns from
         self.accumulation, self.epochs = self.cfg["optim"]["accumulation"], self.cfg["train"]["epochs"]
         train = [(i, name, label) for i, (name, label, t) in enumerate(inputs.SAMPLES) if t]
         self.train = sorted(train, key=lambda s: s[1])
@@ -174,7 +184,7 @@ class Run:
         self.dropped = []
 
         def factor(n):
-            mask = draws.kept(self.seed, ids(n), self.program_run, rows, p(n))
+            mask = draws.kept(self.own_seed, ids(n), self.program_run, rows, p(n))
             self.dropped.append(mask)
             return torch.tensor(mask, dtype=self.dtype) / (1.0 - p(n))
 
@@ -230,6 +240,7 @@ class Run:
             p, ramp = (z / t).softmax(-1), min(now / SELF["self_warmup_epochs"], 1.0)
             own = t * t * (p * (p.log() - (logits / t).log_softmax(-1))).sum(-1).mean()
             terms["loss_self"] = (own, SELF["self_weight"] * ramp)
+        self.shown = logits
         if self.unlabelled:
             terms["loss_dkd"] = (self.labelled_mean(self.dkd(logits, p, target), labelled), kd["dkd_weight"])
         return terms
@@ -249,29 +260,52 @@ class Run:
         ph, qh = (x[rest].reshape(len(x), -1) for x in (p / (1.0 - py), q / (1.0 - qy)))
         return t * t * (kd["dkd_alpha"] * first[:, 0] + kd["dkd_beta"] * (ph * (ph / qh).log()).sum(-1))
 
-    def step(self, epoch, step, order):
-        parameters = [t for t in self.w.values() if t.requires_grad]
-        line = {"loss": 0.0}
-        self.draws = []
+    def learn_from_others(self, terms, epoch, batch):
+        """All answers are of the weights before the step; equation 8 of deep mutual learning."""
+        t, now = MUTUAL["mutual_temperature"], epoch + batch / self.batches
+        ramp = min(now / MUTUAL["mutual_warmup_epochs"], 1.0)
+        for other in self.others:
+            p, q = ((z / t).log_softmax(-1) for z in (other.shown.detach(), self.shown))
+            kl = t * t * (p.exp() * (p - q)).sum(-1).mean()
+            terms["loss_mutual"] = (kl, MUTUAL["mutual_weight"] * ramp / len(self.others))
+
+    def begin(self):
+        self.line, self.draws = {"loss": 0.0}, []
         self.optimiser.zero_grad()
-        for micro in range(self.accumulation):
-            batch = step % self.steps * self.accumulation + micro
-            chosen = [self.train[i] for i in order[batch * self.rows:(batch + 1) * self.rows]]
-            terms = self.terms(epoch, batch, chosen)
-            loss = sum(t * weight for t, weight in terms.values())
-            (loss / self.accumulation).backward()
-            line["loss"] += loss.item() / self.accumulation
-            for name, (t, _) in terms.items():
-                line[name] = line.get(name, 0.0) + t.item() / self.accumulation
-            self.program_run += 1
-        line["lr"] = self.rate(epoch, step)
-        line["grad_norm"] = torch.nn.utils.clip_grad_norm_(parameters, self.cfg["optim"]["clip_grad"]).item()
+
+    def backward(self, terms):
+        loss = sum(t * weight for t, weight in terms.values())
+        (loss / self.accumulation).backward()
+        self.line["loss"] += loss.item() / self.accumulation
+        for name, (t, _) in terms.items():
+            self.line[name] = self.line.get(name, 0.0) + t.item() / self.accumulation
+        self.program_run += 1
+
+    def update(self, epoch, step):
+        parameters = [t for t in self.w.values() if t.requires_grad]
+        self.line["lr"] = self.rate(epoch, step)
+        self.line["grad_norm"] = torch.nn.utils.clip_grad_norm_(parameters, self.cfg["optim"]["clip_grad"]).item()
         for group in self.optimiser.param_groups:
-            group["lr"] = line["lr"] * group["factor"]
+            group["lr"] = self.line["lr"] * group["factor"]
         self.optimiser.step()
         for name, t in (self.average or {}).items():
             t.mul_(DECAY).add_(self.w[name].detach(), alpha=1.0 - DECAY)
-        self.log.append((line, self.draws))
+        self.log.append((self.line, self.draws))
+
+    def step(self, epoch, step, order):
+        students = [self, *self.others]
+        for s in students:
+            s.begin()
+        for micro in range(self.accumulation):
+            batch = step % self.steps * self.accumulation + micro
+            chosen = [self.train[i] for i in order[batch * self.rows:(batch + 1) * self.rows]]
+            terms = [s.terms(epoch, batch, chosen) for s in students]
+            for s, t in zip(students, terms):
+                s.learn_from_others(t, epoch, batch)
+            for s, t in zip(students, terms):
+                s.backward(t)
+        for s in students:
+            s.update(epoch, step)
 
     def run(self):
         for epoch in range(self.epochs):
@@ -320,6 +354,20 @@ def golden(exact, single):
     return {"torch": torch.__version__, "tolerance": allowed, "steps": steps, "weights": tensors}
 
 
+def write(name, exact, single):
+    with open(os.path.join(HERE, name + ".json"), "w") as f:
+        f.write(text(golden(exact, single)))
+
+
+def mutual(starts, answers, dtype):
+    first, second = (Run("student", {n: t.clone() for n, t in s.items()}, answers, dtype) for s in starts)
+    second.own_seed = PEER["init_seed"]
+    second.cfg["student"]["drop_path"] = PEER["drop_path"]
+    second.cfg["optim"]["base_lr"] = PEER["base_lr"]
+    first.others, second.others = [second], [first]
+    return first.run()
+
+
 def main():
     build = os.path.abspath(sys.argv[1])
     torch.set_num_threads(1)
@@ -333,8 +381,12 @@ def main():
             start = start_weights(build, kind, os.path.join(folder, name))
             exact, single = (Run(kind, {n: t.clone() for n, t in start.items()}, answers, d, few, average).run()
                              for d in (torch.float64, torch.float32))
-            with open(os.path.join(HERE, name + ".json"), "w") as f:
-                f.write(text(golden(exact, single)))
+            write(name, exact, single)
+        folders = [os.path.join(folder, n) for n in ("first", "second")]
+        starts = [start_weights(build, "student", folders[0], ""), start_weights(build, "student", folders[1], "peer-2")]
+        exact, single = (mutual(starts, answers, d) for d in (torch.float64, torch.float32))
+        write("student_mutual", exact, single)
+        write("student_mutual_2", exact.others[0], single.others[0])
 
 
 if __name__ == "__main__":
