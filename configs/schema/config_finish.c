@@ -487,10 +487,35 @@ static kd_status finish_clips(kd_config *c, kd_err *err)
     return idle_sampling(&c->video, err);
 }
 
+/* The store's views say what these would draw. */
+static kd_status check_views(const kd_skeleton_aug_opts *a, kd_err *err)
+{
+    const struct {
+        const char *key;
+        double value;
+    } drawn[] = {{"flip_prob", a->flip_prob}, {"time_flip_prob", a->time_flip_prob}, {"speed_prob", a->speed_prob}};
+    for (size_t i = 0; i < KD_COUNTOF(drawn) && a->match_views; i++) {
+        if (drawn[i].value > 0.0) {
+            return KD_FAIL(err, KD_E_CONFIG,
+                           "skeleton_aug.%s: %g, but with skeleton_aug.match_views time and mirror are those of the "
+                           "store's views; set it to 0",
+                           drawn[i].key, drawn[i].value);
+        }
+    }
+    return KD_OK;
+}
+
 static kd_status finish_sequences(kd_config *c, kd_err *err)
 {
+    KD_TRY(check_views(&c->skeleton_aug, err));
     KD_TRY(kd_cfg_finish_layout(c, err));
     KD_TRY(ordered("skeleton_aug.scale", c->skeleton_aug.scale, err));
+    if (c->data.denoise != KD_DENOISE_NONE && c->skeleton_aug.match_views) {
+        return KD_FAIL(
+            err, KD_E_CONFIG,
+            "skeleton_aug.match_views: data.denoise leaves frames out, so that those of a view are others; set "
+            "one of them to its default");
+    }
     if (c->data.denoise != KD_DENOISE_NONE && c->skeleton.bodies != KD_BODIES_FILE_ORDER) {
         return KD_FAIL(err, KD_E_CONFIG,
                        "skeleton.bodies: tracked, but data.denoise says who is actor 1 and 2; expected file_order");

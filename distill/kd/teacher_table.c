@@ -146,6 +146,24 @@ static size_t argmax(const float *v, int n)
     return best;
 }
 
+/* The time that the views of a record show. */
+static kd_status take_cuts(const kd_store *store, const kd_store_record *r, kd_store_cut *cut, kd_err *err)
+{
+    for (int v = 0; v < r->n_views; v++) {
+        const kd_store_view *view = &r->views[v];
+        if (view->n_frames < 1) {
+            return KD_FAIL(err, KD_E_DATA, "%s: %s: expected the frames of view %d, found none", kd_store_path(store),
+                           r->id, v);
+        }
+        cut[v] = (kd_store_cut){.first = view->frames[0], .last = view->frames[0], .flip = view->flip};
+        for (int i = 1; i < view->n_frames; i++) {
+            cut[v].first = KD_MIN(cut[v].first, view->frames[i]);
+            cut[v].last = KD_MAX(cut[v].last, view->frames[i]);
+        }
+    }
+    return KD_OK;
+}
+
 static kd_status load(const kd_half *half, const kd_store *store, int offset, kd_teacher_table *t, kd_err *err)
 {
     const bool score = strcmp(kd_store_get_manifest(store)->merge, "score") == 0;
@@ -179,6 +197,9 @@ static kd_status load(const kd_half *half, const kd_store *store, int offset, kd
             kd_merge_logits(r.logits + v * k, views > 1 ? 1 : r.n_views, k, score, work, logits + v * k);
         }
         t->in_order = t->in_order && r.order == i;
+        if (t->cut != NULL) {
+            KD_GO(take_cuts(store, &r, t->cut + i * views, err));
+        }
         if (t->feature != NULL) {
             memcpy(t->feature + i * (size_t)t->feature_dim, r.feature + offset,
                    (size_t)t->feature_dim * sizeof *t->feature);
@@ -196,7 +217,7 @@ done:
     return st;
 }
 
-static kd_status room(kd_teacher_table *t, kd_err *err)
+static kd_status room(kd_teacher_table *t, bool cuts, kd_err *err)
 {
     size_t logits, features;
     if (kd_size_mul(t->n, (size_t)t->n_classes, &logits) && kd_size_mul(logits, (size_t)t->views, &logits) &&
@@ -206,15 +227,16 @@ static kd_status room(kd_teacher_table *t, kd_err *err)
         if (features > 0) {
             t->feature = kd_calloc(features, sizeof *t->feature);
         }
-        if (t->has != NULL && t->logits != NULL && (features == 0 || t->feature != NULL)) {
+        t->cut = cuts ? kd_calloc(KD_MAX(t->n, 1) * (size_t)t->views, sizeof *t->cut) : NULL;
+        if (t->has != NULL && t->logits != NULL && (!cuts || t->cut != NULL) && (features == 0 || t->feature != NULL)) {
             return KD_OK;
         }
     }
     return KD_FAIL(err, KD_E_OOM, "no memory for the teacher's logits of %zu samples", t->n);
 }
 
-kd_status kd_teacher_table_load(const kd_half *half, const kd_store *store, const char *tap, kd_teacher_table *out,
-                                kd_err *err)
+kd_status kd_teacher_table_load(const kd_half *half, const kd_store *store, const char *tap, bool cuts,
+                                kd_teacher_table *out, kd_err *err)
 {
     const kd_store_manifest *m = kd_store_get_manifest(store);
     kd_teacher_table t = {.n = half->n, .n_classes = m->n_classes, .views = 1};
@@ -226,7 +248,7 @@ kd_status kd_teacher_table_load(const kd_half *half, const kd_store *store, cons
     if (tap != NULL) {
         KD_TRY(kd_store_find_tap(store, tap, &offset, &t.feature_dim, err));
     }
-    kd_status st = room(&t, err);
+    kd_status st = room(&t, cuts && m->replay_rows[0] != '\0', err);
     if (st == KD_OK) {
         st = load(half, store, offset, &t, err);
     }
@@ -246,5 +268,6 @@ void kd_teacher_table_free(kd_teacher_table *t)
     kd_free(t->has);
     kd_free(t->logits);
     kd_free(t->feature);
+    kd_free(t->cut);
     *t = (kd_teacher_table){0};
 }

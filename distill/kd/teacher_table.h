@@ -18,24 +18,27 @@ KD_NODISCARD kd_status kd_teacher_join(const kd_dataset *ds, kd_half *half, kd_s
  * such that softmax(logits) is the record's merged prediction: the plain logits of a store with one view a record, the
  * mean of the views' logits under rule "score", the logarithm of the views' mean probability under rule "prob". */
 typedef struct kd_teacher_table {
-    size_t n;        /* samples of the half */
-    int n_classes;   /* K */
-    int feature_dim; /* D; 0: none */
-    int views;       /* V: answers to each sample, 1 but for a store whose views are rows of training */
-    bool in_order;   /* record and sample have the same number, as draws count them */
-    uint8_t *has;    /* [n] 1: there is a record; 0: rows of zeros */
-    float *logits;   /* [n, V, K] */
-    float *feature;  /* [n, D]; NULL when D is 0 */
-    size_t extra;    /* records of ids that are not in this half */
-    size_t lacking;  /* samples without a record */
-    double top1;     /* teacher's accuracy on the samples that have a label and a record, 0..1 */
+    size_t n;          /* samples of the half */
+    int n_classes;     /* K */
+    int feature_dim;   /* D; 0: none */
+    int views;         /* V: answers to each sample, 1 but for a store whose views are rows of training */
+    bool in_order;     /* record and sample have the same number, as draws count them */
+    uint8_t *has;      /* [n] 1: there is a record; 0: rows of zeros */
+    float *logits;     /* [n, V, K] */
+    float *feature;    /* [n, D]; NULL when D is 0 */
+    kd_store_cut *cut; /* [n, V] how the views were cut; NULL unless asked for */
+    size_t extra;      /* records of ids that are not in this half */
+    size_t lacking;    /* samples without a record */
+    double top1;       /* teacher's accuracy on the samples that have a label and a record, 0..1 */
 } kd_teacher_table;
 
 /* Loads the rows of a half that kd_teacher_join has proved; samples without a record are legal where another store of
  * the join has one.  tap: the feature to load besides, as kd_store_find_tap
- * names it; NULL: none.  KD_E_DATA: the store has no such feature.  KD_E_INTEGRITY from the store. */
-KD_NODISCARD kd_status kd_teacher_table_load(const kd_half *half, const kd_store *store, const char *tap,
+ * names it; NULL: none.  cuts: how the views were cut, too.  KD_E_DATA: the store has no such feature, or a view
+ * without frames.  KD_E_INTEGRITY from the store. */
+KD_NODISCARD kd_status kd_teacher_table_load(const kd_half *half, const kd_store *store, const char *tap, bool cuts,
                                              kd_teacher_table *out, kd_err *err);
+
 /* Several stores as one teacher of the terms on logits (kd.combine). */
 typedef struct kd_teachers {
     const kd_teacher_table *table; /* [n] */

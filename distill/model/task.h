@@ -35,6 +35,9 @@ typedef struct kd_source {
     kd_status (*view)(const void *ctx, uint32_t sample, uint32_t view, kd_store_view *out, int32_t *frames,
                       kd_err *err);
     int view_frames;
+    /* Rows of KD_PASS_TRAIN cut as the views of a store were, of sample i in epoch e as cut[i * n + e % n] says; `cut`
+     * stays the caller's.  NULL: the task cannot. */
+    kd_status (*cut)(void *ctx, const kd_store_cut *cut, int n, kd_err *err);
     uint64_t memory; /* bytes that reading takes besides the rows, about */
 } kd_source;
 

@@ -192,7 +192,7 @@ kd_status kd_store_report(const kd_store *s, const kd_store_report_opts *o, kd_s
         KD_GO(data_of_store(s, o->half, &ds, err));
     }
     KD_GO(kd_half_leave_unlabelled(half, err));
-    KD_GO(kd_teacher_table_load(half, s, NULL, &table, err));
+    KD_GO(kd_teacher_table_load(half, s, NULL, false, &table, err));
     kd_report rep = describe(s, o, &ds, &table);
     KD_GO(write_report(&rep, half, o, result, err));
 done:

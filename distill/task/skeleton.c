@@ -190,6 +190,11 @@ static void close_source(void *ctx)
     kd_sequence_source_close(ctx);
 }
 
+static kd_status cut_source(void *ctx, const kd_store_cut *cut, int n, kd_err *err)
+{
+    return kd_sequence_source_cut(ctx, cut, n, err);
+}
+
 static kd_status skeleton_source(const kd_config *cfg, const kd_model *m, const kd_half *half, kd_pass pass,
                                  bool cached, kd_source *out, kd_err *err)
 {
@@ -198,7 +203,7 @@ static kd_status skeleton_source(const kd_config *cfg, const kd_model *m, const 
     *out = (kd_source){.ctx = NULL};
     KD_TRY(kd_sequence_source_open(&spec, half, pass == KD_PASS_TRAIN, m->inputs, m->n_inputs,
                                    cached ? kd_sequence_default_cache() : 0, &s, err));
-    *out = (kd_source){.ctx = s, .producer = kd_sequence_producer(s), .close = close_source};
+    *out = (kd_source){.ctx = s, .producer = kd_sequence_producer(s), .close = close_source, .cut = cut_source};
     return KD_OK;
 }
 

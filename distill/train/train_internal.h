@@ -61,9 +61,11 @@ typedef struct kd_pending {
 
 /* Rows that a store of training views has answers to (train_replay.c). */
 typedef struct kd_replay {
-    int rows;        /* of each sample; 0: no store has any */
-    int64_t seed;    /* of their draws */
-    kd_producer all; /* of all rows, a repeat each */
+    int rows;                 /* of each sample; 0: no store has any */
+    int64_t seed;             /* of their draws */
+    char recipe[KD_CFG_HASH]; /* what else decides them */
+    const kd_store_cut *cut; /* skeleton_aug.match_views: how they were cut, of the first such store; NULL: not asked */
+    kd_producer all;         /* of all rows, a repeat each */
 } kd_replay;
 
 /* Another student of the group: its recipe and its directory. */
@@ -295,6 +297,10 @@ KD_NODISCARD kd_status kdi_train_report_late(kd_trainer *t, kd_err *err);
 
 /* A store whose views are rows of training: whether this run can make them again.  The source of training rows, which
  * are then those. */
+static inline bool kdi_replay_matches(const kd_config *c)
+{
+    return c->kind == KD_KIND_STUDENT && c->skeleton_aug.match_views;
+}
 KD_NODISCARD kd_status kdi_replay_note(kd_trainer *t, const kd_store_manifest *m, const char *path,
                                        const kd_teacher_table *table, kd_err *err);
 KD_NODISCARD kd_status kdi_replay_source(kd_trainer *t, kd_source *out, kd_err *err);

@@ -1,15 +1,16 @@
 /* Rows of training again, as the teacher saw them: a store of `dump-logits --views train:N` holds the teacher's answers
  * to N augmented rows of each sample (TinyViT, Wu et al. 2022, keeps such answers and the draws that made the rows).
- * In epoch e a video student is fed with row e mod N, bit for bit, and is taught by the answer to that row. */
+ * In epoch e a video student is fed with row e mod N, bit for bit, and is taught by the answer to that row.  A student
+ * of skeletons can see the same time, mirrored alike (skeleton_aug.match_views). */
 #include "distill/train/train_internal.h"
 
-kd_status kdi_replay_note(kd_trainer *t, const kd_store_manifest *m, const char *path, const kd_teacher_table *table,
-                          kd_err *err)
+#include <stdio.h>
+
+/* Can a task that makes the teacher's own rows make these? */
+static kd_status check_rows(const kd_trainer *t, const kd_store_manifest *m, const char *path,
+                            const kd_teacher_table *table, kd_err *err)
 {
     char rows[KD_CFG_HASH];
-    if (m->replay_rows[0] == '\0' || !t->o->task->replays) {
-        return KD_OK;
-    }
     KD_TRY(kd_config_rows_hash(t->cfg, rows));
     if (strcmp(rows, m->replay_rows) != 0) {
         return KD_FAIL(err, KD_E_DATA,
@@ -27,14 +28,45 @@ kd_status kdi_replay_note(kd_trainer *t, const kd_store_manifest *m, const char 
         return KD_FAIL(err, KD_E_CONFIG, "train.num_sample: expected 1 with a store of training views, found %d",
                        t->cfg->train.num_sample);
     }
-    if (t->replay.rows > 0 && (t->replay.rows != table->views || t->replay.seed != m->replay_seed)) {
+    return KD_OK;
+}
+
+/* Rows are those of one store; others must have the same. */
+static kd_status same_rows(const kd_replay *r, const kd_store_manifest *m, const char *path,
+                           const kd_teacher_table *table, kd_err *err)
+{
+    if (r->rows > 0 &&
+        (r->rows != table->views || r->seed != m->replay_seed || strcmp(r->recipe, m->replay_rows) != 0)) {
         return KD_FAIL(err, KD_E_DATA,
-                       "%s: expected %d views of seed %lld as the store before it has, found %d of seed %lld", path,
-                       t->replay.rows, (long long)t->replay.seed, table->views, (long long)m->replay_seed);
+                       "%s: expected %d views of seed %lld as the store before it has, found %d of seed %lld%s", path,
+                       r->rows, (long long)r->seed, table->views, (long long)m->replay_seed,
+                       strcmp(r->recipe, m->replay_rows) != 0 ? ", of another recipe" : "");
     }
-    t->replay.rows = table->views;
-    t->replay.seed = m->replay_seed;
-    kd_log(KD_LOG_INFO, "%s: the rows of epoch e are those of its view e mod %d", path, table->views);
+    return KD_OK;
+}
+
+kd_status kdi_replay_note(kd_trainer *t, const kd_store_manifest *m, const char *path, const kd_teacher_table *table,
+                          kd_err *err)
+{
+    kd_replay *r = &t->replay;
+    const bool cuts = kdi_replay_matches(t->cfg);
+    if (m->replay_rows[0] == '\0' || !(t->o->task->replays || cuts)) {
+        return KD_OK;
+    }
+    KD_TRY(t->o->task->replays ? check_rows(t, m, path, table, err) : KD_OK);
+    KD_TRY(same_rows(r, m, path, table, err));
+    if (cuts && r->rows == 0 && table->lacking > 0) {
+        return KD_FAIL(err, KD_E_DATA,
+                       "%s: no record for %zu of %zu samples, and skeleton_aug.match_views cuts all as its views; name "
+                       "first in kd.store a store of training views that has all",
+                       path, table->lacking, table->n);
+    }
+    r->cut = r->rows == 0 ? table->cut : r->cut;
+    r->rows = table->views;
+    r->seed = m->replay_seed;
+    (void)snprintf(r->recipe, sizeof r->recipe, "%s", m->replay_rows);
+    kd_log(KD_LOG_INFO, "%s: the rows of epoch e are %s its view e mod %d", path, cuts ? "cut as" : "those of",
+           table->views);
     return KD_OK;
 }
 
@@ -82,8 +114,10 @@ kd_status kdi_replay_source(kd_trainer *t, kd_source *out, kd_err *err)
 {
     const kd_task *task = t->o->task;
     const kd_half *half = &t->data.half[KD_HALF_TRAIN];
-    if (t->replay.rows == 0) {
-        return task->source(t->cfg, &t->model, half, KD_PASS_TRAIN, true, out, err);
+    const bool cuts = kdi_replay_matches(t->cfg);
+    if (t->replay.rows == 0 || cuts) {
+        KD_TRY(task->source(t->cfg, &t->model, half, KD_PASS_TRAIN, true, out, err));
+        return cuts ? out->cut(out->ctx, t->replay.cut, t->replay.rows, err) : KD_OK;
     }
     kd_config *cfg = kd_alloc(sizeof *cfg);
     if (cfg == NULL) {

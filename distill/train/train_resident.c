@@ -63,7 +63,7 @@ kd_status kdi_resident_plan(kd_trainer *t, const kd_memory_need *need, kd_err *e
     sizes s = {0, 0};
     size_t have = 0;
     for (int i = 0; i < t->loss.stores; i++) {
-        if (t->teacher[i].views > 1) { /* an answer an epoch is fed batch by batch */
+        if (t->teacher[i].views > 1 || t->replay.cut != NULL) { /* an answer an epoch is fed batch by batch */
             return asked == KD_RESIDENT_ON ? KD_FAIL(err, KD_E_CONFIG,
                                                      "train.resident: expected off or auto with a store of training "
                                                      "views (train:%d), found on",

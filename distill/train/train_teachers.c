@@ -36,7 +36,7 @@ static kd_status load_table(const kd_trainer *t, const kd_loss_opts *kd, const k
                      "that reads features above 0 (kd.feature, kd.sp_weight, ...)"
                    : "remove kd.pseudo and kd.class_embed_weight, which take its answers to samples without label");
     }
-    return kd_teacher_table_load(&t->data.half[KD_HALF_TRAIN], store, tap, table, err);
+    return kd_teacher_table_load(&t->data.half[KD_HALF_TRAIN], store, tap, kdi_replay_matches(t->cfg), table, err);
 }
 
 static kd_status load(kd_trainer *t, const kd_store *store, kd_err *err)
@@ -69,6 +69,12 @@ kd_status kdi_teachers_open(kd_trainer *t, kd_err *err)
     KD_GO(join(t, store, err));
     for (int i = 0; i < t->origin.n_stores; i++) {
         KD_GO(load(t, store[i], err));
+    }
+    if (kdi_replay_matches(t->cfg) && t->replay.rows == 0) {
+        st = KD_FAIL(
+            err, KD_E_CONFIG,
+            "skeleton_aug.match_views: expected a store of training views (teacher dump-logits --views train:N) "
+            "in kd.store, found none; give one, or set it to false");
     }
 done:
     for (int i = 0; i < KD_STORES_MAX; i++) {

@@ -85,6 +85,13 @@ typedef struct kd_store_view {
     const int32_t *frames; /* [n_frames] decoded frame indices */
 } kd_store_view;
 
+/* What of a view a student of another modality can replay: the time between its first and its last frame, and whether
+ * it was mirrored. */
+typedef struct kd_store_cut {
+    int32_t first, last; /* decoded frames; last: included */
+    bool flip;
+} kd_store_cut;
+
 /* One record, as given to the writer or lent by a cursor (then valid until the cursor's next read). */
 typedef struct kd_store_record {
     const char *id; /* "S001C001P001R001A001", or any string of 1 to 64 bytes */

@@ -26,6 +26,9 @@ struct kd_sequence_source {
     unsigned bits;
     size_t floats; /* of one stream of one sample */
     kd_cache *cache;
+    uint64_t cache_bytes;
+    const kd_store_cut *cut; /* [half->n, cuts]; NULL: whole recordings */
+    int cuts;
     fault *unread; /* [half->n] after kd_sequence_rows; each written by one thread */
 };
 
@@ -59,7 +62,7 @@ static int bodies_used(const float *x, size_t positions, int bodies)
     return 1;
 }
 
-static void keep(kd_sequence_source *s, uint32_t sample, const float *x)
+static void keep(kd_sequence_source *s, size_t place, const float *x)
 {
     const int bodies = s->spec.skeleton.max_bodies;
     const size_t positions = s->floats / (size_t)bodies;
@@ -75,18 +78,44 @@ static void keep(kd_sequence_source *s, uint32_t sample, const float *x)
     }
     k->bodies = used;
     change_bodies(x, bodies, positions, used, k->x);
-    (void)kd_cache_put(s->cache, sample, k, bytes);
+    (void)kd_cache_put(s->cache, place, k, bytes);
 }
 
-static kd_status read_sequence(const kd_sequence_spec *spec, const kd_data_sample *d, float *x, kd_err *err)
+/* The frames of a view, in place: bodies keep their numbers, so that people are those of the whole recording. */
+static kd_status cut_frames(kd_skeleton *skel, const kd_store_cut *cut, size_t *before, kd_err *err)
 {
+    const size_t first = (size_t)KD_MAX(cut->first, 0);
+    if (first >= skel->frames) {
+        return KD_FAIL(
+            err, KD_E_DATA,
+            "the teacher's view is of frames %d to %d, the recording has %zu; leave skeleton_aug.match_views "
+            "out where videos and skeletons do not share their frames",
+            cut->first, cut->last, skel->frames);
+    }
+    const size_t end = KD_MIN((size_t)KD_MAX(cut->last, cut->first) + 1, skel->frames);
+    if (skel->first[first] == skel->first[end]) {
+        return KD_FAIL(err, KD_E_DATA, "no frame from %zu to %zu, which the teacher's view is of, has a body", first,
+                       end - 1);
+    }
+    *before = first;
+    skel->first += first;
+    skel->frames = end - first;
+    return KD_OK;
+}
+
+static kd_status read_sequence(const kd_sequence_spec *spec, const kd_data_sample *d, const kd_store_cut *cut, float *x,
+                               kd_err *err)
+{
+    size_t before = 0;
     const kd_skel_opts opts = kd_sequence_file_opts(spec);
     kd_skeleton skel = {0};
     kd_status st;
     KD_GO(d->archive != NULL ? kd_archive_read(d->archive, d->row, &opts, &skel, err)
                              : kd_skeleton_read(d->skeleton, &opts, &skel, err));
     st = spec->denoise ? kd_skeleton_denoise(&skel, err) : KD_OK;
+    st = st == KD_OK && cut != NULL ? cut_frames(&skel, cut, &before, err) : st;
     st = st == KD_OK ? kd_sequence_make(spec, &skel, x, err) : st;
+    skel.first -= before;
     if (st != KD_OK) {
         st = kd_err_prefix(err, st, "%s", d->skeleton);
     }
@@ -95,28 +124,39 @@ done:
     return st;
 }
 
-static kd_status load(kd_sequence_source *s, uint32_t sample, float *x, kd_err *err)
+/* Where the cut of a row stands in the list. */
+static size_t place_of(const kd_sequence_source *s, const kd_item *item)
 {
+    return s->cut == NULL ? item->sample : (size_t)item->sample * (size_t)s->cuts + item->epoch % (uint32_t)s->cuts;
+}
+
+static kd_status load(kd_sequence_source *s, const kd_item *item, float *x, kd_err *err)
+{
+    const uint32_t sample = item->sample;
+    const size_t place = place_of(s, item);
     const int bodies = s->spec.skeleton.max_bodies;
-    const kept *k = s->cache != NULL ? kd_cache_get(s->cache, sample) : NULL;
+    const kept *k = s->cache != NULL ? kd_cache_get(s->cache, place) : NULL;
     if (k != NULL) {
         change_bodies(k->x, k->bodies, s->floats / (size_t)bodies, bodies, x);
         return KD_OK;
     }
     const kd_data_sample *d = &s->half->sample[sample];
-    const kd_status st = read_sequence(&s->spec, d, x, err);
+    const kd_status st = read_sequence(&s->spec, d, s->cut != NULL ? &s->cut[place] : NULL, x, err);
     if (st != KD_OK) {
         return d->id != NULL ? kd_err_prefix(err, st, "%s", d->id) : st;
     }
     if (s->cache != NULL) {
-        keep(s, sample, x);
+        keep(s, place, x);
     }
     return KD_OK;
 }
 
 static kd_sequence_draw draw_of(const kd_sequence_source *s, const kd_item *item)
 {
-    return kd_sequence_draw_make(&s->spec, kd_rng_make(s->spec.seed, KD_RNG_SAMPLE, item->sample, item->epoch));
+    kd_sequence_draw d =
+        kd_sequence_draw_make(&s->spec, kd_rng_make(s->spec.seed, KD_RNG_SAMPLE, item->sample, item->epoch));
+    d.flip = s->cut != NULL ? s->cut[place_of(s, item)].flip : d.flip;
+    return d;
 }
 
 static void write_streams(const kd_sequence_source *s, const kd_sequence_draw *draw, const float *x, void *const *dst)
@@ -137,7 +177,7 @@ static kd_status sequence_fill(void *ctx, const kd_item *item, void *scratch, vo
 {
     kd_sequence_source *s = ctx;
     float *x = scratch;
-    KD_TRY(load(s, item->sample, x, err));
+    KD_TRY(load(s, item, x, err));
     const kd_sequence_draw draw = s->train ? draw_of(s, item) : (kd_sequence_draw){.scale = 1.0};
     write_streams(s, s->train ? &draw : NULL, x, dst);
     return KD_OK;
@@ -222,6 +262,7 @@ kd_status kd_sequence_source_open(const kd_sequence_spec *spec, const kd_half *h
     s->half = half;
     s->train = train;
     s->floats = stream_floats(spec);
+    s->cache_bytes = cache_bytes;
     kd_status st = set_streams(s, streams, n_streams, err);
     if (st == KD_OK && cache_bytes > 0) {
         s->cache = kd_cache_new(half->n, cache_bytes);
@@ -235,6 +276,20 @@ kd_status kd_sequence_source_open(const kd_sequence_spec *spec, const kd_half *h
     }
     *out = s;
     return KD_OK;
+}
+
+kd_status kd_sequence_source_cut(kd_sequence_source *s, const kd_store_cut *cut, int n, kd_err *err)
+{
+    size_t places;
+    KD_ASSERT(s->train && n > 0 && s->cut == NULL);
+    s->cut = cut;
+    s->cuts = n;
+    if (s->cache == NULL) {
+        return KD_OK;
+    }
+    kd_cache_free(s->cache); /* a place a view */
+    s->cache = kd_size_mul(s->half->n, (size_t)n, &places) ? kd_cache_new(places, s->cache_bytes) : NULL;
+    return s->cache != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "no memory for %d views of %zu skeletons", n, s->half->n);
 }
 
 void kd_sequence_source_close(kd_sequence_source *s)
@@ -278,7 +333,7 @@ static kd_status rows_fill(void *ctx, const kd_item *item, void *scratch, void *
     kd_sequence_source *s = ctx;
     fault *f = &s->unread[item->sample];
     kd_err why = {0};
-    const kd_status st = load(s, item->sample, dst[0], &why);
+    const kd_status st = load(s, item, dst[0], &why);
     if (st == KD_OK) {
         return KD_OK;
     }

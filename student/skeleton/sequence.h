@@ -20,6 +20,9 @@
  * last frame repeated), noise per stream, joint mask. After a time flip velocities are those of
  * the reversed motion.
  *
+ * Under skeleton_aug.match_views time window and mirror are those of the teacher's views
+ * (kd_sequence_source_cut), one view an epoch.
+ *
  * Parsed, resampled and normalised sequences are kept in memory (19 KiB a body at T = 64) up to
  * a budget, so files are read once; results do not depend on it.
  */
@@ -29,6 +32,7 @@
 #include "formats/data/dataset.h"
 #include "formats/data/rows.h"
 #include "formats/skeleton/archive.h"
+#include "formats/store/logit_store.h"
 #include "kernels/kd_ops.h"
 #include "kernels/kd_rng.h"
 #include "student/skeleton/skeleton_opts.h"
@@ -90,6 +94,12 @@ typedef struct kd_sequence_source kd_sequence_source;
 KD_NODISCARD kd_status kd_sequence_source_open(const kd_sequence_spec *spec, const kd_half *half, bool train,
                                                const char *const *streams, int n_streams, uint64_t cache_bytes,
                                                kd_sequence_source **out, kd_err *err);
+/* Training rows of what a teacher saw: in epoch e sample i is cut as cut[i * n + e % n] says, which stays the caller's
+ * and alive.  Of the recording the frames from `first` to `last` (to the last one, where it ends before) are resampled
+ * and normalised as if there were no others; people are chosen by the whole recording; `flip` decides the mirror in the
+ * place of skeleton_aug.flip_prob.  A view that begins behind the recording's end, or without a body in its window, is
+ * a file that cannot be read (KD_E_DATA).  Before its first row. */
+KD_NODISCARD kd_status kd_sequence_source_cut(kd_sequence_source *s, const kd_store_cut *cut, int n, kd_err *err);
 void kd_sequence_source_close(kd_sequence_source *s);    /* NULL is legal; after its loaders */
 kd_producer kd_sequence_producer(kd_sequence_source *s); /* tensors in the order of `streams`, (3, T, V, M) */
 

@@ -370,6 +370,58 @@ static void write_store(const char *path, const kd_dataset *ds, const char *spli
     ok(kd_store_writer_close(out, &err), &err);
 }
 
+/* A store of two training views: time and mirror of each view come with the table. */
+static void write_views(const char *path, const kd_dataset *ds)
+{
+    kd_err err = {0};
+    kd_store_writer *out = NULL;
+    const kd_half *t = &ds->half[KD_HALF_TRAIN];
+    const kd_store_manifest m = {.teacher = "t",
+                                 .data_set = ds->name,
+                                 .split = ds->split,
+                                 .parts = "train",
+                                 .views = "train:2",
+                                 .merge = "prob",
+                                 .classes = (const char *const *)ds->classes,
+                                 .n_classes = ds->n_classes,
+                                 .logit_dtype = KD_F32,
+                                 .replay_rows = "0123",
+                                 .replay_seed = 7};
+    ok(kd_store_writer_open(path, &m, KD_STORE_NEW, &out, NULL, &err), &err);
+    for (size_t i = 0; i < t->n; i++) {
+        const int32_t shift = (int32_t)i, first[3] = {4 + shift, 9, 6}, second[3] = {2, 2, 2};
+        const float logits[8] = {0};
+        const kd_store_view view[2] = {{.n_frames = 3, .frames = first},
+                                       {.clip = 1, .flip = true, .n_frames = 3, .frames = second}};
+        const kd_store_record r = {.id = t->sample[i].id,
+                                   .order = i,
+                                   .label = t->sample[i].label,
+                                   .n_views = 2,
+                                   .logits = logits,
+                                   .views = view};
+        ok(kd_store_append(out, &r, &err), &err);
+    }
+    ok(kd_store_writer_close(out, &err), &err);
+}
+
+static void compare_views(const kd_dataset *ds, const char *path)
+{
+    kd_err err = {0};
+    kd_store *s = NULL;
+    kd_teacher_table t;
+    write_views(path, ds);
+    ok(kd_store_open(path, &s, &err), &err);
+    ok(kd_teacher_table_load(&ds->half[KD_HALF_TRAIN], s, NULL, true, &t, &err), &err);
+    assert_int_equal(t.views, 2);
+    for (size_t i = 0; i < t.n; i++) {
+        const kd_store_cut *c = t.cut + 2 * i;
+        assert_true(c[0].first == 4 + (int32_t)i && c[0].last == 9 && !c[0].flip);
+        assert_true(c[1].first == 2 && c[1].last == 2 && c[1].flip);
+    }
+    kd_teacher_table_free(&t);
+    kd_store_close(s);
+}
+
 static void join_refused(kd_dataset *ds, const char *path, const char *word)
 {
     kd_err err = {0};
@@ -406,13 +458,14 @@ static void teacher_table(void **state)
     ok(kd_store_open(path[0], &s, &err), &err);
     kd_half *half = &ds.half[KD_HALF_TRAIN];
     ok(kd_teacher_join(&ds, half, &s, 1, KD_BAD_FAIL, &err), &err);
-    ok(kd_teacher_table_load(half, s, "", &t, &err), &err);
+    ok(kd_teacher_table_load(half, s, "", false, &t, &err), &err);
     assert_int_equal(t.n, 3);
     assert_int_equal(t.extra, 0);
     assert_true(fabs(t.top1 - 2.0 / 3.0) < 1e-12);
     assert_true(t.logits[4 + 1] == 3.0f && t.feature[2 * 2] == 2.0f);
     kd_teacher_table_free(&t);
     kd_store_close(s);
+    compare_views(&ds, path[4]);
     /* two views: softmax(logits) is the mean of the views' softmaxes */
     write_store(path[1], &ds, ds.split, 2, 0, 2);
     join_refused(&ds, path[1], "no record for 1 of 3");
@@ -423,7 +476,7 @@ static void teacher_table(void **state)
     assert_int_equal(half->n_left, 1);
     assert_string_equal(half->left[0].id, lacking);
     assert_int_equal(half->left[0].why, KD_FATE_NO_TEACHER);
-    ok(kd_teacher_table_load(half, s, NULL, &t, &err), &err);
+    ok(kd_teacher_table_load(half, s, NULL, false, &t, &err), &err);
     assert_null(t.feature);
     const double e3 = exp(3.0), e1 = exp(1.0);
     const double want = log(0.5 * (e3 / (e3 + 3.0) + e1 / (e1 + 3.0)));

@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* clang-format off */
 #include <setjmp.h>
@@ -472,6 +473,113 @@ static void cache_and_workers_change_nothing(void **state)
     assert_int_equal(kd_io_remove_tree(dir, NULL), KD_OK);
 }
 
+/* ---- views of a store ------------------------------------------------------------------------ */
+
+enum { CUT_FRAMES = 40 };
+
+/* The numbers of a .skeleton file of one body, frame by frame: its text, read here. */
+static void read_text(const char *path, double v[CUT_FRAMES][V][3])
+{
+    int frames = 0, bodies = 0, joints = 0;
+    double skip;
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%d", &frames), 1);
+    assert_int_equal(frames, CUT_FRAMES);
+    for (int t = 0; t < frames; t++) {
+        assert_int_equal(fscanf(f, "%d", &bodies), 1);
+        assert_int_equal(bodies, 1);
+        for (int i = 0; i < 10; i++) {
+            assert_int_equal(fscanf(f, "%lf", &skip), 1);
+        }
+        assert_int_equal(fscanf(f, "%d", &joints), 1);
+        assert_int_equal(joints, V);
+        for (int j = 0; j < V; j++) {
+            assert_int_equal(fscanf(f, "%lf %lf %lf", &v[t][j][0], &v[t][j][1], &v[t][j][2]), 3);
+            for (int i = 3; i < 12; i++) {
+                assert_int_equal(fscanf(f, "%lf", &skip), 1);
+            }
+        }
+    }
+    (void)fclose(f);
+}
+
+/* Frame t of a row is frame first + t of the file, the last one of the window repeated; mirrored: x negated, left and
+ * right joints exchanged. */
+static void expect_window(double v[CUT_FRAMES][V][3], const float *row, int first, int last, bool flip)
+{
+    static const int SIDES[10][2] = {{4, 8},   {5, 9},   {6, 10},  {7, 11},  {12, 16},
+                                     {13, 17}, {14, 18}, {15, 19}, {21, 23}, {22, 24}};
+    int from[V];
+    for (int j = 0; j < V; j++) {
+        from[j] = j;
+    }
+    for (int i = 0; i < 10 && flip; i++) {
+        from[SIDES[i][0]] = SIDES[i][1];
+        from[SIDES[i][1]] = SIDES[i][0];
+    }
+    for (int t = 0; t < T; t++) {
+        const int frame = KD_MIN(first + t, last);
+        for (int j = 0; j < V; j++) {
+            for (int c = 0; c < 3; c++) {
+                const double want = v[frame][from[j]][c] * (flip && c == 0 ? -1.0 : 1.0);
+                if (!(fabs((double)row[at(c, t, j, 0)] - want) <= 1e-6)) {
+                    fail_msg("window %d-%d, frame %d, joint %d, axis %d: %g, the file has %g", first, last, t, j, c,
+                             (double)row[at(c, t, j, 0)], want);
+                }
+            }
+        }
+    }
+}
+
+/* Epoch e sees the window and the mirror of view e mod n; with and without the cache. */
+static void views_of_a_store_cut_the_rows(void **state)
+{
+    (void)state;
+    static double v[CUT_FRAMES][V][3];
+    static const char *const ONE[] = {"joint"};
+    static const uint64_t CACHE[] = {0, (uint64_t)1 << 24};
+    kd_err err = {0};
+    char path[] = "cut_test_XXXXXX.skeleton";
+    assert_true(close(mkstemps(path, 9)) == 0);
+    kd_skeleton s = recording("cut", CUT_FRAMES, 1);
+    ok(kd_skeleton_write(path, &s, &err), &err);
+    kd_skeleton_free(&s);
+    read_text(path, v);
+    kd_data_sample sample[2] = {{.id = "a", .skeleton = path}, {.id = "b", .skeleton = path}};
+    const kd_half half = {.sample = sample, .n = 2};
+    const kd_store_cut cut[2][3] = {{{5, 24, false}, {12, 12, true}, {30, 90, true}},
+                                    {{0, 39, true}, {40, 50, false}, {0, 3, false}}};
+    const kd_sequence_spec spec = {.skeleton = {.frames = T, .max_bodies = M, .normalize = KD_NORM_NONE},
+                                   .aug = {.scale = {1, 1}, .speed = {1, 1}, .match_views = true}};
+    for (int run = 0; run < 2; run++) {
+        kd_sequence_source *src = NULL;
+        void *scratch = NULL;
+        ok(kd_sequence_source_open(&spec, &half, true, ONE, 1, CACHE[run], &src, &err), &err);
+        ok(kd_sequence_source_cut(src, cut[0], 3, &err), &err);
+        const kd_producer p = kd_sequence_producer(src);
+        ok(p.scratch_new(p.ctx, &scratch, &err), &err);
+        for (uint32_t i = 0; i < 2; i++) {
+            for (uint32_t epoch = 0; epoch < 6; epoch++) {
+                const kd_store_cut *c = &cut[i][epoch % 3];
+                void *dst[1] = {out[0]};
+                const kd_status st = p.fill(p.ctx, &(kd_item){.sample = i, .epoch = epoch}, scratch, dst, &err);
+                if (c->first >= CUT_FRAMES) { /* behind the end */
+                    assert_int_equal(st, KD_E_DATA);
+                    assert_non_null(strstr(err.msg, "frames 40 to 50, the recording has 40"));
+                    err = (kd_err){0};
+                    continue;
+                }
+                ok(st, &err);
+                expect_window(v, out[0], c->first, KD_MIN(c->last, CUT_FRAMES - 1), c->flip);
+            }
+        }
+        p.scratch_free(p.ctx, scratch);
+        kd_sequence_source_close(src);
+    }
+    assert_int_equal(unlink(path), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(preprocessing_is_the_references),
@@ -483,6 +591,7 @@ int main(void)
                                        cmocka_unit_test(the_op_is_the_same),
                                        cmocka_unit_test(draws_keep_their_bounds),
                                        cmocka_unit_test(time_flip_reverses_motion),
-                                       cmocka_unit_test(cache_and_workers_change_nothing)};
+                                       cmocka_unit_test(cache_and_workers_change_nothing),
+                                       cmocka_unit_test(views_of_a_store_cut_the_rows)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
