@@ -1,6 +1,7 @@
 /* Values taken from elsewhere, and checks that need more than one key. */
 #include "configs/schema/config_table.h"
 #include "formats/base/archive.h"
+#include "formats/base/io.h"
 #include "formats/data/sets/data_set.h"
 #include "teacher/clip/augment.h"
 #include "teacher/model/teacher.h"
@@ -40,6 +41,22 @@ static kd_status finish_archive(const kd_data_opts *d, kd_err *err)
     return KD_OK;
 }
 
+static kd_status check_unlabelled(const kd_data_opts *d, kd_err *err)
+{
+    const bool share = kd_unlabelled_share(d->unlabelled) > 0.0;
+    const size_t n = strlen(d->unlabelled);
+    if (!share && n > 0 && strspn(d->unlabelled, "+-.0123456789") == n && !kd_path_exists(d->unlabelled)) {
+        return KD_FAIL(err, KD_E_CONFIG,
+                       "data.unlabelled: expected a share above 0 and below 1, or a file of ids, found %s",
+                       d->unlabelled);
+    }
+    return share || d->unlabelled_seed == 0
+               ? KD_OK
+               : KD_FAIL(err, KD_E_CONFIG,
+                         "data.unlabelled_seed: %lld, but data.unlabelled is no share that is drawn; remove it",
+                         (long long)d->unlabelled_seed);
+}
+
 static kd_status finish_data(kd_config *c, kd_err *err)
 {
     kd_data_opts *d = &c->data;
@@ -62,6 +79,7 @@ static kd_status finish_data(kd_config *c, kd_err *err)
         }
     }
     KD_TRY(kd_split_check(&d->split, err));
+    KD_TRY(check_unlabelled(d, err));
     const bool lists = strcmp(d->layout, KD_LAYOUT_LIST) == 0 || strcmp(d->split.by, KD_SPLIT_LIST) == 0;
     if (lists && d->train_list[0] == '\0' && d->val_list[0] == '\0') {
         return KD_FAIL(err, KD_E_CONFIG, "data.train_list: expected a list file (layout or split is list), found none");

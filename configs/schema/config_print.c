@@ -323,6 +323,9 @@ static kd_status absolute_path(const kd_cfg_row *row, const char *here, char pat
     if ((row->flags & KD_CFG_LISTED) != 0 && !kd_path_exists(path)) {
         return KD_OK; /* below the root, with which the path goes */
     }
+    if (strcmp(row->path, "data.unlabelled") == 0 && kd_unlabelled_share(path) > 0.0) {
+        return KD_OK; /* a share, no file */
+    }
     const bool layout = strcmp(row->path, "skeleton.layout") == 0 || strcmp(row->path, "skeleton.file_layout") == 0;
     return layout && kd_layout_find(path) != NULL ? KD_OK : make_absolute(here, path, err);
 }

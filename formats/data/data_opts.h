@@ -24,4 +24,7 @@ typedef struct kd_data_opts {
 #include "kernels/kd_options_struct.inc"
 } kd_data_opts;
 
+/* data.unlabelled as a share: a number above 0 and below 1, else 0 (a file, or nothing). */
+double kd_unlabelled_share(const char *text);
+
 #endif

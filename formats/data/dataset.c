@@ -363,46 +363,6 @@ static kd_status read_names(builder *b, const char *name, kd_quarantine *to)
     return st;
 }
 
-/* data.unlabelled: the labels of these samples are forgotten. */
-static kd_status forget_labels(builder *b)
-{
-    const kd_quarantine *names = &b->unlabelled;
-    const char *file = b->cfg->unlabelled, *stranger = NULL;
-    kd_half *train = &b->ds->half[KD_HALF_TRAIN];
-    size_t strangers = 0;
-    for (size_t i = 0; i < names->n; i++) {
-        const char *name = names->name[i];
-        const kd_left_out key = {.id = name};
-        const int64_t at = kd_half_find(train, name);
-        kd_left_out *left =
-            train->n_left > 0 ? bsearch(&key, train->left, train->n_left, sizeof key, kdi_by_left_id) : NULL;
-        if (kd_half_find(&b->ds->half[KD_HALF_VAL], name) >= 0) {
-            return KD_FAIL(b->err, KD_E_DATA,
-                           "%s: expected samples of the training half, found %s of the validation half: what is "
-                           "measured needs its labels",
-                           file, name);
-        }
-        if (at >= 0) {
-            train->sample[at].label = KD_NO_LABEL;
-        } else if (left != NULL) {
-            left->label = KD_NO_LABEL;
-        } else {
-            stranger = stranger == NULL ? name : stranger;
-            strangers++;
-        }
-    }
-    kdi_half_count(train);
-    if (file[0] != '\0' && strangers == names->n) {
-        return KD_FAIL(b->err, KD_E_DATA, "%s: expected ids of the %zu training samples (%s), found %s", file, train->n,
-                       train->n > 0 ? train->sample[0].id : "none", stranger != NULL ? stranger : "none");
-    }
-    if (strangers > 0) {
-        kd_log(KD_LOG_WARN, "%s: %zu of %zu ids are no sample of the training half, the first: %s", file, strangers,
-               names->n, stranger);
-    }
-    return KD_OK;
-}
-
 static kd_status read_pack(builder *b)
 {
     if (b->cfg->video_dir[0] == '\0') {
@@ -437,7 +397,7 @@ static kd_status build(builder *b, unsigned halves)
         KD_TRY(kd_split_lists_read(cfg, b->ds->archive, &b->lists, b->err));
     }
     KD_TRY(read_names(b, cfg->quarantine, &b->quarantine));
-    KD_TRY(read_names(b, cfg->unlabelled, &b->unlabelled));
+    KD_TRY(read_names(b, kd_unlabelled_share(cfg->unlabelled) > 0.0 ? "" : cfg->unlabelled, &b->unlabelled));
     KD_TRY(read_pack(b));
     KD_TRY(scan(b, lists));
     KD_TRY(lists ? split_lists(b) : split_files(b));
@@ -451,7 +411,7 @@ static kd_status build(builder *b, unsigned halves)
     for (int h = 0; h < KD_HALVES; h++) {
         KD_TRY(finish_half(b, (kd_half_id)h));
     }
-    KD_TRY(forget_labels(b));
+    KD_TRY(kdi_dataset_forget_labels(cfg, &b->unlabelled, b->ds, b->err));
     return kdi_dataset_check(cfg, halves, b->ds, b->err);
 }
 

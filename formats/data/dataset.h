@@ -29,7 +29,8 @@
  * Without a label (KD_NO_LABEL): the samples that data.unlabelled names, whatever their names or lists say, and rows of
  * the training list that give none (listing.h).  They stay in the half; what reads labels passes them over.  Of the ids
  * in data.unlabelled those of the validation half are refused, and so is a file that names no training sample; ids that
- * no list has are said.
+ * no list has are said.  A share S in its place forgets, in each class of n listed training samples, all labels but
+ * max(2, n (1 - S)), rounded; which ones follows from data.unlabelled_seed and the ids alone.
  *
  * Class names: data.classes; else those of the lists; else `<root>/classes.txt` (one a line, label
  * order); else NTU's own for a published split; else A001... for NTU names and class-0... for others.  Classes without

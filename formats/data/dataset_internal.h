@@ -3,6 +3,7 @@
 #define KD_FORMATS_DATA_DATASET_INTERNAL_H
 
 #include "formats/data/dataset.h"
+#include "formats/data/lists/quarantine.h"
 #include "formats/data/scan.h"
 #include "formats/data/split_lists.h"
 
@@ -13,6 +14,10 @@ kd_status kd_dataset_name_split(const kd_data_opts *cfg, const kd_listing list[K
  * least. */
 kd_status kd_dataset_name_classes(const kd_data_opts *cfg, const kd_class_names *own, int seen, kd_dataset *ds,
                                   kd_err *err);
+
+/* data.unlabelled; names: the ids of its file, where it is one. */
+KD_NODISCARD kd_status kdi_dataset_forget_labels(const kd_data_opts *cfg, const kd_quarantine *names, kd_dataset *ds,
+                                                 kd_err *err);
 
 /* Absent files of the halves asked for, by data.on_bad_sample; empty halves, ids, labels. */
 kd_status kdi_dataset_check(const kd_data_opts *cfg, unsigned halves, const kd_dataset *ds, kd_err *err);

@@ -328,6 +328,59 @@ static void own_folders(void **state)
 
 /* ---- the teacher's table --------------------------------------------------------------------- */
 
+/* ---- a share without labels ------------------------------------------------------------------- */
+
+static uint32_t labelled_of(world *w, const char *share, int64_t seed, size_t *kept)
+{
+    kd_err err = {0};
+    kd_dataset ds;
+    uint32_t which = 0;
+    (void)snprintf(w->cfg->unlabelled, sizeof w->cfg->unlabelled, "%s", share);
+    w->cfg->unlabelled_seed = seed;
+    ok(kd_dataset_open(w->cfg, KD_NEED_SKELETON, BOTH, &ds, &err), &err);
+    const kd_half *half = &ds.half[KD_HALF_TRAIN];
+    kept[0] = kept[1] = kept[2] = 0;
+    for (size_t i = 0; i < half->n; i++) {
+        const kd_data_sample *s = &half->sample[i];
+        assert_true(s->label == s->action - 1 || s->label == KD_NO_LABEL);
+        if (s->label != KD_NO_LABEL) {
+            kept[s->label]++;
+            which |= (uint32_t)1 << i;
+        }
+    }
+    assert_int_equal(half->counts.unlabelled, half->n - kept[0] - kept[1] - kept[2]);
+    for (size_t i = 0; i < ds.half[KD_HALF_VAL].n; i++) {
+        assert_true(ds.half[KD_HALF_VAL].sample[i].label != KD_NO_LABEL);
+    }
+    kd_dataset_free(&ds);
+    return which;
+}
+
+/* Actions of 10, 6 and 2 training samples. */
+static void a_share_keeps_two_of_each_class(void **state)
+{
+    world *w = *state;
+    static const int SIZE[3] = {10, 6, 2};
+    size_t kept[3];
+    for (int a = 0; a < 3; a++) {
+        for (int person = 1; person <= SIZE[a]; person++) {
+            put_ntu(w, 1, 1, person, a + 1, true, true);
+        }
+        put_ntu(w, 1, 1, 20, a + 1, true, true);
+    }
+    set_split(w, "subject");
+    w->cfg->split.train = (kd_cfg_ints){.n = 10, .v = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}};
+    const uint32_t five = labelled_of(w, "0.5", 0, kept);
+    assert_true(kept[0] == 5 && kept[1] == 3 && kept[2] == 2);
+    assert_int_equal(labelled_of(w, "0.5", 0, kept), five);
+    assert_true(labelled_of(w, "0.5", 1, kept) != five && kept[0] == 5 && kept[1] == 3);
+    const uint32_t few = labelled_of(w, "0.9", 0, kept);
+    assert_true(kept[0] == 2 && kept[1] == 2 && kept[2] == 2);
+    assert_int_equal(few & five, few); /* fewer labels are some of more */
+    (void)labelled_of(w, "0.25", 0, kept);
+    assert_true(kept[0] == 8 && kept[1] == 5 && kept[2] == 2); /* 7.5, 4.5 and 1.5 */
+}
+
 static void write_store(const char *path, const kd_dataset *ds, const char *split, int views, int label_shift,
                         size_t records)
 {
@@ -565,6 +618,7 @@ int main(void)
                                        cmocka_unit_test_setup_teardown(refusals, begin, end),
                                        cmocka_unit_test_setup_teardown(own_folders, begin, end),
                                        cmocka_unit_test_setup_teardown(teacher_table, begin, end),
+                                       cmocka_unit_test_setup_teardown(a_share_keeps_two_of_each_class, begin, end),
                                        cmocka_unit_test_setup_teardown(memory, begin, end),
                                        cmocka_unit_test_setup_teardown(memory_of_lists, begin, end)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A student of skeletons that sees what the teacher saw: time window and mirror of the views of a store.  The numbers are
-# those of tests/data/test_sequence.c.
+# A student of skeletons that sees what the teacher saw: time window and mirror of the views of a store.  The numbers
+# are those of tests/data/test_sequence.c.
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/setup.sh"
 samples data
@@ -42,7 +42,7 @@ same_file two/checkpoints/last/model.safetensors more/checkpoints/last/model.saf
 
 # ---- what is refused
 cut() { refused "$1" "$2" train "$3" no "${match[@]}" "${@:4}"; }
-cut 2 'skeleton_aug.flip_prob: 0.5, but with skeleton_aug.match_views' window.logits.zst --set skeleton_aug.flip_prob=0.5
+cut 2 'flip_prob: 0.5, but with skeleton_aug.match_views' window.logits.zst --set skeleton_aug.flip_prob=0.5
 cut 2 'skeleton_aug.speed_prob: 0.5, but' window.logits.zst --set skeleton_aug.speed_prob=0.5
 cut 2 'match_views: data.denoise leaves frames out' window.logits.zst --set data.denoise=ctrgcn
 cut 2 'match_views: expected a store of training views' plain.logits.zst

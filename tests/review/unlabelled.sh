@@ -95,4 +95,17 @@ said 'most: 1 of 10 ids are no sample of the training half, the first: S009'
 accepted train "${few[@]}" --teacher-logits t.logits.zst --set mixup.alpha=0.8 --set class_balance=true \
     --set kd.dkd_weight=0.1 --set kd.nkd_weight=0.1 --set optim.accumulation=3 --out all -q
 if grep -qi nan all/log.jsonl; then failed "NaN with mixed batches"; fi
+# ---- a share of each class (numbers: tests/data/test_dataset.c)
+cp -r data more && for f in more/nturgb+d_skeletons/*P001*; do
+    for p in 4 5 6; do cp "$f" "${f/P001/P00$p}"; done
+done
+share=(--data more --set 'data.split.train=[1,4,5,6]' --set data.unlabelled=0.5)
+accepted train "${share[@]}" --out share
+said 'data.unlabelled: 0.5, seed 0: 24 of 48 listed training samples keep their label, at least 2 a class'
+[ "$(grep -c -P '^train\t.*\t-1\t' share/samples.tsv)" -eq 24 ] || failed "samples.tsv does not name the share"
+accepted train "${share[@]}" --set data.unlabelled_seed=1 --out draw -q
+if cmp -s share/samples.tsv draw/samples.tsv; then failed "another seed draws the same samples"; fi
+refused 2 'data.unlabelled_seed: 0 then, 1 now' train "${share[@]}" --set data.unlabelled_seed=1 --out share --resume -q
+refused 2 'data.unlabelled_seed: 1, but' train "${few[@]}" --set data.unlabelled_seed=1 --out no -q
+refused 2 'above 0 and below 1, or a file of ids, found 1.5' train --set data.unlabelled=1.5 --out no -q
 finish
