@@ -7,6 +7,7 @@
 #include "kernels/kd_ops.h"
 #include "kernels/kd_program.h"
 #include "tests/kernels/f64_backend.h"
+#include "tests/train/loss_bench.h"
 #include "tools/parity/parity_gen.h"
 
 #include <math.h>
@@ -18,10 +19,6 @@
 #include <cmocka.h>
 
 enum { B = 6, K = 11, S = 8, P = 12 };
-
-/* Terms that the student's features have the gradient of. */
-#define OF_THE_RUN  (KD_READS_AVERAGE | KD_READS_PEERS)
-#define OF_FEATURES (KD_READS_FEATURES | KD_READS_CLASSES | KD_READS_LATENT)
 
 static void ok(kd_status st, const kd_err *err)
 {
@@ -62,7 +59,7 @@ static void make_data(double smoothing, data *d)
     }
 }
 
-/* ---- a loss of its own: logits and features are inputs -------------------------------------- */
+/* ---- a loss of its own ----------------------------------------------------------------------- */
 
 typedef struct bench {
     kd_dtype t;
@@ -70,102 +67,45 @@ typedef struct bench {
     int lost; /* the last rows of the batch have no teacher */
     int bare; /* or no label */
     kd_backend *be;
-    kd_params *params;
-    kd_program *p;
+    loss_bench of;
 } bench;
-
-static int rows_of(const bench *b)
-{
-    return b->rows > 0 ? b->rows : B;
-}
-
-static void put(void *dst, kd_dtype t, const double *src, int n)
-{
-    for (int i = 0; dst != NULL && i < n; i++) {
-        if (t == KD_F64) {
-            ((double *)dst)[i] = src[i];
-        } else {
-            ((float *)dst)[i] = (float)src[i];
-        }
-    }
-}
-
-static double at(const void *p, kd_dtype t, int i)
-{
-    return t == KD_F64 ? ((const double *)p)[i] : (double)((const float *)p)[i];
-}
 
 static void *tensor(const bench *b, const char *name)
 {
-    return kd_program_tensor(b->p, name).data;
+    return loss_bench_tensor(&b->of, name);
 }
 
 static void bench_open(bench *b, const kd_loss *l)
 {
     kd_err err = {0};
-    b->params = kd_params_create(b->t);
-    kd_graph *g = kd_graph_create(&(kd_graph_opts){.params = b->params, .dtype = b->t, .training = true});
-    const kd_val wanted[2] = {kd_input(g, "z", b->t, kd_shape2(rows_of(b), K)),
-                              kd_input(g, "s", b->t, kd_shape2(rows_of(b), S))};
-    const kd_loss_batch batch = {.batch = rows_of(b),
-                                 .classes = K,
-                                 .target = kd_shape1(K),
-                                 .logits = wanted[0],
-                                 .features = wanted[1],
-                                 .latent = wanted[1]};
-    const kd_val loss = kd_loss_build(g, l, &batch);
-    bool features = false;
-    for (int s = 0; s < KD_MAX(l->stores, 1); s++) {
-        features = features || kd_loss_reads(l, s, OF_FEATURES);
-    }
-    const bool logits = kd_loss_reads(l, 0, KD_READS_LABELS | KD_READS_LOGITS | OF_THE_RUN);
-    const kd_compile_opts opts = {
-        .loss = loss, .grad_inputs = wanted + (logits ? 0 : 1), .n_grad_inputs = logits && features ? 2 : 1};
-    ok(kd_params_alloc(b->params, b->be, b->t, true, &err), &err);
-    ok(kd_program_compile(g, b->be, &opts, &b->p, &err), &err);
+    b->of = (loss_bench){.t = b->t, .rows = b->rows > 0 ? b->rows : B, .classes = K, .width = S, .be = b->be};
+    ok(loss_bench_open(&b->of, l, &err), &err);
 }
 
 static void bench_close(bench *b)
 {
-    kd_program_free(b->p);
-    kd_params_free(b->params);
+    loss_bench_close(&b->of);
 }
 
 /* Feed everything; every store answers alike. */
 static void bench_run(const bench *b, const kd_loss *l, const data *d)
 {
     static const double ones[B] = {1, 1, 1, 1, 1, 1};
-    const int n = rows_of(b);
     double taught[B] = {0}, labelled[B] = {0};
-    memcpy(taught, ones, (size_t)(n - b->lost) * sizeof *taught);
-    memcpy(labelled, ones, (size_t)(n - b->bare) * sizeof *labelled);
-    char name[KD_TERM_NAME];
-    put(tensor(b, "z"), b->t, d->z, n * K);
-    put(tensor(b, "s"), b->t, d->s, n * S);
-    put(tensor(b, "target"), b->t, d->target, n * K);
-    put(tensor(b, "valid"), b->t, labelled, n);
-    put(tensor(b, "averaged_valid"), b->t, taught, n);
-    put(tensor(b, "peer_valid"), b->t, taught, n);
-    put(tensor(b, "class_embed"), b->t, d->e, K * P);
-    put(tensor(b, "embed_target"), b->t, d->target, n * K);
-    put(tensor(b, "embed_valid"), b->t, labelled, n);
-    for (int s = 0; s < l->stores; s++) {
-        kd_loss_name("teacher_valid", s, name);
-        put(tensor(b, name), b->t, taught, n);
-        kd_loss_name("teacher_feature", s, name);
-        put(tensor(b, name), b->t, d->f, n * P);
-    }
-    for (int i = 0; i < l->n; i++) {
-        put(tensor(b, l->term[i].input), b->t, d->t, n * K);
-    }
-    for (int i = 0; i < kd_params_count(b->params); i++) {
-        const bool weight = kd_params_at(b->params, i)->shape.rank == 2;
-        const double zero[P] = {0};
-        put(kd_params_value(b->params, i), b->t, weight ? d->w : zero, weight ? P * S : P);
-    }
-    assert_int_equal(kd_params_changed(b->params), KD_OK);
-    assert_int_equal(kd_params_zero_grad(b->params), KD_OK);
-    assert_int_equal(kd_program_run(b->p, NULL), KD_OK);
+    memcpy(taught, ones, (size_t)(b->of.rows - b->lost) * sizeof *taught);
+    memcpy(labelled, ones, (size_t)(b->of.rows - b->bare) * sizeof *labelled);
+    const loss_data fed = {.z = d->z,
+                           .s = d->s,
+                           .target = d->target,
+                           .labelled = labelled,
+                           .teacher = d->t,
+                           .feature = d->f,
+                           .taught = taught,
+                           .embed = d->e,
+                           .embed_target = d->target,
+                           .embedded = labelled,
+                           .projector = d->w};
+    assert_int_equal(loss_bench_run(&b->of, l, &fed), KD_OK);
 }
 
 /* ---- every row against its goldens ----------------------------------------------------------- */
@@ -178,9 +118,9 @@ static void compare(const kd_json *c, const char *key, const void *got, kd_dtype
     for (size_t i = 0; i < kd_json_count(list); i++) {
         double want = NAN;
         assert_int_equal(kd_json_as_f64(kd_json_at(list, i), &want, NULL), KD_OK);
-        if (!(fabs(at(got, t, (int)i) - want) <= tol)) {
-            fail_msg("%s: %s[%zu] is %.17g, golden %.17g, allowed %.2g (%s)", name, key, i, at(got, t, (int)i), want,
-                     tol, kd_dtype_name(t));
+        if (!(fabs(loss_bench_at(got, t, (int)i) - want) <= tol)) {
+            fail_msg("%s: %s[%zu] is %.17g, golden %.17g, allowed %.2g (%s)", name, key, i,
+                     loss_bench_at(got, t, (int)i), want, tol, kd_dtype_name(t));
         }
     }
 }
@@ -215,20 +155,20 @@ static void golden_case(int row, const kd_json *c, kd_backend *be, kd_dtype t)
     make_data(smoothing, d);
     bench_run(&b, &l, d);
 
-    const double got = at(tensor(&b, term.def->log), t, 0);
+    const double got = loss_bench_at(tensor(&b, term.def->log), t, 0);
     const double tol = t == KD_F64 ? 1e-13 * fabs(value) : 4.0 * fabs(value_f32 - value) + 0x1p-22 * fabs(value);
     if (!(fabs(got - value) <= tol)) {
         fail_msg("%s is %.17g, golden %.17g, allowed %.2g (%s)", def->name, got, value, tol, kd_dtype_name(t));
     }
     const double grad_tol = t == KD_F64 ? 1e-14 : 4.0 * grad_f32;
-    const bool features = (def->reads & OF_FEATURES) != 0;
+    const bool features = (def->reads & KD_LOSS_OF_FEATURES) != 0;
     compare(c, "grad", tensor(&b, features ? "grad:s" : "grad:z"), t, grad_tol);
     if (kd_json_get(c, "grad_projector") != NULL) {
         const char *const name = strcmp(def->name, "infonce") == 0       ? "kd.contrast.weight"
                                  : strcmp(def->name, "class_embed") == 0 ? "kd.class_projector.weight"
                                                                          : "kd.projector.weight";
-        const int w = kd_params_find(b.params, name);
-        compare(c, "grad_projector", kd_params_grad(b.params, w), t, grad_tol);
+        const int w = kd_params_find(b.of.params, name);
+        compare(c, "grad_projector", kd_params_grad(b.of.params, w), t, grad_tol);
     }
     bench_close(&b);
     kd_loss_free(&l);
@@ -285,9 +225,9 @@ static void expect_sum(const bench *b, const kd_loss *l, const double *weight)
 {
     double sum = 0.0;
     for (int i = 0; i < l->n; i++) {
-        sum += weight[i] * at(tensor(b, l->term[i].log), b->t, 0);
+        sum += weight[i] * loss_bench_at(tensor(b, l->term[i].log), b->t, 0);
     }
-    const double got = at(tensor(b, "loss"), b->t, 0);
+    const double got = loss_bench_at(tensor(b, "loss"), b->t, 0);
     if (!(fabs(got - sum) <= 1e-13 * fabs(sum))) {
         fail_msg("the loss of %d terms is %.17g, their weighted sum %.17g", l->n, got, sum);
     }
@@ -332,9 +272,9 @@ static void terms_of_many_stores(void **state)
     bench_open(&b, &l);
     bench_run(&b, &l, d);
     expect_sum(&b, &l, weight);
-    const double first = at(tensor(&b, "loss_kd"), KD_F64, 0);
+    const double first = loss_bench_at(tensor(&b, "loss_kd"), KD_F64, 0);
     for (int s = 1; s < KD_STORES_MAX; s++) { /* stores that answer alike give alike terms */
-        assert_true(fabs(at(tensor(&b, l.term[1 + s].log), KD_F64, 0) - first) <= 1e-13 * first);
+        assert_true(fabs(loss_bench_at(tensor(&b, l.term[1 + s].log), KD_F64, 0) - first) <= 1e-13 * first);
     }
     bench_close(&b);
     kd_backend_close(b.be);
@@ -367,7 +307,7 @@ static void weights_that_change(void **state)
     bench_open(&b, &l);
     for (int i = 0; i < 3; i++) {
         const double w[2] = {1.0, 0.3 * i};
-        put(tensor(&b, "weight_loss_kd"), KD_F64, &w[1], 1);
+        loss_bench_put(tensor(&b, "weight_loss_kd"), KD_F64, &w[1], 1);
         bench_run(&b, &l, d);
         expect_sum(&b, &l, w);
     }
@@ -381,7 +321,7 @@ static void weights_that_change(void **state)
 static void compare_without(kd_backend *be, const kd_loss *l, int lost, int bare, const data *holed, const data *d)
 {
     const kd_term_def *def = l->term[0].def;
-    const bool features = (def->reads & OF_FEATURES) != 0;
+    const bool features = (def->reads & KD_LOSS_OF_FEATURES) != 0;
     const int width = features ? S : K, kept = B - lost - bare;
     bench whole = {.t = KD_F64, .be = be, .lost = lost, .bare = bare}, less = {.t = KD_F64, .be = be, .rows = kept};
     bench_open(&whole, l);
@@ -390,9 +330,10 @@ static void compare_without(kd_backend *be, const kd_loss *l, int lost, int bare
     bench_run(&less, l, d);
     const double *have = tensor(&whole, features ? "grad:s" : "grad:z");
     const double *want = tensor(&less, features ? "grad:s" : "grad:z");
-    const double value = at(tensor(&less, "loss"), KD_F64, 0);
-    if (!(value != 0.0 && fabs(at(tensor(&whole, "loss"), KD_F64, 0) - value) <= 1e-13 * fabs(value))) {
-        fail_msg("%s: %.17g, without these rows %.17g", def->name, at(tensor(&whole, "loss"), KD_F64, 0), value);
+    const double value = loss_bench_at(tensor(&less, "loss"), KD_F64, 0);
+    if (!(value != 0.0 && fabs(loss_bench_at(tensor(&whole, "loss"), KD_F64, 0) - value) <= 1e-13 * fabs(value))) {
+        fail_msg("%s: %.17g, without these rows %.17g", def->name, loss_bench_at(tensor(&whole, "loss"), KD_F64, 0),
+                 value);
     }
     for (int k = 0; k < B * width; k++) {
         const double wanted = k < kept * width ? want[k] : 0.0;
@@ -410,10 +351,10 @@ static void compare_none(kd_backend *be, const kd_loss *l, const data *d)
     bench b = {.t = KD_F64, .be = be, .bare = B};
     bench_open(&b, l);
     bench_run(&b, l, d);
-    assert_true(at(tensor(&b, "loss"), KD_F64, 0) == 0.0);
-    const bool features = (l->term[0].def->reads & OF_FEATURES) != 0;
+    assert_true(loss_bench_at(tensor(&b, "loss"), KD_F64, 0) == 0.0);
+    const bool features = (l->term[0].def->reads & KD_LOSS_OF_FEATURES) != 0;
     for (int k = 0; k < B * (features ? S : K); k++) {
-        assert_true(at(tensor(&b, features ? "grad:s" : "grad:z"), KD_F64, k) == 0.0);
+        assert_true(loss_bench_at(tensor(&b, features ? "grad:s" : "grad:z"), KD_F64, k) == 0.0);
     }
     bench_close(&b);
 }
@@ -443,7 +384,7 @@ static void lacking_rows_take_no_part(void **state)
         }
         term.weight = 1.0;
         ok(kd_loss_add(&l, &term, &err), &err);
-        if ((reads & (KD_READS_STORE | OF_THE_RUN)) != 0) {
+        if ((reads & (KD_READS_STORE | KD_READS_AVERAGE | KD_READS_PEERS)) != 0) {
             compare_without(be, &l, B - KEPT, 0, holed, d);
         }
         if ((reads & (KD_READS_LABELS | KD_READS_CLASSES)) != 0) {
