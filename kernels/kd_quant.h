@@ -9,10 +9,10 @@
  *
  *   weight      w[r][c] = scale[r] q[r][c], q s8 in -127 .. 127, symmetric, one scale a row (output channel)
  *   activation  x = x_scale (q - x_zero), q u8 in 0 .. 255, one scale and zero point a layer; 0 is exact
- *   bias        f32, added after the product: y = act(x_scale scale[r] sum_c (qx - x_zero) qw + b[r])
+ *   bias        b[r] = x_scale scale[r] qb, qb s32: y = act(x_scale scale[r] (sum_c (qx - x_zero) qw + qb))
  *
  * The zero padding of a convolution is q = x_zero.  Rounding is to nearest, halves to even, as QuantizeLinear of ONNX
- * (Jacob et al. 2018, section 2.1, with symmetric weights).
+ * (Jacob et al. 2018, section 2.1 with symmetric weights, 2.4 for the bias).
  */
 #ifndef KD_KERNELS_KD_QUANT_H
 #define KD_KERNELS_KD_QUANT_H
@@ -24,6 +24,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* Of qb: sums keep room above. */
+enum { KD_QUANT_BIAS_MOST = 1 << 30 };
 
 typedef struct kd_quant_layer {
     int32_t node;       /* in the program, at any batch size */
@@ -62,6 +65,13 @@ static inline uint8_t kd_quant_u8(float x, float scale, uint8_t zero)
 {
     const float q = rintf(x / scale) + (float)zero;
     return (uint8_t)(q >= 255.0f ? 255.0f : q > 0.0f ? q : 0.0f);
+}
+
+/* A bias in units of x_scale scale[r]. */
+static inline int32_t kd_quant_s32(float b, float unit)
+{
+    const float most = (float)KD_QUANT_BIAS_MOST, q = rintf(b / unit);
+    return (int32_t)(q >= most ? most : q > -most ? q : -most);
 }
 
 #ifdef __cplusplus

@@ -51,6 +51,38 @@ static const char *layer_w(kdi_onnx *w)
     return y;
 }
 
+/* b; in eight bits 32-bit numbers in units of the sums, as onnxruntime's own quantiser writes them: a bias in f32 would
+ * be rounded to them where a layer is followed by QuantizeLinear, and only there. */
+static const char *layer_b(kdi_onnx *w)
+{
+    const kd_quant_layer *l = layer_of(w);
+    if (l == NULL || !kdi_on_has(w, 2)) {
+        return kdi_on_in(w, 2);
+    }
+    const float *b = kd_walk_value_at(w->p, w->node.in[2]).data;
+    const char *name = kd_onnx_text(w->m, "%s/%s_%d.bias", w->node.scope, kd_op_get(l->op)->name, (int)w->k);
+    const char *q = kd_onnx_text(w->m, "%s_quantized", name), *scale = kd_onnx_text(w->m, "%s_scale", name);
+    float *unit = kd_calloc((size_t)l->rows, sizeof *unit);
+    int32_t *n = kd_calloc((size_t)l->rows, sizeof *n);
+    if (b == NULL) {
+        kdi_on_fail(w, KD_E_UNSUPPORTED, "%s: a bias that follows from no parameter", w->node.scope);
+    } else if (unit != NULL && n != NULL) {
+        for (int64_t r = 0; r < l->rows; r++) {
+            unit[r] = l->x_scale * l->scale[r];
+            n[r] = kd_quant_s32(b[r], unit[r]);
+        }
+        kd_onnx_tensor(w->m, q, KD_ONNX_I32, &l->rows, 1, n);
+        kd_onnx_tensor(w->m, scale, KD_ONNX_F32, &l->rows, 1, unit);
+    } else {
+        kdi_on_fail(w, KD_E_OOM, "out of memory");
+    }
+    kd_free(unit);
+    kd_free(n);
+    const char *y = kdi_on2(w, "DequantizeLinear", q, scale);
+    kdi_on_int(w, "axis", 0);
+    return y;
+}
+
 /* ---- layers ---------------------------------------------------------------------------------- */
 
 static void conv2d(kdi_onnx *w)
@@ -58,7 +90,8 @@ static void conv2d(kdi_onnx *w)
     const kd_conv2d_attr *a = w->node.attr;
     const kd_shape k = kdi_on_shape(w, 1);
     const int64_t pads[4] = {a->pad[0], a->pad[1], a->pad[0], a->pad[1]};
-    const char *x = layer_x(w), *weight = layer_w(w), *y = kdi_on3(w, "Conv", x, weight, kdi_on_in(w, 2));
+    const char *x = layer_x(w), *weight = layer_w(w), *bias = layer_b(w);
+    const char *y = kdi_on3(w, "Conv", x, weight, bias);
     kdi_on_ints(w, "kernel_shape", k.dim + 2, 2);
     kdi_on_ints(w, "strides", (const int64_t[]){a->stride[0], a->stride[1]}, 2);
     kdi_on_ints(w, "dilations", (const int64_t[]){a->dilation[0], a->dilation[1]}, 2);
@@ -71,13 +104,13 @@ static void linear(kdi_onnx *w)
 {
     const kd_linear_attr *a = w->node.attr;
     const int64_t turn[2] = {1, 0};
-    const char *y = NULL, *x = layer_x(w), *weight = layer_w(w);
+    const char *y = NULL, *x = layer_x(w), *weight = layer_w(w), *bias = layer_b(w);
     if (kdi_on_shape(w, 0).rank == 2) {
-        y = kdi_on3(w, "Gemm", x, weight, kdi_on_in(w, 2));
+        y = kdi_on3(w, "Gemm", x, weight, bias);
         kdi_on_int(w, "transB", 1);
     } else {
         y = kdi_on2(w, "MatMul", x, kdi_on_permute(w, weight, turn, 2));
-        y = kdi_on_has(w, 2) ? kdi_on2(w, "Add", y, kdi_on_in(w, 2)) : y;
+        y = kdi_on_has(w, 2) ? kdi_on2(w, "Add", y, bias) : y;
     }
     kdi_on_out(w, 0, kdi_on_act(w, y, a->act));
 }

@@ -146,14 +146,13 @@ void kdi_on_out(kdi_onnx *w, int o, const char *name)
 /* ---- the program ----------------------------------------------------------------------------- */
 
 /* Operands come before the node, in their order: which compiler evaluates arguments in which order must not show in the
- * file.  Left out are those that a writer reads as numbers: indices, landmarks, weights of eight bits. */
+ * file.  Left out are those that a writer reads as numbers: indices, landmarks, the layers in eight bits. */
 static void write_operands(kdi_onnx *w)
 {
-    const bool second =
-        w->node.op == KD_OP_LANDMARK_INTERP || (w->quant != NULL && kd_quant_of(w->quant, w->k) != NULL);
+    const bool layer = w->quant != NULL && kd_quant_of(w->quant, w->k) != NULL;
     for (int i = 0; i < w->node.n_in; i++) {
         const bool number = kdi_on_has(w, i) && kd_walk_value_at(w->p, w->node.in[i]).spec.dtype != KD_F32;
-        if (!number && !(i == 1 && second)) {
+        if (!number && !(i == 1 && w->node.op == KD_OP_LANDMARK_INTERP) && !(i >= 1 && layer)) {
             (void)kdi_on_in(w, i);
         }
     }

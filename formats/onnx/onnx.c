@@ -168,7 +168,7 @@ void kd_onnx_output(kd_onnx *m, const char *name, const int64_t *dim, int rank)
 
 static size_t type_bytes(kd_onnx_type type)
 {
-    return type == KD_ONNX_I64 ? sizeof(int64_t) : type == KD_ONNX_F32 ? sizeof(float) : 1;
+    return type == KD_ONNX_I64 ? sizeof(int64_t) : type == KD_ONNX_F32 || type == KD_ONNX_I32 ? sizeof(float) : 1;
 }
 
 void kd_onnx_tensor(kd_onnx *m, const char *name, kd_onnx_type type, const int64_t *dim, int rank, const void *data)

@@ -21,7 +21,13 @@ extern "C" {
 #define KD_ONNX_BATCH (-1) /* a dim of inputs and outputs: as long as the batch, "batch" in the file */
 
 /* TensorProto.DataType */
-typedef enum kd_onnx_type { KD_ONNX_F32 = 1, KD_ONNX_U8 = 2, KD_ONNX_I8 = 3, KD_ONNX_I64 = 7 } kd_onnx_type;
+typedef enum kd_onnx_type {
+    KD_ONNX_F32 = 1,
+    KD_ONNX_U8 = 2,
+    KD_ONNX_I8 = 3,
+    KD_ONNX_I32 = 6,
+    KD_ONNX_I64 = 7
+} kd_onnx_type;
 
 typedef struct kd_onnx kd_onnx;
 typedef struct kd_onnx_node kd_onnx_node;

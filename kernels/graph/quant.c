@@ -98,7 +98,15 @@ kd_status kd_quant_observe(kd_quant *q, kd_program *p, int64_t samples, kd_err *
 
 /* ---- scales ---------------------------------------------------------------------------------- */
 
-static kd_status quantise_weight(kd_quant_layer *l, const float *w, kd_err *err)
+/* Bias of a layer; NULL: it has none. */
+static const float *bias_of(const kd_program *p, const kd_quant_layer *l)
+{
+    const kd_walk_node n = kd_walk_node_at(p, l->node);
+    return n.n_in > 2 && n.in[2] != 0 ? kd_walk_value_at(p, n.in[2]).data : NULL;
+}
+
+/* A row so small beside its bias that the bias would not fit gets a coarser scale. */
+static kd_status quantise_weight(kd_quant_layer *l, const float *w, const float *bias, kd_err *err)
 {
     for (int64_t r = 0; r < l->rows; r++) {
         float most = 0.0f;
@@ -111,6 +119,9 @@ static kd_status quantise_weight(kd_quant_layer *l, const float *w, kd_err *err)
             most = KD_MAX(most, a);
         }
         l->scale[r] = most > 0.0f ? most / 127.0f : 1.0f;
+        if (bias != NULL) {
+            l->scale[r] = KD_MAX(l->scale[r], fabsf(bias[r]) / l->x_scale / (float)KD_QUANT_BIAS_MOST);
+        }
         for (int64_t c = 0; c < l->cols; c++) {
             l->weight[r * l->cols + c] =
                 (int8_t)KD_MIN(127.0f, KD_MAX(-127.0f, rintf(w[r * l->cols + c] / l->scale[r])));
@@ -129,7 +140,8 @@ kd_status kd_quant_finish(kd_quant *q, const kd_program *p, kd_err *err)
         const float span = l->hi - l->lo;
         l->x_scale = span > 0.0f ? span / 255.0f : 1.0f;
         l->x_zero = (uint8_t)rintf(-l->lo / l->x_scale);
-        KD_TRY(quantise_weight(l, kd_walk_value_at(p, kd_walk_node_at(p, l->node).in[1]).data, err));
+        const float *w = kd_walk_value_at(p, kd_walk_node_at(p, l->node).in[1]).data;
+        KD_TRY(quantise_weight(l, w, bias_of(p, l), err));
     }
     return KD_OK;
 }

@@ -40,7 +40,7 @@ static void tile(const int16_t *w, const int16_t *q, int64_t steps, int32_t *sum
     }
 }
 
-void kd_int8_dense_v3(const kd_int8 *l, const float *x, const float *bias, float *y)
+void kd_int8_dense_v3(const kd_int8 *l, const float *x, const int32_t *bias, float *y)
 {
     const int64_t out = l->ho * l->wo, steps = kd_int8_taps(l) * ((l->ci + 1) / 2);
     const int16_t *packed = l->packed;
@@ -52,7 +52,7 @@ void kd_int8_dense_v3(const kd_int8 *l, const float *x, const float *bias, float
                 int32_t sum[HALF * KD_INT8_PANEL];
                 tile(packed + (r0 / ROWS * steps * ROWS + r0 % ROWS) * 2, l->scratch, steps, sum);
                 for (int64_t r = r0; r < KD_MIN(r0 + HALF, l->co); r++) {
-                    kd_int8_finish_v3_f32(l, r, sum + (r - r0) * KD_INT8_PANEL, n, bias != NULL ? bias[r] : 0.0f,
+                    kd_int8_finish_v3_f32(l, r, sum + (r - r0) * KD_INT8_PANEL, n, bias[r],
                                           y + (s * l->co + r) * out + p0);
                 }
             }

@@ -113,7 +113,7 @@ static void tile(const int8_t *w, const uint8_t *q, int64_t steps, __m512i acc[R
     }
 }
 
-void kd_int8_dense_vnni(const kd_int8 *l, const float *x, const float *bias, float *y)
+void kd_int8_dense_vnni(const kd_int8 *l, const float *x, const int32_t *bias, float *y)
 {
     const int64_t out = l->ho * l->wo, plane = l->h * l->w, quads = (l->ci + 3) / 4;
     const int64_t steps = kd_int8_taps(l) * quads;
@@ -127,13 +127,13 @@ void kd_int8_dense_vnni(const kd_int8 *l, const float *x, const float *bias, flo
                 __m512i acc[ROWS][VECTORS];
                 tile(packed + r0 * steps * 4, (const uint8_t *)panel, steps, acc);
                 for (int64_t r = r0; r < KD_MIN(r0 + ROWS, l->co); r++) {
-                    const __m512 mul = v_set(l->mul[r]), b = v_set(bias != NULL ? bias[r] : 0.0f);
-                    const __m512i offset = _mm512_set1_epi32(l->offset[r]);
+                    const __m512 mul = v_set(l->mul[r]);
+                    const __m512i add = _mm512_set1_epi32(bias[r] - l->offset[r]);
                     float *to = y + (s * l->co + r) * out + p0;
                     for (int v = 0; v < VECTORS && p0 + v * LANES < out; v++) {
-                        const __m512 z = _mm512_cvtepi32_ps(_mm512_sub_epi32(acc[r - r0][v], offset));
+                        const __m512 z = _mm512_cvtepi32_ps(_mm512_add_epi32(acc[r - r0][v], add));
                         _mm512_mask_storeu_ps(to + v * LANES, v_mask(p0 + v * LANES, out),
-                                              v_act_quick(l->act, _mm512_fmadd_ps(z, mul, b)));
+                                              v_act_quick(l->act, _mm512_mul_ps(z, mul)));
                     }
                 }
             }

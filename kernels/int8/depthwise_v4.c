@@ -33,7 +33,7 @@ static conv some_channels(const kd_int8 *l, int64_t channels)
 }
 
 /* Channels [first, first + n) of one sample. */
-static void channels_of(const kd_int8 *l, const float *x, int64_t first, int64_t n, const float *bias, float *y)
+static void channels_of(const kd_int8 *l, const float *x, int64_t first, int64_t n, const int32_t *bias, float *y)
 {
     const int64_t plane = l->h * l->w, taps = kd_int8_taps(l);
     const conv c = some_channels(l, n);
@@ -51,10 +51,14 @@ static void channels_of(const kd_int8 *l, const float *x, int64_t first, int64_t
     for (k = 0; k < n * taps; k++) {
         w[k] = l->mul[first + k / taps] * (float)l->weight[first * taps + k];
     }
-    kd_depthwise_v4(&c, q, w, bias != NULL ? bias + first : NULL, l->act, false, y);
+    float b[CHANNELS];
+    for (int i = 0; i < n; i++) {
+        b[i] = l->mul[first + i] * (float)bias[first + i];
+    }
+    kd_depthwise_v4(&c, q, w, b, l->act, false, y);
 }
 
-void kd_int8_depthwise_v4(const kd_int8 *l, const float *x, const float *bias, float *y)
+void kd_int8_depthwise_v4(const kd_int8 *l, const float *x, const int32_t *bias, float *y)
 {
     for (int64_t s = 0; s < l->n; s++) {
         for (int64_t c = 0; c < l->ci; c += CHANNELS) {

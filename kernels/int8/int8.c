@@ -2,6 +2,7 @@
 #include "kernels/int8/int8.h"
 
 #include "kernels/kd_cpu.h"
+#include "kernels/kd_quant.h"
 
 enum { ROWS = 8 }; /* of a block of packed weights, of either product */
 
@@ -168,7 +169,7 @@ void kd_int8_free(kd_int8 *l)
 }
 
 /* VNNI: x in eight bits, four channels together, then a panel.  Pairs: a panel.  Groups: planes; linear: a row. */
-size_t kd_int8_scratch(const kd_int8 *l)
+static size_t work(const kd_int8 *l)
 {
     const int64_t depth = packed_depth(l);
     if (!is_dense(l)) { /* of a depthwise one: eight planes and their filters */
@@ -179,10 +180,29 @@ size_t kd_int8_scratch(const kd_int8 *l)
                             : (size_t)(depth * KD_INT8_PANEL) * sizeof(int16_t);
 }
 
+/* The biases stand behind what the product works in. */
+static size_t biases(const kd_int8 *l)
+{
+    return (work(l) + sizeof(int32_t) - 1) / sizeof(int32_t);
+}
+
+size_t kd_int8_scratch(const kd_int8 *l)
+{
+    return (biases(l) + (size_t)l->co) * sizeof(int32_t);
+}
+
+void kd_int8_run(const kd_int8 *l, const float *x, const float *bias, float *y)
+{
+    int32_t *qb = (int32_t *)l->scratch + biases(l);
+    for (int64_t r = 0; r < l->co; r++) {
+        qb[r] = bias != NULL ? kd_quant_s32(bias[r], l->mul[r]) : 0;
+    }
+    l->run(l, x, qb, y);
+}
+
 static kd_status run(const kd_call *c)
 {
-    const kd_int8 *l = c->prep;
-    l->run(l, c->in[0].data, c->n_in > 2 ? c->in[2].data : NULL, c->out[0].data);
+    kd_int8_run(c->prep, c->in[0].data, c->n_in > 2 ? c->in[2].data : NULL, c->out[0].data);
     return KD_OK;
 }
 

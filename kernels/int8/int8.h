@@ -1,7 +1,7 @@
 /* Layers of a forward program in eight bits: conv2d and linear with weights s8 and activations u8, sums exact in s32
  * (kd_quant.h has the numbers' meaning).
  *
- *   y = f(x_scale scale[r] (sum_c (qx - x_zero) qw[r][c]) + b[r]),  qx = x in eight bits
+ *   y = f(x_scale scale[r] (sum_c (qx - x_zero) qw[r][c] + qb[r])),  qx = x in eight bits, qb = b[r] in s32
  *
  * x and y are f32: a layer takes the place of the f32 kernel of its node, whatever stands before and behind it.  Sums
  * do not depend on the processor; the last step is f32 and may, in the last bits.
@@ -16,7 +16,8 @@
 enum { KD_INT8_PANEL = 48 }; /* output positions that a product handles at once */
 
 typedef struct kd_int8 kd_int8;
-typedef void (*kd_int8_fn)(const kd_int8 *l, const float *x, const float *bias, float *y);
+/* bias [co]: qb. */
+typedef void (*kd_int8_fn)(const kd_int8 *l, const float *x, const int32_t *bias, float *y);
 
 struct kd_int8 {
     kd_int8_fn run;
@@ -40,7 +41,10 @@ KD_NODISCARD kd_status kd_int8_make(kd_op op, const kd_call *c, const int8_t *we
 void kd_int8_free(kd_int8 *l); /* zeroed is legal */
 size_t kd_int8_scratch(const kd_int8 *l);
 
-/* Runs the layer that call.prep points to. */
+/* y (the output's shape) of x (the input's); bias [co], NULL: none. */
+void kd_int8_run(const kd_int8 *l, const float *x, const float *bias, float *y);
+
+/* kd_int8_run of the layer that call.prep points to. */
 extern const kd_kernel_def kd_int8_def;
 
 /* ---- between the files of this room ------------------------------------------------------------------------- */
@@ -52,18 +56,18 @@ static inline int64_t kd_int8_taps(const kd_int8 *l)
 
 /* Products of layers with one group: kd_int8_dense_<variant>.  Pairs of 16 bits: panel and packed weights of
  * kd_int8_pack2. */
-void kd_int8_dense_ref_f32(const kd_int8 *l, const float *x, const float *bias, float *y);
-void kd_int8_dense_v3(const kd_int8 *l, const float *x, const float *bias, float *y);
-void kd_int8_dense_vnni(const kd_int8 *l, const float *x, const float *bias, float *y);
+void kd_int8_dense_ref_f32(const kd_int8 *l, const float *x, const int32_t *bias, float *y);
+void kd_int8_dense_v3(const kd_int8 *l, const float *x, const int32_t *bias, float *y);
+void kd_int8_dense_vnni(const kd_int8 *l, const float *x, const int32_t *bias, float *y);
 /* Depthwise filters over time. */
 bool kd_int8_depthwise_can(const kd_int8 *l);
-void kd_int8_depthwise_v4(const kd_int8 *l, const float *x, const float *bias, float *y);
+void kd_int8_depthwise_v4(const kd_int8 *l, const float *x, const int32_t *bias, float *y);
 /* Layers of several groups, depthwise ones above all; and linear layers.  One source, three variants. */
-#define KD_INT8_LOOPS(variant)                                                                     \
-    void kd_int8_grouped_##variant(const kd_int8 *l, const float *x, const float *bias, float *y); \
-    void kd_int8_linear_##variant(const kd_int8 *l, const float *x, const float *bias, float *y);  \
-    void kd_int8_panel_##variant(const kd_int8 *l, const float *x, int64_t p0, int16_t *panel);    \
-    void kd_int8_finish_##variant(const kd_int8 *l, int64_t row, const int32_t *sum, int64_t n, float bias, float *y);
+#define KD_INT8_LOOPS(variant)                                                                       \
+    void kd_int8_grouped_##variant(const kd_int8 *l, const float *x, const int32_t *bias, float *y); \
+    void kd_int8_linear_##variant(const kd_int8 *l, const float *x, const int32_t *bias, float *y);  \
+    void kd_int8_panel_##variant(const kd_int8 *l, const float *x, int64_t p0, int16_t *panel);      \
+    void kd_int8_finish_##variant(const kd_int8 *l, int64_t row, const int32_t *sum, int64_t n, int32_t bias, float *y);
 KD_INT8_LOOPS(ref_f32)
 KD_INT8_LOOPS(v3_f32)
 KD_INT8_LOOPS(v4_f32)

@@ -5,13 +5,13 @@
 
 #define NAME(what) KD_CAT(kd_int8_, what, KD_VARIANT)
 
-/* y[0..n) = f(mul (sum - offset) + bias) */
-void NAME(finish)(const kd_int8 *l, int64_t row, const int32_t *sum, int64_t n, float bias, float *y)
+/* y[0..n) = f(mul (sum - offset + bias)) */
+void NAME(finish)(const kd_int8 *l, int64_t row, const int32_t *sum, int64_t n, int32_t bias, float *y)
 {
     const float mul = l->mul[row];
-    const int32_t offset = l->offset[row];
+    const int32_t add = bias - l->offset[row];
     for (int64_t i = 0; i < n; i++) {
-        y[i] = mul * (float)(sum[i] - offset) + bias;
+        y[i] = mul * (float)(sum[i] + add);
     }
     kd_act_row(l->act, y, n);
 }
@@ -35,7 +35,7 @@ static void add_row(const kd_int8 *l, const int32_t *q, int64_t kx, int32_t w, i
 }
 
 /* Output row `row` of one sample; q: planes of the input channel, less the zero point, so that padding adds nothing. */
-static void grouped_channel(const kd_int8 *l, const float *x, int64_t row, int32_t *q, float bias, float *y)
+static void grouped_channel(const kd_int8 *l, const float *x, int64_t row, int32_t *q, int32_t bias, float *y)
 {
     const int64_t per = l->ci / l->groups, plane = l->h * l->w;
     const int64_t base = row / (l->co / l->groups) * per;
@@ -54,18 +54,18 @@ static void grouped_channel(const kd_int8 *l, const float *x, int64_t row, int32
             }
             float *to = y + oy * l->wo;
             for (int64_t ox = 0; ox < l->wo; ox++) {
-                to[ox] = (c == 0 ? bias : to[ox]) + l->mul[row] * (float)sum[ox];
+                to[ox] = c == 0 ? l->mul[row] * (float)(sum[ox] + bias) : to[ox] + l->mul[row] * (float)sum[ox];
             }
         }
     }
     kd_act_row(l->act, y, l->ho * l->wo);
 }
 
-void NAME(grouped)(const kd_int8 *l, const float *x, const float *bias, float *y)
+void NAME(grouped)(const kd_int8 *l, const float *x, const int32_t *bias, float *y)
 {
     for (int64_t s = 0; s < l->n; s++) {
         for (int64_t r = 0; r < l->co; r++) {
-            grouped_channel(l, x + s * l->ci * l->h * l->w, r, l->scratch, bias != NULL ? bias[r] : 0.0f,
+            grouped_channel(l, x + s * l->ci * l->h * l->w, r, l->scratch, bias[r],
                             y + (s * l->co + r) * l->ho * l->wo);
         }
     }
@@ -73,7 +73,7 @@ void NAME(grouped)(const kd_int8 *l, const float *x, const float *bias, float *y
 
 /* ---- linear ---------------------------------------------------------------------------------- */
 
-void NAME(linear)(const kd_int8 *l, const float *x, const float *bias, float *y)
+void NAME(linear)(const kd_int8 *l, const float *x, const int32_t *bias, float *y)
 {
     int32_t *q = l->scratch;
     for (int64_t s = 0; s < l->n; s++) {
@@ -86,7 +86,7 @@ void NAME(linear)(const kd_int8 *l, const float *x, const float *bias, float *y)
             for (int64_t k = 0; k < l->ci; k++) {
                 sum += q[k] * w[k];
             }
-            NAME(finish)(l, r, &sum, 1, bias != NULL ? bias[r] : 0.0f, &y[s * l->co + r]);
+            NAME(finish)(l, r, &sum, 1, bias[r], &y[s * l->co + r]);
         }
     }
 }
@@ -122,7 +122,7 @@ void NAME(panel)(const kd_int8 *l, const float *x, int64_t p0, int16_t *panel)
 }
 
 #if defined(KD_INT8_DENSE)
-void NAME(dense)(const kd_int8 *l, const float *x, const float *bias, float *y)
+void NAME(dense)(const kd_int8 *l, const float *x, const int32_t *bias, float *y)
 {
     enum { ROWS = 8 };
     const int64_t out = l->ho * l->wo, steps = kd_int8_taps(l) * ((l->ci + 1) / 2);
@@ -141,7 +141,7 @@ void NAME(dense)(const kd_int8 *l, const float *x, const float *bias, float *y)
                     sum[j] += w[0] * q[2 * j] + w[1] * q[2 * j + 1];
                 }
             }
-            NAME(finish)(l, r, sum, n, bias != NULL ? bias[r] : 0.0f, y + (s * l->co + r) * out + p0);
+            NAME(finish)(l, r, sum, n, bias[r], y + (s * l->co + r) * out + p0);
         }
     }
 }

@@ -97,7 +97,7 @@ static void compare(const layer_case *k, const numbers *m, const kd_int8 *l)
         const double unit = (double)m->x_scale * (double)m->scale[r];
         int64_t magnitude = 0;
         const double z = unit * (double)sum_at(k, m, i / out / l->co, r, p / l->wo, p % l->wo, &magnitude);
-        const double want = act(k->conv.act, z + (double)m->bias[r]);
+        const double want = act(k->conv.act, z + unit * (double)kd_quant_s32(m->bias[r], m->x_scale * m->scale[r]));
         if (!(fabs((double)m->y[i] - want) <= 1e-6 * (unit * (double)magnitude + fabs((double)m->bias[r])) + 1e-6)) {
             fail_msg("%s: output %lld is %.9g, expected %.9g", k->what, (long long)i, (double)m->y[i], want);
         }
@@ -151,7 +151,7 @@ static void check(const layer_case *k)
         kd_cpu_limit(LEVELS[level]);
         assert_int_equal(kd_int8_make(k->op, &shapes, m.w, m.scale, m.x_scale, m.x_zero, &l), KD_OK);
         l.scratch = kd_alloc(kd_int8_scratch(&l)); /* its own block: what is written behind it is seen */
-        l.run(&l, m.x, m.bias, m.y);
+        kd_int8_run(&l, m.x, m.bias, m.y);
         compare(k, &m, &l);
         kd_free(l.scratch);
         kd_int8_free(&l);

@@ -1,7 +1,10 @@
 /* onnx_cases DIR: every student with weights drawn anew, exported to DIR/NAME.onnx, and what the toolkit makes of
  * random sequences: DIR/NAME.cases with "1.joint", "1.logits", "1.features", ... at batches of 1 and 3.  Short ones in
  * eight bits too: DIR/NAME.int8.onnx, "32.joint", "32.logits", "32.int8.logits", and at a batch of 2 what each layer
- * reads and gives: "layer.0.x", "layer.0.y", and "layer.0" = its kd_act_kind and the largest step of its sums. */
+ * reads and gives: "layer.0.x", "layer.0.y", and "layer.0" = its kd_act_kind and the largest step of its sums.
+ *
+ * onnx_cases RUN FILE.cases: what the student of a run is asked by `distill eval`, all samples of the validation half
+ * in the order of the report: "joint", ... */
 #include "distill/eval/int8_program.h"
 #include "distill/export/export_internal.h"
 #include "distill/task/tasks.h"
@@ -297,87 +300,49 @@ static void one(const char *dir, const char *name, int frames, int bodies, kd_ba
     kd_free(cfg);
 }
 
-/* ---- a trained student on the validation half of its data ---------------------------------------------------- */
+/* ---- what a trained student is asked: the validation half of its data -------------------------------------------- */
 
-/* The outputs of both programs for the samples of a batch, behind those that are there. */
-typedef struct answers_of_half {
-    float *input[KD_MODEL_INPUTS], *logits[2]; /* f32, eight bits */
-    int64_t done;
-} answers_of_half;
-
-static void run_both(kd_model *m, kd_program *const p[2], const kd_producer *from, const kd_batch *b,
-                     answers_of_half *a)
-{
-    kd_err err = {0};
-    float row[MANY * 64];
-    for (int t = 0; t < from->n_tensors; t++) {
-        const size_t bytes = from->tensor[t].bytes;
-        for (int k = 0; k < 2; k++) {
-            need(kd_program_write(p[k], from->tensor[t].name, b->tensor[t], bytes * (size_t)b->rows), &err);
-        }
-        memcpy((char *)a->input[t] + (size_t)a->done * bytes, b->tensor[t], bytes * (size_t)b->valid_rows);
-    }
-    for (int k = 0; k < 2; k++) {
-        need(kd_program_run(p[k], NULL), &err);
-        need(kd_program_read_f32(p[k], "logits", row, (int64_t)b->rows * m->classes), &err);
-        memcpy(a->logits[k] + a->done * m->classes, row, (size_t)(b->valid_rows * m->classes) * sizeof *row);
-    }
-    a->done += b->valid_rows;
-}
-
-static void answer_half(const kd_config *cfg, kd_model *m, const kd_quant *q, tensors *f)
+static void write_half(const kd_config *cfg, kd_model *m, tensors *f)
 {
     kd_err err = {0};
     kd_dataset data = {0};
     kd_source source;
     kd_loader *loader = NULL;
-    kd_program *p[2] = {NULL, NULL};
     const kd_batch *b = NULL;
-    kd_int8_program eight;
-    answers_of_half a = {.done = 0};
+    float *input[KD_MODEL_INPUTS];
+    int64_t done = 0;
     need(kd_dataset_open(&cfg->data, m->task->need, 1u << KD_HALF_VAL, &data, &err), &err);
     need(m->task->source(cfg, m, &data.half[KD_HALF_VAL], KD_PASS_TEST, false, &source, &err), &err);
     need(kd_loader_open(&(kd_loader_opts){.batch_size = MANY}, &source.producer, &loader, &err), &err);
-    for (int k = 0; k < 2; k++) {
-        const kd_shape s = kd_shape2((int64_t)source.producer.samples, m->classes);
-        need(kd_model_eval_program(m, MANY, &p[k], &err), &err);
-        a.logits[k] = put(f, k == 0 ? "f32." : "int8.", "logits", &s);
-    }
-    need(kd_int8_program_open(p[1], q, &eight, &err), &err);
     for (int i = 0; i < m->n_inputs; i++) {
         const kd_shape *s = &m->item[i].shape;
         const kd_shape whole = kd_shape5((int64_t)source.producer.samples, s->dim[0], s->dim[1], s->dim[2], s->dim[3]);
-        a.input[i] = put(f, "", m->inputs[i], &whole);
+        input[i] = put(f, "", m->inputs[i], &whole);
     }
     need(kd_loader_seek(loader, 0, 0, &err), &err);
     for (need(kd_loader_next(loader, &b, &err), &err); b != NULL; need(kd_loader_next(loader, &b, &err), &err)) {
-        run_both(m, p, &source.producer, b, &a);
+        for (int t = 0; t < source.producer.n_tensors; t++) {
+            const size_t bytes = source.producer.tensor[t].bytes;
+            memcpy((char *)input[t] + (size_t)done * bytes, b->tensor[t], bytes * (size_t)b->valid_rows);
+        }
+        done += b->valid_rows;
     }
     kd_loader_close(loader);
     source.close(source.ctx);
-    kd_program_free(p[0]);
-    kd_program_free(p[1]);
-    kd_int8_program_close(&eight);
     kd_dataset_free(&data);
 }
 
-static void trained(const char *run, const char *onnx, const char *cases, kd_backend *be)
+static void asked(const char *run, const char *cases, kd_backend *be)
 {
     static tensors f;
     kd_err err = {0};
     kdi_subject s;
-    kd_quant q;
-    kd_export_result r;
     kd_config *cfg = kd_calloc(1, sizeof *cfg);
     need(cfg != NULL ? kd_config_of_weights(NULL, 0, run, NULL, 0, cfg, &err) : KD_E_OOM, &err);
-    const kd_export_opts o = {
-        .task = kd_task_of(cfg), .cfg = cfg, .weights = run, .out = onnx, .int8 = true, .int8_samples = 128, .be = be};
-    need(kd_export(&o, &r, &err), &err);
+    const kd_export_opts o = {.task = kd_task_of(cfg), .cfg = cfg, .weights = run, .be = be};
     need(kdi_subject_open(&o, &s, &err), &err);
-    need(kd_quantize(&(kd_quantize_opts){.cfg = cfg, .samples = o.int8_samples}, &s.model, &q, &err), &err);
-    answer_half(cfg, &s.model, &q, &f);
+    write_half(cfg, &s.model, &f);
     save(&f, cases);
-    kd_quant_free(&q);
     kdi_subject_close(&s);
     kd_free(cfg);
 }
@@ -386,13 +351,13 @@ int main(int argc, char **argv)
 {
     kd_err err = {0};
     kd_backend *be = NULL;
-    if (argc != 2 && argc != 4) {
-        (void)fprintf(stderr, "usage: onnx_cases DIR | onnx_cases RUN FILE.onnx FILE.cases\n");
+    if (argc != 2 && argc != 3) {
+        (void)fprintf(stderr, "usage: onnx_cases DIR | onnx_cases RUN FILE.cases\n");
         return 2;
     }
     need(kd_backend_cpu_open(1, &be, &err), &err);
-    if (argc == 4) {
-        trained(argv[1], argv[2], argv[3], be);
+    if (argc == 3) {
+        asked(argv[1], argv[2], be);
     }
     for (int i = 0; i < kd_student_count() && argc == 2; i++) {
         one(argv[1], kd_student_name(i), 64, 2, be);
