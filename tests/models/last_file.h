@@ -14,4 +14,7 @@ kd_params *last_file_params(const kd_last_recipe *r, kd_backend *be, uint64_t se
 /* The file in memory, kd_free. */
 void *last_file_image(const kd_last_recipe *r, kd_params *p, size_t *bytes);
 
+/* The same in eight bits, with ranges of random numbers; sets r->int8. */
+void *last_file_eight(kd_last_recipe *r, kd_params *p, kd_backend *be, size_t *bytes);
+
 #endif

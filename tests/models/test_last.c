@@ -96,18 +96,24 @@ static kd_last *open_image(const void *image, size_t bytes, const kd_last_option
 }
 
 /* An instance of the student with drawn weights. */
-static kd_last *open_student(const kd_last_recipe *r, const kd_last_options *o)
+static kd_last *open_drawn(const kd_last_recipe *r, bool eight, const kd_last_options *o)
 {
+    kd_last_recipe written = *r;
     kd_backend *be = NULL;
     size_t bytes = 0;
     assert_int_equal(kd_backend_cpu_open(1, &be, NULL), KD_OK);
     kd_params *p = last_file_params(r, be, 5);
-    void *image = last_file_image(r, p, &bytes);
+    void *image = eight ? last_file_eight(&written, p, be, &bytes) : last_file_image(r, p, &bytes);
     kd_last *l = open_image(image, bytes, o);
     kd_free(image);
     kd_params_free(p);
     kd_backend_close(be);
     return l;
+}
+
+static kd_last *open_student(const kd_last_recipe *r, const kd_last_options *o)
+{
+    return open_drawn(r, false, o);
 }
 
 static void want(int st, int expected, const kd_last *l, const char *says)
@@ -284,12 +290,11 @@ static long resident_pages(void)
     return resident;
 }
 
-static void test_takes_no_memory(void **state)
+static void takes_no_memory(bool eight)
 {
-    (void)state;
     kd_last_recipe r = last_file_recipe("sfz-nano");
     r.skeleton.bodies = KD_BODIES_TRACKED;
-    kd_last *l = open_student(&r, NULL);
+    kd_last *l = open_drawn(&r, eight, NULL);
     const long frames = from_environment("KD_LAST_FRAMES", 3000);
     float joints[2][BODY], sequence[40][BODY], prob[CLASSES];
     int label[CLASSES];
@@ -315,7 +320,16 @@ static void test_takes_no_memory(void **state)
     if (resident_pages() - pages > 64) {
         fail_msg("%ld frames: resident memory grew from %ld to %ld pages", frames, pages, resident_pages());
     }
+    print_message("%ld frames%s: %ld pages resident after a quarter, %ld in the end\n", frames,
+                  eight ? " in eight bits" : "", pages, resident_pages());
     kd_last_close(l);
+}
+
+static void test_takes_no_memory(void **state)
+{
+    (void)state;
+    takes_no_memory(false);
+    takes_no_memory(true);
 }
 
 enum { THREADS = 4 };
@@ -345,16 +359,15 @@ static void *work(void *user)
     return NULL;
 }
 
-static void test_instances(void **state)
+static void run_instances(bool eight)
 {
-    (void)state;
     const kd_last_recipe r = last_file_recipe("last-e3-nano");
     const int n = (int)from_environment("KD_LAST_INSTANCES", 24);
     kd_last **l = kd_calloc((size_t)n + 1, sizeof *l);
     pthread_t thread[THREADS];
     crowd c[THREADS];
     for (int i = 0; i <= n; i++) {
-        l[i] = open_student(&r, &(kd_last_options){.max_frames = 1, .max_bodies = 1});
+        l[i] = open_drawn(&r, eight, &(kd_last_options){.max_frames = 1, .max_bodies = 1});
     }
     crowd one = {.l = l, .first = n, .n = 1};
     (void)work(&one);
@@ -371,6 +384,13 @@ static void test_instances(void **state)
         kd_last_close(l[i]);
     }
     kd_free(l);
+}
+
+static void test_instances(void **state)
+{
+    (void)state;
+    run_instances(false);
+    run_instances(true);
 }
 
 /* ---- results and refusals -------------------------------------------------------------------- */
