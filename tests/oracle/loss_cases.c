@@ -227,6 +227,9 @@ static void draw_loss(one *c)
         if ((c->def->reads & KD_READS_AVERAGE) != 0) {
             sets[n++] = "optim.ema_decay=0.9";
         }
+        if ((c->def->reads & KD_READS_PEERS) != 0) {
+            sets[n++] = "mutual=[{}]";
+        }
         for (size_t i = 0; i < m; i++) {
             if (option[i]->kind == OPTION_INT || kd_rng_uniform(&c->r) < 0.8) { /* a default may exceed the classes */
                 draw_option(&c->r, option[i], c->n.K, text[n]);
