@@ -125,6 +125,7 @@ static kd_status begin(kd_trainer *t, kd_err *err)
 
 static kd_status plan_only(kd_trainer *t, kd_err *err)
 {
+    KD_TRY(kdi_train_read_first(t, err));
     if (!t->o->unmeasured) {
         KD_TRY(kdi_mutual_each(t, kdi_train_forecast, err));
         for (int i = 0; i < t->peers; i++) {

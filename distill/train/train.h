@@ -25,7 +25,7 @@ typedef struct kd_train_opts {
     const kd_config *cfg; /* resolved */
     const char *out_dir;
     const char *command;       /* as typed, for the log */
-    bool resume, dry_run;      /* dry run: check everything, print the plan, train nothing */
+    bool resume, dry_run;      /* dry run: check everything, read a sample, train nothing */
     bool unmeasured;           /* a dry run without the few steps of its forecast */
     bool force;                /* a run that is in out_dir is replaced, once everything else has been checked */
     const kd_find_lr *find_lr; /* instead of training, look for a rate; nothing else is written.  NULL: train */

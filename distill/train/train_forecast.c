@@ -1,8 +1,31 @@
-/* Training, the forecast of a dry run. */
+/* Training, what a dry run does beyond setting up: one sample of each half, the forecast. */
 #include "distill/train/train_internal.h"
 
 #include <math.h>
 #include <stdio.h>
+
+/* The first row of a half: joints, channels and paths that no sample has right are found in it. */
+static kd_status read_first(const kd_trainer *t, const kd_producer *p, kd_err *err)
+{
+    const kd_loader_opts lo = {.batch_size = 1, .on_bad = t->cfg->data.on_bad_sample};
+    const kd_batch *b = NULL;
+    kd_loader *l = NULL;
+    KD_TRY(kd_loader_open(&lo, p, &l, err));
+    kd_status st = kd_loader_seek(l, 0, 0, err);
+    st = st == KD_OK ? kd_loader_next(l, &b, err) : st;
+    kd_loader_close(l);
+    return st;
+}
+
+kd_status kdi_train_read_first(kd_trainer *t, kd_err *err)
+{
+    kd_producer p = t->train.producer;
+    if (t->model.kept > 0) { /* its batches are draws alone */
+        KD_TRY(t->o->task->resident->rows(t->train.ctx, &p, err));
+    }
+    KD_TRY(read_first(t, &p, err));
+    return kdi_train_validates(t) ? read_first(t, &t->val.producer, err) : KD_OK;
+}
 
 kd_status kdi_train_forecast(kd_trainer *t, kd_err *err)
 {

@@ -275,6 +275,9 @@ KD_NODISCARD kd_status kdi_train_load(kd_trainer *t, kd_err *err); /* from t->be
 /* Of t->before: the phase it belongs to, which says what is set up. */
 KD_NODISCARD kd_status kdi_train_peek_phase(kd_trainer *t, kd_err *err);
 
+/* train_forecast.c: a dry run reads the first sample of each half, for faults that all samples have. */
+KD_NODISCARD kd_status kdi_train_read_first(kd_trainer *t, kd_err *err);
+
 /* train_forecast.c: says how long the run would compute, from steps that are run and thrown away.  Inputs are zeros:
  * time does not depend on them. */
 KD_NODISCARD kd_status kdi_train_forecast(kd_trainer *t, kd_err *err);

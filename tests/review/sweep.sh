@@ -64,7 +64,7 @@ accepted "$distill" sweep plan.yaml --out s --force --bootstrap 200
 
 # A run that fails is named with its words, whole; the others go on, and the end says so.
 mkdir broken && cp -r data broken/data
-for f in broken/data/nturgb+d_skeletons/*P001*; do head -c 3000 "$f" >cut && mv cut "$f"; done
+for f in broken/data/nturgb+d_skeletons/*P001*A{002,003,004,005,006,007,008,009,010,011,012}*; do head -c 3000 "$f" >cut && mv cut "$f"; done
 cat >fail.yaml <<Y
 base: ce.yaml
 axes: {root: {good: {}, bad: {data.root: broken/data}}}
@@ -87,6 +87,7 @@ mistaken() {
     absent b/runs
 }
 mistaken 3 'bad/seed-0: .*nowhere' 'data.root: nowhere'
+mistaken 3 'bad/seed-0: .*expected 17 joints' 'skeleton.layout: coco17'
 mistaken 3 'bad/seed-0: .*none.logits.zst' 'kd.store: none.logits.zst, kd.weight: 0.5'
 mistaken 3 'bad/seed-0: .*stranger.txt' 'data.unlabelled: stranger.txt'
 echo S009C001P009R001A001 >stranger.txt
