@@ -185,6 +185,6 @@ with peers.workplace():
     drawn = np.concatenate(drawn)
     check(drawn.mean() >= 0.98, f"int8, weights as drawn: the same top-1 of {drawn.mean():.4f} of {drawn.size} samples")
     make_data()
-    taught = np.concatenate([compare_trained(name, 4) for name in names])
+    taught = np.concatenate([compare_trained(name, 2) for name in names])
     check(taught.mean() >= 0.99, f"int8, trained: the same top-1 of {taught.mean():.4f} of {taught.size} samples")
 finish()
