@@ -172,6 +172,13 @@ static kd_status load_one(load *l, int i, kd_err *err)
         const bool table = l->m->task->table != NULL && strcmp(e->name, l->m->task->table) == 0; /* was asked for */
         /* how much of the body may be missing is judged when all of the body has been seen */
         const bool fresh = is_added(e->name) || (start && !table && (!body || l->m->task->match_key != NULL));
+        if (!fresh && kd_weights_find(l->w, "int8.0.weight") != NULL) {
+            return KD_FAIL(
+                err, KD_E_DATA,
+                "%s: expected weights in floating point, found those of `distill export --int8`, which liblast "
+                "and `distill predict` read; give the run that was exported",
+                kd_weights_file(l->w));
+        }
         return fresh ? leave_fresh(l, e, "missing")
                      : KD_FAIL(err, KD_E_DATA, "%s: tensor %s %s is missing", kd_weights_file(l->w), e->name,
                                kd_shape_text(&e->shape, want, sizeof want));

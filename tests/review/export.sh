@@ -44,6 +44,9 @@ grep -q '"int8"' f.json && failed "a report of f32 speaks of eight bits"
 refused 2 'm.onnx exists' "$distill" export --weights run --out m.onnx
 refused 2 'ending in .safetensors, .pth, .pt, .bin, .onnx' "$distill" export --weights run --out m.tflite
 refused 2 'x.onnx: expected a name ending in .pth' "$distill" export --weights run --format pth --out x.onnx
+accepted "$distill" export --weights run --int8 --int8-samples 5 --out q.safetensors --threads 1
+refused 3 'q.safetensors: expected weights in floating point, found those of .*--int8' \
+    "$distill" eval --weights q.safetensors --config run/config.yaml -q
 refused 2 'pth files have no form in eight bits' "$distill" export --weights run --int8 --out x.pth
 refused 2 'int8-samples sets the ranges of --int8' "$distill" export --weights run --int8-samples 4 --out x.onnx
 refused 2 'int8-samples sets the ranges of --int8' "$distill" eval --weights run --int8-samples 4

@@ -39,6 +39,10 @@ refused 3 "half is 'val'.*'train'" "$distill" fuse last-e3-nano sfz-nano.train.j
 refused 2 'weight of 0 or more' "$distill" fuse last-e3-nano:-1 sfz-nano --out x.json -q
 refused 2 'expected one above 0' "$distill" fuse last-e3-nano:0 sfz-nano:0 --out x.json -q
 refused 2 'one report for each of the 2' "$distill" fuse last-e3-nano sfz-nano --fit sfz-nano --out x.json -q
+refused 2 'a:1: expected a report without a weight' "$distill" fuse a:1 sfz-nano --fit last-e3-nano.train.json \
+    --fit sfz-nano.train.json --out x.json -q
+refused 3 'last-e3-nano/report.json \(.*; give the reports in the order' "$distill" fuse last-e3-nano sfz-nano \
+    --fit sfz-nano.train.json --fit last-e3-nano.train.json --out x.json -q
 refused 2 'does nothing without --fit' "$distill" fuse last-e3-nano sfz-nano --same-samples --out x.json -q
 refused 2 'f.json exists' "$distill" fuse last-e3-nano sfz-nano --out f.json -q
 refused 2 'FILE.json is needed' "$distill" fuse last-e3-nano sfz-nano -q

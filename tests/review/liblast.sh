@@ -65,7 +65,10 @@ done
 
 # options that would do nothing
 refused 2 'carries its recipe' "$distill" predict --weights s.safetensors --set skeleton.clamp=1 "$good"
-refused 2 'one thread of the CPU' "$distill" predict --weights s.safetensors --dtype bf16 "$good"
+for option in '--dtype bf16' '--threads 2' '--device cuda'; do
+    # shellcheck disable=SC2086 # an option and its value
+    refused 2 "unknown option ${option% *}" "$distill" predict --weights s.safetensors $option "$good"
+done
 refused 2 'belong to a stream' "$distill" predict --weights s.safetensors --every 3 "$good"
 
 # damaged files
@@ -109,10 +112,16 @@ if command -v pkg-config >/dev/null && ! grep -qE '^KD_SANITIZE:STRING=.+' "$bui
     for p in shared static; do
         LD_LIBRARY_PATH=$(dirname "$so") accepted reads window.txt ./$p s.safetensors && cp out.txt $p.txt
     done
+    head -c 500 joints.txt >part.txt
+    (cat window.txt && echo spoilt) >word.txt
+    refused 1 'whole frames of numbers' reads part.txt ./static s.safetensors
+    refused 1 'whole frames of numbers' reads word.txt ./static s.safetensors
     cmp -s shared.txt static.txt || failed "shared $(cat shared.txt), static $(cat static.txt)"
     if command -v python3 >/dev/null; then
         accepted reads window.txt python3 "$source/student/stream/examples/classify.py" "$so" s.safetensors
         cmp -s out.txt shared.txt || failed "Python $(cat out.txt), C $(cat shared.txt)"
+        refused 1 'whole frames of numbers' reads part.txt \
+            python3 "$source/student/stream/examples/classify.py" "$so" s.safetensors
         accepted reads joints.txt python3 "$source/student/stream/examples/classify.py" "$so" s.safetensors
         want=$(sed 's/.*"top":\[{[^}]*"probability":\([^}]*\)}.*/\1/' file.txt)
         awk -v a="$want" -v b="$(awk '{ print $NF }' out.txt)" 'BEGIN { exit !(a - b < 1e-9 && b - a < 1e-9) }' ||

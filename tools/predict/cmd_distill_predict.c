@@ -20,9 +20,7 @@ typedef struct opts {
     int64_t top, window, every;
 } opts;
 
-enum {
-    COMMON = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_DEVICE | KD_COMMON_DTYPE | KD_COMMON_THREADS | KD_COMMON_JSON
-};
+enum { COMMON = KD_COMMON_CONFIG | KD_COMMON_SET | KD_COMMON_JSON };
 
 typedef struct predictor {
     void *image; /* the student as a file of liblast */
@@ -321,16 +319,11 @@ done:
 /* ---- the command ----------------------------------------------------------------------------- */
 
 /* NULL: the options fit. */
-static const char *misused(const opts *o, const kd_common *c, const kd_operands *in)
+static const char *misused(const opts *o, const kd_operands *in)
 {
     const bool stream = in->count > 0 && strcmp(in->item[0], "-") == 0;
     if (o->weights == NULL) {
         return "--weights PATH is needed";
-    }
-    if (((c->given & KD_COMMON_DEVICE) != 0 && strcmp(c->device, "cuda") == 0) ||
-        ((c->given & KD_COMMON_DTYPE) != 0 && strcmp(c->dtype, "f32") != 0) ||
-        ((c->given & KD_COMMON_THREADS) != 0 && c->threads > 1)) {
-        return "liblast computes in f32 on one thread of the CPU: leave --device, --dtype and --threads out";
     }
     for (int i = 0; i < in->count; i++) {
         if (strcmp(in->item[i], "-") == 0 && in->count > 1) {
@@ -355,8 +348,8 @@ int kd_cmd_distill_predict(int argc, char **argv)
         .name = "distill predict",
         .operands = "FILE.skeleton|ARCHIVE... | -",
         .about =
-            "Top-k classes of skeleton sequences, with the latency from frames to probabilities (liblast, one "
-            "thread).\n"
+            "Top-k classes of skeleton sequences, with the latency from frames to probabilities (liblast: f32 on\n"
+            "one thread of the CPU, or a file in eight bits).\n"
             "-: frames from stdin as they come, .skeleton text; the frame count 0 says that the number is unknown.\n"
             "A spoilt frame is left out and named; exit status 3 then.",
         .args = args,
@@ -372,7 +365,7 @@ int kd_cmd_distill_predict(int argc, char **argv)
     if (rc != KD_ARGS_RUN) {
         return rc;
     }
-    const char *wrong = misused(&o, &c, &in);
+    const char *wrong = misused(&o, &in);
     if (wrong != NULL) {
         return kd_usage(&cmd, "%s", wrong);
     }

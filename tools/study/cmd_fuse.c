@@ -45,13 +45,16 @@ static const kd_cmd CMD = {
         "distill fuse runs/teacher runs/kd-0 --space prob --fit val/teacher.json --fit val/kd-0.json --out both.json",
 };
 
-/* "PATH:WEIGHT", or a path that is there as it stands; *path: kd_free. */
-static kd_status read_operand(const char *text, char **path, double *weight, kd_err *err)
+/* "PATH:WEIGHT" where `weighted`, or a path that is there as it stands; *path: kd_free. */
+static kd_status read_operand(const char *text, bool weighted, char **path, double *weight, kd_err *err)
 {
     const char *colon = strrchr(text, ':');
     char *end = NULL;
     *weight = 1.0;
     *path = NULL;
+    if (colon != NULL && !kd_path_exists(text) && !weighted) {
+        return KD_FAIL(err, KD_E_ARG, "%s: expected a report without a weight, since --fit chooses the weights", text);
+    }
     if (colon != NULL && !kd_path_exists(text)) {
         *weight = strtod(colon + 1, &end);
         if (end == colon + 1 || *end != '\0' || !isfinite(*weight) || *weight < 0.0) {
@@ -95,13 +98,27 @@ static void close_state(fuse_state *s)
     kd_free(s);
 }
 
+/* The i-th report of --fit is of the model that the i-th fused report is of. */
+static kd_status same_model(const kd_report *part, const kd_report *fit, kd_err *err)
+{
+    if (part->weights_hash == NULL || fit->weights_hash == NULL || strcmp(part->weights_hash, fit->weights_hash) == 0) {
+        return KD_OK;
+    }
+    return KD_FAIL(
+        err, KD_E_DATA,
+        "--fit %s: expected a report of the weights of %s (%.12s), found one of %.12s; give the reports in the "
+        "order of those that are fused",
+        fit->path, part->path, part->weights_hash, fit->weights_hash);
+}
+
 /* Reports that the weights are chosen on, which must not be those that are judged. */
 static kd_status choose_weights(fuse_state *s, const fuse_args *a, kd_err *err)
 {
-    double ignored;
+    double one;
     for (size_t i = 0; i < s->n; i++) {
-        KD_TRY(read_operand(a->fit.item[i], &s->fit_path[i], &ignored, err));
+        KD_TRY(read_operand(a->fit.item[i], false, &s->fit_path[i], &one, err));
         KD_TRY(kd_report_read(s->fit_path[i], &s->fit[i], err));
+        KD_TRY(same_model(&s->part[i], &s->fit[i], err));
         size_t shared = 0;
         KD_TRY(kd_report_shared(&s->part[0], &s->fit[i], &shared, err));
         if (shared > 0 && !a->same_samples) {
@@ -180,7 +197,7 @@ static kd_status fuse(const fuse_args *a, const kd_common *c, const kd_operands 
     }
     s->n = (size_t)in->count;
     for (size_t i = 0; i < s->n; i++) {
-        KD_GO(read_operand(in->item[i], &s->path[i], &s->weight[i], err));
+        KD_GO(read_operand(in->item[i], a->fit.count == 0, &s->path[i], &s->weight[i], err));
         all += s->weight[i];
     }
     if (all <= 0.0) {

@@ -21,12 +21,13 @@ int main(int argc, char **argv)
         }
         n %= numbers;
     }
-    int rc = kd_last_run(student);
+    const int whole = body != NULL && feof(stdin) && n == 0;
+    const int rc = whole ? kd_last_run(student) : KD_LAST_E_ARG;
     if (rc == KD_LAST_OK) {
         const int best = kd_last_best(student);
         printf("%s %.9g\n", kd_last_class_name(student, best), (double)kd_last_probabilities(student)[best]);
     } else {
-        fprintf(stderr, "%s\n", kd_last_message(student));
+        fprintf(stderr, "%s\n", whole ? kd_last_message(student) : "expected whole frames of numbers");
     }
     free(body);
     kd_last_close(student);

@@ -16,6 +16,8 @@ if last.kd_last_open(sys.argv[2].encode(), None, ctypes.byref(student), why, len
 numbers = [float(word) for word in sys.stdin.read().split()]
 frame = last.kd_last_joints(student) * last.kd_last_channels(student)
 frames = len(numbers) // frame
+if len(numbers) % frame != 0:
+    sys.exit("expected whole frames of numbers")
 joints = (ctypes.c_float * len(numbers))(*numbers)
 if last.kd_last_classify(student, joints, frames, 1, None, None) != 0:
     sys.exit(last.kd_last_message(student).decode())
