@@ -104,7 +104,8 @@ typedef struct kd_cast_attr {
 } kd_cast_attr;
 
 /* mixup: y[i] = lam[i] x[i] + (1 - lam[i]) x[perm[i]]; NODIFF.
- *   in   x (B, ...), perm i32 (B) within 0 .. B-1, lam stat (B)
+ *   in   x (B, ...), perm i32 (B) within 0 .. B-1, lam stat (B); or of sequences x (B, C, T, ...) lam (B, T), a share a
+ *        frame
  *   out  y of x's shape and dtype */
 
 /* grad_seed: y = step.grad_scale, times *step.loss_scale where that is set; NODIFF.  Every backward starts here.

@@ -33,6 +33,7 @@ typedef struct kd_model {
     kd_shape target;          /* labels of one sample as the loss reads them: (classes) */
     int64_t record;           /* values of a merged prediction: classes for a classifier */
     int side;                 /* of the square pictures CutMix cuts; 0: inputs are no pictures */
+    int cut_frames;           /* of the sequences CutMix cuts: "lam" has a share a frame; 0: nothing is cut in time */
     int place_width;          /* numbers of a row of "place" where pictures are placed on the device; 0: none are */
     bool check;               /* --debug: programs look for values that are not finite, node by node */
     bool recompute;           /* training keeps the activations between blocks alone */

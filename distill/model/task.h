@@ -46,8 +46,10 @@ typedef struct kd_build {
     int batch;
     bool training;
     bool augmented; /* not training, but of the rows that training is fed with */
-    bool mixed;     /* inputs perm i32 (B), lam (B) (and cut i32 (B,4), for pictures) mix the samples of the batch */
-    bool kept;      /* rows are made on the device (kd_task.resident) */
+    /* inputs perm i32 (B), lam (B) mix the samples of the batch; for pictures cut i32 (B,4), too, and lam (B,T) for
+     * sequences that are cut */
+    bool mixed;
+    bool kept; /* rows are made on the device (kd_task.resident) */
 } kd_build;
 
 typedef struct kd_built {

@@ -89,6 +89,7 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
     (void)snprintf(m->name, sizeof m->name, "%s", info->name);
     m->feature_dim = info->feature_dim;
     m->latent = info->latent > 0;
+    m->cut_frames = cfg->mixup.cutmix_alpha > 0.0 ? cfg->skeleton.frames : 0;
     m->n_inputs = info->n_streams;
     for (int i = 0; i < info->n_streams; i++) {
         m->inputs[i] = kd_student_stream(info, n->stream, i);
@@ -128,7 +129,7 @@ static kd_built skeleton_build(kd_model *m, kd_graph *g, const kd_build *b)
     kd_val x[KD_STUDENT_MAX_STREAMS] = {{0}}, perm = KD_NONE, lam = KD_NONE;
     if (b->mixed) {
         perm = kd_input(g, "perm", KD_I32, kd_shape1(b->batch));
-        lam = kd_input(g, "lam", KD_F32, kd_shape1(b->batch));
+        lam = kd_input(g, "lam", KD_F32, m->cut_frames > 0 ? kd_shape2(b->batch, m->cut_frames) : kd_shape1(b->batch));
     }
     const kd_val sample = b->kept ? kept_streams(m, g, b->batch, x) : KD_NONE;
     for (int i = 0; i < m->n_inputs; i++) {

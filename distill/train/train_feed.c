@@ -15,6 +15,8 @@ kd_status kdi_feed_open(kd_trainer *t, kd_err *err)
     t->mix.perm = kd_calloc(b, sizeof *t->mix.perm);
     t->mix.lam = kd_calloc(b, sizeof *t->mix.lam);
     t->mix.cut = kd_calloc(4 * b, sizeof *t->mix.cut);
+    t->mix.frames = t->model.cut_frames;
+    t->mix.frame_lam = kd_calloc(b * (size_t)t->mix.frames + 1, sizeof *t->mix.frame_lam);
     t->kept = kd_calloc(b, sizeof *t->kept);
     t->labelled = kd_calloc(b, sizeof *t->labelled);
     t->kind = kd_calloc(b, sizeof *t->kind);
@@ -25,8 +27,9 @@ kd_status kdi_feed_open(kd_trainer *t, kd_err *err)
     t->mixed_rows = kd_calloc(b * k, sizeof *t->mixed_rows);
     t->feature_rows = kd_calloc(b * (size_t)dim, sizeof *t->feature_rows);
     t->work = kd_calloc(3 * k, sizeof *t->work);
-    const bool ok = t->mix.perm && t->mix.lam && t->mix.cut && t->kept && t->labelled && t->kind && t->label &&
-                    t->answered && t->target && t->teacher_rows && t->mixed_rows && t->feature_rows && t->work;
+    const bool ok = t->mix.perm && t->mix.lam && t->mix.cut && t->mix.frame_lam && t->kept && t->labelled && t->kind &&
+                    t->label && t->answered && t->target && t->teacher_rows && t->mixed_rows && t->feature_rows &&
+                    t->work;
     return ok ? KD_OK : KD_FAIL(err, KD_E_OOM, "training: out of memory for a batch");
 }
 
@@ -81,6 +84,7 @@ void kdi_feed_close(kd_trainer *t)
     kd_free(t->mix.perm);
     kd_free(t->mix.lam);
     kd_free(t->mix.cut);
+    kd_free(t->mix.frame_lam);
     kd_free(t->kept);
     kd_free(t->labelled);
     kd_free(t->kind);
@@ -257,7 +261,11 @@ static kd_status put_mix(kd_trainer *t, const kd_batch *b, kd_err *err)
     kd_mix_draw(&c->mixup, (uint64_t)c->train.seed, b->epoch, (uint32_t)b->index, b->rows, t->kind, t->model.side,
                 &t->mix);
     KD_TRY(put(t, "perm", t->mix.perm, n * sizeof *t->mix.perm, err));
-    KD_TRY(put(t, "lam", t->mix.lam, n * sizeof *t->mix.lam, err));
+    if (t->mix.frames > 0) {
+        KD_TRY(put(t, "lam", t->mix.frame_lam, n * (size_t)t->mix.frames * sizeof *t->mix.frame_lam, err));
+    } else {
+        KD_TRY(put(t, "lam", t->mix.lam, n * sizeof *t->mix.lam, err));
+    }
     return t->model.side > 0 ? put(t, "cut", t->mix.cut, 4 * n * sizeof *t->mix.cut, err) : KD_OK;
 }
 

@@ -225,15 +225,21 @@ static kd_status mixup_run(const kd_call *c)
     const int64_t B = c->in[0].shape.dim[0], n = numel(&c->in[0]), row = B > 0 ? n / B : 0, per = kd_chunks(row);
     const int32_t *perm = c->in[1].data;
     const real *lam = c->in[2].data;
+    const kd_shape *x = &c->in[0].shape;
+    const bool frames = c->in[2].shape.rank == 2;
+    const int64_t T = frames ? x->dim[2] : 1, inner = frames && n > 0 ? row / (x->dim[1] * T) : KD_MAX(row, 1);
     KD_FOR
     for (int64_t k = 0; k < B * per; k++) {
         real a[KD_CHUNK], b[KD_CHUNK];
         const int64_t s = k / per, off = k % per * KD_CHUNK, len = KD_MIN((int64_t)KD_CHUNK, row - off);
         kd_load(a, &c->in[0], s * row + off, len);
         kd_load(b, &c->in[0], (int64_t)perm[s] * row + off, len);
-        const real w = lam[s], v = R(1.0) - w;
-        for (int64_t j = 0; j < len; j++) {
-            a[j] = w * a[j] + v * b[j];
+        for (int64_t j = 0; j < len;) { /* of equal shares at a time */
+            const int64_t at = off + j, end = KD_MIN(len, j + inner - at % inner);
+            const real w = lam[s * T + at / inner % T], v = R(1.0) - w;
+            for (; j < end; j++) {
+                a[j] = w * a[j] + v * b[j];
+            }
         }
         kd_store(c, 0, s * row + off, a, len);
     }

@@ -316,17 +316,18 @@ KD_CUDA_OP_SCRATCH(scale_last_bwd, scale_last_bwd_scratch)
 
 template <int N, typename T>
 static __global__ void mixup_rows(const T *x, const int32_t *perm, const float *lam, T *y, int64_t rows, int64_t row,
-                                  bool add)
+                                  int64_t frames, int64_t inner, bool add)
 {
     for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
         const T *other = x + (int64_t)perm[r] * row;
-        const float a = lam[r], b = 1.0f - a;
+        const float *share = lam + r * frames;
         for (KD_EACH(k, row / N)) {
             float v[N], w[N];
             ld_pack<N>(v, x, r * row + k * N);
             ld_pack<N>(w, other, k * N);
 #pragma unroll
             for (int j = 0; j < N; j++) {
+                const float a = frames == 1 ? share[0] : share[(k * N + j) / inner % frames], b = 1.0f - a;
                 v[j] = a * v[j] + b * w[j];
             }
             put_upto<N>(y, r * row + k * N, rows * row, v, add);
@@ -336,8 +337,10 @@ static __global__ void mixup_rows(const T *x, const int32_t *perm, const float *
 
 template <int N, typename T> static void launch_mixup(const kd_call *c, int64_t rows, int64_t row)
 {
+    const int64_t frames = c->in[2].shape.rank == 2 ? c->in[0].shape.dim[2] : 1;
+    const int64_t inner = c->in[2].shape.rank == 2 ? row / (c->in[0].shape.dim[1] * frames) : row;
     KD_LAUNCH((mixup_rows<N, T>), row_grid(rows, row / N), dim3(BLOCK), c, kd_in<T>(c, 0), kd_in<int32_t>(c, 1),
-              kd_in<float>(c, 2), kd_out<T>(c, 0), rows, row, kd_adds(c, 0));
+              kd_in<float>(c, 2), kd_out<T>(c, 0), rows, row, frames, inner, kd_adds(c, 0));
 }
 
 template <typename T> static kd_status mixup_of(const kd_call *c)

@@ -213,7 +213,9 @@ static kd_status mixup_infer(const kd_spec *in, int n_in, const void *attr, kd_s
     KD_TRY(kd_rule_float("mixup", "x", &in[0], 1, err));
     const kd_shape batch = kd_shape1(in[0].shape.dim[0]);
     KD_TRY(kd_rule_is("mixup", "perm", &in[1], KD_I32, batch, err));
-    KD_TRY(kd_rule_is("mixup", "lam", &in[2], kd_stat_dtype(in[0].dtype), batch, err));
+    const bool frames = in[2].shape.rank == 2 && in[0].shape.rank > 2;
+    KD_TRY(kd_rule_is("mixup", "lam", &in[2], kd_stat_dtype(in[0].dtype),
+                      frames ? kd_shape2(in[0].shape.dim[0], in[0].shape.dim[2]) : batch, err));
     out[0] = in[0];
     return KD_OK;
 }

@@ -136,7 +136,7 @@ static void test_refusals(void **state)
     refuse("video: {erase_prob: 0.2, erase_mode: constant}", "video.erase_mode: expected one of pixel|rand|const");
     refuse("video: {spatial: multi_scale}", "video.resizer: expected pillow_bilinear");
     refuse("video: {spatial: short_side_crop, train_short_side: 0}", "expected at least img_size (224), found 0");
-    refuse("kind: student\nmixup: {cutmix_alpha: 1}", "mixup.cutmix_alpha: this key does nothing in a student recipe");
+    refuse("kind: student\noptim: {layer_decay: 0.5}", "optim.layer_decay: this key does nothing in a student recipe");
     refuse("kind: student\nvideo: {erase_prob: 0.25}", "does nothing in a student recipe");
     refuse("optim: {schedule: multistep}", "milestones");
     refuse("base: other.yaml", "only files can have one");

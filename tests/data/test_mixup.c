@@ -1,6 +1,8 @@
 /* Soft targets and mixed pairs: timm's numbers, pairs that are pairs, boxes, invalid rows. */
 #include "distill/batch/mixup.h"
+#include "formats/base/json.h"
 #include "formats/weights/safetensors.h"
+#include "kernels/kd_backend.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -249,11 +251,123 @@ static void rows_are_drawn_by_themselves(void **state)
     }
 }
 
+/* ---- runs of frames ---------------------------------------------------------------------------- */
+
+enum { CUT_B = 4, CUT_C = 2, CUT_V = 2, CUT_M = 1, CUT_MOST = CUT_B * CUT_C * 8 * CUT_V * CUT_M };
+
+static double number(const kd_json *of, const char *key)
+{
+    double v = NAN;
+    assert_int_equal(kd_json_get_f64(of, key, &v, NULL), KD_OK);
+    return v;
+}
+
+/* x of make_cutmix.py, mixed by the shares of each frame, is what the reference's trainer made of it. */
+static void compare_stream(const kd_json *want, int stream, int frames, const int32_t *perm, const float *shares)
+{
+    float x[CUT_MOST], y[CUT_MOST];
+    const int64_t row = (int64_t)CUT_C * frames * CUT_V * CUT_M;
+    kd_err err = {0};
+    for (int i = 0; i < CUT_B * (int)row; i++) {
+        const int m = i % CUT_M, v = i / CUT_M % CUT_V, t = i / (CUT_M * CUT_V) % frames;
+        const int c = i / (CUT_M * CUT_V * frames) % CUT_C, b = i / (int)row;
+        x[i] = (float)(1000 * b + 100 * stream + 10 * t + c + 2 * v + m);
+    }
+    kd_backend *be = NULL;
+    assert_int_equal(kd_backend_cpu_open(1, &be, &err), KD_OK);
+    const kd_tensor in[3] = {{x, KD_F32, kd_shape5(CUT_B, CUT_C, frames, CUT_V, CUT_M)},
+                             {(void *)(uintptr_t)perm, KD_I32, kd_shape1(CUT_B)},
+                             {(void *)(uintptr_t)shares, KD_F32, kd_shape2(CUT_B, frames)}};
+    const kd_tensor out = {y, KD_F32, in[0].shape};
+    const kd_call c = {.in = in, .n_in = 3, .out = &out, .n_out = 1};
+    assert_int_equal(kd_backend_call(be, KD_OP_MIXUP, KD_F32, &c), KD_OK);
+    kd_backend_close(be);
+    for (size_t i = 0; i < kd_json_count(want); i++) {
+        double w = NAN;
+        assert_int_equal(kd_json_as_f64(kd_json_at(want, i), &w, NULL), KD_OK);
+        assert_true((double)y[i] == w);
+    }
+}
+
+static void frames_are_cut_as_the_reference_does(void **state)
+{
+    (void)state;
+    kd_json *doc = NULL;
+    kd_err err = {0};
+    assert_int_equal(kd_json_load(KD_GOLDEN_DIR "/last/cutmix.json", &doc, &err), KD_OK);
+    assert_true(kd_json_count(doc) == 6);
+    for (size_t k = 0; k < kd_json_count(doc); k++) {
+        const kd_json *c = kd_json_at(doc, k);
+        const int frames = (int)number(c, "frames"), cut = kd_cut_frames(frames, number(c, "lam"));
+        const int start = (int)number(c, "start");
+        const double left = 1.0 - (double)cut / (double)frames;
+        const int32_t perm[CUT_B] = {2, 0, 3, 1}, label[CUT_B] = {0, 1, 2, 1};
+        const float lam[CUT_B] = {(float)left, (float)left, (float)left, (float)left};
+        float target[CUT_B * 3], shares[CUT_B * 64];
+        assert_int_equal(cut, (int)number(c, "cut"));
+        assert_true(number(c, "starts") == frames - cut + 1); /* first frames that can be drawn */
+        assert_true(fabs(left - number(c, "left")) < 1e-15);
+        kd_targets(label, NULL, CUT_B, 3, 0.0, perm, lam, target);
+        for (size_t i = 0; i < CUT_B * 3; i++) {
+            double w = NAN;
+            assert_int_equal(kd_json_as_f64(kd_json_at(kd_json_get(c, "target"), i), &w, NULL), KD_OK);
+            assert_true(fabs((double)target[i] - w) < 1e-7);
+        }
+        for (int i = 0; i < CUT_B * frames; i++) {
+            shares[i] = i % frames >= start && i % frames < start + cut ? 0.0f : 1.0f;
+        }
+        if (frames <= 8) {
+            compare_stream(kd_json_get(c, "joint"), 0, frames, perm, shares);
+            compare_stream(kd_json_get(c, "velocity"), 1, frames, perm, shares);
+        }
+    }
+    kd_json_free(doc);
+}
+
+/* What is drawn: runs of the law's length, everywhere, with mixup in between; the rows' shares say the same. */
+static void frames_are_drawn(void **state)
+{
+    (void)state;
+    enum { B = 6, FRAMES = 16 };
+    int32_t perm[B], cut[4 * B];
+    float lam[B], shares[B * FRAMES];
+    kd_mix m = {.perm = perm, .lam = lam, .cut = cut, .frames = FRAMES, .frame_lam = shares};
+    const kd_mixup_opts cfg = {
+        .alpha = 0.8, .cutmix_alpha = 1.0, .switch_prob = 0.5, .prob = 1.0, .partner = KD_PARTNER_PERMUTE};
+    int cuts = 0, first[FRAMES] = {0}, seen = 0;
+    for (uint32_t batch = 0; batch < 2000; batch++) {
+        const float kind[B] = {2, 2, 1, 2, 0, 2};
+        kd_mix_draw(&cfg, 5, 0, batch, B, kind, 0, &m);
+        int length = 0;
+        for (int i = 0; i < B; i++) {
+            const int32_t *c = cut + 4 * (ptrdiff_t)i;
+            assert_true(kind[i] == kind[perm[i]] && (lam[i] == 1.0f || kind[i] > 0.0f));
+            assert_true(c[2] == 0 || (lam[i] < 1.0f && c[0] >= 0 && c[0] + c[2] <= FRAMES));
+            assert_true(c[2] == 0 || lam[i] == (float)(1.0 - (double)c[2] / FRAMES));
+            for (int t = 0; t < FRAMES; t++) {
+                const float want = c[2] == 0 ? lam[i] : t >= c[0] && t < c[0] + c[2] ? 0.0f : 1.0f;
+                assert_true(shares[i * FRAMES + t] == want);
+            }
+            length = KD_MAX(length, c[2]);
+            first[c[0]] += c[2] == 1;
+        }
+        cuts += length > 0;
+    }
+    for (int t = 0; t < FRAMES; t++) {
+        seen += first[t] > 0;
+    }
+    assert_true(cuts > 900 && cuts < 1100 && seen == FRAMES);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(targets_are_timms),     cmocka_unit_test(pairs),
-        cmocka_unit_test(invalid_rows_stay_out), cmocka_unit_test(cut_boxes_are_timms),
-        cmocka_unit_test(cutmix_is_drawn),       cmocka_unit_test(rows_are_drawn_by_themselves)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(targets_are_timms),
+                                       cmocka_unit_test(pairs),
+                                       cmocka_unit_test(invalid_rows_stay_out),
+                                       cmocka_unit_test(cut_boxes_are_timms),
+                                       cmocka_unit_test(cutmix_is_drawn),
+                                       cmocka_unit_test(rows_are_drawn_by_themselves),
+                                       cmocka_unit_test(frames_are_cut_as_the_reference_does),
+                                       cmocka_unit_test(frames_are_drawn)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
