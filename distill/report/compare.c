@@ -87,29 +87,62 @@ static kd_status same_teacher(kd_comparison *c, const kd_report *s, kd_err *err)
 
 /* ---- join ------------------------------------------------------------------------------------ */
 
+static const char *name_of(const kd_report *r)
+{
+    return r->path != NULL ? r->path : r->label;
+}
+
+/* The first id that only one of them has; at: kd_report_join of `first` and `r`, which have not the same. */
+static kd_status lone_sample(const kd_report *first, const kd_report *r, const size_t *at, kd_err *err)
+{
+    const char *lone = NULL;
+    const kd_report *owner = first;
+    bool *shared = kd_calloc(KD_MAX(r->n, 1), sizeof *shared);
+    if (shared == NULL) {
+        return KD_FAIL(err, KD_E_OOM, "compare: out of memory");
+    }
+    for (size_t i = 0; i < first->n; i++) {
+        if (at[i] != SIZE_MAX) {
+            shared[at[i]] = true;
+        } else if (lone == NULL || strcmp(first->ids[i], lone) < 0) {
+            lone = first->ids[i];
+        }
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        if (!shared[i] && (lone == NULL || strcmp(r->ids[i], lone) < 0)) {
+            lone = r->ids[i];
+            owner = r;
+        }
+    }
+    kd_free(shared);
+    return KD_FAIL(
+        err, KD_E_DATA,
+        "unlike protocols: sample %s is in %s only (%zu samples against %zu); all reports must be of the same "
+        "samples: `kd dataset annotate` lists those that have video and skeleton, data.quarantine leaves out "
+        "the damaged",
+        lone, name_of(owner), first->n, r->n);
+}
+
 /* Every difference in ids or labels is refused. */
 static kd_status join(const kd_report *first, const size_t *order, const kd_report *r, int32_t *prediction, kd_err *err)
 {
-    size_t *own = NULL;
-    kd_status st = kd_report_order(r, &own, err);
-    const char *name[2] = {first->path != NULL ? first->path : first->label, r->path != NULL ? r->path : r->label};
-    for (size_t i = 0; st == KD_OK && i < KD_MAX(first->n, r->n); i++) {
-        const int side = i >= first->n ? 1 : i >= r->n ? -1 : strcmp(first->ids[order[i]], r->ids[own[i]]);
-        if (side != 0) {
-            st = KD_FAIL(
-                err, KD_E_DATA,
-                "unlike protocols: sample %s is in %s only (%zu samples against %zu); all reports must be of the "
-                "same samples: `kd dataset annotate` lists those that have video and skeleton, data.quarantine leaves "
-                "out the damaged",
-                side < 0 ? first->ids[order[i]] : r->ids[own[i]], name[side < 0 ? 0 : 1], first->n, r->n);
-        } else if (first->labels[order[i]] != r->labels[own[i]]) {
-            st = KD_FAIL(err, KD_E_DATA, "unlike protocols: sample %s has label %d in %s, %d in %s", r->ids[own[i]],
-                         (int)first->labels[order[i]], name[0], (int)r->labels[own[i]], name[1]);
+    size_t found = 0;
+    size_t *at = kd_calloc(KD_MAX(first->n, 1), sizeof *at);
+    kd_status st = at != NULL ? kd_report_join(first, order, r, at, &found, err)
+                              : KD_FAIL(err, KD_E_OOM, "compare: out of memory");
+    if (st == KD_OK && (found != first->n || found != r->n)) {
+        st = lone_sample(first, r, at, err);
+    }
+    for (size_t i = 0; st == KD_OK && i < first->n; i++) {
+        const size_t k = order[i];
+        if (first->labels[k] != r->labels[at[k]]) {
+            st = KD_FAIL(err, KD_E_DATA, "unlike protocols: sample %s has label %d in %s, %d in %s", first->ids[k],
+                         (int)first->labels[k], name_of(first), (int)r->labels[at[k]], name_of(r));
         } else {
-            prediction[order[i]] = r->metrics.prediction[own[i]];
+            prediction[k] = r->metrics.prediction[at[k]];
         }
     }
-    kd_free(own);
+    kd_free(at);
     return st;
 }
 

@@ -65,6 +65,25 @@ done:
     return st;
 }
 
+kd_status kd_report_join(const kd_report *a, const size_t *order, const kd_report *b, size_t *at, size_t *found,
+                         kd_err *err)
+{
+    size_t *own = NULL, j = 0;
+    *found = 0;
+    KD_TRY(kd_report_order(b, &own, err));
+    for (size_t i = 0; i < a->n; i++) {
+        int side = -1;
+        while (j < b->n && (side = strcmp(a->ids[order[i]], b->ids[own[j]])) > 0) {
+            j++;
+        }
+        const bool there = j < b->n && side == 0;
+        at[order[i]] = there ? own[j] : SIZE_MAX;
+        *found += there;
+    }
+    kd_free(own);
+    return KD_OK;
+}
+
 kd_status kdi_report_hash_ids(kd_report *r, kd_err *err)
 {
     size_t *order = NULL;

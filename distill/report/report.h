@@ -109,6 +109,11 @@ void kd_report_free(kd_report *r); /* zeroed is legal */
 /* Indices of the samples in the order of their ids (*order [n]: kd_free).  KD_E_DATA: an id occurs twice. */
 KD_NODISCARD kd_status kd_report_order(const kd_report *r, size_t **order, kd_err *err);
 
+/* Where each sample of `a` is in `b`, by id: at[i] for sample i of `a`, SIZE_MAX where `b` has none; *found: how many
+ * it has.  order: kd_report_order of `a`. */
+KD_NODISCARD kd_status kd_report_join(const kd_report *a, const size_t *order, const kd_report *b, size_t *at,
+                                      size_t *found, kd_err *err);
+
 /* Class name for messages and tables, never NULL. `buf` is used for a nameless class. */
 const char *kd_report_class(const kd_report *r, int label, char buf[24]);
 

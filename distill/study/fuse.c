@@ -39,27 +39,12 @@ static kd_status alike(const kd_report *a, const kd_report *b, kd_err *err)
     return KD_OK;
 }
 
-/* Where each sample of `a` is in `b`; SIZE_MAX: it is not. */
 static kd_status find_all(const kd_report *a, const kd_report *b, size_t *at, size_t *found, kd_err *err)
 {
-    size_t *x = NULL, *y = NULL, i = 0, j = 0;
-    kd_status st = KD_OK;
-    *found = 0;
-    KD_GO(kd_report_order(a, &x, err));
-    KD_GO(kd_report_order(b, &y, err));
-    while (i < a->n) {
-        const int side = j < b->n ? strcmp(a->ids[x[i]], b->ids[y[j]]) : -1;
-        if (side > 0) {
-            j++;
-            continue;
-        }
-        at[x[i]] = side == 0 ? y[j] : SIZE_MAX;
-        *found += side == 0;
-        i++;
-    }
-done:
-    kd_free(x);
-    kd_free(y);
+    size_t *order = NULL;
+    KD_TRY(kd_report_order(a, &order, err));
+    const kd_status st = kd_report_join(a, order, b, at, found, err);
+    kd_free(order);
     return st;
 }
 
