@@ -130,6 +130,10 @@ typedef struct kd_cfg_train {
 #include "kernels/kd_options_struct.inc"
 } kd_cfg_train;
 
+/* Bounds of eval.temperature, and so of what a calibration fits. */
+#define KD_CFG_TEMPERATURE_LEAST 0.05
+#define KD_CFG_TEMPERATURE_MOST  20.0
+
 typedef struct kd_cfg_eval {
 #define KD_OPTIONS "configs/schema/eval.inc"
 #include "kernels/kd_options_struct.inc"

@@ -7,9 +7,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define LEAST 0.05 /* bounds of eval.temperature */
-#define MOST  20.0
-
 static kd_status same_weights(const kd_report *r, const kd_task *task, const char *weights, kd_err *err)
 {
     kd_weights *w = NULL;
@@ -79,7 +76,7 @@ static kd_status fit(const kd_report *r, kd_calibration *c, kd_err *err)
     double found = 1.0, before = 1.0;
     KD_TRY(divided_by(r, &before, err));
     KD_TRY(kd_temperature_fit(&s, &found, err));
-    c->temperature = fmin(fmax(before * found, LEAST), MOST);
+    c->temperature = fmin(fmax(before * found, KD_CFG_TEMPERATURE_LEAST), KD_CFG_TEMPERATURE_MOST);
     c->n = r->n;
     for (int i = 0; i < 2; i++) { /* the report's logits times `before` are the model's */
         kd_metrics m;
@@ -100,7 +97,8 @@ kd_status kd_calibrate(const char *from, const kd_task *task, const kd_config *c
     *out = (kd_calibration){.temperature = 1.0};
     if (!kd_path_exists(from)) {
         out->temperature = strtod(from, &end);
-        if (end == from || *end != '\0' || !(out->temperature >= LEAST && out->temperature <= MOST)) {
+        if (end == from || *end != '\0' ||
+            !(out->temperature >= KD_CFG_TEMPERATURE_LEAST && out->temperature <= KD_CFG_TEMPERATURE_MOST)) {
             return KD_FAIL(err, KD_E_ARG, "--calibrate %s: expected a report or a temperature from 0.05 to 20", from);
         }
         return KD_OK;
