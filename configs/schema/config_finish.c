@@ -526,6 +526,12 @@ static kd_status check_views(const kd_skeleton_aug_opts *a, kd_err *err)
 static kd_status finish_sequences(kd_config *c, kd_err *err)
 {
     KD_TRY(check_views(&c->skeleton_aug, err));
+    if (c->data.skeleton_score_scale != 1.0 && c->skeleton.channels != KD_CHANNELS_XY_SCORE) {
+        return KD_FAIL(
+            err, KD_E_CONFIG,
+            "data.skeleton_score_scale: %g, but joints have no confidence (skeleton.channels: xyz); remove it",
+            c->data.skeleton_score_scale);
+    }
     KD_TRY(kd_cfg_finish_layout(c, err));
     KD_TRY(ordered("skeleton_aug.scale", c->skeleton_aug.scale, err));
     if (c->data.denoise != KD_DENOISE_NONE && c->skeleton_aug.match_views) {

@@ -32,6 +32,7 @@ typedef struct kd_archive_opts {
     int (*side)(const void *user, const char *id); /* half of a name by the split in use, -1: none; NULL: not known */
     const void *user;
     double scale;                     /* every coordinate times this; 0: 1 */
+    double score_scale;               /* every confidence times this; 0: 1 */
     double missing;                   /* a value of the file that says "not seen", before scaling; 0: zero does */
     int channel[KD_ARCHIVE_CHANNELS]; /* which numbers of a joint are x, y and z */
     bool channels;                    /* channel is given; else joints of exactly three numbers are taken */

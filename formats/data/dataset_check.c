@@ -17,7 +17,8 @@ static kd_status no_memory(const kd_data_opts *cfg, kd_err *err)
 
 kd_archive_opts kd_dataset_archive_opts(const kd_data_opts *cfg)
 {
-    kd_archive_opts o = {.scale = cfg->skeleton_scale, .missing = cfg->skeleton_missing};
+    kd_archive_opts o = {
+        .scale = cfg->skeleton_scale, .score_scale = cfg->skeleton_score_scale, .missing = cfg->skeleton_missing};
     for (int i = 0; i < cfg->skeleton_channels.n && i < KD_ARCHIVE_CHANNELS; i++) {
         o.channel[i] = cfg->skeleton_channels.v[i];
         o.channels = true;
@@ -43,11 +44,12 @@ kd_status kd_dataset_archive(const kd_data_opts *cfg, kd_archive **out, kd_err *
     if (!given && !found && kd_path_is_file(cfg->root)) {
         return kd_archive_open(cfg->root, NULL, out, err); /* says what the file is */
     }
-    const char *idle = cfg->names[0] != '\0'                                      ? "names"
-                       : cfg->skeleton_scale != 0.0 && cfg->skeleton_scale != 1.0 ? "skeleton_scale"
-                       : cfg->skeleton_missing != 0.0                             ? "skeleton_missing"
-                       : cfg->skeleton_channels.n > 0                             ? "skeleton_channels"
-                                                                                  : NULL;
+    const char *idle = cfg->names[0] != '\0'                                                  ? "names"
+                       : cfg->skeleton_scale != 0.0 && cfg->skeleton_scale != 1.0             ? "skeleton_scale"
+                       : cfg->skeleton_score_scale != 0.0 && cfg->skeleton_score_scale != 1.0 ? "skeleton_score_scale"
+                       : cfg->skeleton_missing != 0.0                                         ? "skeleton_missing"
+                       : cfg->skeleton_channels.n > 0                                         ? "skeleton_channels"
+                                                                                              : NULL;
     if (!given && !found) {
         return idle == NULL
                    ? KD_OK

@@ -231,6 +231,7 @@ static kd_status set_options(kdi_archive *a, const kd_archive_opts *o, kd_err *e
     a->opts = o != NULL ? *o : (kd_archive_opts){0};
     a->opts.names = NULL; /* read once */
     a->opts.scale = a->opts.scale == 0.0 ? 1.0 : a->opts.scale;
+    a->opts.score_scale = a->opts.score_scale == 0.0 ? 1.0 : a->opts.score_scale;
     for (int c = 0; c < KD_ARCHIVE_CHANNELS && !a->opts.channels; c++) {
         a->opts.channel[c] = c;
     }
@@ -333,8 +334,8 @@ kd_status kd_archive_read(const kd_archive *pub, size_t row, const kd_skel_opts 
 static float at(const kdi_archive *a, const kdi_numbers *x, bool scored, size_t t, size_t m, size_t v, int c)
 {
     const float raw = x->x[t * x->st + m * x->sm + v * x->sv + (size_t)a->opts.channel[c] * x->sc];
-    const bool plain = a->opts.scale == 1.0 || (scored && c == 2); /* a confidence has no unit */
-    return (double)raw == a->opts.missing ? 0.0f : plain ? raw : (float)((double)raw * a->opts.scale);
+    const double scale = scored && c == 2 ? a->opts.score_scale : a->opts.scale; /* a confidence has no unit */
+    return (double)raw == a->opts.missing ? 0.0f : scale == 1.0 ? raw : (float)((double)raw * scale);
 }
 
 /* One joint.  A joint of a picture is seen where its confidence is above 0, another one where it is not at the

@@ -109,6 +109,38 @@ static void test_forms(void **state)
     check_form("ids.npz", &mm, "npz", 0, false);
 }
 
+/* Places and confidences have scales of their own; the file's numbers are those of the golden of hrnet.pkl. */
+static void test_score_scale(void **state)
+{
+    (void)state;
+    const kd_archive_opts scaled = {.scale = 2.0, .score_scale = 0.001};
+    const kd_skel_opts so = {.joints = 17, .scored = true};
+    kd_err err = {0};
+    kd_archive *plain, *both;
+    size_t seen = 0;
+    ok(kd_archive_open(GOLDEN "hrnet.pkl", NULL, &plain, &err), &err);
+    ok(kd_archive_open(GOLDEN "hrnet.pkl", &scaled, &both, &err), &err);
+    for (size_t i = 0; i < plain->n; i++) {
+        kd_skeleton a, b;
+        ok(kd_archive_read(plain, i, &so, &a, &err), &err);
+        ok(kd_archive_read(both, i, &so, &b, &err), &err);
+        assert_int_equal(a.n_bodies, b.n_bodies);
+        for (size_t k = 0; k < a.n_bodies; k++) {
+            for (int v = 0; v < 17; v++) {
+                const float *x = a.body[k].xyz[v], *y = b.body[k].xyz[v];
+                assert_true(y[0] == 2.0f * x[0] && y[1] == 2.0f * x[1]);
+                assert_true(y[2] == (float)((double)x[2] * 0.001));
+                seen += x[2] > 0.0f;
+            }
+        }
+        kd_skeleton_free(&a);
+        kd_skeleton_free(&b);
+    }
+    assert_true(seen > 0);
+    kd_archive_close(plain);
+    kd_archive_close(both);
+}
+
 static void test_halves(void **state)
 {
     (void)state;
@@ -268,9 +300,9 @@ static void test_no_memory(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms),    cmocka_unit_test(test_halves),
-                                       cmocka_unit_test(test_names),    cmocka_unit_test(test_refuse_corpus),
-                                       cmocka_unit_test(test_channels), cmocka_unit_test(test_cuts),
-                                       cmocka_unit_test(test_no_memory)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_forms),         cmocka_unit_test(test_score_scale),
+                                       cmocka_unit_test(test_halves),        cmocka_unit_test(test_names),
+                                       cmocka_unit_test(test_refuse_corpus), cmocka_unit_test(test_channels),
+                                       cmocka_unit_test(test_cuts),          cmocka_unit_test(test_no_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,6 +68,10 @@ refused 2 'data.skeleton_channels: expected the places of x, y and z, found 2' \
     "${train[@]}" --data root --out no --set data.skeleton_file=G/ids.npz --set 'data.skeleton_channels=[1,2]'
 refused 2 'data.skeleton_scale: only with data.skeleton_file' "${train[@]}" --data root --out no \
     --set data.skeleton_scale=2
+refused 2 'data.skeleton_score_scale: only with data.skeleton_file' "${train[@]}" --data root --out no \
+    --set data.skeleton_score_scale=0.001 --set skeleton.channels=xy_score --set skeleton.layout=coco17
+refused 2 'skeleton_score_scale: 0.001, but joints have no confidence' "${train[@]}" --data G/ids.npz --out no \
+    --set data.skeleton_score_scale=0.001
 refused 2 'data.skeleton_dir: x, but data.skeleton_file' "${train[@]}" --data root --out no \
     --set data.skeleton_file=G/ids.npz --set data.skeleton_dir=x
 refused 2 'names its samples itself' "${train[@]}" --data G/pyskl_p4.pkl --out no --set data.names=G/ctrgcn_names.txt
