@@ -78,7 +78,9 @@ KD_NODISCARD kd_status kd_cfg_set_is_clear(const struct kd_yaml_node *root, cons
 /* First difference of two recipes in their phases; kd_config_diff. */
 bool kd_cfg_phases_differ(const kd_config *a, const kd_config *b, char *text, size_t size);
 
-/* config_mutual.c.  Students that learn from each other: KD_E_CONFIG where keys say nothing or something else then. */
+/* config_kd.c.  Values of section kd that follow from others; KD_E_CONFIG where its keys contradict or do nothing. */
+KD_NODISCARD kd_status kd_cfg_finish_kd(kd_config *c, kd_err *err);
+/* config_kd.c.  Students that learn from each other: KD_E_CONFIG where keys say nothing or something else then. */
 KD_NODISCARD kd_status kd_cfg_finish_mutual(kd_config *c, kd_err *err);
 
 /* The text of a scalar that a YAML reader takes as a string whatever it holds. */
