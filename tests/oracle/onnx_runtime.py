@@ -13,6 +13,7 @@ from peers import BUILD, check, finish, run
 
 ALLOWED = 1e-5  # of the largest number of an output
 MILLIONTHS = 20  # of the numbers between layers in eight bits
+LEARNED = 0.2  # top-1 of a student that tells nine actions apart, if not well: one class for all is 0.11
 
 
 def tensors(path):
@@ -165,10 +166,10 @@ def compare_trained(name, epochs):
     session = onnxruntime.InferenceSession("run.onnx", providers=["CPUExecutionProvider"])
     got = session.run(["logits"], {i.name: cases[i.name] for i in session.get_inputs()})[0]
     ours, labels = np.array(report["predictions"]["logits"]), np.array(report["predictions"]["labels"])
-    same = got.argmax(1) == ours.argmax(1)
-    check(len(got) == len(ours) and same.mean() >= 0.99,
-          f"{name}, trained: {len(got)} samples, top-1 {(ours.argmax(1) == labels).mean():.3f} in int8, the same top-1 "
-          f"in onnxruntime {same.mean():.4f}, logits differ by {np.abs(got - ours).max():.3g}")
+    same, right = got.argmax(1) == ours.argmax(1), (ours.argmax(1) == labels).mean()
+    check(len(got) == len(ours) and right >= LEARNED and same.mean() >= 0.99,
+          f"{name}, trained: {len(got)} samples, top-1 {right:.3f} in int8, the same top-1 in onnxruntime "
+          f"{same.mean():.4f}, logits differ by {np.abs(got - ours).max():.3g}")
     return same
 
 
@@ -185,6 +186,6 @@ with peers.workplace():
     drawn = np.concatenate(drawn)
     check(drawn.mean() >= 0.98, f"int8, weights as drawn: the same top-1 of {drawn.mean():.4f} of {drawn.size} samples")
     make_data()
-    taught = np.concatenate([compare_trained(name, 2) for name in names])
+    taught = np.concatenate([compare_trained(name, 6) for name in names])
     check(taught.mean() >= 0.99, f"int8, trained: the same top-1 of {taught.mean():.4f} of {taught.size} samples")
 finish()
