@@ -91,6 +91,18 @@ accepted "$distill" predict --weights mm G/ids.npz --top 1
 refused 3 'G/ids.npz: S001.*: expected x, y and z of a joint, found 6 numbers' \
     "$distill" predict --weights run-last G/ids.npz
 
+# joints in a picture, with a confidence: the run and its file know what an archive has to hold
+flat=(--set data.split.by=camera --set "data.split.train=[1]" --set data.num_classes=4 --set train.batch_size=1
+    --set skeleton.layout=coco17 --set skeleton.channels=xy_score)
+accepted "${train[@]}" --data G/hrnet.pkl --out flat "${flat[@]}"
+accepted "$distill" export --weights flat --out flat.safetensors -q
+accepted "$distill" predict --weights flat G/hrnet.pkl --json && sed 's/.*"top"/"top"/' out.txt >flat.txt
+accepted "$distill" predict --weights flat.safetensors G/hrnet.pkl --json
+sed 's/.*"top"/"top"/' out.txt | cmp -s - flat.txt ||
+    failed "a run and its file answer otherwise: $(cat flat.txt out.txt)"
+[ "$(wc -l <flat.txt)" -eq 2 ] || failed "predict: $(cat out.txt)"
+refused 3 'stdin: expected joints of x, y and a confidence' "$distill" predict --weights flat.safetensors -
+
 # CTR-GCN's denoising
 accepted "${train[@]}" --data G/pyskl_p4.pkl --out clean --set data.denoise=ctrgcn --set data.on_bad_sample=skip
 grep -q 'no body' clean/log.jsonl || failed "denoise: nobody is lost of two bodies of at most 11 frames"

@@ -7,6 +7,7 @@
 #include "formats/weights/safetensors.h"
 #include "formats/weights/weights.h"
 #include "student/stream/last.h"
+#include "student/stream/recipe.h"
 #include "tools/commands/commands.h"
 #include "tools/predict/frames.h"
 #include "tools/print.h"
@@ -33,6 +34,7 @@ typedef struct predictor {
     kd_ranked *ranked; /* [classes] */
     int *best;
     float *prob;
+    bool scored;            /* joints are x, y and a confidence */
     bool denoise;           /* recordings, as the run's data */
     kd_archive_opts arrays; /* of skeleton archives, likewise */
 } predictor;
@@ -91,6 +93,23 @@ static bool is_deployed(const char *path)
     return yes;
 }
 
+/* What the recipe of the file says of joints. */
+static kd_status read_channels(predictor *p, const char *name, kd_err *err)
+{
+    kd_st_file *f = NULL;
+    kd_last_recipe r;
+    bool known = false;
+    KD_TRY(kd_st_parse(p->image, p->bytes, name, &f, err));
+    const char *channels = kd_st_meta(f, "skeleton.channels");
+    kd_status st = kd_last_recipe_default(&r, err);
+    if (st == KD_OK && channels != NULL) {
+        st = kd_last_recipe_set(&r, "skeleton.channels", channels, &known, err);
+    }
+    p->scored = r.skeleton.channels == KD_CHANNELS_XY_SCORE;
+    kd_st_close(f);
+    return st;
+}
+
 static kd_status open_last(predictor *p, kd_err *err)
 {
     char why[KD_LAST_MESSAGE];
@@ -137,6 +156,7 @@ static kd_status predictor_open(predictor *p, const opts *o, const kd_common *c,
     if (st != KD_OK) {
         return kd_err_prefix(err, st, "%s", o->weights);
     }
+    KD_TRY(read_channels(p, o->weights, err));
     const size_t classes = (size_t)kd_last_classes(p->last);
     p->ranked = kd_calloc(classes, sizeof *p->ranked);
     p->best = kd_calloc(classes, sizeof *p->best);
@@ -225,7 +245,7 @@ done:
 /* Every sample of an archive, by its id. */
 static kd_status predict_archive(predictor *p, const char *file, const opts *o, bool json, kd_err *err)
 {
-    const kd_skel_opts so = {.joints = kd_last_joints(p->last)};
+    const kd_skel_opts so = {.joints = kd_last_joints(p->last), .scored = p->scored};
     kd_archive *a = NULL;
     KD_TRY(kd_archive_open(file, &p->arrays, &a, err));
     kd_status st = KD_OK;
@@ -245,7 +265,8 @@ static kd_status predict_file(predictor *p, const char *file, const opts *o, boo
     if (kd_archive_is(file)) {
         return predict_archive(p, file, o, json, err);
     }
-    KD_TRY(kd_skeleton_read(file, &(kd_skel_opts){.joints = kd_last_joints(p->last)}, &s, err));
+    const kd_skel_opts so = {.joints = kd_last_joints(p->last), .scored = p->scored};
+    KD_TRY(kd_skeleton_read(file, &so, &s, err));
     return predict_skeleton(p, file, &s, o, json, err);
 }
 
@@ -283,6 +304,11 @@ static kd_status predict_stream(predictor *p, const opts *o, bool json, kd_err *
     kd_frames *frames = NULL;
     size_t spoilt = 0, pushed = 0, printed = 0;
     kd_status st = KD_OK;
+    if (p->scored) {
+        return KD_FAIL(err, KD_E_DATA,
+                       "stdin: expected joints of x, y and a confidence (skeleton.channels: xy_score), which .skeleton "
+                       "text is not; give the student an archive");
+    }
     KD_GO(make_room(p, 1, KD_SKEL_MAX_BODIES, err));
     KD_GO(kd_frames_open(stdin, "stdin", kd_last_joints(p->last), &frames, err));
     const size_t window = (size_t)kd_last_window(p->last), every = o->every > 0 ? (size_t)o->every : window;
