@@ -1,11 +1,11 @@
-/* joint_mix and its gradient to x for AVX-512 and up to 32 joints: rows of joints times a (V, V)
- * matrix held as 32 padded columns; 12 rows of two vectors each stay in registers. */
+/* joint_mix and its gradient to x for AVX-512 and up to 64 joints: rows of joints times a (V, V)
+ * matrix held as panels of 32 columns, padded; 12 rows of two vectors each stay in registers. */
 #include "kernels/fast/fast.h"
 #include "kernels/fast/vmath512.h"
 #include "kernels/kd_cpu.h"
 #include "kernels/kd_ops.h"
 
-enum { WIDE = 32, R = 12 };
+enum { WIDE = 32, MOST = 64, R = 12 }; /* columns of a panel, joints, rows at a time */
 
 typedef struct mix {
     int64_t n, k, rows, v; /* rows: channels of one slice times frames */
@@ -30,14 +30,14 @@ static mix mix_of(const kd_joint_mix_attr *a, const kd_shape *x, const kd_shape 
     return m;
 }
 
-/* Matrix `i` of the adjacency as (V, 32), zero beyond V. */
-static void load_matrix(const kd_tensor *adj, int64_t i, int64_t v, bool transpose, float *b)
+/* Columns from `from` on of matrix `i` of the adjacency as (V, 32), zero beyond V. */
+static void load_panel(const kd_tensor *adj, int64_t i, int64_t v, int64_t from, bool transpose, float *b)
 {
     for (int64_t r = 0; r < v; r++) {
         for (int64_t j = 0; j < WIDE; j++) {
-            const int64_t at = i * v * v + (transpose ? j * v + r : r * v + j);
+            const int64_t col = from + j, at = i * v * v + (transpose ? col * v + r : r * v + col);
             const void *p = adj->data;
-            b[r * WIDE + j] = j >= v                  ? 0.0f
+            b[r * WIDE + j] = col >= v                ? 0.0f
                               : adj->dtype == KD_BF16 ? kd_bf16_to_f32(((const uint16_t *)p)[at])
                                                       : ((const float *)p)[at];
         }
@@ -73,13 +73,13 @@ static void mix_rows(const float *x, int64_t count, int64_t v, const float *b, _
     }
 }
 
-/* y = sum over `terms` of x_t A_t for rows [r0, r0 + count); x_t lies `stride` elements after
+/* Columns from `from` on of y = sum over `terms` of x_t A_t for rows [r0, r0 + count); x_t lies `stride` elements after
  * x_(t-1). */
 static void mix_block(const mix *m, const void *x, int64_t at, int64_t stride, int64_t terms, const float *b,
-                      int64_t count, void *y, int64_t to)
+                      int64_t count, int64_t from, void *y, int64_t to)
 {
     __m512 acc[R][2];
-    float wide[R * WIDE];
+    float wide[R * MOST];
     for (int r = 0; r < R; r++) {
         acc[r][0] = acc[r][1] = _mm512_setzero_ps();
     }
@@ -94,10 +94,10 @@ static void mix_block(const mix *m, const void *x, int64_t at, int64_t stride, i
         }
         mix_rows(src, count, m->v, b + t * m->v * WIDE, acc);
     }
-    const __mmask16 low = v_mask(0, m->v), high = m->v > 16 ? v_mask(16, m->v) : 0;
+    const __mmask16 low = v_mask(from, m->v), high = m->v > from + 16 ? v_mask(from + 16, m->v) : 0;
     for (int64_t r = 0; r < count; r++) {
-        v_store(y, to + r * m->v, low, m->bf16, acc[r][0]);
-        v_store(y, to + r * m->v + 16, high, m->bf16, acc[r][1]);
+        v_store(y, to + r * m->v + from, low, m->bf16, acc[r][0]);
+        v_store(y, to + r * m->v + from + 16, high, m->bf16, acc[r][1]);
     }
 }
 
@@ -110,14 +110,17 @@ static void mix_all(const mix *m, const kd_tensor *adj, const void *x, int64_t x
     const int64_t pieces = (m->rows + PIECE - 1) / PIECE, slice = m->rows * m->v;
     KD_FAST_FOR
     for (int64_t i = 0; i < m->n * parts * pieces; i++) {
-        float b[MAX_TERMS * WIDE * WIDE];
+        float b[MAX_TERMS * MOST * WIDE];
         const int64_t s = i / pieces / parts, k = i / pieces % parts, first = i % pieces * PIECE;
-        for (int64_t t = 0; t < terms; t++) {
-            load_matrix(adj, m->sample ? s : k + t, m->v, transpose, b + t * m->v * WIDE);
-        }
-        for (int64_t r = first; r < KD_MIN(m->rows, first + PIECE); r += R) {
-            const int64_t at = s * xs + (x_by_part ? k * slice : 0) + r * m->v;
-            mix_block(m, x, at, slice, terms, b, KD_MIN((int64_t)R, m->rows - r), y, s * ys + k * slice + r * m->v);
+        for (int64_t from = 0; from < m->v; from += WIDE) {
+            for (int64_t t = 0; t < terms; t++) {
+                load_panel(adj, m->sample ? s : k + t, m->v, from, transpose, b + t * m->v * WIDE);
+            }
+            for (int64_t r = first; r < KD_MIN(m->rows, first + PIECE); r += R) {
+                const int64_t at = s * xs + (x_by_part ? k * slice : 0) + r * m->v,
+                              count = KD_MIN((int64_t)R, m->rows - r);
+                mix_block(m, x, at, slice, terms, b, count, from, y, s * ys + k * slice + r * m->v);
+            }
         }
     }
 }
@@ -140,7 +143,7 @@ static kd_status mix_bwd_x_run(const kd_call *c)
 static kd_status mix_can(const kd_call *c, const kd_shape *x, int64_t terms)
 {
     const kd_dtype t = c->in[0].dtype;
-    const bool ok = kd_cpu_has(KD_CPU_V4) && (t == KD_F32 || t == KD_BF16) && x->dim[3] <= WIDE && x->dim[3] > 0 &&
+    const bool ok = kd_cpu_has(KD_CPU_V4) && (t == KD_F32 || t == KD_BF16) && x->dim[3] <= MOST && x->dim[3] > 0 &&
                     terms <= MAX_TERMS;
     return ok ? KD_OK : KD_E_UNSUPPORTED;
 }
