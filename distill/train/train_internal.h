@@ -247,6 +247,9 @@ KD_NODISCARD kd_status kdi_mutual_open(kd_trainer *first, kd_err *err);
 KD_NODISCARD kd_status kdi_mutual_begin(kd_trainer *first, kd_err *err);
 void kdi_mutual_close(kd_trainer *first);
 KD_NODISCARD kd_status kdi_mutual_each(kd_trainer *first, kd_status (*does)(kd_trainer *t, kd_err *err), kd_err *err);
+/* Another student's last checkpoint becomes last.prev before a new one is written: a kill at any point leaves the one
+ * of the first student's step under one of the names. */
+KD_NODISCARD kd_status kdi_mutual_set_aside(kd_trainer *peer, kd_err *err);
 /* The forward half of a micro-batch of all students, which have been fed; each has then what the others answer. */
 KD_NODISCARD kd_status kdi_mutual_answer(kd_trainer *first, const kd_batch *b, kd_err *err);
 

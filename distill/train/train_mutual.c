@@ -128,9 +128,21 @@ static kd_status step_back(kd_trainer *p, kd_err *err)
     kd_status st = last != NULL && prev != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "resume: out of memory");
     if (st == KD_OK && strcmp(kd_ckpt_dir(p->before), prev) == 0) {
         st = kd_io_remove_tree(last, err);
-        if (st == KD_OK && rename(prev, last) != 0) {
-            st = KD_FAIL(err, KD_E_WRITE, "%s: cannot be renamed to %s", prev, last);
-        }
+        st = st == KD_OK ? kd_io_rename(prev, last, err) : st;
+    }
+    kd_free(last);
+    kd_free(prev);
+    return st;
+}
+
+kd_status kdi_mutual_set_aside(kd_trainer *peer, kd_err *err)
+{
+    char *last = kd_strf("%s/checkpoints/last", peer->o->out_dir);
+    char *prev = kd_strf("%s/checkpoints/last.prev", peer->o->out_dir);
+    kd_status st = last != NULL && prev != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "checkpoint: out of memory");
+    if (st == KD_OK && kd_path_is_dir(last)) {
+        st = kd_io_remove_tree(prev, err);
+        st = st == KD_OK ? kd_io_rename(last, prev, err) : st;
     }
     kd_free(last);
     kd_free(prev);

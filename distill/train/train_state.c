@@ -235,6 +235,9 @@ kd_status kdi_train_save(kd_trainer *t, const char *name, kd_err *err)
     }
     state = state_json(t, ctl);
     const bool last = strcmp(name, "last") == 0;
+    if (last && t->origin.peer > 0) {
+        KD_GO(kdi_mutual_set_aside(t, err));
+    }
     const kd_ckpt_group groups[2] = {{"model", model.tensor, model.n}, {"optim", optim.tensor, optim.n}};
     KD_GO(kd_ckpt_save(kd_run_path(t->run, sub), groups, last ? 2 : 1, state, last, err));
     kd_log(KD_LOG_VERBOSE, "%s: written at epoch %lld, batch %lld, step %lld", kd_run_path(t->run, sub),

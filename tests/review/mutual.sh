@@ -43,12 +43,16 @@ steady=("${two[@]}" --set optim.schedule=multistep --set 'optim.milestones=[50]'
 accepted train "${steady[@]}" --epochs 2 --out whole
 accepted train "${steady[@]}" --epochs 1 --out parts
 cp -r parts behind
+cp -r parts aside && rm -rf aside/peer-2/checkpoints/last.prev # killed before the new checkpoint had its name
+mv aside/peer-2/checkpoints/last aside/peer-2/checkpoints/last.prev
 accepted train "${steady[@]}" --epochs 2 --out parts --resume
 same_run whole parts
 rm -rf behind/peer-2
 cp -r parts/peer-2 behind/peer-2
 accepted train "${steady[@]}" --epochs 2 --out behind --resume
 same_run whole behind
+accepted train "${steady[@]}" --epochs 2 --out aside --resume
+same_run whole aside
 rm -rf behind/peer-2/checkpoints behind/checkpoints/last.prev
 refused 3 'peer-2: expected a checkpoint of the same step' train "${steady[@]}" --epochs 3 --out behind --resume
 accepted train --epochs 1 --out whole --force
