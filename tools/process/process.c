@@ -165,20 +165,29 @@ static bool reader_gone(void)
     return poll(&p, 1, 0) == 1 && (p.revents & POLLERR) != 0;
 }
 
+/* Why standard output takes nothing: the call that failed first has left no trace, another one fails like it. */
+static int why_not(void)
+{
+    errno = 0;
+    return write(STDOUT_FILENO, "\n", 1) < 0 ? errno : 0;
+}
+
 int kd_process_end(int rc)
 {
     const bool failed = ferror(stdout) != 0;
     const bool gone = reader_gone();
+    int why = failed && !gone ? why_not() : 0;
     errno = 0;
     const bool lost = fclose(stdout) != 0;
     if (!failed && !lost) {
         return rc;
     }
+    why = lost && errno != 0 ? errno : why;
     if (gone) {
         return outlives != 0 || rc != 0 ? rc : 128 + SIGPIPE;
     }
     (void)fprintf(stderr, "%s: standard output: cannot write%s%s: the output above is not whole\n", name,
-                  lost && errno != 0 ? ": " : "", lost && errno != 0 ? strerror(errno) : "");
+                  why != 0 ? ": " : "", why != 0 ? strerror(why) : "");
     return rc != 0 ? rc : kd_status_exit_code(KD_E_WRITE);
 }
 
