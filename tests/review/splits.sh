@@ -88,7 +88,7 @@ lists
 rm L/t.csv
 for k in wave clap; do
     for g in 1 2 3 4; do
-        mkdir -p L/frames/$k$g && for n in 1 2 3; do : >L/frames/$k$g/img_0000$n.jpg; done
+        mkdir -p L/frames && "$build/tests/make_media" frames L/frames/$k$g 3
         echo "frames/$k$g 3 $([ $k = wave ] && echo 0 || echo 1)" >>L/t.csv
     done
 done
