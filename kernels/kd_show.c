@@ -142,7 +142,7 @@ static void shorten_list(const char **at, char out[LIST_TEXT])
 
 char *kd_show_lists(char *out, size_t size, const char *text)
 {
-    char plain[2048];
+    char plain[2048] = "";
     size_t n = 0;
     while (*text != '\0' && n + 1 < sizeof plain) { /* more than what fits is cut in any case */
         char part[LIST_TEXT];

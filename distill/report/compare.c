@@ -95,7 +95,7 @@ static const char *name_of(const kd_report *r)
 /* The first id that only one of them has; at: kd_report_join of `first` and `r`, which have not the same. */
 static kd_status lone_sample(const kd_report *first, const kd_report *r, const size_t *at, kd_err *err)
 {
-    const char *lone = NULL;
+    size_t lone = SIZE_MAX;
     const kd_report *owner = first;
     bool *shared = kd_calloc(KD_MAX(r->n, 1), sizeof *shared);
     if (shared == NULL) {
@@ -104,23 +104,24 @@ static kd_status lone_sample(const kd_report *first, const kd_report *r, const s
     for (size_t i = 0; i < first->n; i++) {
         if (at[i] != SIZE_MAX) {
             shared[at[i]] = true;
-        } else if (lone == NULL || strcmp(first->ids[i], lone) < 0) {
-            lone = first->ids[i];
+        } else if (lone == SIZE_MAX || strcmp(first->ids[i], first->ids[lone]) < 0) {
+            lone = i;
         }
     }
     for (size_t i = 0; i < r->n; i++) {
-        if (!shared[i] && (lone == NULL || strcmp(r->ids[i], lone) < 0)) {
-            lone = r->ids[i];
+        if (!shared[i] && (lone == SIZE_MAX || strcmp(r->ids[i], owner->ids[lone]) < 0)) {
+            lone = i;
             owner = r;
         }
     }
     kd_free(shared);
+    KD_ASSERT(lone != SIZE_MAX);
     return KD_FAIL(
         err, KD_E_DATA,
         "unlike protocols: sample %s is in %s only (%zu samples against %zu); all reports must be of the same "
         "samples: `kd dataset annotate` lists those that have video and skeleton, data.quarantine leaves out "
         "the damaged",
-        lone, name_of(owner), first->n, r->n);
+        owner->ids[lone], name_of(owner), first->n, r->n);
 }
 
 /* Every difference in ids or labels is refused. */
