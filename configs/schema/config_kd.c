@@ -91,6 +91,33 @@ static kd_status idle_feature(const kd_loss_opts *k, const kd_loss_opts *plain, 
     return KD_OK;
 }
 
+static bool ends_with(const char *key, const char *end)
+{
+    const size_t n = strlen(key), k = strlen(end);
+    return n >= k && strcmp(key + n - k, end) == 0;
+}
+
+/* Schedules that the run is too short for, as in a short trial of a long recipe. */
+static void warn_of_schedules(const kd_loss_opts *k, int epochs)
+{
+    for (size_t i = 0; i < KD_COUNTOF(kd_term_keys); i++) {
+        const char *key = kd_term_keys[i].key;
+        const bool warmup = ends_with(key, "warmup_epochs"), stop = ends_with(key, "stop_epoch");
+        double v = 0.0;
+        if (kd_term_keys[i].size != sizeof v || !(warmup || stop)) {
+            continue;
+        }
+        memcpy(&v, (const char *)k + kd_term_keys[i].at, sizeof v);
+        if (warmup && v > (double)epochs) {
+            kd_log(KD_LOG_WARN, "kd.%s: %g is more than train.epochs; the weight ends at %.3g of its value", key, v,
+                   (double)epochs / v);
+        } else if (stop && v >= (double)epochs) {
+            kd_log(KD_LOG_WARN, "kd.%s: %g is not before the end of train.epochs, %d; the term never stops", key, v,
+                   epochs);
+        }
+    }
+}
+
 static kd_status check_terms(const kd_config *c, kd_err *err)
 {
     const bool mixed = c->mixup.alpha > 0.0 || c->mixup.cutmix_alpha > 0.0;
@@ -151,6 +178,7 @@ kd_status kd_cfg_finish_kd(kd_config *c, kd_err *err)
         k->ce_weight = 1.0 - k->weight;
     }
     KD_TRY(check_terms(c, err));
+    warn_of_schedules(k, c->train.epochs);
     KD_TRY(check_combine(k, err));
     if ((k->class_embed_weight > 0.0) != (k->class_embed[0] != '\0')) {
         return KD_FAIL(err, KD_E_CONFIG, "kd.class_embed%s",

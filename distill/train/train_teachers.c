@@ -15,6 +15,12 @@ static kd_status join(kd_trainer *t, kd_store **store, kd_err *err)
     for (int i = 0; i < paths->n; i++) {
         KD_TRY(kd_store_open(paths->v[i], &store[i], err));
         KD_TRY(kd_identity_add_store(&t->origin, store[i], err));
+        for (int k = 0; k < i; k++) {
+            if (strcmp(t->origin.store[k].sha256, t->origin.store[i].sha256) == 0) {
+                kd_log(KD_LOG_WARN, "kd.store: %s and %s hold the same bytes; this teacher counts twice", paths->v[k],
+                       paths->v[i]);
+            }
+        }
     }
     for (int i = 0; i < paths->n && !joined; i++) {
         KD_TRY(kd_teacher_join(&t->data, half, &store[i], 1, on_bad, err));

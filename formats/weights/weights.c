@@ -9,6 +9,7 @@
 #include "formats/weights/weights_priv.h"
 
 #include <stdlib.h>
+#include <strings.h>
 
 #define NPZ_MEMBER_BYTES ((size_t)1 << 33) /* of an array that is packed */
 
@@ -83,6 +84,29 @@ static bool is_npz(const kd_map *map)
     return n > 4 && n <= map->bytes - NAME && memcmp(map->data + NAME + n - 4, ".npy", 4) == 0;
 }
 
+/* What a file of another kind is; NULL: not known. */
+static const char *other_kind(const char *path, const kd_map *map)
+{
+    static const struct {
+        size_t at;
+        const char *bytes, *what;
+    } kind[] = {{0, "\x89HDF\r\n\x1a\n", "an HDF5 file"},
+                {0, "GGUF", "a GGUF file"},
+                {4, "TFL3", "a TensorFlow Lite file"},
+                {0, "\x50\x2a\x4d\x18", "a store of logits (kd.store, --teacher-logits)"},
+                {0, "\x28\xb5\x2f\xfd", "a zstd file: unpack it"}};
+    for (size_t i = 0; i < KD_COUNTOF(kind); i++) {
+        const size_t n = strlen(kind[i].bytes);
+        if (map->bytes >= kind[i].at + n && memcmp(map->data + kind[i].at, kind[i].bytes, n) == 0) {
+            return kind[i].what;
+        }
+    }
+    const char *dot = strrchr(path, '.');
+    return dot != NULL && strcasecmp(dot, ".onnx") == 0
+               ? "an ONNX file: take the checkpoint, .safetensors or .pth that it was exported from"
+               : NULL;
+}
+
 static kd_status open_file(kd_weights *w, const char *path, kd_err *err)
 {
     kd_map map;
@@ -101,7 +125,12 @@ static kd_status open_file(kd_weights *w, const char *path, kd_err *err)
     /* a safetensors file has '{' at byte 8; its length may begin with any byte */
     const bool json = map.bytes > 8 && map.data[8] == '{';
     const bool npz = is_npz(&map);
+    const char *other = pth || tar ? NULL : other_kind(path, &map);
     kd_io_unmap(&map);
+    if (other != NULL) {
+        return KD_FAIL(err, KD_E_FORMAT, "%s: expected weights (safetensors, .pth, .npz, a checkpoint), found %s", path,
+                       other);
+    }
     w->file = kd_strdup(path);
     if (w->file == NULL) {
         return KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);

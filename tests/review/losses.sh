@@ -40,6 +40,15 @@ accepted taught "${all[@]}" --set mixup.alpha=0.8 --set kd.dkd_schedule=cosine -
 # shellcheck disable=SC2086 # a list of words
 logged all $losses rkd_distance rkd_angle
 
+# ---- a store twice; schedules that the run is too short for
+cp t.logits.zst again.zst
+said() { grep -q "warning: $1" err.txt || failed "expected the warning $1, found $(cat err.txt)"; }
+accepted "$distill" train --config s.yaml --config "$configs/distill/dkd.yaml" --out no --dry-run \
+    --set 'kd.store=[t.logits.zst, again.zst]' --set kd.dkd_warmup_epochs=4 --set kd.dkd_stop_epoch=1
+said 'kd.store: .*/t.logits.zst and .*/again.zst hold the same bytes; this teacher counts twice'
+said 'kd.dkd_warmup_epochs: 4 is more than train.epochs; the weight ends at 0.25'
+said 'kd.dkd_stop_epoch: 1 is not before the end of train.epochs, 1; the term never stops'
+
 # ---- keys without a weight, and what does not fit
 refused 2 'kd.dkd_beta: does nothing with kd.dkd_weight 0' train --set kd.dkd_beta=2 --out no
 refused 2 'kd.topk_tail: does nothing with kd.topk_weight 0' train --set kd.topk_tail=zero --out no

@@ -30,4 +30,11 @@ for k in lfs html answer empty; do
         'train_list: l.csv, val_list: l.csv' >list.yaml
     refused '[34]' "l.csv: .*${says[$k]}" "$teacher" finetune --config list.yaml --data v --out run
 done
+# ---- files of other kinds in the place of weights
+printf '\10\10\22\6lastkd' >w.onnx
+refused 3 'w.onnx: expected weights .*, found an ONNX file: take the checkpoint' "$kd" weights info w.onnx
+printf '\211HDF\r\n\032\n\0\0\0\0' >w.h5
+refused 3 'w.h5: expected weights .*, found an HDF5 file' "$kd" weights info w.h5
+printf '\120\52\115\30\165\6\0\0{"format":' >w.zst
+refused 3 'w.zst: expected weights .*, found a store of logits' "$kd" weights info w.zst
 finish
