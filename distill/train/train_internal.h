@@ -285,9 +285,11 @@ KD_NODISCARD kd_status kdi_train_read_first(kd_trainer *t, kd_err *err);
  * time does not depend on them. */
 KD_NODISCARD kd_status kdi_train_forecast(kd_trainer *t, kd_err *err);
 
-/* train_memory.c: the forecast of memory; what the process took, once it has run; memory between the halves of an
- * epoch: validation needs no values of training, training none of validation. */
+/* train_memory.c: the forecast of memory, of one student and of all that learn from each other; what the process took,
+ * once it has run; memory between the halves of an epoch: validation needs no values of training, training none of
+ * validation. */
 void kdi_train_say_memory(kd_trainer *t);
+void kdi_train_say_group_memory(kd_trainer *first);
 void kdi_train_say_peak(const kd_trainer *t);
 void kdi_train_rest(kd_trainer *t);
 void kdi_train_rest_validation(kd_trainer *t);

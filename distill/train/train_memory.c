@@ -26,6 +26,15 @@ static kd_memory forecast(kd_trainer *t)
     return m;
 }
 
+static void warn_of_memory(const kd_trainer *t)
+{
+    const uint64_t have = kd_memory_available();
+    if (have > 0 && t->memory > have + kd_memory_peak()) { /* what is resident by now is the run's already */
+        kd_log(KD_LOG_WARN, "memory: the run needs %.2f GiB, %.2f GiB can be had; a smaller batch needs less",
+               (double)t->memory / 1073741824.0, (double)(have + kd_memory_peak()) / 1073741824.0);
+    }
+}
+
 void kdi_train_say_memory(kd_trainer *t)
 {
     char text[200];
@@ -34,11 +43,19 @@ void kdi_train_say_memory(kd_trainer *t)
     t->memory = t->o->be->ops->host ? kd_memory_total(&m) : 0;
     kd_log(KD_LOG_INFO, "model %s: %lld parameters, %s on %s; memory %s", t->model.name,
            (long long)kd_params_numel(t->model.params), kd_dtype_name(t->model.dtype), t->o->be->ops->name, text);
-    const uint64_t have = kd_memory_available();
-    if (have > 0 && t->memory > have + kd_memory_peak()) { /* what is resident by now is the run's already */
-        kd_log(KD_LOG_WARN, "memory: the run needs %.2f GiB, %.2f GiB can be had; a smaller batch needs less",
-               (double)t->memory / 1073741824.0, (double)(have + kd_memory_peak()) / 1073741824.0);
+    warn_of_memory(t);
+}
+
+void kdi_train_say_group_memory(kd_trainer *first)
+{
+    if (first->memory == 0) {
+        return;
     }
+    for (int i = 0; i < first->peers; i++) {
+        first->memory += first->peer[i].memory - PROGRAM;
+    }
+    kd_log(KD_LOG_INFO, "memory of the %d students: %.2f GiB", first->peers + 1, (double)first->memory / 1073741824.0);
+    warn_of_memory(first);
 }
 
 void kdi_train_say_peak(const kd_trainer *t)

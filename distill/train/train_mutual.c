@@ -105,6 +105,7 @@ kd_status kdi_mutual_open(kd_trainer *first, kd_err *err)
                (long long)kd_params_numel(p->model.params), (unsigned long long)kd_config_init_seed(p->cfg),
                p->schedule.lr);
     }
+    kdi_train_say_group_memory(first);
     return KD_OK;
 }
 

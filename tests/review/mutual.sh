@@ -15,7 +15,8 @@ same_run() {
 }
 
 # ---- every student has a run of its own; equal students of one seed have nothing to learn from each other
-accepted train "${two[@]}" --out two
+accepted "$distill" train --config s.yaml --threads 1 --set train.log_interval=1 "${two[@]}" --out two
+grep -q "memory of the 2 students:" err.txt || failed "no forecast of the memory of both"
 for file in config.yaml log.jsonl samples.tsv report.json checkpoints/best/model.safetensors; do
     [ -s "two/peer-2/$file" ] || failed "two/peer-2 has no $file"
 done
