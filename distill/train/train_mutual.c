@@ -69,7 +69,7 @@ static kd_status open_peer(kd_trainer *first, int i, kd_err *err)
         KD_TRY(open_before(p, first->before, err));
     }
     const kd_log_level level = kd_log_get_level();
-    kd_log_set_level(KD_MIN(level, KD_LOG_WARN)); /* data and stores are those of the first student */
+    kd_log_set_level(KD_MIN(level, KD_LOG_ERROR)); /* data and stores are those of the first student, and said */
     const kd_status st = kdi_train_setup(p, err);
     kd_log_set_level(level);
     return st == KD_OK ? st : kd_err_prefix(err, st, "mutual[%d]", i);
