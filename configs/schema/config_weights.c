@@ -2,6 +2,7 @@
 #include "configs/schema/config_table.h"
 #include "formats/base/io.h"
 #include "formats/weights/hf.h"
+#include "formats/weights/weights.h"
 
 #include <stdio.h>
 
@@ -52,6 +53,11 @@ static kd_status of_weights(const char *const *configs, size_t n_configs, const 
         if (found) {
             return kd_cfg_load(NULL, 0, sets, n_sets, weights, out, err);
         }
+    }
+    if (weights != NULL) { /* what are no weights at all needs no recipe */
+        kd_weights *w = NULL;
+        KD_TRY(kd_weights_open(weights, NULL, &w, err));
+        kd_weights_close(w);
     }
     return KD_FAIL(
         err, KD_E_CONFIG,

@@ -39,6 +39,17 @@ static kd_status alike(const kd_report *a, const kd_report *b, kd_err *err)
     return KD_OK;
 }
 
+static void warn_of_twins(const kd_report *part, size_t k)
+{
+    const kd_report *b = &part[k];
+    for (size_t i = 0; i < k; i++) {
+        const kd_report *a = &part[i];
+        if (a->n == b->n && memcmp(a->logits, b->logits, a->n * (size_t)a->classes * sizeof *a->logits) == 0) {
+            kd_log(KD_LOG_WARN, "fuse: %s and %s hold the same answers, which count twice", name_of(a), name_of(b));
+        }
+    }
+}
+
 static kd_status find_all(const kd_report *a, const kd_report *b, size_t *at, size_t *found, kd_err *err)
 {
     size_t *order = NULL;
@@ -124,6 +135,7 @@ kd_status kd_fusion_open(const kd_report *part, size_t n_parts, kd_fusion *out, 
         KD_GO(alike(&part[0], &part[k], err));
         KD_GO(find_all(&part[0], &part[k], out->at[k], &found, err));
         KD_GO(same_labels(&part[0], &part[k], out->at[k], err));
+        warn_of_twins(part, k);
         for (size_t i = 0; i < n; i++) {
             whole[i] = whole[i] && out->at[k][i] != SIZE_MAX;
         }

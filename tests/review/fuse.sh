@@ -19,7 +19,9 @@ accepted "$distill" compare f.json last-e3-nano sfz-nano --bootstrap 100 --out c
 accepted "$distill" fuse last-e3-nano:1 sfz-nano:0 --json --out one.json
 top1=$(sed -n 's/.*"top1": *\([0-9.]*\),.*/\1/p' out.txt)
 grep -q "\"top1\":" out.txt || failed "no JSON: $(cat out.txt)"
-want=$("$distill" fuse last-e3-nano:1 last-e3-nano:1 --json --out twice.json)
+want=$("$distill" fuse last-e3-nano:1 last-e3-nano:1 --json --out twice.json 2>err.txt)
+grep -q 'fuse: .*last-e3-nano/report.json and .* hold the same answers, which count twice' err.txt ||
+    failed "nothing is said of a report that is fused with itself: $(cat err.txt)"
 [ "$(grep -o '"top1":[^,]*' out.txt)" = "$(grep -o '"top1":[^,]*' <<<"$want")" ] ||
     failed "weight 0 changes answers: $top1"
 

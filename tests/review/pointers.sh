@@ -33,6 +33,7 @@ done
 # ---- files of other kinds in the place of weights
 printf '\10\10\22\6lastkd' >w.onnx
 refused 3 'w.onnx: expected weights .*, found an ONNX file: take the checkpoint' "$kd" weights info w.onnx
+refused 3 'found an ONNX file' "$distill" predict --weights w.onnx v/b.skeleton # nor is a recipe asked for
 printf '\211HDF\r\n\032\n\0\0\0\0' >w.h5
 refused 3 'w.h5: expected weights .*, found an HDF5 file' "$kd" weights info w.h5
 printf '\120\52\115\30\165\6\0\0{"format":' >w.zst
