@@ -97,7 +97,11 @@ static kd_status skeleton_open(const kd_config *cfg, kd_model *m, kd_err *err)
         m->train_item[i] = m->item[i];
     }
     kd_classify_outputs(m);
-    return KD_OK;
+    const int least = kd_student_least_frames(&n->student);
+    return least == n->student.frames
+               ? KD_OK
+               : KD_FAIL(err, KD_E_CONFIG, "skeleton.frames: expected at least %d for %s, found %d", least, info->name,
+                         n->student.frames);
 }
 
 static kd_shape rows_of(int64_t rows, const kd_spec *item)

@@ -114,6 +114,37 @@ kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_v
     return out;
 }
 
+static bool can_be_built(const kd_student_cfg *c)
+{
+    kd_params *p = kd_params_create(KD_F32);
+    kd_graph *g = p != NULL ? kd_graph_create(&(kd_graph_opts){.params = p, .dtype = KD_F32}) : NULL;
+    bool ok = g != NULL;
+    if (ok) {
+        const kd_layout *layout = c->layout != NULL ? c->layout : kd_layout_ntu25();
+        kd_val x[KD_STUDENT_MAX_STREAMS];
+        for (int i = 0; i < c->model->n_streams; i++) {
+            x[i] = kd_input(g, c->model->streams[i], KD_F32, kd_shape5(1, 3, c->frames, layout->joints, c->bodies));
+        }
+        (void)kd_student_build(g, c, x);
+        ok = kd_graph_error(g) == NULL;
+    }
+    kd_graph_free(g);
+    kd_params_free(p);
+    return ok;
+}
+
+int kd_student_least_frames(const kd_student_cfg *c)
+{
+    enum { ENOUGH = 64 }; /* for every student */
+    kd_student_cfg more = *c;
+    for (; more.frames < ENOUGH; more.frames++) {
+        if (can_be_built(&more)) {
+            return more.frames;
+        }
+    }
+    return c->frames;
+}
+
 /* ---- state_dicts of the reference ------------------------------------------------------------ */
 
 typedef kd_status (*extra_visit)(void *user, const char *name, kd_dtype dtype, kd_shape shape, const void *data,

@@ -79,6 +79,10 @@ typedef struct kd_student_out {
  * result then holds absent values. */
 kd_student_out kd_student_build(kd_graph *g, const kd_student_cfg *c, const kd_val *streams);
 
+/* The least number of frames, from c->frames on, that the model can be built on: strides leave too few of a short
+ * sequence.  c->frames too where frames are not what is wrong. */
+int kd_student_least_frames(const kd_student_cfg *c);
+
 /* Weight-decay groups of the reference's recipe, which goes by names (bias, bn, norm, alpha, ...).  Its misses are
  * kept: shared_a_learned decays (unless KD_FIX_SHARED_DECAY is in `fix`), and normalisation weights inside sequences of
  * LAST v1 and LAST-E do.  A recipe changes groups by optim.decay and optim.rules. */

@@ -104,4 +104,6 @@ sed -i 's/top: .*/top: [3, 4]/' star.yaml # the file of the run's recipe has cha
 refused 3 'trained on skeletons of layout star@[0-9a-f]+, the recipe.s are of star@[0-9a-f]+' \
     "$distill" eval --data j26 --weights star --out no.json -q
 refused 2 'skeleton.layout: .*none.yaml' train --data data --set skeleton.layout=none.yaml --out no
+refused 2 'skeleton.frames: expected at least 13 for last-e3-large, found 8' \
+    train --data data --set student.name=last-e3-large --set skeleton.frames=8 --out no
 finish
