@@ -14,9 +14,10 @@ import sys
 
 build, since = sys.argv[1:]
 changed = None
-if since != "all" and subprocess.run(["git", "rev-parse", "-q", "--verify", since + "^{commit}"], capture_output=True).returncode == 0:
-    names = subprocess.run(["git", "diff", "--name-only", since], capture_output=True, text=True, check=True).stdout
-    changed = {os.path.abspath(name) for name in names.split("\n")}
+if since != "all":
+    git = subprocess.run(["git", "diff", "--name-only", since], capture_output=True, text=True)
+    if git.returncode == 0:  # else: a clone without so much history
+        changed = {os.path.abspath(name) for name in git.stdout.split("\n")}
 seen, every = set(), []
 for entry in json.load(open(build + "/compile_commands.json")):
     file = entry["file"]
