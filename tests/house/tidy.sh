@@ -33,7 +33,7 @@ END
 rc=0
 # pass FOLDER CHECKS: over the files of FOLDER; CHECKS are added to those of .clang-tidy.
 pass() {
-    run-clang-tidy-14 -p "$1" -j "$jobs" -quiet -checks "$2" >"$1/log" 2>&1 || rc=1
+    run-clang-tidy-14 -p "$1" -j "$jobs" -quiet "-checks=$2" >"$1/log" 2>&1 || rc=1
     sed 's/\x1b\[[0-9;]*m//g' "$1/log" | grep -E '^/.*(warning|error): ' || true
 }
 pass "$build/tidy" '-clang-analyzer-*' >"$build/tidy/found"
