@@ -292,20 +292,20 @@ static kd_status idle_sampling(const kd_clip_opts *v, kd_err *err)
 {
     char name[KD_CFG_NAME];
     const char *sampler = kd_config_enum_name("video.sampler", (int)v->sampler, name);
-    const bool each = kd_frames_each(v->sampler);
+    const bool each = kd_frames_each(v->sampler), whole = each || v->sampler == KD_SAMPLER_UNIFORM_LINSPACE;
     if (v->out_of_bound != KD_BOUND_LOOP && v->sampler != KD_SAMPLER_MMACTION2) {
         return KD_FAIL(err, KD_E_CONFIG,
                        "video.out_of_bound: repeat_last, but sampler %s has no frames behind the end; "
                        "remove it",
                        sampler);
     }
-    if (v->short_video != KD_SHORT_OFFICIAL && (each || v->sampler == KD_SAMPLER_MMACTION2)) {
+    if (v->short_video != KD_SHORT_OFFICIAL && (whole || v->sampler == KD_SAMPLER_MMACTION2)) {
         return KD_FAIL(err, KD_E_CONFIG,
                        "video.short_video: stride_repeat, but sampler %s has a rule of its own; remove "
                        "it",
                        sampler);
     }
-    if (v->sampling_rate != 4 && each) {
+    if (v->sampling_rate != 4 && whole) {
         return KD_FAIL(err, KD_E_CONFIG, "video.sampling_rate: %d, but sampler %s has none; remove it",
                        v->sampling_rate, sampler);
     }

@@ -5,6 +5,7 @@
 #include "formats/weights/hf.h"
 #include "teacher/model/teacher.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -130,6 +131,18 @@ static bool pixels_of(const kd_json *processor, const char *hf, char *buf, size_
     return true;
 }
 
+static int short_side_of(const kd_config *cfg)
+{
+    return cfg->video.short_side > 0 ? cfg->video.short_side : cfg->teacher.img_size;
+}
+
+/* Pillow's number. */
+static int resample_of(const kd_config *cfg)
+{
+    enum { BILINEAR = 2, BICUBIC = 3 };
+    return cfg->video.resizer == KD_RESIZER_PILLOW_BICUBIC ? BICUBIC : BILINEAR;
+}
+
 /* ---- under the recipe ------------------------------------------------------------------------ */
 
 /* Words are quoted in JSON, which a build without libyaml reads too; numbers, true, false and lists are not. */
@@ -249,6 +262,47 @@ static kd_status check_pixels(const kd_cfg_hf *hf, const kd_config *cfg, bool st
     return KD_OK;
 }
 
+/* Steps of the processor that our pictures always take. */
+static kd_status check_steps(const kd_json *processor, kd_err *err)
+{
+    static const char *const step[] = {"do_resize", "do_center_crop", "do_rescale", "do_normalize"};
+    for (size_t i = 0; i < KD_COUNTOF(step); i++) {
+        const kd_json *v = kd_json_get(processor, step[i]);
+        bool yes = true;
+        if (v != NULL && kd_json_as_bool(v, &yes, NULL) == KD_OK && !yes) {
+            return unfit(v, "true", err);
+        }
+    }
+    const kd_json *v = kd_json_get(processor, "rescale_factor");
+    double factor = 1.0 / 255.0;
+    const bool ok = v == NULL || (kd_json_as_f64(v, &factor, NULL) == KD_OK && fabs(factor * 255.0 - 1.0) < 1e-6);
+    return ok ? KD_OK : unfit(v, "1/255", err);
+}
+
+/* Sizes and filter of the processor beside those of the recipe, which are taken. */
+static void warn_of_geometry(const kd_json *processor, const kd_config *cfg)
+{
+    const kd_json *edge = kd_json_get(kd_json_get(processor, "size"), "shortest_edge");
+    const kd_json *crop = kd_json_get(processor, "crop_size"), *filter = kd_json_get(processor, "resample");
+    int64_t n = 0;
+    crop = kd_json_get(crop, "height") != NULL ? kd_json_get(crop, "height") : crop;
+    if (kd_json_as_i64(edge, &n, NULL) == KD_OK && n != short_side_of(cfg)) {
+        kd_log(KD_LOG_WARN,
+               "video.short_side: %d, where the processor of the weights' folder has size.shortest_edge %lld",
+               short_side_of(cfg), (long long)n);
+    }
+    if (kd_json_as_i64(crop, &n, NULL) == KD_OK && n != cfg->teacher.img_size) {
+        kd_log(KD_LOG_WARN, "teacher.img_size: %d, where the processor of the weights' folder has crop_size %lld",
+               (int)cfg->teacher.img_size, (long long)n);
+    }
+    if (kd_json_as_i64(filter, &n, NULL) == KD_OK && n != resample_of(cfg)) {
+        kd_log(KD_LOG_WARN,
+               "video.resizer: as resample %d, where the processor of the weights' folder has resample %lld "
+               "(2: bilinear, 3: bicubic)",
+               resample_of(cfg), (long long)n);
+    }
+}
+
 kd_status kd_cfg_hf_check(const kd_cfg_hf *hf, const kd_config *cfg, bool start, kd_err *err)
 {
     char want[2 * KD_CFG_PATH + 8], found[sizeof want], text[100];
@@ -271,6 +325,10 @@ kd_status kd_cfg_hf_check(const kd_cfg_hf *hf, const kd_config *cfg, bool start,
         if (strcmp(want, found) != 0) {
             KD_GO(differs(p->key, p->hf != NULL ? p->hf : "transformers' fc_norm", want, found, start && p->may, err));
         }
+    }
+    KD_GO(check_steps(hf->processor, err));
+    if (!start) {
+        warn_of_geometry(hf->processor, cfg);
     }
     st = check_pixels(hf, cfg, start, err);
 done:
@@ -345,8 +403,12 @@ kd_status kd_config_to_hf(const kd_config *cfg, const kd_json *names, int classe
     }
     kd_json_set_str(processor, "image_processor_type", "VideoMAEImageProcessor");
     kd_json_set_bool(processor, "do_resize", true);
-    kd_json_set_i64(kd_json_set_object(processor, "size"), "shortest_edge", cfg->teacher.img_size);
-    kd_json_set_i64(processor, "resample", 2); /* bilinear */
+    kd_json_set_i64(kd_json_set_object(processor, "size"), "shortest_edge", short_side_of(cfg));
+    kd_json_set_i64(processor, "resample", resample_of(cfg));
+    if (cfg->video.resizer == KD_RESIZER_OPENCV) {
+        kd_log(KD_LOG_INFO, "video.resizer: opencv, which transformers' image processor does not have; the folder says "
+                            "bilinear with antialiasing, so pictures made smaller differ a little");
+    }
     kd_json_set_bool(processor, "do_center_crop", true);
     kd_json *crop = kd_json_set_object(processor, "crop_size");
     kd_json_set_i64(crop, "height", cfg->teacher.img_size);

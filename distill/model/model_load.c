@@ -327,6 +327,30 @@ static kd_status read_selection(const kd_weights *w, kd_load_report *r, kd_err *
     return KD_OK;
 }
 
+/* Equal but for their numbers: blocks.3.norm1.weight, blocks.11.norm1.weight. */
+static bool same_kind(const char *a, const char *b)
+{
+    while (*a != '\0' && *b != '\0') {
+        const size_t i = strspn(a, "0123456789"), k = strspn(b, "0123456789");
+        if ((i > 0) != (k > 0) || (i == 0 && *a != *b)) {
+            return false;
+        }
+        a += i > 0 ? i : 1;
+        b += k > 0 ? k : 1;
+    }
+    return *a == *b;
+}
+
+static bool is_one_more(kd_params *p, const char *name)
+{
+    for (int i = 0; i < kd_params_count(p); i++) {
+        if (same_kind(kd_params_at(p, i)->name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* What the file holds and the model has no place for. */
 static kd_status find_unexpected(load *l, kd_err *err)
 {
@@ -341,6 +365,12 @@ static kd_status find_unexpected(load *l, kd_err *err)
             return KD_FAIL(err, KD_E_DATA,
                            "%s: holds a table %s of its own, which the model of the recipe does not read; set %s",
                            kd_weights_file(l->w), name, task->table_key);
+        }
+        if (l->head == HEAD_EXACT && is_one_more(l->m->params, name)) {
+            return KD_FAIL(err, KD_E_DATA,
+                           "%s: holds %s, one more of a kind that the recipe's model has fewer of (layers); give the "
+                           "recipe of these weights",
+                           kd_weights_file(l->w), name);
         }
         l->r->unexpected++;
         note(l->r->unexpected_names, sizeof l->r->unexpected_names, name);

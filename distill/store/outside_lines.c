@@ -48,10 +48,30 @@ static kd_status numbers(const kd_json *node, size_t n, float *out, kd_err *err)
     return KD_OK;
 }
 
+/* What the user named is there; a class list is not that of one row. */
+static kd_status check_named(const lines *l, const kd_json *doc, kd_err *err)
+{
+    const kd_outside_names *n = l->names;
+    const char *const named[] = {n->logits, n->features, n->labels};
+    for (size_t i = 0; i < KD_COUNTOF(named); i++) {
+        if (named[i] != NULL && kd_json_get(doc, named[i]) == NULL) {
+            return KD_FAIL(err, KD_E_DATA, "%s: expected '%s' in every line, found none in the first", l->o->path,
+                           named[i]);
+        }
+    }
+    if (kd_json_get(doc, l->classes) != NULL || (n->classes != NULL && l->o->name == NULL)) {
+        return KD_FAIL(err, KD_E_DATA,
+                       "%s: expected '%s', the names of the columns, in a first line of its own, found %s", l->o->path,
+                       l->classes, kd_json_get(doc, l->classes) != NULL ? "it beside an id" : "none");
+    }
+    return KD_OK;
+}
+
 /* What the first line has, all have. */
 static kd_status first_line(lines *l, const kd_json *doc, kd_err *err)
 {
     kd_outside *o = l->o;
+    KD_TRY(check_named(l, doc, err));
     const kd_json *logits = kd_json_get(doc, l->logits), *features = kd_json_get(doc, l->features);
     int64_t dim[3] = {(int64_t)l->room, 0, 0};
     o->n = l->room;

@@ -234,6 +234,12 @@ static kd_train_state next_state(const kd_train_state *s, const kd_config *recip
     return n;
 }
 
+static size_t lost_samples(const kd_trainer *t)
+{
+    const kd_bad_sample *bad = NULL;
+    return t->loader != NULL ? kd_loader_bad(t->loader, &bad) : 0;
+}
+
 static kd_train_result result_of(const kd_trainer *t)
 {
     kd_train_result r = {.epochs = (int)t->s.epoch,
@@ -242,6 +248,7 @@ static kd_train_result result_of(const kd_trainer *t)
                          .best_epoch = (int)t->s.best_epoch,
                          .train_loss = t->s.last_loss,
                          .skipped = t->s.broken,
+                         .lost = lost_samples(t),
                          .stopped = t->s.stopped != 0,
                          .suggested = t->suggested,
                          .least = t->least,

@@ -46,6 +46,7 @@ typedef struct kd_train_result {
     double forecast;                /* of a dry run: seconds that the steps of all epochs take to compute */
     kd_identity origin;             /* what the run is made of */
     int64_t skipped;                /* steps without a finite gradient */
+    size_t lost;                    /* samples that could not be read and were left out (on_bad_sample: skip) */
     bool stopped;                   /* train.patience ended the last phase that ran */
     char figure[KD_CFG_NAME];       /* "top1"; select: train: "train_top1" */
     char phase[KD_CFG_NAME];        /* the last one that ran; "": the recipe has none */

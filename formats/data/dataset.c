@@ -363,10 +363,31 @@ static kd_status read_names(builder *b, const char *name, kd_quarantine *to)
     return st;
 }
 
+/* Videos of a pack that is not named as one would lose its hash and its list. */
+static kd_status refuse_hidden_pack(builder *b, const char *key, const char *folder)
+{
+    char *dir = kd_strdup(folder);
+    kd_status st = dir != NULL ? KD_OK : no_memory(b);
+    for (int up = 0; up < 3 && st == KD_OK; up++) { /* PACK, PACK/nturgb+d_rgb, PACK/frames/class */
+        if (kd_pack_is(dir)) {
+            st = KD_FAIL(b->err, KD_E_CONFIG,
+                         "%s: %s is %s of `kd dataset pack`; name the pack itself, data.video_dir: %s, so that "
+                         "its hash stays with the figures",
+                         key, folder, up == 0 ? "a pack" : "inside of a pack", dir);
+        }
+        char *parent = kd_path_dir(dir);
+        kd_free(dir);
+        dir = parent;
+        st = st == KD_OK && dir == NULL ? no_memory(b) : st;
+    }
+    kd_free(dir);
+    return st;
+}
+
 static kd_status read_pack(builder *b)
 {
     if (b->cfg->video_dir[0] == '\0') {
-        return KD_OK;
+        return (b->need & KD_NEED_VIDEO) != 0 ? refuse_hidden_pack(b, "data.root", b->cfg->root) : KD_OK;
     }
     b->video_dir = kd_path_join(b->cfg->root, b->cfg->video_dir);
     if (b->video_dir == NULL) {
@@ -378,8 +399,9 @@ static kd_status read_pack(builder *b)
     if (kd_pack_is(b->video_dir)) {
         KD_TRY(kd_pack_read(b->video_dir, &b->pack, b->err));
         (void)snprintf(b->ds->pack, sizeof b->ds->pack, "%s", b->pack.sha256);
+        return KD_OK;
     }
-    return KD_OK;
+    return refuse_hidden_pack(b, "data.video_dir", b->video_dir);
 }
 
 static kd_status build(builder *b, unsigned halves)

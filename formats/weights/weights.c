@@ -196,6 +196,39 @@ done:
     return st;
 }
 
+static kd_status open_dir(kd_weights *w, const char *path, kd_err *err);
+
+/* DeepSpeed's folder: its file `latest` names the folder of one step. */
+static kd_status open_latest(kd_weights *w, const char *path, bool *found, kd_err *err)
+{
+    enum { NAME = 255 };
+    char *file = kd_path_join(path, "latest"), *dir = NULL;
+    uint8_t *text = NULL;
+    size_t n = 0;
+    kd_status st = file != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+    *found = st == KD_OK && kd_path_is_file(file);
+    if (*found) {
+        KD_GO(kd_io_read_file(file, NAME, &text, &n, err));
+        while (n > 0 && strchr(" \t\r\n", text[n - 1]) != NULL) {
+            n--;
+        }
+        dir = kd_strf("%s/%.*s", path, (int)n, (const char *)text);
+        if (dir == NULL) {
+            st = KD_FAIL(err, KD_E_OOM, "%s: out of memory", path);
+        } else if (n == 0 || memchr(text, '/', n) != NULL || text[0] == '.' || !kd_path_is_dir(dir)) {
+            st = KD_FAIL(err, KD_E_FORMAT, "%s: expected the name of a folder beside it, found '%.*s'", file, (int)n,
+                         (const char *)text);
+        } else {
+            st = open_dir(w, dir, err);
+        }
+    }
+done:
+    kd_free(dir);
+    kd_free(text);
+    kd_free(file);
+    return st;
+}
+
 static kd_status open_dir(kd_weights *w, const char *path, kd_err *err)
 {
     static const char *const files[] = {"model.safetensors", "model.safetensors.index.json", "pytorch_model.bin",
@@ -217,10 +250,15 @@ static kd_status open_dir(kd_weights *w, const char *path, kd_err *err)
             return st;
         }
     }
-    return KD_FAIL(err, KD_E_IO,
-                   "%s: no weights in this directory (looked for state.json, checkpoints/best, "
-                   "checkpoints/last, model.safetensors, pytorch_model.bin, their .index.json)",
-                   path);
+    bool latest = false;
+    const kd_status st_latest = open_latest(w, path, &latest, err);
+    return latest || st_latest != KD_OK
+               ? st_latest
+               : KD_FAIL(err, KD_E_IO,
+                         "%s: no weights in this directory (looked for state.json, checkpoints/best, "
+                         "checkpoints/last, model.safetensors, pytorch_model.bin, their .index.json, "
+                         "mp_rank_00_model_states.pt, latest)",
+                         path);
 }
 
 /* ---- open and close -------------------------------------------------------------------------- */

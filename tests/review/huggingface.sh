@@ -52,6 +52,16 @@ answer | diff - with >/dev/null || failed "weights in several files give another
 mv shards/model-00001-of-00001.safetensors elsewhere
 refused 3 'model-00001-of-00001.safetensors is missing' "$teacher" predict --weights shards $recipe v.avi
 
+# ---- the processor of the folder: written as the recipe's pictures are made, read as far as they can be
+printf 'base: %s/teacher/tiny.yaml\nvideo: {short_side: 112, resizer: pillow_bicubic}\n' "$configs" >larger.yaml
+accepted "$kd" weights convert "$tiny" larger --to hf --config larger.yaml
+grep -q '"shortest_edge": 112' larger/preprocessor_config.json || failed "short_side is not in the processor"
+grep -q '"resample": 3' larger/preprocessor_config.json || failed "bicubic is not in the processor"
+accepted "$teacher" predict --weights larger $recipe v.avi
+grep -q 'size.shortest_edge 112' err.txt || failed "another short side is not told: $(cat err.txt)"
+sed -i 's/"do_normalize": true/"do_normalize": false/' larger/preprocessor_config.json
+refused 2 'do_normalize: expected true' "$teacher" predict --weights larger v.avi -q
+
 # ---- a recipe that says otherwise -----------------------------------------------------------------------------------
 for pair in heads=6:num_attention_heads depth=3:num_hidden_layers dim=192:hidden_size mlp_hidden=512:intermediate_size \
     patch=8:patch_size img_size=64:image_size frames=4:num_frames tubelet=4:tubelet_size norm_eps=1e-5:layer_norm_eps \

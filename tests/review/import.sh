@@ -129,6 +129,14 @@ python3 made.py b.jsonl named >/dev/null && same b.jsonl
 grep -q 'as probabilities do' said.txt && failed "logits are called probabilities"
 (printf '\357\273\277' && sed 's/$/\r/' b.jsonl) >w.jsonl
 same w.jsonl
+# What is named is there in lines, too; a class list has a line of its own.
+refused 3 "b.jsonl: expected 'logit' in every line, found none" import b.jsonl --logits logit --out no.logits.zst -q
+refused 3 "expected 'nope', the names of the columns, in a first line" import b.jsonl --classes nope \
+    --out no.logits.zst -q
+sed 's/^{"id"/{"classes": ["x", "y"], "id"/' b.jsonl >row.jsonl
+refused 3 'in a first line of its own, found it beside an id' import row.jsonl --out no.logits.zst -q
+refused 2 'split: val, but no data set says which half' "$kd" logits import b.jsonl --teacher t --split val \
+    --out no.logits.zst -q
 python3 made.py b.safetensors meta >/dev/null && same b.safetensors
 python3 made.py b.safetensors >/dev/null && same b.safetensors --ids-file ids.txt
 python3 -c 'import json; json.dump(open("ids.txt").read().split(), open("ids.json", "w"))'

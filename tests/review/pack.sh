@@ -92,6 +92,18 @@ accepted "${more[@]/-q/-v}" --resume
 grep -q '1 videos of the pack are not in the data set any more and leave it, the first: v_wave_g03' err.txt ||
     failed "not named: $(cat err.txt)"
 
+# A pack made again holds its own files alone; one of a pack says so; its videos are read as those of a pack only.
+accepted "$kd" dataset pack --data data --out again -q --limit 8 --short-side 40
+accepted "$kd" dataset pack --data data --out again -q --limit 5 --short-side 32 --force
+[ "$(ls again/nturgb+d_rgb | wc -l)" -eq 5 ] || failed "5 videos, but the pack holds $(ls again/nturgb+d_rgb)"
+accepted "$kd" dataset pack --data again --out twice -q --short-side 32
+grep -q '"source_pack": "[0-9a-f]\{64\}"' twice/pack.json || failed "the pack of a pack is as one of the originals"
+tiny=(--config "$configs/teacher/tiny.yaml" --set 'data.split={by: subject, train: [1]}' --dry-run -q --out no)
+refused 2 "data.root: $work/again is a pack of .*; name the pack itself, data.video_dir: $work/again" \
+    "$teacher" finetune "${tiny[@]}" --data "$work/again"
+refused 2 "data.video_dir: .*/again/nturgb.d_rgb is inside of a pack of" \
+    "$teacher" finetune "${tiny[@]}" --data data --set "data.video_dir=$work/again/nturgb+d_rgb"
+
 # A refused folder gets no file; a pack among the videos would be found as videos.
 [ "$(ls mine)" = thesis.txt ] || failed "left behind: $(ls mine)"
 refused 2 'src/pack: lies in src, where the data set' "$kd" dataset pack --data src --out src/pack -q

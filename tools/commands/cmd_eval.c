@@ -184,8 +184,10 @@ int kd_cmd_teacher_eval(int argc, char **argv)
 {
     static const kd_arg args[] = {
         OPT_WEIGHTS,
-        KD_OPT_STR(opts, views, "views", "CxR", NULL,
-                   "clips x crops of each video, x2: mirrored too (default: the recipe's eval.clips, crops, flips)"),
+        KD_OPT_STR(
+            opts, views, "views", "CxR", NULL,
+            "clips x crops of each video, x2: mirrored too, as where the recipe has eval.flips (default: the recipe's "
+            "eval.clips, crops, flips)"),
         KD_OPT_CHOICE(opts, split, "split", "val", "train|val", "half to evaluate"),
         KD_OPT_STR(opts, label, "label", "TEXT", NULL, "name in comparisons (default: the recipe's)"),
     };
@@ -331,9 +333,11 @@ int kd_cmd_teacher_dump_logits(int argc, char **argv)
     static const kd_arg args[] = {
         OPT_WEIGHTS,
         OPT_HALVES,
-        KD_OPT_STR(opts, views, "views", "CxR|train:N", NULL,
-                   "clips x crops of each video, x2: mirrored too (default: the recipe's eval.clips, crops, flips); "
-                   "train:N: N rows of training, augmented, which a video student is fed with again"),
+        KD_OPT_STR(
+            opts, views, "views", "CxR|train:N", NULL,
+            "clips x crops of each video, x2: mirrored too, as where the recipe has eval.flips (default: the recipe's "
+            "eval.clips, crops, flips); "
+            "train:N: N rows of training, augmented, which a video student is fed with again"),
         KD_OPT_STR(opts, features, "features", "NAME,...", NULL,
                    "store features too: fc_norm (pooled, what the head reads), temporal (a row a time step), tokens"),
         OPT_LOGITS,

@@ -109,7 +109,7 @@ static kd_status forward(predictor *p, int view, float *logits, kd_err *err)
 
 static kd_status print_top(predictor *p, const char *file, const opts *o, double ms, bool json, kd_err *err)
 {
-    const int k = p->model.classes, top = (int)KD_MIN(o->top, (int64_t)k);
+    const int k = p->model.classes, top = (int)KD_MIN(o->top > 0 ? o->top : 5, (int64_t)k);
     kd_ranked *ranked = kd_calloc((size_t)top, sizeof *ranked);
     char *name = kd_calloc((size_t)top, NAME_BYTES);
     kd_status st = ranked != NULL && name != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "out of memory");
@@ -211,6 +211,7 @@ static const char *misused(const opts *o, const kd_common *c, const kd_operands 
                                 : NULL;
     }
     return o->ids == NULL   ? "--submission needs --ids"
+           : o->top > 0     ? "--top: a submission holds the first class alone"
            : in->count != 0 ? "--submission takes its videos from --ids, not from the command line"
                             : NULL;
 }
@@ -220,7 +221,7 @@ int kd_cmd_teacher_predict(int argc, char **argv)
     static const kd_arg args[] = {
         KD_OPT_STR(opts, weights, "weights", "PATH", NULL,
                    "run directory (its best checkpoint), checkpoint, safetensors or .pth; needed"),
-        KD_OPT_INT(opts, top, "top", "K", "5", 1, 1000, "classes to print"),
+        KD_OPT_INT(opts, top, "top", "K", "0", 0, 1000, "classes to print; 0: 5"),
         KD_OPT_STR(opts, submission, "submission", "FILE", NULL,
                    "classes of the videos of --ids as a CSV `id,class`, sorted by id"),
         KD_OPT_STR(opts, ids, "ids", "LIST", NULL,

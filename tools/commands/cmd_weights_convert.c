@@ -9,6 +9,7 @@
 #include "tools/process/out.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 typedef struct convert_opts {
     const char *key;
@@ -100,6 +101,9 @@ static kd_status save_folder(kd_weights *w, const kd_config *cfg, const char *di
                cfg->teacher.fc_norm_eps, HF_FC_NORM_EPS);
     }
 done:
+    if (st != KD_OK) {
+        (void)rmdir(dir); /* where nothing came into it */
+    }
     kd_free(file);
     kd_json_free(config);
     kd_json_free(processor);

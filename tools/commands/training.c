@@ -25,6 +25,7 @@ static kd_status print_result(const kd_train_result *r, const char *out, bool js
         kd_json_set_i64(d, "best_epoch", r->best_epoch + 1); /* counted as in the lines of progress */
         kd_json_set_rounded(d, "train_loss", r->train_loss, 6);
         kd_json_set_i64(d, "steps_not_finite", r->skipped);
+        kd_json_set_i64(d, "samples_lost", (int64_t)r->lost);
         kd_json_set_bool(d, "stopped_early", r->stopped);
         kd_json_set_rounded(d, "seconds", r->seconds, 1);
         return kd_print_json(d, err);
@@ -33,6 +34,10 @@ static kd_status print_result(const kd_train_result *r, const char *out, bool js
            r->train_loss, r->last_text, r->best_text, r->best_epoch + 1, r->stopped ? ", ended early" : "");
     if (r->skipped > 0) {
         printf("%lld steps had no finite gradient and were left out\n", (long long)r->skipped);
+    }
+    if (r->lost > 0) {
+        printf("%zu training samples could not be read and were left out, named above and in log.jsonl (lost)\n",
+               r->lost);
     }
     printf("run directory %s\n", KD_SHOWN(out));
     return KD_OK;

@@ -41,6 +41,7 @@ typedef struct suspect {
     const char *key, *video, *skeleton;
     const kd_archive *archive; /* holds the skeleton; NULL: a file of its own does */
     size_t row;
+    int frames; /* that a list says; 0: none does */
 } suspect;
 
 typedef struct check_job {
@@ -87,6 +88,10 @@ static kd_status check_one(void *ctx, size_t i, kd_err *err)
         atomic_fetch_add(&j->frames, info.frames);
         atomic_fetch_add(&j->rotated, st == KD_OK && info.rotation != 0 ? 1 : 0);
         KD_TRY(keep(st, &own, &f->video, err));
+        if (st == KD_OK && it->frames > 0 && info.frames != (size_t)it->frames) {
+            f->video = kd_strf("the list says %d frames, the video holds %zu", it->frames, info.frames);
+            KD_TRY(f->video != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "check: out of memory"));
+        }
     }
     if (it->skeleton != NULL) {
         char *path = kd_path_join(j->root, it->skeleton);
@@ -234,14 +239,22 @@ static kd_status find_suspects(const kd_common *c, check_job *j, kd_err *err)
     for (size_t i = 0; i < j->scan.n; i++) {
         const kd_scan_item *it = &j->scan.item[i];
         const bool inside = j->archive != NULL && it->skeleton != NULL;
-        j->item[j->n++] = (suspect){it->key, it->video, it->skeleton, inside ? j->archive : NULL,
-                                    inside ? kd_archive_find(j->archive, it->skeleton) : 0};
+        j->item[j->n++] = (suspect){it->key,
+                                    it->video,
+                                    it->skeleton,
+                                    inside ? j->archive : NULL,
+                                    inside ? kd_archive_find(j->archive, it->skeleton) : 0,
+                                    0};
     }
     for (int h = 0; h < KD_HALVES; h++) {
         for (size_t i = 0; i < j->data.half[h].n; i++) {
             const kd_data_sample *s = &j->data.half[h].sample[i];
-            j->item[j->n++] = (suspect){s->id, (need & KD_NEED_VIDEO) != 0 ? s->video : NULL,
-                                        (need & KD_NEED_SKELETON) != 0 ? s->skeleton : NULL, s->archive, s->row};
+            j->item[j->n++] = (suspect){s->id,
+                                        (need & KD_NEED_VIDEO) != 0 ? s->video : NULL,
+                                        (need & KD_NEED_SKELETON) != 0 ? s->skeleton : NULL,
+                                        s->archive,
+                                        s->row,
+                                        s->frames};
         }
     }
     return KD_OK;

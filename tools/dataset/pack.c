@@ -165,6 +165,21 @@ static kd_status pack_one(void *ctx, size_t i, kd_err *err)
 
 /* ---- the folder ------------------------------------------------------------------------------ */
 
+/* A pack of a pack has been compressed twice: its recipe names the first one. */
+static kd_status put_source(const kdi_pack *j, const pack_args *a, kd_json *recipe, kd_err *err)
+{
+    char *dir = a->video_dir != NULL ? kd_path_join(j->data, a->video_dir) : kd_strdup(j->data);
+    kd_pack source = {.n = 0};
+    kd_status st = dir != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "pack: out of memory");
+    if (st == KD_OK && kd_pack_is(dir)) {
+        st = kd_pack_read(dir, &source, err);
+        kd_json_set_str(recipe, "source_pack", source.sha256);
+    }
+    kd_pack_free(&source);
+    kd_free(dir);
+    return st;
+}
+
 static kd_json *recipe_of(const pack_args *a, const kd_video_writer_opts *o)
 {
     kd_json *r = kd_json_object();
@@ -325,6 +340,7 @@ static kd_status pack(const pack_args *a, const kd_common *c, kd_err *err)
     kd_ticker ticker;
     const kd_progress progress = kd_ticker_start(&ticker, c);
     kd_lock *lock = NULL;
+    kd_json *recipe = NULL;
     char *lock_path = kd_path_join(c->out, KDI_PACK_LOCK);
     kd_status st = KD_OK;
     (void)pthread_mutex_init(&j.lock, NULL);
@@ -339,7 +355,11 @@ static kd_status pack(const pack_args *a, const kd_common *c, kd_err *err)
     KD_GO(kd_io_mkdirs(j.out, err));
     KD_GO(kd_io_lock(lock_path, &lock, err));
     kd_io_sweep(j.out);
-    KD_GO(kdi_pack_claim(&j, c, recipe_of(a, &j.opts), err));
+    recipe = recipe_of(a, &j.opts);
+    KD_GO(put_source(&j, a, recipe, err));
+    st = kdi_pack_claim(&j, c, recipe, err);
+    recipe = NULL;
+    KD_GO(st);
     j.part = kd_io_open(j.part_path, O_WRONLY | O_CREAT | O_APPEND);
     if (j.part < 0) {
         st = KD_FAIL(err, KD_E_WRITE, "%s: cannot write: %s", j.part_path, strerror(errno));
@@ -350,7 +370,15 @@ static kd_status pack(const pack_args *a, const kd_common *c, kd_err *err)
     kd_progress_end(&progress, NULL);
     KD_GO(keep_rest(&j, err));
     st = finish(&j, c, err);
+    if (st == KD_OK || st == KD_E_DATA) { /* KD_E_DATA: videos that could not be read, named */
+        kd_err own = {0};
+        const kd_status swept = kdi_pack_sweep(&j, &own);
+        if (st == KD_OK && swept != KD_OK) {
+            st = kd_err_prefix(err, KD_FAIL(err, swept, "%s", own.msg), "the pack is whole, but");
+        }
+    }
 done:
+    kd_json_free(recipe);
     if (j.part >= 0) {
         (void)close(j.part);
     }
@@ -368,6 +396,7 @@ done:
     kd_free(j.part_path);
     kd_free(lock_path);
     kd_pack_free(&j.before);
+    kd_pack_free(&j.old);
     kd_scan_free(&j.scan);
     (void)pthread_mutex_destroy(&j.lock);
     return st;

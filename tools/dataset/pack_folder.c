@@ -118,6 +118,60 @@ kd_status kdi_pack_check_place(const kdi_pack *j, const char *video_dir, kd_err 
     return KD_OK;
 }
 
+/* Of a pack that --force replaces; one that is damaged has none that can be trusted. */
+static void read_old(kdi_pack *j)
+{
+    if (kd_pack_read(j->out, &j->old, NULL) != KD_OK) {
+        kd_pack_free(&j->old);
+        (void)(kd_pack_read_part(j->out, &j->old, NULL) == KD_OK || (kd_pack_free(&j->old), true));
+    }
+}
+
+static kd_status remove_stale(const kdi_pack *j, const kd_pack *then, const kd_pack *now, kd_err *err)
+{
+    kd_status st = KD_OK;
+    for (size_t i = 0; i < then->n && st == KD_OK; i++) {
+        const char *path = then->row[i].path;
+        if (kd_pack_find(now, path) != NULL || path[0] == '/' || strncmp(path, "../", 3) == 0 ||
+            strstr(path, "/../") != NULL) {
+            continue;
+        }
+        char *file = kd_path_join(j->out, path);
+        st = file != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "pack: out of memory");
+        if (st == KD_OK && unlink(file) != 0 && errno != ENOENT) {
+            st = KD_FAIL(err, KD_E_WRITE, "%s: is no longer of the pack and cannot be removed: %s", file,
+                         strerror(errno));
+        }
+        kd_free(file);
+    }
+    return st;
+}
+
+kd_status kdi_pack_sweep(const kdi_pack *j, kd_err *err)
+{
+    kd_pack now = {.n = 0};
+    KD_TRY(kd_pack_read(j->out, &now, err));
+    char *last = kd_strdup("");
+    kd_status st = last != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "pack: out of memory");
+    for (size_t i = 0; i < now.n && st == KD_OK; i++) { /* rows are sorted by path, so folders come in runs */
+        char *file = kd_path_join(j->out, now.row[i].path), *dir = file != NULL ? kd_path_dir(file) : NULL;
+        st = dir != NULL ? KD_OK : KD_FAIL(err, KD_E_OOM, "pack: out of memory");
+        if (st == KD_OK && strcmp(dir, last) != 0) {
+            kd_io_sweep(dir);
+            kd_free(last);
+            last = dir;
+            dir = NULL;
+        }
+        kd_free(dir);
+        kd_free(file);
+    }
+    st = st == KD_OK ? remove_stale(j, &j->before, &now, err) : st;
+    st = st == KD_OK ? remove_stale(j, &j->old, &now, err) : st;
+    kd_free(last);
+    kd_pack_free(&now);
+    return st;
+}
+
 static kd_status remove_rows(const kdi_pack *j, kd_err *err)
 {
     char *rows = kd_path_join(j->out, KD_PACK_ROWS);
@@ -160,6 +214,7 @@ kd_status kdi_pack_claim(kdi_pack *j, const kd_common *c, kd_json *recipe, kd_er
         KD_GO(kd_io_write_file(head, text, bytes, err));
         KD_GO(take_over(j, err));
     } else {
+        read_old(j);
         KD_GO(remove_rows(j, err)); /* first: a kill must not leave the new head over the rows of the old recipe */
         KD_GO(kd_io_write_file(head, text, bytes, err));
     }

@@ -16,7 +16,8 @@ typedef struct kdi_pack {
     const char *data, *out;
     kd_scan scan;
     size_t n;       /* of scan.n: packed in this run (--limit) */
-    kd_pack before; /* rows that are there already */
+    kd_pack before; /* rows that are there already, */
+    kd_pack old;    /* and of a pack that is replaced */
     kd_video_writer_opts opts;
     bool raw;
     int short_side, part; /* part: descriptor of pack.part */
@@ -34,5 +35,8 @@ KD_NODISCARD kd_status kdi_pack_check_place(const kdi_pack *j, const char *video
 /* The folder, which is locked, becomes an unfinished pack of this recipe, which is freed; with --resume j->before
  * holds the rows that there are.  KD_E_ARG: a pack is there, and neither --resume nor --force goes on with it. */
 KD_NODISCARD kd_status kdi_pack_claim(kdi_pack *j, const kd_common *c, kd_json *recipe, kd_err *err);
+
+/* Of the finished pack: files of rows that it has no longer, and what killed runs left, are removed.  KD_E_WRITE. */
+KD_NODISCARD kd_status kdi_pack_sweep(const kdi_pack *j, kd_err *err);
 
 #endif

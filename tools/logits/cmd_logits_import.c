@@ -72,7 +72,8 @@ static const kd_arg IMPORT_ARGS[] = {
                "clips x crops of the views in logits (N,V,K), x2: mirrored too (default: V clips)"),
     KD_OPT_CHOICE(import_args, merge, "merge", "prob", "prob|score",
                   "how views are averaged: softmax first, or logits"),
-    KD_OPT_CHOICE(import_args, split, "split", "train,val", "train|val|train,val", "halves to import"),
+    KD_OPT_CHOICE(import_args, split, "split", NULL, "train|val|train,val",
+                  "halves of the data set to import (default: both)"),
     KD_OPT_CHOICE(import_args, stored, "store-as", "file", "file|f16|f32",
                   "how numbers are stored; file: f16 stays f16, wider ones become f32"),
 };
@@ -157,8 +158,8 @@ static kd_status import(const import_args *a, const kd_common *c, const char *fi
                                   .classes_file = a->classes_file,
                                   .prob = a->prob},
                         .class_map = a->class_map,
-                        .train = strstr(a->split, "train") != NULL,
-                        .val = strstr(a->split, "val") != NULL,
+                        .train = a->split == NULL || strstr(a->split, "train") != NULL,
+                        .val = a->split == NULL || strstr(a->split, "val") != NULL,
                         .out = c->out,
                         .teacher = a->teacher,
                         .provenance = a->provenance,
@@ -174,6 +175,11 @@ static kd_status import(const import_args *a, const kd_common *c, const char *fi
     }
     KD_GO(open_data(c, &cfg, err));
     o.data = cfg != NULL ? &cfg->data : NULL;
+    if (cfg == NULL && a->split != NULL) {
+        st = KD_FAIL(err, KD_E_ARG, "--split: %s, but no data set says which half an id is of; give --config or --data",
+                     a->split);
+        goto done;
+    }
     reads(&out, c, cfg, file);
     kd_out_reads(&out, a->ids_file);
     kd_out_reads(&out, a->classes_file);
