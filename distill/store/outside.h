@@ -13,7 +13,10 @@
  *   .safetensors  a tensor a name.  ids and classes: a u8 tensor (N,L) of UTF-8 padded with NUL, or an entry of
  *                 __metadata__ that is a JSON list of strings.
  *   .jsonl        a JSON object a line: {"id": "a", "logits": [..] or [[..], ..], "features": [..], "label": 3}; the
- *                 names of ids and labels are "id" and "label" there.  The first line may be {"classes": [..]} alone.
+ *                 names of ids and labels are "id" and "label" there.  The first line may be {"classes": [..]} alone;
+ *                 a class list in a row is refused.
+ *
+ * A name that is given, not NULL, has to be there.
  *
  * ids_file and classes_file name files in place of what lacks in the first one: a name a line, or a JSON list.
  */

@@ -7,7 +7,9 @@
  *   pack.json   {"kind": "lastkd pack", "version": 1, "recipe": {...}, "sha256": hash of the recipe's text}
  *   pack.tsv    heading, then a line a video, sorted by path: path, frames, width, height, bytes, bytes of the source
  *   pack.part   the lines of a pack that is not finished, in the order of making
- */
+ *
+ * A finished pack holds the files of its rows alone.  A recipe of a pack of a pack has `source_pack`, the first one's
+ * hash. */
 #ifndef KD_FORMATS_DATA_PACK_H
 #define KD_FORMATS_DATA_PACK_H
 
