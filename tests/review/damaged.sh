@@ -63,6 +63,7 @@ of() { awk -v half="$1" 'NR == FNR { in_half[$1] = 1; next } ("v/" $1 ".avi") in
 of val >val.txt && of train >train.txt
 [ $(($(wc -l <val.txt) + $(wc -l <train.txt))) -eq 30 ] || failed "halves of the damage"
 accepted "$teacher" finetune --config d.yaml "${skip[@]}" --out run
+grep -Eq '^[1-9][0-9]* training samples could not be read and were left out' out.txt || failed "lost: $(cat out.txt)"
 accepted "$teacher" dump-logits --weights run "${skip[@]}" --split train,val --out d.logits.zst
 grep -q '200 samples listed: 170 done, 30 failed, 0 excluded' out.txt || failed "dump: $(cat out.txt)"
 cp err.txt dump.txt

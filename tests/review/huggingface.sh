@@ -124,4 +124,16 @@ done
 refused 2 'only `distill export` writes ONNX' "$kd" dataset check --data data --out q.onnx
 refused 2 'only `distill export` writes ONNX' "$teacher" eval --weights hf $recipe $data --out r.onnx
 absent r.onnx
+
+# ---- more layers than the recipe has; the folder of DeepSpeed; an option of another mode
+refused 3 'holds blocks.[0-9]+.*, one more of a kind that the recipe.s model has fewer of' \
+    "$teacher" predict --weights "$tiny" $recipe --set teacher.depth=3 v.avi -q
+mkdir -p deepspeed/step9
+accepted "$kd" weights convert "$tiny" deepspeed/step9/mp_rank_00_model_states.pt
+printf 'step9\n' >deepspeed/latest
+accepted "$kd" weights info deepspeed
+printf 'step8\n' >deepspeed/latest
+refused 3 "deepspeed/latest: expected the name of a folder beside it, found 'step8'" "$kd" weights info deepspeed
+refused 2 'top: a submission holds the first class alone' "$teacher" predict --weights "$tiny" $recipe --top 3 \
+    --submission s.csv --ids ids.txt -q
 finish
