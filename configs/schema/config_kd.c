@@ -1,5 +1,6 @@
 /* What a loss may say: its terms and stores; students that learn from each other, and the recipe of each of them. */
 #include "configs/schema/config_table.h"
+#include "formats/base/io.h"
 #include "student/model/student.h"
 
 #include <stddef.h>
@@ -91,18 +92,12 @@ static kd_status idle_feature(const kd_loss_opts *k, const kd_loss_opts *plain, 
     return KD_OK;
 }
 
-static bool ends_with(const char *key, const char *end)
-{
-    const size_t n = strlen(key), k = strlen(end);
-    return n >= k && strcmp(key + n - k, end) == 0;
-}
-
 /* Schedules that the run is too short for, as in a short trial of a long recipe. */
 static void warn_of_schedules(const kd_loss_opts *k, int epochs)
 {
     for (size_t i = 0; i < KD_COUNTOF(kd_term_keys); i++) {
         const char *key = kd_term_keys[i].key;
-        const bool warmup = ends_with(key, "warmup_epochs"), stop = ends_with(key, "stop_epoch");
+        const bool warmup = kd_path_has_suffix(key, "warmup_epochs"), stop = kd_path_has_suffix(key, "stop_epoch");
         double v = 0.0;
         if (kd_term_keys[i].size != sizeof v || !(warmup || stop)) {
             continue;

@@ -368,8 +368,8 @@ static kd_status find_unexpected(load *l, kd_err *err)
         }
         if (l->head == HEAD_EXACT && is_one_more(l->m->params, name)) {
             return KD_FAIL(err, KD_E_DATA,
-                           "%s: holds %s, one more of a kind that the recipe's model has fewer of (layers); give the "
-                           "recipe of these weights",
+                           "%s: expected no more layers than the recipe's model has, found %s; give the recipe of "
+                           "these weights",
                            kd_weights_file(l->w), name);
         }
         l->r->unexpected++;

@@ -9,7 +9,6 @@
 #include "formats/weights/weights_priv.h"
 
 #include <stdlib.h>
-#include <strings.h>
 
 #define NPZ_MEMBER_BYTES ((size_t)1 << 33) /* of an array that is packed */
 
@@ -101,8 +100,7 @@ static const char *other_kind(const char *path, const kd_map *map)
             return kind[i].what;
         }
     }
-    const char *dot = strrchr(path, '.');
-    return dot != NULL && strcasecmp(dot, ".onnx") == 0
+    return kd_path_has_suffix(path, ".onnx")
                ? "an ONNX file: take the checkpoint, .safetensors or .pth that it was exported from"
                : NULL;
 }

@@ -17,6 +17,11 @@ accepted "${run[@]}" "${skip[@]}"
 grep -q 'left out of 9 listed samples: 1 no video: v_wave_g99_c01' err.txt || failed "skip does not name the sample"
 grep -q 'train: 8 samples of 9 listed.*left out: 1 no video' err.txt out.txt || failed "skip does not count the sample"
 
+lists # frames that a list says are those of the video
+sed -i 's/ / 999 /' L/t.csv
+refused 3 '8 damaged files, named in q/quarantine.tsv' "$kd" dataset check --config lists.yaml --data L --out q -q
+grep -q 'the list says 999 frames, the video holds [0-9]' q/quarantine.tsv || failed "check: $(cat q/quarantine.tsv)"
+
 lists # half of the list
 sed -i 's#^wave/#wawe/#' L/t.csv
 refused 3 '4 no video.*wawe/v_wave_g01_c01.avi.* and 1 more' "${run[@]}" -q

@@ -37,6 +37,7 @@ refused 2 'mixup.mode: expected batch where nothing is mixed' tune -q --dry-run 
 refused 2 'mixup.partner: expected flip with mixup.mode pair' tune -q --dry-run --set mixup.partner=permute
 refused 2 'video.out_of_bound: repeat_last, but sampler uniform_linspace' \
     tune -q --dry-run --set video.out_of_bound=repeat_last
+refused 2 'video.sampling_rate: 2, but sampler uniform_linspace has none' tune -q --dry-run --set video.sampling_rate=2
 refused 2 'video.sampling_rate: 2, but sampler segments has none' \
     tune -q --dry-run --set video.sampler=segments --set video.sampling_rate=2
 refused 2 'eval.crops: expected 1 or 3 with eval.crop_rule corners, found 5' \

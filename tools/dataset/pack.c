@@ -218,7 +218,7 @@ static kd_status check_path(const char *path, kd_err *err)
     if (strpbrk(path, "\t\n\r") != NULL) {
         return KD_FAIL(err, KD_E_DATA, "%s: a tab or a line break in a name is not kept in a pack", path);
     }
-    if (path[0] == '/' || strncmp(path, "../", 3) == 0 || strstr(path, "/../") != NULL) {
+    if (!kdi_pack_stays_inside(path)) {
         return KD_FAIL(err, KD_E_DATA,
                        "%s: expected a video below --data or --video-dir; name its folder with "
                        "--video-dir",
@@ -373,8 +373,10 @@ static kd_status pack(const pack_args *a, const kd_common *c, kd_err *err)
     if (st == KD_OK || st == KD_E_DATA) { /* KD_E_DATA: videos that could not be read, named */
         kd_err own = {0};
         const kd_status swept = kdi_pack_sweep(&j, &own);
-        if (st == KD_OK && swept != KD_OK) {
-            st = kd_err_prefix(err, KD_FAIL(err, swept, "%s", own.msg), "the pack is whole, but");
+        if (swept != KD_OK && st == KD_OK) {
+            st = KD_FAIL(err, swept, "the pack is whole, but %s", own.msg);
+        } else if (swept != KD_OK) {
+            kd_log(KD_LOG_ERROR, "%s", own.msg);
         }
     }
 done:

@@ -118,12 +118,20 @@ kd_status kdi_pack_check_place(const kdi_pack *j, const char *video_dir, kd_err 
     return KD_OK;
 }
 
-/* Of a pack that --force replaces; one that is damaged has none that can be trusted. */
+bool kdi_pack_stays_inside(const char *path)
+{
+    return path[0] != '/' && strncmp(path, "../", 3) != 0 && strstr(path, "/../") == NULL;
+}
+
+/* Rows of a pack that --force replaces, finished or not; a damaged one has none that can be trusted. */
 static void read_old(kdi_pack *j)
 {
-    if (kd_pack_read(j->out, &j->old, NULL) != KD_OK) {
+    if (kd_pack_read(j->out, &j->old, NULL) == KD_OK) {
+        return;
+    }
+    kd_pack_free(&j->old);
+    if (kd_pack_read_part(j->out, &j->old, NULL) != KD_OK) {
         kd_pack_free(&j->old);
-        (void)(kd_pack_read_part(j->out, &j->old, NULL) == KD_OK || (kd_pack_free(&j->old), true));
     }
 }
 
@@ -132,8 +140,7 @@ static kd_status remove_stale(const kdi_pack *j, const kd_pack *then, const kd_p
     kd_status st = KD_OK;
     for (size_t i = 0; i < then->n && st == KD_OK; i++) {
         const char *path = then->row[i].path;
-        if (kd_pack_find(now, path) != NULL || path[0] == '/' || strncmp(path, "../", 3) == 0 ||
-            strstr(path, "/../") != NULL) {
+        if (kd_pack_find(now, path) != NULL || !kdi_pack_stays_inside(path)) {
             continue;
         }
         char *file = kd_path_join(j->out, path);

@@ -36,6 +36,9 @@ KD_NODISCARD kd_status kdi_pack_check_place(const kdi_pack *j, const char *video
  * holds the rows that there are.  KD_E_ARG: a pack is there, and neither --resume nor --force goes on with it. */
 KD_NODISCARD kd_status kdi_pack_claim(kdi_pack *j, const kd_common *c, kd_json *recipe, kd_err *err);
 
+/* Is a path of a row one below the pack's folder? */
+bool kdi_pack_stays_inside(const char *path);
+
 /* Of the finished pack: files of rows that it has no longer, and what killed runs left, are removed.  KD_E_WRITE. */
 KD_NODISCARD kd_status kdi_pack_sweep(const kdi_pack *j, kd_err *err);
 

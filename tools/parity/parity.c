@@ -184,7 +184,7 @@ kd_status kd_parity_tensor(const kd_st_file *f, const char *name, size_t n, doub
 }
 
 void kd_parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s,
-                       double diff, double *worst)
+                       double diff, double deviations, double *worst)
 {
     double l2 = 0.0, want_l2 = 0.0, sum = 0.0, want_sum = NAN, idx[64], val[64], error = 0.0, largest = 0.0;
     const size_t k = KD_MIN(kd_json_count(kd_json_get(s, "idx")), KD_COUNTOF(idx));
@@ -207,8 +207,8 @@ void kd_parity_summary(parity *p, const char *what, const char *name, const floa
     const double rms = want_l2 / sqrt((double)n);
     const double allowed = kd_parity_allowed(p, diff, fmax(largest, 4.0 * rms));
     const double l2_error = fabs(l2 - want_l2), l2_allowed = kd_parity_allowed(p, diff, want_l2) + 1e-6 * want_l2;
-    /* errors of the terms of a sum have either sign, but for those that came of one value: the pixels of a patch */
-    const double sum_error = fabs(sum - want_sum), sum_allowed = 3.0 * allowed * sqrt((double)n);
+    /* errors of the terms of a sum have either sign */
+    const double sum_error = fabs(sum - want_sum), sum_allowed = deviations * allowed * sqrt((double)n);
     *worst = fmax(*worst, fmax(error / allowed, fmax(l2_error / l2_allowed, sum_error / sum_allowed)));
     if (!(error <= allowed) || !(l2_error <= l2_allowed) || !(sum_error <= sum_allowed)) {
         char text[256];

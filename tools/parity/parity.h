@@ -70,9 +70,10 @@ double kd_parity_allowed(const parity *p, double diff, double largest);
 double kd_parity_allowed_sum(const parity *p, double terms, double branches, double largest);
 
 /* {l2, idx, val, and sum where it is there} of a tensor in the manifest against v: error in units of the allowance is
- * kept in *worst; a tensor that fails gets a line of its own, and *worst NaN. */
+ * kept in *worst; a tensor that fails gets a line of its own, and *worst NaN.  deviations: that the sum may be off; 1
+ * where the errors of its terms are independent. */
 void kd_parity_summary(parity *p, const char *what, const char *name, const float *v, int64_t n, const kd_json *s,
-                       double diff, double *worst);
+                       double diff, double deviations, double *worst);
 
 /* Open the safetensors file of the fixture's directory that holds `tensor`, whatever the file is
  * called. */

@@ -347,7 +347,7 @@ kd_status kd_parity_net_grads(parity *p, kd_parity_net *n, const char *which, kd
         } else {
             double diff = 0.0;
             (void)!kd_json_get_f64(s, "f32_maxabsdiff", &diff, NULL);
-            kd_parity_summary(p, which, e->name, v, e->numel, s, diff, &worst);
+            kd_parity_summary(p, which, e->name, v, e->numel, s, diff, 1.0, &worst);
             compared++;
         }
         kd_free(v);

@@ -215,7 +215,7 @@ static kd_status compare_weights(parity *p, traj *t, const char *which, kd_err *
         }
         if (s != NULL) {
             const double moved = t->peak * (double)t->steps * (double)e->lr_scale;
-            kd_parity_summary(p, which, e->name, v, e->numel, s, 1e-5 * moved, &worst);
+            kd_parity_summary(p, which, e->name, v, e->numel, s, 1e-5 * moved, 1.0, &worst);
             compared++;
         }
         kd_free(v);
